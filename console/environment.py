@@ -1,0 +1,89 @@
+"""Everything Signalbox reads from its environment, in one place.
+
+A value that is not set comes from `<SIGNALBOX_HOME>/stack.json`, which `manage.py up` keeps current,
+so that a command typed in a second terminal finds the running stack. Nothing else reads `os.environ`.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+class Environment(BaseSettings):
+    """The honoured variables; each field's alias is the variable's name."""
+
+    model_config = SettingsConfigDict(extra="ignore", case_sensitive=True, populate_by_name=True)
+
+    home: Path = Field(PROJECT / ".signalbox", alias="SIGNALBOX_HOME")  # state of the embedded stack
+    port: int = Field(8000, alias="PORT", ge=1, le=65535)  # the web page's port
+    debug: bool = Field(False, alias="SIGNALBOX_DEBUG")
+    secret_key: str = Field("", alias="SIGNALBOX_SECRET_KEY")  # empty: kept in <home>/secret-key
+    allowed_hosts: str = Field("localhost,127.0.0.1,[::1]", alias="SIGNALBOX_ALLOWED_HOSTS")  # comma-separated
+    origins: str = Field("", alias="SIGNALBOX_ORIGINS")  # comma-separated, with scheme; extra trusted origins
+
+    database_url: str = Field("", alias="DATABASE_URL")  # postgresql://user:password@host:port/name
+    temporal_address: str = Field("", alias="TEMPORAL_ADDRESS")  # host:port
+    temporal_namespace: str = Field("default", alias="TEMPORAL_NAMESPACE")
+    temporal_task_queue: str = Field("signalbox", alias="SIGNALBOX_TASK_QUEUE")
+    prefect_api_url: str = Field("", alias="PREFECT_API_URL")  # http://host:port/api
+
+    agents: str = Field("orchestration.agents.support.agent:AGENT", alias="SIGNALBOX_AGENTS")  # comma-separated
+    model: str = Field("", alias="SIGNALBOX_MODEL")  # e.g. openai:gpt-5; empty: the offline model
+    shop_url: str = Field("", alias="SIGNALBOX_SHOP_URL")  # the example shop
+    email_folder: Path | None = Field(None, alias="SIGNALBOX_EMAIL_FOLDER")  # None: <home>/mail
+    email_url: str = Field("", alias="SIGNALBOX_EMAIL_URL")  # smtp://user:password@host:port; empty: files
+    faults: bool = Field(False, alias="SIGNALBOX_FAULTS")  # drills only: fault points are live
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings, env_settings)
+
+
+_FROM_STACK = {
+    "DATABASE_URL": "database_url",
+    "TEMPORAL_ADDRESS": "temporal_address",
+    "TEMPORAL_NAMESPACE": "temporal_namespace",
+    "PREFECT_API_URL": "prefect_api_url",
+    "SIGNALBOX_SHOP_URL": "shop_url",
+}
+
+
+def _stack_values(home: Path) -> dict[str, Any]:
+    """Return what the running stack says of itself, `{}` when there is none."""
+    try:
+        stack = json.loads((home / "stack.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return {name: stack[key] for name, key in _FROM_STACK.items() if stack.get(key)}
+
+
+@cache
+def environment() -> Environment:
+    """Return the environment, read once per process."""
+    given = Environment()  # type: ignore[call-arg]  # every field has a default under its alias
+    home = given.home.expanduser().absolute()
+    missing = {
+        name: value
+        for name, value in _stack_values(home).items()
+        if _field(name) not in given.model_fields_set
+    }
+    return Environment(**{**given.model_dump(exclude_unset=True, by_alias=True), **missing, "SIGNALBOX_HOME": home})
+
+
+def _field(alias: str) -> str:
+    return next(name for name, field in Environment.model_fields.items() if field.alias == alias)

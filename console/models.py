@@ -1,0 +1,57 @@
+"""What the frame itself keeps: tokens, the outbox, and which parts were seen alive."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+
+from console.clock import DatabaseNow
+
+
+class ApiToken(models.Model):
+    """A key for the JSON API. Only its SHA-256 is kept; it never has more rights than its owner."""
+
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="api_tokens")
+    digest = models.CharField(max_length=64, unique=True)  # hex SHA-256 of the token
+    label = models.CharField(max_length=100, blank=True)
+    created_at = models.DateTimeField(db_default=DatabaseNow())
+    revoked_at = models.DateTimeField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        return f"token {self.pk} of {self.owner}"
+
+
+class OutboxEntry(models.Model):
+    """One message that must reach an engine; see `console.outbox`."""
+
+    kind = models.CharField(max_length=40)
+    subject = models.CharField(max_length=200)
+    payload = models.JSONField()
+    created_at = models.DateTimeField(db_default=DatabaseNow())
+    due_at = models.DateTimeField(db_default=DatabaseNow())  # not before this; moved on by each failure
+    attempts = models.PositiveIntegerField(default=0)
+    last_error = models.TextField(blank=True)
+    delivered_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        verbose_name_plural = "outbox entries"
+        indexes = (models.Index("due_at", condition=Q(delivered_at=None), name="outbox_open"),)
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.subject}"
+
+
+class PartHeartbeat(models.Model):
+    """The last time one process of one part said that it is alive."""
+
+    part = models.CharField(max_length=40)  # worker, relay, flows
+    instance = models.CharField(max_length=100)  # host and pid
+    detail = models.CharField(max_length=300, blank=True)
+    last_seen_at = models.DateTimeField(db_default=DatabaseNow())
+
+    class Meta:
+        constraints = (models.UniqueConstraint(fields=("part", "instance"), name="one_heartbeat_per_process"),)
+
+    def __str__(self) -> str:
+        return f"{self.part} {self.instance}"

@@ -1,0 +1,45 @@
+"""The roles people have and what each may do. Every permission check of the console asks here.
+
+A role is a Django group of the same name. A superuser has every role but `service`, and no rule names
+superusers, so that the four-eyes checks of `approvals.permissions` hold for them too.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, User
+
+Role = Literal["reviewer", "operator", "admin", "service"]
+ROLES: Final[tuple[Role, ...]] = ("reviewer", "operator", "admin", "service")
+
+#: what may be done, and by which roles
+PERMISSIONS: Final[dict[str, frozenset[Role]]] = {
+    "see": frozenset({"reviewer", "operator", "admin"}),  # inbox, runs, data, system
+    "decide": frozenset({"reviewer", "admin"}),  # further narrowed by each approval's audience
+    "start_run": frozenset({"operator", "admin", "service"}),
+    "refresh": frozenset({"admin"}),
+    "request_approval": frozenset({"service"}),
+}
+
+
+def roles_of(user: AbstractBaseUser | AnonymousUser) -> frozenset[str]:
+    """Return the user's roles; none for strangers and disabled accounts. One query, kept on the user object."""
+    if not isinstance(user, User) or not user.is_active:
+        return frozenset()
+    kept: frozenset[str] | None = getattr(user, "_signalbox_roles", None)
+    if kept is None:
+        names = set(user.groups.filter(name__in=ROLES).values_list("name", flat=True))
+        kept = frozenset(names | ({"reviewer", "operator", "admin"} if user.is_superuser else set()))
+        user._signalbox_roles = kept  # type: ignore[attr-defined]  # a cache for the length of one request
+    return kept
+
+
+def may(user: AbstractBaseUser | AnonymousUser, permission: str) -> bool:
+    """Say whether one of the user's roles carries the permission. Raises KeyError for an unknown permission."""
+    return bool(roles_of(user) & PERMISSIONS[permission])
+
+
+def has_role(user: AbstractBaseUser | AnonymousUser, *roles: Role) -> bool:
+    """Say whether the user has at least one of the roles."""
+    return bool(roles_of(user) & set(roles))
