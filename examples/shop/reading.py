@@ -51,6 +51,8 @@ class Switches(TypedDict):
 def json_object(body: bytes) -> Fields:
     try:
         value = json.loads(body, parse_float=Decimal)
+        # Half of a surrogate pair is fine for JSON, but nothing that SQLite could keep.
+        json.dumps(value, ensure_ascii=False, default=str).encode()
     except (ValueError, RecursionError) as exc:
         raise Refusal(400, "The body is not JSON.") from exc
     if not isinstance(value, dict):

@@ -126,6 +126,15 @@ def test_other_wrong_fields_are_refused_by_name(play: Play, changes: dict[str, A
     play(scenario)
 
 
+@pytest.mark.parametrize("body", ["", "{", '{"customer": "\\ud800", "amount": "1", "currency": "EUR"}'])
+def test_a_body_that_cannot_be_read_is_refused(play: Play, body: str) -> None:
+    async def scenario(client: httpx.AsyncClient) -> None:
+        answer = await client.post("/orders", content=body)
+        assert (answer.status_code, answer.json()) == (400, {"error": "The body is not JSON."})
+
+    play(scenario)
+
+
 def test_the_same_key_gives_the_same_refund(play: Play) -> None:
     async def scenario(client: httpx.AsyncClient) -> None:
         await client.post("/orders", json=ORDER)
