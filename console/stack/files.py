@@ -9,7 +9,7 @@ from pathlib import Path
 
 def write_atomically(path: Path, text: str, mode: int = 0o600) -> None:
     """Replace `path` so that a reader sees the old text or the new one, never a half."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:

@@ -36,7 +36,7 @@ SUPERUSER = "postgres"
 SYSTEM_USER = "pgserver"
 VERSION = "18"
 
-#: For a small machine. Nothing here risks committed data: fsync, full_page_writes and synchronous_commit stay on.
+#: For a small machine. Nothing here risks committed data: fsync, full_page_writes, synchronous_commit stay on.
 SETTINGS = {
     "max_connections": "200",
     "shared_buffers": "128MB",
@@ -44,7 +44,7 @@ SETTINGS = {
     "max_wal_size": "1GB",
     "checkpoint_timeout": "15min",  # fewer write bursts under a person's click
     "io_method": "sync",  # no extra worker processes
-    # Parallel plans need shared memory that small containers do not have, and gain nothing on tables this size.
+    # Parallel plans need shared memory that small containers lack, and gain nothing on tables this size.
     "max_parallel_workers_per_gather": "0",
     "max_parallel_maintenance_workers": "0",
     "jit": "off",  # not worth its start-up per query
@@ -229,7 +229,7 @@ class Postgres(Service):
         return int(lines[3])
 
     def _create_data_folder(self) -> None:
-        """Make a cluster with our role and database, all in a folder beside the real one, then move it in place.
+        """Make a cluster with our role and database in a folder beside the real one, then move it in place.
 
         So a set-up that is cut off half-way leaves nothing that looks like a database.
         """
@@ -344,7 +344,7 @@ def _ensure_passable(folder: Path, user: str, say: Say) -> None:
     _open_the_way(libraries, user, say)
     if not _can_run(folder / "postgres", user):
         raise PartFailed(
-            f"The system user {user} cannot run {folder / 'postgres'}: the file system below it forbids that. "
+            f"The system user {user} cannot run {folder / 'postgres'}: the file system forbids that. "
             "Run as an ordinary user, or set DATABASE_URL to a server of your own."
         )
 

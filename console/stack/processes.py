@@ -46,7 +46,7 @@ def _boot_id() -> str:
 
 
 def _proc_stat(pid: int) -> list[str] | None:
-    """Return the fields of /proc/<pid>/stat from the third (state) on, `None` when there is no such process."""
+    """Return the fields of /proc/<pid>/stat from the third (state) on, `None` without such a process."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except OSError:
@@ -112,6 +112,7 @@ class Process:
                 user=command.user,
                 group=_group_of(command.user),
                 extra_groups=[] if command.user else None,
+                umask=0o077,
             )
         # A child that died at once has no identity any more, but its pid is ours until it is reaped.
         process = cls(name, home, identify(child.pid) or Identity(child.pid, "gone"), child)
@@ -222,7 +223,7 @@ def _group_of(user: str | None) -> int | None:
 def open_log(home: Path, name: str) -> IO[bytes]:
     """Open a part's log for appending; one that has grown too long becomes `<name>.log.1` first."""
     path = home / "logs" / f"{name}.log"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with contextlib.suppress(OSError):
         if path.stat().st_size > _LOG_LIMIT_BYTES:
             path.replace(path.with_name(path.name + ".1"))

@@ -1,0 +1,95 @@
+"""A Prefect server on loopback with its SQLite database in the state folder.
+
+It takes 12-18 s for its first start and about 7 s afterwards, so nothing waits for it but the flows.
+"""
+
+from __future__ import annotations
+
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from console.stack import ports
+from console.stack.processes import Command
+from console.stack.services import Cancelled, Say, Service, inherited_environment, never, silent
+
+#: For every process that may import Prefect: without it a flow that lost its server silently starts a
+#: throw-away one, and its runs are never seen again.
+CLIENT_ENVIRONMENT = {
+    "PREFECT_SERVER_EPHEMERAL_ENABLED": "false",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+}
+
+
+class Prefect(Service):
+    """One Prefect server with its files in `<home>/prefect/`."""
+
+    name = "prefect"
+    stop_seconds = 3.0
+    ready_seconds = 180.0
+    poll_seconds = 0.25
+    adoptable = True
+
+    def __init__(self, home: Path, port: int | None = None) -> None:
+        """`port`: a free one, remembered in `<home>/ports.json`, when not given."""
+        super().__init__(home)
+        self.folder = home / "prefect"
+        self._ports = ports.Ports(home)
+        self._fixed_port = port
+
+    @property
+    def port(self) -> int:
+        """The port, chosen on first use."""
+        if self._fixed_port is None:
+            self._fixed_port = self._ports.assign("prefect")
+        return self._fixed_port
+
+    @property
+    def api_url(self) -> str:
+        return f"http://{ports.LOOPBACK}:{self.port}/api"
+
+    def place(self) -> str:
+        return f"on {ports.LOOPBACK}:{self.port}"
+
+    def adopt(self) -> bool:
+        # The running server holds the remembered port, which therefore does not look free.
+        self._fixed_port = self._fixed_port or self._ports.remembered("prefect")
+        if self._fixed_port is not None and super().adopt():
+            return True
+        if self._fixed_port is not None and not ports.is_free(self._fixed_port):
+            self._fixed_port = None
+        return False
+
+    def prepare(self, say: Say = silent, cancelled: Cancelled = never) -> None:
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def command(self) -> Command:
+        inherited = {
+            name: value for name, value in inherited_environment().items() if not name.startswith("PREFECT_")
+        }
+        environment = {
+            **inherited,
+            **CLIENT_ENVIRONMENT,
+            "PREFECT_HOME": str(self.folder),
+            "PREFECT_API_URL": self.api_url,
+            "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
+        }
+        argv = [
+            *(sys.executable, "-m", "prefect", "server", "start", "--host", ports.LOOPBACK),
+            *("--port", str(self.port), "--no-ui", "--analytics-off"),
+        ]
+        return Command(argv, environment, self.folder)
+
+    def is_ready(self) -> bool:
+        return answers(f"{self.api_url}/health")
+
+
+def answers(url: str, timeout_seconds: float = 2.0) -> bool:
+    """Return whether a GET of `url` answers 200."""
+    try:
+        with urllib.request.urlopen(url, timeout=timeout_seconds) as answer:  # our own loopback address
+            return bool(answer.status == 200)
+    except (OSError, ValueError):
+        return False
