@@ -1,0 +1,101 @@
+"""The datasets this installation can produce: which flow makes each one, how often, from what.
+
+Pure: read by the console (forms, schemas, default keys) and by the flows. A new dataset is one entry here and
+one file in `flows/`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import PurePosixPath
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from dataplane.errors import DatasetNotFound, InvalidParameters
+
+
+class HandbookParameters(BaseModel):
+    """What may be chosen for one refresh of the handbook."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    folder: str = Field(
+        "", max_length=200, description="Sub-folder of the handbook to read; empty reads all of it."
+    )
+    passage_characters: int = Field(
+        1600, ge=200, le=8000, description="Longest passage, in characters; longer sections are split."
+    )
+
+    @field_validator("folder")
+    @classmethod
+    def _inside(cls, folder: str) -> str:
+        """Keep the folder below the handbook's own: a parameter never opens another part of the disk."""
+        path = PurePosixPath(folder)
+        if path.is_absolute() or ".." in path.parts or "\\" in folder or "\x00" in folder:
+            raise ValueError("must be a folder below the handbook's own")
+        return "" if folder in {"", "."} else str(path)
+
+
+@dataclass(frozen=True)
+class DatasetEntry:
+    """One dataset: its name, and the Prefect deployment that makes it."""
+
+    name: str
+    title: str
+    flow: str  # the flow's name in Prefect
+    deployment: str  # the deployment's name in Prefect
+    parameters: type[BaseModel]
+    cron: str  # when it is refreshed, UTC
+    fresh_for: timedelta  # older than this it is called stale; one window and some slack
+
+    def parameters_schema(self) -> dict[str, Any]:
+        """Return the JSON schema of a refresh's parameters."""
+        return self.parameters.model_json_schema()
+
+    def clean(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        """Return the parameters as kept and sent. Raises InvalidParameters, naming each path.
+
+        Only what was given is kept: a new default in a later release must not make an old key conflict.
+        """
+        try:
+            model = self.parameters.model_validate(parameters)
+        except ValidationError as exc:
+            raise InvalidParameters(
+                [
+                    (".".join(["parameters", *map(str, error["loc"])]), _sentence(error["msg"]))
+                    for error in exc.errors(include_url=False, include_context=False)
+                ]
+            ) from exc
+        return model.model_dump(mode="json", exclude_defaults=True)
+
+
+def _sentence(message: str) -> str:
+    return message.removeprefix("Value error, ")
+
+
+HANDBOOK = DatasetEntry(
+    name="handbook",
+    title="Customer service handbook",
+    flow="refresh_handbook",
+    deployment="daily",
+    parameters=HandbookParameters,
+    cron="0 6 * * *",
+    fresh_for=timedelta(hours=26),
+)
+
+CATALOGUE = {entry.name: entry for entry in (HANDBOOK,)}
+
+
+def entry(name: str) -> DatasetEntry:
+    """Return the dataset's entry. Raises DatasetNotFound."""
+    try:
+        return CATALOGUE[name]
+    except KeyError as exc:
+        raise DatasetNotFound(f"There is no dataset called {name}.") from exc
+
+
+def window_key(moment: datetime) -> str:
+    """Return the key of the daily schedule window that the moment (aware) lies in: the UTC date."""
+    return moment.astimezone(UTC).date().isoformat()

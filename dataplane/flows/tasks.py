@@ -1,0 +1,116 @@
+"""The tasks of the flows, with their retries and timeouts. What they compute is in `transforms`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.logging import get_run_logger
+from prefect.tasks import Task, exponential_backoff
+
+from console.environment import environment
+from console.faults import reach
+from dataplane import publishing
+from dataplane.catalogue import DatasetEntry, HandbookParameters
+from dataplane.contracts import Outcome
+from dataplane.embedding import embedder
+from dataplane.errors import DataplaneError, HandbookInvalid
+from dataplane.flows.transforms import Document, content_digest, embedded_text, parse_document, split_document
+from dataplane.publishing import Content, PassageRow
+
+
+async def can_retry_help(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
+    """Say whether trying again may help: a document with a mistake in it stays wrong."""
+    try:
+        await state.aresult()
+    except DataplaneError as exc:
+        return not exc.permanent
+    except Exception:  # noqa: BLE001  whatever else it was, the retries are few and spaced
+        return True
+    return False
+
+
+@task(
+    retries=2,
+    retry_delay_seconds=exponential_backoff(2),
+    retry_condition_fn=can_retry_help,
+    timeout_seconds=60,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def read_documents(folder: str) -> list[Document]:
+    """Read every Markdown file below the handbook's folder, in order of their names.
+
+    Raises HandbookInvalid when there is none, or one of them cannot be understood.
+    """
+    root = environment().handbook.expanduser().absolute()
+    chosen = root / folder
+    if not chosen.is_dir():
+        raise HandbookInvalid(
+            f"The handbook has no folder {folder!r}." if folder else f"There is no folder {root}."
+        )
+    files = sorted(path for path in chosen.rglob("*.md") if path.is_file())
+    documents = [parse_document(path.relative_to(root).as_posix(), _text(path)) for path in files]
+    if not documents:
+        raise HandbookInvalid(f"There is no Markdown file in {chosen}.")
+    get_run_logger().info("Read %d documents from %s", len(documents), chosen)
+    return documents
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as exc:
+        raise HandbookInvalid(f"{path.name} is not UTF-8 text: {exc.reason} at byte {exc.start}.") from exc
+
+
+@task(timeout_seconds=60, cache_policy=NO_CACHE, persist_result=False)
+def split(documents: list[Document], parameters: HandbookParameters) -> list[PassageRow]:
+    """Cut the documents into passages."""
+    rows = [
+        row
+        for document in documents
+        for row in split_document(document, passage_characters=parameters.passage_characters)
+    ]
+    get_run_logger().info("Split %d documents into %d passages", len(documents), len(rows))
+    return rows
+
+
+@task(
+    retries=2,
+    retry_delay_seconds=exponential_backoff(2),
+    timeout_seconds=120,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def embed(rows: list[PassageRow]) -> Content:
+    """Give each passage its vector, and the whole its digest."""
+    model = embedder()
+    vectors = model.embed([embedded_text(row) for row in rows])
+    digest = content_digest(rows, embedder=model.name)
+    get_run_logger().info("Embedded %d passages with %s, digest %s", len(rows), model.name, digest[:12])
+    return Content(passages=rows, vectors=vectors, embedder=model.name, digest=digest)
+
+
+@task(
+    retries=4,
+    retry_delay_seconds=exponential_backoff(2),
+    retry_jitter_factor=0.5,
+    timeout_seconds=120,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def publish(
+    entry: DatasetEntry, content: Content, *, refresh_id: str, parameters: dict[str, Any], flow_run_id: str
+) -> Outcome:
+    """Publish the content in one transaction. On retry: `publishing.publish` may be repeated at any point."""
+    reach("flow.before_publish")
+    outcome = publishing.publish(
+        entry, content, refresh_id=refresh_id, parameters=parameters, flow_run_id=flow_run_id
+    )
+    reach("flow.after_publish")
+    get_run_logger().info(outcome.sentence)
+    return outcome

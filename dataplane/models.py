@@ -1,0 +1,141 @@
+"""Datasets, their immutable versions, and the refreshes that were asked for.
+
+Flows write these tables through `dataplane.publishing` (plain SQL, no Django); the two are held together by
+tests. A version and its passages are never changed: the database refuses it.
+"""
+
+from __future__ import annotations
+
+import pgtrigger
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+from pgvector.django import VectorField
+
+from console.clock import DatabaseNow
+from dataplane.embedding import DIMENSIONS
+
+
+class Dataset(models.Model):
+    """Something the data plane produces. One version at most is current."""
+
+    name = models.SlugField(primary_key=True)
+    title = models.CharField(max_length=200)
+    current_version = models.ForeignKey(
+        "DatasetVersion", null=True, blank=True, on_delete=models.PROTECT, related_name="+"
+    )
+    last_version = models.PositiveIntegerField(db_default=0)  # highest ever given: none is used twice
+    confirmed_at = models.DateTimeField(null=True, blank=True)  # a refresh last ended well, changed or not
+    fresh_for = models.DurationField()
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class DatasetVersion(models.Model):
+    """One published state of a dataset.
+
+    The digest names the content: content that returns to an earlier state makes that version current again.
+    """
+
+    dataset = models.ForeignKey(Dataset, on_delete=models.PROTECT, related_name="versions")
+    version = models.PositiveIntegerField()
+    digest = models.CharField(max_length=64)  # SHA-256, hex, of the passages and the embedding model's name
+    rows = models.PositiveIntegerField()
+    embedder = models.CharField(max_length=100)  # the model's name; queries must use the same
+    published_at = models.DateTimeField(db_default=DatabaseNow())
+    prefect_flow_run_id = models.CharField(max_length=36)
+    parameters = models.JSONField()
+
+    class Meta:
+        ordering = ("dataset", "-version")
+        constraints = (
+            models.UniqueConstraint(fields=("dataset", "version"), name="one_version_per_number"),
+            # Two runs that computed the same content cannot both write it, whatever happened in between.
+            models.UniqueConstraint(fields=("dataset", "digest"), name="one_version_per_content"),
+        )
+        triggers = (
+            pgtrigger.Protect(name="versions_are_immutable", operation=pgtrigger.Update | pgtrigger.Delete),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.dataset_id} version {self.version}"
+
+
+class Passage(models.Model):
+    """One piece of one document, with its vector."""
+
+    version = models.ForeignKey(DatasetVersion, on_delete=models.PROTECT, related_name="passages")
+    position = models.PositiveIntegerField()  # from 0, in the order of documents and sections
+    document = models.CharField(max_length=200)  # path below the handbook, e.g. "returns/damaged-goods.md"
+    title = models.CharField(max_length=300)  # the document's
+    heading = models.CharField(max_length=300, blank=True)  # the section's; empty before the first one
+    text = models.TextField()
+    effective = models.DateField(null=True, blank=True)  # the policy is valid from this day
+    status = models.CharField(max_length=40, blank=True)  # as the document says, e.g. current, superseded
+    topics = models.CharField(max_length=300, blank=True)  # comma-separated
+    embedding = VectorField(dimensions=DIMENSIONS)
+
+    class Meta:
+        constraints = (
+            models.UniqueConstraint(fields=("version", "position"), name="one_passage_per_position"),
+        )
+        triggers = (
+            pgtrigger.Protect(name="passages_are_immutable", operation=pgtrigger.Update | pgtrigger.Delete),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.document} #{self.position}"
+
+
+class Refresh(models.Model):
+    """A wish to make a dataset again. The row is the outbox: `dataplane.dispatcher` hands it to Prefect."""
+
+    class Status(models.TextChoices):
+        SCHEDULED = "scheduled"
+        RUNNING = "running"
+        PUBLISHED = "published"
+        UNCHANGED = "unchanged"
+        FAILED = "failed"
+        CANCELLED = "cancelled"
+
+    OPEN = (Status.SCHEDULED, Status.RUNNING)
+
+    id = models.CharField(primary_key=True, max_length=40)  # rfr_...
+    dataset = models.ForeignKey(Dataset, on_delete=models.PROTECT, related_name="refreshes")
+    key = models.CharField(max_length=100)
+    parameters = models.JSONField()
+    status = models.CharField(max_length=10, choices=Status, db_default=Status.SCHEDULED)
+    version = models.ForeignKey(
+        DatasetVersion, null=True, blank=True, on_delete=models.PROTECT, related_name="refreshes"
+    )
+    error = models.TextField(blank=True, db_default="")  # a sentence, when failed
+    requested_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )  # None: the schedule, or the first start
+    prefect_flow_run_id = models.CharField(max_length=36, blank=True, db_default="")  # empty: not sent
+    created_at = models.DateTimeField(db_default=DatabaseNow())
+    started_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+    send_due_at = models.DateTimeField(db_default=DatabaseNow())  # next attempt to hand it to Prefect
+    send_attempts = models.PositiveIntegerField(db_default=0)
+    send_error = models.TextField(blank=True, db_default="")  # why the last attempt failed
+    restarts = models.PositiveIntegerField(db_default=0)  # how often its flow run died and was started again
+
+    class Meta:
+        constraints = (
+            # The same refresh twice in a day is one refresh.
+            models.UniqueConstraint(fields=("dataset", "key"), name="one_refresh_per_key"),
+        )
+        indexes = (
+            models.Index("created_at", condition=Q(status__in=("scheduled", "running")), name="refresh_open"),
+            models.Index("prefect_flow_run_id", name="refresh_flow_run"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.dataset_id} {self.key}"
+
+    @property
+    def is_open(self) -> bool:
+        """Say whether the refresh has not ended."""
+        return self.status in self.OPEN

@@ -1,0 +1,224 @@
+"""What pages, the API and agents read of the data plane. Postgres only: works while Prefect is away."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+from django.conf import settings
+from django.db.models import F
+from django.utils.module_loading import import_string
+from pgvector.django import CosineDistance
+
+from console.clock import database_now
+from dataplane import catalogue
+from dataplane.catalogue import DatasetEntry
+from dataplane.embedding import embedder
+from dataplane.errors import DatasetNotFound, DatasetNotPublished, EmbedderChanged, RefreshNotFound
+from dataplane.models import Dataset, DatasetVersion, Passage, Refresh
+
+VERSIONS_SHOWN = 200  # newest, per dataset
+
+
+@dataclass(frozen=True)
+class PassageHit:
+    """One passage that is near a query."""
+
+    document: str  # path below the handbook
+    title: str
+    heading: str
+    text: str
+    effective: date | None
+    status: str  # as the document says of itself
+    score: float  # cosine similarity, -1 to 1
+
+
+@dataclass(frozen=True)
+class PassageHits:
+    """Passages of exactly one version, nearest first."""
+
+    dataset: str
+    version: int
+    passages: list[PassageHit]
+
+
+@dataclass(frozen=True)
+class DatasetState:
+    """One dataset with its versions, newest first."""
+
+    entry: DatasetEntry
+    current: DatasetVersion | None
+    confirmed_at: datetime | None
+    fresh_until: datetime | None  # None before the first refresh that ended well
+    is_stale: bool  # also before the first version
+    versions: list[DatasetVersion]
+    used_by: list[str]  # names of agents
+
+    @property
+    def name(self) -> str:
+        return self.entry.name
+
+    @property
+    def title(self) -> str:
+        return self.entry.title
+
+
+@dataclass(frozen=True)
+class RefreshPage:
+    items: list[Refresh]
+    next: str | None  # cursor of the next page
+
+
+def nearest_passages(*, dataset: str = "handbook", query: str, limit: int = 6) -> PassageHits:
+    """Return the passages of the dataset's current version that lie nearest to the query.
+
+    An exact scan; it reads one version only, also when another is published meanwhile. Loads the embedding
+    model on first use (0.7 s). Raises DatasetNotPublished, DatasetNotFound, EmbedderChanged.
+    """
+    version = current_version(dataset)
+    model = embedder()
+    if version.embedder != model.name:
+        raise EmbedderChanged(
+            f"Version {version.version} of {dataset} was embedded with {version.embedder}, "
+            f"this process has {model.name}."
+        )
+    distance = CosineDistance("embedding", model.embed([query])[0])
+    found = (
+        Passage.objects.filter(version=version)
+        .annotate(distance=distance)
+        .order_by("distance", "position")
+        .values_list("document", "title", "heading", "text", "effective", "status", "distance")[:limit]
+    )
+    return PassageHits(
+        dataset=dataset,
+        version=version.version,
+        passages=[PassageHit(*row[:6], score=1.0 - float(row[6])) for row in found],
+    )
+
+
+def current_version(dataset: str) -> DatasetVersion:
+    """Return the version that is current. Raises DatasetNotPublished, DatasetNotFound."""
+    catalogue.entry(dataset)
+    version = DatasetVersion.objects.filter(dataset__name=dataset, dataset__current_version=F("pk")).first()
+    if version is None:
+        raise DatasetNotPublished(dataset)
+    return version
+
+
+def current_versions(names: Iterable[str]) -> dict[str, int]:
+    """Return the number of each named dataset's current version; those never published are left out."""
+    found = Dataset.objects.filter(name__in=set(names), current_version__isnull=False)
+    return dict(found.values_list("name", "current_version__version"))
+
+
+def datasets() -> list[DatasetState]:
+    """Return every dataset that this installation can produce. Two queries and the clock."""
+    rows = {row.name: row for row in Dataset.objects.select_related("current_version")}
+    versions: dict[str, list[DatasetVersion]] = defaultdict(list)
+    for version in DatasetVersion.objects.order_by("-version")[: VERSIONS_SHOWN * len(catalogue.CATALOGUE)]:
+        versions[version.dataset_id].append(version)
+    now = database_now()
+    return [
+        _state(entry, rows.get(name), versions[name][:VERSIONS_SHOWN], now)
+        for name, entry in catalogue.CATALOGUE.items()
+    ]
+
+
+def dataset(name: str) -> DatasetState:
+    """Return one dataset. Raises DatasetNotFound."""
+    entry = catalogue.entry(name)
+    row = Dataset.objects.select_related("current_version").filter(name=name).first()
+    versions = DatasetVersion.objects.filter(dataset_id=name).order_by("-version")[:VERSIONS_SHOWN]
+    return _state(entry, row, list(versions), database_now())
+
+
+def _state(
+    entry: DatasetEntry, row: Dataset | None, versions: list[DatasetVersion], now: datetime
+) -> DatasetState:
+    confirmed_at = row.confirmed_at if row else None
+    fresh_until = confirmed_at + row.fresh_for if row and confirmed_at else None
+    return DatasetState(
+        entry=entry,
+        current=row.current_version if row else None,
+        confirmed_at=confirmed_at,
+        fresh_until=fresh_until,
+        is_stale=fresh_until is None or now > fresh_until,
+        versions=versions,
+        used_by=_used_by(entry.name),
+    )
+
+
+def _used_by(name: str) -> list[str]:
+    """Return the agents that read the dataset, from whoever knows them: the setting DATASET_READERS names it.
+
+    `DATASET_READERS`: import path of `(dataset: str) -> list[str]`; the data plane itself knows no agent.
+    """
+    path: str = getattr(settings, "DATASET_READERS", "")
+    if not path:
+        return []
+    readers: Callable[[str], list[str]] = import_string(path)
+    return readers(name)
+
+
+def version(dataset: str, number: int) -> DatasetVersion:
+    """Return one version. Raises DatasetNotFound when there is none of this number."""
+    rows = DatasetVersion.objects.select_related("dataset")
+    found = rows.filter(dataset_id=dataset, version=number).first()
+    if found is None:
+        raise DatasetNotFound(f"There is no version {number} of a dataset called {dataset}.")
+    return found
+
+
+def passages(version: DatasetVersion, *, after: int = -1, limit: int = 50) -> list[Passage]:
+    """Return the version's passages in order, those behind the position `after`, without their vectors."""
+    return list(version.passages.filter(position__gt=after).defer("embedding").order_by("position")[:limit])
+
+
+def refresh(refresh_id: str) -> Refresh:
+    """Return one refresh with what its page shows. Raises RefreshNotFound."""
+    found = Refresh.objects.select_related("version", "requested_by").filter(pk=refresh_id).first()
+    if found is None:
+        raise RefreshNotFound(f"There is no refresh {refresh_id}.")
+    return found
+
+
+def refreshes(*, dataset: str | None = None, limit: int = 50, cursor: str = "") -> RefreshPage:
+    """Return refreshes, newest first. Ids sort by time, so the cursor is the last id of the page before."""
+    rows = Refresh.objects.select_related("version", "requested_by").order_by("-id")
+    if dataset is not None:
+        rows = rows.filter(dataset_id=dataset)
+    if cursor:
+        rows = rows.filter(id__lt=cursor)
+    found = list(rows[: limit + 1])
+    more = len(found) > limit
+    return RefreshPage(found[:limit], found[limit - 1].id if more else None)
+
+
+def refreshes_by_flow_run(flow_run_ids: Iterable[str]) -> dict[str, Refresh]:
+    """Return the refreshes that these Prefect flow runs were made for."""
+    rows = Refresh.objects.select_related("version", "requested_by")
+    return {row.prefect_flow_run_id: row for row in rows.filter(prefect_flow_run_id__in=list(flow_run_ids))}
+
+
+def window_key() -> str:
+    """Return the key of the current schedule window by the database's clock: the default of a refresh."""
+    return catalogue.window_key(database_now())
+
+
+def suggested_key(dataset: str) -> str:
+    """Return a key under which a refresh would really run: the window's, or `<window>.2` ... once used up.
+
+    A key that belongs to an open refresh is suggested again, so that a second click joins it.
+    """
+    window = window_key()
+    used: dict[str, Any] = dict(
+        Refresh.objects.filter(dataset_id=dataset, key__startswith=window).values_list("key", "status")
+    )
+    number, key = 1, window
+    while used.get(key, Refresh.Status.SCHEDULED) not in Refresh.OPEN:
+        number += 1
+        key = f"{window}.{number}"
+    return key
