@@ -37,6 +37,7 @@ class Environment(BaseSettings):
 
     agents: str = Field("orchestration.agents.support.agent:AGENT", alias="SIGNALBOX_AGENTS")  # comma-separated
     model: str = Field("", alias="SIGNALBOX_MODEL")  # e.g. openai:gpt-5; empty: the offline model
+    handbook: Path = Field(PROJECT / "examples" / "handbook", alias="SIGNALBOX_HANDBOOK")  # its documents
     shop_url: str = Field("", alias="SIGNALBOX_SHOP_URL")  # the example shop
     email_folder: Path | None = Field(None, alias="SIGNALBOX_EMAIL_FOLDER")  # None: <home>/mail
     email_url: str = Field("", alias="SIGNALBOX_EMAIL_URL")  # smtp://user:password@host:port; empty: files
