@@ -1,0 +1,66 @@
+"""What the frame around every page shows. Costs two small queries, and never fails the page inside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from django.contrib.auth.models import User
+from django.db import DatabaseError
+from django.http import HttpRequest
+from django.utils.functional import SimpleLazyObject
+from django.utils.module_loading import import_string
+
+from console import roles
+
+PENDING_COUNT = "approvals.selectors.pending_count_for"  # by name: the frame imports no app
+PENDING_CAP = 1000  # the selector counts no further
+SECTIONS = {"approvals": "inbox", "orchestration": "runs", "dataplane": "data", "console": "system"}
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The frame of one page."""
+
+    section: str  # inbox, runs, data, system, or "" outside of them
+    name: str
+    roles: tuple[str, ...]
+    may_see: bool
+    pending: int | None  # None: not known now
+
+    @property
+    def pending_label(self) -> str:
+        """Return the number for the badge, empty when nothing waits."""
+        if not self.pending:
+            return ""
+        return "999+" if self.pending >= PENDING_CAP else str(self.pending)
+
+
+def frame(request: HttpRequest) -> dict[str, object]:
+    """Context processor: `frame`, asked of the database only if the template shows it."""
+    return {"frame": SimpleLazyObject(lambda: frame_for(request))}
+
+
+def frame_for(request: HttpRequest) -> Frame:
+    """Return the frame for who asks; without a database, one that claims nothing."""
+    match = request.resolver_match
+    section = SECTIONS.get(match.namespace, "") if match else ""
+    try:
+        user = request.user
+        if not isinstance(user, User):
+            return Frame(section, "", (), False, None)
+        may_see = roles.may(user, "see")
+        pending = _pending_count(user) if may_see else None
+        return Frame(section, user.get_full_name() or user.username, _held(user), may_see, pending)
+    except DatabaseError:
+        return Frame(section, "", (), False, None)
+
+
+def _held(user: User) -> tuple[str, ...]:
+    held = roles.roles_of(user)
+    return tuple(role for role in roles.ROLES if role in held)
+
+
+def _pending_count(user: User) -> int:
+    count: Callable[[User], int] = import_string(PENDING_COUNT)
+    return count(user)

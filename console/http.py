@@ -1,0 +1,93 @@
+"""What every page asks of a request: who is there, may they, and how to answer them in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec
+
+from django.contrib.auth.models import User
+from django.contrib.auth.views import redirect_to_login
+from django.http import HttpRequest, HttpResponse
+from django.middleware.csrf import get_token
+from django.template.loader import render_to_string
+
+from console import roles
+
+P = ParamSpec("P")
+Page = Callable[Concatenate[HttpRequest, P], HttpResponse]
+
+
+def is_htmx(request: HttpRequest) -> bool:
+    """Say whether a script asks for a part of a page."""
+    return request.headers.get("HX-Request") == "true"
+
+
+def person(request: HttpRequest) -> User:
+    """Return who asks, in a view that `needs` already guards."""
+    if not isinstance(request.user, User):
+        raise TypeError("this view is not guarded by console.http.needs")
+    return request.user
+
+
+def needs(permission: str) -> Callable[[Page[P]], Page[P]]:
+    """Let the view be used only by people whose roles carry the permission; tell the others what to do."""
+
+    def decorate(view: Page[P]) -> Page[P]:
+        @wraps(view)
+        def guarded(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
+            if not request.user.is_authenticated:
+                return _signed_out(request)
+            if not roles.may(request.user, permission):
+                return not_allowed(request, permission)
+            return view(request, *args, **kwargs)
+
+        return guarded
+
+    return decorate
+
+
+def not_allowed(request: HttpRequest, permission: str) -> HttpResponse:
+    """Answer 403 with the roles that would do."""
+    return sentence(
+        request,
+        403,
+        title="Your account may not do this",
+        detail=f"This needs one of the roles: {', '.join(sorted(roles.PERMISSIONS[permission]))}.",
+        next_step="Ask an admin to add the role to your account, then open this page again.",
+    )
+
+
+def sentence(
+    request: HttpRequest,
+    status: int,
+    *,
+    title: str,
+    detail: str,
+    next_step: str = "",
+    may_resend: bool = False,
+    **context: Any,
+) -> HttpResponse:
+    """Answer with a page in words; a script gets the words alone and shows them beside the page.
+
+    `may_resend`: offer the sent `fields` as a form to send again. The page asks neither the database nor the
+    session, so that it can tell of their absence.
+    """
+    if is_htmx(request):
+        response = HttpResponse(f"{title}. {detail}", status=status, content_type="text/plain; charset=utf-8")
+        response["HX-Reswap"] = "none"  # htmx 4 swaps 4xx bodies in: what is on the page stays
+    else:
+        words = {"status": status, "title": title, "detail": detail, "next_step": next_step}
+        if may_resend:
+            words |= {"may_resend": True, "csrf_token": get_token(request), "action": request.get_full_path()}
+        response = HttpResponse(render_to_string("console/sentence.html", words | context), status=status)
+    response["Vary"] = "HX-Request"
+    return response
+
+
+def _signed_out(request: HttpRequest) -> HttpResponse:
+    if is_htmx(request):
+        return sentence(
+            request, 401, title="You are signed out", detail="Sign in again in another tab, then repeat this."
+        )
+    return redirect_to_login(request.get_full_path())

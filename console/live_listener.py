@@ -1,0 +1,192 @@
+"""One LISTEN connection per web process, handed on to the sockets that this process serves.
+
+Facts this file relies on:
+- PostgreSQL sends a notification when the transaction commits, to connections that listen at that moment
+  only. So after every reconnect the sockets are told `resync`: what happened meanwhile is not known.
+- A connection that a proxy or a dead host has swallowed looks idle, not broken. Only asking it finds out,
+  every KEEPALIVE seconds; a kernel keepalive stands behind.
+- A page subscribes a moment after it was rendered. What was announced between the two is kept for RECENT
+  seconds and told again; an older page is told to resynchronise.
+- A mailbox holds each topic once, so it is never larger than what its socket asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+import time
+from collections import deque
+from collections.abc import Iterable
+from typing import Any
+
+import psycopg
+from django.conf import settings
+from psycopg import sql
+
+from console.live import CHANNEL
+
+logger = logging.getLogger(__name__)
+
+KEEPALIVE = 15.0  # seconds without a notification until the connection is asked whether it lives
+ANSWER_WITHIN = 5.0
+RECENT = 60.0  # seconds that announcements are kept for pages that subscribe late
+RECENT_KEPT = 2000
+CLOCK_MARGIN = 2.0  # seconds that the clocks of two web processes may differ
+FIRST_WAIT, LONGEST_WAIT = 0.2, 5.0  # between attempts to connect
+
+
+class Mailbox:
+    """What one socket has not been told yet. Filled by the listener, emptied by the socket's own task."""
+
+    def __init__(self) -> None:
+        self._topics: dict[str, None] = {}
+        self._resync = False
+        self._filled = asyncio.Event()
+
+    def put(self, topic: str) -> None:
+        self._topics[topic] = None
+        self._filled.set()
+
+    def put_resync(self) -> None:
+        self._resync = True
+        self._filled.set()
+
+    async def take(self) -> dict[str, Any]:
+        """Wait until there is something, and return all of it as one message."""
+        await self._filled.wait()
+        message: dict[str, Any] = {"resync": True} if self._resync else {"topics": list(self._topics)}
+        self._topics.clear()
+        self._resync = False
+        self._filled.clear()
+        return message
+
+
+class LiveListener:
+    """The connection and the register of who wants to hear what."""
+
+    def __init__(self) -> None:
+        self._mailboxes: dict[Mailbox, frozenset[str]] = {}
+        self._by_topic: dict[str, set[Mailbox]] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._heard_before = False
+        self._recent: deque[tuple[float, str]] = deque(maxlen=RECENT_KEPT)
+        self._listens_since = float("inf")  # unix time
+        self.is_listening = asyncio.Event()
+
+    def subscribe(self, mailbox: Mailbox, topics: Iterable[str], since: float | None = None) -> None:
+        """Let the mailbox hear exactly these topics, and what was announced of them `since` (unix time)."""
+        self._forget_topics(mailbox)
+        wanted = frozenset(topics)
+        self._mailboxes[mailbox] = wanted
+        for topic in wanted:
+            self._by_topic.setdefault(topic, set()).add(mailbox)
+        if since is not None:
+            self._tell_missed(mailbox, wanted, since - CLOCK_MARGIN)
+
+    def _tell_missed(self, mailbox: Mailbox, wanted: frozenset[str], since: float) -> None:
+        overflowed = len(self._recent) == RECENT_KEPT and self._recent[0][0] > since
+        if since < max(self._listens_since, time.time() - RECENT) or overflowed:
+            mailbox.put_resync()
+            return
+        for moment, topic in self._recent:
+            if moment >= since and topic in wanted:
+                mailbox.put(topic)
+
+    def unsubscribe(self, mailbox: Mailbox) -> None:
+        self._forget_topics(mailbox)
+        self._mailboxes.pop(mailbox, None)
+
+    def _forget_topics(self, mailbox: Mailbox) -> None:
+        for topic in self._mailboxes.get(mailbox, ()):
+            readers = self._by_topic[topic]
+            readers.discard(mailbox)
+            if not readers:
+                del self._by_topic[topic]
+
+    def start(self) -> None:
+        """Start listening on the running loop; a second call does nothing."""
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._run(), name="live-listener")
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    async def _run(self) -> None:
+        """Listen, and after any failure listen again, for as long as the process lives."""
+        wait = FIRST_WAIT
+        while True:
+            try:
+                await self._listen()
+            except (psycopg.Error, OSError, TimeoutError) as exc:
+                if self.is_listening.is_set():
+                    wait = FIRST_WAIT
+                self.is_listening.clear()
+                logger.warning(
+                    "live updates lost Postgres (%s), next attempt in %.1f s", type(exc).__name__, wait
+                )
+            await asyncio.sleep(wait * random.uniform(0.7, 1.0))
+            wait = min(wait * 2, LONGEST_WAIT)
+
+    async def _listen(self) -> None:
+        async with await psycopg.AsyncConnection.connect(**connection_parameters()) as connection:
+            await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(CHANNEL)))
+            if self._heard_before:
+                logger.info("live updates hear Postgres again; pages resynchronise")
+            self._heard_before = True
+            self._recent.clear()
+            self._listens_since = time.time()
+            self.is_listening.set()
+            for mailbox in self._mailboxes:
+                mailbox.put_resync()
+            while True:
+                async for notification in connection.notifies(timeout=KEEPALIVE):
+                    self.hand_on(notification.payload)
+                async with asyncio.timeout(ANSWER_WITHIN):
+                    await connection.execute("SELECT 1")
+
+    def hand_on(self, payload: str) -> None:
+        """Put the topic into every mailbox that asked for it; a payload that cannot be read is dropped."""
+        try:
+            topic = json.loads(payload)["topic"]
+        except (ValueError, KeyError, TypeError):
+            logger.warning("an announcement could not be read")
+            return
+        self._recent.append((time.time(), topic))
+        for mailbox in self._by_topic.get(topic, ()):
+            mailbox.put(topic)
+
+
+def connection_parameters() -> dict[str, Any]:
+    """Return libpq's parameters for a connection of our own, outside Django's pool."""
+    database = settings.DATABASES["default"]
+    return {
+        "dbname": database["NAME"],
+        "user": database["USER"],
+        "password": database["PASSWORD"],
+        "host": database["HOST"],
+        "port": database["PORT"],
+        "autocommit": True,
+        "connect_timeout": 5,
+        "application_name": "signalbox live",
+        "keepalives_idle": 15,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+    }
+
+
+_listeners: dict[asyncio.AbstractEventLoop, LiveListener] = {}
+
+
+def listener() -> LiveListener:
+    """Return the running loop's listener, started. A web process has one loop, so it has one connection."""
+    loop = asyncio.get_running_loop()
+    for gone in [known for known in _listeners if known.is_closed()]:
+        del _listeners[gone]
+    found = _listeners.setdefault(loop, LiveListener())
+    found.start()
+    return found

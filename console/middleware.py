@@ -1,0 +1,77 @@
+"""Two rules for every answer: pages are not kept by anybody, and an absent database is told in words.
+
+Middleware sees no exception of a view: Django turns it into an answer one layer further in. What can be
+caught comes through `process_exception`; what fails in another middleware (the session, for one) reaches
+`console.views.server_error`, which calls the same `postgres_away`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from django.db import InterfaceError, OperationalError
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+
+from console import problems
+from console.http import sentence
+from console.typed import typed_fields
+
+logger = logging.getLogger(__name__)
+
+GetResponse = Callable[[HttpRequest], HttpResponseBase]
+#: what Django raises when Postgres refuses, dies or has no connection to give in time
+AWAY = (OperationalError, InterfaceError)
+API_PREFIX = "/api/"
+
+
+def no_store(get_response: GetResponse) -> GetResponse:
+    """Keep pages and answers out of every cache: they show what one person may see at one moment."""
+
+    def middleware(request: HttpRequest) -> HttpResponseBase:
+        response = get_response(request)
+        if not response.has_header("Cache-Control"):
+            response["Cache-Control"] = "no-store"
+        return response
+
+    return middleware
+
+
+def errors_in_words(get_response: GetResponse) -> GetResponse:
+    """Answer 503 in words when Postgres is away while a view works."""
+
+    def middleware(request: HttpRequest) -> HttpResponseBase:
+        return get_response(request)
+
+    def process_exception(request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        return postgres_away(request, exception) if isinstance(exception, AWAY) else None
+
+    middleware.process_exception = process_exception  # type: ignore[attr-defined]  # how Django finds it
+    return middleware
+
+
+def postgres_away(request: HttpRequest, exception: BaseException) -> HttpResponse:
+    """Say that Postgres is away, what still works, and that the page tries again; keep what was typed."""
+    logger.warning("postgres is away for %s %s: %s", request.method, request.path, type(exception).__name__)
+    if request.path.startswith(API_PREFIX):
+        return problems.problem_response(
+            problems.engine_away("postgres", "Nothing was changed; send the same request again.")
+        )
+    changes = request.method not in ("GET", "HEAD")
+    response = sentence(
+        request,
+        503,
+        title="The database is away",
+        detail="Signalbox cannot reach PostgreSQL right now. "
+        + ("It is not certain that this was recorded. " if changes else "")
+        + "Runs that wait keep waiting, and nothing that was decided before is lost.",
+        next_step="Send it again as soon as the database is back; a second click changes nothing twice."
+        if changes
+        else "This page tries again by itself every five seconds.",
+        retry=not changes,
+        fields=typed_fields(request),
+        may_resend=changes,
+    )
+    response["Retry-After"] = "5"
+    return response

@@ -1,0 +1,127 @@
+"""How icons, states and moments are drawn, once for every page. Nothing here decides anything."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from django import template
+from django.templatetags.static import static
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+register = template.Library()
+
+#: state word -> (tone, icon, label); a state is never shown by its colour alone
+STATES: dict[str, tuple[str, str, str]] = {
+    # approvals
+    "pending": ("warn", "circle-pause", "Waiting"),
+    "decided": ("info", "circle-check", "Decided"),
+    "expired": ("neu", "timer-off", "Expired"),
+    "withdrawn": ("neu", "circle-slash", "Withdrawn"),
+    "approve": ("ok", "check", "Approved"),
+    "edit": ("ok", "pencil", "Approved with change"),
+    "reject": ("bad", "x", "Rejected"),
+    "respond": ("info", "message-circle", "Answered"),
+    # runs and flow runs
+    "starting": ("info", "circle-dashed", "Starting"),
+    "running": ("info", "loader-circle", "Running"),
+    "waiting": ("warn", "circle-pause", "Waiting"),
+    "paused": ("warn", "pause", "Paused"),
+    "finished": ("ok", "circle-check", "Finished"),
+    "failed": ("bad", "circle-x", "Failed"),
+    "cancelled": ("neu", "circle-slash", "Cancelled"),
+    # refreshes
+    "scheduled": ("neu", "clock", "Scheduled"),
+    "published": ("ok", "circle-check", "Published"),
+    "unchanged": ("neu", "circle-minus", "Unchanged"),
+    # effects
+    "executing": ("info", "loader-circle", "Executing"),
+    "done": ("ok", "circle-check", "Done"),
+    "unknown": ("bad", "circle-help", "Unknown"),
+    # risks
+    "low": ("neu", "shield-check", "Low risk"),
+    "medium": ("warn", "triangle-alert", "Medium risk"),
+    "high": ("bad", "triangle-alert", "High risk"),
+    # parts
+    "ok": ("ok", "circle-check", "Working"),
+    "away": ("bad", "circle-x", "Away"),
+}
+
+
+@register.simple_tag
+def icon(name: str) -> SafeString:
+    """Draw one icon of the sprite, for the eye only."""
+    return format_html(
+        '<svg class="ic" aria-hidden="true"><use href="{}#{}"></use></svg>',
+        static("vendor/lucide/icons.svg"),
+        name,
+    )
+
+
+@register.simple_tag
+def status(word: str, label: str = "") -> SafeString:
+    """Draw a state as icon, word and tone. A word nobody taught us is shown as it is."""
+    tone, symbol, known = STATES.get(str(word), ("neu", "circle-dot", str(word)))
+    return tag(label or known, tone, symbol)
+
+
+@register.simple_tag
+def tag(text: str, tone: str = "neu", symbol: str = "") -> SafeString:
+    """Draw a small label; `tone`: neu, ok, warn, bad, info or vio."""
+    return format_html('<span class="tone {}">{}{}</span>', tone, icon(symbol) if symbol else "", text)
+
+
+@register.simple_tag
+def when(moment: datetime | str | None, missing: str = "never") -> SafeString:
+    """Show a moment as "4 min ago", exact on hover; the browser keeps it current in the reader's zone."""
+    if not moment:
+        return format_html('<span class="muted">{}</span>', missing)
+    instant = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
+    return format_html(
+        '<time datetime="{}" title="{}" data-relative>{}</time>',
+        instant.astimezone(UTC).isoformat(timespec="milliseconds"),
+        f"{instant.astimezone(UTC):%a %d %b %Y, %H:%M:%S UTC}",
+        relative(instant, datetime.now(UTC)),
+    )
+
+
+def relative(moment: datetime, now: datetime) -> str:
+    """Return the distance in the largest sensible unit; `static/js/times.js` says it the same way."""
+    seconds = (now - moment).total_seconds()
+    size = abs(seconds)
+    if size < 10:
+        return "just now"
+    for length, unit in ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")):
+        if size >= length:
+            amount = f"{int(size // length)} {unit}"
+            break
+    return f"in {amount}" if seconds < 0 else f"{amount} ago"
+
+
+@register.simple_tag
+def live_now() -> str:
+    """Return the server's time for `data-live-since`: what was announced later is not on this page."""
+    return f"{time.time():.2f}"
+
+
+@register.filter
+def initials(name: str) -> str:
+    """Return up to two capitals for the round picture beside a person's name."""
+    words = [word for word in name.replace(".", " ").replace("_", " ").split() if word]
+    letters = [word[0] for word in words[:2]] if len(words) > 1 else list(name[:2])
+    return "".join(letters).upper()
+
+
+@register.filter
+def exact_json(value: Any) -> str:
+    """Return the value as JSON on one line, every character outside ASCII kept."""
+    return json.dumps(value, ensure_ascii=False, sort_keys=True)
+
+
+@register.filter
+def pretty_json(value: Any) -> str:
+    """Return the value as indented JSON; what JSON does not know is shown by its name."""
+    return json.dumps(value, ensure_ascii=False, indent=2, sort_keys=True, default=str)

@@ -1,0 +1,43 @@
+"""The address map. Each app answers for its own pages, by name; the JSON API has one root."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.http import HttpRequest
+from django.urls import URLPattern, URLResolver, include, path
+
+from console import views
+from console.api import api
+
+
+def _superusers_only(request: HttpRequest) -> bool:
+    """Django's own admin writes around our services, so no role opens it."""
+    return request.user.is_active and request.user.is_superuser
+
+
+admin.site.has_permission = _superusers_only  # type: ignore[method-assign]
+admin.site.site_header = "Signalbox tables"
+
+_frame = (
+    [
+        path("system/", views.system, name="system"),
+        path("frame/pending/", views.pending, name="pending"),
+    ],
+    "console",
+)
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("", views.home, name="home"),
+    path("", include(_frame)),
+    path("", include("approvals.urls")),
+    path("", include("orchestration.urls")),
+    path("", include("dataplane.urls")),
+    path("api/v1/", api.urls),
+    path("accounts/", include("allauth.urls")),
+    path("admin/", admin.site.urls),
+]
+
+handler400 = "console.views.bad_request"
+handler403 = "console.views.forbidden"
+handler404 = "console.views.not_found"
+handler500 = "console.views.server_error"

@@ -1,0 +1,105 @@
+"""The pages of the frame itself: the way in, the System page, and every error in words."""
+
+from __future__ import annotations
+
+import sys
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_GET, require_safe
+
+from console import health
+from console.contracts_page import contracts_page
+from console.fragments import page_or_fragment
+from console.http import needs, sentence
+from console.middleware import AWAY, postgres_away
+from console.typed import came_from_here, typed_fields
+
+
+@require_safe
+def home(request: HttpRequest) -> HttpResponse:
+    """Go to the inbox, where the work is."""
+    return redirect("approvals:inbox")
+
+
+@require_GET
+@needs("see")
+def pending(request: HttpRequest) -> HttpResponse:
+    """The number beside Inbox, fetched again when the inbox changes."""
+    return render(request, "console/_pending.html")
+
+
+@require_safe
+@needs("see")
+def system(request: HttpRequest) -> HttpResponse:
+    """How the parts are, and what they promise each other."""
+    _, report = health.report()
+    return page_or_fragment(
+        request,
+        "console/system.html",
+        "console/_health.html",
+        {"report": report, "contracts": contracts_page()},
+    )
+
+
+def csrf_failed(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """The form's protection ran out, most often by a new sign-in: keep what was typed, offer to send it."""
+    ours = came_from_here(request)
+    return sentence(
+        request,
+        403,
+        title="This form had gone stale",
+        detail="You signed in or out since the page was opened, so the form could not be trusted. "
+        "Nothing was changed.",
+        next_step="Check what you typed below and send it again."
+        if ours
+        else "Open the page again from the console and repeat this there.",
+        fields=typed_fields(request) if ours else [],
+        may_resend=ours,
+    )
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return sentence(
+        request,
+        400,
+        title="The request could not be read",
+        detail="Something in the address or the form is malformed.",
+        next_step="Go back and try again from the page's own links.",
+    )
+
+
+def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return sentence(
+        request,
+        403,
+        title="Your account may not do this",
+        detail="None of your roles allows it.",
+        next_step="Ask an admin to add the role you need to your account.",
+    )
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return sentence(
+        request,
+        404,
+        title="There is nothing here",
+        detail="The address names nothing, or something that you may not see.",
+        next_step="Look for it in the inbox or in the list of runs; their search takes any id.",
+    )
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """Something broke. Django calls this inside its `except` block, so the cause can still be asked for."""
+    cause = sys.exc_info()[1]
+    if isinstance(cause, AWAY):
+        return postgres_away(request, cause)
+    return sentence(
+        request,
+        500,
+        title="Something broke on our side",
+        detail="The error was written to the log of the web process. Nothing half-done was kept: "
+        "a change is recorded whole or not at all.",
+        next_step="Go back and try once more. If it happens again, tell an admin the time and the address.",
+        fields=typed_fields(request),
+    )

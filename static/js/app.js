@@ -1,0 +1,8 @@
+// The console's behaviour. Every page works without it; it adds live updates, keys and comfort.
+import "./live.js";
+import "./times.js";
+import "./forms.js";
+import "./lists.js";
+import "./palette.js";
+import "./keys.js";
+import "./frame.js";

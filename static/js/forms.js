@@ -1,0 +1,55 @@
+// Forms: a second click sends nothing twice, an answer in words is shown, what was typed stays.
+import { say } from "./toasts.js";
+
+const GUARD_MS = 12_000; // then the form may be sent again, whatever became of the first answer
+
+function release(form) {
+  delete form.dataset.sending;
+  for (const button of form.querySelectorAll("[aria-disabled=true]")) button.removeAttribute("aria-disabled");
+}
+
+// Capture: before htmx hears the submit. The buttons stay enabled, because a disabled one would not be sent along.
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (form.method !== "post" || form.dataset.guard === "off") return;
+  if (form.dataset.sending) { event.preventDefault(); event.stopImmediatePropagation(); return; }
+  form.dataset.sending = "1";
+  setTimeout(() => {
+    for (const button of form.querySelectorAll("button[type=submit]")) button.setAttribute("aria-disabled", "true");
+  });
+  setTimeout(() => release(form), GUARD_MS);
+}, true);
+
+addEventListener("pageshow", () => { for (const form of document.querySelectorAll("form[data-sending]")) release(form); });
+document.addEventListener("htmx:finally:request", (event) => {
+  const form = event.detail?.ctx?.request?.form ?? event.target;
+  if (form?.matches?.("form")) release(form);
+});
+
+// Answers that were not swapped in: words come as plain text.
+document.addEventListener("htmx:response:error", (event) => {
+  const { ctx } = event.detail;
+  const type = ctx.response.headers.get("Content-Type") ?? "";
+  const isLive = ctx.sourceEvent?.type?.startsWith("live:");
+  if (ctx.response.status === 401) {
+    say("You are signed out. What you typed is still here.", { error: true, link: { href: "/accounts/login/", text: "Sign in" } });
+  } else if (type.startsWith("text/plain")) {
+    if (!isLive || ctx.response.status === 503) say(ctx.text, { error: !isLive });
+  } else if (ctx.response.status >= 500 && !isLive) {
+    say("The server could not answer. Nothing you typed is lost; try again in a moment.", { error: true });
+  }
+});
+document.addEventListener("htmx:error", (event) => {
+  if (event.detail?.ctx?.sourceEvent?.type?.startsWith("live:")) return; // the next poke or resync repairs it
+  say("The server cannot be reached. What you typed is still here; try again in a moment.", { error: true });
+});
+
+// Unsaved words: ask before leaving the page, not after.
+let sent = false;
+document.addEventListener("submit", () => { sent = true; });
+addEventListener("beforeunload", (event) => {
+  if (sent) return;
+  const dirty = [...document.querySelectorAll("textarea[data-keep]")].some((t) => t.value.trim() && t.value !== t.defaultValue);
+  if (dirty) event.preventDefault();
+});
+document.addEventListener("htmx:finally:request", () => { sent = false; });

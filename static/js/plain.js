@@ -1,0 +1,3 @@
+// Pages without the frame: sign-in and errors in words.
+import "./forms.js";
+import "./times.js";

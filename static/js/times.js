@@ -1,0 +1,32 @@
+// "4 min ago", kept current; the exact moment in the reader's own zone on hover.
+// Says the same as `relative` in console/templatetags/signalbox.py.
+const exact = new Intl.DateTimeFormat(undefined, {
+  weekday: "short", day: "2-digit", month: "short", year: "numeric",
+  hour: "2-digit", minute: "2-digit", second: "2-digit", timeZoneName: "short", hourCycle: "h23",
+});
+const UNITS = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
+
+export function relative(moment, now = Date.now()) {
+  const seconds = (now - moment) / 1000;
+  const size = Math.abs(seconds);
+  if (size < 10) return "just now";
+  const [length, unit] = UNITS.find(([each]) => size >= each);
+  const amount = `${Math.floor(size / length)} ${unit}`;
+  return seconds < 0 ? `in ${amount}` : `${amount} ago`;
+}
+
+function refresh(root = document) {
+  for (const time of root.querySelectorAll("time[data-relative]")) {
+    const moment = Date.parse(time.dateTime);
+    if (Number.isNaN(moment)) continue;
+    const text = relative(moment);
+    if (time.textContent !== text) time.textContent = text;
+    const title = exact.format(moment);
+    if (time.title !== title) time.title = title;
+  }
+}
+
+refresh();
+setInterval(refresh, 10_000);
+document.addEventListener("htmx:after:swap", () => refresh());
+document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh(); });
