@@ -111,7 +111,7 @@ def split_document(document: Document, *, passage_characters: int) -> Iterator[P
 
 
 def _cut(text: str, longest: int) -> Iterator[str]:
-    """Yield pieces of at most `longest` characters, cut between paragraphs if possible, else between words."""
+    """Yield pieces of at most `longest` characters, between paragraphs if possible, else words."""
     piece = ""
     for paragraph in text.split("\n\n"):
         if piece and len(piece) + 2 + len(paragraph) > longest:

@@ -1,0 +1,86 @@
+"""Handing requested refreshes to Prefect. The Refresh rows are the outbox; Prefect's idempotency key makes
+handing one over twice harmless, so a crash between Prefect's answer and our note of it costs nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+
+from django.db import transaction
+
+from console.clock import DatabaseNow, database_now
+from console.live import announce
+from dataplane import catalogue, contracts
+from dataplane.errors import DeploymentNotFound, PrefectAway, PrefectRefused
+from dataplane.models import Refresh
+from dataplane.prefect_gateway import PrefectGateway
+
+REGISTERING = timedelta(seconds=1)  # the runner is about to register its deployments
+LONGEST_WAIT = timedelta(seconds=30)
+logger = logging.getLogger(__name__)
+
+
+def dispatch_one(prefect: PrefectGateway) -> bool:
+    """Hand the oldest due refresh to Prefect; say whether one was handed over, so that more may be due.
+
+    The row stays locked during the call, so that two dispatchers never send the same one; others are skipped.
+    """
+    with transaction.atomic():
+        row = (
+            Refresh.objects.select_for_update(skip_locked=True)
+            .filter(status=Refresh.Status.SCHEDULED, prefect_flow_run_id="", send_due_at__lte=DatabaseNow())
+            .order_by("created_at")
+            .first()
+        )
+        if row is None:
+            return False
+        try:
+            row.prefect_flow_run_id = _send(prefect, row)
+            row.send_error = ""
+        except DeploymentNotFound as exc:
+            row.send_error, row.send_due_at = str(exc), database_now() + REGISTERING
+        except PrefectAway as exc:
+            wait = min(timedelta(seconds=2 ** min(row.send_attempts, 10)), LONGEST_WAIT)
+            row.send_error, row.send_due_at = str(exc), database_now() + wait
+            logger.info("refresh %s not handed to Prefect, again in %s: %s", row.pk, wait, exc)
+        except PrefectRefused as exc:
+            row.status, row.error, row.finished_at = Refresh.Status.FAILED, str(exc), database_now()
+            logger.warning("refresh %s was refused: %s", row.pk, exc)
+        row.send_attempts += 1
+        row.save(
+            update_fields=[
+                "prefect_flow_run_id", "send_error", "send_due_at", "send_attempts", "status", "error",
+                "finished_at",
+            ]
+        )  # fmt: skip
+        announce("data")
+        return bool(row.prefect_flow_run_id)
+
+
+def _send(prefect: PrefectGateway, row: Refresh) -> str:
+    """Return the id of the refresh's flow run, made now or earlier."""
+    entry = catalogue.entry(row.dataset_id)
+    order = contracts.Refresh(row.dataset_id, row.key, row.parameters)
+    run = prefect.create_flow_run(
+        flow=entry.flow,
+        deployment=entry.deployment,
+        parameters={"key": order.key, "parameters": order.parameters},
+        idempotency_key=order.idempotency_key(entry.flow, entry.deployment),
+        name=f"{order.dataset} {order.key}",
+    )
+    logger.info("refresh %s is flow run %s", row.pk, run.id)
+    return run.id
+
+
+def dispatch_all(prefect: PrefectGateway) -> None:
+    """Hand over everything that is due."""
+    while dispatch_one(prefect):
+        pass
+
+
+def send_soon() -> None:
+    """Forget the waiting times: Prefect has just come back."""
+    Refresh.objects.filter(status=Refresh.Status.SCHEDULED, prefect_flow_run_id="").update(
+        send_due_at=DatabaseNow()
+    )

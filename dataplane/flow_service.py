@@ -1,0 +1,260 @@
+"""What `manage.py serve_flows` runs: the runner, the dispatcher, the watcher and the heartbeat.
+
+Four loops, one thread each, none of which may end the others. Each waits for Prefect as long as it takes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import websockets.exceptions
+from django.db import DatabaseError, close_old_connections, connection, transaction
+from websockets.sync.client import connect as connect_websocket
+
+from console import health
+from console.environment import PROJECT, environment
+from console.live import announce
+from dataplane import catalogue, dispatcher, selectors, services
+from dataplane.errors import PrefectAway, PrefectError
+from dataplane.models import Dataset, Refresh
+from dataplane.prefect_gateway import PrefectGateway, gateway
+from dataplane.recovery import Watch
+
+BEAT_SECONDS = 5.0
+LOOK_SECONDS = 5.0  # while some refresh is open
+IDLE_LOOK_SECONDS = 30.0
+WAKE_SECONDS = 30.0  # the dispatcher looks for itself at least this often
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 10.0
+STOP_SECONDS = 2.5  # the runner's time to end; then its whole process group is killed
+#: what the runner and its flow runs may know; no Temporal address among it
+PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV", "SIGNALBOX_HANDBOOK")
+_RUNNER = [sys.executable, "-m", "dataplane.flows.serving"]
+logger = logging.getLogger(__name__)
+
+
+class FlowService:
+    """Serves the flows until `stop` is called."""
+
+    def __init__(self, prefect: Callable[[], PrefectGateway] = gateway) -> None:
+        self._prefect = prefect
+        self._stopping = threading.Event()
+        self._runs_flows = False
+        self._hears_prefect = False
+
+    def run(self) -> None:
+        """Start the loops and wait. Returns within 5 s of `stop`."""
+        loops = {
+            "runner": self._keep_runner,
+            "dispatcher": self._dispatch,
+            "watcher": self._watch,
+            "events": self._follow_events,
+        }
+        threads = [
+            threading.Thread(target=self._keep, args=(name, loop), name=name, daemon=True)
+            for name, loop in loops.items()
+        ]
+        for thread in threads:
+            thread.start()
+        self._keep("heartbeat", self._beat)
+        for thread in threads:
+            thread.join(timeout=STOP_SECONDS + 1)
+
+    def stop(self, *_: Any) -> None:
+        """Ask all loops to end; safe in a signal handler."""
+        self._stopping.set()
+
+    def _keep(self, name: str, loop: Callable[[], None]) -> None:
+        """Run the loop again and again, with growing pauses while it fails."""
+        pause = FIRST_PAUSE_SECONDS
+        while not self._stopping.is_set():
+            began_at = datetime.now(UTC)
+            try:
+                close_old_connections()
+                loop()
+            except (PrefectError, DatabaseError, psycopg.Error) as exc:
+                logger.info("%s: %s", name, exc)
+            except Exception:
+                logger.exception("%s failed and is started again", name)
+            finally:
+                connection.close()
+            if datetime.now(UTC) - began_at > timedelta(seconds=LONGEST_PAUSE_SECONDS):
+                pause = FIRST_PAUSE_SECONDS
+            self._stopping.wait(pause)
+            pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+
+    # the heartbeat
+
+    def _beat(self) -> None:
+        while True:
+            close_old_connections()
+            health.beat("flows", self._in_words())
+            if self._stopping.wait(BEAT_SECONDS):
+                health.forget("flows")
+                return
+
+    def _in_words(self) -> str:
+        if not self._hears_prefect:
+            return "waiting for Prefect"
+        return "serving flows" if self._runs_flows else "starting the runner"
+
+    # the runner
+
+    def _keep_runner(self) -> None:
+        """Keep one runner process. It waits for Prefect by itself, its slow imports done meanwhile."""
+        runner = subprocess.Popen(
+            _RUNNER,
+            env=runner_environment(os.environ),
+            cwd=PROJECT,
+            stdin=subprocess.PIPE,  # closed by our end: see `dataplane.flows.serving`
+            start_new_session=True,
+        )
+        self._runs_flows = True
+        try:
+            while runner.poll() is None and not self._stopping.wait(0.5):
+                pass
+        finally:
+            self._runs_flows = False
+            end_group(runner)
+        if not self._stopping.is_set():
+            logger.warning("the runner ended with %s and is started again", runner.returncode)
+
+    # the dispatcher
+
+    def _dispatch(self) -> None:
+        """Send what is due, then sleep until a new refresh announces itself, or a failed one is due again."""
+        request_first_refreshes()
+        with psycopg.connect(environment().database_url, autocommit=True, connect_timeout=5) as listener:
+            listener.execute(f"LISTEN {services.CHANNEL}")
+            while not self._stopping.is_set():
+                close_old_connections()
+                dispatcher.dispatch_all(self._prefect())
+                self._sleep_until_woken(listener)
+
+    def _sleep_until_woken(self, listener: psycopg.Connection[Any]) -> None:
+        unsent = Refresh.objects.filter(status=Refresh.Status.SCHEDULED, prefect_flow_run_id="").exists()
+        left = 1.0 if unsent else WAKE_SECONDS
+        while left > 0 and not self._stopping.is_set():
+            if list(listener.notifies(timeout=1.0, stop_after=1)):
+                return
+            left -= 1.0
+
+    # the watcher
+
+    def _watch(self) -> None:
+        """Look at open refreshes, often while there are some."""
+        watch = Watch(self._prefect())
+        while True:
+            close_old_connections()
+            watch.sweep()
+            for _ in range(round(IDLE_LOOK_SECONDS / LOOK_SECONDS)):
+                watch.look()
+                if self._stopping.wait(LOOK_SECONDS):
+                    return
+
+    # Prefect's events
+
+    def _follow_events(self) -> None:
+        """Tell open pages, and look at the refresh at once, when a flow run changes its state."""
+        watch = Watch(self._prefect())
+        api_url = environment().prefect_api_url
+        address = api_url.replace("http", "ws", 1) + "/events/out"
+        try:
+            with connect_websocket(
+                address, subprotocols=[_PREFECT], open_timeout=5, close_timeout=1
+            ) as socket:
+                socket.send(json.dumps({"type": "auth", "token": None}))
+                socket.recv(timeout=5)
+                socket.send(json.dumps(_events_since(datetime.now(UTC))))
+                self._hears_prefect = True
+                dispatcher.send_soon()
+                while not self._stopping.is_set():
+                    try:
+                        message = socket.recv(timeout=1.0)
+                    except TimeoutError:
+                        continue
+                    self._heard(watch, json.loads(message))
+        except (OSError, TimeoutError, websockets.exceptions.WebSocketException) as exc:
+            raise PrefectAway(f"Prefect's events do not come: {type(exc).__name__}.") from exc
+        finally:
+            self._hears_prefect = False
+
+    def _heard(self, watch: Watch, message: dict[str, Any]) -> None:
+        flow_run = (message.get("event") or {}).get("resource", {}).get("prefect.resource.id", "")
+        if not flow_run.startswith("prefect.flow-run."):
+            return
+        close_old_connections()
+        with transaction.atomic():
+            announce("data")
+        watch.look_at_flow_run(flow_run.removeprefix("prefect.flow-run."))
+
+
+_PREFECT: Any = "prefect"  # Any: the library's own NewType for names of subprotocols
+
+
+def _events_since(moment: datetime) -> dict[str, Any]:
+    """Return Prefect's filter for changes of flow runs; the last minute is sent again after a gap."""
+    occurred = {
+        "since": (moment - timedelta(minutes=1)).isoformat(),
+        "until": (moment + timedelta(days=365)).isoformat(),
+    }
+    return {
+        "type": "filter",
+        "backfill": True,
+        "filter": {"event": {"prefix": ["prefect.flow-run."]}, "occurred": occurred},
+    }
+
+
+def request_first_refreshes() -> None:
+    """Ask for the first refresh of every dataset that was never published and has none under way."""
+    published = set(Dataset.objects.filter(current_version__isnull=False).values_list("name", flat=True))
+    for name in catalogue.CATALOGUE.keys() - published:
+        services.request_refresh(dataset=name, key=selectors.suggested_key(name), user=None)
+
+
+def runner_environment(given: Mapping[str, str]) -> dict[str, str]:
+    """Return what the runner and its flow runs are told. Without an address Prefect would start a server of
+    its own and lose the runs, so that is switched off as well.
+    """
+    ours = environment()
+    return {
+        **{name: given[name] for name in PASSED_ON if name in given},
+        "PYTHONPATH": str(PROJECT),
+        "DATABASE_URL": ours.database_url,
+        "SIGNALBOX_HOME": str(ours.home),
+        "SIGNALBOX_FAULTS": str(ours.faults).lower(),
+        "PREFECT_API_URL": ours.prefect_api_url,
+        "PREFECT_HOME": str(ours.home / "prefect"),
+        "PREFECT_SERVER_EPHEMERAL_ENABLED": "false",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "PREFECT_RUNNER_POLL_FREQUENCY": "2",
+        "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
+        "PREFECT_LOGGING_TO_API_BATCH_INTERVAL": "0.5",  # seconds; logs are read live
+        "PREFECT_LOGGING_COLORS": "false",
+    }
+
+
+def end_group(runner: subprocess.Popen[bytes]) -> None:
+    """End the runner and every flow run it started: politely, then for certain."""
+    if runner.poll() is None:
+        runner.terminate()
+        try:
+            runner.wait(timeout=STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            logger.info("the runner does not end; it is killed")
+    with contextlib.suppress(ProcessLookupError):  # nobody of the group is left
+        os.killpg(runner.pid, signal.SIGKILL)
+    runner.wait()
+    if runner.stdin is not None:
+        runner.stdin.close()

@@ -1,0 +1,332 @@
+"""The only door to Prefect for all that is not a flow: plain HTTP, so that nobody here imports Prefect.
+
+Facts it relies on (Prefect 3.8): at most 200 rows per answer; an idempotency key is unique per flow for as
+long as its run exists, and answers 201 when it made the run, 200 when it found it; its rules for changes of
+state let a run whose process is gone hang for ever, so every change made here is forced and says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Any, Final, Protocol
+from uuid import UUID
+
+import httpx
+
+from console.environment import environment
+from dataplane.errors import DeploymentNotFound, FlowRunNotFound, PrefectAway, PrefectRefused
+
+API_VERSION = "0.8.4"
+MOST_ROWS = 200
+STATE_TYPES: Final = (
+    "SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING", "COMPLETED", "FAILED", "CRASHED", "CANCELLED",
+)  # fmt: skip
+TERMINAL: Final = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
+LEVELS: Final = {10: "debug", 20: "info", 30: "warning", 40: "error", 50: "critical"}
+
+
+@dataclass(frozen=True)
+class FlowRun:
+    """One flow run as Prefect tells it. Instants are aware, UTC."""
+
+    id: str
+    name: str
+    flow: str  # the flow's name; empty when it is unknown
+    deployment: str  # the deployment's name; empty for a run without one
+    state_type: str  # one of STATE_TYPES
+    state_name: str  # Prefect's own word, e.g. Late, AwaitingRetry
+    state_message: str
+    state_at: datetime
+    created_at: datetime
+    parameters: dict[str, Any] = field(default_factory=dict)
+    idempotency_key: str = ""
+    run_count: int = 0
+    expected_start_at: datetime | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    run_seconds: float = 0.0
+
+    @property
+    def is_terminal(self) -> bool:
+        return self.state_type in TERMINAL
+
+
+@dataclass(frozen=True)
+class LogLine:
+    at: datetime
+    level: str  # debug, info, warning, error, critical
+    message: str
+    task_run_id: str  # empty for the flow's own
+
+
+@dataclass(frozen=True)
+class FlowRunPage:
+    items: list[FlowRun]
+    next: str | None  # cursor of the next page
+
+
+@dataclass(frozen=True)
+class LogPage:
+    items: list[LogLine]
+    next: str | None
+
+
+class PrefectGateway(Protocol):
+    """What Signalbox asks of Prefect.
+
+    Every method raises PrefectAway when Prefect does not answer (or answers 5xx) in time, and PrefectRefused
+    when it says no.
+    """
+
+    def health(self) -> None:
+        """Return when Prefect is ready to serve."""
+        ...
+
+    def create_flow_run(
+        self, *, flow: str, deployment: str, parameters: Mapping[str, Any], idempotency_key: str, name: str
+    ) -> FlowRun:
+        """Create the flow run, or return the one that has the key already. Raises DeploymentNotFound."""
+        ...
+
+    def flow_run(self, flow_run_id: str) -> FlowRun:
+        """Raises FlowRunNotFound."""
+        ...
+
+    def flow_runs(
+        self,
+        *,
+        states: Sequence[str] = (),
+        flow: str = "",
+        limit: int = 50,
+        cursor: str = "",
+        due_before: datetime | None = None,
+    ) -> FlowRunPage:
+        """Return flow runs, latest start first. `states`: of STATE_TYPES. `due_before` hides later ones."""
+        ...
+
+    def logs(self, flow_run_id: str, *, limit: int = 200, cursor: str = "") -> LogPage:
+        """Return log lines, oldest first. Raises FlowRunNotFound."""
+        ...
+
+    def crash(self, flow_run_id: str, message: str) -> None:
+        """Record that the flow run's process is gone, whatever Prefect believes. Raises FlowRunNotFound."""
+        ...
+
+    def run_again(self, flow_run_id: str, message: str, *, after: timedelta) -> None:
+        """Schedule the same flow run again. At least 5 s ahead, else Prefect's runner may fall over it."""
+        ...
+
+    def cancel(self, flow_run_id: str, message: str) -> None:
+        """Record that the flow run is cancelled; its process is not stopped by this."""
+        ...
+
+
+class HttpPrefectGateway:
+    """The real one. Thread-safe; connect 1 s, answer 5 s."""
+
+    def __init__(self, api_url: str, *, timeout: httpx.Timeout | None = None) -> None:
+        self.api_url = api_url
+        self._http = httpx.Client(
+            base_url=api_url,
+            timeout=timeout or httpx.Timeout(5.0, connect=1.0),
+            headers={"X-Prefect-API-Version": API_VERSION},
+        )
+        self._flow_names: dict[str, str] = {}  # id -> name; neither ever changes in Prefect
+        self._deployments: dict[str, str] = {}
+
+    def close(self) -> None:
+        self._http.close()
+
+    def health(self) -> None:
+        self._call("GET", "/health")
+
+    def create_flow_run(
+        self, *, flow: str, deployment: str, parameters: Mapping[str, Any], idempotency_key: str, name: str
+    ) -> FlowRun:
+        try:
+            found = self._call("GET", f"/deployments/name/{flow}/{deployment}")
+            body = {"parameters": dict(parameters), "idempotency_key": idempotency_key, "name": name}
+            made = self._call("POST", f"/deployments/{found['id']}/create_flow_run", body)
+        except _NotFound as exc:
+            raise DeploymentNotFound(
+                f"Prefect does not know the deployment {flow}/{deployment} yet."
+            ) from exc
+        return self._flow_runs_from([made])[0]
+
+    def flow_run(self, flow_run_id: str) -> FlowRun:
+        return self._flow_runs_from([self._about(flow_run_id, "GET", "")])[0]
+
+    def flow_runs(
+        self,
+        *,
+        states: Sequence[str] = (),
+        flow: str = "",
+        limit: int = 50,
+        cursor: str = "",
+        due_before: datetime | None = None,
+    ) -> FlowRunPage:
+        limit, offset = min(limit, MOST_ROWS), _offset(cursor)
+        wanted: dict[str, Any] = {}
+        if states:
+            wanted["state"] = {"type": {"any_": list(states)}}
+        if due_before is not None:
+            wanted["expected_start_time"] = {"before_": due_before.isoformat()}
+        body: dict[str, Any] = {
+            "limit": limit,
+            "offset": offset,
+            "sort": "EXPECTED_START_TIME_DESC",
+            "flow_runs": wanted,
+        }
+        if flow:
+            body["flows"] = {"name": {"any_": [flow]}}
+        rows: list[dict[str, Any]] = self._call("POST", "/flow_runs/filter", body)
+        return FlowRunPage(self._flow_runs_from(rows), _next(offset, limit, len(rows)))
+
+    def logs(self, flow_run_id: str, *, limit: int = 200, cursor: str = "") -> LogPage:
+        run_id, limit, offset = _uuid(flow_run_id), min(limit, MOST_ROWS), _offset(cursor)
+        wanted = {"flow_run_id": {"any_": [run_id]}}
+        body = {"limit": limit, "offset": offset, "sort": "TIMESTAMP_ASC", "logs": wanted}
+        rows: list[dict[str, Any]] = self._call("POST", "/logs/filter", body)
+        if not rows and not offset:
+            self._about(run_id, "GET", "")  # no lines because there is no such run?
+        lines = [
+            LogLine(
+                at=_instant(row["timestamp"]),
+                level=LEVELS.get(row["level"], "info"),
+                message=row["message"],
+                task_run_id=row.get("task_run_id") or "",
+            )
+            for row in rows
+        ]
+        return LogPage(lines, _next(offset, limit, len(rows)))
+
+    def crash(self, flow_run_id: str, message: str) -> None:
+        self._set_state(flow_run_id, {"type": "CRASHED", "name": "Crashed", "message": message})
+
+    def run_again(self, flow_run_id: str, message: str, *, after: timedelta) -> None:
+        due_at = datetime.now(UTC) + max(after, timedelta(seconds=5))
+        details = {"scheduled_time": due_at.isoformat()}
+        state = {"type": "SCHEDULED", "name": "AwaitingRetry", "message": message, "state_details": details}
+        self._set_state(flow_run_id, state)
+
+    def cancel(self, flow_run_id: str, message: str) -> None:
+        self._set_state(flow_run_id, {"type": "CANCELLED", "name": "Cancelled", "message": message})
+
+    def _set_state(self, flow_run_id: str, state: dict[str, Any]) -> None:
+        answer = self._about(flow_run_id, "POST", "/set_state", {"state": state, "force": True})
+        if answer["status"] != "ACCEPT":
+            reason = (answer.get("details") or {}).get("reason") or answer["status"]
+            raise PrefectRefused(f"Prefect did not take the state {state['name']}: {reason}")
+
+    def _about(self, flow_run_id: str, method: str, path: str, body: Any = None) -> Any:
+        """Call something below one flow run. Raises FlowRunNotFound."""
+        try:
+            return self._call(method, f"/flow_runs/{_uuid(flow_run_id)}{path}", body)
+        except _NotFound as exc:
+            raise FlowRunNotFound(f"Prefect knows no flow run {flow_run_id}.") from exc
+
+    def _call(self, method: str, path: str, body: Any = None) -> Any:
+        """Return the answer's JSON; every failure comes out as one of our errors."""
+        try:
+            response = self._http.request(method, path, json=body)
+        except httpx.HTTPError as exc:
+            raise PrefectAway(f"Prefect does not answer at {self.api_url}: {type(exc).__name__}.") from exc
+        if response.status_code == 404:
+            raise _NotFound
+        if response.status_code >= 500:
+            raise PrefectAway(f"Prefect answers {response.status_code} at {self.api_url}.")
+        if response.status_code >= 400:
+            raise PrefectRefused(f"Prefect refused ({response.status_code}): {_reason(response)}")
+        try:
+            return response.json()
+        except ValueError as exc:
+            raise PrefectAway(f"What answers at {self.api_url} is not Prefect.") from exc
+
+    def _flow_runs_from(self, rows: Sequence[dict[str, Any]]) -> list[FlowRun]:
+        self._learn("/flows/filter", "flows", self._flow_names, {row["flow_id"] for row in rows})
+        deployments = {row["deployment_id"] for row in rows if row.get("deployment_id")}
+        self._learn("/deployments/filter", "deployments", self._deployments, deployments)
+        return [self._flow_run_from(row) for row in rows]
+
+    def _learn(self, path: str, kind: str, names: dict[str, str], ids: set[str]) -> None:
+        """Look up the names of ids not yet known, in one call."""
+        unknown = sorted(ids - names.keys())
+        if unknown:
+            for row in self._call("POST", path, {kind: {"id": {"any_": unknown}}, "limit": MOST_ROWS}):
+                names[row["id"]] = row["name"]
+
+    def _flow_run_from(self, row: dict[str, Any]) -> FlowRun:
+        state = row.get("state") or {}
+        created_at = _instant(row["created"])
+        return FlowRun(
+            id=row["id"],
+            name=row["name"],
+            flow=self._flow_names.get(row["flow_id"], ""),
+            deployment=self._deployments.get(row.get("deployment_id") or "", ""),
+            state_type=row.get("state_type") or "PENDING",
+            state_name=row.get("state_name") or "Pending",
+            state_message=state.get("message") or "",
+            state_at=_instant(state["timestamp"]) if state else created_at,
+            created_at=created_at,
+            parameters=row.get("parameters") or {},
+            idempotency_key=row.get("idempotency_key") or "",
+            run_count=row.get("run_count") or 0,
+            expected_start_at=_maybe_instant(row.get("expected_start_time")),
+            started_at=_maybe_instant(row.get("start_time")),
+            ended_at=_maybe_instant(row.get("end_time")),
+            run_seconds=float(row.get("total_run_time") or 0.0),
+        )
+
+
+class _NotFound(Exception):
+    """Prefect answered 404; whoever called says what was not found."""
+
+
+def _uuid(text: str) -> str:
+    """Return the id in Prefect's form; nothing else is ever put into a path."""
+    try:
+        return str(UUID(text))
+    except ValueError as exc:
+        raise FlowRunNotFound(f"Prefect knows no flow run {text[:40]!r}.") from exc
+
+
+def _offset(cursor: str) -> int:
+    return int(cursor) if cursor.isdecimal() and len(cursor) < 10 else 0
+
+
+def _next(offset: int, limit: int, found: int) -> str | None:
+    return str(offset + limit) if found == limit else None
+
+
+def _instant(text: str) -> datetime:
+    return datetime.fromisoformat(text.replace("Z", "+00:00")).astimezone(UTC)
+
+
+def _maybe_instant(text: str | None) -> datetime | None:
+    return _instant(text) if text else None
+
+
+def _reason(response: httpx.Response) -> str:
+    """Return what Prefect says about a refusal, in one line."""
+    try:
+        body = response.json()
+    except ValueError:
+        return response.text[:300]
+    detail = body.get("detail") or body.get("exception_detail") or body if isinstance(body, dict) else body
+    return str(detail)[:300]
+
+
+@cache
+def _gateway_at(api_url: str) -> HttpPrefectGateway:
+    return HttpPrefectGateway(api_url)
+
+
+def gateway() -> PrefectGateway:
+    """Return this process's door to Prefect. Raises PrefectAway while no address is known."""
+    api_url = environment().prefect_api_url
+    if not api_url:
+        raise PrefectAway("No Prefect server is known here: PREFECT_API_URL is not set.")
+    return _gateway_at(api_url)

@@ -1,0 +1,184 @@
+"""Keeping refreshes true to what became of their flow runs, and starting dead ones again.
+
+Prefect believes for ever in a run whose process and runner died together. The session lock that a running
+flow holds on its refresh (`dataplane.publishing.claim`) is the second witness: when Prefect says Running and
+the lock is free, twice in a row, nobody is working. Then the run is recorded as crashed and the same flow run
+is scheduled again, three times at most: the same key keeps the same flow run.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum, auto
+
+from django.db import connection, transaction
+from django.db.models import F
+
+from console.clock import DatabaseNow
+from console.live import announce
+from dataplane import catalogue, selectors
+from dataplane.errors import FlowRunNotFound
+from dataplane.models import Refresh
+from dataplane.prefect_gateway import FlowRun, PrefectGateway
+from dataplane.publishing import lock_key
+
+MOST_RESTARTS = 3
+RESTART_AFTER = timedelta(seconds=5)  # Prefect's runner may fall over a shorter one
+LONGEST_RUN = timedelta(minutes=16)  # waiting for another run's lock, and the flow's own timeout
+STARTING = timedelta(seconds=10)  # Running, but the flow has not yet come to its claim
+LAUNCHING = timedelta(seconds=60)  # Pending: the runner is starting the process
+SURE_AFTER = timedelta(seconds=3)  # between the two looks that find nobody at work
+logger = logging.getLogger(__name__)
+
+
+class Finding(StrEnum):
+    """What is the matter with one open refresh."""
+
+    FINE = auto()
+    SUSPECT = auto()  # nobody seems to work on it: look again
+    DEAD = auto()  # its process is gone
+    CANCELLED = auto()
+    FAILED = auto()
+    LOST = auto()  # Prefect no longer knows its flow run
+
+
+def examine(run: FlowRun | None, *, is_held: bool, now: datetime) -> Finding:
+    """Judge an open refresh by Prefect's word and by its lock. Pure.
+
+    `run`: None when Prefect knows no such run. `is_held`: some process holds the refresh's lock.
+    """
+    if is_held:
+        return Finding.FINE  # somebody is at work, whatever Prefect says
+    if run is None:
+        return Finding.LOST
+    age = now - run.state_at
+    match run.state_type:
+        case "CANCELLED":
+            return Finding.CANCELLED
+        case "FAILED":
+            return Finding.FAILED
+        case "CRASHED":
+            return Finding.DEAD
+        case "COMPLETED":
+            return Finding.SUSPECT if age < STARTING else Finding.DEAD
+        case "RUNNING" if age > STARTING:
+            return Finding.SUSPECT
+        case "PENDING" if age > LAUNCHING:
+            return Finding.SUSPECT
+        case "CANCELLING" if age > LAUNCHING:
+            return Finding.CANCELLED
+    return Finding.FINE
+
+
+@dataclass
+class Watch:
+    """Looks at open refreshes and puts right what it finds. One per process; several processes may look."""
+
+    prefect: PrefectGateway
+    _suspected_at: dict[str, datetime] = field(default_factory=dict)  # refresh id -> first look
+
+    def look(self) -> int:
+        """Look at every refresh that is with Prefect; return how many are open. Raises PrefectAway."""
+        rows = list(Refresh.objects.filter(status__in=Refresh.OPEN).exclude(prefect_flow_run_id=""))
+        self._suspected_at = {
+            row.pk: self._suspected_at[row.pk] for row in rows if row.pk in self._suspected_at
+        }
+        for row in rows:
+            self.look_at(row)
+        return len(rows)
+
+    def sweep(self) -> None:
+        """Record flow runs as crashed whose process is gone and whose refresh needs them no more.
+
+        Such a run died after it had published, or had found its refresh in the hands of another run.
+        Raises PrefectAway.
+        """
+        now = datetime.now(UTC)
+        for entry in catalogue.CATALOGUE.values():
+            runs = self.prefect.flow_runs(states=["RUNNING"], flow=entry.flow, limit=100).items
+            known = selectors.refreshes_by_flow_run(run.id for run in runs)
+            for run in runs:
+                row = known.get(run.id)
+                if row is not None and row.is_open:
+                    continue  # `look` cares for it
+                patience = LONGEST_RUN if row is None else STARTING + SURE_AFTER
+                if now - run.state_at > patience and not (row is not None and _is_held(row.pk)):
+                    logger.warning("flow run %s: nobody works on it and nobody needs it", run.id)
+                    self.prefect.crash(run.id, "Its process is gone; its refresh has ended without it.")
+
+    def look_at_flow_run(self, flow_run_id: str) -> None:
+        """Look at the refresh of one flow run whose state changed, if it has one. Raises PrefectAway."""
+        row = Refresh.objects.filter(status__in=Refresh.OPEN, prefect_flow_run_id=flow_run_id).first()
+        if row is not None:
+            self.look_at(row)
+
+    def look_at(self, row: Refresh) -> None:
+        """Look at one open refresh. Raises PrefectAway."""
+        now = datetime.now(UTC)
+        try:
+            run: FlowRun | None = self.prefect.flow_run(row.prefect_flow_run_id)
+        except FlowRunNotFound:
+            run = None
+        finding = examine(run, is_held=_is_held(row.pk), now=now)
+        if finding is Finding.SUSPECT and now - self._suspected_at.setdefault(row.pk, now) >= SURE_AFTER:
+            finding = Finding.DEAD
+        if finding not in {Finding.SUSPECT, Finding.DEAD}:
+            self._suspected_at.pop(row.pk, None)
+        match finding:
+            case Finding.CANCELLED if run is not None:
+                if not run.is_terminal:  # Cancelling waits for a process that is gone
+                    self.prefect.cancel(run.id, "Its process is gone.")
+                _close(row, Refresh.Status.CANCELLED, "")
+            case Finding.FAILED if run is not None:
+                _close(row, Refresh.Status.FAILED, run.state_message or "The flow run failed.")
+            case Finding.LOST:
+                self._hand_over_again(row)
+            case Finding.DEAD if run is not None:
+                self._suspected_at.pop(row.pk, None)
+                self._start_again(row, run)
+
+    def _start_again(self, row: Refresh, run: FlowRun) -> None:
+        """Schedule the dead flow run again. The counter makes one of several watchers do it."""
+        if row.restarts >= MOST_RESTARTS:
+            if run.state_type not in {"CRASHED", "COMPLETED"}:
+                self.prefect.crash(run.id, "Its process is gone.")
+            _close(row, Refresh.Status.FAILED, f"Its process died {MOST_RESTARTS + 1} times.")
+            return
+        with transaction.atomic():
+            mine = Refresh.objects.filter(pk=row.pk, restarts=row.restarts, status__in=Refresh.OPEN).update(
+                restarts=F("restarts") + 1, status=Refresh.Status.SCHEDULED
+            )
+            if not mine:
+                return  # another watcher was first
+            logger.warning("refresh %s: nobody works on flow run %s, starting it again", row.pk, run.id)
+            if run.state_type not in {"CRASHED", "COMPLETED"}:
+                self.prefect.crash(run.id, "Its process is gone; Signalbox starts it again.")
+            message = f"Started again by Signalbox, {row.restarts + 1} of {MOST_RESTARTS} times."
+            self.prefect.run_again(run.id, message, after=RESTART_AFTER)
+            announce("data")
+
+    def _hand_over_again(self, row: Refresh) -> None:
+        """Prefect lost the run, for instance with its database: the dispatcher sends the refresh again."""
+        logger.warning("refresh %s: Prefect lost its flow run %s", row.pk, row.prefect_flow_run_id)
+        Refresh.objects.filter(
+            pk=row.pk, prefect_flow_run_id=row.prefect_flow_run_id, status__in=Refresh.OPEN
+        ).update(prefect_flow_run_id="", status=Refresh.Status.SCHEDULED, send_due_at=DatabaseNow())
+
+
+def _close(row: Refresh, status: Refresh.Status, error: str) -> None:
+    """End the refresh, unless it has ended meanwhile."""
+    with transaction.atomic():
+        Refresh.objects.filter(pk=row.pk, status__in=Refresh.OPEN).update(
+            status=status, error=error[:2000], finished_at=DatabaseNow()
+        )
+        announce("data")
+
+
+def _is_held(refresh_id: str) -> bool:
+    """Say whether some process works on the refresh. The lock is let go again within the same statement."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_xact_lock(hashtextextended(%s, 0))", [lock_key(refresh_id)])
+        is_free: bool = cursor.fetchone()[0]
+    return not is_free
