@@ -36,7 +36,7 @@ LOOK_SECONDS = 5.0  # while some refresh is open
 IDLE_LOOK_SECONDS = 30.0
 WAKE_SECONDS = 30.0  # the dispatcher looks for itself at least this often
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 10.0
-STOP_SECONDS = 2.5  # the runner's time to end; then its whole process group is killed
+STOP_SECONDS = 4.0  # for the loops to end
 #: what the runner and its flow runs may know; no Temporal address among it
 PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV", "SIGNALBOX_HANDBOOK")
 _RUNNER = [sys.executable, "-m", "dataplane.flows.serving"]
@@ -68,7 +68,7 @@ class FlowService:
             thread.start()
         self._keep("heartbeat", self._beat)
         for thread in threads:
-            thread.join(timeout=STOP_SECONDS + 1)
+            thread.join(timeout=STOP_SECONDS)
 
     def stop(self, *_: Any) -> None:
         """Ask all loops to end; safe in a signal handler."""
@@ -246,13 +246,11 @@ def runner_environment(given: Mapping[str, str]) -> dict[str, str]:
 
 
 def end_group(runner: subprocess.Popen[bytes]) -> None:
-    """End the runner and every flow run it started: politely, then for certain."""
-    if runner.poll() is None:
-        runner.terminate()
-        try:
-            runner.wait(timeout=STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            logger.info("the runner does not end; it is killed")
+    """Kill the runner and every flow run it started.
+
+    Asking first would gain nothing: Prefect's runner kills its flow runs as well and leaves them Running. A
+    flow run may be killed at any point; `dataplane.recovery` starts it again, here or elsewhere.
+    """
     with contextlib.suppress(ProcessLookupError):  # nobody of the group is left
         os.killpg(runner.pid, signal.SIGKILL)
     runner.wait()
