@@ -36,7 +36,7 @@ SUPERUSER = "postgres"
 SYSTEM_USER = "pgserver"
 VERSION = "18"
 
-#: For a small machine. Nothing here risks committed data: fsync, full_page_writes, synchronous_commit stay on.
+#: For a small machine. Nothing here risks committed data: fsync and synchronous_commit stay on.
 SETTINGS = {
     "max_connections": "200",
     "shared_buffers": "128MB",
@@ -160,19 +160,17 @@ class Postgres(Service):
         lines = self._pid_file()
         return len(lines) > 7 and lines[7].strip() == "ready" and ports.accepts(self.port)
 
-    def adopt(self) -> bool:
-        """Take over a server that still runs on our data folder, whether or not our note of it survived."""
+    def leftover(self) -> Process | None:
+        """Return the server that runs on our data folder, whether or not our note of it survived."""
         running = self._running()
-        port = self._running_port()
-        if running is None or port is None:
+        return Process(self.name, self.home, running) if running is not None else None
+
+    def adopt(self) -> bool:
+        self._fixed_port = self._running_port() or self._fixed_port
+        if not super().adopt() or self.process is None:
             return False
-        self.process = Process(self.name, self.home, running)
-        self._fixed_port = port
-        if self._answers_within(3.0):
-            self.process.record()
-            return True
-        self.stop()
-        return False
+        self.process.record()
+        return True
 
     def stop(self, mode: str = "fast") -> bool:
         """Stop the server: "fast" flushes and leaves a clean folder, "immediate" is a crash on purpose.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import urllib.error
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
 
 from console.stack import ports
@@ -43,7 +44,9 @@ class Prefect(Service):
     def port(self) -> int:
         """The port, chosen on first use."""
         if self._fixed_port is None:
-            self._fixed_port = self._ports.assign("prefect")
+            # A server that is still running holds the remembered port, which therefore does not look free.
+            kept = self._ports.remembered("prefect") if self.leftover() else None
+            self._fixed_port = kept or self._ports.assign("prefect")
         return self._fixed_port
 
     @property
@@ -52,15 +55,6 @@ class Prefect(Service):
 
     def place(self) -> str:
         return f"on {ports.LOOPBACK}:{self.port}"
-
-    def adopt(self) -> bool:
-        # The running server holds the remembered port, which therefore does not look free.
-        self._fixed_port = self._fixed_port or self._ports.remembered("prefect")
-        if self._fixed_port is not None and super().adopt():
-            return True
-        if self._fixed_port is not None and not ports.is_free(self._fixed_port):
-            self._fixed_port = None
-        return False
 
     def prepare(self, say: Say = silent, cancelled: Cancelled = never) -> None:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -80,16 +74,19 @@ class Prefect(Service):
             *(sys.executable, "-m", "prefect", "server", "start", "--host", ports.LOOPBACK),
             *("--port", str(self.port), "--no-ui", "--analytics-off"),
         ]
-        return Command(argv, environment, self.folder)
+        return Command(argv, environment, self.folder, niceness=5)
 
     def is_ready(self) -> bool:
         return answers(f"{self.api_url}/health")
 
 
-def answers(url: str, timeout_seconds: float = 2.0) -> bool:
-    """Return whether a GET of `url` answers 200."""
+def answers(url: str, timeout_seconds: float = 2.0, *, refusal_counts: bool = False) -> bool:
+    """Return whether a GET of `url` answers 200; with `refusal_counts`, whether it answers at all."""
     try:
-        with urllib.request.urlopen(url, timeout=timeout_seconds) as answer:  # our own loopback address
+        with urllib.request.urlopen(url, timeout=timeout_seconds) as answer:
             return bool(answer.status == 200)
-    except (OSError, ValueError):
+    except urllib.error.HTTPError as error:
+        error.close()
+        return refusal_counts
+    except (OSError, ValueError, HTTPException):
         return False

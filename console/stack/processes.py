@@ -81,6 +81,7 @@ class Command:
     environment: Mapping[str, str]
     folder: Path  # working directory
     user: str | None = None  # system user to become; only root can
+    niceness: int = 0  # above 0: gives way to the others when the machine is busy
 
 
 @dataclass
@@ -114,6 +115,9 @@ class Process:
                 extra_groups=[] if command.user else None,
                 umask=0o077,
             )
+        if command.niceness:
+            with contextlib.suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, child.pid, command.niceness)
         # A child that died at once has no identity any more, but its pid is ours until it is reaped.
         process = cls(name, home, identify(child.pid) or Identity(child.pid, "gone"), child)
         process.record()
@@ -153,7 +157,10 @@ class Process:
             return False
         if not hasattr(os, "waitid"):  # macOS before Python 3.13
             return self.child.poll() is None
-        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+        try:
+            return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+        except ChildProcessError:  # another thread has just reaped it
+            return False
 
     def send(self, number: int) -> bool:
         """Send a signal to the process and its group; return whether there was one to send it to."""
@@ -251,13 +258,14 @@ def stragglers(home: Path) -> Iterator[Identity]:
                 yield identity
 
 
-def end_stragglers(home: Path, *, spare: set[int], grace_seconds: float = 0.0) -> int:
-    """End every straggler whose pid is not in `spare`; return how many there were."""
-    found = [identity for identity in stragglers(home) if identity.pid not in spare]
-    if grace_seconds:
-        deadline = time.monotonic() + grace_seconds
-        while any(is_alive(identity) for identity in found) and time.monotonic() < deadline:
-            time.sleep(0.05)
+def _kin(pid: int) -> list[int]:
+    """Return the pids of a process's parent, group leader and session leader."""
+    return [int(number) for number in (_proc_stat(pid) or [])[1:4]]
+
+
+def end_stragglers(home: Path, *, spare: set[int]) -> int:
+    """End every straggler that is neither in `spare` nor a child of one there; return how many there were."""
+    found = [identity for identity in stragglers(home) if not ({identity.pid, *_kin(identity.pid)} & spare)]
     for identity in found:
         if is_alive(identity):
             with contextlib.suppress(ProcessLookupError, PermissionError):

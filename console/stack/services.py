@@ -76,14 +76,19 @@ class Service:
     @property
     def pid(self) -> int | None:
         """The pid of the process, `None` while there is none."""
-        return self.process.pid if self.process is not None and self.process.is_running() else None
+        process = self.process  # another thread may clear it at any moment
+        return process.pid if process is not None and process.is_running() else None
+
+    def leftover(self) -> Process | None:
+        """Return the process that an earlier `up` left running, `None` when there is none that is ours."""
+        return Process.recorded(self.name, self.home)
 
     def adopt(self) -> bool:
         """Take over the process that an earlier `up` left, if it is ours and answers; else end it.
 
         Returns whether it was taken over. What cannot be adopted is ended either way.
         """
-        left = Process.recorded(self.name, self.home)
+        left = self.leftover()
         if left is None:
             return False
         self.process = left

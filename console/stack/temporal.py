@@ -31,7 +31,7 @@ _SERVICES = ("frontend", "history", "matching", "worker")
 
 
 def dynamic_configuration(time_skipping: bool) -> dict[str, Any]:
-    """Return the server's settings. `time_skipping` lets a drill move one workflow's clock; never for people."""
+    """Return the server's settings. `time_skipping` lets a drill move one workflow's clock."""
     values: dict[str, Any] = {
         "history.transferProcessorMaxPollRPS": 2000,
         "history.timerProcessorMaxPollRPS": 2000,
@@ -67,7 +67,9 @@ class Temporal(Service):
     def port(self) -> int:
         """The frontend's gRPC port, chosen on first use."""
         if self._fixed_port is None:
-            self._fixed_port = self._ports.assign("temporal")
+            # A server that is still running holds the remembered port, which therefore does not look free.
+            kept = self._ports.remembered("temporal") if self.leftover() else None
+            self._fixed_port = kept or self._ports.assign("temporal")
         return self._fixed_port
 
     @property
@@ -76,15 +78,6 @@ class Temporal(Service):
 
     def place(self) -> str:
         return f"on {self.address}"
-
-    def adopt(self) -> bool:
-        # The running server holds the remembered port, which therefore does not look free.
-        self._fixed_port = self._fixed_port or self._ports.remembered("temporal")
-        if self._fixed_port is not None and super().adopt():
-            return True
-        if self._fixed_port is not None and not ports.is_free(self._fixed_port):
-            self._fixed_port = None
-        return False
 
     def prepare(self, say: Say = silent, cancelled: Cancelled = never) -> None:
         """Find or get the server. May take minutes on the first start of a machine."""
@@ -161,7 +154,7 @@ class Temporal(Service):
             "persistence": {
                 "defaultStore": "file",
                 "visibilityStore": "file",
-                "numHistoryShards": 1,  # fixed for the life of the file; one connection gains nothing from more
+                "numHistoryShards": 1,  # fixed for the life of the file; more gain nothing on one connection
                 "datastores": {"file": store},
             },
             "global": {"membership": {"maxJoinDuration": "30s", "broadcastAddress": ports.LOOPBACK}},
@@ -200,18 +193,18 @@ def namespace_answers(address: str, namespace: str, *, register: bool = False) -
 
 async def _namespace_answers(address: str, namespace: str, register: bool) -> bool:
     from google.protobuf.duration_pb2 import Duration
+    from temporalio.api.common.v1 import WorkflowExecution
     from temporalio.api.workflowservice.v1 import (
         DescribeNamespaceRequest,
         DescribeWorkflowExecutionRequest,
         RegisterNamespaceRequest,
     )
-    from temporalio.api.common.v1 import WorkflowExecution
     from temporalio.client import Client
     from temporalio.service import RPCError, RPCStatusCode
 
     limit = timedelta(seconds=2)
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(2.5):
             client = await Client.connect(address, namespace=namespace)
             service = client.workflow_service
             try:

@@ -39,7 +39,7 @@ _SIGN_OF_LIFE_SECONDS = 15.0
 
 WAYS = f"""\
 There is no Temporal server, and none of the ways to get one worked. Any one of these four helps:
-  1. Set TEMPORAL_ADDRESS=host:port to a server of your own (a cluster, Temporal Cloud, `temporal server start-dev`).
+  1. Set TEMPORAL_ADDRESS=host:port to a server of your own: a cluster, Temporal Cloud, or a dev server.
   2. Put a server binary into the cache: {{cache}}/temporal-server
   3. Install Temporal's command-line tool, so that `temporal` is on the PATH. With access to the internet
      the Temporal SDK downloads it by itself; the attempt just now failed.
@@ -103,7 +103,10 @@ def _runs(path: Path) -> bool:
     if not os.access(path, os.X_OK) or not path.is_file():
         return False
     try:
-        return subprocess.run([str(path), "--version"], capture_output=True, check=False, timeout=20).returncode == 0
+        return (
+            subprocess.run([str(path), "--version"], capture_output=True, check=False, timeout=20).returncode
+            == 0
+        )
     except (OSError, subprocess.TimeoutExpired):
         return False
 
