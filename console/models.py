@@ -36,7 +36,7 @@ class OutboxEntry(models.Model):
 
     class Meta:
         verbose_name_plural = "outbox entries"
-        indexes = (models.Index("due_at", condition=Q(delivered_at=None), name="outbox_open"),)
+        indexes = (models.Index(fields=("due_at",), condition=Q(delivered_at=None), name="outbox_open"),)
 
     def __str__(self) -> str:
         return f"{self.kind} {self.subject}"
@@ -55,3 +55,27 @@ class PartHeartbeat(models.Model):
 
     def __str__(self) -> str:
         return f"{self.part} {self.instance}"
+
+
+class DrillResult(models.Model):
+    """What one failure test found; see `console.drill_results`."""
+
+    name = models.CharField(max_length=60)
+    trials = models.PositiveIntegerField()
+    failures = models.PositiveIntegerField()
+    detail = models.JSONField(default=dict)
+    ran_at = models.DateTimeField(db_default=DatabaseNow())
+
+    class Meta:
+        indexes = (
+            models.Index(
+                fields=(
+                    "name",
+                    "-ran_at",
+                ),
+                name="drill_by_name",
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.failures} of {self.trials}"

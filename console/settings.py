@@ -11,6 +11,9 @@ from csp.constants import NONE, SELF
 
 from console.environment import PROJECT, environment
 
+# LangGraph reads this when it is imported: a checkpoint must never import or call what it names.
+os.environ["LANGGRAPH_STRICT_MSGPACK"] = "true"
+
 ENVIRONMENT = environment()
 BASE_DIR = PROJECT
 DEBUG = ENVIRONMENT.debug
@@ -177,6 +180,8 @@ HEALTH_CHECKS = {
     "temporal": "orchestration.health.temporal",
     "prefect": "dataplane.health.prefect",
 }
+# Who reads a dataset; the data plane itself knows no agent.
+DATASET_READERS = "orchestration.selectors.agents_reading"
 # What each app puts on the System page: boundaries, the map of steps to layers, the failure tests.
 CONTRACTS = ["orchestration.contracts.CONTRACTS", "dataplane.contracts.CONTRACTS"]
 

@@ -1,0 +1,174 @@
+"""Approvals in the JSON API."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any, Literal
+
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+from django.utils.module_loading import import_string
+from ninja import Field, Header, Query, Router, Schema
+
+from approvals import selectors, services
+from approvals.errors import (
+    AlreadyClosed,
+    InvalidVerdict,
+    KeyReused,
+    MayNotDecide,
+    NoSuchApproval,
+    StaleVersion,
+)
+from approvals.models import Approval, Decision
+from console import problems
+from console.api_access import require
+from console.problems import Problem
+
+router = Router(tags=["approvals"])
+
+
+class DecisionIn(Schema):
+    """A verdict on exactly what was shown: `version` and `digest` are the shown ones."""
+
+    verdict: Literal["approve", "edit", "reject", "respond"]
+    version: int
+    digest: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    note: str = ""
+    edited_arguments: dict[str, Any] | None = None
+    answer: Any = None
+
+
+@router.get("/approvals")
+def list_approvals(
+    request: HttpRequest,
+    status: Literal["pending", "decided", "expired", "withdrawn", ""] = "",
+    agent: str = "",
+    tool: str = "",
+    risk: str = "",
+    mine: bool = False,
+    search: str = "",
+    order: Literal["", "due_at"] = "",
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    cursor: str = "",
+) -> dict[str, Any]:
+    """List approvals: pending ones by deadline, others newest first."""
+    user = require(request, "see")
+    filters = selectors.Filters(status=status, agent=agent, tool=tool, risk=risk, search=search, mine=mine)
+    page = selectors.approvals_page(user, filters, cursor=cursor, limit=limit, with_everything=True)
+    return {"items": approvals_json(request, page.rows), "next": page.next_cursor}
+
+
+@router.get("/approvals/{approval_id}")
+def get_approval(request: HttpRequest, approval_id: str) -> dict[str, Any]:
+    """Return one approval."""
+    with _errors_as_problems():
+        return approval_json(request, selectors.approval_for(require(request, "see"), approval_id))
+
+
+@router.post("/approvals/{approval_id}/decision")
+def post_decision(
+    request: HttpRequest,
+    response: HttpResponse,
+    approval_id: str,
+    body: DecisionIn,
+    idempotency_key: Annotated[str, Header(alias="Idempotency-Key", max_length=200)] = "",
+) -> dict[str, Any]:
+    """Decide one approval; the same Idempotency-Key gets the same answer."""
+    user = require(request, "decide")
+    answer = services.Answer(**body.dict(), idempotency_key=idempotency_key)
+    with _errors_as_problems():
+        decision = services.decide(approval_id=approval_id, reviewer=user, given=answer, channel="api")
+        approval = selectors.approval_for(user, approval_id)
+    return {"approval": approval_json(request, approval), "decision": decision_json(decision)}
+
+
+@contextmanager
+def _errors_as_problems() -> Iterator[None]:
+    """Translate the app's errors, most specific first."""
+    try:
+        yield
+    except NoSuchApproval as exc:
+        raise problems.not_found("approval") from exc
+    except MayNotDecide as exc:
+        raise problems.forbidden(str(exc), rule=exc.rule) from exc
+    except InvalidVerdict as exc:
+        raise problems.invalid(exc.errors) from exc
+    except AlreadyClosed as exc:
+        facts = {
+            "decided_by": exc.by,
+            "decided_at": exc.at,
+            "verdict": exc.verdict,
+            "approval_status": exc.status,
+        }
+        raise Problem(409, "Already closed", str(exc), **facts) from exc
+    except StaleVersion as exc:
+        raise Problem(409, "Not the current version", str(exc), current_version=exc.current_version) from exc
+    except KeyReused as exc:
+        raise Problem(409, "Key used before", str(exc)) from exc
+
+
+def decision_json(decision: Decision) -> dict[str, Any]:
+    return {
+        "id": decision.pk,
+        "by": decision.by.username,
+        "verdict": decision.verdict,
+        "note": decision.note,
+        "at": decision.at,
+        "channel": decision.channel,
+    }
+
+
+def approval_json(request: HttpRequest, approval: Approval) -> dict[str, Any]:
+    """Return the public shape of one approval."""
+    return approvals_json(request, [approval])[0]
+
+
+def approvals_json(request: HttpRequest, approvals: list[Approval]) -> list[dict[str, Any]]:
+    """Return the public shape of approvals whose decisions and receipts are loaded.
+
+    What was executed and which dataset versions are current belong to other apps, which are asked by name, once
+    for all rows.
+    """
+    current: dict[str, int] = import_string("dataplane.selectors.current_versions")(
+        sorted({read["dataset"] for approval in approvals for read in approval.dataset_versions})
+    )
+    executed: dict[str, Any] = import_string("orchestration.selectors.effects_of")([a.pk for a in approvals])
+    return [_one(request, approval, current, executed.get(approval.pk)) for approval in approvals]
+
+
+def _one(request: HttpRequest, approval: Approval, current: dict[str, int], executed: Any) -> dict[str, Any]:
+    canonical = bytes(approval.canonical)
+    tool, arguments = selectors.read_canonical(canonical)
+    decisions = list(approval.decisions.all())
+    return {
+        "id": approval.pk,
+        "status": approval.status,
+        "kind": approval.kind,
+        "version": approval.version,
+        "digest": approval.digest,
+        "canonical": canonical.decode(),
+        "tool": tool,
+        "arguments": arguments,
+        "arguments_schema": approval.arguments_schema,
+        "summary": approval.summary,
+        "agent_words": approval.agent_words,
+        "agent": approval.agent,
+        "risk": approval.risk,
+        "verdicts": approval.verdicts,
+        "run_id": approval.run_id,
+        "requested_by": approval.requested_by.username if approval.requested_by else None,
+        "audience": approval.audience,
+        "quorum": {"needed": approval.needed, "given": len(decisions)},
+        "opened_at": approval.opened_at,
+        "due_at": approval.due_at,
+        "closed_at": approval.closed_at,
+        "dataset_versions": [
+            {**read, "is_current": current.get(read["dataset"]) == read["version"]}
+            for read in approval.dataset_versions
+        ],
+        "receipt": [{"step": step.step, "at": step.at, "detail": step.detail} for step in approval.receipt.all()],
+        "decisions": [decision_json(decision) for decision in decisions],
+        "executed": executed,
+        "url": request.build_absolute_uri(reverse("approvals:approval", args=[approval.pk])),
+    }

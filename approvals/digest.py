@@ -1,0 +1,48 @@
+"""The exact bytes of a proposal and their digest. Pure Python: the agent's freeze node and the executor both use it.
+
+Canonical form: RFC 8785 JSON of `{"arguments": {...}, "tool": "..."}`, UTF-8. Digest: SHA-256 of those bytes, hex.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import rfc8785
+
+LIMIT_BYTES = 256 * 1024
+
+
+class NotCanonical(ValueError):
+    """The proposal cannot be written exactly; the message says which value and what to do."""
+
+
+def canonicalise(tool: str, arguments: dict[str, Any]) -> bytes:
+    """Return the canonical bytes of a proposal.
+
+    Raises NotCanonical for numbers that JSON cannot carry exactly (beyond 2^53 or not finite), for text that is
+    not valid Unicode, for values that are not JSON, and for more than 256 KiB.
+    """
+    try:
+        canonical = rfc8785.dumps({"tool": tool, "arguments": arguments})
+    except rfc8785.IntegerDomainError as exc:
+        raise NotCanonical(f"A whole number beyond 2^53 cannot be approved exactly: send it as text ({exc}).") from exc
+    except rfc8785.FloatDomainError as exc:
+        raise NotCanonical(f"Infinity and not-a-number cannot be approved: send a number ({exc}).") from exc
+    except (rfc8785.CanonicalizationError, UnicodeError, RecursionError) as exc:
+        raise NotCanonical(f"The arguments cannot be written as JSON: {exc}.") from exc
+    if len(canonical) > LIMIT_BYTES:
+        raise NotCanonical(f"The arguments take {len(canonical):,} bytes; at most {LIMIT_BYTES:,} can be approved.")
+    return canonical
+
+
+def digest_of(canonical: bytes) -> str:
+    """Return the hex SHA-256 of canonical bytes."""
+    return hashlib.sha256(canonical).hexdigest()
+
+
+def read_canonical(canonical: bytes) -> tuple[str, dict[str, Any]]:
+    """Return the tool and the arguments that the bytes hold."""
+    proposal = json.loads(canonical)
+    return proposal["tool"], proposal["arguments"]

@@ -1,0 +1,81 @@
+"""What can go wrong with an approval.
+
+ApprovalError
+  NoSuchApproval
+  MayNotDecide          not a person whom the policy names
+  AlreadyClosed         somebody, the deadline or the run's end was first
+  StaleVersion          the shown version or digest is not the current one
+  InvalidVerdict        the verdict or what comes with it cannot be taken
+  KeyReused             the same idempotency key with another body
+  NotAuthorised         an effect was asked for that nobody approved
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+
+class ApprovalError(Exception):
+    """Something about an approval cannot be done."""
+
+
+class NoSuchApproval(ApprovalError):
+    """There is no such approval, or it may not be seen."""
+
+
+class MayNotDecide(ApprovalError):
+    """The policy does not name this person."""
+
+    def __init__(self, rule: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.rule = rule
+
+
+class AlreadyClosed(ApprovalError):
+    """The approval was closed before; carries who and when."""
+
+    def __init__(self, status: str, by: str | None, at: datetime | None, verdict: str | None) -> None:
+        self.status, self.by, self.at, self.verdict = status, by, at, verdict
+        super().__init__(self._sentence())
+
+    def _sentence(self) -> str:
+        when = f" at {self.at:%H:%M:%S} UTC on {self.at:%d %B %Y}" if self.at else ""
+        if self.status == "decided":
+            return f"Already decided: {_past(self.verdict)} by {self.by}{when}."
+        if self.status == "expired":
+            return "The deadline has passed: the request expired without a decision."
+        return f"The request was withdrawn{when}: its run ended first."
+
+
+class StaleVersion(ApprovalError):
+    """The decision was about another version of the proposal than the current one."""
+
+    def __init__(self, current_version: int) -> None:
+        super().__init__("What you saw is not the current proposal. Read it again before you decide.")
+        self.current_version = current_version
+
+
+class InvalidVerdict(ApprovalError):
+    """The verdict cannot be taken as it was sent; `errors`: [{"path", "message"}]."""
+
+    def __init__(self, path: str, message: str) -> None:
+        super().__init__(message)
+        self.errors: list[dict[str, Any]] = [{"path": path, "message": message}]
+
+
+class KeyReused(ApprovalError):
+    """The same idempotency key came with another decision."""
+
+
+class NotAuthorised(ApprovalError):
+    """No standing approval covers the effect; the message says why. Never retried."""
+
+
+def _past(verdict: str | None) -> str:
+    return {
+        "approve": "approved",
+        "reject": "rejected",
+        "edit": "approved with change",
+        "respond": "answered",
+    }.get(verdict or "", "decided")

@@ -1,0 +1,263 @@
+"""What pages and other layers read about approvals."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, User
+from django.db.models import F, Prefetch, Q, QuerySet
+
+from approvals.digest import read_canonical
+from approvals.errors import AlreadyClosed, NoSuchApproval
+from approvals.models import Approval, Decision, ReceiptStep
+from approvals.permissions import Permit, may_decide
+from console import roles
+from console.keyset import make_cursor, read_cursor
+
+COUNT_CAP = 1000  # counts stop here and read "999+"
+
+
+def visible_to(user: AbstractBaseUser | AnonymousUser) -> QuerySet[Approval]:
+    """Return the approvals that the user may see: all for those with a role, none for others."""
+    return Approval.objects.all() if roles.may(user, "see") else Approval.objects.none()
+
+
+def approval_for(user: AbstractBaseUser | AnonymousUser, approval_id: str) -> Approval:
+    """Return one approval with its decisions and receipt. Raises NoSuchApproval, also for what may not be seen."""
+    found = _with_parts(visible_to(user)).filter(pk=approval_id).first()
+    if found is None:
+        raise NoSuchApproval
+    return found
+
+
+def _with_parts(rows: QuerySet[Approval]) -> QuerySet[Approval]:
+    return rows.select_related("requested_by").prefetch_related(
+        Prefetch("decisions", Decision.objects.select_related("by").order_by("at")),
+        Prefetch("receipt", ReceiptStep.objects.order_by("at", "id")),
+    )
+
+
+def closing_of(approval: Approval) -> AlreadyClosed:
+    """Say who or what closed the approval, as the error that a late click gets."""
+    decision = approval.decisions.select_related("by").order_by("-at").first()
+    by = decision.by.username if decision else None
+    return AlreadyClosed(approval.status, by, approval.closed_at, decision.verdict if decision else None)
+
+
+@dataclass(frozen=True)
+class Filters:
+    """What the inbox can be narrowed by; empty strings narrow nothing."""
+
+    status: str = "pending"  # pending, decided, expired, withdrawn, or "" for all
+    agent: str = ""
+    tool: str = ""
+    risk: str = ""
+    search: str = ""  # words in id, summary, tool, run
+    mine: bool = False  # only what the user may decide
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page of approvals; `next_cursor` is `None` at the end."""
+
+    rows: list[Approval]
+    next_cursor: str | None
+
+
+def approvals_page(
+    user: User, filters: Filters, *, cursor: str = "", limit: int = 50, with_everything: bool = False
+) -> Page:
+    """Return one page: pending ones by deadline, the others newest first. Keyset, never an offset.
+
+    One query for what a list shows; `with_everything` adds bytes, decisions and receipts in two more.
+    An unreadable cursor starts at the beginning.
+    """
+    rows = _filtered(user, filters)
+    ascending = filters.status == Approval.Status.PENDING
+    key, after = ("due_at", read_cursor(cursor)) if ascending else ("opened_at", read_cursor(cursor))
+    if after is not None:
+        moment, last_id = after
+        later = Q(**{f"{key}__gt" if ascending else f"{key}__lt": moment})
+        same = Q(**{key: moment, "id__gt" if ascending else "id__lt": last_id})
+        rows = rows.filter(later | same)
+    order = (key, "id") if ascending else (f"-{key}", "-id")
+    rows = _with_parts(rows) if with_everything else rows.defer("canonical", "arguments_schema")
+    found = list(rows.order_by(*order)[: limit + 1])
+    more = len(found) > limit
+    last = found[limit - 1] if more else None
+    return Page(found[:limit], make_cursor(getattr(last, key), last.pk) if last else None)
+
+
+def _filtered(user: User, filters: Filters) -> QuerySet[Approval]:
+    rows = visible_to(user)
+    for field in ("status", "agent", "tool", "risk"):
+        if value := getattr(filters, field):
+            rows = rows.filter(**{field: value})
+    if filters.mine:
+        audience = Q(pk__in=[])
+        for role in roles.roles_of(user):
+            audience |= Q(audience__contains=[role])
+        rows = rows.filter(audience).filter(Q(requested_by=None) | ~Q(requested_by=user))
+    for word in filters.search.split()[:8]:
+        rows = rows.filter(
+            Q(id__icontains=word) | Q(summary__icontains=word) | Q(tool__icontains=word) | Q(run_id__icontains=word)
+        )
+    return rows
+
+
+def pending_count_for(user: AbstractBaseUser | AnonymousUser) -> int:
+    """Return how many approvals wait, at most COUNT_CAP: show the cap as "999+"."""
+    return visible_to(user).filter(status=Approval.Status.PENDING).order_by()[:COUNT_CAP].count()
+
+
+@dataclass(frozen=True)
+class ReceiptLine:
+    """One step of a receipt; `at` is `None` while it lies ahead."""
+
+    step: str
+    title: str
+    at: datetime | None
+    detail: str
+
+
+@dataclass(frozen=True)
+class Card:
+    """Everything that the approval page shows, read from the canonical bytes and the rows."""
+
+    approval: Approval
+    arguments: dict[str, Any]
+    argument_rows: list[tuple[str, str]]  # path, exact JSON text of the value
+    permit: Permit
+    is_open: bool
+    closing: str  # in words who or what closed it, "" while open
+    decisions: list[Decision]
+    receipt: list[ReceiptLine]
+    approve_label: str
+    reject_label: str
+    deadline_words: str  # what happens at the deadline
+
+
+_TITLES = {
+    ReceiptStep.Step.RECORDED: "Recorded",
+    ReceiptStep.Step.SIGNALLED: "Signalled to the run",
+    ReceiptStep.Step.RESUMED: "Run resumed",
+    ReceiptStep.Step.EFFECT_STARTED: "Effect started",
+    ReceiptStep.Step.EFFECT_FINISHED: "Effect finished",
+}
+
+
+def card(user: User, approval: Approval) -> Card:
+    """Return what the page shows of an approval that came from `approval_for`; no further query for its parts."""
+    _, arguments = read_canonical(bytes(approval.canonical))
+    decisions = list(approval.decisions.all())
+    is_open = approval.status == Approval.Status.PENDING
+    last = decisions[-1] if decisions else None
+    closed = AlreadyClosed(
+        approval.status,
+        last.by.username if last else None,
+        approval.closed_at,
+        last.verdict if last else None,
+    )
+    is_outcome = approval.kind == Approval.Kind.OUTCOME
+    return Card(
+        approval=approval,
+        arguments=arguments,
+        argument_rows=list(_flat(arguments)),
+        permit=may_decide(user, approval),
+        is_open=is_open,
+        closing="" if is_open else str(closed),
+        decisions=decisions,
+        receipt=_receipt(approval, last),
+        approve_label="It happened" if is_outcome else "Approve",
+        reject_label="It did not" if is_outcome else "Reject",
+        deadline_words="expires without a decision, and the agent is told so",
+    )
+
+
+def _receipt(approval: Approval, decision: Decision | None) -> list[ReceiptLine]:
+    """Return the steps in order; a rejection ends at `resumed`, for nothing is to be done."""
+    if decision is None:
+        return []
+    reached = {step.step: step for step in approval.receipt.all()}
+    has_effect = decision.verdict in ("approve", "edit") and approval.kind == Approval.Kind.ACTION
+    ahead = [step for step in _TITLES if has_effect or step not in ("effect_started", "effect_finished")]
+    return [
+        ReceiptLine(step, _TITLES[step], reached[step].at, reached[step].detail)
+        if step in reached
+        else ReceiptLine(step, _TITLES[step], None, "")
+        for step in ahead
+    ]
+
+
+def _flat(value: Any, path: str = "") -> list[tuple[str, str]]:
+    """Return each leaf with its path and its exact JSON text; empty lists and objects are leaves."""
+    if isinstance(value, dict) and value:
+        return [row for key in value for row in _flat(value[key], f"{path}.{key}" if path else key)]
+    if isinstance(value, list) and value:
+        return [row for index, item in enumerate(value) for row in _flat(item, f"{path}[{index}]")]
+    return [(path, json.dumps(value, ensure_ascii=False))]
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What the rows say of one approval; `answer` is what the agent gets, `None` while it is pending."""
+
+    approval_id: str
+    interrupt_id: str
+    next_step_at: datetime | None
+    answer: dict[str, Any] | None
+
+
+def settled(approval_ids: list[str]) -> list[Settled]:
+    """Read what became of the approvals, in the order asked; unknown ids are left out.
+
+    `answer`: {"approval_id", "decision_id", "digest", "verdict", "note", "decided_by"}, with the verdict `expired`
+    or `withdrawn` when nobody decided.
+    """
+    found = {
+        approval.pk: approval
+        for approval in Approval.objects.defer("canonical", "agent_words", "arguments_schema")
+        .prefetch_related(Prefetch("decisions", Decision.objects.select_related("by").order_by("at")))
+        .filter(pk__in=approval_ids)
+    }
+    return [_settled(found[approval_id]) for approval_id in approval_ids if approval_id in found]
+
+
+def _settled(approval: Approval) -> Settled:
+    if approval.status == Approval.Status.PENDING:
+        rung = approval.ladder[min(approval.steps_climbed, len(approval.ladder) - 1)]
+        return Settled(approval.pk, approval.interrupt_id, datetime.fromisoformat(rung["at"]), None)
+    decisions = list(approval.decisions.all())
+    decision = decisions[-1] if approval.status == Approval.Status.DECIDED else None
+    answer = {
+        "approval_id": approval.pk,
+        "decision_id": decision.pk if decision else None,
+        "digest": approval.digest,
+        "verdict": decision.verdict if decision else approval.status,
+        "note": decision.note if decision else "",
+        "decided_by": decision.by.username if decision else None,
+    }
+    return Settled(approval.pk, approval.interrupt_id, None, answer)
+
+
+def waiting_of_runs(run_ids: list[str]) -> dict[str, list[str]]:
+    """Return the ids of the pending approvals of each run, oldest first; runs without any are left out."""
+    waiting: dict[str, list[str]] = {}
+    pending = Approval.objects.filter(run_id__in=run_ids, status=Approval.Status.PENDING).order_by("opened_at")
+    for run_id, approval_id in pending.values_list("run_id", "id"):
+        waiting.setdefault(run_id, []).append(approval_id)
+    return waiting
+
+
+def approvals_of_run(run_id: str) -> list[Approval]:
+    """Return all approvals of a run, oldest first, with their decisions."""
+    return list(
+        Approval.objects.filter(run_id=run_id)
+        .defer("canonical", "arguments_schema")
+        .prefetch_related(Prefetch("decisions", Decision.objects.select_related("by").order_by("at")))
+        .annotate(requester=F("requested_by__username"))
+        .order_by("opened_at", "id")
+    )

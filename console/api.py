@@ -1,0 +1,88 @@
+"""The root of the JSON API, `/api/v1/`: who is asking, how errors look, and which app answers what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.core.exceptions import PermissionDenied
+from django.db import OperationalError
+from django.http import Http404, HttpRequest, JsonResponse
+from ninja import NinjaAPI
+from ninja.errors import AuthenticationError, HttpError, ValidationError
+from ninja.security import HttpBearer, SessionAuth
+
+from console import health, problems, tokens
+from console.contracts_page import contracts_page
+from console.problems import Problem
+
+
+class TokenAuth(HttpBearer):
+    """`Authorization: Bearer <token>`."""
+
+    def authenticate(self, request: HttpRequest, token: str) -> User | None:
+        owner = tokens.owner_of(token)
+        if owner is not None:
+            request.user = owner
+        return owner
+
+
+class BrowserAuth(SessionAuth):
+    """The browser's session; writes then need the CSRF token."""
+
+    def authenticate(self, request: HttpRequest, key: str | None) -> User | None:
+        return request.user if isinstance(request.user, User) and request.user.is_active else None
+
+
+api = NinjaAPI(title="Signalbox", version="1", urls_namespace="api", auth=[TokenAuth(), BrowserAuth()])
+
+
+@api.get("/health", auth=None)
+def get_health(request: HttpRequest) -> JsonResponse:
+    """Tell how the parts are; strangers see the status alone. 503 only without Postgres."""
+    status, body = health.report()
+    known = isinstance(request.user, User) or TokenAuth()(request) is not None if status == 200 else False
+    return JsonResponse(body if known else {"status": body["status"]}, status=status)
+
+
+@api.get("/contracts")
+def get_contracts(request: HttpRequest) -> dict[str, Any]:
+    """Return the boundaries, the map of steps to layers, and the failure tests with their last results."""
+    return contracts_page()
+
+
+def _answer(status: int, title: str, detail: str) -> Callable[[HttpRequest, Any], JsonResponse]:
+    return lambda request, exc: problems.problem_response(Problem(status, title, detail))
+
+
+@api.exception_handler(ValidationError)
+def _validation(request: HttpRequest, exc: ValidationError) -> JsonResponse:
+    errors = [
+        {"path": ".".join(str(part) for part in error["loc"][2:]), "message": error["msg"]} for error in exc.errors
+    ]
+    return problems.problem_response(problems.invalid(errors))
+
+
+@api.exception_handler(HttpError)
+def _http_error(request: HttpRequest, exc: HttpError) -> JsonResponse:
+    title = "Invalid input" if exc.status_code == 400 else "Refused"
+    return problems.problem_response(Problem(exc.status_code, title, str(exc)))
+
+
+api.exception_handler(Problem)(problems.handle)
+api.exception_handler(AuthenticationError)(
+    _answer(401, "Unknown", "Sign in, or send `Authorization: Bearer <token>` with a token that is still valid.")
+)
+api.exception_handler(Http404)(_answer(404, "Not found", "There is nothing at this address, or you may not see it."))
+api.exception_handler(PermissionDenied)(_answer(403, "Not allowed", "Your roles do not allow this."))
+api.exception_handler(OperationalError)(
+    lambda request, exc: problems.problem_response(
+        problems.engine_away("postgres", "Nothing was changed; send the same request again.")
+    )
+)
+
+# The apps' routers, by name: the frame imports no app.
+api.add_router("", "approvals.api.router")
+api.add_router("", "orchestration.api.router")
+api.add_router("", "dataplane.api.router")

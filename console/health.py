@@ -1,0 +1,91 @@
+"""How the parts are. Postgres is asked directly, the engines through their apps, our processes by their heartbeats."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, TypedDict
+
+from django.conf import settings
+from django.db import Error, connection
+from django.utils.module_loading import import_string
+
+from console.clock import DatabaseNow, database_now
+from console.models import PartHeartbeat
+
+OUR_PROCESSES = ("worker", "relay", "flows")
+SILENT_AFTER = timedelta(seconds=15)  # three missed heartbeats
+
+
+class PartHealth(TypedDict):
+    ok: bool
+    detail: str
+    address: str | None
+    last_seen_at: str | None  # RFC 3339
+
+
+def beat(part: str, detail: str = "") -> None:
+    """Say that this process is alive. Called every 5 s by each of our processes."""
+    instance = f"{socket.gethostname()}:{os.getpid()}"
+    PartHeartbeat.objects.update_or_create(
+        part=part, instance=instance, defaults={"detail": detail, "last_seen_at": DatabaseNow()}
+    )
+
+
+def forget(part: str) -> None:
+    """Take this process's heartbeat away: it stopped in good order."""
+    PartHeartbeat.objects.filter(part=part, instance=f"{socket.gethostname()}:{os.getpid()}").delete()
+
+
+def report() -> tuple[int, dict[str, Any]]:
+    """Return the HTTP status and `{"status", "parts"}` as `GET health` promises them."""
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT split_part(version(), ' ', 2)")
+            version = cursor.fetchone()[0]
+        parts = {"postgres": _part(True, f"PostgreSQL {version}", _postgres_address())}
+        parts |= {name: _ask(path) for name, path in settings.HEALTH_CHECKS.items()}
+        parts |= _processes()
+    except Error:
+        away = _part(False, "PostgreSQL cannot be reached", _postgres_address())
+        return 503, {"status": "degraded", "parts": {"postgres": away}}
+    if all(part["ok"] for part in parts.values()):
+        status = "ok"
+    else:
+        ever_worked = PartHeartbeat.objects.filter(part="worker").exists()
+        status = "degraded" if ever_worked else "starting"
+    return 200, {"status": status, "parts": parts}
+
+
+def _ask(path: str) -> PartHealth:
+    check: Callable[[], PartHealth] = import_string(path)
+    return check()
+
+
+def _processes() -> dict[str, PartHealth]:
+    """Read the newest heartbeat of each of our processes, in one query."""
+    now = database_now()
+    beats = PartHeartbeat.objects.filter(part__in=OUR_PROCESSES, last_seen_at__gt=now - timedelta(days=1))
+    found: dict[str, PartHealth] = {}
+    for part in OUR_PROCESSES:
+        rows = sorted((row for row in beats if row.part == part), key=lambda row: row.last_seen_at, reverse=True)
+        alive = [row for row in rows if now - row.last_seen_at < SILENT_AFTER]
+        if alive:
+            count = f"{len(alive)} processes. " if len(alive) > 1 else ""
+            found[part] = _part(True, count + (alive[0].detail or "alive"), alive[0].instance, alive[0].last_seen_at)
+        elif rows:
+            found[part] = _part(False, "silent", rows[0].instance, rows[0].last_seen_at)
+        else:
+            found[part] = _part(False, "not seen yet")
+    return found
+
+
+def _part(ok: bool, detail: str, address: str | None = None, last_seen_at: Any = None) -> PartHealth:
+    moment = last_seen_at.isoformat() if last_seen_at else None
+    return {"ok": ok, "detail": detail, "address": address, "last_seen_at": moment}
+
+
+def _postgres_address() -> str:
+    return f"{settings.DATABASES['default']['HOST']}:{settings.DATABASES['default']['PORT']}"

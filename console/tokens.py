@@ -1,0 +1,37 @@
+"""Keys for the JSON API. Only their SHA-256 is stored; a token is as strong as 256 random bits."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+
+from django.contrib.auth.models import User
+
+from console.clock import database_now
+from console.models import ApiToken
+
+
+def create_token(*, owner: User, label: str = "") -> str:
+    """Make a token for the user and return it; it cannot be shown again."""
+    token = f"sb_{secrets.token_urlsafe(32)}"
+    ApiToken.objects.create(owner=owner, digest=_digest(token), label=label)
+    return token
+
+
+def revoke_tokens(*, owner: User) -> int:
+    """Revoke all tokens of the user; return how many were still valid."""
+    return ApiToken.objects.filter(owner=owner, revoked_at=None).update(revoked_at=database_now())
+
+
+def owner_of(token: str) -> User | None:
+    """Return the active user whom the token belongs to, `None` when it is unknown, revoked or its owner disabled."""
+    found = (
+        ApiToken.objects.select_related("owner")
+        .filter(digest=_digest(token), revoked_at=None, owner__is_active=True)
+        .first()
+    )
+    return found.owner if found else None
+
+
+def _digest(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()

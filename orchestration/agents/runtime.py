@@ -1,0 +1,129 @@
+"""What a graph is given at run time, and how a tool is described. No Django, no Temporal, no LangGraph here.
+
+A graph reaches the ledger, the datasets and the world only through `AgentContext`, so it also runs alone,
+in a notebook, with any objects of these shapes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypedDict
+
+import httpx
+from pydantic import BaseModel
+
+Risk = Literal["low", "medium", "high"]
+
+
+class ToolFailed(Exception):
+    """The tool said no, and nothing happened. The message is for the model and for people."""
+
+
+class Outcome(TypedDict):
+    """What became of an effect.
+
+    done: `result` holds the tool's answer. failed: the tool said no. refused: the ledger said no, nobody's
+    approval covers it. unknown: it may have happened; only a person can tell.
+    """
+
+    status: Literal["done", "failed", "refused", "unknown"]
+    result: dict[str, Any] | None
+    reason: str
+
+
+class Effects(Protocol):
+    """The effect ledger."""
+
+    async def perform(self, approval_id: str, digest: str) -> Outcome:
+        """Perform what was approved, at most once; a repetition returns the first outcome."""
+
+    async def settle(self, approval_id: str, question_id: str) -> Outcome:
+        """Take a person's answer (approval `question_id`) about the unknown effect of `approval_id`."""
+
+
+class Passage(TypedDict):
+    """One piece of a document, as the data plane published it."""
+
+    document: str
+    title: str
+    heading: str
+    text: str
+    effective: str  # date, ISO 8601
+    status: str  # current or superseded
+
+
+class Passages(TypedDict):
+    """What was found, and in which version of the dataset."""
+
+    dataset: str
+    version: int
+    passages: list[Passage]
+
+
+class Datasets(Protocol):
+    """Published dataset versions, read only."""
+
+    async def search(self, dataset: str, query: str, limit: int) -> Passages:
+        """Return the nearest passages of the current version."""
+
+
+class World(Protocol):
+    """The outside, for tools."""
+
+    def http(self, service: str) -> httpx.AsyncClient:
+        """Return a client for a named service, e.g. `shop`. Raises ToolFailed when it is not configured."""
+
+    async def send_mail(self, to: str, subject: str, body: str) -> None:
+        """Hand one plain-text e-mail to the mail system, which takes no idempotency key."""
+
+
+@dataclass(frozen=True)
+class Tool:
+    """One thing an agent can do. `call` gets validated arguments and, for idempotent tools, a key.
+
+    `call` raises ToolFailed when it is certain that nothing happened; anything else it raises means that the
+    outcome is not known.
+    """
+
+    name: str
+    title: str
+    description: str  # for the model
+    arguments: type[BaseModel]
+    render: Callable[[Any], str]  # the action in one sentence, for people
+    call: Callable[[Any, World, str], Awaitable[dict[str, Any]]]
+    risk: Risk = "high"
+    needs_approval: bool = True
+    is_idempotent: bool = False
+    timeout_seconds: int = 30
+
+
+@dataclass(frozen=True)
+class AgentContext:
+    """What a turn hands to the graph (LangGraph's runtime context)."""
+
+    run_id: str
+    effects: Effects
+    datasets: Datasets
+    world: World
+    model: Any  # a langchain chat model; typed there, so that this module stays light
+
+
+@dataclass(frozen=True)
+class Agent:
+    """A registered agent.
+
+    `graph` names a function `(agent: Agent) -> StateGraph`, so that the web process can list agents and check
+    inputs without importing LangGraph.
+    """
+
+    name: str
+    title: str
+    input: type[BaseModel]
+    tools: tuple[Tool, ...]
+    graph: str  # import path
+    reads: tuple[str, ...] = ()  # datasets
+    turn_seconds: int = 600
+
+    def tool(self, name: str) -> Tool | None:
+        return next((tool for tool in self.tools if tool.name == name), None)

@@ -1,0 +1,162 @@
+"""Agents and runs in the JSON API."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from django.http import HttpRequest
+from django.urls import reverse
+from ninja import Field, Query, Router, Schema, Status
+
+from approvals.selectors import waiting_of_runs
+from console import problems
+from console.api_access import require
+from console.problems import Problem
+from orchestration import checkpoint_gateway, selectors, services
+from orchestration.agents.registry import agents
+from orchestration.agents.runtime import Agent
+from orchestration.errors import InvalidInput, NoSuchCheckpoint, NoSuchRun, RunKeyReused
+from orchestration.models import Run
+
+router = Router(tags=["runs"])
+
+
+class RunIn(Schema):
+    """A run to start; the same `idempotency_key` with the same body finds the same run."""
+
+    agent: str
+    input: dict[str, Any]
+    idempotency_key: Annotated[str, Field(max_length=200)] = ""
+
+
+@router.get("/agents")
+def list_agents(request: HttpRequest) -> dict[str, Any]:
+    """List the registered agents with their schemas."""
+    require(request, "see")
+    return {"items": [_agent_json(agent) for agent in agents().values()], "next": None}
+
+
+@router.post("/runs", response={200: Any, 201: Any})
+def start_run(request: HttpRequest, body: RunIn) -> Status[dict[str, Any]]:
+    """Start a run. 201 when it is new, 200 when the key was used for the same before."""
+    user = require(request, "start_run")
+    try:
+        run, is_new = services.start_run(
+            agent=body.agent, given=body.input, requested_by=user, idempotency_key=body.idempotency_key
+        )
+    except InvalidInput as exc:
+        raise problems.invalid(exc.errors) from exc
+    except RunKeyReused as exc:
+        raise Problem(409, "Key used before", str(exc)) from exc
+    return Status(201 if is_new else 200, run_json(request, run, waiting_of_runs([run.pk]).get(run.pk, [])))
+
+
+@router.get("/runs")
+def list_runs(
+    request: HttpRequest,
+    status: Literal["starting", "running", "waiting", "paused", "finished", "failed", "cancelled", ""] = "",
+    agent: str = "",
+    search: str = "",
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    cursor: str = "",
+) -> dict[str, Any]:
+    """List runs, newest first."""
+    user = require(request, "see_runs")
+    page = selectors.runs_page(user, status=status, agent=agent, search=search, cursor=cursor, limit=limit)
+    return {
+        "items": [run_json(request, row.run, row.waiting_for) for row in page.rows],
+        "next": page.next_cursor,
+    }
+
+
+@router.get("/runs/{run_id}")
+def get_run(request: HttpRequest, run_id: str) -> dict[str, Any]:
+    """Return one run."""
+    run = _visible(request, run_id)
+    return run_json(request, run, waiting_of_runs([run.pk]).get(run.pk, []))
+
+
+@router.get("/runs/{run_id}/checkpoints")
+def list_checkpoints(
+    request: HttpRequest,
+    run_id: str,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    cursor: Annotated[str, Query(max_length=100)] = "",
+) -> dict[str, Any]:
+    """List the checkpoints of a run's thread, newest first; the cursor is the last id of the page before."""
+    run = _visible(request, run_id)
+    lines = checkpoint_gateway.checkpoints_of(run.pk, before=cursor or "~", limit=limit)
+    items = [
+        {
+            "checkpoint_id": line.checkpoint_id,
+            "parent_checkpoint_id": line.parent_checkpoint_id,
+            "step": line.step,
+            "source": line.source,
+            "node": line.node,
+            "next": line.next,
+            "at": line.at,
+            "interrupted": line.interrupted,
+        }
+        for line in lines
+    ]
+    return {"items": items, "next": lines[-1].checkpoint_id if len(lines) == limit else None}
+
+
+@router.get("/runs/{run_id}/checkpoints/{checkpoint_id}")
+def get_checkpoint(request: HttpRequest, run_id: str, checkpoint_id: str) -> dict[str, Any]:
+    """Return one checkpoint with its values."""
+    run = _visible(request, run_id)
+    try:
+        return checkpoint_gateway.checkpoint_of(run.pk, checkpoint_id)
+    except NoSuchCheckpoint as exc:
+        raise problems.not_found("checkpoint") from exc
+
+
+def _visible(request: HttpRequest, run_id: str) -> Run:
+    try:
+        return selectors.run_for(require(request, "see_runs"), run_id)
+    except NoSuchRun as exc:
+        raise problems.not_found("run") from exc
+
+
+def _agent_json(agent: Agent) -> dict[str, Any]:
+    return {
+        "name": agent.name,
+        "title": agent.title,
+        "input_schema": agent.input.model_json_schema(),
+        "tools": [
+            {
+                "name": tool.name,
+                "title": tool.title,
+                "risk": tool.risk,
+                "needs_approval": tool.needs_approval,
+                "idempotent": tool.is_idempotent,
+                "arguments_schema": tool.arguments.model_json_schema(),
+            }
+            for tool in agent.tools
+        ],
+    }
+
+
+def run_json(request: HttpRequest, run: Run, waiting_for: list[str]) -> dict[str, Any]:
+    """Return the public shape of one run."""
+    return {
+        "id": run.pk,
+        "agent": run.agent,
+        "status": run.status,
+        "input": run.input,
+        "result": run.result,
+        "error": run.error,
+        "requested_by": run.requested_by.username if run.requested_by else None,
+        "waiting_for": waiting_for,
+        "temporal_workflow_id": run.pk,
+        "temporal_run_id": run.temporal_run_id or None,
+        "thread_id": run.pk,
+        "dataset_versions": run.dataset_versions,
+        "turn": run.turn,
+        "usage": run.usage,
+        "created_at": run.created_at,
+        "started_at": run.started_at,
+        "closed_at": run.closed_at,
+        "url": request.build_absolute_uri(reverse("orchestration:run", args=[run.pk])),
+    }

@@ -1,0 +1,236 @@
+"""The only door to LangGraph's checkpoints: its tables in the schema `agent`, and one writer per thread.
+
+Facts this relies on (langgraph-checkpoint-postgres 3.2.0): the saver needs autocommit; `setup()` is not safe to run
+twice at once; a saver object serialises its work, so each turn has its own; the tables have generic names.
+
+Writing and holding the lock happen on the same connection. So an attempt that lost its lock, because a newer one
+ended its connection, cannot write another checkpoint either.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.conf import settings
+from django.db import connection
+from psycopg import AsyncConnection, OperationalError
+from psycopg.conninfo import make_conninfo
+from psycopg.rows import DictRow, dict_row
+from psycopg_pool import AsyncConnectionPool
+
+from orchestration.errors import NoSuchCheckpoint
+
+SCHEMA = "agent"
+_SETUP_LOCK = 7_310_002
+_POLL = 0.05  # seconds between tries for a lock that is being given up
+
+
+def conninfo() -> str:
+    """Return libpq's form of the database's address, for connections of our own."""
+    database = settings.DATABASES["default"]
+    return make_conninfo(
+        host=database["HOST"],
+        port=database["PORT"],
+        dbname=database["NAME"],
+        user=database["USER"],
+        password=database["PASSWORD"],
+    )
+
+
+_CONNECTION: dict[str, Any] = {
+    "autocommit": True,
+    "prepare_threshold": 0,
+    "row_factory": dict_row,
+    "options": f"-c search_path={SCHEMA}",
+}
+
+
+async def setup() -> None:
+    """Make the schema and LangGraph's own tables, once, under a lock; safe to repeat."""
+    from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
+
+    lock = await AsyncConnection.connect(conninfo(), autocommit=True)
+    async with lock:
+        await lock.execute("SELECT pg_advisory_lock(%s)", [_SETUP_LOCK])
+        await lock.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")  # type: ignore[arg-type]  # our own constant
+        async with await AsyncConnection[DictRow].connect(conninfo(), **_CONNECTION) as writer:
+            await AsyncPostgresSaver(writer).setup()
+
+
+class Checkpoints:
+    """The worker's side: a pool, and the right to be the one who runs a thread."""
+
+    def __init__(self, *, size: int = 24) -> None:
+        if os.environ.get("LANGGRAPH_STRICT_MSGPACK") != "true":
+            raise RuntimeError("LANGGRAPH_STRICT_MSGPACK must be true before LangGraph is imported.")
+        self._pool = AsyncConnectionPool[AsyncConnection[DictRow]](
+            conninfo(),
+            min_size=2,
+            max_size=size,
+            kwargs=_CONNECTION,
+            check=AsyncConnectionPool.check_connection,
+            max_idle=60,
+            max_lifetime=900,
+            open=False,
+        )
+
+    async def open(self) -> None:
+        await self._pool.open()
+
+    async def close(self) -> None:
+        await self._pool.close()
+
+    @asynccontextmanager
+    async def thread(self, thread_id: str) -> AsyncIterator[Any]:
+        """Hold the thread and yield a saver for it. Call it with the run's newest fence in hand.
+
+        Temporal starts an attempt only after the one before has ended or is given up. So a lock that is still
+        held belongs to a frozen or dying attempt: after a moment its connection is ended.
+        """
+        from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
+
+        async with self._pool.connection() as held:
+            await _take_lock(held, thread_id)
+            try:
+                yield AsyncPostgresSaver(held)
+            finally:
+                if not held.closed:
+                    await held.execute("SELECT pg_advisory_unlock_all()")
+
+
+async def _take_lock(held: AsyncConnection[DictRow], thread_id: str) -> None:
+    for attempt in range(100):
+        row = await (
+            await held.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 7)) AS got", [thread_id])
+        ).fetchone()
+        if row and row["got"]:
+            return
+        if attempt >= 5:
+            await held.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_locks, hashtextextended(%s, 7) AS key"
+                " WHERE locktype = 'advisory' AND granted AND objsubid = 1 AND pid <> pg_backend_pid()"
+                " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+                " AND classid::bigint = (key >> 32) & 4294967295 AND objid::bigint = key & 4294967295",
+                [thread_id],
+            )
+        await asyncio.sleep(_POLL)
+    raise OperationalError(f"the thread {thread_id} is still held by another attempt")
+
+
+@dataclass(frozen=True)
+class CheckpointLine:
+    """One checkpoint as a list shows it; read by SQL, without its values."""
+
+    checkpoint_id: str
+    parent_checkpoint_id: str | None
+    step: int
+    source: str  # input, loop, update or fork
+    node: str  # what ran to make it; several are joined by ", "
+    next: list[str]
+    at: datetime  # aware, UTC
+    interrupted: bool
+
+
+_LIST = """
+SELECT c.checkpoint_id, c.parent_checkpoint_id, (c.metadata->>'step')::int, c.metadata->>'source',
+       c.checkpoint->'updated_channels', (c.checkpoint->>'ts')::timestamptz,
+       EXISTS (SELECT 1 FROM agent.checkpoint_writes w
+               WHERE (w.thread_id, w.checkpoint_ns, w.checkpoint_id) = (c.thread_id, c.checkpoint_ns, c.checkpoint_id)
+                 AND w.channel = '__interrupt__')
+FROM agent.checkpoints c
+WHERE c.thread_id = %s AND c.checkpoint_ns = '' AND c.checkpoint_id < %s
+ORDER BY c.checkpoint_id DESC LIMIT %s
+"""
+_BRANCH = "branch:to:"
+
+
+def checkpoints_of(thread_id: str, *, before: str = "~", limit: int = 50) -> list[CheckpointLine]:
+    """Return checkpoints, newest first, those older than the id `before`. One query, no values."""
+    with connection.cursor() as cursor:
+        cursor.execute(_LIST, [thread_id, before, limit + 1])
+        rows = cursor.fetchall()
+    following = {row[0]: [c.removeprefix(_BRANCH) for c in _channels(row[4]) if c.startswith(_BRANCH)] for row in rows}
+    return [
+        CheckpointLine(
+            checkpoint_id=row[0],
+            parent_checkpoint_id=row[1],
+            step=row[2],
+            source=row[3],
+            node=", ".join(following.get(row[1], [])) or ("input" if row[3] == "input" else "start"),
+            next=following[row[0]],
+            at=row[5],
+            interrupted=row[6],
+        )
+        for row in rows[:limit]
+    ]
+
+
+def _channels(column: Any) -> list[str]:
+    loaded: list[str] | None = json.loads(column) if isinstance(column, str) else column
+    return loaded or []
+
+
+def checkpoint_of(thread_id: str, checkpoint_id: str) -> dict[str, Any]:
+    """Return one checkpoint: {"values", "next", "tasks", "metadata"}, messages as plain JSON.
+
+    Imports LangGraph's serialiser on first use (0.5 s). Raises NoSuchCheckpoint.
+    """
+    from langchain_core.messages import BaseMessage
+    from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+
+    serde = JsonPlusSerializer()
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, BaseMessage):
+            return value.model_dump(mode="json", exclude_none=True)
+        if isinstance(value, dict):
+            return {str(key): plain(item) for key, item in value.items()}
+        if isinstance(value, list | tuple | set):
+            return [plain(item) for item in value]
+        return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT checkpoint, metadata FROM agent.checkpoints"
+            " WHERE thread_id = %s AND checkpoint_ns = '' AND checkpoint_id = %s",
+            [thread_id, checkpoint_id],
+        )
+        found = cursor.fetchone()
+        if found is None:
+            raise NoSuchCheckpoint(NoSuchCheckpoint.__doc__)
+        checkpoint, metadata = (_json(column) for column in found)
+        cursor.execute(
+            "SELECT channel, type, blob FROM agent.checkpoint_blobs b"
+            " JOIN jsonb_each_text(%s::jsonb) v ON (b.channel, b.version) = (v.key, v.value)"
+            " WHERE thread_id = %s AND checkpoint_ns = '' AND type <> 'empty'",
+            [json.dumps(checkpoint["channel_versions"]), thread_id],
+        )
+        blobs = cursor.fetchall()
+        cursor.execute(
+            "SELECT task_id, channel, type, blob FROM agent.checkpoint_writes"
+            " WHERE thread_id = %s AND checkpoint_ns = '' AND checkpoint_id = %s ORDER BY task_id, idx",
+            [thread_id, checkpoint_id],
+        )
+        writes = cursor.fetchall()
+    values = {name: plain(value) for name, value in checkpoint.get("channel_values", {}).items()}
+    values |= {name: plain(serde.loads_typed((kind, bytes(blob)))) for name, kind, blob in blobs if blob is not None}
+    tasks: dict[str, dict[str, Any]] = {}
+    for task_id, channel, kind, blob in writes:
+        written = plain(serde.loads_typed((kind, bytes(blob)))) if blob is not None else None
+        tasks.setdefault(task_id, {"id": task_id, "writes": {}})["writes"][channel] = written
+    shown = {name: value for name, value in values.items() if not name.startswith((_BRANCH, "__"))}
+    following = [c.removeprefix(_BRANCH) for c in checkpoint.get("updated_channels") or [] if c.startswith(_BRANCH)]
+    return {"values": shown, "next": following, "tasks": list(tasks.values()), "metadata": metadata}
+
+
+def _json(column: Any) -> dict[str, Any]:
+    """Django hands jsonb of raw queries over as text."""
+    loaded: dict[str, Any] = json.loads(column) if isinstance(column, str) else column
+    return loaded

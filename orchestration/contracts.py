@@ -1,0 +1,167 @@
+"""What crosses the boundaries of the agent plane. JSON only, versioned; new fields last, with defaults.
+
+The run id is the Temporal workflow id and the LangGraph thread id. Workflow code imports this module, so it
+holds plain dataclasses and nothing else: no Django, no database, no engine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from console.contracts import Boundary, Contracts, Step
+
+WORKFLOW = "AgentRun"
+RUN_TURN = "run_turn"  # activity names; tests pair each with its function
+CLIMB = "climb"
+CLOSE_RUN = "close_run"
+DECIDED = "decided"  # the signal
+
+DELIVER_START, DELIVER_DECIDED = "start_run", "decided"  # kinds of outbox entries
+
+
+@dataclass(frozen=True)
+class StartRun:
+    """The workflow's input. `carried` is set only by continue-as-new."""
+
+    run_id: str
+    agent: str
+    turn_seconds: int = 600  # start-to-close of one turn
+    carried: Carried | None = None
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What a run takes with it into a new history."""
+
+    turn: int
+    waiting_for: list[str]
+    seen_decisions: list[str]
+    next_step_at: str | None  # RFC 3339
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One call of the graph. `approval_ids`: what the run waits for; empty for the start."""
+
+    run_id: str
+    agent: str
+    turn: int
+    approval_ids: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class TurnResult:
+    """How a turn ended.
+
+    `finished`: `result` was stored with the run. `needs_approval` and `still_waiting`: `waiting_for` holds the
+    approvals, `next_step_at` the next ladder step (RFC 3339). `failed`: `kind` and `message` say why; trying the
+    same again cannot help.
+    """
+
+    outcome: Literal["finished", "needs_approval", "still_waiting", "failed"]
+    waiting_for: list[str] = field(default_factory=list)
+    next_step_at: str | None = None
+    checkpoint_id: str = ""
+    dataset_versions: list[dict[str, Any]] = field(default_factory=list)
+    usage: dict[str, Any] = field(default_factory=dict)
+    kind: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Climb:
+    """Take the ladder steps that are due."""
+
+    run_id: str
+    approval_ids: list[str]
+
+
+@dataclass(frozen=True)
+class Climbed:
+    """`closed`: at least one approval is no longer pending, so a turn can settle it."""
+
+    closed: bool
+    next_step_at: str | None = None
+
+
+@dataclass(frozen=True)
+class CloseRun:
+    """Close the run's row and withdraw what is still pending."""
+
+    run_id: str
+    status: Literal["failed", "cancelled"]
+    kind: str
+    message: str
+
+
+BOUNDARIES = (
+    Boundary(
+        name="console -> durable: start",
+        version=1,
+        takes="StartRun(run_id, agent); the input stays in the Run row",
+        gives="a running workflow; a repetition finds the same one",
+        key="workflow id = run id, made from agent + idempotency key; duplicates rejected, also after the end",
+        timeouts="start call 10 s; retried by the relay with backoff until acknowledged",
+        checkpoint="Run row (starting) and outbox entry, one transaction",
+        on_resume="the relay finds the entry again and starts the same workflow id",
+        must_not="console: call Temporal in a request. durable: start a second run for one id",
+    ),
+    Boundary(
+        name="durable -> agent: turn",
+        version=1,
+        takes="Turn(run_id, turn, approval_ids); the fence is made from turn and attempt",
+        gives="finished | needs_approval(ids, next ladder step) | still_waiting | failed(kind, message)",
+        key="run id + turn; the graph is entered again by run id, never started twice",
+        timeouts="start-to-close 10 min, heartbeat 30 s, retry with backoff 1 s to 30 s",
+        checkpoint="LangGraph's tables in schema agent, written before each next step (durability sync)",
+        on_resume="the last checkpoint; finished nodes do not run again; a landed answer is not given twice",
+        must_not="agent: wait for a person in memory, touch the world except through the ledger",
+    ),
+    Boundary(
+        name="console -> durable: decided",
+        version=1,
+        takes="signal decided {approval_id, decision_id}: ids only",
+        gives="a turn that reads the rows; a forged or repeated signal changes nothing",
+        key="decision id, de-duplicated in the workflow",
+        timeouts="signal call 10 s; retried by the relay with backoff until acknowledged",
+        checkpoint="Decision row and outbox entry, one transaction",
+        on_resume="delivered again; the workflow knows the decision id",
+        must_not="console: put a verdict into a signal. durable: believe a signal without the row",
+    ),
+    Boundary(
+        name="durable -> approvals: climb",
+        version=1,
+        takes="Climb(run_id, approval_ids)",
+        gives="Climbed(closed, next step's time)",
+        key="approval id + number of steps taken",
+        timeouts="10 s per attempt; the deadline is the policy's, by the database's clock (default 72 h)",
+        checkpoint="steps_climbed on the Approval row",
+        on_resume="steps taken before are not taken again",
+        must_not="durable: decide from a timer. approvals: know an engine",
+    ),
+    Boundary(
+        name="agent -> world: perform",
+        version=1,
+        takes="perform(approval_id, digest)",
+        gives="done(result) | failed(reason) | refused(reason) | unknown",
+        key="approval id; handed to tools that take an idempotency key",
+        timeouts="per tool (default 30 s)",
+        checkpoint="Effect row, written before the tool is called",
+        on_resume="done: the stored result. executing: the tool again with its key, or unknown and a person is asked",
+        must_not="agent: call an effect's tool itself. ledger: start an effect under an old fence",
+    ),
+)
+
+STEPS = (
+    Step("Take a click or an API call, check who may", "console"),
+    Step("Record a decision, its audit entry and its outbox entry", "console"),
+    Step("Start a run, deliver a decision", "durable"),
+    Step("Wait for a person, remind, escalate, expire", "durable"),
+    Step("Retry a turn, move it to another worker", "durable"),
+    Step("Read the order, find the policy passages, plan", "agent"),
+    Step("Propose, freeze, wait at the gate, act", "agent"),
+    Step("Perform an approved effect once", "durable"),
+)
+
+CONTRACTS = Contracts(boundaries=BOUNDARIES, steps=STEPS)

@@ -1,0 +1,154 @@
+"""The effect ledger: what was approved is done at most once, and by the newest attempt only.
+
+Before a tool is called, one transaction checks the fence, reads the approval again from its canonical bytes and
+writes the Effect row. So after a crash the row tells: `done` is never repeated, `executing` is repeated with the
+same key when the tool takes one, and becomes `unknown` when it does not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import transaction
+from django.db.models import F
+
+from approvals import services as approvals
+from approvals.errors import NotAuthorised
+from approvals.models import Approval
+from approvals.services import Authorised
+from console import faults
+from console.clock import DatabaseNow
+from console.live import announce
+from orchestration.agents.runtime import Agent, Outcome, Tool, ToolFailed, World
+from orchestration.errors import EffectUnclear, Fenced
+from orchestration.models import Effect, Run
+from orchestration.threads import in_database
+
+
+@dataclass(frozen=True)
+class EffectLedger:
+    """The ledger as one turn's attempt may use it; see `orchestration.agents.runtime.Effects`."""
+
+    run_id: str
+    fence: int
+    agent: Agent
+    world: World
+
+    async def perform(self, approval_id: str, digest: str) -> Outcome:
+        """Perform what was approved, at most once.
+
+        On retry: a finished effect returns its stored outcome. An unfinished one is asked again with the same key,
+        or becomes `unknown`. Raises Fenced when a newer attempt has begun, EffectUnclear when an idempotent tool
+        gave no clear answer (the turn is then tried again).
+        """
+        begun = await in_database(self._begin, approval_id, digest)
+        if isinstance(begun, Authorised):
+            return await self._call(begun)
+        return begun
+
+    async def settle(self, approval_id: str, question_id: str) -> Outcome:
+        """Close an unknown effect by what a person says of it; without an answer it stays unknown."""
+        return await in_database(self._settle, approval_id, question_id)
+
+    def _begin(self, approval_id: str, digest: str) -> Authorised | Outcome:
+        with transaction.atomic():
+            self._check_fence()
+            effect = Effect.objects.select_for_update().filter(pk=approval_id).first()
+            if effect is not None and effect.status != Effect.Status.EXECUTING:
+                return _outcome(effect)
+            if effect is not None and not effect.is_idempotent:
+                self._close(effect, Effect.Status.UNKNOWN, error="The attempt was cut off before its end was seen.")
+                return _outcome(effect)
+            try:
+                action = approvals.authorise(approval_id=approval_id, digest=digest)
+                tool = self._tool(action.tool)
+            except NotAuthorised as exc:
+                return Outcome(status="refused", result=None, reason=str(exc))
+            if effect is None:
+                Effect.objects.create(
+                    approval_id=approval_id,
+                    run_id=self.run_id,
+                    tool=tool.name,
+                    digest=digest,
+                    decision_id=action.decision_id,
+                    is_idempotent=tool.is_idempotent,
+                    fence=self.fence,
+                )
+                approvals.note_effect(approval_id=approval_id, step="effect_started", detail=tool.title)
+            else:
+                Effect.objects.filter(pk=approval_id).update(fence=self.fence, attempts=F("attempts") + 1)
+            announce(f"run:{self.run_id}")
+            return action
+
+    async def _call(self, action: Authorised) -> Outcome:
+        tool = self._tool(action.tool)
+        arguments = tool.arguments.model_validate(action.arguments)
+        faults.reach("effect.before_call")
+        try:
+            async with asyncio.timeout(tool.timeout_seconds):
+                result = await tool.call(arguments, self.world, action.approval_id)
+        except ToolFailed as exc:
+            return await in_database(self._end, action.approval_id, Effect.Status.FAILED, None, str(exc))
+        except Exception as exc:  # whatever a tool raises, its outcome is not known
+            if tool.is_idempotent:
+                raise EffectUnclear(f"{tool.name} gave no clear answer: {type(exc).__name__}") from exc
+            error = f"{type(exc).__name__}: {exc}"
+            return await in_database(self._end, action.approval_id, Effect.Status.UNKNOWN, None, error)
+        faults.reach("effect.after_call")
+        return await in_database(self._end, action.approval_id, Effect.Status.DONE, result, "")
+
+    def _end(self, approval_id: str, status: str, result: dict[str, Any] | None, error: str) -> Outcome:
+        """Store how the call ended. Not fenced: what happened, happened, whoever tells it; the first word stands."""
+        with transaction.atomic():
+            effect = Effect.objects.select_for_update().get(pk=approval_id)
+            if effect.status in (Effect.Status.EXECUTING, Effect.Status.UNKNOWN):
+                self._close(effect, status, result=result, error=error)
+            return _outcome(effect)
+
+    def _settle(self, approval_id: str, question_id: str) -> Outcome:
+        with transaction.atomic():
+            self._check_fence()
+            effect = Effect.objects.select_for_update().get(pk=approval_id, run_id=self.run_id)
+            if effect.status != Effect.Status.UNKNOWN:
+                return _outcome(effect)
+            question = Approval.objects.get(pk=question_id)
+            try:
+                answer = approvals.authorise(approval_id=question_id, digest=question.digest)
+            except NotAuthorised:
+                return _outcome(effect)  # nobody answered
+            if answer.kind != Approval.Kind.OUTCOME or answer.arguments["approval_id"] != approval_id:
+                return _outcome(effect)
+            if answer.verdict == "approve":
+                self._close(effect, Effect.Status.DONE, result={"confirmed_by": answer.decided_by})
+            else:
+                self._close(effect, Effect.Status.FAILED, error=f"It did not happen, says {answer.decided_by}.")
+            return _outcome(effect)
+
+    def _close(self, effect: Effect, status: str, *, result: dict[str, Any] | None = None, error: str = "") -> None:
+        effect.status, effect.result, effect.error = status, result, error[:2000]
+        effect.finished_at = DatabaseNow() if status != Effect.Status.UNKNOWN else None
+        effect.save(update_fields=["status", "result", "error", "finished_at"])
+        detail = {"done": "", "failed": f"failed: {error}", "unknown": f"outcome unknown: {error}"}[status]
+        if status == Effect.Status.UNKNOWN:
+            approvals.note_effect(approval_id=effect.pk, step="", detail=detail)
+        else:
+            approvals.note_effect(approval_id=effect.pk, step="effect_finished", detail=detail)
+        announce(f"run:{effect.run_id}", f"approval:{effect.pk}")
+
+    def _check_fence(self) -> None:
+        fence = Run.objects.select_for_update().values_list("fence", flat=True).get(pk=self.run_id)
+        if fence != self.fence:
+            raise Fenced(f"A newer attempt of {self.run_id} has begun; this one starts no effect.")
+
+    def _tool(self, name: str) -> Tool:
+        tool = self.agent.tool(name)
+        if tool is None:
+            raise NotAuthorised(f"The agent {self.agent.name} has no tool {name!r}.")
+        return tool
+
+
+def _outcome(effect: Effect) -> Outcome:
+    status: Any = effect.status
+    return Outcome(status=status, result=effect.result, reason=effect.error)

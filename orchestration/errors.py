@@ -1,0 +1,62 @@
+"""What can go wrong in the agent plane.
+
+OrchestrationError
+  InvalidInput      the agent's input does not fit its schema
+  RunKeyReused      the same idempotency key with another body
+  NoSuchRun         there is no such run, or it may not be seen
+  NoSuchCheckpoint
+  TemporalAway      the Temporal server cannot be reached; trying again can help
+  WorkflowGone      there is no such workflow, or it has ended
+  Fenced            a newer attempt of the turn has begun; this one may start nothing more
+  EffectUnclear     an idempotent tool gave no clear answer; asking again with the same key can help
+"""
+
+from __future__ import annotations
+
+
+class OrchestrationError(Exception):
+    """Something in the agent plane cannot be done. `permanent`: trying the same again cannot help."""
+
+    permanent = True
+
+
+class InvalidInput(OrchestrationError):
+    """The input does not fit the agent's schema; `errors`: [{"path", "message"}]."""
+
+    def __init__(self, errors: list[dict[str, str]]) -> None:
+        super().__init__(f"{errors[0]['path'] or 'input'}: {errors[0]['message']}")
+        self.errors = errors
+
+
+class RunKeyReused(OrchestrationError):
+    """This idempotency key was used for another input. Use a new key."""
+
+
+class NoSuchRun(OrchestrationError):
+    """There is no such run, or it may not be seen."""
+
+
+class NoSuchCheckpoint(OrchestrationError):
+    """There is no such checkpoint in this run."""
+
+
+class TemporalAway(OrchestrationError):
+    """The Temporal server cannot be reached."""
+
+    permanent = False
+
+
+class WorkflowGone(OrchestrationError):
+    """There is no such workflow, or it has ended."""
+
+
+class Fenced(OrchestrationError):
+    """A newer attempt of this turn has begun."""
+
+    permanent = False
+
+
+class EffectUnclear(OrchestrationError):
+    """The tool gave no clear answer; it will be asked again with the same key."""
+
+    permanent = False

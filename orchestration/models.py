@@ -1,0 +1,99 @@
+"""Runs and what they did to the world."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+
+from console.clock import DatabaseNow
+
+
+class Run(models.Model):
+    """One execution of an agent. Its id is the Temporal workflow id and the LangGraph thread id."""
+
+    class Status(models.TextChoices):
+        STARTING = "starting"  # recorded; the relay has not started the workflow yet
+        RUNNING = "running"
+        WAITING = "waiting"  # for people
+        PAUSED = "paused"
+        FINISHED = "finished"
+        FAILED = "failed"
+        CANCELLED = "cancelled"
+
+    OPEN = (Status.STARTING, Status.RUNNING, Status.WAITING, Status.PAUSED)
+
+    id = models.CharField(primary_key=True, max_length=200)
+    agent = models.CharField(max_length=100)
+    input = models.JSONField()
+    input_digest = models.CharField(max_length=64)  # hex SHA-256 of the canonical input
+    idempotency_key = models.CharField(max_length=200, null=True, blank=True)
+    status = models.CharField(max_length=10, choices=Status, default=Status.STARTING)
+    result = models.JSONField(null=True, blank=True)
+    error = models.JSONField(null=True, blank=True)  # {"kind", "message"}
+    requested_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.PROTECT, related_name="+")
+    temporal_run_id = models.CharField(max_length=100, blank=True)
+    turn = models.PositiveIntegerField(default=0)  # the newest turn that has begun
+    fence = models.BigIntegerField(default=0)  # of the newest attempt; an older attempt may start no effect
+    checkpoint_id = models.CharField(max_length=100, blank=True)
+    dataset_versions = models.JSONField(default=list)  # [{"dataset", "version"}]
+    usage = models.JSONField(default=dict)  # {"model", "input_tokens", "output_tokens"}
+    created_at = models.DateTimeField(db_default=DatabaseNow())
+    started_at = models.DateTimeField(null=True, blank=True)
+    closed_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = (
+            models.UniqueConstraint(
+                fields=("agent", "idempotency_key"),
+                condition=Q(idempotency_key__isnull=False),
+                name="one_run_per_key",
+            ),
+        )
+        indexes = (
+            models.Index(
+                fields=(
+                    "-created_at",
+                    "-id",
+                ),
+                name="run_newest",
+            ),
+            models.Index(
+                fields=(
+                    "status",
+                    "-created_at",
+                    "-id",
+                ),
+                name="run_by_status",
+            ),
+        )
+
+    def __str__(self) -> str:
+        return self.id
+
+
+class Effect(models.Model):
+    """One thing done to the outside world; at most one per approval. See `orchestration.effects`."""
+
+    class Status(models.TextChoices):
+        EXECUTING = "executing"
+        DONE = "done"
+        FAILED = "failed"  # the tool said that nothing happened
+        UNKNOWN = "unknown"  # the attempt was cut off and the tool cannot be asked again; a person is
+
+    approval_id = models.CharField(primary_key=True, max_length=40)
+    run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="effects")
+    tool = models.CharField(max_length=100)
+    digest = models.CharField(max_length=64)  # of the bytes that were executed
+    decision_id = models.CharField(max_length=40)
+    is_idempotent = models.BooleanField()  # the tool takes the approval id as its key
+    status = models.CharField(max_length=10, choices=Status, default=Status.EXECUTING)
+    fence = models.BigIntegerField()
+    attempts = models.PositiveIntegerField(default=1)
+    result = models.JSONField(null=True, blank=True)
+    error = models.TextField(blank=True)
+    started_at = models.DateTimeField(db_default=DatabaseNow())
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        return f"{self.tool} for {self.approval_id}"

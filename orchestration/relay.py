@@ -1,0 +1,194 @@
+"""Deliver what the outbox holds: runs to start and decisions to signal, until Temporal has acknowledged each.
+
+Woken by NOTIFY, with a look every few seconds underneath. An entry is claimed by moving its due time on (the
+lease), so that two relays do not fight over it and a killed relay's entries come back by themselves. Delivery is
+at least once: Temporal rejects a second start of the same id, and drops a second signal of the same decision.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from django.db import transaction
+from psycopg import AsyncConnection, OperationalError
+
+from approvals import services as approvals
+from console.clock import DatabaseNow, database_now
+from console.live import announce
+from console.models import OutboxEntry
+from console.outbox import CHANNEL
+from orchestration import services
+from orchestration.checkpoint_gateway import conninfo
+from orchestration.contracts import DELIVER_DECIDED, DELIVER_START
+from orchestration.errors import OrchestrationError, TemporalAway, WorkflowGone
+from orchestration.models import Run
+from orchestration.temporal_gateway import RealTemporal, TemporalGateway
+from orchestration.threads import in_database
+from orchestration.worker import beat_for_ever
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS = 5  # underneath the notifications
+IN_FLIGHT = 64
+_CLAIM = """
+UPDATE console_outboxentry SET attempts = attempts + 1, due_at = signalbox_now() + interval '30 seconds'
+WHERE id IN (SELECT id FROM console_outboxentry WHERE delivered_at IS NULL AND due_at <= signalbox_now()
+             ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED)
+RETURNING id, kind, subject, payload, attempts
+"""
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """One outbox entry that is ours for the length of its lease."""
+
+    id: int
+    kind: str
+    subject: str
+    payload: dict[str, Any]
+    attempts: int
+
+
+class Relay:
+    """One relay process. Any number may run."""
+
+    def __init__(self, temporal: TemporalGateway | None = None) -> None:
+        self._temporal = temporal
+        self._wake = asyncio.Event()
+        self._flying: set[asyncio.Task[None]] = set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Deliver until `stop` is set; a lost database connection is made again."""
+        beating = asyncio.create_task(beat_for_ever("relay", self._detail))
+        stopping = asyncio.create_task(self._wake_at(stop))
+        try:
+            while not stop.is_set():
+                try:
+                    await self._deliver_until(stop)
+                except OperationalError as exc:
+                    logger.warning("Postgres is away: %s", exc)
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(1):
+                            await stop.wait()
+            await asyncio.gather(*self._flying)
+        finally:
+            beating.cancel()
+            stopping.cancel()
+
+    async def _wake_at(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+        self._wake.set()
+
+    def _detail(self) -> str:
+        return "delivering" if self._temporal else "waiting for Temporal"
+
+    async def _deliver_until(self, stop: asyncio.Event) -> None:
+        async with (
+            await AsyncConnection.connect(conninfo(), autocommit=True) as ear,
+            await AsyncConnection.connect(conninfo(), autocommit=True) as hand,
+        ):
+            await ear.execute(f"LISTEN {CHANNEL}")
+            listening = asyncio.create_task(self._listen(ear))
+            try:
+                while not stop.is_set():
+                    self._wake.clear()
+                    if not await self._claim_and_fly(hand):
+                        await self._rest(listening)
+            finally:
+                listening.cancel()
+
+    async def _listen(self, ear: AsyncConnection[Any]) -> None:
+        async for _ in ear.notifies():
+            self._wake.set()
+
+    async def _rest(self, listening: asyncio.Task[None]) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LOOK_SECONDS):
+                await self._wake.wait()
+        if listening.done():
+            raise OperationalError("the listening connection was lost")
+
+    async def _claim_and_fly(self, hand: AsyncConnection[Any]) -> bool:
+        """Claim what is due and send each on its way; say whether there was anything."""
+        if self._temporal is None and not await self._connect():
+            return False
+        while len(self._flying) >= IN_FLIGHT:
+            await asyncio.wait(self._flying, return_when=asyncio.FIRST_COMPLETED)
+        rows = await (await hand.execute(_CLAIM, [IN_FLIGHT - len(self._flying)])).fetchall()
+        for row in sorted(rows):
+            task = asyncio.create_task(self._fly(Claimed(*row)))
+            self._flying.add(task)
+            task.add_done_callback(self._flying.discard)
+        return bool(rows)
+
+    async def _connect(self) -> bool:
+        try:
+            self._temporal = await RealTemporal.connect()
+        except TemporalAway as exc:
+            logger.warning("%s", exc)
+            return False
+        return True
+
+    async def _fly(self, entry: Claimed) -> None:
+        try:
+            await self._deliver(entry)
+        except OrchestrationError as exc:
+            await in_database(_put_back, entry, str(exc))
+        except Exception as exc:  # one entry that cannot be delivered must not stop the others
+            logger.exception("outbox entry %s; its lease runs out by itself", entry.id)
+            with suppress(OperationalError):
+                await in_database(_put_back, entry, f"{type(exc).__name__}: {exc}")
+
+    async def _deliver(self, entry: Claimed) -> None:
+        assert self._temporal is not None
+        if entry.kind == DELIVER_START:
+            temporal_run_id = await self._temporal.start_run(services.workflow_input(entry.payload))
+            await in_database(_started, entry, temporal_run_id)
+        elif entry.kind == DELIVER_DECIDED:
+            detail = ""
+            try:
+                await self._temporal.signal_decided(
+                    entry.payload["run_id"], entry.payload["approval_id"], entry.payload["decision_id"]
+                )
+            except WorkflowGone:
+                if not await in_database(_is_closed, entry.payload["run_id"]):
+                    raise
+                detail = "the run had ended"
+            await in_database(_signalled, entry, detail)
+        else:
+            raise OrchestrationError(f"Nobody knows how to deliver {entry.kind!r}.")
+
+
+def _started(entry: Claimed, temporal_run_id: str) -> None:
+    with transaction.atomic():
+        services.workflow_started(run_id=entry.subject, temporal_run_id=temporal_run_id)
+        _stamp(entry)
+
+
+def _signalled(entry: Claimed, detail: str) -> None:
+    with transaction.atomic():
+        approvals.note_receipt(approval_ids=[entry.payload["approval_id"]], step="signalled", detail=detail)
+        _stamp(entry)
+
+
+def _stamp(entry: Claimed) -> None:
+    OutboxEntry.objects.filter(pk=entry.id).update(delivered_at=DatabaseNow(), last_error="")
+
+
+def _put_back(entry: Claimed, error: str) -> None:
+    """Try again later: 1 s, doubled each time, at most a minute."""
+    pause = min(2 ** min(entry.attempts - 1, 6), 60)
+    with transaction.atomic():
+        OutboxEntry.objects.filter(pk=entry.id).update(
+            due_at=database_now() + timedelta(seconds=pause), last_error=error[:500]
+        )
+        announce(f"run:{entry.subject}")
+
+
+def _is_closed(run_id: str) -> bool:
+    return not Run.objects.filter(pk=run_id, status__in=Run.OPEN).exists()

@@ -1,0 +1,212 @@
+"""Every change of a run. Each function is one transaction: change, record, announce."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import rfc8785
+from django.contrib.auth.models import User
+from django.db import IntegrityError, transaction
+from django.db.models import Q
+from pydantic import ValidationError
+from ulid import ULID
+
+from approvals import audit
+from approvals import selectors as approval_selectors
+from approvals import services as approval_services
+from approvals.selectors import Settled
+from approvals.services import Proposal
+from console import outbox
+from console.clock import DatabaseNow
+from console.live import announce
+from orchestration.agents.registry import UnknownAgent, agent_named
+from orchestration.contracts import DELIVER_START, StartRun, Turn
+from orchestration.errors import Fenced, InvalidInput, RunKeyReused
+from orchestration.models import Run
+
+_URL_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+
+
+def start_run(*, agent: str, given: Any, requested_by: User, idempotency_key: str = "") -> tuple[Run, bool]:
+    """Record a run and have the relay start its workflow; return it and whether it is new.
+
+    The same key with the same input returns the same run, however often and from however many clients at once.
+    `given`: the agent's input, JSON. Raises InvalidInput with the field's name, RunKeyReused.
+    """
+    checked = _checked_input(agent, given)
+    digest = hashlib.sha256(rfc8785.dumps(checked)).hexdigest()
+    run_id = _run_id(agent, idempotency_key)
+    try:
+        with transaction.atomic():
+            run = Run.objects.create(
+                id=run_id,
+                agent=agent,
+                input=checked,
+                input_digest=digest,
+                idempotency_key=idempotency_key or None,
+                requested_by=requested_by,
+            )
+            start = {"run_id": run_id, "agent": agent, "turn_seconds": agent_named(agent).turn_seconds}
+            outbox.enqueue(kind=DELIVER_START, subject=run_id, payload=start)
+            announce("runs", f"run:{run_id}")
+            audit.record(
+                actor=requested_by.username,
+                kind="run.requested",
+                subject=run_id,
+                body={"input_digest": digest},
+            )
+    except IntegrityError:
+        # The key is taken: somebody else's click, or our own again.
+        run = Run.objects.get(Q(agent=agent, idempotency_key=idempotency_key) | Q(pk=run_id))
+        if run.input_digest != digest or run.agent != agent:
+            raise RunKeyReused(RunKeyReused.__doc__) from None
+        return run, False
+    run.refresh_from_db()
+    return run, True
+
+
+def _checked_input(agent: str, given: Any) -> dict[str, Any]:
+    try:
+        model = agent_named(agent).input
+    except UnknownAgent as exc:
+        raise InvalidInput([{"path": "agent", "message": str(exc)}]) from exc
+    try:
+        checked: dict[str, Any] = model.model_validate(given).model_dump(mode="json")
+        rfc8785.dumps(checked)
+    except ValidationError as exc:
+        raise InvalidInput(
+            [
+                {"path": ".".join(str(part) for part in ("input", *error["loc"])), "message": error["msg"]}
+                for error in exc.errors()
+            ]
+        ) from exc
+    except (rfc8785.CanonicalizationError, UnicodeError) as exc:
+        raise InvalidInput([{"path": "input", "message": f"cannot be kept exactly: {exc}"}]) from exc
+    if bad := _not_storable(checked):
+        raise InvalidInput([{"path": f"input.{bad}", "message": "holds a NUL character; remove it"}])
+    return checked
+
+
+def _not_storable(checked: dict[str, Any]) -> str | None:
+    """PostgreSQL's JSON cannot hold NUL; return the first field that has one."""
+    return next((name for name, value in checked.items() if "\\u0000" in rfc8785.dumps(value).decode()), None)
+
+
+def _run_id(agent: str, idempotency_key: str) -> str:
+    """Return the workflow id: agent and key, so that a person who knows the key finds the run."""
+    if not idempotency_key:
+        return f"{agent}-{str(ULID()).lower()}"
+    if _URL_SAFE.fullmatch(idempotency_key):
+        return f"{agent}-{idempotency_key}"
+    return f"{agent}-{hashlib.sha256(idempotency_key.encode()).hexdigest()[:32]}"
+
+
+def workflow_started(*, run_id: str, temporal_run_id: str) -> None:
+    """Note that Temporal has the run. A run that is already further on keeps its status."""
+    with transaction.atomic():
+        Run.objects.filter(pk=run_id, temporal_run_id="").update(temporal_run_id=temporal_run_id)
+        Run.objects.filter(pk=run_id, status=Run.Status.STARTING).update(
+            status=Run.Status.RUNNING, started_at=DatabaseNow()
+        )
+        announce("runs", f"run:{run_id}")
+
+
+@dataclass(frozen=True)
+class TurnStart:
+    """What a turn begins with: the run's input, and what became of the approvals it waited for."""
+
+    input: dict[str, Any]
+    requested_by_id: int | None
+    settled: list[Settled]
+
+    @property
+    def answers(self) -> dict[str, dict[str, Any]]:
+        """The answers by interrupt id."""
+        return {one.interrupt_id: one.answer for one in self.settled if one.answer is not None}
+
+    @property
+    def next_step_at(self) -> datetime | None:
+        return min((one.next_step_at for one in self.settled if one.next_step_at), default=None)
+
+
+def begin_turn(turn: Turn, fence: int) -> TurnStart:
+    """Settle the approvals the run waits for, and take the fence when there is something to do.
+
+    A run that still waits for all of them is left as it is. Raises Fenced when a newer attempt has begun or the
+    run has been closed.
+    """
+    with transaction.atomic():
+        settled = approval_selectors.settled(turn.approval_ids)
+        answered = [one.approval_id for one in settled if one.answer is not None]
+        if turn.approval_ids and not answered:
+            return TurnStart({}, None, settled)
+        taken = Run.objects.filter(pk=turn.run_id, fence__lt=fence, status__in=Run.OPEN).update(
+            fence=fence, turn=turn.turn, status=Run.Status.RUNNING
+        )
+        if not taken:
+            raise Fenced(f"A newer attempt of {turn.run_id} has begun, or the run is closed.")
+        if answered:
+            approval_services.note_receipt(approval_ids=answered, step="resumed", detail=f"turn {turn.turn}")
+        announce("runs", f"run:{turn.run_id}")
+        run = Run.objects.only("input", "requested_by_id").get(pk=turn.run_id)
+        return TurnStart(run.input, run.requested_by_id, settled)
+
+
+@dataclass(frozen=True)
+class TurnEnd:
+    """How the graph stood when its turn ended."""
+
+    checkpoint_id: str
+    proposals: list[Proposal] = field(default_factory=list)
+    result: dict[str, Any] | None = None
+    dataset_versions: list[dict[str, Any]] = field(default_factory=list)
+    usage: dict[str, Any] = field(default_factory=dict)
+
+
+def pause_turn(turn: Turn, fence: int, end: TurnEnd) -> tuple[list[str], datetime]:
+    """Open the approvals the graph asks for; return their ids and the first ladder step's time.
+
+    A repetition opens nothing twice. Raises Fenced when a newer attempt has begun.
+    """
+    with transaction.atomic():
+        _move(turn, fence, end, status=Run.Status.WAITING)
+        opened = [approval_services.open_approval(proposal) for proposal in end.proposals]
+    return [approval.pk for approval in opened], min(datetime.fromisoformat(a.ladder[0]["at"]) for a in opened)
+
+
+def finish_turn(turn: Turn, fence: int, end: TurnEnd) -> None:
+    """Close the run with its result. Raises Fenced when a newer attempt has begun."""
+    with transaction.atomic():
+        _move(turn, fence, end, status=Run.Status.FINISHED, result=end.result, closed_at=DatabaseNow())
+        audit.record(actor="worker", kind="run.finished", subject=turn.run_id, body={"turns": turn.turn})
+
+
+def _move(turn: Turn, fence: int, end: TurnEnd, **changes: Any) -> None:
+    moved = Run.objects.filter(pk=turn.run_id, fence=fence, status__in=Run.OPEN).update(
+        checkpoint_id=end.checkpoint_id, dataset_versions=end.dataset_versions, usage=end.usage, **changes
+    )
+    if not moved:
+        raise Fenced(f"A newer attempt of {turn.run_id} has begun, or the run is closed.")
+    announce("runs", f"run:{turn.run_id}")
+
+
+def close_run(*, run_id: str, status: str, kind: str, message: str) -> None:
+    """Close a run that failed or was cancelled, and withdraw what still waits. A closed run stays as it is."""
+    with transaction.atomic():
+        closed = Run.objects.filter(pk=run_id, status__in=Run.OPEN).update(
+            status=status, error={"kind": kind, "message": message[:2000]}, closed_at=DatabaseNow()
+        )
+        if not closed:
+            return
+        announce("runs", f"run:{run_id}")
+        approval_services.withdraw(run_id=run_id, reason=f"the run {status}", actor="worker")
+        audit.record(actor="worker", kind=f"run.{status}", subject=run_id, body={"kind": kind})
+
+
+def workflow_input(payload: dict[str, Any]) -> StartRun:
+    """Return the workflow's input from an outbox entry's payload."""
+    return StartRun(run_id=payload["run_id"], agent=payload["agent"], turn_seconds=payload["turn_seconds"])

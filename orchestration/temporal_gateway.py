@@ -1,0 +1,94 @@
+"""The console's only door to Temporal: start a workflow, signal it, ask the server how it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Protocol, TypeVar
+
+from temporalio.api.common.v1 import Payloads, WorkflowExecution
+from temporalio.api.workflowservice.v1 import SignalWorkflowExecutionRequest
+from temporalio.client import Client
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from console.environment import environment
+from orchestration.contracts import DECIDED, WORKFLOW, StartRun
+from orchestration.errors import TemporalAway, WorkflowGone
+
+_CALL = timedelta(seconds=10)
+_R = TypeVar("_R")
+
+
+class TemporalGateway(Protocol):
+    """What the relay needs of Temporal."""
+
+    async def start_run(self, start: StartRun) -> str:
+        """Start the run's workflow, once; return its Temporal run id, "" when it ran before and has ended."""
+
+    async def signal_decided(self, run_id: str, approval_id: str, decision_id: str) -> None:
+        """Wake the run. Raises WorkflowGone when it has ended or never was."""
+
+
+@dataclass(frozen=True)
+class RealTemporal:
+    """The gateway over the SDK's client. Every call may raise TemporalAway."""
+
+    client: Client
+
+    @classmethod
+    async def connect(cls) -> RealTemporal:
+        """Connect once. Raises TemporalAway; the caller tries again with backoff."""
+        return cls(await _translated(lambda: connect()))
+
+    async def start_run(self, start: StartRun) -> str:
+        async def call() -> str:
+            try:
+                handle = await self.client.start_workflow(
+                    WORKFLOW,
+                    start,
+                    id=start.run_id,
+                    task_queue=environment().temporal_task_queue,
+                    id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                    id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                    rpc_timeout=_CALL,
+                )
+            except WorkflowAlreadyStartedError:
+                return ""
+            return handle.result_run_id or ""
+
+        return await _translated(call)
+
+    async def signal_decided(self, run_id: str, approval_id: str, decision_id: str) -> None:
+        """Signal with the decision as the request id, so that the server drops a repetition by itself."""
+        body = {"approval_id": approval_id, "decision_id": decision_id}
+        request = SignalWorkflowExecutionRequest(
+            namespace=self.client.namespace,
+            workflow_execution=WorkflowExecution(workflow_id=run_id),
+            signal_name=DECIDED,
+            input=Payloads(payloads=await self.client.data_converter.encode([body])),
+            identity=self.client.identity,
+            request_id=decision_id,
+        )
+        service = self.client.workflow_service
+        await _translated(lambda: service.signal_workflow_execution(request, timeout=_CALL))
+
+
+async def connect() -> Client:
+    """Return a client of the configured server. Raises RuntimeError when it is not there."""
+    address = environment().temporal_address or "127.0.0.1:7233"
+    return await Client.connect(address, namespace=environment().temporal_namespace)
+
+
+async def _translated(call: Callable[[], Coroutine[Any, Any, _R]]) -> _R:
+    """Turn the SDK's errors into ours, most specific first."""
+    try:
+        return await call()
+    except RPCError as exc:
+        if exc.status == RPCStatusCode.NOT_FOUND:
+            raise WorkflowGone(str(exc)) from exc
+        raise TemporalAway(f"Temporal answered {exc.status.name}: {exc.message}") from exc
+    except (TimeoutError, RuntimeError, OSError) as exc:
+        raise TemporalAway(f"Temporal cannot be reached: {exc}") from exc

@@ -1,0 +1,103 @@
+"""The agent worker: a Temporal worker with our workflows and activities, and a heartbeat for the System page."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import timedelta
+
+from temporalio.client import Client
+from temporalio.worker import Worker
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxMatcher, SandboxRestrictions
+
+from console import health
+from console.environment import environment
+from orchestration.activities import Activities
+from orchestration.checkpoint_gateway import Checkpoints
+from orchestration.temporal_gateway import connect
+from orchestration.threads import in_database
+from orchestration.workflows.agent_run import AgentRun
+from orchestration.world import OutsideWorld
+
+logger = logging.getLogger(__name__)
+
+GRACE = timedelta(seconds=6)  # for running turns when the worker stops; `up` allows 10 s in all
+FORBIDDEN = ("django", "psycopg", "langgraph", "langchain", "langchain_core", "approvals", "dataplane")
+
+
+def workflow_runner() -> SandboxedWorkflowRunner:
+    """Return the sandbox, which refuses what workflow code must not touch, even when marked as passed through."""
+    forbidden = SandboxMatcher(children={name: SandboxMatcher(match_self=True) for name in FORBIDDEN})
+    return SandboxedWorkflowRunner(restrictions=replace(SandboxRestrictions.default, invalid_modules=forbidden))
+
+
+async def run(stop: asyncio.Event) -> None:
+    """Work until `stop` is set; waits for Temporal and Postgres as long as it takes."""
+    checkpoints, world = Checkpoints(), OutsideWorld()
+    await checkpoints.open()
+    beating = asyncio.create_task(beat_for_ever("worker", lambda: f"task queue {environment().temporal_task_queue}"))
+    try:
+        client = await _connect(stop)
+        if client is None:
+            return
+        activities = Activities(checkpoints, world)
+        worker = Worker(
+            client,
+            task_queue=environment().temporal_task_queue,
+            workflows=[AgentRun],
+            activities=[activities.run_turn, activities.climb, activities.close_run],
+            workflow_runner=workflow_runner(),
+            max_concurrent_activities=20,  # each holds one connection of the checkpoint pool
+            graceful_shutdown_timeout=GRACE,
+        )
+        logger.info("worker ready on task queue %s", environment().temporal_task_queue)
+        async with worker:
+            await stop.wait()
+    finally:
+        beating.cancel()
+        await in_database(_forget)
+        await world.close()
+        await checkpoints.close()
+
+
+async def _connect(stop: asyncio.Event) -> Client | None:
+    """Connect with backoff; `None` when told to stop first."""
+    pause = 0.1  # seconds
+    while not stop.is_set():
+        try:
+            return await connect()
+        except RuntimeError as exc:
+            logger.warning("Temporal is not there yet: %s", exc)
+            await _wait(stop, pause)
+            pause = min(pause * 2, 5)
+    return None
+
+
+async def _wait(stop: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+    except TimeoutError:
+        pass
+
+
+async def beat_for_ever(part: str, detail: Callable[[], str], seconds: float = 5) -> None:
+    """Say every few seconds that this process is alive; a database that is away is tried again."""
+    while True:
+        try:
+            await in_database(health.beat, part, detail())
+        except Exception as exc:  # noqa: BLE001  one missed heartbeat must not end the next
+            logger.warning("no heartbeat: %s", type(exc).__name__)
+        await asyncio.sleep(seconds)
+
+
+def _forget() -> None:
+    try:
+        health.forget("worker")
+    except Exception as exc:  # noqa: BLE001  the database may be gone already; the heartbeat grows old by itself
+        logger.info("heartbeat left behind: %s", type(exc).__name__)
+
+
+Loop = Callable[[asyncio.Event], Awaitable[None]]
