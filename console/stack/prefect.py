@@ -60,9 +60,7 @@ class Prefect(Service):
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def command(self) -> Command:
-        inherited = {
-            name: value for name, value in inherited_environment().items() if not name.startswith("PREFECT_")
-        }
+        inherited = {name: value for name, value in inherited_environment().items() if not name.startswith("PREFECT_")}
         environment = {
             **inherited,
             **CLIENT_ENVIRONMENT,

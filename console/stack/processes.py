@@ -61,9 +61,7 @@ def identify(pid: int) -> Identity | None:
         if fields is None or fields[0] in "ZX":
             return None
         return Identity(pid, f"{_boot_id()}:{fields[19]}")
-    seen = subprocess.run(
-        ["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
-    )
+    seen = subprocess.run(["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
     state, _, started = seen.stdout.strip().partition(" ")
     return Identity(pid, started.strip()) if started and not state.startswith("Z") else None
 

@@ -121,10 +121,9 @@ class Runner(threading.Thread):
             if self._held:
                 self._pause(_LOOK_SECONDS)
                 continue
-            if not adopted:
+            if not adopted and not self._launched(backoff):
                 began = time.monotonic()
-                if not self._launched(backoff):
-                    continue
+                continue
             self.failure = None
             self._changed()
             how = "taken over" if adopted else "ready"
@@ -132,6 +131,7 @@ class Runner(threading.Thread):
             self.ready.set()
             adopted = False
             self._watch(backoff)
+            began = time.monotonic()
 
     def _prepared(self) -> bool:
         """Do what the part needs once. Where that fails, say why and try again each minute, unless fatal."""

@@ -123,9 +123,7 @@ class Service:
             if self.pid is None:
                 raise PartFailed(f"{self.name} ended while it started.\n{self.log_end()}")
             if time.monotonic() >= deadline:
-                raise PartFailed(
-                    f"{self.name} was not ready after {self.ready_seconds:.0f} s.\n{self.log_end()}"
-                )
+                raise PartFailed(f"{self.name} was not ready after {self.ready_seconds:.0f} s.\n{self.log_end()}")
             time.sleep(self.poll_seconds)
 
     def start(self, say: Say = silent) -> None:

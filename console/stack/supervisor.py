@@ -127,9 +127,7 @@ class Supervisor:
 
     def pids(self) -> dict[str, int]:
         """Return part -> pid of what runs now; each is also the id of its process group."""
-        return {
-            name: pid for name, runner in self._runners.items() if (pid := runner.service.pid) is not None
-        }
+        return {name: pid for name, runner in self._runners.items() if (pid := runner.service.pid) is not None}
 
     def environment(self) -> dict[str, str]:
         """Return the environment that web, worker and relay get; also right for `manage.py` beside them."""
@@ -148,9 +146,7 @@ class Supervisor:
 
     def _flows_environment(self) -> dict[str, str]:
         """Return the flow process's environment: a flow must not be able to reach Temporal."""
-        environment = {
-            name: value for name, value in self.environment().items() if not name.startswith("TEMPORAL_")
-        }
+        environment = {name: value for name, value in self.environment().items() if not name.startswith("TEMPORAL_")}
         if not self._outside.prefect_api_url:
             environment["PREFECT_HOME"] = str(self.home / "prefect")
         return environment
@@ -258,9 +254,7 @@ class Supervisor:
         """
         runner = self._runner(part)
         process = runner.service.process
-        sent = process is not None and (
-            process.send_to_leader(number) if part == "postgres" else process.send(number)
-        )
+        sent = process is not None and (process.send_to_leader(number) if part == "postgres" else process.send(number))
         if process is None or not sent:
             raise PartFailed(f"{part} does not run, so it cannot be killed.")
         if number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
@@ -316,9 +310,7 @@ class Supervisor:
                 home, "temporal", outside.temporal_address, lambda: ports.accepts(port, host, 3)
             )
         elif "temporal" in self._parts:
-            made["temporal"] = Temporal(
-                home, namespace=outside.temporal_namespace, time_skipping=self._time_skipping
-            )
+            made["temporal"] = Temporal(home, namespace=outside.temporal_namespace, time_skipping=self._time_skipping)
         if outside.prefect_api_url:
             made["prefect"] = OutsideEngine(
                 home, "prefect", outside.prefect_api_url, lambda: answers(f"{outside.prefect_api_url}/health")
@@ -510,9 +502,7 @@ class Supervisor:
             except PartFailed:
                 if postgres.ready.is_set() and postgres.service.pid == server:
                     raise
-        raise PartFailed(
-            f"{name} failed: PostgreSQL went away again and again. Its log is in the state folder."
-        )
+        raise PartFailed(f"{name} failed: PostgreSQL went away again and again. Its log is in the state folder.")
 
     def _fill_shop(self) -> None:
         done = DoneOnce(self.home)
@@ -548,9 +538,7 @@ class Supervisor:
 
         Raises PartFailed with the end of the log when it fails, Stopped when the stack stops meanwhile.
         """
-        process = Process.launch(
-            name, self.home, Command([sys.executable, *argv], self.environment(), PROJECT)
-        )
+        process = Process.launch(name, self.home, Command([sys.executable, *argv], self.environment(), PROJECT))
         deadline = time.monotonic() + timeout_seconds
         while not process.wait(0.1):
             if self._stopping.is_set() or time.monotonic() >= deadline:
@@ -586,19 +574,14 @@ class Supervisor:
             terminal.table(
                 [
                     ("sign in as", "password", "role"),
-                    *(
-                        (one["username"], one["password"], ", ".join(one["roles"]) or "none")
-                        for one in accounts
-                    ),
+                    *((one["username"], one["password"], ", ".join(one["roles"]) or "none") for one in accounts),
                 ]
             )
             terminal.line(f"  Their API tokens are in {self.accounts_path}")
         waiting = [name for name, runner in self._runners.items() if not runner.ready.is_set()]
         if waiting:
             terminal.line()
-            terminal.line(
-                f"  Still starting: {', '.join(waiting)}. The page works meanwhile and says what is missing."
-            )
+            terminal.line(f"  Still starting: {', '.join(waiting)}. The page works meanwhile and says what is missing.")
         terminal.line()
         terminal.line(f"  Logs are in {self.home / 'logs'}. Ctrl-C stops everything; the state stays.")
         terminal.line()

@@ -100,9 +100,7 @@ class Temporal(Service):
     def _server_argv(self) -> list[str]:
         folder = self.folder / "config"
         write_atomically(folder / "config.yaml", json.dumps(self._configuration(), indent=1))
-        values = {
-            name: [{"value": value}] for name, value in dynamic_configuration(self.time_skipping).items()
-        }
+        values = {name: [{"value": value}] for name, value in dynamic_configuration(self.time_skipping).items()}
         write_atomically(folder / "dynamic.yaml", json.dumps(values, indent=1))
         return [
             *("--root", str(self.folder), "--config", "config", "--env", "config"),
@@ -215,9 +213,7 @@ async def _namespace_answers(address: str, namespace: str, register: bool) -> bo
                 retention = Duration(seconds=int(RETENTION.total_seconds()))
                 with contextlib.suppress(RPCError):  # somebody else was first
                     await service.register_namespace(
-                        RegisterNamespaceRequest(
-                            namespace=namespace, workflow_execution_retention_period=retention
-                        ),
+                        RegisterNamespaceRequest(namespace=namespace, workflow_execution_retention_period=retention),
                         timeout=limit,
                     )
             # The frontend answers before the history service behind it does, so ask that one something too.

@@ -103,10 +103,7 @@ def _runs(path: Path) -> bool:
     if not os.access(path, os.X_OK) or not path.is_file():
         return False
     try:
-        return (
-            subprocess.run([str(path), "--version"], capture_output=True, check=False, timeout=20).returncode
-            == 0
-        )
+        return subprocess.run([str(path), "--version"], capture_output=True, check=False, timeout=20).returncode == 0
     except (OSError, subprocess.TimeoutExpired):
         return False
 

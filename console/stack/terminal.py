@@ -43,11 +43,7 @@ class Terminal:
         """Write rows with aligned columns."""
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         for row in rows:
-            self.line(
-                (
-                    "  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
-                ).rstrip()
-            )
+            self.line(("  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))).rstrip())
 
     def strong(self, text: str) -> str:
         """Return the text so that it stands out on a terminal, unchanged elsewhere."""
