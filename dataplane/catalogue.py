@@ -21,9 +21,7 @@ class HandbookParameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    folder: str = Field(
-        "", max_length=200, description="Sub-folder of the handbook to read; empty reads all of it."
-    )
+    folder: str = Field("", max_length=200, description="Sub-folder of the handbook to read; empty reads all of it.")
     passage_characters: int = Field(
         1600, ge=200, le=8000, description="Longest passage, in characters; longer sections are split."
     )

@@ -81,6 +81,4 @@ def dispatch_all(prefect: PrefectGateway) -> None:
 
 def send_soon() -> None:
     """Forget the waiting times: Prefect has just come back."""
-    Refresh.objects.filter(status=Refresh.Status.SCHEDULED, prefect_flow_run_id="").update(
-        send_due_at=DatabaseNow()
-    )
+    Refresh.objects.filter(status=Refresh.Status.SCHEDULED, prefect_flow_run_id="").update(send_due_at=DatabaseNow())

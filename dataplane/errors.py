@@ -56,9 +56,7 @@ class RefreshKeyTaken(DataplaneError):
     """This key already belongs to a refresh with other parameters."""
 
     def __init__(self, dataset: str, key: str, refresh_id: str) -> None:
-        super().__init__(
-            f"The key {key} of the dataset {dataset} already belongs to a refresh with other parameters."
-        )
+        super().__init__(f"The key {key} of the dataset {dataset} already belongs to a refresh with other parameters.")
         self.dataset, self.key, self.refresh_id = dataset, key, refresh_id
 
 

@@ -170,9 +170,7 @@ class FlowService:
         api_url = environment().prefect_api_url
         address = api_url.replace("http", "ws", 1) + "/events/out"
         try:
-            with connect_websocket(
-                address, subprotocols=[_PREFECT], open_timeout=5, close_timeout=1
-            ) as socket:
+            with connect_websocket(address, subprotocols=[_PREFECT], open_timeout=5, close_timeout=1) as socket:
                 socket.send(json.dumps({"type": "auth", "token": None}))
                 socket.recv(timeout=5)
                 socket.send(json.dumps(_events_since(datetime.now(UTC))))

@@ -54,9 +54,7 @@ class DatasetVersion(models.Model):
             # Two runs that computed the same content cannot both write it, whatever happened in between.
             models.UniqueConstraint(fields=("dataset", "digest"), name="one_version_per_content"),
         )
-        triggers = (
-            pgtrigger.Protect(name="versions_are_immutable", operation=pgtrigger.Update | pgtrigger.Delete),
-        )
+        triggers = (pgtrigger.Protect(name="versions_are_immutable", operation=pgtrigger.Update | pgtrigger.Delete),)
 
     def __str__(self) -> str:
         return f"{self.dataset_id} version {self.version}"
@@ -77,12 +75,8 @@ class Passage(models.Model):
     embedding = VectorField(dimensions=DIMENSIONS)
 
     class Meta:
-        constraints = (
-            models.UniqueConstraint(fields=("version", "position"), name="one_passage_per_position"),
-        )
-        triggers = (
-            pgtrigger.Protect(name="passages_are_immutable", operation=pgtrigger.Update | pgtrigger.Delete),
-        )
+        constraints = (models.UniqueConstraint(fields=("version", "position"), name="one_passage_per_position"),)
+        triggers = (pgtrigger.Protect(name="passages_are_immutable", operation=pgtrigger.Update | pgtrigger.Delete),)
 
     def __str__(self) -> str:
         return f"{self.document} #{self.position}"

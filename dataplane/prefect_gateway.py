@@ -151,9 +151,7 @@ class HttpPrefectGateway:
             body = {"parameters": dict(parameters), "idempotency_key": idempotency_key, "name": name}
             made = self._call("POST", f"/deployments/{found['id']}/create_flow_run", body)
         except _NotFound as exc:
-            raise DeploymentNotFound(
-                f"Prefect does not know the deployment {flow}/{deployment} yet."
-            ) from exc
+            raise DeploymentNotFound(f"Prefect does not know the deployment {flow}/{deployment} yet.") from exc
         return self._flow_runs_from([made])[0]
 
     def flow_run(self, flow_run_id: str) -> FlowRun:

@@ -83,9 +83,7 @@ def lock_key(refresh_id: str) -> str:
 
 
 @contextmanager
-def claim(
-    entry: DatasetEntry, order: Refresh, *, flow_run_id: str, wait_seconds: float = 300
-) -> Iterator[Claim]:
+def claim(entry: DatasetEntry, order: Refresh, *, flow_run_id: str, wait_seconds: float = 300) -> Iterator[Claim]:
     """Insert or find the refresh, wait for its lock, and mark it as running; holds the lock inside the block.
 
     `claim.done` is set when the refresh has ended well or was cancelled: the caller then has nothing to do.
@@ -94,8 +92,7 @@ def claim(
     """
     with connect() as connection:
         connection.execute(
-            "INSERT INTO dataplane_dataset (name, title, fresh_for) VALUES (%s, %s, %s)"
-            " ON CONFLICT DO NOTHING",
+            "INSERT INTO dataplane_dataset (name, title, fresh_for) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
             [entry.name, entry.title, entry.fresh_for],
         )
         connection.execute(
@@ -164,9 +161,7 @@ def publish(
     On retry: safe to call again after any failure, also when the answer to COMMIT was lost.
     """
     with connect() as connection, connection.transaction():
-        connection.execute(
-            "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"signalbox dataset {entry.name}"]
-        )
+        connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"signalbox dataset {entry.name}"])
         _one(connection, "SELECT status FROM dataplane_refresh WHERE id = %s FOR UPDATE", [refresh_id])
         ended = _ended(connection, refresh_id)
         if ended is not None:
@@ -183,8 +178,7 @@ def publish(
         else:
             version_id, outcome = _write(connection, entry, content, parameters, flow_run_id)
         connection.execute(
-            "UPDATE dataplane_dataset SET current_version_id = %s, confirmed_at = signalbox_now()"
-            " WHERE name = %s",
+            "UPDATE dataplane_dataset SET current_version_id = %s, confirmed_at = signalbox_now() WHERE name = %s",
             [version_id, entry.name],
         )
         connection.execute(
@@ -205,8 +199,7 @@ def _write(
 ) -> tuple[int, Outcome]:
     """Find the version that has this content, or write it; return its row's id and the outcome."""
     earlier = connection.execute(
-        "SELECT id, version, digest, rows FROM dataplane_datasetversion"
-        " WHERE dataset_id = %s AND digest = %s",
+        "SELECT id, version, digest, rows FROM dataplane_datasetversion WHERE dataset_id = %s AND digest = %s",
         [entry.name, content.digest],
     ).fetchone()
     if earlier is not None:

@@ -82,9 +82,7 @@ class Watch:
     def look(self) -> int:
         """Look at every refresh that is with Prefect; return how many are open. Raises PrefectAway."""
         rows = list(Refresh.objects.filter(status__in=Refresh.OPEN).exclude(prefect_flow_run_id=""))
-        self._suspected_at = {
-            row.pk: self._suspected_at[row.pk] for row in rows if row.pk in self._suspected_at
-        }
+        self._suspected_at = {row.pk: self._suspected_at[row.pk] for row in rows if row.pk in self._suspected_at}
         for row in rows:
             self.look_at(row)
         return len(rows)
@@ -162,9 +160,9 @@ class Watch:
     def _hand_over_again(self, row: Refresh) -> None:
         """Prefect lost the run, for instance with its database: the dispatcher sends the refresh again."""
         logger.warning("refresh %s: Prefect lost its flow run %s", row.pk, row.prefect_flow_run_id)
-        Refresh.objects.filter(
-            pk=row.pk, prefect_flow_run_id=row.prefect_flow_run_id, status__in=Refresh.OPEN
-        ).update(prefect_flow_run_id="", status=Refresh.Status.SCHEDULED, send_due_at=DatabaseNow())
+        Refresh.objects.filter(pk=row.pk, prefect_flow_run_id=row.prefect_flow_run_id, status__in=Refresh.OPEN).update(
+            prefect_flow_run_id="", status=Refresh.Status.SCHEDULED, send_due_at=DatabaseNow()
+        )
 
 
 def _close(row: Refresh, status: Refresh.Status, error: str) -> None:

@@ -135,9 +135,7 @@ def dataset(name: str) -> DatasetState:
     return _state(entry, row, list(versions), database_now())
 
 
-def _state(
-    entry: DatasetEntry, row: Dataset | None, versions: list[DatasetVersion], now: datetime
-) -> DatasetState:
+def _state(entry: DatasetEntry, row: Dataset | None, versions: list[DatasetVersion], now: datetime) -> DatasetState:
     confirmed_at = row.confirmed_at if row else None
     fresh_until = confirmed_at + row.fresh_for if row and confirmed_at else None
     return DatasetState(

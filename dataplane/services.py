@@ -42,9 +42,7 @@ def request_refresh(
             [("key", "must be 1 to 100 letters, digits or . _ : + @ / -, starting with a letter or digit")]
         )
     with transaction.atomic():
-        Dataset.objects.get_or_create(
-            name=entry.name, defaults={"title": entry.title, "fresh_for": entry.fresh_for}
-        )
+        Dataset.objects.get_or_create(name=entry.name, defaults={"title": entry.title, "fresh_for": entry.fresh_for})
         refresh, is_new = Refresh.objects.get_or_create(
             dataset_id=entry.name,
             key=key or selectors.window_key(),

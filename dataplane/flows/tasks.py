@@ -49,9 +49,7 @@ def read_documents(folder: str) -> list[Document]:
     root = environment().handbook.expanduser().absolute()
     chosen = root / folder
     if not chosen.is_dir():
-        raise HandbookInvalid(
-            f"The handbook has no folder {folder!r}." if folder else f"There is no folder {root}."
-        )
+        raise HandbookInvalid(f"The handbook has no folder {folder!r}." if folder else f"There is no folder {root}.")
     files = sorted(path for path in chosen.rglob("*.md") if path.is_file())
     documents = [parse_document(path.relative_to(root).as_posix(), _text(path)) for path in files]
     if not documents:
@@ -108,9 +106,7 @@ def publish(
 ) -> Outcome:
     """Publish the content in one transaction. On retry: `publishing.publish` may be repeated at any point."""
     reach("flow.before_publish")
-    outcome = publishing.publish(
-        entry, content, refresh_id=refresh_id, parameters=parameters, flow_run_id=flow_run_id
-    )
+    outcome = publishing.publish(entry, content, refresh_id=refresh_id, parameters=parameters, flow_run_id=flow_run_id)
     reach("flow.after_publish")
     get_run_logger().info(outcome.sentence)
     return outcome

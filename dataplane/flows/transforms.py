@@ -137,8 +137,6 @@ def content_digest(rows: Sequence[PassageRow], *, embedder: str) -> str:
 
     The embedding model is part of it: the same words with other vectors are another index.
     """
-    shape = [
-        [value.isoformat() if isinstance(value, date) else value for value in astuple(row)] for row in rows
-    ]
+    shape = [[value.isoformat() if isinstance(value, date) else value for value in astuple(row)] for row in rows]
     canonical = json.dumps([embedder, shape], ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()

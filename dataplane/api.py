@@ -1,0 +1,235 @@
+"""The data plane in the JSON API. Datasets and refreshes come from Postgres, flow runs and logs from Prefect."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Annotated, Any
+
+from django.http import HttpRequest
+from django.urls import reverse
+from ninja import Field, Query, Router, Schema, Status
+
+from console import problems
+from console.api_access import require
+from console.problems import Problem
+from dataplane import selectors, services
+from dataplane.errors import (
+    DatasetNotFound,
+    FlowRunNotFound,
+    InvalidParameters,
+    PrefectAway,
+    PrefectRefused,
+    RefreshKeyTaken,
+    RefreshNotFound,
+)
+from dataplane.models import Refresh
+from dataplane.prefect_gateway import STATE_TYPES, FlowRun, gateway
+from dataplane.selectors import DatasetState
+
+STILL_WORKS = (
+    "Datasets, versions and refreshes can be read, agents read the current versions, and a refresh asked for "
+    "now is kept and sent when Prefect is back."
+)
+router = Router(tags=["data"])
+
+
+class RefreshIn(Schema):
+    """Which refresh, and with what; both may be left out."""
+
+    model_config = {"extra": "forbid"}
+
+    key: str | None = None
+    parameters: dict[str, Any] = Field(default_factory=dict)
+
+
+@router.get("/datasets")
+def list_datasets(request: HttpRequest) -> dict[str, Any]:
+    """List the datasets with their versions, newest first."""
+    require(request, "see")
+    return {"items": [dataset_json(state) for state in selectors.datasets()], "next": None}
+
+
+@router.get("/datasets/{name}")
+def get_dataset(request: HttpRequest, name: str) -> dict[str, Any]:
+    """Return one dataset."""
+    require(request, "see")
+    with _errors_as_problems():
+        return dataset_json(selectors.dataset(name))
+
+
+@router.post("/datasets/{name}/refresh", response={200: dict[str, Any], 201: dict[str, Any]})
+def post_refresh(request: HttpRequest, name: str, body: RefreshIn | None = None) -> Status[dict[str, Any]]:
+    """Ask for a refresh; the same key is the same refresh. Works while Prefect is away."""
+    user = require(request, "refresh")
+    wanted = body or RefreshIn()
+    with _errors_as_problems():
+        refresh, is_new = services.request_refresh(
+            dataset=name, key=wanted.key, parameters=wanted.parameters, user=user
+        )
+        return Status(201 if is_new else 200, {"refresh": refresh_json(selectors.refresh(refresh.pk))})
+
+
+@router.get("/refreshes")
+def list_refreshes(
+    request: HttpRequest,
+    dataset: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    cursor: str = "",
+) -> dict[str, Any]:
+    """List refreshes, newest first."""
+    require(request, "see")
+    page = selectors.refreshes(dataset=dataset, limit=limit, cursor=cursor)
+    return {"items": [refresh_json(refresh) for refresh in page.items], "next": page.next}
+
+
+@router.get("/refreshes/{refresh_id}")
+def get_refresh(request: HttpRequest, refresh_id: str) -> dict[str, Any]:
+    """Return one refresh."""
+    require(request, "see")
+    with _errors_as_problems():
+        return refresh_json(selectors.refresh(refresh_id))
+
+
+@router.get("/flow-runs")
+def list_flow_runs(
+    request: HttpRequest,
+    state: str = "",
+    flow: str = "",
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    cursor: str = "",
+) -> dict[str, Any]:
+    """List Prefect's flow runs, latest start first. `state`: one of Prefect's state types, e.g. running."""
+    require(request, "see")
+    if state and state.upper() not in STATE_TYPES:
+        known = ", ".join(word.lower() for word in STATE_TYPES)
+        raise problems.invalid([{"path": "state", "message": f"must be one of {known}"}])
+    with _errors_as_problems():
+        page = gateway().flow_runs(states=[state.upper()] if state else [], flow=flow, limit=limit, cursor=cursor)
+    return {"items": flow_runs_json(page.items), "next": page.next}
+
+
+@router.get("/flow-runs/{flow_run_id}")
+def get_flow_run(request: HttpRequest, flow_run_id: str) -> dict[str, Any]:
+    """Return one flow run."""
+    require(request, "see")
+    with _errors_as_problems():
+        return flow_runs_json([gateway().flow_run(flow_run_id)])[0]
+
+
+@router.get("/flow-runs/{flow_run_id}/logs")
+def get_flow_run_logs(
+    request: HttpRequest,
+    flow_run_id: str,
+    limit: Annotated[int, Query(ge=1, le=200)] = 200,
+    cursor: str = "",
+) -> dict[str, Any]:
+    """Return the flow run's log lines, oldest first."""
+    require(request, "see")
+    with _errors_as_problems():
+        page = gateway().logs(flow_run_id, limit=limit, cursor=cursor)
+    items = [
+        {
+            "at": line.at.isoformat(),
+            "level": line.level,
+            "message": line.message,
+            "task_run_id": line.task_run_id or None,
+        }
+        for line in page.items
+    ]
+    return {"items": items, "next": page.next}
+
+
+def dataset_json(state: DatasetState) -> dict[str, Any]:
+    """Render a Dataset as `api.md` promises it."""
+    return {
+        "name": state.name,
+        "title": state.title,
+        "current_version": state.current.version if state.current else None,
+        "fresh_until": _instant(state.fresh_until),
+        "is_stale": state.is_stale,
+        "parameters_schema": state.entry.parameters_schema(),
+        "versions": [
+            {
+                "version": version.version,
+                "digest": version.digest,
+                "rows": version.rows,
+                "published_at": _instant(version.published_at),
+                "flow_run_id": version.prefect_flow_run_id,
+            }
+            for version in state.versions
+        ],
+        "used_by": state.used_by,
+    }
+
+
+def refresh_json(refresh: Refresh) -> dict[str, Any]:
+    """Render a Refresh as `api.md` promises it, with its instants and parameters."""
+    return {
+        "id": refresh.pk,
+        "dataset": refresh.dataset_id,
+        "key": refresh.key,
+        "status": refresh.status,
+        "flow_run_id": refresh.prefect_flow_run_id or None,
+        "version": refresh.version.version if refresh.version else None,
+        "error": refresh.error or None,
+        "parameters": refresh.parameters,
+        "requested_by": refresh.requested_by.get_username() if refresh.requested_by else None,
+        "waiting_because": refresh.send_error or None,
+        "created_at": _instant(refresh.created_at),
+        "started_at": _instant(refresh.started_at),
+        "finished_at": _instant(refresh.finished_at),
+    }
+
+
+def flow_runs_json(runs: Sequence[FlowRun]) -> list[dict[str, Any]]:
+    """Render flow runs in Prefect's own words, each with the refresh it was made for."""
+    refreshes = selectors.refreshes_by_flow_run(run.id for run in runs)
+    return [_flow_run_json(run, refreshes.get(run.id)) for run in runs]
+
+
+def _flow_run_json(run: FlowRun, refresh: Refresh | None) -> dict[str, Any]:
+    return {
+        "id": run.id,
+        "name": run.name,
+        "flow": run.flow,
+        "deployment": run.deployment or None,
+        "state": run.state_type.lower(),
+        "state_name": run.state_name,
+        "state_message": run.state_message or None,
+        "parameters": run.parameters,
+        "refresh_id": refresh.pk if refresh else None,
+        "run_count": run.run_count,
+        "created_at": _instant(run.created_at),
+        "expected_start_at": _instant(run.expected_start_at),
+        "started_at": _instant(run.started_at),
+        "ended_at": _instant(run.ended_at),
+        "run_seconds": run.run_seconds,
+        "url": reverse("dataplane:flow_run", args=[run.id]),
+    }
+
+
+def _instant(moment: datetime | None) -> str | None:
+    return moment.isoformat() if moment else None
+
+
+@contextmanager
+def _errors_as_problems() -> Iterator[None]:
+    """Answer the data plane's errors with the status that `api.md` gives them."""
+    try:
+        yield
+    except DatasetNotFound as exc:
+        raise problems.not_found("dataset of this name") from exc
+    except RefreshNotFound as exc:
+        raise problems.not_found("refresh of this id") from exc
+    except FlowRunNotFound as exc:
+        raise problems.not_found("flow run of this id") from exc
+    except InvalidParameters as exc:
+        raise problems.invalid([{"path": path, "message": message} for path, message in exc.errors]) from exc
+    except RefreshKeyTaken as exc:
+        raise Problem(409, "Key taken", str(exc), refresh_id=exc.refresh_id) from exc
+    except PrefectAway as exc:
+        raise problems.engine_away("prefect", STILL_WORKS) from exc
+    except PrefectRefused as exc:
+        raise Problem(409, "Prefect refused", str(exc)) from exc

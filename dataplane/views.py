@@ -1,0 +1,240 @@
+"""The Data pages: datasets and their versions, refreshes, flow runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.contrib import messages
+from django.contrib.auth.models import AnonymousUser, User
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.views.decorators.http import require_POST, require_safe
+
+from console import roles
+from console.fragments import page_or_fragment
+from console.http import needs, person
+from dataplane import health, selectors, services
+from dataplane.catalogue import CATALOGUE
+from dataplane.errors import (
+    DatasetNotFound,
+    FlowRunNotFound,
+    InvalidParameters,
+    PrefectAway,
+    PrefectError,
+    RefreshKeyTaken,
+)
+from dataplane.forms import RefreshForm
+from dataplane.models import Refresh
+from dataplane.prefect_gateway import FlowRun, LogPage, gateway
+from dataplane.selectors import DatasetState
+
+REFRESHES_SHOWN = 8
+FLOW_RUNS_SHOWN = 12
+PASSAGES_SHOWN = 40
+LOGS_SHOWN = 200
+LOGS_TRAIL = timedelta(seconds=6)  # the last lines arrive after the last state
+#: Prefect's state type -> tone and icon; the word shown is Prefect's own name of the state
+STATE_LOOKS = {
+    "SCHEDULED": ("neu", "clock"),
+    "PENDING": ("info", "circle-dashed"),
+    "RUNNING": ("info", "loader-circle"),
+    "PAUSED": ("warn", "pause"),
+    "CANCELLING": ("warn", "circle-slash"),
+    "COMPLETED": ("ok", "circle-check"),
+    "FAILED": ("bad", "circle-x"),
+    "CRASHED": ("bad", "zap"),
+    "CANCELLED": ("neu", "circle-slash"),
+}
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """One flow run, and the refresh it was made for."""
+
+    run: FlowRun
+    refresh: Refresh | None
+
+    @property
+    def tone(self) -> str:
+        return STATE_LOOKS[self.run.state_type][0]
+
+    @property
+    def icon(self) -> str:
+        return STATE_LOOKS[self.run.state_type][1]
+
+
+@require_safe
+@needs("see")
+def data(request: HttpRequest) -> HttpResponse:
+    """Every dataset, and what Prefect does."""
+    return _data_page(request)
+
+
+@require_safe
+@needs("see")
+def dataset(request: HttpRequest, dataset: str) -> HttpResponse:
+    """One dataset's part of the page, fetched again when something changed."""
+    try:
+        state = selectors.dataset(dataset)
+    except DatasetNotFound as exc:
+        raise Http404(str(exc)) from exc
+    return render(request, "dataplane/_dataset.html", _dataset_context(state, request.user))
+
+
+@require_safe
+@needs("see")
+def flow_runs(request: HttpRequest) -> HttpResponse:
+    """The list of flow runs: a part of the Data page, or further back a page of its own."""
+    context = _flow_runs_context(request.GET.get("cursor", ""))
+    return page_or_fragment(request, "dataplane/flow_runs.html", "dataplane/_flow_runs.html", context)
+
+
+@require_POST
+@needs("refresh")
+def refresh(request: HttpRequest, dataset: str) -> HttpResponse:
+    """Ask for a refresh; show the form again with words when it cannot be."""
+    entry = CATALOGUE.get(dataset)
+    if entry is None:
+        raise Http404(f"There is no dataset called {dataset}.")
+    form, status = RefreshForm(entry, request.POST), 422
+    if form.is_valid():
+        try:
+            made, is_new = services.request_refresh(
+                dataset=dataset,
+                key=form.cleaned_data["key"],
+                parameters=form.parameters(),
+                user=person(request),
+            )
+        except InvalidParameters as exc:
+            form.show(exc)
+        except RefreshKeyTaken as exc:
+            form.add_error("key", str(exc))
+            status = 409
+        else:
+            messages.success(request, _said(made, is_new))
+            return redirect(f"{reverse('dataplane:data')}#dataset-{dataset}")
+    return _data_page(request, refused=form, refused_dataset=dataset, status=status)
+
+
+def _said(refresh: Refresh, is_new: bool) -> str:
+    if not is_new:
+        return f"The refresh {refresh.key} exists already and is {refresh.status}: nothing was started twice."
+    if health.prefect()["ok"]:
+        return f"The refresh {refresh.key} is on its way to Prefect."
+    return f"The refresh {refresh.key} is recorded. Prefect is away; it is sent when Prefect is back."
+
+
+@require_safe
+@needs("see")
+def version(request: HttpRequest, dataset: str, number: int) -> HttpResponse:
+    """One version and its passages, some at a time."""
+    try:
+        found = selectors.version(dataset, number)
+        state = selectors.dataset(dataset)
+    except DatasetNotFound as exc:
+        raise Http404(str(exc)) from exc
+    after = _number(request.GET.get("after", ""), least=-1)
+    shown = selectors.passages(found, after=after, limit=PASSAGES_SHOWN)
+    last = shown[-1].position if shown else found.rows
+    context = {
+        "state": state,
+        "version": found,
+        "is_current": state.current is not None and state.current.pk == found.pk,
+        "passages": shown,
+        "next_after": last if last + 1 < found.rows else None,
+        "is_first_page": after < 0,
+    }
+    return render(request, "dataplane/version.html", context)
+
+
+@require_safe
+@needs("see")
+def flow_run(request: HttpRequest, flow_run_id: str) -> HttpResponse:
+    """One flow run with its logs; what Postgres knows of it while Prefect is away."""
+    cursor = request.GET.get("cursor", "")
+    known = selectors.refreshes_by_flow_run([flow_run_id]).get(flow_run_id)
+    run: FlowRun | None = None
+    logs = LogPage([], None)
+    try:
+        run = gateway().flow_run(flow_run_id)
+        logs = gateway().logs(flow_run_id, limit=LOGS_SHOWN, cursor=cursor)
+    except FlowRunNotFound as exc:
+        raise Http404(str(exc)) from exc
+    except PrefectAway as exc:
+        if known is None:
+            return _away(request, str(exc))
+    context = {
+        "flow_run_id": flow_run_id,
+        "row": RunRow(run, known) if run else None,
+        "refresh": known,
+        "logs": logs,
+        "cursor": cursor,
+        "is_moving": run is None or not run.is_terminal or _just_ended(run),
+    }
+    return page_or_fragment(request, "dataplane/flow_run.html", "dataplane/_flow_run.html", context)
+
+
+def _just_ended(run: FlowRun) -> bool:
+    return datetime.now(UTC) - run.state_at < LOGS_TRAIL
+
+
+def _away(request: HttpRequest, detail: str) -> HttpResponse:
+    return page_or_fragment(request, "dataplane/away.html", "dataplane/_away.html", {"detail": detail}, status=503)
+
+
+def _data_page(
+    request: HttpRequest,
+    *,
+    refused: RefreshForm | None = None,
+    refused_dataset: str = "",
+    status: int = 200,
+) -> HttpResponse:
+    parts = [
+        _dataset_context(state, request.user, refused if state.name == refused_dataset else None)
+        for state in selectors.datasets()
+    ]
+    return render(request, "dataplane/data.html", {"parts": parts, **_flow_runs_context("")}, status=status)
+
+
+def _dataset_context(
+    state: DatasetState, user: User | AnonymousUser, refused: RefreshForm | None = None
+) -> dict[str, Any]:
+    """Return what `_dataset.html` shows. A refused form keeps what was typed."""
+    window = selectors.window_key()
+    suggested = selectors.suggested_key(state.name)
+    return {
+        "state": state,
+        "may_refresh": roles.may(user, "refresh"),
+        "form": refused or RefreshForm(state.entry, initial={"key": suggested}),
+        "window": window,
+        "window_is_used": suggested != window,
+        "refreshes": selectors.refreshes(dataset=state.name, limit=REFRESHES_SHOWN).items,
+    }
+
+
+def _flow_runs_context(cursor: str) -> dict[str, Any]:
+    """Return what `_flow_runs.html` shows. Runs that are only planned are left out but for the next one."""
+    asked: dict[str, Any] = {"rows": [], "next_run": None, "away": "", "cursor": cursor, "next": None}
+    if not health.prefect()["ok"]:
+        return {**asked, "away": health.prefect()["detail"]}
+    soon = datetime.now(UTC) + timedelta(minutes=1)
+    try:
+        page = gateway().flow_runs(limit=FLOW_RUNS_SHOWN, cursor=cursor, due_before=soon)
+        planned = gateway().flow_runs(states=["SCHEDULED"], limit=20).items
+    except PrefectError as exc:
+        return {**asked, "away": str(exc)}
+    known = selectors.refreshes_by_flow_run(run.id for run in page.items)
+    ahead = [run for run in planned if run.expected_start_at and run.expected_start_at > soon]
+    return {
+        **asked,
+        "rows": [RunRow(run, known.get(run.id)) for run in page.items],
+        "next_run": min(ahead, key=lambda run: run.expected_start_at or soon, default=None),
+        "next": page.next,
+    }
+
+
+def _number(text: str, *, least: int) -> int:
+    return int(text) if text.isdecimal() and len(text) < 10 else least
