@@ -12,6 +12,7 @@ from django.utils.module_loading import import_string
 from ninja import Field, Header, Query, Router, Schema
 
 from approvals import selectors, services
+from approvals.digest import read_canonical
 from approvals.errors import (
     AlreadyClosed,
     InvalidVerdict,
@@ -139,7 +140,7 @@ def approvals_json(request: HttpRequest, approvals: list[Approval]) -> list[dict
 
 def _one(request: HttpRequest, approval: Approval, current: dict[str, int], executed: Any) -> dict[str, Any]:
     canonical = bytes(approval.canonical)
-    tool, arguments = selectors.read_canonical(canonical)
+    tool, arguments = read_canonical(canonical)
     decisions = list(approval.decisions.all())
     return {
         "id": approval.pk,

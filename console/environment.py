@@ -76,13 +76,9 @@ def _stack_values(home: Path) -> dict[str, Any]:
 @cache
 def environment() -> Environment:
     """Return the environment, read once per process."""
-    given = Environment()  # type: ignore[call-arg]  # every field has a default under its alias
+    given = Environment()
     home = given.home.expanduser().absolute()
-    missing = {
-        name: value
-        for name, value in _stack_values(home).items()
-        if _field(name) not in given.model_fields_set
-    }
+    missing = {name: value for name, value in _stack_values(home).items() if _field(name) not in given.model_fields_set}
     return Environment(**{**given.model_dump(exclude_unset=True, by_alias=True), **missing, "SIGNALBOX_HOME": home})
 
 

@@ -126,9 +126,7 @@ class LiveListener:
                 if self.is_listening.is_set():
                     wait = FIRST_WAIT
                 self.is_listening.clear()
-                logger.warning(
-                    "live updates lost Postgres (%s), next attempt in %.1f s", type(exc).__name__, wait
-                )
+                logger.warning("live updates lost Postgres (%s), next attempt in %.1f s", type(exc).__name__, wait)
             await asyncio.sleep(wait * random.uniform(0.7, 1.0))
             wait = min(wait * 2, LONGEST_WAIT)
 

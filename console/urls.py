@@ -21,6 +21,7 @@ admin.site.site_header = "Signalbox tables"
 _frame = (
     [
         path("system/", views.system, name="system"),
+        path("search/", views.search, name="search"),
         path("frame/pending/", views.pending, name="pending"),
     ],
     "console",

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import sys
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
+from django.utils.module_loading import import_string
 from django.views.decorators.http import require_GET, require_safe
 
 from console import health
 from console.contracts_page import contracts_page
 from console.fragments import page_or_fragment
-from console.http import needs, sentence
+from console.http import needs, person, sentence
 from console.middleware import AWAY, postgres_away
 from console.typed import came_from_here, typed_fields
+
+#: by name, for the frame imports no app: (user, words) -> [{"title", "hint", "url"}]
+FINDERS = ("approvals.inbox.found", "orchestration.views.found")
 
 
 @require_safe
@@ -27,6 +31,17 @@ def home(request: HttpRequest) -> HttpResponse:
 def pending(request: HttpRequest) -> HttpResponse:
     """The number beside Inbox, fetched again when the inbox changes."""
     return render(request, "console/_pending.html")
+
+
+@require_GET
+@needs("see")
+def search(request: HttpRequest) -> HttpResponse:
+    """What the command palette finds for `?q=`: requests and runs, by id or text."""
+    words = request.GET.get("q", "").replace("\x00", "").strip()[:200]
+    items: list[dict[str, str]] = []
+    for path in FINDERS if len(words) >= 2 else ():
+        items += import_string(path)(person(request), words)
+    return JsonResponse({"items": items})
 
 
 @require_safe
@@ -49,8 +64,7 @@ def csrf_failed(request: HttpRequest, reason: str = "") -> HttpResponse:
         request,
         403,
         title="This form had gone stale",
-        detail="You signed in or out since the page was opened, so the form could not be trusted. "
-        "Nothing was changed.",
+        detail="You signed in or out since the page was opened, so the form could not be trusted. Nothing was changed.",
         next_step="Check what you typed below and send it again."
         if ours
         else "Open the page again from the console and repeat this there.",

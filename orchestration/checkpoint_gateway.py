@@ -34,7 +34,7 @@ _POLL = 0.05  # seconds between tries for a lock that is being given up
 
 def conninfo() -> str:
     """Return libpq's form of the database's address, for connections of our own."""
-    database = settings.DATABASES["default"]
+    database: dict[str, Any] = settings.DATABASES["default"]
     return make_conninfo(
         host=database["HOST"],
         port=database["PORT"],
@@ -59,7 +59,7 @@ async def setup() -> None:
     lock = await AsyncConnection.connect(conninfo(), autocommit=True)
     async with lock:
         await lock.execute("SELECT pg_advisory_lock(%s)", [_SETUP_LOCK])
-        await lock.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")  # type: ignore[arg-type]  # our own constant
+        await lock.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
         async with await AsyncConnection[DictRow].connect(conninfo(), **_CONNECTION) as writer:
             await AsyncPostgresSaver(writer).setup()
 

@@ -1,0 +1,126 @@
+"""What the inbox shows besides its rows, and what the command palette finds of approvals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from django.contrib.auth.models import User
+from django.http import HttpRequest
+from django.urls import reverse
+
+from approvals.models import Approval
+from approvals.selectors import COUNT_CAP, Filters, Page, approvals_page, visible_to
+
+STATUSES: Final = {"pending": "Waiting", "decided": "Decided", "expired": "Expired", "all": "All"}
+STEP, MOST = 50, 200  # rows at first and with each "more", rows on one page
+
+
+@dataclass(frozen=True)
+class Tab:
+    """One status to look at; `count` is a number, "999+", or "" where it would say nothing."""
+
+    name: str
+    title: str
+    count: str
+    url: str
+    is_current: bool
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the address asks the list to show. Everything is in the address, so it can be shared."""
+
+    status: str  # a key of STATUSES
+    search: str
+    cursor: str
+    limit: int
+
+    def query(self, **changes: Any) -> str:
+        """Return the query string for this list, with changes; what is usual is left out."""
+        values = {
+            "status": self.status,
+            "search": self.search,
+            "cursor": self.cursor,
+            "limit": self.limit,
+        } | changes
+        usual = {"status": "pending", "search": "", "cursor": "", "limit": STEP}
+        told = {name: value for name, value in values.items() if value != usual[name]}
+        return f"?{urlencode(told)}" if told else ""
+
+
+def read_asked(request: HttpRequest) -> Asked:
+    """Read the list's wishes from the address; what cannot be understood is as usual."""
+    status = request.GET.get("status", "pending")
+    limit = request.GET.get("limit", "")
+    return Asked(
+        status=status if status in STATUSES else "pending",
+        search=request.GET.get("search", "").replace("\x00", "")[:200],
+        cursor=request.GET.get("cursor", "")[:300],
+        limit=min(MOST, max(STEP, int(limit))) if limit.isascii() and limit.isdigit() else STEP,
+    )
+
+
+@dataclass(frozen=True)
+class Inbox:
+    """The list pane."""
+
+    asked: Asked
+    tabs: list[Tab]
+    page: Page
+
+    @property
+    def here(self) -> str:
+        return reverse("approvals:inbox") + self.asked.query()
+
+    @property
+    def query(self) -> str:
+        return self.asked.query(cursor="")
+
+    @property
+    def more(self) -> str:
+        """Return the address with more rows: a longer list first, then the next page. Empty at the end."""
+        if self.page.next_cursor is None:
+            return ""
+        if self.asked.limit < MOST:
+            return reverse("approvals:inbox") + self.asked.query(limit=self.asked.limit + STEP)
+        return reverse("approvals:inbox") + self.asked.query(cursor=self.page.next_cursor)
+
+
+def inbox_for(user: User, asked: Asked) -> Inbox:
+    """Return the list pane: one query for its rows, one for each counted tab."""
+    filters = Filters(status="" if asked.status == "all" else asked.status, search=asked.search)
+    return Inbox(asked, _tabs(user, asked), approvals_page(user, filters, cursor=asked.cursor, limit=asked.limit))
+
+
+def _tabs(user: User, asked: Asked) -> list[Tab]:
+    return [
+        Tab(
+            name=status,
+            title=title,
+            count="" if status == "all" else _count(user, status),
+            url=reverse("approvals:inbox") + Asked(status, asked.search, "", STEP).query(),
+            is_current=status == asked.status,
+        )
+        for status, title in STATUSES.items()
+    ]
+
+
+def _count(user: User, status: str) -> str:
+    counted = visible_to(user).filter(status=status).order_by()[:COUNT_CAP].count()
+    return "999+" if counted >= COUNT_CAP else str(counted)
+
+
+def found(user: User, words: str) -> list[dict[str, str]]:
+    """Return what the palette offers for the words: waiting requests first."""
+    rows = approvals_page(user, Filters(status="", search=words), limit=6).rows
+    waiting_first = sorted(rows, key=lambda row: row.status != Approval.Status.PENDING)
+    return [
+        {
+            "title": row.summary,
+            "hint": row.get_status_display().lower(),
+            "url": reverse("approvals:approval", args=[row.pk]),
+        }
+        for row in waiting_first
+    ]

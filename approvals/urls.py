@@ -1,0 +1,14 @@
+"""The addresses of the inbox and of single requests."""
+
+from __future__ import annotations
+
+from django.urls import path
+
+from approvals import views
+
+app_name = "approvals"
+urlpatterns = [
+    path("inbox/", views.inbox, name="inbox"),
+    path("approvals/<str:approval_id>/", views.approval, name="approval"),
+    path("approvals/<str:approval_id>/decision", views.decide, name="decide"),
+]

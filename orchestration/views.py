@@ -1,0 +1,176 @@
+"""The list of runs, one run, one checkpoint of it, and the form that starts a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from django.contrib.auth.models import User
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.views.decorators.http import require_http_methods, require_safe
+from ulid import ULID
+
+from console import roles
+from console.fragments import page_or_fragment
+from console.http import needs, person
+from dataplane.selectors import current_versions
+from orchestration import checkpoint_gateway, selectors, services
+from orchestration.agents.registry import agents
+from orchestration.agents.runtime import Agent
+from orchestration.errors import InvalidInput, NoSuchCheckpoint, NoSuchRun, RunKeyReused
+from orchestration.forms import fields_of, given, place_faults
+from orchestration.models import Run
+from orchestration.selectors import Page
+
+STEP, MOST = 50, 200  # rows at first and with each "more", rows on one page
+STATUSES: Final = {"": "All"} | {status.value: str(status.label) for status in Run.Status}
+
+
+@dataclass(frozen=True)
+class Listed:
+    """What the address asks the list to show, and the rows."""
+
+    status: str
+    agent: str
+    search: str
+    cursor: str
+    limit: int
+    page: Page
+
+    def address(self, **changes: Any) -> str:
+        """Return this list's address with changes; what is usual is left out."""
+        names = ("status", "agent", "search", "cursor", "limit")
+        values = {name: getattr(self, name) for name in names} | changes
+        told = {name: value for name, value in values.items() if value and (name, value) != ("limit", STEP)}
+        return reverse("orchestration:runs") + (f"?{urlencode(told)}" if told else "")
+
+    @property
+    def here(self) -> str:
+        return self.address()
+
+    @property
+    def more(self) -> str:
+        if self.page.next_cursor is None:
+            return ""
+        if self.limit < MOST:
+            return self.address(limit=self.limit + STEP)
+        return self.address(cursor=self.page.next_cursor)
+
+    @property
+    def tabs(self) -> list[tuple[str, str, bool]]:
+        """Return address, title and whether it is open, for each status."""
+        return [
+            (self.address(status=status, cursor="", limit=STEP), title, status == self.status)
+            for status, title in STATUSES.items()
+        ]
+
+
+@require_safe
+@needs("see")
+def runs(request: HttpRequest) -> HttpResponse:
+    """All runs, newest first."""
+    context = {"listed": _listed(request, person(request)), "may_start": roles.may(request.user, "start_run")}
+    return page_or_fragment(request, "orchestration/runs.html", "orchestration/_runs_rows.html", context)
+
+
+def _listed(request: HttpRequest, user: User) -> Listed:
+    asked = {name: request.GET.get(name, "").replace("\x00", "")[:200] for name in ("agent", "search", "cursor")}
+    status = request.GET.get("status", "")
+    limit = request.GET.get("limit", "")
+    size = min(MOST, max(STEP, int(limit))) if limit.isascii() and limit.isdigit() else STEP
+    status = status if status in STATUSES else ""
+    return Listed(status, **asked, limit=size, page=selectors.runs_page(user, status=status, limit=size, **asked))
+
+
+@require_safe
+@needs("see")
+def run(request: HttpRequest, run_id: str) -> HttpResponse:
+    """One run: what it waits for, what it did, and the checkpoints of its thread."""
+    found = _find(request, run_id)
+    current = current_versions(sorted({read["dataset"] for read in found.dataset_versions}))
+    context = {
+        "story": selectors.story_of(found),
+        "checkpoints": checkpoint_gateway.checkpoints_of(found.pk, limit=MOST),
+        "reads": [
+            {**read, "is_current": current.get(read["dataset"]) == read["version"]} for read in found.dataset_versions
+        ],
+        "title": agents()[found.agent].title if found.agent in agents() else found.agent,
+    }
+    return page_or_fragment(request, "orchestration/run.html", "orchestration/_run.html", context)
+
+
+@require_safe
+@needs("see")
+def checkpoint(request: HttpRequest, run_id: str, checkpoint_id: str) -> HttpResponse:
+    """One checkpoint with its values, read when somebody asks for it."""
+    found = _find(request, run_id)
+    try:
+        values = checkpoint_gateway.checkpoint_of(found.pk, checkpoint_id)
+    except NoSuchCheckpoint as exc:
+        raise Http404 from exc
+    context = {"run": found, "checkpoint_id": checkpoint_id, "checkpoint": values}
+    return page_or_fragment(request, "orchestration/checkpoint.html", "orchestration/_checkpoint.html", context)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@needs("start_run")
+def start(request: HttpRequest) -> HttpResponse:
+    """Start a run of an agent, from a form that its input schema draws."""
+    agent = _chosen_agent(request)
+    if agent is None:
+        return render(request, "orchestration/start.html", {"agents": list(agents().values()), "agent": None})
+    sent = request.POST if request.method == "POST" else None
+    fields = fields_of(agent.input.model_json_schema(), sent)
+    faults: list[str] = []
+    if sent is not None:
+        try:
+            run, _ = services.start_run(
+                agent=agent.name,
+                given=given(fields),
+                requested_by=person(request),
+                idempotency_key=sent.get("key", "")[:200],
+            )
+        except InvalidInput as exc:
+            faults = place_faults(fields, exc.errors)
+        except RunKeyReused:
+            faults = ["This form has already started a run with other values. Start another one to change them."]
+        else:
+            return redirect("orchestration:run", run.pk)
+    context = {
+        "agents": list(agents().values()),
+        "agent": agent,
+        "fields": fields,
+        "faults": faults,
+        "key": str(ULID()).lower(),  # a second send of this very form finds the same run
+    }
+    return render(request, "orchestration/start.html", context, status=422 if sent is not None else 200)
+
+
+def _chosen_agent(request: HttpRequest) -> Agent | None:
+    known = agents()
+    name = request.POST.get("agent") or request.GET.get("agent") or ""
+    if not name and len(known) == 1:
+        return next(iter(known.values()))
+    return known.get(name)
+
+
+def _find(request: HttpRequest, run_id: str) -> Run:
+    try:
+        return selectors.run_for(request.user, run_id)
+    except NoSuchRun as exc:
+        raise Http404 from exc
+
+
+def found(user: User, words: str) -> list[dict[str, str]]:
+    """Return what the command palette offers for the words."""
+    return [
+        {
+            "title": row.run.pk,
+            "hint": f"run, {row.run.get_status_display().lower()}",
+            "url": reverse("orchestration:run", args=[row.run.pk]),
+        }
+        for row in selectors.runs_page(user, search=words, limit=5).rows
+    ]
