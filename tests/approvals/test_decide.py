@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection, connections
+
+from approvals import audit, services
+from approvals.errors import AlreadyClosed, InvalidVerdict, KeyReused, MayNotDecide, NoSuchApproval, StaleVersion
+from approvals.models import Approval, AuditEvent, Decision
+from console.clock import database_now
+from console.models import OutboxEntry
+from tests.approvals.conftest import answer
+
+Opener = Callable[..., Approval]
+
+
+def test_a_decision_closes_the_approval_and_leaves_its_whole_trace(open_one: Opener, alice: User) -> None:
+    approval = open_one()
+    decision = services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval), channel="api")
+    approval.refresh_from_db()
+    assert (approval.status, decision.digest) == ("decided", approval.digest)
+    assert [step.step for step in approval.receipt.all()] == ["recorded"]
+    entry = OutboxEntry.objects.get(kind="decided")
+    assert entry.payload == {"run_id": "run-1", "approval_id": approval.pk, "decision_id": decision.pk}
+    assert list(AuditEvent.objects.order_by("seq").values_list("kind", flat=True)) == [
+        "approval.opened",
+        "approval.decided",
+    ]
+    assert audit.verify().ok
+
+
+def test_the_second_reviewer_is_told_who_was_first(open_one: Opener, alice: User, bob: User) -> None:
+    approval = open_one()
+    services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval), channel="api")
+    with pytest.raises(AlreadyClosed) as told:
+        services.decide(approval_id=approval.pk, reviewer=bob, given=answer(approval, "reject", note="no"), channel="api")
+    assert (told.value.by, told.value.verdict) == ("alice", "approve")
+    assert told.value.at is not None
+    assert Decision.objects.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_many_reviewers_at_once_exactly_one_decides(open_one: Opener, alice: User, bob: User) -> None:
+    approval = open_one()
+    barrier = threading.Barrier(12)
+    outcomes: list[str] = []
+
+    def click(reviewer: User, verdict: str) -> None:
+        barrier.wait()
+        try:
+            given = answer(approval, verdict, note="because")
+            services.decide(approval_id=approval.pk, reviewer=reviewer, given=given, channel="api")
+            outcomes.append("won")
+        except AlreadyClosed as exc:
+            outcomes.append(exc.by or "")
+        finally:
+            connections.close_all()
+
+    clicks = [
+        threading.Thread(target=click, args=((alice, bob)[number % 2], ("approve", "reject")[number % 2]))
+        for number in range(12)
+    ]
+    for thread in clicks:
+        thread.start()
+    for thread in clicks:
+        thread.join()
+    winner = Decision.objects.get().by.username
+    assert sorted(outcomes) == sorted(["won"] + [winner] * 11)
+    assert OutboxEntry.objects.count() == 1
+
+
+def test_the_same_key_gets_the_same_decision_and_another_body_is_refused(open_one: Opener, alice: User) -> None:
+    approval = open_one()
+    given = answer(approval, idempotency_key="k1")
+    first = services.decide(approval_id=approval.pk, reviewer=alice, given=given, channel="api")
+    assert services.decide(approval_id=approval.pk, reviewer=alice, given=given, channel="api") == first
+    other = answer(approval, "reject", note="no", idempotency_key="k1")
+    with pytest.raises(KeyReused):
+        services.decide(approval_id=approval.pk, reviewer=alice, given=other, channel="api")
+
+
+@pytest.mark.parametrize("changes", [{"digest": "0" * 64}, {"version": 2}])
+def test_a_decision_about_something_else_than_the_current_proposal_is_refused(
+    open_one: Opener, alice: User, changes: dict[str, object]
+) -> None:
+    approval = open_one()
+    with pytest.raises(StaleVersion) as told:
+        services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval, **changes), channel="api")
+    assert told.value.current_version == 1
+    approval.refresh_from_db()
+    assert approval.status == "pending"
+
+
+def test_after_the_deadline_nobody_decides_even_before_the_ladder_has_closed_it(
+    open_one: Opener, alice: User
+) -> None:
+    approval = open_one()
+    Approval.objects.filter(pk=approval.pk).update(due_at=database_now() - timedelta(milliseconds=1))
+    with pytest.raises(AlreadyClosed) as told:
+        services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval), channel="api")
+    assert told.value.status == "expired"
+    assert not Decision.objects.exists()
+
+
+def test_strangers_requesters_and_disabled_people_do_not_decide(open_one: Opener, alice: User, eve: User) -> None:
+    approval = open_one(requested_by=alice)
+    for person, rule in ((eve, "audience"), (alice, "four-eyes")):
+        with pytest.raises(MayNotDecide) as told:
+            services.decide(approval_id=approval.pk, reviewer=person, given=answer(approval), channel="api")
+        assert told.value.rule == rule
+    alice.is_active = False
+    with pytest.raises(MayNotDecide):
+        services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval), channel="api")
+    assert not Decision.objects.exists()
+
+
+def test_verdicts_that_are_not_allowed_or_lack_a_reason_are_refused(open_one: Opener, alice: User) -> None:
+    approval = open_one()
+    for given, path in (
+        (answer(approval, "edit"), "verdict"),
+        (answer(approval, "reject"), "note"),
+        (answer(approval, "reject", note=" \n "), "note"),
+        (answer(approval, note="x" * 4001), "note"),
+        (answer(approval, note="a\x00b"), "note"),
+    ):
+        with pytest.raises(InvalidVerdict) as told:
+            services.decide(approval_id=approval.pk, reviewer=alice, given=given, channel="api")
+        assert told.value.errors[0]["path"] == path
+
+
+def test_an_unknown_approval_is_not_found(alice: User) -> None:
+    with pytest.raises(NoSuchApproval):
+        services.decide(
+            approval_id="apr_none", reviewer=alice, given=services.Answer("approve", 1, "0" * 64), channel="api"
+        )
+
+
+def test_a_decision_and_an_audit_entry_cannot_be_changed_or_removed(open_one: Opener, alice: User) -> None:
+    approval = open_one()
+    services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval), channel="api")
+    for statement in (
+        "UPDATE approvals_decision SET verdict = 'reject'",
+        "DELETE FROM approvals_decision",
+        "UPDATE approvals_auditevent SET actor = 'mallory'",
+        "DELETE FROM approvals_auditevent",
+    ):
+        with pytest.raises(Exception, match="Cannot (update|delete)"), connection.cursor() as cursor:
+            from django.db import transaction
+
+            with transaction.atomic():
+                cursor.execute(statement)

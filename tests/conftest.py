@@ -1,0 +1,76 @@
+"""What every test can ask for: the database, and the cast of people."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group, User
+from django.db import connection
+
+from tests import session_postgres
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings() -> None:
+    """Start the session's PostgreSQL before Django makes its test database."""
+    session_postgres.SERVER.prepare(lambda line: None)
+    session_postgres.SERVER.start()
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
+    """Add LangGraph's tables; let tests that commit empty the tables afterwards, the audit trail included."""
+    from orchestration import checkpoint_gateway
+
+    with django_db_blocker.unblock():
+        asyncio.run(checkpoint_gateway.setup())
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE approvals_auditevent DISABLE TRIGGER USER")
+            cursor.execute("ALTER TABLE approvals_auditevent ENABLE TRIGGER pgtrigger_audit_stays_" + _suffix(cursor))
+    yield
+
+
+def _suffix(cursor: Any) -> str:
+    cursor.execute("SELECT tgname FROM pg_trigger WHERE tgname LIKE 'pgtrigger_audit_stays_%'")
+    name: str = cursor.fetchone()[0]
+    return name.removeprefix("pgtrigger_audit_stays_")
+
+
+def _person(username: str, *roles: str) -> User:
+    user, _ = User.objects.get_or_create(username=username)
+    for role in roles:
+        user.groups.add(Group.objects.get_or_create(name=role)[0])
+    return user
+
+
+@pytest.fixture
+def alice(db: None) -> User:
+    """May decide."""
+    return _person("alice", "reviewer")
+
+
+@pytest.fixture
+def bob(db: None) -> User:
+    """May decide too."""
+    return _person("bob", "reviewer")
+
+
+@pytest.fixture
+def olga(db: None) -> User:
+    """Starts runs."""
+    return _person("olga", "operator")
+
+
+@pytest.fixture
+def ada(db: None) -> User:
+    """Refreshes data."""
+    return _person("ada", "admin")
+
+
+@pytest.fixture
+def eve(db: None) -> User:
+    """Has an account and no role."""
+    return _person("eve")
