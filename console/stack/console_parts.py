@@ -85,7 +85,7 @@ class Loop(ConsolePart):
         self.name = name
         self.argv = ("manage.py", command)
         self._database_url = database_url
-        self.niceness = 5 if name == "flows" else 0  # a refresh gives way to people
+        self.niceness = 10 if name == "flows" else 0  # a refresh gives way to people
 
     def is_ready(self) -> bool:
         return self.pid is not None and heartbeat_is_in(self._database_url, self.pid)

@@ -48,28 +48,33 @@ def free_port(avoid: set[int] | None = None) -> int:
     raise OSError(f"No free port between {_LOWEST} and {_HIGHEST} on {LOOPBACK}.")
 
 
+_ASSIGNING = threading.Lock()  # several parts of one stack ask at the same time, each with its own `Ports`
+
+
 class Ports:
     """The ports of one state folder, remembered in `<home>/ports.json`."""
 
     def __init__(self, home: Path) -> None:
         self._path = home / "ports.json"
-        self._lock = threading.Lock()
-        try:
-            kept = json.loads(self._path.read_text())
-            self._ports = {str(name): int(port) for name, port in kept.items()}
-        except (OSError, ValueError, AttributeError):
-            self._ports = {}
 
     def remembered(self, name: str) -> int | None:
         """Return the port that `name` had last time, `None` when it never had one."""
-        return self._ports.get(name)
+        return self._read().get(name)
 
     def assign(self, name: str) -> int:
         """Return the port of `name`: the remembered one while it is free, else a new one."""
-        with self._lock:
-            port = self._ports.get(name)
+        with _ASSIGNING:
+            kept = self._read()
+            port = kept.get(name)
             if port is None or not is_free(port):
-                port = free_port(avoid=set(self._ports.values()))
-                self._ports[name] = port
-                write_atomically(self._path, json.dumps(self._ports, indent=1, sort_keys=True) + "\n")
+                port = free_port(avoid=set(kept.values()))
+                text = json.dumps({**kept, name: port}, indent=1, sort_keys=True)
+                write_atomically(self._path, text + "\n")
             return port
+
+    def _read(self) -> dict[str, int]:
+        try:
+            kept = json.loads(self._path.read_text())
+            return {str(name): int(port) for name, port in kept.items()}
+        except (OSError, ValueError, TypeError, AttributeError):
+            return {}

@@ -95,6 +95,7 @@ class Supervisor:
         self._database_ready = threading.Event()
         self._accounts_ready = threading.Event()
         self._fatal: StackError | None = None
+        self._hurrying = False
         self._began = time.monotonic()
         self._write_lock = threading.Lock()
         self._started = False
@@ -220,11 +221,8 @@ class Supervisor:
         self._lock.release()
 
     def hurry(self) -> None:
-        """End our processes at once and the engines without their usual farewell; `stop` then finishes."""
-        for name, runner in self._runners.items():
-            process = runner.service.process
-            if process is not None:
-                process.send_to_leader(signal.SIGQUIT) if name == "postgres" else process.send(signal.SIGKILL)
+        """Make a `stop` that is under way end everything at once. Safe to call from a signal handler."""
+        self._hurrying = True
 
     @property
     def is_started(self) -> bool:
@@ -434,16 +432,19 @@ class Supervisor:
                 self._addresses.write(self.home)
 
     def _end(self, names: Sequence[str], timeout_seconds: float) -> None:
-        """Stop these parts at the same time, and kill what is left after the timeout."""
+        """Stop these parts at the same time; kill what is left after the timeout, or at once in a hurry."""
         for name in names:
             self._runners[name].end()
         deadline = time.monotonic() + timeout_seconds
-        for name in names:
-            self._runners[name].join(max(0.0, deadline - time.monotonic()))
-        for name in names:
-            process = self._runners[name].service.process
-            if self._runners[name].is_alive() and process is not None:
-                process.send(signal.SIGKILL)
+        while alive := [self._runners[name] for name in names if self._runners[name].is_alive()]:
+            if self._hurrying or time.monotonic() >= deadline:
+                for runner in alive:
+                    process = runner.service.process
+                    if process is not None:
+                        process.send(signal.SIGKILL)
+                if time.monotonic() >= deadline:
+                    return
+            alive[0].join(0.05)
 
     def _give_up(self, error: StackError) -> None:
         self._fatal = self._fatal or error
@@ -581,7 +582,7 @@ class Supervisor:
         waiting = [name for name, runner in self._runners.items() if not runner.ready.is_set()]
         if waiting:
             terminal.line()
-            terminal.line(f"  Still starting: {', '.join(waiting)}. The page works meanwhile and says what is missing.")
+            terminal.line(f"  Still starting: {', '.join(waiting)}. The page works meanwhile and says so.")
         terminal.line()
         terminal.line(f"  Logs are in {self.home / 'logs'}. Ctrl-C stops everything; the state stays.")
         terminal.line()

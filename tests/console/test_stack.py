@@ -115,8 +115,9 @@ def test_a_process_of_the_stack_is_found_without_any_note(home: Path) -> None:
 
 
 def test_ports_stay_the_same_and_outside_the_ephemeral_range(home: Path) -> None:
-    port = Ports(home).assign("postgres")
-    assert Ports(home).assign("postgres") == port
+    first, second = Ports(home), Ports(home)
+    port, other = first.assign("postgres"), second.assign("prefect")
+    assert (Ports(home).assign("postgres"), Ports(home).assign("prefect")) == (port, other)
     assert 20_000 <= port < 30_000
     with socket.create_server(("127.0.0.1", port)):
         assert not is_free(port)
@@ -326,3 +327,24 @@ def test_stack_json_has_the_promised_keys_and_is_private(home: Path) -> None:
         *("database_url", "temporal_address", "temporal_namespace", "prefect_api_url"),
         *("web_url", "shop_url", "pids"),
     }
+
+
+@pytest.mark.parametrize("numbers", [(signal.SIGTERM,), (signal.SIGINT, signal.SIGINT)])
+def test_up_stops_everything_on_a_signal_also_when_it_comes_twice(home: Path, numbers: tuple[int, ...]) -> None:
+    program = (
+        "import sys; from pathlib import Path; from console.management.commands import up\n"
+        "from console.stack.supervisor import Supervisor\n"
+        "stack = Supervisor(home=Path(sys.argv[1]), parts=['postgres', 'shop'], seed_shop=False, quiet=True)\n"
+        "wish = up._Wish(stack)\n"
+        "with wish.listening():\n"
+        "    stack.start(); stack.wait_ready(); print('ready', flush=True); up._until(wish, stack); stack.stop()"
+    )
+    child = subprocess.Popen([sys.executable, "-c", program, str(home)], cwd=PROJECT, stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    with child.stdout:
+        assert child.stdout.readline() == b"ready\n"
+    for number in numbers:
+        child.send_signal(number)
+    assert child.wait(10) == 0
+    assert not list(stragglers(home))
+    assert not (home / "postgres" / "postmaster.pid").exists()

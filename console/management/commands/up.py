@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any
@@ -21,12 +22,8 @@ class Command(BaseCommand):
     requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument(
-            "--demo", action="store_true", help="make the demo accounts even when DATABASE_URL is set"
-        )
-        parser.add_argument(
-            "--no-demo", action="store_true", help="do not start the example runs on first boot"
-        )
+        parser.add_argument("--demo", action="store_true", help="make the demo accounts even when DATABASE_URL is set")
+        parser.add_argument("--no-demo", action="store_true", help="do not start the example runs on first boot")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run the stack until Ctrl-C, SIGTERM or a hang-up, then stop all of it."""
@@ -41,13 +38,13 @@ class Command(BaseCommand):
         stack.terminal.line()
         stack.terminal.line(f"  Signalbox is starting; its state is in {stack.home}")
         stack.terminal.line()
-        asked = threading.Event()
+        wish = _Wish(stack)
         failure: StackError | None = None
-        with _signals_set(asked, stack):
+        with wish.listening():
             try:
                 stack.start()
                 threading.Thread(target=stack.announce_when_usable, daemon=True).start()
-                failure = _until(asked, stack)
+                failure = _until(wish, stack)
             except StackError as error:
                 raise CommandError(str(error)) from error
             finally:
@@ -60,27 +57,41 @@ class Command(BaseCommand):
             raise CommandError(str(failure))
 
 
-def _until(asked: threading.Event, stack: Supervisor) -> StackError | None:
+def _until(wish: _Wish, stack: Supervisor) -> StackError | None:
     """Block until asked to stop, or until the stack cannot go on; return why in that case."""
-    while not asked.wait(0.25):
+    while not wish.is_asked:
         if stack.fatal is not None:
             return stack.fatal
+        time.sleep(0.1)
     return None
 
 
-@contextlib.contextmanager
-def _signals_set(asked: threading.Event, stack: Supervisor) -> Iterator[None]:
-    """Turn the first Ctrl-C, SIGTERM or hang-up into `asked` and a second one into haste, for a while."""
+class _Wish:
+    """The wish to stop, heard from Ctrl-C, SIGTERM or a hang-up; a second one, a second later, is haste.
 
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        if asked.is_set():
-            stack.hurry()
-        asked.set()
+    A handler runs in the middle of whatever the main thread does, also inside a lock, and another signal
+    may come while it runs. So it only sets plain attributes: `Event.set` would wait for itself for ever.
+    """
 
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, on_signal) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    def __init__(self, stack: Supervisor) -> None:
+        self.is_asked = False
+        self._asked_at = 0.0
+        self._stack = stack
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Install the handlers, and put the old ones back afterwards."""
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        before = {number: signal.signal(number, self._hear) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if not self.is_asked:
+            self.is_asked, self._asked_at = True, now
+        elif now - self._asked_at > 1.0:  # shells and `timeout` send the same signal twice at once
+            self._stack.hurry()
