@@ -1,0 +1,92 @@
+"""What each process may load, seen from a fresh interpreter; and what must not be in the code at all."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parent.parent.parent
+OUR_CODE = [
+    path
+    for folder in ("console", "approvals", "orchestration", "dataplane", "examples")
+    for path in (PROJECT / folder).rglob("*.py")
+]
+
+
+def _loaded_after(statement: str) -> set[str]:
+    """Return the top-level packages that a fresh interpreter has loaded after the statement."""
+    program = f"import json, sys\n{statement}\nprint(json.dumps([name.partition('.')[0] for name in sys.modules]))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=True, timeout=60
+    )
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_the_web_process_starts_without_any_engine() -> None:
+    loaded = _loaded_after("import console.asgi\nfrom django.urls import resolve\nresolve('/inbox/')")
+    assert "django" in loaded
+    assert not loaded & {"prefect", "langgraph", "langchain_core", "temporalio"}
+
+
+def test_workflow_modules_load_without_django_database_or_agent() -> None:
+    loaded = _loaded_after("import orchestration.workflows.agent_run")
+    assert "temporalio" in loaded
+    assert not loaded & {"django", "psycopg", "langgraph", "approvals", "dataplane"}
+
+
+def test_graphs_load_without_django_and_temporal() -> None:
+    loaded = _loaded_after("import orchestration.agents.support.graph")
+    assert "langgraph" in loaded
+    assert not loaded & {"django", "temporalio", "prefect"}
+
+
+def test_agents_are_described_without_langgraph() -> None:
+    loaded = _loaded_after("from orchestration.agents.registry import agents\nassert agents()")
+    assert "langgraph" not in loaded
+
+
+def test_no_code_uses_the_agents_that_langchain_left_behind() -> None:
+    names = {
+        (path.name, node.id if isinstance(node, ast.Name) else node.name)
+        for path in OUR_CODE
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Name | ast.alias)
+    }
+    assert not {name for name in names if name[1] in {"AgentExecutor", "initialize_agent"}}
+
+
+def test_langgraph_is_the_version_whose_internals_we_rely_on() -> None:
+    assert version("langgraph") == "1.2.22"
+    assert tuple(int(part) for part in version("langgraph-prebuilt").split(".")) >= (1, 1, 0)
+
+
+def test_the_lock_and_the_bounds_agree_about_langgraph() -> None:
+    project = (PROJECT / "pyproject.toml").read_text()
+    assert '"langgraph==1.2.22"' in project
+    assert '"langgraph-prebuilt>=1.1.0"' in project
+
+
+@pytest.mark.parametrize("path", OUR_CODE, ids=lambda path: str(path.relative_to(PROJECT)))
+def test_interrupt_stands_alone_in_its_node(path: Path) -> None:
+    """A node runs again from its first line on resume: whatever stood before `interrupt()` would run twice."""
+    for function in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        calls = [
+            node
+            for node in ast.walk(function)
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "interrupt"
+        ]
+        if calls:
+            body = [statement for statement in function.body if not _is_docstring(statement)]
+            assert len(body) == 1 and len(calls) == 1, f"{path.name}: {function.name} does more than interrupt"
+
+
+def _is_docstring(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
