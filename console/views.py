@@ -12,10 +12,17 @@ from django.views.decorators.http import require_GET, require_safe
 from console import health
 from console.contracts_page import contracts_page
 from console.fragments import page_or_fragment
-from console.http import needs, person, sentence
+from console.http import is_htmx, needs, person, sentence
 from console.middleware import AWAY, postgres_away
 from console.typed import came_from_here, typed_fields
 
+#: layer -> how the map shows it
+LANES = (
+    ("agent", "Agent, LangGraph", "vio", "bot"),
+    ("durable", "Durable, Temporal", "info", "timer"),
+    ("data", "Data, Prefect", "ok", "database"),
+    ("console", "Console, Django", "warn", "users"),
+)
 #: by name, for the frame imports no app: (user, words) -> [{"title", "hint", "url"}]
 FINDERS = ("approvals.inbox.found", "orchestration.views.found")
 
@@ -49,12 +56,19 @@ def search(request: HttpRequest) -> HttpResponse:
 def system(request: HttpRequest) -> HttpResponse:
     """How the parts are, and what they promise each other."""
     _, report = health.report()
-    return page_or_fragment(
-        request,
-        "console/system.html",
-        "console/_health.html",
-        {"report": report, "contracts": contracts_page()},
-    )
+    context: dict[str, object] = {"report": report}
+    if not is_htmx(request):
+        contracts = contracts_page()
+        context |= {"contracts": contracts, "lanes": _lanes(contracts["steps"])}
+    return page_or_fragment(request, "console/system.html", "console/_health.html", context)
+
+
+def _lanes(steps: list[dict[str, str]]) -> list[dict[str, object]]:
+    """Return the map of steps to layers, a column for each layer."""
+    return [
+        {"title": title, "tone": tone, "symbol": symbol, "steps": [s["step"] for s in steps if s["layer"] == layer]}
+        for layer, title, tone, symbol in LANES
+    ]
 
 
 def csrf_failed(request: HttpRequest, reason: str = "") -> HttpResponse:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django import template
@@ -88,6 +88,15 @@ def when(moment: datetime | str | None, missing: str = "never") -> SafeString:
     )
 
 
+@register.simple_tag
+def due(moment: datetime, state: str = "pending") -> SafeString | str:
+    """Warn when a request's deadline is less than a day away; say nothing otherwise."""
+    now = datetime.now(UTC)
+    if state != "pending" or moment - now > timedelta(days=1):
+        return ""
+    return tag("Due now" if moment <= now else f"Due {relative(moment, now)}", "warn", "hourglass")
+
+
 def relative(moment: datetime, now: datetime) -> str:
     """Return the distance in the largest sensible unit; `static/js/times.js` says it the same way."""
     seconds = (now - moment).total_seconds()
@@ -113,6 +122,14 @@ def initials(name: str) -> str:
     words = [word for word in name.replace(".", " ").replace("_", " ").split() if word]
     letters = [word[0] for word in words[:2]] if len(words) > 1 else list(name[:2])
     return "".join(letters).upper()
+
+
+@register.filter
+def one_line(value: Any) -> str:
+    """Return the values of an object, or any JSON, as one line to recognise it by."""
+    if isinstance(value, dict):
+        return " · ".join(str(part) if isinstance(part, str) else exact_json(part) for part in value.values())
+    return exact_json(value)
 
 
 @register.filter
