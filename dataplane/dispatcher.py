@@ -16,7 +16,7 @@ from dataplane.errors import DeploymentNotFound, PrefectAway, PrefectRefused
 from dataplane.models import Refresh
 from dataplane.prefect_gateway import PrefectGateway
 
-REGISTERING = timedelta(seconds=1)  # the runner is about to register its deployments
+REGISTERING = timedelta(seconds=0.5)  # the runner is about to register its deployments
 LONGEST_WAIT = timedelta(seconds=30)
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,8 @@ def dispatch_one(prefect: PrefectGateway) -> bool:
         except PrefectAway as exc:
             wait = min(timedelta(seconds=2 ** min(row.send_attempts, 10)), LONGEST_WAIT)
             row.send_error, row.send_due_at = str(exc), database_now() + wait
-            logger.info("refresh %s not handed to Prefect, again in %s: %s", row.pk, wait, exc)
+            if not row.send_attempts:
+                logger.info("refresh %s waits for Prefect: %s", row.pk, exc)
         except PrefectRefused as exc:
             row.status, row.error, row.finished_at = Refresh.Status.FAILED, str(exc), database_now()
             logger.warning("refresh %s was refused: %s", row.pk, exc)

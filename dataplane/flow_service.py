@@ -35,7 +35,8 @@ BEAT_SECONDS = 5.0
 LOOK_SECONDS = 5.0  # while some refresh is open
 IDLE_LOOK_SECONDS = 30.0
 WAKE_SECONDS = 30.0  # the dispatcher looks for itself at least this often
-FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 10.0
+UNSENT_SECONDS = 0.5  # while something waits for its next attempt
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 2.0  # short: what waits for Prefect waits for this too
 STOP_SECONDS = 4.0  # for the loops to end
 #: what the runner and its flow runs may know; no Temporal address among it
 PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV", "SIGNALBOX_HANDBOOK")
@@ -76,20 +77,22 @@ class FlowService:
 
     def _keep(self, name: str, loop: Callable[[], None]) -> None:
         """Run the loop again and again, with growing pauses while it fails."""
-        pause = FIRST_PAUSE_SECONDS
+        pause, said = FIRST_PAUSE_SECONDS, ""
         while not self._stopping.is_set():
             began_at = datetime.now(UTC)
             try:
                 close_old_connections()
                 loop()
             except (PrefectError, DatabaseError, psycopg.Error) as exc:
-                logger.info("%s: %s", name, exc)
+                if str(exc) != said:  # once, not every two seconds for a night
+                    logger.info("%s: %s", name, exc)
+                said = str(exc)
             except Exception:
                 logger.exception("%s failed and is started again", name)
             finally:
                 connection.close()
-            if datetime.now(UTC) - began_at > timedelta(seconds=LONGEST_PAUSE_SECONDS):
-                pause = FIRST_PAUSE_SECONDS
+            if datetime.now(UTC) - began_at > timedelta(seconds=BEAT_SECONDS):
+                pause, said = FIRST_PAUSE_SECONDS, ""
             self._stopping.wait(pause)
             pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
 
@@ -143,11 +146,11 @@ class FlowService:
 
     def _sleep_until_woken(self, listener: psycopg.Connection[Any]) -> None:
         unsent = Refresh.objects.filter(status=Refresh.Status.SCHEDULED, prefect_flow_run_id="").exists()
-        left = 1.0 if unsent else WAKE_SECONDS
+        left = UNSENT_SECONDS if unsent else WAKE_SECONDS
         while left > 0 and not self._stopping.is_set():
-            if list(listener.notifies(timeout=1.0, stop_after=1)):
+            if list(listener.notifies(timeout=UNSENT_SECONDS, stop_after=1)):
                 return
-            left -= 1.0
+            left -= UNSENT_SECONDS
 
     # the watcher
 

@@ -127,12 +127,19 @@ class PrefectGateway(Protocol):
 class HttpPrefectGateway:
     """The real one. Thread-safe; connect 1 s, answer 5 s."""
 
-    def __init__(self, api_url: str, *, timeout: httpx.Timeout | None = None) -> None:
+    def __init__(
+        self,
+        api_url: str,
+        *,
+        timeout: httpx.Timeout | None = None,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
         self.api_url = api_url
         self._http = httpx.Client(
             base_url=api_url,
             timeout=timeout or httpx.Timeout(5.0, connect=1.0),
             headers={"X-Prefect-API-Version": API_VERSION},
+            transport=transport,
         )
         self._flow_names: dict[str, str] = {}  # id -> name; neither ever changes in Prefect
         self._deployments: dict[str, str] = {}

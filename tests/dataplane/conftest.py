@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from django.contrib.auth.models import Group, User
+from django.db import connection
+
+from console.environment import environment
+from console.stack.prefect import Prefect
+from dataplane import api, publishing, views
+from dataplane.catalogue import HANDBOOK
+from dataplane.contracts import Outcome, Refresh
+from dataplane.embedding import embedder
+from dataplane.flows.transforms import content_digest, embedded_text
+from dataplane.publishing import Content, PassageRow
+
+from .fakes import FakePrefect
+
+FLOW_RUN = "00000000-0000-4000-8000-000000000001"
+
+
+@pytest.fixture
+def cast(db: None) -> dict[str, User]:
+    """ada may refresh, alice may look, eve is a stranger."""
+    people = {}
+    for name, role in {"ada": "admin", "alice": "reviewer", "eve": ""}.items():
+        people[name] = User.objects.create_user(name)
+        if role:
+            people[name].groups.add(Group.objects.get_or_create(name=role)[0])
+    return people
+
+
+@pytest.fixture
+def fake_prefect(monkeypatch: pytest.MonkeyPatch) -> FakePrefect:
+    """Stands in for Prefect in the views and the API."""
+    fake = FakePrefect()
+    fake.add_deployment(HANDBOOK.flow, HANDBOOK.deployment)
+
+    def prefect_health() -> dict[str, Any]:
+        return {"ok": not fake.is_away, "detail": "fake", "address": None, "last_seen_at": None}
+
+    for module in (api, views):
+        monkeypatch.setattr(module, "gateway", lambda: fake)
+    monkeypatch.setattr(views.health, "prefect", prefect_health)
+    return fake
+
+
+@pytest.fixture
+def database_url(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The test database's address, told to everything that reads the environment."""
+    known = connection.settings_dict
+    password = f":{quote(known['PASSWORD'])}" if known["PASSWORD"] else ""
+    url = f"postgresql://{known['USER']}{password}@{known['HOST']}:{known['PORT']}/{known['NAME']}"
+    monkeypatch.setenv("DATABASE_URL", url)
+    environment.cache_clear()
+    yield url
+    monkeypatch.undo()
+    environment.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
+    """One real server for the whole session: its first start takes 10 to 20 s."""
+    server = Prefect(tmp_path_factory.mktemp("prefect state"))
+    server.start()
+    yield server
+    server.stop()
+
+
+def passage(text: str, *, document: str = "returns.md", heading: str = "Returns") -> PassageRow:
+    return PassageRow(document, "Returns", heading, text, None, "current", "returns")
+
+
+def content(*texts: str) -> Content:
+    rows = [passage(text) for text in texts]
+    model = embedder()
+    vectors = model.embed([embedded_text(row) for row in rows])
+    return Content(rows, vectors, model.name, content_digest(rows, embedder=model.name))
+
+
+def publish(key: str, made: Content, *, flow_run_id: str = FLOW_RUN) -> Outcome:
+    """Claim a refresh and publish the content, as the flow does."""
+    with publishing.claim(HANDBOOK, Refresh("handbook", key), flow_run_id=flow_run_id) as claim:
+        if claim.done is not None:
+            return claim.done
+        return publishing.publish(
+            HANDBOOK, made, refresh_id=claim.refresh_id, parameters=claim.parameters, flow_run_id=flow_run_id
+        )
+
+
+def handbook(folder: Path, **documents: str) -> Path:
+    """Write a small handbook; `returns="Send it back."` becomes returns.md with one section."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in documents.items():
+        front = f"---\ntitle: {name.title()}\neffective: 2026-01-01\nstatus: current\ntopics: {name}\n---\n"
+        (folder / f"{name}.md").write_text(f"{front}## {name.title()}\n{text}\n")
+    return folder

@@ -1,0 +1,131 @@
+"""A Prefect in memory, as far as Signalbox asks it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+from dataplane.errors import DeploymentNotFound, FlowRunNotFound, PrefectAway
+from dataplane.prefect_gateway import FlowRun, FlowRunPage, LogLine, LogPage
+
+
+class FakePrefect:
+    """Keeps flow runs and what was asked; `is_away` makes every call fail as an absent server does."""
+
+    def __init__(self) -> None:
+        self.is_away = False
+        self.deployments: set[tuple[str, str]] = set()
+        self.runs: dict[str, FlowRun] = {}
+        self.lines: dict[str, list[LogLine]] = {}
+        self.calls: list[str] = []
+
+    def add_deployment(self, flow: str, deployment: str) -> None:
+        self.deployments.add((flow, deployment))
+
+    def move(self, flow_run_id: str, state_type: str, *, name: str = "", ago: timedelta = timedelta()) -> None:
+        """Let a flow run come to a state, some time ago."""
+        now = datetime.now(UTC) - ago
+        self.runs[flow_run_id] = replace(
+            self.runs[flow_run_id],
+            state_type=state_type,
+            state_name=name or state_type.capitalize(),
+            state_at=now,
+        )
+
+    def health(self) -> None:
+        self._called("health")
+
+    def create_flow_run(
+        self, *, flow: str, deployment: str, parameters: Mapping[str, Any], idempotency_key: str, name: str
+    ) -> FlowRun:
+        self._called("create_flow_run")
+        if (flow, deployment) not in self.deployments:
+            raise DeploymentNotFound(f"{flow}/{deployment}")
+        for run in self.runs.values():
+            if (run.flow, run.idempotency_key) == (flow, idempotency_key):
+                return run
+        now = datetime.now(UTC)
+        made = FlowRun(
+            id=str(uuid4()),
+            name=name,
+            flow=flow,
+            deployment=deployment,
+            state_type="SCHEDULED",
+            state_name="Scheduled",
+            state_message="",
+            state_at=now,
+            created_at=now,
+            parameters=dict(parameters),
+            idempotency_key=idempotency_key,
+            expected_start_at=now,
+        )
+        self.runs[made.id] = made
+        return made
+
+    def flow_run(self, flow_run_id: str) -> FlowRun:
+        self._called("flow_run")
+        return self._run(flow_run_id)
+
+    def flow_runs(
+        self,
+        *,
+        states: Sequence[str] = (),
+        flow: str = "",
+        limit: int = 50,
+        cursor: str = "",
+        due_before: datetime | None = None,
+    ) -> FlowRunPage:
+        self._called("flow_runs")
+        found = [
+            run
+            for run in self.runs.values()
+            if (not states or run.state_type in states)
+            and (not flow or run.flow == flow)
+            and (due_before is None or (run.expected_start_at and run.expected_start_at <= due_before))
+        ]
+        found.sort(key=lambda run: run.expected_start_at or run.created_at, reverse=True)
+        start = int(cursor or 0)
+        page = found[start : start + limit]
+        return FlowRunPage(page, str(start + limit) if len(page) == limit else None)
+
+    def logs(self, flow_run_id: str, *, limit: int = 200, cursor: str = "") -> LogPage:
+        self._called("logs")
+        lines = self.lines.get(self._run(flow_run_id).id, [])
+        start = int(cursor or 0)
+        page = lines[start : start + limit]
+        return LogPage(page, str(start + limit) if len(page) == limit else None)
+
+    def crash(self, flow_run_id: str, message: str) -> None:
+        self._called("crash")
+        self._set(flow_run_id, "CRASHED", "Crashed", message)
+
+    def run_again(self, flow_run_id: str, message: str, *, after: timedelta) -> None:
+        self._called("run_again")
+        self._set(flow_run_id, "SCHEDULED", "AwaitingRetry", message)
+        self.runs[flow_run_id] = replace(
+            self.runs[flow_run_id], expected_start_at=datetime.now(UTC) + max(after, timedelta(seconds=5))
+        )
+
+    def cancel(self, flow_run_id: str, message: str) -> None:
+        self._called("cancel")
+        self._set(flow_run_id, "CANCELLED", "Cancelled", message)
+
+    def _set(self, flow_run_id: str, state_type: str, name: str, message: str) -> None:
+        run = self._run(flow_run_id)
+        self.runs[run.id] = replace(
+            run, state_type=state_type, state_name=name, state_message=message, state_at=datetime.now(UTC)
+        )
+
+    def _run(self, flow_run_id: str) -> FlowRun:
+        try:
+            return self.runs[str(UUID(flow_run_id))]
+        except (KeyError, ValueError) as exc:
+            raise FlowRunNotFound(flow_run_id) from exc
+
+    def _called(self, name: str) -> None:
+        self.calls.append(name)
+        if self.is_away:
+            raise PrefectAway("Prefect does not answer.")
