@@ -1,0 +1,71 @@
+"""The smallest agent with a gate: what `bench.decision` measures runs through the product's own nodes."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from langgraph.graph import END, START, StateGraph
+from pydantic import BaseModel
+
+from orchestration.agents.proposals import ProposalNodes, ProposalState, Wish
+from orchestration.agents.runtime import Agent, Tool, World
+
+STATE_BYTES = 20_000
+
+
+class GateInput(BaseModel):
+    number: int
+
+
+async def _never(arguments: GateInput, world: World, key: str) -> dict[str, Any]:
+    raise RuntimeError("the bench performs no effect")
+
+
+class GateState(ProposalState, total=False):
+    number: int
+    ballast: list[str]
+    result: dict[str, Any]
+
+
+def build(agent: Agent) -> StateGraph[Any, Any, Any, Any]:
+    proposals = ProposalNodes(agent)
+
+    async def propose(state: GateState) -> dict[str, Any]:
+        wish = Wish(
+            kind="action", tool="nothing", arguments={"number": state["number"]}, words="", call_id="", about=""
+        )
+        return {"wish": wish, "ballast": ["x" * 1000] * (STATE_BYTES // 1000)}
+
+    async def next_node(state: GateState) -> dict[str, Any]:
+        return {"result": {"reached_at_ns": time.monotonic_ns()}}
+
+    graph = StateGraph(GateState)
+    graph.add_node("propose", propose)
+    graph.add_node("freeze", proposals.freeze)
+    graph.add_node("gate", proposals.gate)
+    graph.add_node("next_node", next_node)
+    graph.add_edge(START, "propose")
+    graph.add_edge("propose", "freeze")
+    graph.add_edge("freeze", "gate")
+    graph.add_edge("gate", "next_node")
+    graph.add_edge("next_node", END)
+    return graph
+
+
+AGENT = Agent(
+    name="gate",
+    title="Gate",
+    input=GateInput,
+    tools=(
+        Tool(
+            name="nothing",
+            title="Nothing",
+            description="Does nothing.",
+            arguments=GateInput,
+            render=lambda arguments: f"Do nothing, number {arguments.number}",
+            call=_never,
+        ),
+    ),
+    graph="bench.gate_agent.build",
+)
