@@ -30,6 +30,13 @@ from console.stack.temporal_binary import find_or_get
 PROJECT = Path(__file__).resolve().parents[2]
 
 
+@pytest.fixture(autouse=True)
+def no_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide the servers that the rest of the tests use: these stacks start their own."""
+    for name in ("DATABASE_URL", "TEMPORAL_ADDRESS", "PREFECT_API_URL", "SIGNALBOX_SHOP_URL"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     """A state folder whose path holds a space, below a folder that only its owner may enter."""
