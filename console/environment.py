@@ -41,6 +41,7 @@ class Environment(BaseSettings):
     shop_url: str = Field("", alias="SIGNALBOX_SHOP_URL")  # the example shop
     email_folder: Path | None = Field(None, alias="SIGNALBOX_EMAIL_FOLDER")  # None: <home>/mail
     email_url: str = Field("", alias="SIGNALBOX_EMAIL_URL")  # smtp://user:password@host:port; empty: files
+    heartbeat_seconds: int = Field(30, alias="SIGNALBOX_HEARTBEAT_SECONDS", ge=2)  # a silent turn is given up after it
     faults: bool = Field(False, alias="SIGNALBOX_FAULTS")  # drills only: fault points are live
 
     @classmethod

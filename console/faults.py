@@ -1,8 +1,12 @@
 """Places where a drill may strike. They do nothing unless SIGNALBOX_FAULTS is set, which only a drill does.
 
-A drill writes `<SIGNALBOX_HOME>/faults/<point>` holding `kill` or `freeze`; the first process that reaches the
-point takes the file away, leaves `<point>.fired` with its pid, and is killed or stopped there.
-No Django here: flows and agents use it too.
+A drill writes `<SIGNALBOX_HOME>/faults/<point>`, or `<point>@<subject>` for one run or refresh only, holding `kill`
+or `freeze`. The first process that reaches the point takes the file away, leaves `<name>.fired` with the action and
+its pid, and is killed or stopped there. No Django here: flows and agents use it too.
+
+The points: `turn.before_graph`, `turn.after_graph` (the graph has paused or ended, our rows do not say so yet),
+`turn.before_report` (they do, Temporal does not know), `effect.before_call`, `effect.after_call` (the ledger does
+not know); their subject is the run's id. `flow.before_publish`, `flow.after_publish`; theirs is the refresh's id.
 """
 
 from __future__ import annotations
@@ -15,15 +19,18 @@ from console.environment import environment
 _SIGNALS = {"kill": signal.SIGKILL, "freeze": signal.SIGSTOP}
 
 
-def reach(point: str) -> None:
+def reach(point: str, subject: str = "") -> None:
     """Note that the code has come to this point; never returns when a drill has armed it with `kill`."""
     if not environment().faults:
         return
-    armed = environment().home / "faults" / point
-    try:
-        action = armed.read_text().strip()
-        armed.rename(armed.with_suffix(".fired"))  # exactly one process gets to fire
-    except FileNotFoundError:
-        return
-    armed.with_suffix(".fired").write_text(f"{action} {os.getpid()}")
-    os.kill(os.getpid(), _SIGNALS[action])
+    folder = environment().home / "faults"
+    for name in (f"{point}@{subject}", point):
+        taken = folder / f"{name}.taken"
+        try:
+            (folder / name).rename(taken)  # exactly one process gets to fire
+        except FileNotFoundError:
+            continue
+        action = taken.read_text().strip()
+        taken.write_text(f"{action} {os.getpid()}")
+        taken.rename(folder / f"{name}.fired")
+        os.kill(os.getpid(), _SIGNALS[action])

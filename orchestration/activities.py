@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cache
 from typing import Any
 
@@ -24,6 +25,7 @@ from temporalio.exceptions import ApplicationError
 from approvals import services as approvals
 from approvals.errors import ApprovalError
 from approvals.services import Proposal
+from console import faults
 from dataplane import selectors as datasets
 from dataplane.errors import DataplaneError
 from orchestration import services
@@ -48,7 +50,7 @@ from orchestration.threads import in_database
 from orchestration.world import OutsideWorld
 
 STEPS_AT_MOST = 100  # of the graph in one turn
-HEARTBEAT_SECONDS = 5
+HEARTBEATS_PER_TIMEOUT = 6
 ATTEMPTS_PER_TURN = 1_000_000  # room between two turns' fences
 
 #: trying the same again cannot help: the agent's code or its input is wrong
@@ -108,7 +110,9 @@ class Activities:
             if turn.approval_ids and not start.answers:
                 return _still_waiting(turn, start)
             agent = agent_named(turn.agent)
-            return await self._run_graph(agent, turn, start, fence)
+            result = await self._run_graph(agent, turn, start, fence)
+            faults.reach("turn.before_report", turn.run_id)
+            return result
         except GraphDrained as exc:
             raise ApplicationError("The worker is stopping; another one goes on.", type="Drained") from exc
         except (OrchestrationError, ApprovalError, DataplaneError, UnknownAgent) as exc:
@@ -151,9 +155,11 @@ class Activities:
                 world=self._world,
                 model=chat_model(),
             )
+            faults.reach("turn.before_graph", turn.run_id)
             output = await _drive(graph, turn.run_id, start, context, control)
             head = await saver.aget_tuple({"configurable": {"thread_id": turn.run_id, "checkpoint_ns": ""}})
             checkpoint_id = str(head.checkpoint["id"]) if head else ""
+        faults.reach("turn.after_graph", turn.run_id)
         end = _end_of(agent, turn, start, output.value, output.interrupts, checkpoint_id)
         if end.proposals:
             waiting_for, next_step_at = await in_database(services.pause_turn, turn, fence, end)
@@ -253,10 +259,12 @@ def _still_waiting(turn: Turn, start: TurnStart) -> TurnResult:
 async def _alive(control: RunControl, turn: Turn) -> AsyncIterator[None]:
     """Send heartbeats, and let the graph stop after its current step when the worker is stopping."""
 
+    timeout = activity.info().heartbeat_timeout or timedelta(seconds=30)
+
     async def beat() -> None:
         while True:
             activity.heartbeat({"turn": turn.turn})
-            await asyncio.sleep(HEARTBEAT_SECONDS)
+            await asyncio.sleep(timeout.total_seconds() / HEARTBEATS_PER_TIMEOUT)
 
     async def drain() -> None:
         await activity.wait_for_worker_shutdown()

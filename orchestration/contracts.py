@@ -28,6 +28,7 @@ class StartRun:
     agent: str
     turn_seconds: int = 600  # start-to-close of one turn
     carried: Carried | None = None
+    heartbeat_seconds: int = 30  # a turn that is silent for so long is given to another worker
 
 
 @dataclass(frozen=True)

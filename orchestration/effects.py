@@ -85,7 +85,7 @@ class EffectLedger:
     async def _call(self, action: Authorised) -> Outcome:
         tool = self._tool(action.tool)
         arguments = tool.arguments.model_validate(action.arguments)
-        faults.reach("effect.before_call")
+        faults.reach("effect.before_call", self.run_id)
         try:
             async with asyncio.timeout(tool.timeout_seconds):
                 result = await tool.call(arguments, self.world, action.approval_id)
@@ -96,7 +96,7 @@ class EffectLedger:
                 raise EffectUnclear(f"{tool.name} gave no clear answer: {type(exc).__name__}") from exc
             error = f"{type(exc).__name__}: {exc}"
             return await in_database(self._end, action.approval_id, Effect.Status.UNKNOWN, None, error)
-        faults.reach("effect.after_call")
+        faults.reach("effect.after_call", self.run_id)
         return await in_database(self._end, action.approval_id, Effect.Status.DONE, result, "")
 
     def _end(self, approval_id: str, status: str, result: dict[str, Any] | None, error: str) -> Outcome:

@@ -22,6 +22,7 @@ from approvals.selectors import Settled
 from approvals.services import Proposal
 from console import outbox
 from console.clock import DatabaseNow
+from console.environment import environment
 from console.live import announce
 from orchestration.agents.registry import UnknownAgent, agent_named
 from orchestration.contracts import DELIVER_START, StartRun, Turn
@@ -50,7 +51,12 @@ def start_run(*, agent: str, given: Any, requested_by: User, idempotency_key: st
                 idempotency_key=idempotency_key or None,
                 requested_by=requested_by,
             )
-            start = {"run_id": run_id, "agent": agent, "turn_seconds": agent_named(agent).turn_seconds}
+            start = {
+                "run_id": run_id,
+                "agent": agent,
+                "turn_seconds": agent_named(agent).turn_seconds,
+                "heartbeat_seconds": environment().heartbeat_seconds,
+            }
             outbox.enqueue(kind=DELIVER_START, subject=run_id, payload=start)
             announce("runs", f"run:{run_id}")
             audit.record(
@@ -209,4 +215,9 @@ def close_run(*, run_id: str, status: str, kind: str, message: str) -> None:
 
 def workflow_input(payload: dict[str, Any]) -> StartRun:
     """Return the workflow's input from an outbox entry's payload."""
-    return StartRun(run_id=payload["run_id"], agent=payload["agent"], turn_seconds=payload["turn_seconds"])
+    return StartRun(
+        run_id=payload["run_id"],
+        agent=payload["agent"],
+        turn_seconds=payload["turn_seconds"],
+        heartbeat_seconds=payload.get("heartbeat_seconds", 30),
+    )

@@ -105,8 +105,8 @@ def publish(
     entry: DatasetEntry, content: Content, *, refresh_id: str, parameters: dict[str, Any], flow_run_id: str
 ) -> Outcome:
     """Publish the content in one transaction. On retry: `publishing.publish` may be repeated at any point."""
-    reach("flow.before_publish")
+    reach("flow.before_publish", refresh_id)
     outcome = publishing.publish(entry, content, refresh_id=refresh_id, parameters=parameters, flow_run_id=flow_run_id)
-    reach("flow.after_publish")
+    reach("flow.after_publish", refresh_id)
     get_run_logger().info(outcome.sentence)
     return outcome

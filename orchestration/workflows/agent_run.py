@@ -81,7 +81,7 @@ class AgentRun:
             turn,
             result_type=TurnResult,
             start_to_close_timeout=timedelta(seconds=self._start.turn_seconds),
-            heartbeat_timeout=timedelta(seconds=30),
+            heartbeat_timeout=timedelta(seconds=self._start.heartbeat_seconds),
             retry_policy=_PATIENT,
             summary=f"turn {self._turn}",
         )
