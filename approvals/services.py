@@ -347,7 +347,7 @@ def authorise(*, approval_id: str, digest: str) -> Authorised:
 def note_receipt(*, approval_ids: list[str], step: str, detail: str = "") -> None:
     """Note how far the decisions have travelled; a step is noted once, repetitions change nothing."""
     steps = [ReceiptStep(approval_id=approval_id, step=step, detail=detail[:500]) for approval_id in approval_ids]
-    with transaction.atomic():
+    with transaction.atomic(savepoint=False):
         ReceiptStep.objects.bulk_create(steps, ignore_conflicts=True)
         announce(*(f"approval:{approval_id}" for approval_id in approval_ids))
 
@@ -358,7 +358,7 @@ def note_effect(*, approval_id: str, step: str, detail: str) -> None:
     `step`: effect_started, effect_finished, or "" when its outcome is not known, which only the record tells.
     """
     kind = {"effect_started": "effect.started", "effect_finished": "effect.finished", "": "effect.unknown"}[step]
-    with transaction.atomic():
+    with transaction.atomic(savepoint=False):
         if step:
             note_receipt(approval_ids=[approval_id], step=step, detail=detail)
         audit.record(actor="worker", kind=kind, subject=approval_id, body={"detail": detail[:500]})

@@ -19,6 +19,6 @@ def announce(*topics: str) -> None:
 
     Topics: `inbox`, `approval:<id>`, `runs`, `run:<id>`, `data`, `health`.
     """
+    messages = [json.dumps({"topic": topic}) for topic in topics]
     with connection.cursor() as cursor:
-        for topic in topics:
-            cursor.execute("SELECT pg_notify(%s, %s)", [CHANNEL, json.dumps({"topic": topic})])
+        cursor.execute("SELECT pg_notify(%s, message) FROM unnest(%s::text[]) AS message", [CHANNEL, messages])
