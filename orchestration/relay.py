@@ -34,6 +34,7 @@ from orchestration.worker import beat_for_ever
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 5  # underneath the notifications
+KNOCK_SECONDS = 1  # between two tries while Temporal is away
 IN_FLIGHT = 64
 _CLAIM = """
 UPDATE console_outboxentry SET attempts = attempts + 1, due_at = signalbox_now() + interval '30 seconds'
@@ -59,11 +60,14 @@ class Relay:
 
     def __init__(self, temporal: TemporalGateway | None = None) -> None:
         self._temporal = temporal
+        self._is_away = False  # Temporal; nothing is claimed until it answers again
+        self._stopping = asyncio.Event()  # replaced by the one that `run` is given
         self._wake = asyncio.Event()
         self._flying: set[asyncio.Task[None]] = set()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Deliver until `stop` is set; a lost database connection is made again."""
+        self._stopping = stop
         beating = asyncio.create_task(beat_for_ever("relay", self._detail))
         stopping = asyncio.create_task(self._wake_at(stop))
         try:
@@ -85,7 +89,7 @@ class Relay:
         self._wake.set()
 
     def _detail(self) -> str:
-        return "delivering" if self._temporal else "waiting for Temporal"
+        return "waiting for Temporal" if self._is_away or self._temporal is None else "delivering"
 
     async def _deliver_until(self, stop: asyncio.Event) -> None:
         async with (
@@ -107,15 +111,17 @@ class Relay:
             self._wake.set()
 
     async def _rest(self, listening: asyncio.Task[None]) -> None:
+        """Wait for a notification; while Temporal is away notifications change nothing."""
+        away = self._is_away or self._temporal is None
         with suppress(TimeoutError):
-            async with asyncio.timeout(LOOK_SECONDS):
-                await self._wake.wait()
+            async with asyncio.timeout(KNOCK_SECONDS if away else LOOK_SECONDS):
+                await (self._stopping.wait() if away else self._wake.wait())
         if listening.done():
             raise OperationalError("the listening connection was lost")
 
     async def _claim_and_fly(self, hand: AsyncConnection[Any]) -> bool:
         """Claim what is due and send each on its way; say whether there was anything."""
-        if self._temporal is None and not await self._connect():
+        if not await self._reach_temporal():
             return False
         while len(self._flying) >= IN_FLIGHT:
             await asyncio.wait(self._flying, return_when=asyncio.FIRST_COMPLETED)
@@ -126,23 +132,30 @@ class Relay:
             task.add_done_callback(self._flying.discard)
         return bool(rows)
 
-    async def _connect(self) -> bool:
+    async def _reach_temporal(self) -> bool:
+        """Connect on first use, and knock while it is away; say whether Temporal is there."""
         try:
-            self._temporal = await RealTemporal.connect()
+            if self._temporal is None:
+                self._temporal = await RealTemporal.connect()
+            elif self._is_away:
+                self._is_away = not await self._temporal.is_there()
         except TemporalAway as exc:
             logger.warning("%s", exc)
             return False
-        return True
+        return not self._is_away
 
     async def _fly(self, entry: Claimed) -> None:
         try:
             await self._deliver(entry)
+        except TemporalAway as exc:
+            self._is_away = True
+            await in_database(_put_back, entry, str(exc), 0)
         except OrchestrationError as exc:
-            await in_database(_put_back, entry, str(exc))
+            await in_database(_put_back, entry, str(exc), _pause(entry.attempts))
         except Exception as exc:  # one entry that cannot be delivered must not stop the others
             logger.exception("outbox entry %s; its lease runs out by itself", entry.id)
             with suppress(OperationalError):
-                await in_database(_put_back, entry, f"{type(exc).__name__}: {exc}")
+                await in_database(_put_back, entry, f"{type(exc).__name__}: {exc}", _pause(entry.attempts))
 
     async def _deliver(self, entry: Claimed) -> None:
         assert self._temporal is not None
@@ -180,9 +193,13 @@ def _stamp(entry: Claimed) -> None:
     OutboxEntry.objects.filter(pk=entry.id).update(delivered_at=DatabaseNow(), last_error="")
 
 
-def _put_back(entry: Claimed, error: str) -> None:
-    """Try again later: 1 s, doubled each time, at most a minute."""
-    pause = min(2 ** min(entry.attempts - 1, 6), 60)
+def _pause(attempts: int) -> int:
+    """Return the seconds until the next try: 1, doubled each time, at most a minute."""
+    return min(1 << min(attempts - 1, 6), 60)
+
+
+def _put_back(entry: Claimed, error: str, pause: int) -> None:
+    """Give the entry back, to be tried again after `pause` seconds."""
     with transaction.atomic():
         OutboxEntry.objects.filter(pk=entry.id).update(
             due_at=database_now() + timedelta(seconds=pause), last_error=error[:500]

@@ -31,6 +31,9 @@ class TemporalGateway(Protocol):
     async def signal_decided(self, run_id: str, approval_id: str, decision_id: str) -> None:
         """Wake the run. Raises WorkflowGone when it has ended or never was."""
 
+    async def is_there(self) -> bool:
+        """Say whether the server answers."""
+
 
 @dataclass(frozen=True)
 class RealTemporal:
@@ -74,6 +77,12 @@ class RealTemporal:
         )
         service = self.client.workflow_service
         await _translated(lambda: service.signal_workflow_execution(request, timeout=_CALL))
+
+    async def is_there(self) -> bool:
+        try:
+            return await self.client.service_client.check_health(timeout=timedelta(seconds=1))
+        except (RPCError, RuntimeError, OSError):
+            return False
 
 
 async def connect() -> Client:
