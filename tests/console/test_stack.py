@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -37,30 +40,40 @@ def no_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+@contextmanager
+def closed_folder() -> Iterator[Path]:
+    """Give a folder of our own. pytest's closes itself again whenever another session starts on this machine."""
+    folder = Path(tempfile.mkdtemp(prefix="signalbox stack "))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
+def home() -> Iterator[Path]:
     """A state folder whose path holds a space, below a folder that only its owner may enter."""
-    closed = tmp_path / "my projects"
-    closed.mkdir(mode=0o700)
-    folder = closed / "state"
-    folder.mkdir(mode=0o700)
-    return folder
+    with closed_folder() as folder:
+        (folder / "state").mkdir(mode=0o700)
+        yield folder / "state"
 
 
 @pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    server = Postgres(tmp_path_factory.mktemp("postgres state"))
-    server.start()
-    yield server
-    server.stop()
+def postgres() -> Iterator[Postgres]:
+    with closed_folder() as folder:
+        server = Postgres(folder)
+        server.start()
+        yield server
+        server.stop()
 
 
 @pytest.fixture(scope="module")
-def temporal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Temporal]:
-    server = Temporal(tmp_path_factory.mktemp("temporal state"))
-    server.start()
-    yield server
-    server.stop()
+def temporal() -> Iterator[Temporal]:
+    with closed_folder() as folder:
+        server = Temporal(folder)
+        server.start()
+        yield server
+        server.stop()
 
 
 def sleeper(home: Path, name: str = "sleeper", seconds: int = 60) -> Process:
