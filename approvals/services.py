@@ -316,6 +316,7 @@ class Authorised:
     decision_id: str
     decided_by: str
     verdict: str
+    run_id: str
 
 
 def authorise(*, approval_id: str, digest: str) -> Authorised:
@@ -341,7 +342,8 @@ def authorise(*, approval_id: str, digest: str) -> Authorised:
     if not permit.allowed:
         raise NotAuthorised(f"{decision.by.username} may no longer decide this: {permit.sentence}")
     tool, arguments = read_canonical(canonical)
-    return Authorised(approval.pk, approval.kind, tool, arguments, decision.pk, decision.by.username, decision.verdict)
+    by = decision.by.username
+    return Authorised(approval.pk, approval.kind, tool, arguments, decision.pk, by, decision.verdict, approval.run_id)
 
 
 def note_receipt(*, approval_ids: list[str], step: str, detail: str = "") -> None:

@@ -64,6 +64,8 @@ class EffectLedger:
             try:
                 action = approvals.authorise(approval_id=approval_id, digest=digest)
                 tool = self._tool(action.tool)
+                if action.run_id != self.run_id:
+                    raise NotAuthorised("The approval was given to another run.")
             except NotAuthorised as exc:
                 return Outcome(status="refused", result=None, reason=str(exc))
             if effect is None:
@@ -138,9 +140,9 @@ class EffectLedger:
         announce(f"run:{effect.run_id}", f"approval:{effect.pk}")
 
     def _check_fence(self) -> None:
-        fence = Run.objects.select_for_update().values_list("fence", flat=True).get(pk=self.run_id)
-        if fence != self.fence:
-            raise Fenced(f"A newer attempt of {self.run_id} has begun; this one starts no effect.")
+        run = Run.objects.select_for_update().only("fence", "status").get(pk=self.run_id)
+        if run.fence != self.fence or run.status not in Run.OPEN:
+            raise Fenced(f"A newer attempt of {self.run_id} has begun, or it is closed; this one starts no effect.")
 
     def _tool(self, name: str) -> Tool:
         tool = self.agent.tool(name)
@@ -150,5 +152,5 @@ class EffectLedger:
 
 
 def _outcome(effect: Effect) -> Outcome:
-    status: Any = effect.status
+    status: Any = str(effect.status)  # plain text: it goes into a checkpoint
     return Outcome(status=status, result=effect.result, reason=effect.error)
