@@ -1,0 +1,251 @@
+"""Doubles of what lies outside, each keeping what it was asked. They take no shortcuts that the real thing lacks."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from typing import Any
+
+import httpx
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
+from langchain_core.runnables import Runnable
+from pydantic import PrivateAttr
+
+from orchestration.agents.runtime import Outcome, Passage, Passages, ToolFailed
+from orchestration.contracts import StartRun
+from orchestration.errors import OrchestrationError, TemporalAway, WorkflowGone
+
+
+class FakeTemporal:
+    """A Temporal in memory, as the relay sees it; `is_away` makes every call fail as an absent server does."""
+
+    def __init__(self) -> None:
+        self.is_away = False
+        self.started: dict[str, StartRun] = {}
+        self.ended: set[str] = set()
+        self.signals: list[tuple[str, str, str]] = []  # run, approval, decision
+        self.calls: list[str] = []
+        self.errors: dict[str, Exception] = {}  # by run id
+        self.heard = asyncio.Event()  # set by every call
+        self.gate: asyncio.Event | None = None  # holds calls until it is set
+
+    async def start_run(self, start: StartRun) -> str:
+        await self._called(f"start {start.run_id}", start.run_id)
+        if start.run_id in self.ended:
+            return ""
+        self.started.setdefault(start.run_id, start)
+        return f"temporal-{start.run_id}"
+
+    async def signal_decided(self, run_id: str, approval_id: str, decision_id: str) -> None:
+        await self._called(f"signal {run_id} {decision_id}", run_id)
+        if run_id not in self.started or run_id in self.ended:
+            raise WorkflowGone(f"no workflow {run_id}")
+        if (run_id, approval_id, decision_id) not in self.signals:
+            self.signals.append((run_id, approval_id, decision_id))
+
+    async def end(self, run_id: str) -> None:
+        self.ended.add(run_id)
+
+    async def _called(self, call: str, run_id: str) -> None:
+        self.calls.append(call)
+        self.heard.set()
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.is_away:
+            raise TemporalAway("Temporal cannot be reached: the test says so")
+        if run_id in self.errors:
+            raise self.errors[run_id]
+
+
+class FakeShop:
+    """The shop's HTTP API in memory. `lose_answers`: this many refunds happen without an answer."""
+
+    def __init__(self) -> None:
+        self.orders: dict[str, dict[str, Any]] = {}
+        self.refunds: dict[str, dict[str, Any]] = {}  # by idempotency key
+        self.requests: list[str] = []
+        self.lose_answers = 0
+        self.refuse = ""
+        self.add_order("8801")
+
+    def add_order(self, order_id: str, **changes: Any) -> None:
+        self.orders[order_id] = {
+            "id": order_id,
+            "customer": "Mara Lind",
+            "email": "mara@customers.example",
+            "amount": "100.00",
+            "currency": "EUR",
+            "status": "delivered",
+        } | changes
+
+    def answer(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(f"{request.method} {request.url.raw_path.decode()}")
+        if request.method == "POST" and request.url.path == "/refunds":
+            return self._refund(request)
+        if request.url.path == "/refunds":
+            wanted = request.url.params["order_id"]
+            return httpx.Response(200, json={"items": [r for r in self.refunds.values() if r["order_id"] == wanted]})
+        order = self.orders.get(request.url.path.removeprefix("/orders/"))
+        return httpx.Response(200, json=order) if order else httpx.Response(404, json={"error": "no such order"})
+
+    def _refund(self, request: httpx.Request) -> httpx.Response:
+        if self.refuse:
+            return httpx.Response(422, json={"error": self.refuse})
+        key, body = request.headers["Idempotency-Key"], json.loads(request.content)
+        self.refunds.setdefault(key, {"id": f"re-{len(self.refunds) + 1}", **body})
+        if self.lose_answers:
+            self.lose_answers -= 1
+            raise httpx.ReadError("the connection broke", request=request)
+        return httpx.Response(200, json=self.refunds[key])
+
+    def paid(self, order_id: str = "8801") -> Decimal:
+        return sum((Decimal(r["amount"]) for r in self.refunds.values() if r["order_id"] == order_id), Decimal(0))
+
+
+class FakeWorld:
+    """The outside for tools: a shop and a mail system. `mail_error` is raised after the mail has left."""
+
+    def __init__(self, shop: FakeShop | None = None) -> None:
+        self.shop = shop or FakeShop()
+        self.mails: list[tuple[str, str, str]] = []
+        self.mail_error: Exception | None = None
+        self._client = httpx.AsyncClient(
+            transport=httpx.MockTransport(self.shop.answer), base_url="http://shop.example"
+        )
+
+    def http(self, service: str) -> httpx.AsyncClient:
+        if service != "shop":
+            raise ToolFailed(f"no {service}")
+        return self._client
+
+    async def send_mail(self, to: str, subject: str, body: str) -> None:
+        self.mails.append((to, subject, body))
+        if self.mail_error is not None:
+            raise self.mail_error
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+
+def passage(text: str, *, status: str = "current", title: str = "Damaged goods") -> Passage:
+    return Passage(
+        document="damaged.md", title=title, heading="What we pay", text=text, effective="2026-01-01", status=status
+    )
+
+
+class FakeDatasets:
+    """One published version of the handbook; `found` answers the searches one after the other, the last for ever."""
+
+    def __init__(self, *found: list[Passage], version: int = 3) -> None:
+        self.found = list(found) or [[passage("Refund share: 50 %")]]
+        self.version = version
+        self.queries: list[str] = []
+
+    async def search(self, dataset: str, query: str, limit: int) -> Passages:
+        self.queries.append(query)
+        found = self.found.pop(0) if len(self.found) > 1 else self.found[0]
+        return Passages(dataset=dataset, version=self.version, passages=found[:limit])
+
+
+class FakeEffects:
+    """A ledger that does nothing but keep what it is asked; outcomes are given one by one, then `done`."""
+
+    def __init__(self, *outcomes: Outcome) -> None:
+        self.outcomes = list(outcomes)
+        self.performed: list[tuple[str, str]] = []  # approval, digest
+        self.settled: list[tuple[str, str]] = []  # effect's approval, question
+
+    async def perform(self, approval_id: str, digest: str) -> Outcome:
+        self.performed.append((approval_id, digest))
+        return self._next()
+
+    async def settle(self, approval_id: str, question_id: str) -> Outcome:
+        self.settled.append((approval_id, question_id))
+        return self._next()
+
+    def _next(self) -> Outcome:
+        return self.outcomes.pop(0) if self.outcomes else Outcome(status="done", result={"amount": "50.00"}, reason="")
+
+
+Reply = AIMessage | Callable[[list[BaseMessage]], AIMessage]
+
+
+class ScriptedModel(BaseChatModel):
+    """A chat model that says its lines in order; `before` runs, awaited, ahead of each."""
+
+    _lines: list[Reply] = PrivateAttr(default_factory=list)
+    _asked: list[list[BaseMessage]] = PrivateAttr(default_factory=list)
+    _offered: list[str] = PrivateAttr(default_factory=list)
+    _before: Any = PrivateAttr(default=None)  # an async function without arguments
+
+    @classmethod
+    def of(cls, *lines: Reply) -> ScriptedModel:
+        model = cls()
+        model._lines = list(lines)
+        return model
+
+    @property
+    def asked(self) -> list[list[BaseMessage]]:
+        """Each call's messages."""
+        return self._asked
+
+    @property
+    def offered(self) -> list[str]:
+        """The names of the tools it was bound to."""
+        return self._offered
+
+    def before(self, hook: Any) -> ScriptedModel:
+        self._before = hook
+        return self
+
+    @property
+    def _llm_type(self) -> str:
+        return "scripted"
+
+    def bind_tools(self, tools: Sequence[Any], **kwargs: Any) -> Runnable[Any, Any]:
+        self._offered = [getattr(tool, "name", None) or tool.__name__ for tool in tools]
+        return self
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        raise AssertionError("the graph asks asynchronously")
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        self._asked.append(list(messages))
+        if self._before is not None:
+            await self._before()
+        line = self._lines.pop(0)
+        message = line(messages) if callable(line) else line
+        return ChatResult(generations=[ChatGeneration(message=message)])
+
+
+def calls(*tools: tuple[str, dict[str, Any]], words: str = "I call a tool.", tag: str = "") -> AIMessage:
+    """Return a model's message that calls the tools with these arguments."""
+    ids = [f"call-{tag or name}-{number}" for number, (name, _) in enumerate(tools, start=1)]
+    listed = [
+        {"name": name, "args": arguments, "id": call_id, "type": "tool_call"}
+        for (name, arguments), call_id in zip(tools, ids, strict=True)
+    ]
+    return AIMessage(
+        words, tool_calls=listed, usage_metadata={"input_tokens": 7, "output_tokens": 3, "total_tokens": 10}
+    )
+
+
+class UnknownCall(OrchestrationError):
+    """For tests: an entry that can never be delivered."""

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+import pytest
+from django.contrib.auth.models import Group, User
+from django.db import connections
+from ulid import ULID
+
+from approvals import services as approvals
+from approvals.digest import canonicalise, digest_of
+from approvals.models import Approval
+from approvals.services import Answer, Proposal
+from orchestration.models import Run
+from tests.fakes import FakeWorld
+
+T = TypeVar("T")
+
+INPUT = {"order_id": "8801", "message": "The parcel arrived broken."}
+REFUND = {"order_id": "8801", "amount": "50.00", "currency": "EUR", "reason": "Damaged goods"}
+EMAIL = {"to": "mara@customers.example", "subject": "Your order 8801", "body": "We have paid you back."}
+
+
+@pytest.fixture
+def world() -> FakeWorld:
+    return FakeWorld()
+
+
+def make_run(**changes: Any) -> Run:
+    """Record a run; its id is new, for the checkpoint tables are not emptied between tests."""
+    fields: dict[str, Any] = {
+        "id": f"support-{str(ULID()).lower()}",
+        "agent": "support",
+        "input": INPUT,
+        "input_digest": "0" * 64,
+    }
+    return Run.objects.create(**fields | changes)
+
+
+def reviewer(name: str = "alice") -> User:
+    user, _ = User.objects.get_or_create(username=name)
+    user.groups.add(Group.objects.get_or_create(name="reviewer")[0])
+    return user
+
+
+def open_for(run: Run, tool: str = "issue_refund", arguments: Any = None, **changes: Any) -> Approval:
+    """Open an approval of the run."""
+    canonical = canonicalise(tool, arguments or (EMAIL if tool == "send_email" else REFUND))
+    fields: dict[str, Any] = {
+        "external_id": f"{run.pk}:{ULID()}",
+        "kind": "action",
+        "canonical": canonical,
+        "digest": digest_of(canonical),
+        "summary": "A refund",
+        "agent_words": "",
+        "arguments_schema": {},
+        "risk": "high",
+        "agent": run.agent,
+        "run_id": run.pk,
+        "interrupt_id": str(ULID()),
+        "checkpoint_id": "",
+        "requested_by_id": None,
+    }
+    return approvals.open_approval(Proposal(**fields | changes))
+
+
+def decide(approval: Approval | str, verdict: str = "approve", note: str = "", by: User | None = None) -> Approval:
+    """Let a reviewer decide exactly what is there."""
+    found = Approval.objects.get(pk=approval if isinstance(approval, str) else approval.pk)
+    given = Answer(verdict, found.version, found.digest, note or ("no" if verdict == "reject" else ""))
+    approvals.decide(approval_id=found.pk, reviewer=by or reviewer(), given=given, channel="api")
+    found.refresh_from_db()
+    return found
+
+
+def go(work: Coroutine[Any, Any, T]) -> T:
+    """Run async work from a test, and give back the database connections that its context opened."""
+
+    async def tidily() -> T:
+        try:
+            return await work
+        finally:
+            connections.close_all()
+
+    return asyncio.run(tidily())

@@ -1,0 +1,315 @@
+"""The effect ledger: whatever is asked, and in whatever state, an approved effect happens at most once."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from django.contrib.auth.models import Group
+from django.db import connection
+
+from approvals import audit
+from approvals import services as approvals
+from approvals.models import Approval, AuditEvent
+from console.clock import database_now
+from orchestration.agents.runtime import Outcome
+from orchestration.agents.support.agent import AGENT
+from orchestration.effects import EffectLedger
+from orchestration.errors import EffectUnclear, Fenced
+from orchestration.models import Effect, Run
+from tests.fakes import FakeWorld
+from tests.orchestration.conftest import decide, go, make_run, open_for, reviewer
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+FENCE = 1_000_001
+
+
+@pytest.fixture
+def run(transactional_db: None) -> Run:
+    return make_run(fence=FENCE, status="running")
+
+
+@pytest.fixture
+def ledger(run: Run, world: FakeWorld) -> EffectLedger:
+    return EffectLedger(run.pk, FENCE, AGENT, world)
+
+
+def executing(run: Run, approval: Approval, *, is_idempotent: bool) -> None:
+    """Leave behind what an attempt leaves that was killed inside its tool."""
+    Effect.objects.create(
+        approval_id=approval.pk,
+        run=run,
+        tool=approval.tool,
+        digest=approval.digest,
+        decision_id=approval.decisions.get().pk,
+        is_idempotent=is_idempotent,
+        fence=FENCE - 1,
+    )
+
+
+def test_an_approved_refund_happens_and_is_told_everywhere(run: Run, ledger: EffectLedger, world: FakeWorld) -> None:
+    approval = decide(open_for(run))
+    outcome = go(ledger.perform(approval.pk, approval.digest))
+    assert (outcome["status"], outcome["reason"]) == ("done", "")
+    assert world.shop.refunds == {approval.pk: outcome["result"]}
+    effect = Effect.objects.get()
+    assert (effect.status, effect.digest, effect.attempts, effect.fence) == ("done", approval.digest, 1, FENCE)
+    assert effect.decision_id == approval.decisions.get().pk
+    assert effect.finished_at is not None
+    assert [step.step for step in approval.receipt.order_by("id")] == ["recorded", "effect_started", "effect_finished"]
+    kinds = AuditEvent.objects.filter(subject=approval.pk).order_by("seq").values_list("kind", flat=True)
+    assert list(kinds) == ["approval.opened", "approval.decided", "effect.started", "effect.finished"]
+    assert audit.verify().ok
+
+
+def test_a_finished_effect_is_told_again_and_not_done_again(run: Run, ledger: EffectLedger, world: FakeWorld) -> None:
+    approval = decide(open_for(run, "send_email"))
+    first = go(ledger.perform(approval.pk, approval.digest))
+    assert go(ledger.perform(approval.pk, approval.digest)) == first
+    assert len(world.mails) == 1
+    assert AuditEvent.objects.filter(subject=approval.pk, kind="effect.started").count() == 1
+
+
+def test_a_cut_off_effect_with_a_key_is_asked_again_with_the_same_key(
+    run: Run, ledger: EffectLedger, world: FakeWorld
+) -> None:
+    approval = decide(open_for(run))
+    world.shop.lose_answers = 1
+    with pytest.raises(EffectUnclear) as told:
+        go(ledger.perform(approval.pk, approval.digest))
+    assert not told.value.permanent
+    assert Effect.objects.get().status == "executing"
+    outcome = go(ledger.perform(approval.pk, approval.digest))
+    assert outcome["status"] == "done"
+    assert list(world.shop.refunds) == [approval.pk]
+    assert world.shop.requests == ["POST /refunds"] * 2
+    assert Effect.objects.get().attempts == 2
+
+
+def test_a_cut_off_effect_without_a_key_becomes_unknown_and_is_not_tried(
+    run: Run, ledger: EffectLedger, world: FakeWorld
+) -> None:
+    approval = decide(open_for(run, "send_email"))
+    executing(run, approval, is_idempotent=False)
+    outcome = go(ledger.perform(approval.pk, approval.digest))
+    assert outcome["status"] == "unknown"
+    assert world.mails == []
+    assert (go(ledger.perform(approval.pk, approval.digest)))["status"] == "unknown"
+    assert AuditEvent.objects.filter(subject=approval.pk, kind="effect.unknown").count() == 1
+    assert not approval.receipt.filter(step="effect_finished").exists()
+
+
+def test_a_tool_that_says_no_has_failed_and_is_not_asked_again(
+    run: Run, ledger: EffectLedger, world: FakeWorld
+) -> None:
+    approval = decide(open_for(run))
+    world.shop.refuse = "already refunded in full"
+    outcome = go(ledger.perform(approval.pk, approval.digest))
+    assert outcome["status"] == "failed"
+    assert "already refunded in full" in outcome["reason"]
+    world.shop.refuse = ""
+    assert (go(ledger.perform(approval.pk, approval.digest)))["status"] == "failed"
+    assert world.shop.refunds == {}
+    assert approval.receipt.get(step="effect_finished").detail.startswith("failed: ")
+
+
+def test_an_error_of_a_tool_without_a_key_leaves_the_outcome_unknown(
+    run: Run, ledger: EffectLedger, world: FakeWorld
+) -> None:
+    approval = decide(open_for(run, "send_email"))
+    world.mail_error = ConnectionResetError("the mail server hung up")
+    outcome = go(ledger.perform(approval.pk, approval.digest))
+    assert outcome["status"] == "unknown"
+    assert "ConnectionResetError" in outcome["reason"]
+    world.mail_error = None
+    assert (go(ledger.perform(approval.pk, approval.digest)))["status"] == "unknown"
+    assert len(world.mails) == 1
+
+
+def test_a_tool_that_does_not_answer_in_time_is_not_waited_for(run: Run, world: FakeWorld) -> None:
+    async def never(*_: object) -> dict[str, object]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    email = AGENT.tool("send_email")
+    assert email is not None
+    agent = replace(AGENT, tools=(replace(email, call=never, timeout_seconds=0),))
+    approval = decide(open_for(run, "send_email"))
+    outcome = go(EffectLedger(run.pk, FENCE, agent, world).perform(approval.pk, approval.digest))
+    assert outcome["status"] == "unknown"
+    assert "TimeoutError" in outcome["reason"]
+
+
+def _pending(run: Run) -> Approval:
+    return open_for(run)
+
+
+def _rejected(run: Run) -> Approval:
+    return decide(open_for(run), "reject")
+
+
+def _expired(run: Run) -> Approval:
+    approval = open_for(run)
+    past = (database_now() - timedelta(seconds=1)).isoformat()
+    Approval.objects.filter(pk=approval.pk).update(ladder=[{"step": "expire", "at": past}])
+    approvals.climb([approval.pk])
+    return approval
+
+
+def _withdrawn(run: Run) -> Approval:
+    approval = open_for(run)
+    approvals.withdraw(run_id=run.pk, reason="the run ended", actor="worker")
+    return approval
+
+
+def _by_somebody_who_lost_the_role(run: Run) -> Approval:
+    approval = decide(open_for(run))
+    reviewer().groups.clear()
+    return approval
+
+
+def _by_somebody_disabled(run: Run) -> Approval:
+    approval = decide(open_for(run))
+    type(reviewer()).objects.filter(username="alice").update(is_active=False)
+    return approval
+
+
+def _tampered(run: Run) -> Approval:
+    approval = decide(open_for(run))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE approvals_approval SET canonical = convert_to(replace(convert_from(canonical, 'UTF8'),"
+            " '50.00', '99.00'), 'UTF8') WHERE id = %s",
+            [approval.pk],
+        )
+        assert cursor.rowcount == 1
+    return approval
+
+
+def _tampered_with_its_digest(run: Run) -> Approval:
+    from approvals.digest import canonicalise, digest_of
+
+    approval = decide(open_for(run))
+    forged = canonicalise("issue_refund", {"order_id": "8801", "amount": "99.00", "currency": "EUR", "reason": "mine"})
+    Approval.objects.filter(pk=approval.pk).update(canonical=forged, digest=digest_of(forged))
+    approval.refresh_from_db()
+    return approval
+
+
+def _for_a_tool_that_the_agent_lacks(run: Run) -> Approval:
+    return decide(open_for(run, "drop_tables", {"all": True}))
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        _pending,
+        _rejected,
+        _expired,
+        _withdrawn,
+        _by_somebody_who_lost_the_role,
+        _by_somebody_disabled,
+        _tampered,
+        _tampered_with_its_digest,
+        _for_a_tool_that_the_agent_lacks,
+    ],
+)
+def test_what_nobody_approved_is_refused_and_leaves_no_effect(
+    made: object, run: Run, ledger: EffectLedger, world: FakeWorld
+) -> None:
+    assert callable(made)
+    approval = made(run)
+    outcome = go(ledger.perform(approval.pk, approval.digest))
+    assert outcome["status"] == "refused", outcome
+    assert outcome["reason"]
+    assert (world.shop.requests, world.mails) == ([], [])
+    assert not Effect.objects.exists()
+    assert not AuditEvent.objects.filter(kind__startswith="effect.").exists()
+
+
+def test_another_digest_or_an_unknown_approval_is_refused(run: Run, ledger: EffectLedger, world: FakeWorld) -> None:
+    approval = decide(open_for(run))
+    for approval_id, digest in ((approval.pk, "0" * 64), ("apr_none", approval.digest)):
+        assert (go(ledger.perform(approval_id, digest)))["status"] == "refused"
+    assert world.shop.requests == []
+
+
+def test_an_approval_of_another_run_is_refused(run: Run, ledger: EffectLedger, world: FakeWorld) -> None:
+    approval = decide(open_for(make_run(fence=FENCE)))
+    assert (go(ledger.perform(approval.pk, approval.digest)))["status"] == "refused"
+    assert world.shop.requests == []
+
+
+def test_an_older_attempt_starts_nothing(run: Run, ledger: EffectLedger, world: FakeWorld) -> None:
+    approval = decide(open_for(run))
+    Run.objects.filter(pk=run.pk).update(fence=FENCE + 1)
+    with pytest.raises(Fenced):
+        go(ledger.perform(approval.pk, approval.digest))
+    assert (world.shop.requests, Effect.objects.count()) == ([], 0)
+
+
+@pytest.mark.parametrize("status", ["cancelled", "failed", "finished"])
+def test_a_closed_run_starts_nothing_even_with_the_newest_fence(
+    status: str, run: Run, ledger: EffectLedger, world: FakeWorld
+) -> None:
+    approval = decide(open_for(run))
+    Run.objects.filter(pk=run.pk).update(status=status)
+    with pytest.raises(Fenced):
+        go(ledger.perform(approval.pk, approval.digest))
+    assert (world.shop.requests, Effect.objects.count()) == ([], 0)
+
+
+def test_many_attempts_at_once_make_one_effect(run: Run, ledger: EffectLedger, world: FakeWorld) -> None:
+    approval = decide(open_for(run, "send_email"))
+
+    async def all_at_once() -> list[Outcome]:
+        return await asyncio.gather(*(ledger.perform(approval.pk, approval.digest) for _ in range(8)))
+
+    outcomes = go(all_at_once())
+    assert len(world.mails) == 1
+    # A second attempt that meets `executing` cannot know how it ends; the one that did it knows, and its word stands.
+    assert {outcome["status"] for outcome in outcomes} <= {"done", "unknown"}
+    assert Effect.objects.get().status == "done"
+
+
+@pytest.mark.parametrize(("verdict", "status"), [("approve", "done"), ("reject", "failed")])
+def test_a_person_settles_what_nobody_saw(
+    verdict: str, status: str, run: Run, ledger: EffectLedger, world: FakeWorld
+) -> None:
+    approval = decide(open_for(run, "send_email"))
+    executing(run, approval, is_idempotent=False)
+    go(ledger.perform(approval.pk, approval.digest))
+    asked = {"approval_id": approval.pk, "tool": "send_email", "arguments": {}}
+    question = open_for(run, "confirm_outcome", asked, kind="outcome")
+    assert (go(ledger.settle(approval.pk, question.pk)))["status"] == "unknown"  # nobody has answered
+    decide(question, verdict)
+    outcome = go(ledger.settle(approval.pk, question.pk))
+    assert outcome["status"] == status
+    assert "alice" in (outcome["reason"] or str(outcome["result"]))
+    assert go(ledger.settle(approval.pk, question.pk)) == outcome
+    assert world.mails == []
+    assert approval.receipt.filter(step="effect_finished").count() == 1
+
+
+def test_an_answer_about_another_effect_settles_nothing(run: Run, ledger: EffectLedger) -> None:
+    approval = decide(open_for(run, "send_email"))
+    executing(run, approval, is_idempotent=False)
+    go(ledger.perform(approval.pk, approval.digest))
+    about_another = decide(open_for(run, "confirm_outcome", {"approval_id": "apr_other"}, kind="outcome"))
+    ordinary = decide(open_for(run, "issue_refund"))
+    for question in (about_another, ordinary):
+        assert (go(ledger.settle(approval.pk, question.pk)))["status"] == "unknown"
+
+
+def test_an_older_attempt_settles_nothing(run: Run, ledger: EffectLedger) -> None:
+    approval = decide(open_for(run, "send_email"))
+    executing(run, approval, is_idempotent=False)
+    go(ledger.perform(approval.pk, approval.digest))
+    question = decide(open_for(run, "confirm_outcome", {"approval_id": approval.pk}, kind="outcome"))
+    Run.objects.filter(pk=run.pk).update(fence=FENCE + 1)
+    with pytest.raises(Fenced):
+        go(ledger.settle(approval.pk, question.pk))
+    assert Effect.objects.get().status == "unknown"
