@@ -10,7 +10,7 @@ from django.contrib.auth.models import User
 from django.http import HttpRequest
 from django.urls import reverse
 
-from approvals.models import Approval
+from approvals.models import Approval, Decision
 from approvals.selectors import COUNT_CAP, Filters, Page, approvals_page, visible_to
 
 STATUSES: Final = {"pending": "Waiting", "decided": "Decided", "expired": "Expired", "all": "All"}
@@ -63,12 +63,21 @@ def read_asked(request: HttpRequest) -> Asked:
 
 
 @dataclass(frozen=True)
+class Row:
+    """One request in the list; `word` is its state to show: a verdict once it was decided."""
+
+    approval: Approval
+    word: str
+
+
+@dataclass(frozen=True)
 class Inbox:
     """The list pane."""
 
     asked: Asked
     tabs: list[Tab]
     page: Page
+    rows: list[Row]
 
     @property
     def here(self) -> str:
@@ -89,9 +98,15 @@ class Inbox:
 
 
 def inbox_for(user: User, asked: Asked) -> Inbox:
-    """Return the list pane: one query for its rows, one for each counted tab."""
+    """Return the list pane: one query for its rows, one for their verdicts, one for each counted tab."""
     filters = Filters(status="" if asked.status == "all" else asked.status, search=asked.search)
-    return Inbox(asked, _tabs(user, asked), approvals_page(user, filters, cursor=asked.cursor, limit=asked.limit))
+    page = approvals_page(user, filters, cursor=asked.cursor, limit=asked.limit)
+    decided = [row.pk for row in page.rows if row.status == Approval.Status.DECIDED]
+    verdicts = dict(
+        Decision.objects.filter(approval_id__in=decided).order_by("at").values_list("approval_id", "verdict")
+    )
+    rows = [Row(row, verdicts.get(row.pk, row.status)) for row in page.rows]
+    return Inbox(asked, _tabs(user, asked), page, rows)
 
 
 def _tabs(user: User, asked: Asked) -> list[Tab]:
@@ -119,7 +134,8 @@ def found(user: User, words: str) -> list[dict[str, str]]:
     return [
         {
             "title": row.summary,
-            "hint": row.get_status_display().lower(),
+            "hint": "waiting" if row.status == Approval.Status.PENDING else row.get_status_display().lower(),
+            "icon": "inbox",
             "url": reverse("approvals:approval", args=[row.pk]),
         }
         for row in waiting_first

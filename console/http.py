@@ -55,6 +55,7 @@ def not_allowed(request: HttpRequest, permission: str) -> HttpResponse:
         title="Your account may not do this",
         detail=f"This needs one of the roles: {', '.join(sorted(roles.PERMISSIONS[permission]))}.",
         next_step="Ask an admin to add the role to your account, then open this page again.",
+        other_account=True,
     )
 
 

@@ -23,7 +23,7 @@ LANES = (
     ("data", "Data, Prefect", "ok", "database"),
     ("console", "Console, Django", "warn", "users"),
 )
-#: by name, for the frame imports no app: (user, words) -> [{"title", "hint", "url"}]
+#: by name, for the frame imports no app: (user, words) -> [{"title", "hint", "icon", "url"}]
 FINDERS = ("approvals.inbox.found", "orchestration.views.found")
 
 

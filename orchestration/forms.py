@@ -79,7 +79,8 @@ def place_faults(fields: list[InputField], errors: list[dict[str, str]]) -> list
         if found is None:
             elsewhere.append(f"{error['path']}: {error['message']}")
         else:
-            found.faults.append(error["message"])
+            is_blank = found.is_required and not found.text.strip()
+            found.faults.append("This is needed." if is_blank else error["message"])
     return elsewhere
 
 

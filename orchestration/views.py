@@ -169,6 +169,7 @@ def found(user: User, words: str) -> list[dict[str, str]]:
     return [
         {
             "title": row.run.pk,
+            "icon": "workflow",
             "hint": f"run, {row.run.get_status_display().lower()}",
             "url": reverse("orchestration:run", args=[row.run.pk]),
         }

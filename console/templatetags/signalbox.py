@@ -103,8 +103,8 @@ def relative(moment: datetime, now: datetime) -> str:
     size = abs(seconds)
     if size < 10:
         return "just now"
-    for length, unit in ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")):
-        if size >= length:
+    for length, least, unit in ((86_400, 3 * 86_400, "d"), (3_600, 3_600, "h"), (60, 60, "min"), (1, 1, "s")):
+        if size >= least:
             amount = f"{int(size // length)} {unit}"
             break
     return f"in {amount}" if seconds < 0 else f"{amount} ago"

@@ -3,6 +3,25 @@ import { say } from "./toasts.js";
 
 const GUARD_MS = 12_000; // then the form may be sent again, whatever became of the first answer
 
+// A verdict that needs a reason asks for it before it is sent; the server asks again.
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("button[data-needs]");
+  const note = button && document.getElementById(button.dataset.needs);
+  if (!note || note.value.trim()) return;
+  event.preventDefault();
+  const fault = button.form.querySelector(".fault");
+  fault.querySelector("[data-fault]").textContent = "Say why, so that the agent can do better.";
+  fault.hidden = false;
+  note.setAttribute("aria-invalid", "true");
+  note.focus();
+});
+document.addEventListener("input", (event) => {
+  if (event.target.matches("textarea[aria-invalid]") && event.target.value.trim()) {
+    event.target.removeAttribute("aria-invalid");
+    event.target.form.querySelector(".fault").hidden = true;
+  }
+});
+
 function release(form) {
   delete form.dataset.sending;
   for (const button of form.querySelectorAll("[aria-disabled=true]")) button.removeAttribute("aria-disabled");

@@ -29,7 +29,7 @@ export function showPending() {
   if (!badge) return;
   const count = badge.dataset.pending;
   for (const copy of document.querySelectorAll("[data-pending-copy]")) copy.textContent = count;
-  const bare = document.title.replace(/^\(\d+\+?\) /, "");
+  const bare = document.querySelector("[data-title]")?.dataset.title ?? document.title.replace(/^\(\d+\+?\) /, "");
   document.title = count ? `(${count}) ${bare}` : bare;
 }
 document.addEventListener("htmx:after:swap", showPending);

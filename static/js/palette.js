@@ -57,7 +57,10 @@ if (dialog) {
     option.setAttribute("aria-selected", "false");
     const what = Object.assign(document.createElement("span"), { className: "what", textContent: item.title });
     const hint = Object.assign(document.createElement("span"), { className: "hint", textContent: item.hint });
-    option.append(what, hint);
+    const icon = commands[0].querySelector("svg").cloneNode(true);
+    const use = icon.querySelector("use");
+    use.setAttribute("href", use.getAttribute("href").replace(/#.*/, `#${item.icon}`));
+    option.append(icon, what, hint);
     return option;
   }
 

@@ -4,13 +4,13 @@ const exact = new Intl.DateTimeFormat(undefined, {
   weekday: "short", day: "2-digit", month: "short", year: "numeric",
   hour: "2-digit", minute: "2-digit", second: "2-digit", timeZoneName: "short", hourCycle: "h23",
 });
-const UNITS = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
+const UNITS = [[86400, 259200, "d"], [3600, 3600, "h"], [60, 60, "min"], [1, 1, "s"]];
 
 export function relative(moment, now = Date.now()) {
   const seconds = (now - moment) / 1000;
   const size = Math.abs(seconds);
   if (size < 10) return "just now";
-  const [length, unit] = UNITS.find(([each]) => size >= each);
+  const [length, , unit] = UNITS.find(([, least]) => size >= least);
   const amount = `${Math.floor(size / length)} ${unit}`;
   return seconds < 0 ? `in ${amount}` : `${amount} ago`;
 }
