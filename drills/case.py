@@ -1,0 +1,119 @@
+"""One customer's case: an order in the shop and the run of the support agent about it, as people see them."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from drills.stage import Row, Stage
+from drills.waiting import until
+
+MESSAGE = "My parcel arrived crushed and the bowls are broken."
+REFUND, EMAIL = "issue_refund", "send_email"
+
+
+@dataclass
+class Case:
+    """A run and its order. `expected_refunds` and what else must be true at the end is set by the fault."""
+
+    stage: Stage
+    order_id: str
+    run_id: str
+    decided: list[str] = field(default_factory=list)  # approvals that answered 200 to a decision
+
+    @classmethod
+    async def open(cls, stage: Stage, amount: str = "80.00") -> Case:
+        """Place an order and start a run about it."""
+        order = {"customer": "Test Person", "amount": amount, "currency": "EUR", "status": "delivered"}
+        order_id = str((await stage.shop_json("POST", "/orders", order))["id"])
+        body = {
+            "agent": "support",
+            "input": {"order_id": order_id, "message": MESSAGE},
+            "idempotency_key": f"drill-{uuid.uuid4().hex[:12]}",
+        }
+
+        async def ask() -> httpx.Response | None:
+            return await stage.post("olga", "/runs", body)
+
+        answer = await until(ask, "the start of a run", 30)
+        answer.raise_for_status()
+        return cls(stage, order_id, str(answer.json()["id"]))
+
+    async def pending(self, tool: str, seconds: float = 90) -> Row:
+        """Wait until the run asks for a decision about the tool; return the approval as a reviewer reads it."""
+        query = "SELECT id FROM approvals_approval WHERE run_id = %s AND tool = %s AND status = 'pending'"
+
+        async def look() -> list[Row]:
+            return await self.stage.sql(query, [self.run_id, tool])
+
+        rows = await until(look, f"an approval for {tool} of {self.run_id}", seconds)
+        return await self.stage.get("alice", f"/approvals/{rows[0]['id']}")
+
+    def answer_to(self, approval: Row, verdict: str = "approve") -> Row:
+        note = "The drill says no." if verdict == "reject" else ""
+        return {"verdict": verdict, "version": approval["version"], "digest": approval["digest"], "note": note}
+
+    async def decide(self, approval: Row, verdict: str = "approve", who: str = "alice") -> None:
+        """Decide; a lost answer is asked for again under the same key until there is one. Raises when refused."""
+        key = uuid.uuid4().hex
+        path = f"/approvals/{approval['id']}/decision"
+
+        async def ask() -> httpx.Response | None:
+            return await self.stage.post(who, path, self.answer_to(approval, verdict), key=key)
+
+        answer = await until(ask, f"an answer to the decision of {approval['id']}", 60)
+        if not answer.is_success:
+            raise RuntimeError(f"decision of {approval['id']}: {answer.status_code} {answer.text[:300]}")
+        self.decided.append(approval["id"])
+
+    async def finished(self, seconds: float = 90) -> Row:
+        """Wait until the run has finished and its workflow has ended; return the run."""
+        rows: list[Row] = []
+
+        async def look() -> bool:
+            rows[:] = await self.stage.sql("SELECT status, error FROM orchestration_run WHERE id = %s", [self.run_id])
+            return rows[0]["status"] in ("finished", "failed", "cancelled")
+
+        await until(look, f"the end of {self.run_id}", seconds)
+        handle = await self.stage.workflow(self.run_id)
+
+        async def workflow_ended() -> bool:
+            return (await handle.describe()).close_time is not None
+
+        await until(workflow_ended, f"the end of the workflow of {self.run_id} (its run is {rows[0]})", 45)
+        return await self.stage.get("olga", f"/runs/{self.run_id}")
+
+    async def to_the_end(self) -> Row:
+        """Approve what the run still asks for about the e-mail, then wait for its end."""
+        await self.decide(await self.pending(EMAIL))
+        return await self.finished()
+
+    # What the world and the tables say.
+
+    async def refunds(self) -> list[Row]:
+        return list((await self.stage.shop_json("GET", f"/refunds?order_id={self.order_id}"))["items"])
+
+    async def attempts(self) -> list[Row]:
+        return list((await self.stage.shop_json("GET", f"/attempts?order_id={self.order_id}"))["items"])
+
+    async def effects(self, tool: str) -> list[Row]:
+        query = (
+            "SELECT approval_id, status, attempts, result, error FROM orchestration_effect"
+            " WHERE run_id = %s AND tool = %s"
+        )
+        return await self.stage.sql(query, [self.run_id, tool])
+
+    async def checkpoints(self) -> list[Row]:
+        """Return the checkpoints, oldest first."""
+        page = await self.stage.get("olga", f"/runs/{self.run_id}/checkpoints?limit=200")
+        return list(reversed(page["items"]))
+
+    async def tool_messages(self) -> list[str]:
+        """Return what the agent was told by its tools, from the newest checkpoint."""
+        newest = (await self.checkpoints())[-1]["checkpoint_id"]
+        state = await self.stage.get("olga", f"/runs/{self.run_id}/checkpoints/{newest}")
+        messages: list[dict[str, Any]] = state["values"].get("messages", [])
+        return [str(message.get("content")) for message in messages if message.get("type") == "tool"]

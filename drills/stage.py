@@ -1,0 +1,290 @@
+"""The stack that a drill plays on: its own folder, ports, engines, processes, and the ways to look into them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+from psycopg.rows import dict_row
+from temporalio.client import Client, WorkflowHandle
+
+from console.environment import PROJECT
+from console.stack import ports
+from console.stack.processes import identify
+from console.stack.supervisor import Supervisor
+from drills.errors import NotStruck
+from drills.history import History
+from drills.shop import OURS, WatchedShop
+from drills.waiting import until
+
+HEARTBEAT_SECONDS = 3  # of a turn: a killed worker is noticed after it
+WORKERS = ("worker", "worker-2")
+#: of the person's own environment, nothing that would change what is tried
+_NOT_INHERITED = ("SIGNALBOX_", "TEMPORAL_", "PREFECT_", "OPENAI_", "ANTHROPIC_", "DATABASE_URL", "DJANGO_")
+_KEPT = ("SIGNALBOX_CACHE",)
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Fired:
+    """Proof that a fault point was reached by an armed process."""
+
+    point: str
+    action: str
+    pid: int
+
+
+class Stage:
+    """Start with `async with`; everything is gone afterwards but the folder."""
+
+    def __init__(self, home: Path, say: Callable[[str], None]) -> None:
+        self.home = home
+        self.say = say
+        self.handbook = home / "handbook"
+        self.shop = WatchedShop(home / "shop.sqlite3")
+        self.history = History(home / "history.jsonl")
+        self.stack = Supervisor(
+            home=home,
+            port=ports.free_port(),
+            environment=self._environment(),
+            parts=("postgres", "temporal", "prefect", "web", "worker", "relay", "flows"),
+            workers=len(WORKERS),
+            time_skipping=True,
+            demo_accounts=True,
+            quiet=True,
+        )
+        self.one_strike_at_a_time = asyncio.Lock()
+        self.days_passed = 0.0  # on the database's clock; it never goes back
+        self._clients: dict[str, httpx.AsyncClient] = {}
+        self._temporal: Client | None = None
+        self._database: psycopg.AsyncConnection[Row] | None = None
+        self._database_lock = asyncio.Lock()
+
+    def _environment(self) -> dict[str, str | None]:
+        removed: dict[str, str | None] = {
+            name: None for name in os.environ if name.startswith(_NOT_INHERITED) and name not in _KEPT
+        }
+        return {
+            **removed,
+            "SIGNALBOX_FAULTS": "true",
+            "SIGNALBOX_HEARTBEAT_SECONDS": str(HEARTBEAT_SECONDS),
+            "SIGNALBOX_HANDBOOK": str(self.handbook),
+            "SIGNALBOX_SHOP_URL": self.shop.url,
+        }
+
+    async def __aenter__(self) -> Stage:
+        shutil.copytree(PROJECT / "examples" / "handbook", self.handbook)
+        (self.home / "faults").mkdir()
+        self.shop.start()
+        try:
+            await asyncio.to_thread(self.stack.start)
+            await asyncio.to_thread(self.stack.wait_ready, None, 180)
+            await until(self._has_accounts, "the demo accounts")
+            for account in self.stack.demo_accounts():
+                self._clients[account["username"]] = httpx.AsyncClient(
+                    base_url=f"{self.stack.web_url}/api/v1",
+                    headers={"Authorization": f"Bearer {account['token']}"},
+                    timeout=httpx.Timeout(30, connect=5),
+                    limits=httpx.Limits(max_connections=60),
+                )
+            await until(self._has_handbook, "the first version of the handbook", 120)
+        except BaseException:
+            await self._stop()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stop()
+
+    async def _stop(self) -> None:
+        for client in self._clients.values():
+            await client.aclose()
+        if self._database is not None:
+            await self._database.close()
+        await asyncio.to_thread(self.stack.stop)
+        await asyncio.to_thread(self.shop.stop)
+        self.history.close()
+
+    async def _has_accounts(self) -> bool:
+        return bool(self.stack.demo_accounts())
+
+    async def _has_handbook(self) -> bool:
+        return bool(await self.sql("SELECT 1 FROM dataplane_dataset WHERE current_version_id IS NOT NULL"))
+
+    # Looking and asking.
+
+    def api(self, username: str) -> httpx.AsyncClient:
+        """Return the JSON API as this person sees it."""
+        return self._clients[username]
+
+    async def post(
+        self, who: str, path: str, body: Any, *, key: str = "", headers: dict[str, str] | None = None
+    ) -> httpx.Response | None:
+        """Post as a person and note it in the history; `None` when the answer was lost, so nobody knows."""
+        operation = self.history.operation(who, f"POST {path}")
+        sent = {**(headers or {}), **({"Idempotency-Key": key} if key else {})}
+        try:
+            answer = await self.api(who).post(path, json=body, headers=sent)
+        except httpx.TransportError as exc:
+            self.history.note("unknown", who, f"POST {path}", operation=operation, error=repr(exc))
+            return None
+        if answer.status_code >= 500:
+            self.history.note("unknown", who, f"POST {path}", operation=operation, status=answer.status_code)
+            return None
+        kind: Any = "ok" if answer.is_success else "refused"
+        self.history.note(kind, who, f"POST {path}", operation=operation, status=answer.status_code)
+        return answer
+
+    async def get(self, who: str, path: str) -> Row:
+        """Read one JSON object of the API, patiently."""
+
+        async def look() -> Row | None:
+            answer = await self.api(who).get(path)
+            return answer.json() if answer.is_success else None
+
+        return await until(look, f"GET {path}", 20)
+
+    async def sql(self, query: str, values: Sequence[Any] = ()) -> list[Row]:
+        """Run one statement on the stack's database. Raises psycopg.Error while it is away."""
+        async with self._database_lock:
+            if self._database is None or self._database.closed:
+                self._database = await psycopg.AsyncConnection.connect(
+                    self.stack.database_url,
+                    autocommit=True,
+                    connect_timeout=3,
+                    row_factory=dict_row,
+                    application_name="drill",
+                )
+            try:
+                cursor = await self._database.execute(query, values)
+                return await cursor.fetchall() if cursor.description else []
+            except psycopg.OperationalError:
+                await self._database.close()
+                raise
+
+    async def temporal(self) -> Client:
+        if self._temporal is None:
+            self._temporal = await Client.connect(self.stack.temporal_address, namespace=self.stack.temporal_namespace)
+        return self._temporal
+
+    async def workflow(self, run_id: str) -> WorkflowHandle[Any, Any]:
+        return (await self.temporal()).get_workflow_handle(run_id)
+
+    async def shop_json(self, method: str, path: str, body: Any = None, **headers: str) -> Row:
+        """Ask the shop without being counted."""
+        async with httpx.AsyncClient(base_url=self.shop.url, timeout=10) as client:
+            answer = await client.request(method, path, json=body, headers={OURS: "1", **headers})
+            answer.raise_for_status()
+            found: Row = answer.json()
+            return found
+
+    def mails_about(self, order_id: str) -> int:
+        """Count the messages in the mail folder whose subject names the order."""
+        folder = self.home / "mail"
+        subject = f"Subject: Your order {order_id}\n"
+        return sum(path.read_text(errors="replace").count(subject) for path in folder.glob("*") if path.is_file())
+
+    # Striking.
+
+    def arm(self, point: str, subject: str, action: str) -> None:
+        """Let the first process that reaches the point for this run or refresh be killed or frozen there."""
+        (self.home / "faults" / f"{point}@{subject}").write_text(action)
+
+    async def fired(self, point: str, subject: str, seconds: float = 40) -> Fired:
+        """Wait for the proof that the armed point fired, and that the process is dead or stopped."""
+        path = self.home / "faults" / f"{point}@{subject}.fired"
+
+        async def look() -> Fired | None:
+            if not path.exists():
+                return None
+            action, pid = path.read_text().split()
+            return Fired(point, action, int(pid)) if has_been_hit(int(pid), action) else None
+
+        try:
+            fired = await until(look, f"fault {point} of {subject}", seconds)
+        except Exception as exc:
+            raise NotStruck(str(exc)) from exc
+        self.history.note("struck", f"pid {fired.pid}", point, subject=subject, action=fired.action)
+        return fired
+
+    async def busy_worker(self, run_id: str) -> tuple[str, int]:
+        """Return part and pid of the worker that has the run's turn in hand, by Temporal's own word."""
+        handle = await self.workflow(run_id)
+
+        async def look() -> tuple[str, int] | None:
+            description = await handle.describe()
+            for pending in description.raw_description.pending_activities:
+                pid = int(pending.last_worker_identity.partition("@")[0] or 0)
+                part = self.part_of(pid)
+                if part:
+                    return part, pid
+            return None
+
+        return await until(look, f"a worker busy with {run_id}", 20)
+
+    def part_of(self, pid: int) -> str:
+        """Return the part that runs under this pid, "" when none does."""
+        return next((part for part, its in self.stack.pids().items() if its == pid), "")
+
+    async def ready_workers(self, at_least: int = 1) -> None:
+        """Wait until so many workers do their work; restarts do not wait for the supervisor's backoff."""
+
+        async def look() -> bool:
+            pids = self.stack.pids()
+            for part in WORKERS:
+                if part not in pids:
+                    self.stack.release(part)
+            wanted = [f"{socket.gethostname()}:{pids[part]}" for part in WORKERS if part in pids]
+            rows = await self.sql("SELECT 1 FROM console_partheartbeat WHERE instance = ANY(%s)", [wanted])
+            return len(rows) >= at_least
+
+        await until(look, f"{at_least} workers ready", 60)
+
+    async def let_days_pass(self, days: float) -> None:
+        """Move the database's clock on. It never goes back while the drill runs."""
+        self.days_passed += days
+        seconds = round(self.days_passed * 86400)
+        await self.sql(
+            "CREATE OR REPLACE FUNCTION signalbox_now() RETURNS timestamptz LANGUAGE sql STABLE"
+            f" AS $$SELECT now() + interval '{seconds} seconds'$$"
+        )
+        self.history.note("struck", "database clock", f"+{days} days", total=self.days_passed)
+
+    async def manage(self, *argv: str) -> tuple[int, str]:
+        """Run a management command of the product beside the stack; return its status and output."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "manage.py",
+            *argv,
+            cwd=PROJECT,
+            env=self.stack.environment(),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        output, _ = await process.communicate()
+        return process.returncode or 0, output.decode()
+
+
+def has_been_hit(pid: int, action: str) -> bool:
+    """Return whether the process is gone (`kill`) or stopped (`freeze`)."""
+    if action == "kill":
+        return identify(pid) is None
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+    except OSError:
+        return False
+
+
+def thaw(pid: int) -> None:
+    os.kill(pid, signal.SIGCONT)
