@@ -44,7 +44,8 @@ from orchestration.contracts import (
     TurnResult,
 )
 from orchestration.effects import EffectLedger
-from orchestration.errors import OrchestrationError
+from orchestration.errors import OrchestrationError, RunClosed
+from orchestration.models import Run
 from orchestration.services import TurnEnd, TurnStart
 from orchestration.threads import in_database
 from orchestration.world import OutsideWorld
@@ -113,6 +114,10 @@ class Activities:
             result = await self._run_graph(agent, turn, start, fence)
             faults.reach("turn.before_report", turn.run_id)
             return result
+        except RunClosed as exc:
+            if exc.status == Run.Status.FINISHED:  # by an attempt whose report was lost
+                return TurnResult("finished")
+            raise ApplicationError(str(exc), type="RunClosed", non_retryable=True) from exc
         except GraphDrained as exc:
             raise ApplicationError("The worker is stopping; another one goes on.", type="Drained") from exc
         except (OrchestrationError, ApprovalError, DataplaneError, UnknownAgent) as exc:

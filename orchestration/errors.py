@@ -7,6 +7,7 @@ OrchestrationError
   NoSuchCheckpoint
   TemporalAway      the Temporal server cannot be reached; trying again can help
   WorkflowGone      there is no such workflow, or it has ended
+  RunClosed         the run has ended; nothing more can be done for it
   Fenced            a newer attempt of the turn has begun; this one may start nothing more
   EffectUnclear     an idempotent tool gave no clear answer; asking again with the same key can help
 """
@@ -48,6 +49,14 @@ class TemporalAway(OrchestrationError):
 
 class WorkflowGone(OrchestrationError):
     """There is no such workflow, or it has ended."""
+
+
+class RunClosed(OrchestrationError):
+    """The run has ended; `status` says how."""
+
+    def __init__(self, run_id: str, status: str) -> None:
+        super().__init__(f"The run {run_id} is closed: {status}.")
+        self.status = status
 
 
 class Fenced(OrchestrationError):

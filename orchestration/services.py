@@ -26,7 +26,7 @@ from console.environment import environment
 from console.live import announce
 from orchestration.agents.registry import UnknownAgent, agent_named
 from orchestration.contracts import DELIVER_START, StartRun, Turn
-from orchestration.errors import Fenced, InvalidInput, RunKeyReused
+from orchestration.errors import Fenced, InvalidInput, RunClosed, RunKeyReused
 from orchestration.models import Run
 
 _URL_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -142,8 +142,8 @@ class TurnStart:
 def begin_turn(turn: Turn, fence: int) -> TurnStart:
     """Settle the approvals the run waits for, and take the fence when there is something to do.
 
-    A run that still waits for all of them is left as it is. Raises Fenced when a newer attempt has begun or the
-    run has been closed.
+    A run that still waits for all of them is left as it is. Raises RunClosed when the run has ended, Fenced when a
+    newer attempt has begun.
     """
     with transaction.atomic():
         settled = approval_selectors.settled(turn.approval_ids)
@@ -154,7 +154,10 @@ def begin_turn(turn: Turn, fence: int) -> TurnStart:
             fence=fence, turn=turn.turn, status=Run.Status.RUNNING
         )
         if not taken:
-            raise Fenced(f"A newer attempt of {turn.run_id} has begun, or the run is closed.")
+            status = Run.objects.values_list("status", flat=True).get(pk=turn.run_id)
+            if status not in Run.OPEN:
+                raise RunClosed(turn.run_id, status)
+            raise Fenced(f"A newer attempt of {turn.run_id} has begun.")
         if answered:
             approval_services.note_receipt(approval_ids=answered, step="resumed", detail=f"turn {turn.turn}")
         announce("runs", f"run:{turn.run_id}")
