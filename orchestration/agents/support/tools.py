@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import httpx
 from pydantic import BaseModel, ConfigDict, Field
@@ -37,7 +38,7 @@ class SendEmail(Arguments):
 
 async def read_order(world: World, order_id: str) -> dict[str, Any]:
     """Return the order as the shop knows it. Raises ToolFailed when the shop has no such order."""
-    return await _answer(world.http("shop").get(f"/orders/{order_id}"))
+    return await _answer(world.http("shop").get(f"/orders/{quote(order_id, safe='')}"))
 
 
 async def _list_refunds(arguments: ListRefunds, world: World, key: str) -> dict[str, Any]:
