@@ -44,7 +44,7 @@ class FlowRun:
     parameters: dict[str, Any] = field(default_factory=dict)
     idempotency_key: str = ""
     run_count: int = 0
-    expected_start_at: datetime | None = None
+    expected_start_at: datetime | None = None  # of the next attempt, when one is scheduled
     started_at: datetime | None = None
     ended_at: datetime | None = None
     run_seconds: float = 0.0
@@ -279,7 +279,7 @@ class HttpPrefectGateway:
             parameters=row.get("parameters") or {},
             idempotency_key=row.get("idempotency_key") or "",
             run_count=row.get("run_count") or 0,
-            expected_start_at=_maybe_instant(row.get("expected_start_time")),
+            expected_start_at=_maybe_instant(row.get("next_scheduled_start_time") or row.get("expected_start_time")),
             started_at=_maybe_instant(row.get("start_time")),
             ended_at=_maybe_instant(row.get("end_time")),
             run_seconds=float(row.get("total_run_time") or 0.0),

@@ -6,12 +6,11 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from django.contrib.auth.models import Group, User
 from django.db import connection
 
 from console.environment import environment
 from console.stack.prefect import Prefect
-from dataplane import api, publishing, views
+from dataplane import api, health, publishing, views
 from dataplane.catalogue import HANDBOOK
 from dataplane.contracts import Outcome, Refresh
 from dataplane.embedding import embedder
@@ -21,17 +20,6 @@ from dataplane.publishing import Content, PassageRow
 from .fakes import FakePrefect
 
 FLOW_RUN = "00000000-0000-4000-8000-000000000001"
-
-
-@pytest.fixture
-def cast(db: None) -> dict[str, User]:
-    """ada may refresh, alice may look, eve is a stranger."""
-    people = {}
-    for name, role in {"ada": "admin", "alice": "reviewer", "eve": ""}.items():
-        people[name] = User.objects.create_user(name)
-        if role:
-            people[name].groups.add(Group.objects.get_or_create(name=role)[0])
-    return people
 
 
 @pytest.fixture
@@ -45,7 +33,7 @@ def fake_prefect(monkeypatch: pytest.MonkeyPatch) -> FakePrefect:
 
     for module in (api, views):
         monkeypatch.setattr(module, "gateway", lambda: fake)
-    monkeypatch.setattr(views.health, "prefect", prefect_health)
+    monkeypatch.setattr(health, "prefect", prefect_health)
     return fake
 
 

@@ -10,6 +10,7 @@ from django.db import ProgrammingError, connection
 from dataplane import publishing, selectors
 from dataplane.catalogue import HANDBOOK
 from dataplane.contracts import Refresh as RefreshOrder
+from dataplane.embedding import embedder
 from dataplane.errors import DatasetNotPublished, EmbedderChanged, RefreshHeldElsewhere
 from dataplane.models import Dataset, DatasetVersion, Passage, Refresh
 
@@ -155,6 +156,6 @@ def test_reading_before_the_first_version_and_with_another_model_is_refused_in_w
     with pytest.raises(DatasetNotPublished, match="No version of the dataset handbook"):
         selectors.nearest_passages(query="returns")
     publish("k1", content("Thirty days."))
-    monkeypatch.setattr(type(selectors.embedder()), "name", "another-model")
+    monkeypatch.setattr(type(embedder()), "name", "another-model")
     with pytest.raises(EmbedderChanged, match="was embedded with wordllama"):
         selectors.nearest_passages(query="returns")

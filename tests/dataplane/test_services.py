@@ -17,24 +17,22 @@ from dataplane.models import Refresh
 from .conftest import content, publish
 from .fakes import FakePrefect
 
-Cast = dict[str, User]
 
-
-def test_the_same_key_is_the_same_refresh(cast: Cast) -> None:
-    first, is_new = services.request_refresh(dataset="handbook", key="k1", user=cast["ada"])
-    again, is_new_again = services.request_refresh(dataset="handbook", key="k1", user=cast["ada"])
+def test_the_same_key_is_the_same_refresh(ada: User) -> None:
+    first, is_new = services.request_refresh(dataset="handbook", key="k1", user=ada)
+    again, is_new_again = services.request_refresh(dataset="handbook", key="k1", user=ada)
     assert (first.pk, is_new, is_new_again) == (again.pk, True, False)
 
 
-def test_without_a_key_it_is_the_windows_refresh(cast: Cast) -> None:
-    refresh, _ = services.request_refresh(dataset="handbook", user=cast["ada"])
+def test_without_a_key_it_is_the_windows_refresh(ada: User) -> None:
+    refresh, _ = services.request_refresh(dataset="handbook", user=ada)
     assert refresh.key == selectors.window_key()
 
 
-def test_the_same_key_with_other_parameters_is_a_conflict(cast: Cast) -> None:
-    first, _ = services.request_refresh(dataset="handbook", key="k1", user=cast["ada"])
+def test_the_same_key_with_other_parameters_is_a_conflict(ada: User) -> None:
+    first, _ = services.request_refresh(dataset="handbook", key="k1", user=ada)
     with pytest.raises(RefreshKeyTaken) as caught:
-        services.request_refresh(dataset="handbook", key="k1", parameters={"folder": "eu"}, user=cast["ada"])
+        services.request_refresh(dataset="handbook", key="k1", parameters={"folder": "eu"}, user=ada)
     assert caught.value.refresh_id == first.pk
 
 
@@ -49,26 +47,26 @@ def test_the_same_key_with_other_parameters_is_a_conflict(cast: Cast) -> None:
     ],
 )
 def test_parameters_that_do_not_fit_are_refused_before_prefect_sees_them(
-    cast: Cast, parameters: dict[str, object], path: str
+    ada: User, parameters: dict[str, object], path: str
 ) -> None:
     with pytest.raises(InvalidParameters) as caught:
-        services.request_refresh(dataset="handbook", parameters=parameters, user=cast["ada"])
+        services.request_refresh(dataset="handbook", parameters=parameters, user=ada)
     assert [error[0] for error in caught.value.errors] == [path]
     assert not Refresh.objects.exists()
 
 
 @pytest.mark.parametrize("key", ["", "a b", "-x", "a" * 101, "a\nb", "schlüssel"])
-def test_a_key_that_nobody_could_read_is_refused(cast: Cast, key: str) -> None:
+def test_a_key_that_nobody_could_read_is_refused(ada: User, key: str) -> None:
     with pytest.raises(InvalidParameters):
-        services.request_refresh(dataset="handbook", key=key, user=cast["ada"])
+        services.request_refresh(dataset="handbook", key=key, user=ada)
 
 
-def test_only_an_admin_may_and_only_what_exists(cast: Cast) -> None:
-    for name in ("alice", "eve"):
+def test_only_an_admin_may_and_only_what_exists(ada: User, alice: User, olga: User, eve: User) -> None:
+    for stranger in (alice, olga, eve):
         with pytest.raises(PermissionDenied):
-            services.request_refresh(dataset="handbook", user=cast[name])
+            services.request_refresh(dataset="handbook", user=stranger)
     with pytest.raises(DatasetNotFound):
-        services.request_refresh(dataset="nothing", user=cast["ada"])
+        services.request_refresh(dataset="nothing", user=ada)
 
 
 @pytest.mark.django_db(transaction=True)

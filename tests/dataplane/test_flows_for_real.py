@@ -1,0 +1,205 @@
+"""The flow process against a real Prefect server: published once, whatever dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import httpx
+import pytest
+
+from console.environment import PROJECT, environment
+from console.stack.prefect import Prefect
+from dataplane import selectors, services
+from dataplane.catalogue import HANDBOOK
+from dataplane.models import DatasetVersion, Passage, Refresh
+from dataplane.prefect_gateway import HttpPrefectGateway
+
+from .conftest import handbook
+
+pytestmark = pytest.mark.engines
+
+Start = Callable[[], "subprocess.Popen[bytes]"]
+
+
+@pytest.fixture
+def home(tmp_path: Path, prefect_server: Prefect, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A state folder with a handbook of two pages, and the environment that points at it."""
+    handbook(tmp_path / "handbook", returns="Thirty days, unused.", damage="Damaged goods are paid back.")
+    monkeypatch.setenv("SIGNALBOX_HOME", str(tmp_path))
+    monkeypatch.setenv("SIGNALBOX_HANDBOOK", str(tmp_path / "handbook"))
+    monkeypatch.setenv("SIGNALBOX_FAULTS", "true")
+    monkeypatch.setenv("PREFECT_API_URL", prefect_server.api_url)
+    environment.cache_clear()
+    (tmp_path / "faults").mkdir()
+    forget_flow_runs(prefect_server)
+    return tmp_path
+
+
+def forget_flow_runs(server: Prefect) -> None:
+    """Delete the flow runs of earlier tests: Prefect keeps their keys for as long as they exist."""
+    with httpx.Client(base_url=server.api_url) as http:
+        for run in http.post("/flow_runs/filter", json={}).raise_for_status().json():
+            # 503 is its SQLite being locked by its own services: a moment later it is not.
+            wait_until(partial(_is_deleted, http, run["id"]))
+
+
+def _is_deleted(http: httpx.Client, flow_run_id: str) -> bool:
+    return http.delete(f"/flow_runs/{flow_run_id}").status_code in (204, 404)
+
+
+@pytest.fixture
+def prefect(prefect_server: Prefect) -> Iterator[HttpPrefectGateway]:
+    gateway = HttpPrefectGateway(prefect_server.api_url)
+    yield gateway
+    gateway.close()
+
+
+@pytest.fixture
+def start_flows(home: Path) -> Iterator[Start]:
+    """Start `manage.py serve_flows`; at the end all of them are stopped in good order."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start() -> subprocess.Popen[bytes]:
+        command = [sys.executable, "manage.py", "serve_flows"]
+        with (home / "flows.log").open("ab") as log:
+            started.append(subprocess.Popen(command, cwd=PROJECT, stdout=log, stderr=log))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.terminate()
+    for process in started:
+        process.wait(timeout=10)
+
+
+def arm(home: Path, point: str, action: str) -> None:
+    (home / "faults" / point).write_text(action)
+
+
+def wait_until(happened: Callable[[], bool], *, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.1)
+
+
+def ended(key: str) -> Callable[[], bool]:
+    return lambda: not Refresh.objects.get(key=key).is_open
+
+
+def request(key: str) -> Refresh:
+    return services.request_refresh(dataset="handbook", key=key, user=None)[0]
+
+
+def test_from_an_empty_database_to_versions_that_agents_can_read(
+    home: Path, start_flows: Start, prefect: HttpPrefectGateway
+) -> None:
+    process = start_flows()
+    wait_until(DatasetVersion.objects.exists)
+    first = Refresh.objects.get()
+    wait_until(ended(first.key))
+    assert first.key == selectors.window_key(), "nobody had to ask for the first one"
+    assert selectors.nearest_passages(query="damaged goods", limit=1).passages[0].document == "damage.md"
+
+    run_id = Refresh.objects.get().prefect_flow_run_id
+    wait_until(lambda: prefect.flow_run(run_id).state_type == "COMPLETED")
+    wait_until(lambda: any("Version 1 is published" in line.message for line in prefect.logs(run_id).items))
+
+    again = request("same-words")
+    wait_until(ended("same-words"))
+    assert Refresh.objects.get(pk=again.pk).status == "unchanged"
+
+    handbook(home / "handbook", returns="Fourteen days, unused.")
+    request("new-words")
+    wait_until(ended("new-words"))
+    assert selectors.current_versions(["handbook"]) == {"handbook": 2}
+
+    (home / "handbook" / "broken.md").write_text("no front matter")
+    request("broken")
+    wait_until(ended("broken"))
+    broken = Refresh.objects.get(key="broken")
+    assert broken.status == "failed"
+    assert broken.error == "broken.md does not begin with front matter between two lines of ---."
+    assert selectors.current_versions(["handbook"]) == {"handbook": 2}
+
+    began = time.monotonic()
+    process.terminate()
+    assert process.wait(timeout=5) == 0
+    assert time.monotonic() - began < 5
+
+
+def test_the_same_refresh_from_many_sides_at_once_is_one_version(
+    start_flows: Start, prefect: HttpPrefectGateway
+) -> None:
+    start_flows()
+    wait_until(DatasetVersion.objects.exists)
+    Refresh.objects.filter(status="published").update(key="yesterday")
+    window = selectors.window_key()
+    for number in range(3):  # beside the click also runs of the schedule, which know no key of ours
+        prefect.create_flow_run(
+            flow=HANDBOOK.flow,
+            deployment=HANDBOOK.deployment,
+            parameters={"key": window, "parameters": {}},
+            idempotency_key=f"schedule {os.getpid()} {number}",
+            name="scheduled",
+        )
+    assert request(window).pk == request(window).pk
+    wait_until(lambda: not prefect.flow_runs(states=["SCHEDULED", "PENDING", "RUNNING"]).items or _all_done(prefect))
+    assert Refresh.objects.filter(key=window).count() == 1
+    assert DatasetVersion.objects.count() == 1
+    assert Passage.objects.count() == 2
+
+
+def _all_done(prefect: HttpPrefectGateway) -> bool:
+    """Say whether nothing is under way but what the schedule has planned for later days."""
+    running = prefect.flow_runs(states=["PENDING", "RUNNING"]).items
+    due = [run for run in prefect.flow_runs(states=["SCHEDULED"]).items if run.name == "scheduled"]
+    return not running and not due
+
+
+@pytest.mark.parametrize("point", ["flow.before_publish", "flow.after_publish"])
+def test_a_flow_run_killed_at_its_worst_moment_publishes_once(
+    home: Path, start_flows: Start, prefect: HttpPrefectGateway, point: str
+) -> None:
+    arm(home, point, "kill")
+    start_flows()
+    wait_until(lambda: (home / "faults" / f"{point}.fired").exists())
+    wait_until(lambda: Refresh.objects.filter(status="published").exists())
+    row = Refresh.objects.get()
+    assert (DatasetVersion.objects.count(), Passage.objects.count()) == (1, 2)
+    assert row.restarts == (1 if point == "flow.before_publish" else 0)
+    end = "COMPLETED" if point == "flow.before_publish" else "CRASHED"
+    wait_until(lambda: prefect.flow_run(row.prefect_flow_run_id).state_type == end)
+
+
+def test_the_whole_flow_process_killed_mid_run_is_finished_by_the_next_one(
+    home: Path, start_flows: Start, prefect: HttpPrefectGateway
+) -> None:
+    arm(home, "flow.before_publish", "freeze")
+    process = start_flows()
+    fired = home / "faults" / "flow.before_publish.fired"
+    wait_until(lambda: fired.exists() and " " in fired.read_text())
+    run_id = Refresh.objects.get().prefect_flow_run_id
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    wait_until(lambda: not _is_alive(int(fired.read_text().split()[1])), seconds=5)
+    assert prefect.flow_run(run_id).state_type == "RUNNING", "Prefect alone would believe it for ever"
+
+    start_flows()
+    wait_until(lambda: Refresh.objects.filter(status="published").exists())
+    assert Refresh.objects.get().prefect_flow_run_id == run_id
+    assert (DatasetVersion.objects.count(), Passage.objects.count()) == (1, 2)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,142 @@
+"""One contract for the fake and the real Prefect, then how the real one's failures are told."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from console.stack.prefect import Prefect
+from dataplane.errors import DeploymentNotFound, FlowRunNotFound, PrefectAway, PrefectRefused
+from dataplane.prefect_gateway import FlowRun, HttpPrefectGateway, PrefectGateway
+
+from .fakes import FakePrefect
+
+FLOW, DEPLOYMENT = "contract_flow", "contract"
+
+
+@pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.engines)])
+def prefect(request: pytest.FixtureRequest) -> PrefectGateway:
+    if request.param == "fake":
+        fake = FakePrefect()
+        fake.add_deployment(FLOW, DEPLOYMENT)
+        return fake
+    server: Prefect = request.getfixturevalue("prefect_server")
+    with httpx.Client(base_url=server.api_url) as http:
+        flow = http.post("/flows/", json={"name": FLOW}).raise_for_status().json()
+        http.post("/deployments/", json={"name": DEPLOYMENT, "flow_id": flow["id"]}).raise_for_status()
+    real = HttpPrefectGateway(server.api_url)
+    request.addfinalizer(real.close)
+    return real
+
+
+def make(prefect: PrefectGateway, key: str) -> FlowRun:
+    return prefect.create_flow_run(
+        flow=FLOW, deployment=DEPLOYMENT, parameters={"key": "k"}, idempotency_key=key, name=f"run {key}"
+    )
+
+
+def test_the_same_key_is_the_same_flow_run(prefect: PrefectGateway) -> None:
+    key = uuid4().hex
+    first, again = make(prefect, key), make(prefect, key)
+    assert first.id == again.id
+    assert (first.flow, first.deployment, first.state_type) == (FLOW, DEPLOYMENT, "SCHEDULED")
+    assert prefect.flow_run(first.id).idempotency_key == key
+    assert prefect.flow_run(first.id).parameters == {"key": "k"}
+
+
+def test_what_prefect_does_not_know_is_named(prefect: PrefectGateway) -> None:
+    with pytest.raises(DeploymentNotFound):
+        prefect.create_flow_run(flow=FLOW, deployment="other", parameters={}, idempotency_key="k", name="n")
+    for flow_run_id in (str(uuid4()), "not-an-id", "../admin"):
+        with pytest.raises(FlowRunNotFound):
+            prefect.flow_run(flow_run_id)
+        with pytest.raises(FlowRunNotFound):
+            prefect.logs(flow_run_id)
+        with pytest.raises(FlowRunNotFound):
+            prefect.crash(flow_run_id, "gone")
+
+
+def test_a_dead_run_is_crashed_and_scheduled_again_at_least_five_seconds_ahead(prefect: PrefectGateway) -> None:
+    made = make(prefect, uuid4().hex)
+    prefect.crash(made.id, "Its process is gone.")
+    crashed = prefect.flow_run(made.id)
+    assert (crashed.state_type, crashed.state_message) == ("CRASHED", "Its process is gone.")
+    prefect.run_again(made.id, "Once more.", after=timedelta())
+    again = prefect.flow_run(made.id)
+    assert (again.state_type, again.state_name) == ("SCHEDULED", "AwaitingRetry")
+    assert again.expected_start_at is not None
+    assert again.expected_start_at - datetime.now(UTC) > timedelta(seconds=3)
+
+
+def test_a_cancelled_run_is_cancelled(prefect: PrefectGateway) -> None:
+    made = make(prefect, uuid4().hex)
+    prefect.cancel(made.id, "Not needed.")
+    assert prefect.flow_run(made.id).is_terminal
+
+
+def test_runs_are_listed_by_state_and_flow_in_pages(prefect: PrefectGateway) -> None:
+    made = {make(prefect, uuid4().hex).id for _ in range(3)}
+    for flow_run_id in made:
+        prefect.crash(flow_run_id, "gone")
+    found: set[str] = set()
+    cursor: str | None = ""
+    while cursor is not None:
+        page = prefect.flow_runs(states=["CRASHED"], flow=FLOW, limit=2, cursor=cursor)
+        assert all(run.state_type == "CRASHED" for run in page.items)
+        found |= {run.id for run in page.items}
+        cursor = page.next
+    assert made <= found
+    assert prefect.flow_runs(flow="no_such_flow").items == []
+    assert prefect.flow_runs(flow=FLOW, due_before=datetime(2020, 1, 1, tzinfo=UTC)).items == []
+
+
+def test_a_run_without_log_lines_has_none(prefect: PrefectGateway) -> None:
+    assert prefect.logs(make(prefect, uuid4().hex).id).items == []
+
+
+def test_a_healthy_server_is_healthy(prefect: PrefectGateway) -> None:
+    prefect.health()
+
+
+def _gateway(answer: httpx.Response | Exception) -> HttpPrefectGateway:
+    def handle(request: httpx.Request) -> httpx.Response:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    return HttpPrefectGateway("http://prefect.example/api", transport=httpx.MockTransport(handle))
+
+
+def _subclasses(kind: type[httpx.HTTPError]) -> list[type[httpx.HTTPError]]:
+    return [kind, *(leaf for child in kind.__subclasses__() for leaf in _subclasses(child))]
+
+
+@pytest.mark.parametrize("kind", _subclasses(httpx.RequestError))
+def test_every_way_of_not_answering_is_prefect_away(kind: type[httpx.RequestError]) -> None:
+    with pytest.raises(PrefectAway, match=kind.__name__):
+        _gateway(kind("broken")).health()
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (httpx.Response(500, text="oops"), PrefectAway),
+        (httpx.Response(503), PrefectAway),
+        (httpx.Response(200, text="<html>"), PrefectAway),
+        (httpx.Response(404, json={}), FlowRunNotFound),
+        (httpx.Response(409, json={"detail": "no"}), PrefectRefused),
+        (httpx.Response(422, json={"exception_detail": []}), PrefectRefused),
+    ],
+)
+def test_every_answer_that_is_not_one_is_told_as_ours(answer: httpx.Response, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        _gateway(answer).flow_run(str(uuid4()))
+
+
+def test_a_refused_change_of_state_is_not_silent() -> None:
+    answer = httpx.Response(200, json={"status": "ABORT", "details": {"reason": "already over"}})
+    with pytest.raises(PrefectRefused, match="already over"):
+        _gateway(answer).crash(str(uuid4()), "gone")

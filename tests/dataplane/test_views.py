@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+
+from dataplane import dispatcher, selectors, services
+from dataplane.models import Refresh
+from dataplane.prefect_gateway import LogLine
+
+from .conftest import content, publish
+from .fakes import FakePrefect
+
+DATA = reverse("dataplane:data")
+REFRESH = reverse("dataplane:refresh", args=["handbook"])
+
+
+def signed_in(user: User) -> Client:
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def page(user: User, path: str, status: int = 200, *, by_script: bool = False) -> str:
+    response = signed_in(user).get(path, headers={"HX-Request": "true"} if by_script else {})
+    assert response.status_code == status
+    return response.content.decode()
+
+
+def test_an_empty_installation_says_what_it_waits_for(ada: User, fake_prefect: FakePrefect) -> None:
+    shown = page(ada, DATA)
+    assert "No version yet" in shown and "No flow run yet" in shown
+    services.request_refresh(dataset="handbook", user=None)
+    assert "The first refresh is under way" in page(ada, DATA)
+
+
+def test_an_admin_sees_the_form_with_its_key_and_the_others_who_may(
+    ada: User, alice: User, fake_prefect: FakePrefect
+) -> None:
+    assert f'value="{selectors.window_key()}"' in page(ada, DATA)
+    shown = page(alice, DATA)
+    assert "Refresh now" not in shown and "An admin can refresh" in shown
+
+
+def test_strangers_are_told_what_they_lack(eve: User) -> None:
+    for path in (DATA, reverse("dataplane:flow_runs"), reverse("dataplane:flow_run", args=[uuid4()])):
+        assert "reviewer" in page(eve, path, 403)
+        assert Client().get(path).status_code == 302
+
+
+def test_the_form_works_without_script_and_twice_is_once(ada: User, fake_prefect: FakePrefect) -> None:
+    browser = signed_in(ada)
+    sent = {"key": "k1", "folder": "", "passage_characters": "1600"}
+    first = browser.post(REFRESH, sent, follow=True)
+    assert "is on its way to Prefect" in first.content.decode()
+    again = browser.post(REFRESH, sent, follow=True)
+    assert "nothing was started twice" in again.content.decode()
+    row = Refresh.objects.get()
+    assert (row.key, row.parameters, row.requested_by) == ("k1", {}, ada)
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "words"),
+    [
+        ({"key": "k1", "passage_characters": "12"}, 422, "greater than or equal to 200"),
+        ({"key": "k1", "folder": "../secrets"}, 422, "must be a folder below the handbook"),
+        ({"key": "two words"}, 422, "must be 1 to 100 letters"),
+        ({"key": ""}, 422, "This field is required"),
+        ({"key": "taken"}, 409, "already belongs to a refresh with other parameters"),
+    ],
+)
+def test_a_refused_form_says_why_and_keeps_what_was_typed(
+    ada: User, fake_prefect: FakePrefect, sent: dict[str, str], status: int, words: str
+) -> None:
+    services.request_refresh(dataset="handbook", key="taken", parameters={"folder": "eu"}, user=ada)
+    response = signed_in(ada).post(REFRESH, sent)
+    shown = response.content.decode()
+    assert response.status_code == status and words in shown
+    assert all(f'value="{value}"' in shown for value in sent.values() if value)
+
+
+def test_who_may_not_refresh_cannot_post_either(alice: User, olga: User, ada: User) -> None:
+    for person in (alice, olga):
+        assert signed_in(person).post(REFRESH, {"key": "k1"}).status_code == 403
+    assert signed_in(ada).get(REFRESH).status_code == 405
+    assert not Refresh.objects.exists()
+
+
+def test_a_refresh_while_prefect_is_away_is_kept_and_said_so(ada: User, fake_prefect: FakePrefect) -> None:
+    fake_prefect.is_away = True
+    shown = signed_in(ada).post(REFRESH, {"key": "k1"}, follow=True).content.decode()
+    assert "it is sent when Prefect is back" in shown
+    assert "Prefect is away" in shown and "k1" in shown
+
+
+@pytest.mark.usefixtures("database_url")
+def test_the_data_page_shows_versions_refreshes_and_flow_runs(ada: User, fake_prefect: FakePrefect) -> None:
+    services.request_refresh(dataset="handbook", key="k1", user=ada)
+    dispatcher.dispatch_all(fake_prefect)
+    publish("k1", content("Thirty days."))
+    shown = page(ada, DATA)
+    for words in ("version 1", "Fresh", "Published", "handbook k1", "Scheduled", "1 passages"):
+        assert words in shown
+    for path, target in ((reverse("dataplane:dataset", args=["handbook"]), 'id="dataset-handbook"'),):
+        fragment = page(ada, path)
+        assert target in fragment and "<html" not in fragment
+    fragment = page(ada, reverse("dataplane:flow_runs"), by_script=True)
+    assert 'id="flow-runs"' in fragment and "<html" not in fragment
+    assert "<html" in page(ada, reverse("dataplane:flow_runs"))
+
+
+def test_a_flow_run_shows_its_state_its_refresh_and_its_logs(alice: User, fake_prefect: FakePrefect) -> None:
+    services.request_refresh(dataset="handbook", key="k1", user=None)
+    dispatcher.dispatch_all(fake_prefect)
+    run_id = Refresh.objects.get().prefect_flow_run_id
+    fake_prefect.move(run_id, "RUNNING")
+    fake_prefect.lines[run_id] = [LogLine(datetime.now(UTC), "error", "<b>not bold</b>", "")]
+    path = reverse("dataplane:flow_run", args=[run_id])
+    shown = page(alice, path)
+    assert "Running" in shown and "&lt;b&gt;not bold" in shown and "by the schedule" in shown
+    assert "flow-run-poll" in shown
+    assert page(alice, path, by_script=True).startswith('\n\n<div class="page-inner" id="flow-run"')
+    page(alice, reverse("dataplane:flow_run", args=[uuid4()]), 404)
+
+    fake_prefect.is_away = True
+    shown = page(alice, path)
+    assert "Prefect is away" in shown and "k1" in shown
+    page(alice, reverse("dataplane:flow_run", args=[uuid4()]), 503)
+
+
+@pytest.mark.usefixtures("database_url")
+def test_a_version_shows_its_passages_in_pages(alice: User, fake_prefect: FakePrefect) -> None:
+    publish("k1", content(*[f"Rule number {number}." for number in range(45)]))
+    path = reverse("dataplane:version", args=["handbook", 1])
+    shown = page(alice, path)
+    assert "Rule number 39." in shown and "Rule number 40." not in shown and "?after=39" in shown
+    rest = page(alice, f"{path}?after=39")
+    assert "Rule number 44." in rest and "From the start" in rest and "?after=44" not in rest
+    page(alice, reverse("dataplane:version", args=["handbook", 2]), 404)
+
+
+@pytest.mark.usefixtures("database_url")
+def test_the_data_page_costs_the_same_however_much_there_is(ada: User, fake_prefect: FakePrefect) -> None:
+    client = signed_in(ada)
+
+    def cost() -> int:
+        client.get(DATA)
+        with CaptureQueriesContext(connection) as queries:
+            client.get(DATA)
+        return len(queries)
+
+    def refreshed(number: int) -> None:
+        services.request_refresh(dataset="handbook", key=f"k{number}", user=ada)
+        dispatcher.dispatch_all(fake_prefect)
+        publish(f"k{number}", content(f"Rule {number}."))
+
+    refreshed(0)
+    few = cost()
+    for number in range(1, 9):
+        refreshed(number)
+    assert cost() == few
