@@ -161,8 +161,8 @@ def decide(*, approval_id: str, reviewer: User, given: Answer, channel: str) -> 
     try:
         with transaction.atomic():
             return _take(approval, reviewer, given, channel)
-    except IntegrityError:
-        # The same key arrived twice at once, and the other request was first.
+    except (IntegrityError, AlreadyClosed):
+        # The same key may have arrived twice at once, and the other request was first.
         repeated = _earlier_answer(approval_id, reviewer, given)
         if repeated is not None:
             return repeated
