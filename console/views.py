@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.middleware.csrf import get_token
 from django.shortcuts import redirect, render
 from django.utils.module_loading import import_string
 from django.views.decorators.http import require_GET, require_safe
@@ -74,7 +75,7 @@ def _lanes(steps: list[dict[str, str]]) -> list[dict[str, object]]:
 def csrf_failed(request: HttpRequest, reason: str = "") -> HttpResponse:
     """The form's protection ran out, most often by a new sign-in: keep what was typed, offer to send it."""
     ours = came_from_here(request)
-    return sentence(
+    response = sentence(
         request,
         403,
         title="This form had gone stale",
@@ -85,6 +86,9 @@ def csrf_failed(request: HttpRequest, reason: str = "") -> HttpResponse:
         fields=typed_fields(request) if ours else [],
         may_resend=ours,
     )
+    if ours and is_htmx(request):
+        response["X-CSRFToken"] = get_token(request)  # forms.js puts it into the page, which stays as it is
+    return response
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:

@@ -45,13 +45,21 @@ document.addEventListener("htmx:finally:request", (event) => {
   if (form?.matches?.("form")) release(form);
 });
 
+// The form's protection had run out: the page keeps what was typed and gets a new token, so a second click works.
+function refreshToken(token) {
+  document.body.setAttribute("hx-headers:inherited", JSON.stringify({ "X-CSRFToken": token }));
+  for (const input of document.querySelectorAll("[name=csrfmiddlewaretoken]")) input.value = token;
+}
+
 // Answers that were not swapped in: words come as plain text.
 document.addEventListener("htmx:response:error", (event) => {
   const { ctx } = event.detail;
   const type = ctx.response.headers.get("Content-Type") ?? "";
+  const token = ctx.response.headers.get("X-CSRFToken");
+  if (token) refreshToken(token);
   const isLive = ctx.sourceEvent?.type?.startsWith("live:");
   if (ctx.response.status === 401) {
-    say("You are signed out. What you typed is still here.", { error: true, link: { href: "/accounts/login/", text: "Sign in" } });
+    say("You are signed out. What you typed is still here.", { error: true, link: { href: document.body.dataset.loginUrl, text: "Sign in" } });
   } else if (type.startsWith("text/plain")) {
     if (!isLive || ctx.response.status === 503) say(ctx.text, { error: !isLive });
   } else if (ctx.response.status >= 500 && !isLive) {

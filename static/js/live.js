@@ -88,7 +88,7 @@ function closed(code) {
     ended = true;
     const here = encodeURIComponent(location.pathname + location.search);
     say(code === SIGNED_OUT ? "You are signed out; this page no longer updates." : "Your account may not see live updates.",
-      { error: true, link: { href: `${body.dataset.liveUrl.replace(/live\/$/, "")}accounts/login/?next=${here}`, text: "Sign in" } });
+      { error: true, link: { href: `${body.dataset.loginUrl}?next=${here}`, text: "Sign in" } });
     show();
     return;
   }
