@@ -152,6 +152,8 @@ class LiveListener:
         try:
             topic = json.loads(payload)["topic"]
         except (ValueError, KeyError, TypeError):
+            topic = None
+        if not isinstance(topic, str):
             logger.warning("an announcement could not be read")
             return
         self._recent.append((time.time(), topic))

@@ -48,14 +48,9 @@ def read_lock() -> dict[str, Any]:
 
 def check(project: Path = PROJECT) -> list[str]:
     """Return one sentence for each file that is missing, changed, or not in the lock."""
-    locked = {
-        file["path"]: file["sha256"] for package in read_lock()["packages"] for file in package["files"]
-    }
+    locked = {file["path"]: file["sha256"] for package in read_lock()["packages"] for file in package["files"]}
     present = {
-        str(path.relative_to(project))
-        for folder in FOLDERS
-        for path in (project / folder).rglob("*")
-        if path.is_file()
+        str(path.relative_to(project)) for folder in FOLDERS for path in (project / folder).rglob("*") if path.is_file()
     }
     faults = [f"{path} is missing" for path in sorted(locked.keys() - present)]
     faults += [f"{path} is not in vendor.lock.json" for path in sorted(present - locked.keys())]
