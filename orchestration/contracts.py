@@ -39,6 +39,7 @@ class Carried:
     waiting_for: list[str]
     seen_decisions: list[str]
     next_step_at: str | None  # RFC 3339
+    decided: list[str] = field(default_factory=list)  # of `waiting_for`: named by a signal, not looked at yet
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ class AgentRun:
         self._waiting_for = list(carried.waiting_for)
         self._seen = list(carried.seen_decisions)
         self._next_step_at = carried.next_step_at
-        self._decided: set[str] = set()  # approvals that a signal named and no turn has looked at
+        self._decided = set(carried.decided)  # approvals that a signal named and no turn has looked at
 
     @workflow.run
     async def run(self, start: StartRun) -> str:
@@ -131,7 +131,9 @@ class AgentRun:
         )
 
     def _carry(self) -> StartRun:
-        carried = Carried(self._turn, self._waiting_for, self._seen[-200:], self._next_step_at)
+        # A signal that came during the last turn will not come again.
+        decided = [approval for approval in self._waiting_for if approval in self._decided]
+        carried = Carried(self._turn, self._waiting_for, self._seen[-200:], self._next_step_at, decided)
         return replace(self._start, carried=carried)
 
     @workflow.signal(dynamic=True)
