@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from typing import Any, TypeVar
 
 import pytest
@@ -13,10 +13,14 @@ from approvals import services as approvals
 from approvals.digest import canonicalise, digest_of
 from approvals.models import Approval
 from approvals.services import Answer, Proposal
+from console.stack import temporal as temporal_module
+from console.stack.temporal import Temporal
 from orchestration.models import Run
+from tests import session_postgres
 from tests.fakes import FakeWorld
 
 T = TypeVar("T")
+EVENTS_AT_MOST = 60  # in a history before the server suggests a new one
 
 INPUT = {"order_id": "8801", "message": "The parcel arrived broken."}
 REFUND = {"order_id": "8801", "amount": "50.00", "currency": "EUR", "reason": "Damaged goods"}
@@ -85,3 +89,19 @@ def go(work: Coroutine[Any, Any, T]) -> T:
             connections.close_all()
 
     return asyncio.run(tidily())
+
+
+@pytest.fixture(scope="session")
+def temporal() -> Iterator[Temporal]:
+    """One real server for the whole session; its histories are short, so that runs are continued early."""
+    with pytest.MonkeyPatch.context() as patched:
+        usual = temporal_module.dynamic_configuration
+        patched.setattr(
+            temporal_module,
+            "dynamic_configuration",
+            lambda time_skipping: usual(time_skipping) | {"limit.historyCount.suggestContinueAsNew": EVENTS_AT_MOST},
+        )
+        server = Temporal(session_postgres.HOME / "temporal for runs", time_skipping=True)
+        server.start()
+        yield server
+        server.stop()
