@@ -107,7 +107,7 @@ def list_flow_runs(
         raise problems.invalid([{"path": "state", "message": f"must be one of {known}"}])
     with _errors_as_problems():
         page = gateway().flow_runs(states=[state.upper()] if state else [], flow=flow, limit=limit, cursor=cursor)
-    return {"items": flow_runs_json(page.items), "next": page.next}
+    return {"items": flow_runs_json(request, page.items), "next": page.next}
 
 
 @router.get("/flow-runs/{flow_run_id}")
@@ -115,7 +115,7 @@ def get_flow_run(request: HttpRequest, flow_run_id: str) -> dict[str, Any]:
     """Return one flow run."""
     require(request, "see")
     with _errors_as_problems():
-        return flow_runs_json([gateway().flow_run(flow_run_id)])[0]
+        return flow_runs_json(request, [gateway().flow_run(flow_run_id)])[0]
 
 
 @router.get("/flow-runs/{flow_run_id}/logs")
@@ -183,13 +183,13 @@ def refresh_json(refresh: Refresh) -> dict[str, Any]:
     }
 
 
-def flow_runs_json(runs: Sequence[FlowRun]) -> list[dict[str, Any]]:
+def flow_runs_json(request: HttpRequest, runs: Sequence[FlowRun]) -> list[dict[str, Any]]:
     """Render flow runs in Prefect's own words, each with the refresh it was made for."""
     refreshes = selectors.refreshes_by_flow_run(run.id for run in runs)
-    return [_flow_run_json(run, refreshes.get(run.id)) for run in runs]
+    return [_flow_run_json(request, run, refreshes.get(run.id)) for run in runs]
 
 
-def _flow_run_json(run: FlowRun, refresh: Refresh | None) -> dict[str, Any]:
+def _flow_run_json(request: HttpRequest, run: FlowRun, refresh: Refresh | None) -> dict[str, Any]:
     return {
         "id": run.id,
         "name": run.name,
@@ -206,7 +206,7 @@ def _flow_run_json(run: FlowRun, refresh: Refresh | None) -> dict[str, Any]:
         "started_at": _instant(run.started_at),
         "ended_at": _instant(run.ended_at),
         "run_seconds": run.run_seconds,
-        "url": reverse("dataplane:flow_run", args=[run.id]),
+        "url": request.build_absolute_uri(reverse("dataplane:flow_run", args=[run.id])),
     }
 
 

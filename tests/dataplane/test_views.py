@@ -125,7 +125,7 @@ def test_a_flow_run_shows_its_state_its_refresh_and_its_logs(alice: User, fake_p
     shown = page(alice, path)
     assert "Running" in shown and "&lt;b&gt;not bold" in shown and "by the schedule" in shown
     assert "flow-run-poll" in shown
-    assert page(alice, path, by_script=True).startswith('\n\n<div class="page-inner" id="flow-run"')
+    assert page(alice, path, by_script=True).startswith('\n\n<div id="flow-run"')
     page(alice, reverse("dataplane:flow_run", args=[uuid4()]), 404)
 
     fake_prefect.is_away = True
