@@ -31,7 +31,7 @@ from dataplane.errors import DataplaneError
 from orchestration import services
 from orchestration.agents.models import chat_model, model_name
 from orchestration.agents.registry import UnknownAgent, agent_named
-from orchestration.agents.runtime import Agent, AgentContext, Passage, Passages
+from orchestration.agents.runtime import Agent, AgentContext, Passage, Passages, World
 from orchestration.checkpoint_gateway import Checkpoints
 from orchestration.contracts import (
     CLIMB,
@@ -48,7 +48,6 @@ from orchestration.errors import OrchestrationError, RunClosed
 from orchestration.models import Run
 from orchestration.services import TurnEnd, TurnStart
 from orchestration.threads import in_database
-from orchestration.world import OutsideWorld
 
 STEPS_AT_MOST = 100  # of the graph in one turn
 HEARTBEATS_PER_TIMEOUT = 6
@@ -93,7 +92,7 @@ class PublishedDatasets:
 class Activities:
     """The activities of one worker process; holds what they share."""
 
-    def __init__(self, checkpoints: Checkpoints, world: OutsideWorld) -> None:
+    def __init__(self, checkpoints: Checkpoints, world: World) -> None:
         self._checkpoints = checkpoints
         self._world = world
 
