@@ -131,7 +131,7 @@ class Stage:
         """Return once the workflow waits for the approvals: asked by query, which is answered by its state."""
         async with asyncio.timeout(20):
             while await self.handle.query(AgentRun.waiting_for) != list(approvals):
-                await asyncio.sleep(0.01)
+                pass  # each look is a round trip of its own
 
     async def events(self) -> list[str]:
         history = await self.handle.fetch_history()

@@ -142,7 +142,7 @@ def test_a_whole_run_acts_once_on_each_approval(run: Run, world: FakeWorld) -> N
     assert isinstance(run.result, dict)
     assert [effect["status"] for effect in run.result["effects"]] == ["done", "done"]
     assert "no language model was used" in run.result["summary"]
-    assert (len(world.mails), world.shop.paid()) == (1, 50)
+    assert (len(world.mails), str(world.shop.paid())) == (1, "50.00")
     steps = [step.step for step in Approval.objects.get(pk=refund[0]).receipt.order_by("id")]
     assert steps == ["recorded", "resumed", "effect_started", "effect_finished"]
 
