@@ -1,0 +1,119 @@
+"""A real stack and a real Chromium, once per session."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from console.stack.ports import free_port
+from console.stack.supervisor import Supervisor
+
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.browser)
+            if CHROMIUM is None and os.environ.get("CI") != "true":
+                item.add_marker(pytest.mark.skip(reason="there is no Chromium on this machine"))
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A running product, with the demo accounts and the demo runs."""
+
+    supervisor: Supervisor
+
+    @property
+    def url(self) -> str:
+        return self.supervisor.web_url
+
+    def password(self, username: str) -> str:
+        return next(one["password"] for one in self.supervisor.demo_accounts() if one["username"] == username)
+
+    def api(self, username: str) -> httpx.Client:
+        token = next(one["token"] for one in self.supervisor.demo_accounts() if one["username"] == username)
+        headers = {"Authorization": f"Bearer {token}"}
+        return httpx.Client(base_url=f"{self.url}/api/v1", headers=headers, timeout=30)
+
+    def shop(self) -> httpx.Client:
+        return httpx.Client(base_url=self.supervisor.shop_url, timeout=10)
+
+
+def eventually(look: Callable[[], Any], *, seconds: float, what: str) -> Any:
+    """Return the first truthy answer of `look`. Fails with the sentence `what` when there is none in time."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := look():
+            return found
+        time.sleep(0.05)
+    pytest.fail(f"not within {seconds} s: {what}")
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Stack]:
+    home = Path(tempfile.mkdtemp(prefix="signalbox-walk-"))
+    # The session's own database is for the other tests; this stack brings everything itself.
+    own = dict.fromkeys(("DATABASE_URL", "SIGNALBOX_HOME", "SIGNALBOX_SECRET_KEY"))
+    supervisor = Supervisor(
+        home=home, port=free_port(), environment=own, demo_accounts=True, demo_runs=True, quiet=True
+    )
+    try:
+        with supervisor:
+            supervisor.wait_ready()
+            running = Stack(supervisor)
+            with running.api("alice") as alice:
+                eventually(
+                    lambda: len(alice.get("/approvals", params={"status": "pending"}).json()["items"]) >= 6,
+                    seconds=90,
+                    what="six demo runs wait for a person",
+                )
+            yield running
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(chromium: Browser, stack: Stack) -> Iterator[Callable[..., Page]]:
+    """Open a browser of one's own and sign in; at the end no page may have complained in its console."""
+    contexts: list[BrowserContext] = []
+    complaints: list[str] = []
+
+    def visit(username: str, path: str = "/", *, refusals_expected: bool = False, **options: Any) -> Page:
+        context = chromium.new_context(base_url=stack.url, **{"viewport": {"width": 1440, "height": 900}} | options)
+        contexts.append(context)
+        page = context.new_page()
+        if not refusals_expected:
+            page.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)
+            page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto(path)
+        page.get_by_label("Username").fill(username)
+        page.get_by_label("Password").fill(stack.password(username))
+        page.get_by_role("button", name="Sign in").click()
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+    assert complaints == []
