@@ -54,8 +54,8 @@ def report() -> tuple[int, dict[str, Any]]:
     if all(part["ok"] for part in parts.values()):
         status = "ok"
     else:
-        ever_worked = PartHeartbeat.objects.filter(part="worker").exists()
-        status = "degraded" if ever_worked else "starting"
+        # Degraded still takes clicks and delivers them later; that needs the relay to have been here.
+        status = "degraded" if PartHeartbeat.objects.filter(part="relay").exists() else "starting"
     return 200, {"status": status, "parts": parts}
 
 

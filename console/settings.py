@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
+import tempfile
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -24,12 +26,15 @@ def _secret_key(home: Path) -> str:
     if ENVIRONMENT.secret_key:
         return ENVIRONMENT.secret_key
     path = home / "secret-key"
-    home.mkdir(parents=True, exist_ok=True)
-    try:
-        with open(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+    if not path.exists():
+        home.mkdir(parents=True, exist_ok=True)
+        # Written whole under another name first: a second process never reads half a key.
+        descriptor, draft = tempfile.mkstemp(dir=home)  # mode 0600
+        with open(descriptor, "w") as file:
             file.write(secrets.token_urlsafe(50))
-    except FileExistsError:
-        pass  # another process was first: both read what it wrote
+        with contextlib.suppress(FileExistsError):  # another process was first: both read its key
+            os.link(draft, path)
+        os.unlink(draft)
     return path.read_text()
 
 
@@ -46,7 +51,11 @@ def _database(url: str) -> dict[str, object]:
         # Under ASGI a persistent connection per thread leaks; the pool checks each one before handing it out.
         "CONN_MAX_AGE": 0,
         "CONN_HEALTH_CHECKS": True,
-        "OPTIONS": {"pool": {"min_size": 1, "max_size": 16, "timeout": 10, "max_lifetime": 900}},
+        # Away: a page says so after `timeout` seconds. Back: `reconnect_timeout` ends the pool's own ever longer
+        # pauses (up to minutes), so that the next request tries at once.
+        "OPTIONS": {
+            "pool": {"min_size": 1, "max_size": 16, "timeout": 4, "reconnect_timeout": 2, "max_lifetime": 900}
+        },
         "TEST": {"NAME": unquote(parts.path.lstrip("/")) + "_test"},
     }
 
@@ -184,6 +193,8 @@ HEALTH_CHECKS = {
 DATASET_READERS = "orchestration.selectors.agents_reading"
 # What each app puts on the System page: boundaries, the map of steps to layers, the failure tests.
 CONTRACTS = ["orchestration.contracts.CONTRACTS", "dataplane.contracts.CONTRACTS"]
+
+DJANGO_STRUCTLOG_USER_ID_FIELD = None  # asking for it costs two queries on every request, also without a page
 
 LOGGING = {
     "version": 1,

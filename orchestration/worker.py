@@ -23,7 +23,7 @@ from orchestration.world import OutsideWorld
 
 logger = logging.getLogger(__name__)
 
-GRACE = timedelta(seconds=6)  # for running turns when the worker stops; `up` allows 10 s in all
+GRACE = timedelta(seconds=3)  # for running turns when the worker stops; `up` kills after 3.5 s
 FORBIDDEN = ("django", "psycopg", "langgraph", "langchain", "langchain_core", "approvals", "dataplane")
 
 
