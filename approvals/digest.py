@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from typing import Any
 
 import rfc8785
 
 LIMIT_BYTES = 256 * 1024
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")  # escaped by the canonical form, the backslash itself is not
 
 
 class NotCanonical(ValueError):
@@ -22,7 +24,7 @@ def canonicalise(tool: str, arguments: dict[str, Any]) -> bytes:
     """Return the canonical bytes of a proposal.
 
     Raises NotCanonical for numbers that JSON cannot carry exactly (beyond 2^53 or not finite), for text that is
-    not valid Unicode, for values that are not JSON, and for more than 256 KiB.
+    not valid Unicode or holds NUL, for values that are not JSON, and for more than 256 KiB.
     """
     try:
         canonical = rfc8785.dumps({"tool": tool, "arguments": arguments})
@@ -32,6 +34,8 @@ def canonicalise(tool: str, arguments: dict[str, Any]) -> bytes:
         raise NotCanonical(f"Infinity and not-a-number cannot be approved: send a number ({exc}).") from exc
     except (rfc8785.CanonicalizationError, UnicodeError, RecursionError) as exc:
         raise NotCanonical(f"The arguments cannot be written as JSON: {exc}.") from exc
+    if _NUL.search(canonical):
+        raise NotCanonical("A NUL character can neither be shown nor kept: remove it.")
     if len(canonical) > LIMIT_BYTES:
         raise NotCanonical(f"The arguments take {len(canonical):,} bytes; at most {LIMIT_BYTES:,} can be approved.")
     return canonical
