@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from typing import Any, Literal, TypedDict
 
-from langchain_core.messages import AIMessage, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langgraph.runtime import Runtime
 from langgraph.types import interrupt
 from pydantic import ValidationError
@@ -73,9 +73,11 @@ class ProposalNodes:
             for other in message.tool_calls
             if other is not call
         ]
+        others += unreadable_calls(message)
         tool = self._agent.tool(call["name"])
         assert tool is not None
         try:
+            canonicalise(tool.name, call["args"])  # before the schema: it would write not-a-number as null
             arguments = tool.arguments.model_validate(call["args"]).model_dump(mode="json")
             canonicalise(tool.name, arguments)
         except (ValidationError, NotCanonical) as exc:
@@ -85,7 +87,7 @@ class ProposalNodes:
             kind="action",
             tool=tool.name,
             arguments=arguments,
-            words=_words(message),
+            words=words_of(message)[:20_000],
             call_id=call["id"] or "",
             about="",
         )
@@ -206,5 +208,12 @@ def _tell(call_id: str | None, status: Literal["success", "error"], content: dic
     return ToolMessage(json.dumps(content, ensure_ascii=False), tool_call_id=call_id or "", status=status)
 
 
-def _words(message: AIMessage) -> str:
-    return str(message.text).strip()[:20_000]
+def unreadable_calls(message: AIMessage) -> list[ToolMessage]:
+    """Answer the calls whose arguments are not JSON; every call that a model makes needs an answer."""
+    problem = {"invalid_arguments": "The arguments are not valid JSON."}
+    return [_tell(call["id"], "error", problem) for call in message.invalid_tool_calls]
+
+
+def words_of(message: BaseMessage) -> str:
+    """Return what the model said, as text that PostgreSQL can keep."""
+    return str(message.text).strip().replace("\x00", "\N{SYMBOL FOR NULL}")

@@ -20,7 +20,7 @@ from langgraph.graph.message import add_messages
 from langgraph.runtime import Runtime
 from pydantic import BaseModel, Field, ValidationError
 
-from orchestration.agents.proposals import ProposalNodes, ProposalState
+from orchestration.agents.proposals import ProposalNodes, ProposalState, unreadable_calls, words_of
 from orchestration.agents.runtime import Agent, AgentContext, Tool, ToolFailed
 from orchestration.agents.support import prompts
 from orchestration.agents.support.tools import read_order as order_from_shop
@@ -79,7 +79,7 @@ def build(agent: Agent) -> StateGraph[Any, Any, Any, Any]:
         """Run the read-only calls of the model's last message; each call gets its answer, failed ones too."""
         message = state["messages"][-1]
         assert isinstance(message, AIMessage)
-        answers, versions = [], list(state.get("dataset_versions", []))
+        answers, versions = unreadable_calls(message), list(state.get("dataset_versions", []))
         for call in message.tool_calls:
             status: Literal["success", "error"] = "success"
             try:
@@ -102,8 +102,7 @@ def build(agent: Agent) -> StateGraph[Any, Any, Any, Any]:
 
     async def finish(state: SupportState) -> dict[str, Any]:
         """Sum the run up from the model's last words."""
-        words = str(state["messages"][-1].text)
-        return {"result": {"summary": words, "effects": state.get("effects", [])}}
+        return {"result": {"summary": words_of(state["messages"][-1]), "effects": state.get("effects", [])}}
 
     async def give_up(state: SupportState) -> dict[str, Any]:
         """End politely after too many rejections; people take over."""
@@ -122,7 +121,8 @@ def build(agent: Agent) -> StateGraph[Any, Any, Any, Any]:
         if proposals.wants_approval(message):
             return "propose"
         looked = sum(isinstance(earlier, ToolMessage) for earlier in state["messages"])
-        return "look_up" if message.tool_calls and looked < LOOK_UPS_AT_MOST else "finish"
+        has_calls = message.tool_calls or message.invalid_tool_calls
+        return "look_up" if has_calls and looked < LOOK_UPS_AT_MOST else "finish"
 
     graph = StateGraph(SupportState, context_schema=AgentContext)
     graph.add_node("read_order", read_order, metadata={"label": "read the order"})
