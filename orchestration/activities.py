@@ -14,6 +14,7 @@ from datetime import timedelta
 from functools import cache
 from typing import Any
 
+from django.db import DataError
 from django.utils.module_loading import import_string
 from langgraph.errors import GraphDrained, GraphRecursionError, UnknownInterruptError
 from langgraph.graph import StateGraph
@@ -61,6 +62,7 @@ _PERMANENT = (
     AssertionError,
     AttributeError,
     ImportError,
+    DataError,
     GraphRecursionError,
 )
 
