@@ -43,6 +43,7 @@ class Mailbox:
     def __init__(self) -> None:
         self._topics: dict[str, None] = {}
         self._resync = False
+        self._deaf = False
         self._filled = asyncio.Event()
 
     def put(self, topic: str) -> None:
@@ -50,15 +51,23 @@ class Mailbox:
         self._filled.set()
 
     def put_resync(self) -> None:
-        self._resync = True
+        self._resync, self._deaf = True, False
+        self._filled.set()
+
+    def put_deaf(self) -> None:
+        """Say that nothing can be heard for now; a `resync` ends that."""
+        self._deaf = True
         self._filled.set()
 
     async def take(self) -> dict[str, Any]:
         """Wait until there is something, and return all of it as one message."""
         await self._filled.wait()
-        message: dict[str, Any] = {"resync": True} if self._resync else {"topics": list(self._topics)}
+        if self._deaf:
+            message: dict[str, Any] = {"deaf": True}
+        else:
+            message = {"resync": True} if self._resync else {"topics": list(self._topics)}
         self._topics.clear()
-        self._resync = False
+        self._resync = self._deaf = False
         self._filled.clear()
         return message
 
@@ -125,6 +134,8 @@ class LiveListener:
             except (psycopg.Error, OSError, TimeoutError) as exc:
                 if self.is_listening.is_set():
                     wait = FIRST_WAIT
+                    for mailbox in self._mailboxes:
+                        mailbox.put_deaf()
                 self.is_listening.clear()
                 logger.warning("live updates lost Postgres (%s), next attempt in %.1f s", type(exc).__name__, wait)
             await asyncio.sleep(wait * random.uniform(0.7, 1.0))

@@ -1,5 +1,5 @@
 // Forms: a second click sends nothing twice, an answer in words is shown, what was typed stays.
-import { say } from "./toasts.js";
+import { forgetErrors, say } from "./toasts.js";
 
 const GUARD_MS = 12_000; // then the form may be sent again, whatever became of the first answer
 
@@ -65,6 +65,10 @@ document.addEventListener("htmx:response:error", (event) => {
   } else if (ctx.response.status >= 500 && !isLive) {
     say("The server could not answer. Nothing you typed is lost; try again in a moment.", { error: true });
   }
+});
+// What was answered well is not away any more.
+document.addEventListener("htmx:after:request", (event) => {
+  if (event.detail?.ctx?.response?.status < 400) forgetErrors();
 });
 document.addEventListener("htmx:error", (event) => {
   if (event.detail?.ctx?.sourceEvent?.type?.startsWith("live:")) return; // the next poke or resync repairs it

@@ -16,7 +16,7 @@ const kept = { get: () => { try { return sessionStorage.getItem("paused") === "1
                set: (on) => { try { sessionStorage.setItem("paused", on ? "1" : "0"); } catch { /* only this page */ } } };
 
 let socket = null, attempts = 0, retry = 0, silence = 0, asked = [];
-let paused = kept.get(), missed = false, everOpen = false, ended = false;
+let paused = kept.get(), missed = false, everOpen = false, ended = false, deaf = false;
 
 function topics() {
   const all = [...document.querySelectorAll("[data-live-topics]")].flatMap((e) => e.dataset.liveTopics.split(/\s+/));
@@ -25,7 +25,7 @@ function topics() {
 
 function show() {
   if (!button) return;
-  const open = socket?.readyState === WebSocket.OPEN;
+  const open = socket?.readyState === WebSocket.OPEN && !deaf;
   const state = ended ? "off" : paused ? "paused" : open ? "live" : everOpen || attempts > 1 ? "reconnecting" : "connecting";
   if (button.dataset.state === state) return;
   button.dataset.state = state;
@@ -65,6 +65,7 @@ function connect() {
     if (everOpen || attempts > 1) tell("resync"); // what happened meanwhile is not known
     everOpen = true;
     attempts = 0;
+    deaf = false;
     show();
   });
   mine.addEventListener("message", (event) => { clearTimeout(silence); hear(event.data); });
@@ -75,7 +76,9 @@ function connect() {
 function hear(data) {
   let message;
   try { message = JSON.parse(data); } catch { return; }
-  if (message.resync) tell("resync");
+  if (message.deaf) deaf = true; // the server has lost its database: nothing will be told for a while
+  if (message.resync) { deaf = false; tell("resync"); }
+  show();
   for (const topic of message.topics ?? (message.topic ? [message.topic] : [])) {
     tell(topic.split(":", 1)[0], { topic });
   }
@@ -125,6 +128,6 @@ addEventListener("online", connect);
 addEventListener("pageshow", (event) => { if (event.persisted) { connect(); tell("resync"); } });
 addEventListener("pagehide", () => socket?.close());
 setInterval(ping, PING_MS);
-setInterval(() => { if (!ended && socket?.readyState !== WebSocket.OPEN && !document.hidden) tell("resync"); }, POLL_MS);
+setInterval(() => { if (!ended && (deaf || socket?.readyState !== WebSocket.OPEN) && !document.hidden) tell("resync"); }, POLL_MS);
 
 if (body.dataset.liveUrl) connect();

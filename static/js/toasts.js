@@ -28,4 +28,8 @@ export function say(text, { error = false, link = null } = {}) {
   if (!error) setTimeout(() => note.remove(), LASTS_MS);
 }
 
+export function forgetErrors() {
+  for (const note of box()?.querySelectorAll(".toast-note.error[data-text]") ?? []) note.remove();
+}
+
 for (const note of document.querySelectorAll("[data-toast]")) setTimeout(() => note.remove(), LASTS_MS);

@@ -66,6 +66,7 @@ async def test_after_the_connection_was_killed_everybody_resynchronises(running:
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'signalbox live'"
             " AND pid <> pg_backend_pid() AND datname = current_database()"
         )
+    assert await _next(mailbox) == {"deaf": True}
     assert await _next(mailbox) == {"resync": True}
     await _announce("inbox")
     assert await _next(mailbox) == {"topics": ["inbox"]}
