@@ -52,6 +52,8 @@ class FlowService:
         self._stopping = threading.Event()
         self._runs_flows = False
         self._hears_prefect = False
+        # Prefect's runner does not get over the server's absence: it polls seldom and hears no cancellation.
+        self._runner_is_deaf = False
 
     def run(self) -> None:
         """Start the loops and wait. Returns within 5 s of `stop`."""
@@ -122,10 +124,12 @@ class FlowService:
             stdin=subprocess.PIPE,  # closed by our end: see `dataplane.flows.serving`
             start_new_session=True,
         )
-        self._runs_flows = True
+        self._runs_flows, self._runner_is_deaf = True, False
         try:
             while runner.poll() is None and not self._stopping.wait(0.5):
-                pass
+                if self._runner_is_deaf and not is_any_running():
+                    logger.info("the runner lost Prefect and is started anew")
+                    return
         finally:
             self._runs_flows = False
             end_group(runner)
@@ -188,6 +192,7 @@ class FlowService:
         except (OSError, TimeoutError, websockets.exceptions.WebSocketException) as exc:
             raise PrefectAway(f"Prefect's events do not come: {type(exc).__name__}.") from exc
         finally:
+            self._runner_is_deaf |= self._hears_prefect
             self._hears_prefect = False
 
     def _heard(self, watch: Watch, message: dict[str, Any]) -> None:
@@ -221,6 +226,12 @@ def request_first_refreshes() -> None:
     published = set(Dataset.objects.filter(current_version__isnull=False).values_list("name", flat=True))
     for name in catalogue.CATALOGUE.keys() - published:
         services.request_refresh(dataset=name, key=selectors.suggested_key(name), user=None)
+
+
+def is_any_running() -> bool:
+    """Say whether some flow run is at work, here or elsewhere."""
+    close_old_connections()
+    return Refresh.objects.filter(status=Refresh.Status.RUNNING).exists()
 
 
 def runner_environment(given: Mapping[str, str]) -> dict[str, str]:
