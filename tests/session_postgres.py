@@ -22,6 +22,7 @@ for name in [name for name in os.environ if name.startswith(("SIGNALBOX_", "TEMP
     if name != "SIGNALBOX_CACHE":
         del os.environ[name]
 os.environ["SIGNALBOX_HOME"] = str(HOME)
+(HOME / "static").mkdir()  # WhiteNoise warns without it, and a warning is an error here
 os.environ["SIGNALBOX_SECRET_KEY"] = "only for tests"
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"  # Playwright's sync API runs a loop in the test's thread
 SERVER = Postgres(HOME)
