@@ -6,6 +6,7 @@ OrchestrationError
   NoSuchRun         there is no such run, or it may not be seen
   NoSuchCheckpoint
   TemporalAway      the Temporal server cannot be reached; trying again can help
+  TemporalRefused   the server answered, and said no to this one call
   WorkflowGone      there is no such workflow, or it has ended
   RunClosed         the run has ended; nothing more can be done for it
   Fenced            a newer attempt of the turn has begun; this one may start nothing more
@@ -43,6 +44,12 @@ class NoSuchCheckpoint(OrchestrationError):
 
 class TemporalAway(OrchestrationError):
     """The Temporal server cannot be reached."""
+
+    permanent = False
+
+
+class TemporalRefused(OrchestrationError):
+    """The Temporal server is there and refuses this call; others may succeed."""
 
     permanent = False
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from django.db import Error as DatabaseAway
 from django.db import transaction
 from psycopg import AsyncConnection, OperationalError
 
@@ -149,13 +150,18 @@ class Relay:
             await self._deliver(entry)
         except TemporalAway as exc:
             self._is_away = True
-            await in_database(_put_back, entry, str(exc), 0)
+            await self._give_back(entry, str(exc), 0)
         except OrchestrationError as exc:
-            await in_database(_put_back, entry, str(exc), _pause(entry.attempts))
+            await self._give_back(entry, str(exc), _pause(entry.attempts))
         except Exception as exc:  # one entry that cannot be delivered must not stop the others
-            logger.exception("outbox entry %s; its lease runs out by itself", entry.id)
-            with suppress(OperationalError):
-                await in_database(_put_back, entry, f"{type(exc).__name__}: {exc}", _pause(entry.attempts))
+            logger.exception("outbox entry %s", entry.id)
+            await self._give_back(entry, f"{type(exc).__name__}: {exc}", _pause(entry.attempts))
+
+    async def _give_back(self, entry: Claimed, error: str, pause: int) -> None:
+        try:
+            await in_database(_put_back, entry, error, pause)
+        except DatabaseAway as exc:
+            logger.warning("outbox entry %s comes back when its lease ends: %s", entry.id, exc)
 
     async def _deliver(self, entry: Claimed) -> None:
         assert self._temporal is not None

@@ -16,10 +16,21 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from console.environment import environment
 from orchestration.contracts import DECIDED, WORKFLOW, StartRun
-from orchestration.errors import TemporalAway, WorkflowGone
+from orchestration.errors import TemporalAway, TemporalRefused, WorkflowGone
 
 _CALL = timedelta(seconds=10)
 _R = TypeVar("_R")
+#: answers about this one call, which say nothing about the next
+_REFUSALS = frozenset(
+    {
+        RPCStatusCode.INVALID_ARGUMENT,
+        RPCStatusCode.ALREADY_EXISTS,
+        RPCStatusCode.FAILED_PRECONDITION,
+        RPCStatusCode.OUT_OF_RANGE,
+        RPCStatusCode.UNIMPLEMENTED,
+        RPCStatusCode.DATA_LOSS,
+    }
+)
 
 
 class TemporalGateway(Protocol):
@@ -37,7 +48,7 @@ class TemporalGateway(Protocol):
 
 @dataclass(frozen=True)
 class RealTemporal:
-    """The gateway over the SDK's client. Every call may raise TemporalAway."""
+    """The gateway over the SDK's client. Every call may raise TemporalAway or TemporalRefused."""
 
     client: Client
 
@@ -98,6 +109,8 @@ async def _translated(call: Callable[[], Coroutine[Any, Any, _R]]) -> _R:
     except RPCError as exc:
         if exc.status == RPCStatusCode.NOT_FOUND:
             raise WorkflowGone(str(exc)) from exc
+        if exc.status in _REFUSALS:
+            raise TemporalRefused(f"Temporal refused with {exc.status.name}: {exc.message}") from exc
         raise TemporalAway(f"Temporal answered {exc.status.name}: {exc.message}") from exc
     except (TimeoutError, RuntimeError, OSError) as exc:
         raise TemporalAway(f"Temporal cannot be reached: {exc}") from exc
