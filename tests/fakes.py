@@ -18,7 +18,7 @@ from pydantic import PrivateAttr
 
 from orchestration.agents.runtime import Outcome, Passage, Passages, ToolFailed
 from orchestration.contracts import StartRun
-from orchestration.errors import OrchestrationError, TemporalAway, WorkflowGone
+from orchestration.errors import TemporalAway, WorkflowGone
 
 
 class FakeTemporal:
@@ -47,6 +47,10 @@ class FakeTemporal:
             raise WorkflowGone(f"no workflow {run_id}")
         if (run_id, approval_id, decision_id) not in self.signals:
             self.signals.append((run_id, approval_id, decision_id))
+
+    async def is_there(self) -> bool:
+        self.calls.append("knock")
+        return not self.is_away
 
     async def end(self, run_id: str) -> None:
         self.ended.add(run_id)
@@ -245,7 +249,3 @@ def calls(*tools: tuple[str, dict[str, Any]], words: str = "I call a tool.", tag
     return AIMessage(
         words, tool_calls=listed, usage_metadata={"input_tokens": 7, "output_tokens": 3, "total_tokens": 10}
     )
-
-
-class UnknownCall(OrchestrationError):
-    """For tests: an entry that can never be delivered."""

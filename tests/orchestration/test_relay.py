@@ -1,0 +1,356 @@
+"""The relay on real rows: whatever happens to Temporal, to Postgres or to a relay, each entry arrives."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection, transaction
+
+from approvals.models import Approval
+from console import outbox
+from console.clock import database_now
+from console.models import OutboxEntry, PartHeartbeat
+from orchestration import relay as module
+from orchestration import services
+from orchestration.contracts import DELIVER_DECIDED, DELIVER_START
+from orchestration.models import Run
+from orchestration.relay import _CLAIM, IN_FLIGHT, Claimed, Relay, _pause, _put_back
+from orchestration.temporal_gateway import RealTemporal
+from orchestration.threads import in_database
+from tests.fakes import FakeTemporal
+from tests.orchestration.conftest import decide, go, make_run, open_for
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+Scene = Callable[[], Awaitable[None]]
+
+
+def relaying(scene: Scene, *relays: Relay) -> None:
+    """Run the relays until the scene is over, and let them stop in good order."""
+
+    async def inside() -> None:
+        stop = asyncio.Event()
+        running = [asyncio.create_task(relay.run(stop)) for relay in relays]
+        try:
+            await scene()
+        finally:
+            stop.set()
+            async with asyncio.timeout(10):
+                await asyncio.gather(*running)
+
+    go(inside())
+
+
+async def until(check: Callable[[], bool]) -> None:
+    """Return once the rows say so; each look is a query of its own."""
+    async with asyncio.timeout(15):
+        while not await in_database(check):
+            pass
+
+
+def everything_delivered() -> bool:
+    return not OutboxEntry.objects.filter(delivered_at=None).exists()
+
+
+def ask_to_start(run: Run) -> OutboxEntry:
+    payload = {"run_id": run.pk, "agent": run.agent, "turn_seconds": 600}
+    return outbox.enqueue(kind=DELIVER_START, subject=run.pk, payload=payload)
+
+
+def make_due() -> None:
+    """Let the time until the next try pass."""
+    OutboxEntry.objects.filter(delivered_at=None).update(due_at=database_now() - timedelta(seconds=1))
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_notify(%s, '')", [outbox.CHANNEL])
+
+
+@pytest.fixture
+def temporal_double(monkeypatch: pytest.MonkeyPatch) -> FakeTemporal:
+    monkeypatch.setattr(module, "KNOCK_SECONDS", 0.01)
+    return FakeTemporal()
+
+
+def test_a_run_is_started_once_and_told_so(transactional_db: None, temporal_double: FakeTemporal) -> None:
+    run = make_run()
+    ask_to_start(run)
+    relaying(lambda: until(everything_delivered), Relay(temporal_double))
+    assert temporal_double.calls == [f"start {run.pk}"]
+    assert temporal_double.started[run.pk].turn_seconds == 600
+    run.refresh_from_db()
+    assert (run.status, run.temporal_run_id) == ("running", f"temporal-{run.pk}")
+    assert run.started_at is not None
+    assert PartHeartbeat.objects.filter(part="relay").exists()
+
+
+def test_a_run_that_is_further_on_keeps_its_status(transactional_db: None, temporal_double: FakeTemporal) -> None:
+    run = make_run(status="waiting")
+    ask_to_start(run)
+    relaying(lambda: until(everything_delivered), Relay(temporal_double))
+    run.refresh_from_db()
+    assert (run.status, run.temporal_run_id) == ("waiting", f"temporal-{run.pk}")
+
+
+def test_a_decision_is_signalled_once_with_ids_only(transactional_db: None, temporal_double: FakeTemporal) -> None:
+    run = make_run(status="waiting")
+    approval = decide(open_for(run))
+    temporal_double.started[run.pk] = services.workflow_input({"run_id": run.pk, "agent": "support", "turn_seconds": 1})
+    relaying(lambda: until(everything_delivered), Relay(temporal_double))
+    assert temporal_double.signals == [(run.pk, approval.pk, approval.decisions.get().pk)]
+    assert len(temporal_double.calls) == 1
+    assert [step.step for step in approval.receipt.order_by("id")] == ["recorded", "signalled"]
+
+
+def test_while_temporal_is_away_entries_wait_and_then_arrive(
+    transactional_db: None, temporal_double: FakeTemporal
+) -> None:
+    runs = [make_run(), make_run()]
+    for run in runs:
+        ask_to_start(run)
+    temporal_double.is_away = True
+    relay = Relay(temporal_double)
+
+    async def scene() -> None:
+        await until(lambda: OutboxEntry.objects.exclude(last_error="").count() == 2)
+        assert relay._detail() == "waiting for Temporal"
+        await until(lambda: temporal_double.calls.count("knock") >= 3)
+        entries = await in_database(lambda: list(OutboxEntry.objects.all()))
+        assert {(entry.attempts, entry.delivered_at) for entry in entries} == {(1, None)}  # knocking claims nothing
+        assert "cannot be reached" in entries[0].last_error
+        temporal_double.is_away = False
+        await until(everything_delivered)
+        assert relay._detail() == "delivering"
+
+    relaying(scene, relay)
+    assert set(OutboxEntry.objects.values_list("last_error", "attempts")) == {("", 2)}
+    assert sorted(call for call in temporal_double.calls if call != "knock") == sorted(
+        f"start {run.pk}" for run in runs * 2
+    )
+
+
+@pytest.mark.parametrize(("attempts", "seconds"), [(1, 1), (2, 2), (4, 8), (6, 32), (7, 60), (400, 60)])
+def test_each_failure_waits_longer_up_to_a_minute(transactional_db: None, attempts: int, seconds: int) -> None:
+    entry = ask_to_start(make_run())
+    before = database_now()
+    _put_back(Claimed(entry.pk, entry.kind, entry.subject, entry.payload, attempts), "no", _pause(attempts))
+    entry.refresh_from_db()
+    assert timedelta(seconds=seconds) <= entry.due_at - before < timedelta(seconds=seconds + 5)
+
+
+def test_entries_that_nobody_can_deliver_do_not_stop_the_others(
+    transactional_db: None, temporal_double: FakeTemporal
+) -> None:
+    for number in range(IN_FLIGHT):
+        outbox.enqueue(kind="nonsense", subject=f"n{number}", payload={})
+    outbox.enqueue(kind=DELIVER_START, subject="broken", payload={"no": "run id"})
+    outbox.enqueue(kind=DELIVER_DECIDED, subject="broken", payload={})
+    run = make_run()
+    good = ask_to_start(run)
+    relaying(
+        lambda: until(lambda: OutboxEntry.objects.get(pk=good.pk).delivered_at is not None), Relay(temporal_double)
+    )
+    poison = OutboxEntry.objects.exclude(pk=good.pk)
+    assert poison.filter(delivered_at=None).count() == IN_FLIGHT + 2
+    assert not poison.filter(last_error="").exists()
+    assert "Nobody knows how to deliver 'nonsense'" in poison.order_by("id")[0].last_error
+    assert "KeyError" in poison.filter(subject="broken")[0].last_error
+
+
+def test_an_unexpected_error_of_one_entry_does_not_stop_the_others(
+    transactional_db: None, temporal_double: FakeTemporal
+) -> None:
+    bad, good = make_run(), make_run()
+    temporal_double.errors[bad.pk] = ZeroDivisionError("a bug")
+    ask_to_start(bad)
+    entry = ask_to_start(good)
+    relaying(
+        lambda: until(lambda: OutboxEntry.objects.get(pk=entry.pk).delivered_at is not None), Relay(temporal_double)
+    )
+    assert OutboxEntry.objects.get(subject=bad.pk).last_error == "ZeroDivisionError: a bug"
+
+
+def test_two_relays_share_the_work_and_deliver_nothing_twice(
+    transactional_db: None, temporal_double: FakeTemporal
+) -> None:
+    runs = [make_run() for _ in range(IN_FLIGHT * 2 + 10)]
+    for run in runs:
+        ask_to_start(run)
+    relaying(lambda: until(everything_delivered), Relay(temporal_double), Relay(temporal_double))
+    assert sorted(temporal_double.calls) == sorted(f"start {run.pk}" for run in runs)
+    assert set(OutboxEntry.objects.values_list("attempts", flat=True)) == {1}
+
+
+def test_what_a_killed_relay_had_taken_comes_back_when_its_lease_ends(
+    transactional_db: None, temporal_double: FakeTemporal
+) -> None:
+    run = make_run()
+    taken = ask_to_start(run)
+    with connection.cursor() as cursor:
+        cursor.execute(_CLAIM, [IN_FLIGHT])  # and then it was killed
+        assert cursor.rowcount == 1
+    other = make_run()
+    ask_to_start(other)
+
+    async def scene() -> None:
+        await until(lambda: OutboxEntry.objects.filter(subject=other.pk, delivered_at__isnull=False).exists())
+        assert temporal_double.calls == [f"start {other.pk}"]  # the lease holds
+        entry = await in_database(OutboxEntry.objects.get, pk=taken.pk)
+        left = entry.due_at - await in_database(database_now)
+        assert timedelta(seconds=20) < left <= timedelta(seconds=30)
+        await in_database(make_due)
+        await until(everything_delivered)
+
+    relaying(scene, Relay(temporal_double))
+    assert temporal_double.calls[-1] == f"start {run.pk}"
+
+
+def test_a_relay_that_stops_finishes_what_it_has_in_hand(transactional_db: None, temporal_double: FakeTemporal) -> None:
+    ask_to_start(make_run())
+    temporal_double.gate = asyncio.Event()
+
+    async def inside() -> None:
+        assert temporal_double.gate is not None
+        stop = asyncio.Event()
+        running = asyncio.create_task(Relay(temporal_double).run(stop))
+        await temporal_double.heard.wait()
+        stop.set()
+        await until(lambda: True)
+        assert not running.done()
+        temporal_double.gate.set()
+        async with asyncio.timeout(10):
+            await running
+
+    go(inside())
+    assert everything_delivered()
+
+
+def _signal_to_gone(status: str) -> tuple[Run, Approval]:
+    run = make_run(status="waiting")
+    approval = decide(open_for(run))
+    Run.objects.filter(pk=run.pk).update(status=status)
+    return run, approval
+
+
+def test_a_decision_for_a_run_that_has_ended_is_stamped_with_why(
+    transactional_db: None, temporal_double: FakeTemporal
+) -> None:
+    _, approval = _signal_to_gone("cancelled")
+    relaying(lambda: until(everything_delivered), Relay(temporal_double))
+    assert approval.receipt.get(step="signalled").detail == "the run had ended"
+
+
+def test_a_decision_for_a_run_whose_workflow_is_not_there_yet_is_tried_again(
+    transactional_db: None, temporal_double: FakeTemporal
+) -> None:
+    run, approval = _signal_to_gone("waiting")
+
+    async def scene() -> None:
+        await until(lambda: OutboxEntry.objects.exclude(last_error="").exists())
+        assert not await in_database(everything_delivered)
+        await temporal_double.start_run(
+            services.workflow_input({"run_id": run.pk, "agent": "support", "turn_seconds": 1})
+        )
+        await in_database(make_due)
+        await until(everything_delivered)
+
+    relaying(scene, Relay(temporal_double))
+    assert [signal[1] for signal in temporal_double.signals] == [approval.pk]
+    assert approval.receipt.get(step="signalled").detail == ""
+
+
+def test_a_commit_wakes_the_relay_and_not_the_clock(
+    transactional_db: None, temporal_double: FakeTemporal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LOOK_SECONDS", 3600)
+    first, second = make_run(), make_run()
+    ask_to_start(first)
+
+    def commit() -> None:
+        with transaction.atomic():
+            ask_to_start(second)
+            assert temporal_double.calls == [f"start {first.pk}"]
+
+    async def scene() -> None:
+        await until(everything_delivered)
+        temporal_double.heard.clear()
+        await in_database(commit)
+        async with asyncio.timeout(15):
+            await temporal_double.heard.wait()
+        await until(everything_delivered)
+
+    relaying(scene, Relay(temporal_double))
+    assert temporal_double.calls == [f"start {first.pk}", f"start {second.pk}"]
+
+
+@pytest.mark.parametrize("lost", ["LISTEN %", "%UPDATE console_outboxentry SET attempts%"])
+def test_a_lost_database_connection_is_made_again(
+    lost: str, transactional_db: None, temporal_double: FakeTemporal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0.2)
+    ask_to_start(make_run())
+
+    def cut() -> int:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid() AND query LIKE %s",
+                [lost],
+            )
+            count: int = cursor.fetchone()[0]
+            return count
+
+    async def scene() -> None:
+        await until(everything_delivered)
+        assert await in_database(cut) == 1
+        await in_database(lambda: ask_to_start(make_run()))
+        await until(everything_delivered)
+
+    relaying(scene, Relay(temporal_double))
+    assert len(temporal_double.calls) == 2
+
+
+def test_a_database_that_is_away_when_an_answer_comes_leaves_the_entry_to_its_lease(
+    transactional_db: None, temporal_double: FakeTemporal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from django.db import OperationalError
+
+    ask_to_start(make_run())
+    tried: list[str] = []
+
+    def away(*_: Any) -> None:
+        tried.append("stamp" if len(tried) == 0 else "put back")
+        raise OperationalError("the connection is lost")
+
+    monkeypatch.setattr(module, "_started", away)
+    monkeypatch.setattr(module, "_put_back", away)
+
+    async def scene() -> None:
+        await until(lambda: len(tried) == 2)
+
+    relaying(scene, Relay(temporal_double))  # which would fail with the lost task's error
+    entry = OutboxEntry.objects.get()
+    assert (entry.delivered_at, entry.attempts) == (None, 1)
+
+
+def test_a_relay_without_temporal_looks_again_and_says_so(
+    transactional_db: None, temporal_double: FakeTemporal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from orchestration.errors import TemporalAway
+
+    tries: list[int] = []
+
+    async def connect() -> FakeTemporal:
+        tries.append(1)
+        if len(tries) < 3:
+            raise TemporalAway("not yet")
+        return temporal_double
+
+    monkeypatch.setattr(RealTemporal, "connect", connect)
+    ask_to_start(make_run())
+    relay = Relay()
+    assert relay._detail() == "waiting for Temporal"
+    relaying(lambda: until(everything_delivered), relay)
+    assert (len(tries), relay._detail()) == (3, "delivering")

@@ -1,0 +1,164 @@
+"""The pages of runs and the form that starts one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+
+from orchestration import forms
+from orchestration.models import Run
+
+from .conftest import make_run, open_for
+
+RUNS, START = reverse("orchestration:runs"), reverse("orchestration:start")
+BY_SCRIPT = {"HX-Request": "true"}
+
+
+def signed_in(user: User) -> Client:
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def text(response: Any) -> str:
+    return str(response.content.decode())
+
+
+def test_the_list_finds_a_run_by_id_and_by_words_of_its_input(alice: User) -> None:
+    run = make_run(input={"order_id": "7713", "message": "the blue lamp"})
+    other = make_run(input={"order_id": "9000", "message": "a chair"}, status="failed")
+    client = signed_in(alice)
+    for words in (run.pk, "7713", "BLUE lamp"):
+        shown = text(client.get(RUNS, {"search": words}, headers=BY_SCRIPT))
+        assert run.pk in shown and other.pk not in shown
+    failed = text(client.get(RUNS, {"status": "failed"}, headers=BY_SCRIPT))
+    assert other.pk in failed and run.pk not in failed
+    assert "No run fits" in text(client.get(RUNS, {"search": "sofa"}))
+
+
+def test_the_list_costs_the_same_for_two_rows_and_for_twenty(alice: User) -> None:
+    client = signed_in(alice)
+
+    def cost() -> int:
+        with CaptureQueriesContext(connection) as captured:
+            assert client.get(RUNS).status_code == 200
+        return len(captured)
+
+    open_for(make_run(status="waiting"))
+    few = cost()
+    for _ in range(12):
+        open_for(make_run(status="waiting"))
+    assert cost() == few
+    assert few <= 10
+
+
+def test_the_run_page_says_what_it_waits_for_and_who_can_decide(alice: User) -> None:
+    run = make_run(status="waiting", turn=1)
+    approval = open_for(run, summary="Refund of the lamp")
+    shown = text(signed_in(alice).get(reverse("orchestration:run", args=[run.pk])))
+    assert "Refund of the lamp" in shown
+    assert "the role reviewer" in shown
+    assert reverse("approvals:approval", args=[approval.pk]) in shown
+    assert "No checkpoint yet" in shown
+
+
+def test_a_failed_run_says_why(alice: User) -> None:
+    run = make_run(status="failed", error={"kind": "ToolFailed", "message": "The shop <b>is</b> away."})
+    shown = text(signed_in(alice).get(reverse("orchestration:run", args=[run.pk]), headers=BY_SCRIPT))
+    assert "ToolFailed" in shown and "&lt;b&gt;" in shown
+    assert "<html" not in shown
+
+
+@pytest.mark.parametrize("path", ["/runs/none/", "/runs/none/checkpoints/none/"])
+def test_what_is_not_there_is_told_in_words(alice: User, path: str) -> None:
+    response = signed_in(alice).get(path)
+    assert response.status_code == 404
+    assert "names nothing" in text(response)
+
+
+def test_a_checkpoint_of_another_run_is_not_there(alice: User) -> None:
+    run = make_run()
+    assert signed_in(alice).get(reverse("orchestration:checkpoint", args=[run.pk, "1f0"])).status_code == 404
+
+
+def test_a_reviewer_starts_nothing(alice: User) -> None:
+    client = signed_in(alice)
+    assert client.get(START).status_code == 403
+    assert client.post(START, {"agent": "support"}).status_code == 403
+    assert not Run.objects.exists()
+
+
+def test_an_operator_starts_a_run_once_however_often_the_form_is_sent(olga: User) -> None:
+    client = signed_in(olga)
+    sent = {"agent": "support", "key": "01k", "input.order_id": "8801", "input.message": "It\r\nbroke."}
+    answers = [client.post(START, sent) for _ in range(2)]
+    run = Run.objects.get()
+    assert [answer["Location"] for answer in answers] == [reverse("orchestration:run", args=[run.pk])] * 2
+    assert run.input == {"order_id": "8801", "message": "It\nbroke."}
+    assert run.requested_by == olga
+
+
+def test_a_fault_stands_at_its_field_and_nothing_typed_is_lost(olga: User) -> None:
+    response = signed_in(olga).post(
+        START, {"agent": "support", "key": "01k", "input.order_id": "x" * 65, "input.message": "  kept <b>  "}
+    )
+    assert response.status_code == 422
+    shown = text(response)
+    assert "at most 64 characters" in shown[shown.index('id="field-order_id"') : shown.index('id="field-message"')]
+    assert "  kept &lt;b&gt;  " in shown
+    assert not Run.objects.exists()
+
+
+def test_a_key_of_another_run_is_refused_with_the_form(olga: User) -> None:
+    client = signed_in(olga)
+    sent = {"agent": "support", "key": "01k", "input.order_id": "8801", "input.message": "It broke."}
+    client.post(START, sent)
+    response = client.post(START, sent | {"input.message": "Something else."})
+    assert response.status_code == 422
+    assert "already started a run" in text(response) and "Something else." in text(response)
+
+
+SCHEMA = {
+    "$defs": {"Colour": {"enum": ["red", "blue"], "type": "string"}},
+    "properties": {
+        "name": {"type": "string"},
+        "count": {"type": "integer", "default": 3},
+        "colour": {"$ref": "#/$defs/Colour"},
+        "urgent": {"type": "boolean", "default": True},
+        "limit": {"anyOf": [{"type": "number"}, {"type": "null"}], "default": None},
+        "lines": {"type": "array", "items": {"type": "string"}},
+    },
+    "required": ["name", "colour"],
+}
+
+
+def test_fields_follow_the_schema() -> None:
+    fields = {field.name: field for field in forms.fields_of(SCHEMA)}
+    assert {name: field.kind for name, field in fields.items()} == {
+        "name": "text",
+        "count": "number",
+        "colour": "choice",
+        "urgent": "flag",
+        "limit": "number",
+        "lines": "json",
+    }
+    assert fields["count"].text == "3" and fields["urgent"].text == "on" and fields["limit"].text == ""
+
+
+def test_what_is_typed_becomes_the_schemas_types_and_what_does_not_fit_stays_text() -> None:
+    from django.http import QueryDict
+
+    typed = QueryDict("input.name=7&input.count=9007199254740993&input.colour=blue&input.lines=[1,&input.limit=")
+    assert forms.given(forms.fields_of(SCHEMA, typed)) == {
+        "name": "7",
+        "count": 9007199254740993,
+        "colour": "blue",
+        "urgent": False,
+        "lines": "[1,",
+    }
