@@ -53,7 +53,12 @@ def _database(url: str) -> dict[str, object]:
         "CONN_HEALTH_CHECKS": True,
         # Away: a page says so after `timeout` seconds. Back: `reconnect_timeout` ends the pool's own ever longer
         # pauses (up to minutes), so that the next request tries at once.
-        "OPTIONS": {"pool": {"min_size": 1, "max_size": 16, "timeout": 4, "reconnect_timeout": 2, "max_lifetime": 900}},
+        "OPTIONS": {
+            "pool": {"min_size": 1, "max_size": 16, "timeout": 4, "reconnect_timeout": 2, "max_lifetime": 900},
+            # A process that freezes inside a transaction keeps its locks, the audit chain's among them, and everybody
+            # waits. PostgreSQL ends such a session; 10 s is above the one call that is made inside a transaction.
+            "options": "-c idle_in_transaction_session_timeout=10s",
+        },
         "TEST": {"NAME": unquote(parts.path.lstrip("/")) + "_test"},
     }
 
