@@ -76,6 +76,8 @@ class Checkpoints:
             max_size=size,
             kwargs=_CONNECTION,
             check=AsyncConnectionPool.check_connection,
+            timeout=10,
+            reconnect_timeout=2,  # see DATABASES: no backoff that outlasts the outage
             max_idle=60,
             max_lifetime=900,
             open=False,
