@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from console.environment import Environment
+
+PROJECT = Path(__file__).resolve().parent.parent.parent
+
+
+@pytest.mark.parametrize("name", [str(field.alias) for field in Environment.model_fields.values()])
+def test_the_readme_explains_every_variable(name: str) -> None:
+    assert f"`{name}`" in (PROJECT / "README.md").read_text()
+
+
+def test_the_readme_names_only_files_that_exist() -> None:
+    readme = (PROJECT / "README.md").read_text()
+    for path in ("console/environment.py", "orchestration/contracts.py", "approvals/services.py", "bench/decision.py"):
+        assert (PROJECT / path).exists()
+        assert path.rpartition("/")[2].removesuffix(".py") in readme
