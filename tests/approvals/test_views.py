@@ -1,0 +1,210 @@
+"""The inbox and the page of one request, as plain pages and as fragments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+
+from approvals import services
+from approvals.models import Approval
+
+from .conftest import answer
+
+Open = Callable[..., Approval]
+INBOX = reverse("approvals:inbox")
+BY_SCRIPT = {"HX-Request": "true"}
+
+
+def signed_in(user: User) -> Client:
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def address(approval: Approval) -> str:
+    return reverse("approvals:approval", args=[approval.pk])
+
+
+def decide(client: Client, approval: Approval, *, by_script: bool = False, **changes: Any) -> Any:
+    sent = {"verdict": "approve", "version": approval.version, "digest": approval.digest, "note": "", "key": ""}
+    headers = BY_SCRIPT if by_script else {}
+    return client.post(reverse("approvals:decide", args=[approval.pk]), sent | changes, headers=headers)
+
+
+def text(response: Any) -> str:
+    return str(response.content.decode())
+
+
+@pytest.mark.parametrize("path", [INBOX, "/approvals/apr_none/"])
+def test_a_stranger_signs_in_first_and_comes_back(db: None, path: str) -> None:
+    response = Client().get(path)
+    assert response.status_code == 302
+    assert response["Location"] == f"/accounts/login/?next={path}"
+
+
+def test_a_script_of_somebody_signed_out_gets_words_that_replace_nothing(db: None) -> None:
+    response = Client().get(INBOX, headers=BY_SCRIPT)
+    assert response.status_code == 401
+    assert response["HX-Reswap"] == "none"
+    assert "signed out" in text(response)
+
+
+def test_somebody_without_a_role_is_told_which_roles_see(eve: User, open_one: Open) -> None:
+    response = signed_in(eve).get(address(open_one()))
+    assert response.status_code == 403
+    assert "admin, operator, reviewer" in text(response)
+
+
+def test_the_page_shows_the_exact_arguments_and_the_digest(alice: User, open_one: Open) -> None:
+    approval = open_one(arguments={"amount": "89.40", "lines": [{"sku": "A", "n": 2}], "note": "a\u202eb"})
+    shown = text(signed_in(alice).get(address(approval)))
+    assert approval.digest in shown
+    assert "lines[0].n" in shown and "&quot;89.40&quot;" in shown
+    assert "⟨U+202E⟩" in shown and "\u202e" not in shown
+
+
+def test_the_agents_words_are_escaped_marked_and_inert(alice: User, open_one: Open) -> None:
+    approval = open_one(agent_words='<img src=x onerror="alert(1)"><b hx-get="/x">now</b>\u200b')
+    shown = text(signed_in(alice).get(address(approval)))
+    assert "<img src=x" not in shown and "&lt;img src=x" in shown
+    assert "⟨U+200B⟩" in shown
+    assert "Not checked" in shown
+    words = shown[shown.index('id="words-') :]
+    assert "hx-ignore" in words[: words.index("&lt;img")]
+
+
+def test_a_plain_decision_ends_on_the_page_and_a_scripted_one_in_the_fragment(alice: User, open_one: Open) -> None:
+    client, first, second = signed_in(alice), open_one(), open_one()
+    plain = decide(client, first)
+    assert plain.status_code == 302 and plain["Location"] == address(first)
+    scripted = decide(client, second, by_script=True)
+    assert scripted.status_code == 200
+    assert text(scripted).count("<html") == 0
+    assert "approved by alice" in text(scripted)
+    assert "HX-Request" in scripted["Vary"]
+
+
+def test_the_same_form_sent_twice_is_one_decision(alice: User, open_one: Open) -> None:
+    client, approval = signed_in(alice), open_one()
+    assert [decide(client, approval, key="k1").status_code for _ in range(2)] == [302, 302]
+    assert approval.decisions.count() == 1
+
+
+@pytest.mark.parametrize("by_script", [True, False])
+def test_a_late_click_is_told_who_was_first_and_keeps_its_words(
+    alice: User, bob: User, open_one: Open, by_script: bool
+) -> None:
+    approval = open_one()
+    services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval), channel="page")
+    response = decide(signed_in(bob), approval, by_script=by_script, verdict="reject", note="no, wait")
+    assert response.status_code == 409
+    assert "approved by alice" in text(response)
+    assert "no, wait" in text(response)
+
+
+def test_a_rejection_without_a_reason_comes_back_with_the_form(alice: User, open_one: Open) -> None:
+    approval = open_one()
+    response = decide(signed_in(alice), approval, verdict="reject")
+    assert response.status_code == 422
+    assert "Say why" in text(response)
+    assert 'name="verdict" value="approve"' in text(response)
+
+
+def test_another_version_than_the_shown_one_is_refused_with_the_new_form(alice: User, open_one: Open) -> None:
+    approval = open_one()
+    response = decide(signed_in(alice), approval, digest="0" * 64, note="kept")
+    assert response.status_code == 409
+    assert "Read it again" in text(response) and "kept" in text(response)
+    assert approval.digest in text(response)
+
+
+@pytest.mark.parametrize("sent", [{"verdict": "maybe"}, {"version": "x"}, {"digest": "short"}])
+def test_a_broken_form_changes_nothing(alice: User, open_one: Open, sent: dict[str, str]) -> None:
+    approval = open_one()
+    response = decide(signed_in(alice), approval, note="kept", **sent)
+    assert response.status_code == 422
+    assert "kept" in text(response)
+    assert approval.decisions.count() == 0
+
+
+def test_who_may_not_decide_sees_who_can_and_no_buttons(olga: User, open_one: Open) -> None:
+    approval = open_one(requested_by=olga)
+    client = signed_in(olga)
+    shown = text(client.get(address(approval)))
+    assert "reviewer" in shown and 'name="verdict"' not in shown
+    assert decide(client, approval).status_code == 403
+
+
+def test_a_get_decides_nothing(alice: User, open_one: Open) -> None:
+    response = signed_in(alice).get(reverse("approvals:decide", args=[open_one().pk]))
+    assert response.status_code == 405
+
+
+def test_an_unknown_request_is_told_in_words(alice: User) -> None:
+    response = signed_in(alice).get("/approvals/apr_none/")
+    assert response.status_code == 404
+    assert "names nothing" in text(response)
+
+
+def test_the_views_of_the_inbox(alice: User, open_one: Open) -> None:
+    waiting, decided = open_one(summary="Refund of the lamp"), open_one(summary="Refund of the chair")
+    services.decide(approval_id=decided.pk, reviewer=alice, given=answer(decided), channel="page")
+    client = signed_in(alice)
+    assert "lamp" in text(client.get(INBOX)) and "chair" not in text(client.get(INBOX))
+    assert "chair" in text(client.get(INBOX, {"status": "decided"}))
+    everything = text(client.get(INBOX, {"status": "all"}, headers=BY_SCRIPT))
+    assert "lamp" in everything and "chair" in everything
+    assert "Nothing found" in text(client.get(INBOX, {"search": "sofa"}))
+    assert waiting.pk in text(client.get(INBOX, {"search": waiting.pk}))
+
+
+@pytest.mark.parametrize(
+    "asked", [{"limit": "x"}, {"limit": "-1"}, {"cursor": "???"}, {"status": "no"}, {"search": "\0"}]
+)
+def test_a_strange_address_shows_the_usual_list(alice: User, open_one: Open, asked: dict[str, str]) -> None:
+    open_one(summary="Refund of the lamp")
+    response = signed_in(alice).get(INBOX, asked)
+    assert response.status_code == 200
+    assert "lamp" in text(response)
+
+
+def test_show_more_shows_more_without_a_gap(alice: User, open_one: Open) -> None:
+    opened = {open_one().pk for _ in range(53)}
+    client = signed_in(alice)
+    first = text(client.get(INBOX, headers=BY_SCRIPT))
+    assert first.count("data-row=") == 50
+    more = text(client.get(INBOX, {"limit": 100}, headers=BY_SCRIPT))
+    assert {pk for pk in opened if f'data-row="{pk}"' in more} == opened
+
+
+@pytest.mark.parametrize("asked", [{}, {"status": "decided"}, {"status": "all"}])
+def test_the_inbox_costs_the_same_for_two_rows_and_for_twenty(
+    alice: User, open_one: Open, asked: dict[str, str]
+) -> None:
+    client = signed_in(alice)
+
+    def cost() -> int:
+        with CaptureQueriesContext(
+            connection,
+        ) as captured:
+            assert client.get(INBOX, asked).status_code == 200
+        return len(captured)
+
+    def add(count: int) -> None:
+        for _ in range(count):
+            open_one()
+            decided = open_one()
+            services.decide(approval_id=decided.pk, reviewer=alice, given=answer(decided), channel="page")
+
+    add(1)
+    few = cost()
+    add(9)
+    assert cost() == few
+    assert few <= 18
