@@ -126,7 +126,7 @@ def test_another_version_than_the_shown_one_is_refused_with_the_new_form(alice: 
 
 
 @pytest.mark.parametrize("sent", [{"verdict": "maybe"}, {"version": "x"}, {"digest": "short"}])
-def test_a_broken_form_changes_nothing(alice: User, open_one: Open, sent: dict[str, str]) -> None:
+def test_a_broken_form_changes_nothing(alice: User, open_one: Open, sent: dict[str, Any]) -> None:
     approval = open_one()
     response = decide(signed_in(alice), approval, note="kept", **sent)
     assert response.status_code == 422

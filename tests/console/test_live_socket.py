@@ -24,31 +24,35 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.asyncio]
 HOST, ORIGIN = "localhost", "http://localhost"
 
 
-class Socket(ApplicationCommunicator):  # type: ignore[misc]  # asgiref ships no types for it
+class Socket:
     """A browser's end of the socket. (The helper of channels would need daphne.)"""
 
+    def __init__(self, scope: dict[str, Any]) -> None:
+        self._end: Any = ApplicationCommunicator(application, scope)  # type: ignore[no-untyped-call]
+
     async def opens(self) -> bool:
-        await self.send_input({"type": "websocket.connect"})
-        message: dict[str, Any] = await self.receive_output(timeout=5)
-        return message["type"] == "websocket.accept"
+        await self._end.send_input({"type": "websocket.connect"})
+        return (await self._output())["type"] == "websocket.accept"
 
     async def say(self, text: str) -> None:
-        await self.send_input({"type": "websocket.receive", "text": text})
+        await self._end.send_input({"type": "websocket.receive", "text": text})
 
     async def hear(self) -> Any:
-        message: dict[str, Any] = await self.receive_output(timeout=5)
-        return json.loads(message["text"])
+        return json.loads((await self._output())["text"])
 
     async def close_code(self) -> int:
-        while True:
-            message: dict[str, Any] = await self.receive_output(timeout=5)
-            if message["type"] == "websocket.close":
-                await self.leave()
-                return int(message["code"])
+        while (message := await self._output())["type"] != "websocket.close":
+            pass
+        await self.leave()
+        return int(message["code"])
 
     async def leave(self) -> None:
-        await self.send_input({"type": "websocket.disconnect", "code": 1000})
-        await self.wait(timeout=5)
+        await self._end.send_input({"type": "websocket.disconnect", "code": 1000})
+        await self._end.wait(timeout=5)
+
+    async def _output(self) -> dict[str, Any]:
+        message: dict[str, Any] = await self._end.receive_output(timeout=5)
+        return message
 
 
 @pytest_asyncio.fixture(autouse=True)
@@ -84,7 +88,7 @@ def _socket(client: Client | None, *, origin: str | None = ORIGIN, host: str = H
         "headers": headers,
         "subprotocols": [],
     }
-    return Socket(application, scope)
+    return Socket(scope)
 
 
 async def _open(client: Client) -> Socket:
