@@ -54,6 +54,8 @@ def approval(request: HttpRequest, approval_id: str) -> HttpResponse:
 def decide(request: HttpRequest, approval_id: str) -> HttpResponse:
     """Take one verdict. Refusals come back with the page as it now is and with what was typed."""
     user = person(request)
+    if not approval_id.isprintable():
+        raise Http404
     form = DecisionForm(request.POST)
     if not form.is_valid():
         refusal = Refusal(422, "The form was incomplete. Read the request again, then decide.", request)
@@ -115,6 +117,8 @@ def _approval_page(request: HttpRequest, user: User, found: Approval, refusal: R
 
 
 def _find(user: User, approval_id: str) -> Approval:
+    if not approval_id.isprintable():
+        raise Http404  # PostgreSQL takes no NUL, not even to look for it
     try:
         return selectors.approval_for(user, approval_id)
     except NoSuchApproval as exc:

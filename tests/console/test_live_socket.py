@@ -32,7 +32,7 @@ class Socket:
 
     async def opens(self) -> bool:
         await self._end.send_input({"type": "websocket.connect"})
-        return (await self._output())["type"] == "websocket.accept"
+        return bool((await self._output())["type"] == "websocket.accept")
 
     async def say(self, text: str) -> None:
         await self._end.send_input({"type": "websocket.receive", "text": text})

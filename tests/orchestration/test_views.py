@@ -75,7 +75,7 @@ def test_a_failed_run_says_why(alice: User) -> None:
     assert "<html" not in shown
 
 
-@pytest.mark.parametrize("path", ["/runs/none/", "/runs/none/checkpoints/none/"])
+@pytest.mark.parametrize("path", ["/runs/none/", "/runs/none/checkpoints/none/", "/runs/a%00b/", "/approvals/a%00b/"])
 def test_what_is_not_there_is_told_in_words(alice: User, path: str) -> None:
     response = signed_in(alice).get(path)
     assert response.status_code == 404
@@ -84,7 +84,9 @@ def test_what_is_not_there_is_told_in_words(alice: User, path: str) -> None:
 
 def test_a_checkpoint_of_another_run_is_not_there(alice: User) -> None:
     run = make_run()
-    assert signed_in(alice).get(reverse("orchestration:checkpoint", args=[run.pk, "1f0"])).status_code == 404
+    for checkpoint in ("1f0", "\0"):
+        path = reverse("orchestration:checkpoint", args=[run.pk, checkpoint])
+        assert signed_in(alice).get(path).status_code == 404
 
 
 def test_a_reviewer_starts_nothing(alice: User) -> None:
