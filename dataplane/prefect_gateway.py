@@ -7,6 +7,7 @@ state let a run whose process is gone hang for ever, so every change made here i
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -21,6 +22,9 @@ from dataplane.errors import DeploymentNotFound, FlowRunNotFound, PrefectAway, P
 
 API_VERSION = "0.8.4"
 MOST_ROWS = 200
+#: 503 is Prefect's word for its SQLite file being locked by one of its own services; it passes. Every call may be
+#: repeated: creating has its key, and states are set to what they are to be.
+BUSY_PAUSES_SECONDS = (0.1, 0.3, 0.6)
 STATE_TYPES: Final = (
     "SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING", "COMPLETED", "FAILED", "CRASHED", "CANCELLED",
 )  # fmt: skip
@@ -235,10 +239,12 @@ class HttpPrefectGateway:
 
     def _call(self, method: str, path: str, body: Any = None) -> Any:
         """Return the answer's JSON; every failure comes out as one of our errors."""
-        try:
-            response = self._http.request(method, path, json=body)
-        except httpx.HTTPError as exc:
-            raise PrefectAway(f"Prefect does not answer at {self.api_url}: {type(exc).__name__}.") from exc
+        response = self._request(method, path, body)
+        for pause in BUSY_PAUSES_SECONDS:
+            if response.status_code != 503:
+                break
+            time.sleep(pause)
+            response = self._request(method, path, body)
         if response.status_code == 404:
             raise _NotFound
         if response.status_code >= 500:
@@ -249,6 +255,12 @@ class HttpPrefectGateway:
             return response.json()
         except ValueError as exc:
             raise PrefectAway(f"What answers at {self.api_url} is not Prefect.") from exc
+
+    def _request(self, method: str, path: str, body: Any) -> httpx.Response:
+        try:
+            return self._http.request(method, path, json=body)
+        except httpx.HTTPError as exc:
+            raise PrefectAway(f"Prefect does not answer at {self.api_url}: {type(exc).__name__}.") from exc
 
     def _flow_runs_from(self, rows: Sequence[dict[str, Any]]) -> list[FlowRun]:
         self._learn("/flows/filter", "flows", self._flow_names, {row["flow_id"] for row in rows})

@@ -18,6 +18,7 @@ from console.environment import PROJECT, environment
 from console.stack.prefect import Prefect
 from dataplane import selectors, services
 from dataplane.catalogue import HANDBOOK
+from dataplane.errors import PrefectAway
 from dataplane.models import DatasetVersion, Passage, Refresh
 from dataplane.prefect_gateway import HttpPrefectGateway
 
@@ -85,9 +86,17 @@ def arm(home: Path, point: str, action: str) -> None:
 
 def wait_until(happened: Callable[[], bool], *, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
-    while not happened():
+    while not _is_so(happened):
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.1)
+
+
+def _is_so(happened: Callable[[], bool]) -> bool:
+    """A server busy with its own start is asked again."""
+    try:
+        return happened()
+    except PrefectAway:
+        return False
 
 
 def ended(key: str) -> Callable[[], bool]:

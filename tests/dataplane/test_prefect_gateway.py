@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from console.stack.prefect import Prefect
+from dataplane import prefect_gateway
 from dataplane.errors import DeploymentNotFound, FlowRunNotFound, PrefectAway, PrefectRefused
 from dataplane.prefect_gateway import FlowRun, HttpPrefectGateway, PrefectGateway
 
@@ -140,3 +141,11 @@ def test_a_refused_change_of_state_is_not_silent() -> None:
     answer = httpx.Response(200, json={"status": "ABORT", "details": {"reason": "already over"}})
     with pytest.raises(PrefectRefused, match="already over"):
         _gateway(answer).crash(str(uuid4()), "gone")
+
+
+def test_a_server_that_is_busy_for_a_moment_is_not_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prefect_gateway, "BUSY_PAUSES_SECONDS", (0.0, 0.0))
+    answers = [httpx.Response(503), httpx.Response(503), httpx.Response(200, json=True)]
+    transport = httpx.MockTransport(lambda request: answers.pop(0))
+    HttpPrefectGateway("http://prefect.example/api", transport=transport).health()
+    assert answers == []
