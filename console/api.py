@@ -7,7 +7,7 @@ from typing import Any
 
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
-from django.db import OperationalError
+from django.db import DataError, OperationalError
 from django.http import Http404, HttpRequest, JsonResponse
 from ninja import NinjaAPI
 from ninja.errors import AuthenticationError, HttpError, ValidationError
@@ -30,6 +30,13 @@ class TokenAuth(HttpBearer):
 
 class BrowserAuth(SessionAuth):
     """The browser's session; writes then need the CSRF token."""
+
+    def __call__(self, request: HttpRequest) -> User | None:
+        """Ask for the CSRF token only where there is a session to protect: strangers are unknown, not refused."""
+        if not isinstance(request.user, User):
+            return None
+        found: User | None = super().__call__(request)
+        return found
 
     def authenticate(self, request: HttpRequest, key: str | None) -> User | None:
         return request.user if isinstance(request.user, User) and request.user.is_active else None
@@ -81,6 +88,17 @@ api.exception_handler(OperationalError)(
         problems.engine_away("postgres", "Nothing was changed; send the same request again.")
     )
 )
+
+
+@api.exception_handler(DataError)
+def _not_storable(request: HttpRequest, exc: DataError) -> JsonResponse:
+    """Refuse what PostgreSQL cannot take: NUL in a text, a number beyond its column. No row has it either."""
+    if "\x00" in request.path:
+        return problems.problem_response(problems.not_found("such thing"))
+    name = next((name for name, value in request.GET.items() if "\x00" in value), "")
+    message = "holds something that cannot be kept, such as a NUL character or a half surrogate"
+    return problems.problem_response(problems.invalid([{"path": name, "message": message}]))
+
 
 # The apps' routers, by name: the frame imports no app.
 api.add_router("", "approvals.api.router")

@@ -51,6 +51,30 @@ def errors_in_words(get_response: GetResponse) -> GetResponse:
     return middleware
 
 
+def problems_for_programs(get_response: GetResponse) -> GetResponse:
+    """Answer programs in their form also where no endpoint has: unknown addresses, wrong methods, our own errors."""
+
+    def middleware(request: HttpRequest) -> HttpResponseBase:
+        response = get_response(request)
+        is_page = response.status_code >= 400 and "json" not in response.get("Content-Type", "")
+        if not is_page or not request.path.startswith(API_PREFIX):
+            return response
+        detail = _FOR_PROGRAMS.get(response.status_code, "The request was not answered.")
+        told = problems.problem_response(problems.Problem(response.status_code, response.reason_phrase, detail))
+        if response.has_header("Allow"):
+            told["Allow"] = response["Allow"]
+        return told
+
+    return middleware
+
+
+_FOR_PROGRAMS = {
+    404: "There is nothing at this address; /api/v1/openapi.json lists what there is.",
+    405: "This address does not take this method; see Allow.",
+    500: "Something broke on our side. A change is recorded whole or not at all.",
+}
+
+
 def postgres_away(request: HttpRequest, exception: BaseException) -> HttpResponse:
     """Say that Postgres is away, what still works, and that the page tries again; keep what was typed."""
     logger.warning("postgres is away for %s %s: %s", request.method, request.path, type(exception).__name__)

@@ -108,6 +108,7 @@ MIDDLEWARE = [
     "django_htmx.middleware.HtmxMiddleware",
     "django_structlog.middlewares.RequestMiddleware",
     "console.middleware.no_store",
+    "console.middleware.problems_for_programs",
     "console.middleware.errors_in_words",
 ]
 
