@@ -1,0 +1,228 @@
+"""Who may call what: every endpoint of the JSON API against every role, and the two ways to prove who is asking."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group, User
+from django.db import OperationalError
+from django.test import Client
+
+from approvals import selectors
+from console import tokens
+from console.api import api
+from console.models import ApiToken
+from dataplane import api as dataplane_api
+from tests.api_caller import Caller, problem
+from tests.dataplane.fakes import FakePrefect
+
+SEE = {"reviewer", "operator", "admin"}
+RUNS = SEE | {"service"}
+ANYBODY = RUNS | {"", "stranger"}
+SIGNED_IN = RUNS | {""}
+VERDICT = {"verdict": "approve", "version": 1, "digest": "0" * 64}
+
+#: each endpoint with who may call it and a body that could be meant; a new endpoint needs a line here
+ENDPOINTS: dict[str, tuple[set[str], Any]] = {
+    "GET /health": (ANYBODY, None),
+    "GET /contracts": (SIGNED_IN, None),
+    "GET /agents": (SEE, None),
+    "GET /runs": (RUNS, None),
+    "POST /runs": ({"operator", "admin", "service"}, {"agent": "support", "input": {"order_id": "1", "message": "m"}}),
+    "GET /runs/{run_id}": (RUNS, None),
+    "GET /runs/{run_id}/checkpoints": (RUNS, None),
+    "GET /runs/{run_id}/checkpoints/{checkpoint_id}": (RUNS, None),
+    "GET /approvals": (SEE, None),
+    "GET /approvals/{approval_id}": (SEE, None),
+    "POST /approvals/{approval_id}/decision": ({"reviewer", "admin"}, VERDICT),
+    "GET /datasets": (SEE, None),
+    "GET /datasets/{name}": (SEE, None),
+    "POST /datasets/{name}/refresh": ({"admin"}, {}),
+    "GET /refreshes": (SEE, None),
+    "GET /refreshes/{refresh_id}": (SEE, None),
+    "GET /flow-runs": (SEE, None),
+    "GET /flow-runs/{flow_run_id}": (SEE, None),
+    "GET /flow-runs/{flow_run_id}/logs": (SEE, None),
+}
+WHO = ("stranger", "", "reviewer", "operator", "admin", "service")
+
+
+def endpoints() -> Iterator[str]:
+    for prefix, router in api._routers:
+        for path, view in router.path_operations.items():
+            for operation in view.operations:
+                for method in operation.methods:
+                    yield f"{method} {prefix}{path}".replace("//", "/")
+
+
+@pytest.fixture(autouse=True)
+def no_prefect(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dataplane_api, "gateway", FakePrefect)
+
+
+def person(role: str) -> User:
+    user = User.objects.create_user(f"somebody-{role}")
+    if role:
+        user.groups.add(Group.objects.get_or_create(name=role)[0])
+    return user
+
+
+def test_every_endpoint_has_been_given_a_line() -> None:
+    assert sorted(endpoints()) == sorted(ENDPOINTS)
+
+
+@pytest.mark.parametrize("role", WHO)
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_each_role_gets_what_is_meant_for_it_and_nothing_else(endpoint: str, role: str, db: None) -> None:
+    allowed, body = ENDPOINTS[endpoint]
+    caller = Caller(None if role == "stranger" else person(role))
+    method, path = endpoint.split(" /")
+    path = path.format_map({"run_id": "r", "checkpoint_id": "c", "approval_id": "a", "name": "n"} | _IDS)
+    answer = caller.get(path) if method == "GET" else caller.post(path, body)
+    if role in allowed:
+        assert answer.status_code in (200, 201, 404), answer.content
+    else:
+        problem(answer, 401 if role == "stranger" else 403)
+
+
+_IDS = {"refresh_id": "ref", "flow_run_id": "00000000-0000-4000-8000-000000000009"}
+
+
+def test_a_new_account_without_a_role_is_told_which_roles_help(eve: User) -> None:
+    told = problem(Caller(eve).get("approvals"), 403)
+    assert told["rule"] == "see"
+    assert "admin, operator, reviewer" in told["detail"]
+
+
+def test_only_the_hash_of_a_token_is_kept(alice: User) -> None:
+    token = tokens.create_token(owner=alice, label="laptop")
+    kept = ApiToken.objects.get()
+    assert token.startswith("sb_") and len(token) >= 43
+    assert token not in str(vars(kept))
+    assert kept.digest != token and len(kept.digest) == 64
+    assert tokens.create_token(owner=alice) != token
+
+
+def test_a_revoked_unknown_or_disabled_token_is_unknown(alice: User) -> None:
+    token = tokens.create_token(owner=alice)
+    caller = Caller(token=token)
+    assert caller.get("approvals").status_code == 200
+    assert tokens.revoke_tokens(owner=alice) == 1
+    problem(caller.get("approvals"), 401)
+    problem(Caller(token="sb_made_up").get("approvals"), 401)
+    problem(Caller(token="\x7f").get("approvals"), 401)
+    fresh = Caller(alice)
+    User.objects.filter(pk=alice.pk).update(is_active=False)
+    problem(fresh.get("approvals"), 401)
+
+
+def test_a_token_loses_with_its_owner_what_the_owner_loses(alice: User) -> None:
+    caller = Caller(alice)
+    assert caller.get("approvals").status_code == 200
+    alice.groups.clear()
+    problem(caller.get("approvals"), 403)
+
+
+@pytest.mark.parametrize("header", ["Bearer", "Bearer ", "Basic YTpi", "bearer x", "Token x"])
+def test_a_strange_authorization_header_is_unknown(header: str, db: None) -> None:
+    answer = Client().get("/api/v1/approvals", headers={"Authorization": header})
+    problem(answer, 401)
+
+
+def test_a_stranger_who_writes_is_unknown_and_not_merely_unprotected(db: None) -> None:
+    for endpoint, (_, body) in ENDPOINTS.items():
+        method, path = endpoint.split(" /")
+        if method == "POST":
+            problem(Caller().post(path.format_map(_ANY), body), 401)
+            problem(Caller(token="sb_made_up").post(path.format_map(_ANY), body), 401)
+
+
+_ANY = {"approval_id": "a", "name": "handbook"}
+
+
+def test_a_browsers_session_reads_and_needs_the_csrf_token_to_write(olga: User) -> None:
+    browser = Client(enforce_csrf_checks=True)
+    browser.force_login(olga)
+    assert browser.get("/api/v1/runs").status_code == 200
+    body = {"agent": "support", "input": {"order_id": "1", "message": "m"}}
+    problem(browser.post("/api/v1/runs", body, content_type="application/json"), 403)
+    browser.get("/accounts/login/")
+    browser.cookies["csrftoken"] = "a" * 32
+    answer = browser.post("/api/v1/runs", body, content_type="application/json", headers={"X-CSRFToken": "a" * 32})
+    assert answer.status_code == 201, answer.content
+
+
+def test_a_token_needs_no_csrf_token(olga: User) -> None:
+    body = {"agent": "support", "input": {"order_id": "1", "message": "m"}}
+    assert Caller(olga).post("runs", body).status_code == 201
+
+
+def test_no_answer_is_kept_by_a_cache(alice: User) -> None:
+    for answer in (Caller(alice).get("approvals"), Caller().get("approvals"), Caller(alice).get("approvals/none")):
+        assert answer["Cache-Control"] == "no-store"
+
+
+def test_an_address_that_is_not_there_is_a_problem_too(alice: User) -> None:
+    problem(Caller(alice).get("no-such-thing"), 404)
+
+
+def test_the_wrong_method_is_a_problem_too(ada: User) -> None:
+    problem(Caller(ada).post("approvals/a", {}), 405)
+
+
+@pytest.mark.parametrize(
+    "path", ["approvals/a%00b", "runs/a%00b", "runs/a/checkpoints/%00", "refreshes/%00", "datasets/%00"]
+)
+def test_a_nul_in_an_address_is_not_found(path: str, ada: User) -> None:
+    problem(Caller(ada).get(path), 404)
+
+
+@pytest.mark.parametrize("path", ["approvals", "runs"])
+@pytest.mark.parametrize("name", ["search", "agent", "cursor"])
+def test_a_nul_in_a_query_harms_nothing(path: str, name: str, ada: User) -> None:
+    answer = Caller(ada).get(path, **{name: "a\x00b"})
+    assert answer.status_code in (200, 422), answer.content
+
+
+def test_the_description_of_the_api_is_there(alice: User) -> None:
+    described = Client().get("/api/v1/openapi.json").json()
+    listed = {
+        f"{method.upper()} {path.removeprefix('/api/v1')}"
+        for path, methods in described["paths"].items()
+        for method in methods
+    }
+    assert listed == set(ENDPOINTS)
+    assert Client().get("/api/v1/docs").status_code == 200
+
+
+def test_contracts_show_boundaries_steps_and_failure_tests(eve: User) -> None:
+    body = Caller(eve).get("contracts").json()
+    assert set(body) == {"boundaries", "steps", "failure_tests"}
+    assert {"console -> durable: start", "agent -> world: perform"} <= {one["name"] for one in body["boundaries"]}
+    assert all(set(step) == {"step", "layer"} and step["step"] for step in body["steps"])
+    assert {step["layer"] for step in body["steps"]} == {"agent", "durable", "data", "console"}
+    assert len(body["failure_tests"]) >= 5
+    for test in body["failure_tests"]:
+        assert {"name", "invariant", "last_run_at", "trials", "failures"} <= set(test)
+
+
+def test_an_error_of_ours_is_a_problem_without_a_trace(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError("the secret is 42")
+
+    monkeypatch.setattr(selectors, "approvals_page", broken)
+    caller = Caller(alice)
+    caller.raise_errors(False)
+    assert "42" not in str(problem(caller.get("approvals"), 500))
+
+
+def test_an_absent_database_is_told_with_what_to_do(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: Any, **__: Any) -> None:
+        raise OperationalError("the connection is lost")
+
+    monkeypatch.setattr(selectors, "approvals_page", away)
+    answer = Caller(alice).get("approvals")
+    told = problem(answer, 503)
+    assert (told["engine"], told["retry_after_seconds"], answer["Retry-After"]) == ("postgres", 5, "5")
