@@ -22,9 +22,9 @@ from collections.abc import Iterable
 from typing import Any
 
 import psycopg
-from django.conf import settings
 from psycopg import sql
 
+from console.database import conninfo
 from console.live import CHANNEL
 
 logger = logging.getLogger(__name__)
@@ -142,7 +142,7 @@ class LiveListener:
             wait = min(wait * 2, LONGEST_WAIT)
 
     async def _listen(self) -> None:
-        async with await psycopg.AsyncConnection.connect(**connection_parameters()) as connection:
+        async with await psycopg.AsyncConnection.connect(conninfo("signalbox live"), autocommit=True) as connection:
             await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(CHANNEL)))
             if self._heard_before:
                 logger.info("live updates hear Postgres again; pages resynchronise")
@@ -170,24 +170,6 @@ class LiveListener:
         self._recent.append((time.time(), topic))
         for mailbox in self._by_topic.get(topic, ()):
             mailbox.put(topic)
-
-
-def connection_parameters() -> dict[str, Any]:
-    """Return libpq's parameters for a connection of our own, outside Django's pool."""
-    database = settings.DATABASES["default"]
-    return {
-        "dbname": database["NAME"],
-        "user": database["USER"],
-        "password": database["PASSWORD"],
-        "host": database["HOST"],
-        "port": database["PORT"],
-        "autocommit": True,
-        "connect_timeout": 5,
-        "application_name": "signalbox live",
-        "keepalives_idle": 15,
-        "keepalives_interval": 5,
-        "keepalives_count": 3,
-    }
 
 
 _listeners: dict[asyncio.AbstractEventLoop, LiveListener] = {}

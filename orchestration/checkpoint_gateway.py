@@ -18,30 +18,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.conf import settings
 from django.db import connection
 from psycopg import AsyncConnection, OperationalError
-from psycopg.conninfo import make_conninfo
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool
 
+from console.database import conninfo
 from orchestration.errors import NoSuchCheckpoint
 
 SCHEMA = "agent"
 _SETUP_LOCK = 7_310_002
 _POLL = 0.05  # seconds between tries for a lock that is being given up
-
-
-def conninfo() -> str:
-    """Return libpq's form of the database's address, for connections of our own."""
-    database: dict[str, Any] = settings.DATABASES["default"]
-    return make_conninfo(
-        host=database["HOST"],
-        port=database["PORT"],
-        dbname=database["NAME"],
-        user=database["USER"],
-        password=database["PASSWORD"],
-    )
 
 
 _CONNECTION: dict[str, Any] = {
@@ -56,11 +43,11 @@ async def setup() -> None:
     """Make the schema and LangGraph's own tables, once, under a lock; safe to repeat."""
     from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 
-    lock = await AsyncConnection.connect(conninfo(), autocommit=True)
+    lock = await AsyncConnection.connect(conninfo("signalbox checkpoints"), autocommit=True)
     async with lock:
         await lock.execute("SELECT pg_advisory_lock(%s)", [_SETUP_LOCK])
         await lock.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
-        async with await AsyncConnection[DictRow].connect(conninfo(), **_CONNECTION) as writer:
+        async with await AsyncConnection[DictRow].connect(conninfo("signalbox checkpoints"), **_CONNECTION) as writer:
             await AsyncPostgresSaver(writer).setup()
 
 
@@ -71,7 +58,7 @@ class Checkpoints:
         if os.environ.get("LANGGRAPH_STRICT_MSGPACK") != "true":
             raise RuntimeError("LANGGRAPH_STRICT_MSGPACK must be true before LangGraph is imported.")
         self._pool = AsyncConnectionPool[AsyncConnection[DictRow]](
-            conninfo(),
+            conninfo("signalbox checkpoints"),
             min_size=2,
             max_size=size,
             kwargs=_CONNECTION,

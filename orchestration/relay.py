@@ -20,11 +20,11 @@ from psycopg import AsyncConnection, OperationalError
 
 from approvals import services as approvals
 from console.clock import DatabaseNow, database_now
+from console.database import conninfo
 from console.live import announce
 from console.models import OutboxEntry
 from console.outbox import CHANNEL
 from orchestration import services
-from orchestration.checkpoint_gateway import conninfo
 from orchestration.contracts import DELIVER_DECIDED, DELIVER_START
 from orchestration.errors import OrchestrationError, TemporalAway, WorkflowGone
 from orchestration.models import Run
@@ -94,8 +94,8 @@ class Relay:
 
     async def _deliver_until(self, stop: asyncio.Event) -> None:
         async with (
-            await AsyncConnection.connect(conninfo(), autocommit=True) as ear,
-            await AsyncConnection.connect(conninfo(), autocommit=True) as hand,
+            await AsyncConnection.connect(conninfo("signalbox relay"), autocommit=True) as ear,
+            await AsyncConnection.connect(conninfo("signalbox relay"), autocommit=True) as hand,
         ):
             await ear.execute(f"LISTEN {CHANNEL}")
             listening = asyncio.create_task(self._listen(ear))

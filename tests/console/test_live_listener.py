@@ -11,8 +11,9 @@ import psycopg
 import pytest
 import pytest_asyncio
 
+from console.database import conninfo
 from console.live import CHANNEL
-from console.live_listener import LiveListener, Mailbox, connection_parameters
+from console.live_listener import LiveListener, Mailbox
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.asyncio]
 
@@ -28,7 +29,7 @@ async def running() -> AsyncIterator[LiveListener]:
 
 
 async def _announce(*topics: str) -> None:
-    async with await psycopg.AsyncConnection.connect(**connection_parameters()) as connection:
+    async with await psycopg.AsyncConnection.connect(conninfo("tests"), autocommit=True) as connection:
         for topic in topics:
             await connection.execute("SELECT pg_notify(%s, %s)", [CHANNEL, f'{{"topic": "{topic}"}}'])
 
@@ -61,7 +62,7 @@ async def test_a_burst_on_one_topic_is_told_once(running: LiveListener) -> None:
 async def test_after_the_connection_was_killed_everybody_resynchronises(running: LiveListener) -> None:
     mailbox = Mailbox()
     running.subscribe(mailbox, ["inbox"])
-    async with await psycopg.AsyncConnection.connect(**connection_parameters()) as connection:
+    async with await psycopg.AsyncConnection.connect(conninfo("tests"), autocommit=True) as connection:
         await connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'signalbox live'"
             " AND pid <> pg_backend_pid() AND datname = current_database()"
