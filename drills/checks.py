@@ -44,8 +44,8 @@ async def ledger(case: Case, tool: str, status: str) -> list[str]:
 
 
 async def mailed(case: Case, at_least: int, at_most: int = 1) -> list[str]:
-    """The mail folder has so many messages about the order."""
-    count = case.stage.mails_about(case.order_id)
+    """The mail system has accepted so many messages about the order."""
+    count = case.stage.mail.counts[case.order_id]
     if at_least <= count <= at_most:
         return []
     return [f"order {case.order_id}: {count} e-mails, not {at_least} to {at_most}"]

@@ -2,21 +2,57 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from drills import same_input, worker_killed
+from drills import host_killed, same_input, same_refresh, worker_killed
+from drills.approval_stalled import play_days
+from drills.planted import self_test
 from drills.stage import Stage
-from drills.trials import Fault, Outcome, play
+from drills.trials import Outcome, play
 
 Say = Callable[[str], None]
-FAULTS: dict[str, Sequence[type[Fault]]] = {
-    "same-input": same_input.FAULTS,
-    "worker-killed": worker_killed.FAULTS,
+Heard = Callable[[Outcome], None]
+Played = Callable[[Stage, int, Heard], Awaitable[list[Outcome]]]
+
+
+async def worker_killed_(stage: Stage, trials: int, heard: Heard) -> list[Outcome]:
+    return await play(stage, "worker-killed", worker_killed.FAULTS, trials, heard)
+
+
+async def host_killed_(stage: Stage, trials: int, heard: Heard) -> list[Outcome]:
+    return await play(stage, "host-killed", host_killed.FAULTS, trials, heard)
+
+
+async def same_input_(stage: Stage, trials: int, heard: Heard) -> list[Outcome]:
+    return await play(stage, "same-input", same_input.FAULTS, trials, heard)
+
+
+async def same_refresh_(stage: Stage, trials: int, heard: Heard) -> list[Outcome]:
+    return [
+        *await play(stage, "same-refresh", same_refresh.FAULTS, trials, heard),
+        *await play(stage, "same-refresh", same_refresh.ALONE, trials, heard),
+    ]
+
+
+FAILURES: dict[str, Played] = {
+    "same-input": same_input_,
+    "worker-killed": worker_killed_,
+    "same-refresh": same_refresh_,
+    "host-killed": host_killed_,
+    "approval-stalled": play_days,
 }
+#: Played from top to bottom. Those of one line run beside each other: they strike different processes. Postgres stops
+#: for everybody, so `host-killed` is alone; the clocks never go back, so `approval-stalled` is last.
+PROGRAMME: tuple[tuple[tuple[str, ...], ...], ...] = (
+    (("same-input", "worker-killed"), ("same-refresh",)),
+    (("host-killed",),),
+    (("approval-stalled",),),
+)
 
 
 @dataclass
@@ -53,19 +89,24 @@ class Report:
         }
 
 
-async def run(home: Path, names: Sequence[str], trials: int, say: Say, heard: Callable[[Outcome], None]) -> Report:
-    """Start a stage in the folder, play the named failures in the fixed order, stop the stage."""
+async def run(home: Path, names: Sequence[str], trials: int, say: Say, heard: Heard) -> Report:
+    """Start a stage in the folder, test the checker, play the named failures by the programme, stop the stage."""
     report, began = Report(), time.monotonic()
     say(f"Starting a stack of its own in {home}")
     async with Stage(home, say) as stage:
         report.seconds["start"] = round(time.monotonic() - began, 1)
         say(f"Ready after {report.seconds['start']} s")
-        for name in [name for name in FAULTS if name in names]:
-            began = time.monotonic()
-            report.outcomes += await play(stage, name, FAULTS[name], trials, heard)
-            report.seconds[name] = round(time.monotonic() - began, 1)
-            say(f"{name}: {report.seconds[name]} s")
+        report.outcomes.append(await self_test(stage))
+        heard(report.outcomes[0])
+
+        async def in_turn(failures: Sequence[str]) -> None:
+            for name in failures:
+                if name in names:
+                    began = time.monotonic()
+                    report.outcomes += await FAILURES[name](stage, trials, heard)
+                    report.seconds[name] = round(time.monotonic() - began, 1)
+                    say(f"{name}: {report.seconds[name]} s")
+
+        for beside in PROGRAMME:
+            await asyncio.gather(*(in_turn(failures) for failures in beside))
     return report
-
-
-Played = Callable[[Stage, int], Awaitable[list[Outcome]]]

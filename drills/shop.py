@@ -11,32 +11,17 @@ import json
 import threading
 import time
 from collections import Counter
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import parse_qs
 
 import uvicorn
 
 from console.stack import ports
+from drills.holds import Hold, When
 from examples.shop.app import create_app
 
 OURS = "X-Drill"  # a header: the drill's own requests are not counted
-
-
-@dataclass
-class Hold:
-    """Keeps the first matching request waiting: before the shop does anything, or before it answers."""
-
-    method: str
-    order_id: str
-    when: Literal["before", "after"]
-    reached: threading.Event = field(default_factory=threading.Event)
-    released: threading.Event = field(default_factory=threading.Event)
-
-    async def wait(self) -> None:
-        self.reached.set()
-        await asyncio.to_thread(self.released.wait)
 
 
 class WatchedShop:
@@ -69,7 +54,7 @@ class WatchedShop:
         self._server.should_exit = True
         self._thread.join(5)
 
-    def hold(self, method: str, order_id: str, when: Literal["before", "after"]) -> Hold:
+    def hold(self, method: str, order_id: str, when: When) -> Hold:
         """Hold the next request of this method about this order."""
         hold = Hold(method, order_id, when)
         self._holds.append(hold)
@@ -87,14 +72,14 @@ class WatchedShop:
         if hold is not None:
             self._holds.remove(hold)
             if hold.when == "before":
-                await hold.wait()
+                await asyncio.to_thread(hold.wait)
 
         async def replay() -> dict[str, Any]:
             return {"type": "http.request", "body": body, "more_body": False}
 
         async def answer(message: dict[str, Any]) -> None:
             if hold is not None and hold.when == "after" and message["type"] == "http.response.start":
-                await hold.wait()
+                await asyncio.to_thread(hold.wait)
             await send(message)
 
         await self._app(scope, replay, answer)

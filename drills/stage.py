@@ -24,6 +24,7 @@ from console.stack.processes import identify
 from console.stack.supervisor import Supervisor
 from drills.errors import NotStruck
 from drills.history import History
+from drills.mail import MailSystem
 from drills.shop import OURS, WatchedShop
 from drills.waiting import until
 
@@ -53,6 +54,7 @@ class Stage:
         self.say = say
         self.handbook = home / "handbook"
         self.shop = WatchedShop(home / "shop.sqlite3")
+        self.mail = MailSystem(home / "mail")
         self.history = History(home / "history.jsonl")
         self.stack = Supervisor(
             home=home,
@@ -64,7 +66,6 @@ class Stage:
             demo_accounts=True,
             quiet=True,
         )
-        self.one_strike_at_a_time = asyncio.Lock()
         self.days_passed = 0.0  # on the database's clock; it never goes back
         self._clients: dict[str, httpx.AsyncClient] = {}
         self._temporal: Client | None = None
@@ -81,12 +82,14 @@ class Stage:
             "SIGNALBOX_HEARTBEAT_SECONDS": str(HEARTBEAT_SECONDS),
             "SIGNALBOX_HANDBOOK": str(self.handbook),
             "SIGNALBOX_SHOP_URL": self.shop.url,
+            "SIGNALBOX_EMAIL_URL": self.mail.url,
         }
 
     async def __aenter__(self) -> Stage:
         shutil.copytree(PROJECT / "examples" / "handbook", self.handbook)
         (self.home / "faults").mkdir()
         self.shop.start()
+        self.mail.start()
         try:
             await asyncio.to_thread(self.stack.start)
             await asyncio.to_thread(self.stack.wait_ready, None, 180)
@@ -114,6 +117,7 @@ class Stage:
             await self._database.close()
         await asyncio.to_thread(self.stack.stop)
         await asyncio.to_thread(self.shop.stop)
+        await asyncio.to_thread(self.mail.stop)
         self.history.close()
 
     async def _has_accounts(self) -> bool:
@@ -188,12 +192,6 @@ class Stage:
             answer.raise_for_status()
             found: Row = answer.json()
             return found
-
-    def mails_about(self, order_id: str) -> int:
-        """Count the messages in the mail folder whose subject names the order."""
-        folder = self.home / "mail"
-        subject = f"Subject: Your order {order_id}\n"
-        return sum(path.read_text(errors="replace").count(subject) for path in folder.glob("*") if path.is_file())
 
     # Striking.
 

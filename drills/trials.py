@@ -17,6 +17,7 @@ class Trial:
     """One try of one fault: what it saw that must not be."""
 
     number: int  # from 1
+    of: int  # how many there are
     seen: list[str] = field(default_factory=list)
 
     @property
@@ -95,7 +96,7 @@ async def play(
     stage: Stage, failure: str, faults: Sequence[type[Fault]], trials: int, say: Callable[[Outcome], None]
 ) -> list[Outcome]:
     """Play every fault of a failure `trials` times; see Fault for the order."""
-    outcomes = [Outcome(failure, f.name, f.invariant, [Trial(n + 1) for n in range(trials)]) for f in faults]
+    outcomes = [Outcome(failure, f.name, f.invariant, [Trial(n + 1, trials) for n in range(trials)]) for f in faults]
     cast = [
         (fault(stage, trial), trial)
         for fault, outcome in zip(faults, outcomes, strict=True)
@@ -104,8 +105,7 @@ async def play(
     await asyncio.gather(*(guarded(trial, fault.steady, "steady state") for fault, trial in cast))
     recoveries = []
     for fault, trial in cast:
-        async with stage.one_strike_at_a_time:
-            await guarded(trial, fault.strike, "strike")
+        await guarded(trial, fault.strike, "strike")
         recoveries.append(asyncio.create_task(guarded(trial, fault.recover, "recovery")))
     await asyncio.gather(*recoveries)
     await asyncio.gather(*(guarded(trial, fault.judge, "judgement") for fault, trial in cast))

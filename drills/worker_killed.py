@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import signal
 
 from drills import checks
 from drills.case import EMAIL, REFUND, Case
 from drills.errors import NotStruck
-from drills.stage import Fired, has_been_hit, thaw
+from drills.holds import Hold
+from drills.stage import WORKERS, has_been_hit, thaw
 from drills.trials import Fault
 from drills.waiting import until
 
+BATCH = 4  # trials of each tool that one frozen worker has in its hands
 QUESTION_TOOL = "confirm_outcome"
 REFUND_INVARIANT = "one refund, one effect, no earlier node again, the run finishes"
 EMAIL_INVARIANT = "at most one e-mail; unknown is asked of a person; the run finishes"
@@ -43,10 +44,6 @@ class RefundFault(Fault):
         self.expect(await checks.well_ended(self.case))
 
 
-class RefundBeforeGraph(RefundFault):
-    name, point = "refund: killed before the graph resumes", "turn.before_graph"
-
-
 class RefundBeforeCall(RefundFault):
     name, point = "refund: killed before the call", "effect.before_call"
 
@@ -60,19 +57,9 @@ class RefundDuringCall(RefundFault):
         await self.stage.ready_workers()
         hold = self.stage.shop.hold("POST", self.case.order_id, "after")
         await self.case.decide(self.approval)
-        if not await asyncio.to_thread(hold.reached.wait, 40):
-            raise NotStruck(f"the refund of order {self.case.order_id} never reached the shop")
-        part, pid = await self.stage.busy_worker(self.case.run_id)
+        await _kill_at(self, self.case, hold)
         if len(await self.case.refunds()) != 1:
-            raise NotStruck("the shop had not recorded the refund yet")
-        self.stage.stack.kill(part)
-
-        async def is_gone() -> bool:
-            return has_been_hit(pid, "kill")
-
-        await until(is_gone, f"the death of {part}", 10)
-        self.stage.history.note("struck", f"pid {pid}", self.name, subject=self.case.run_id)
-        hold.released.set()
+            raise NotStruck("the shop had not recorded the refund when its caller died")
 
 
 class RefundAfterCall(RefundFault):
@@ -132,35 +119,16 @@ class EmailBeforeCall(EmailFault):
 
 
 class EmailDuringCall(EmailFault):
-    """Stopped before the call, let go, and killed within milliseconds: somewhere in the sending."""
+    """The mail system has taken the message and has not said so when the worker is killed from outside."""
 
     name = "e-mail: killed during the call"
+    mails_at_least = 1
 
     async def strike(self) -> None:
         await self.stage.ready_workers()
-        self.stage.arm("effect.before_call", self.case.run_id, "freeze")
+        hold = self.stage.mail.hold(self.case.order_id, "after")
         await self.case.decide(self.approval)
-        fired = await self.stage.fired("effect.before_call", self.case.run_id)
-        thaw(fired.pid)
-        await asyncio.sleep(random.uniform(0, 0.004))  # the point in the call, not a wait
-        os.kill(fired.pid, signal.SIGKILL)
-
-        async def is_gone() -> bool:
-            return has_been_hit(fired.pid, "kill")
-
-        await until(is_gone, f"the death of pid {fired.pid}", 10)
-
-    async def recover(self) -> None:
-        """Either end is right, by where the kill struck; the row must tell which."""
-
-        async def ended() -> str:
-            rows = await self.case.effects(EMAIL)
-            return str(rows[0]["status"]) if rows and rows[0]["status"] != "executing" else ""
-
-        status = await until(ended, f"the end of the e-mail of {self.case.run_id}", 60)
-        self.unknown = status == "unknown"
-        self.mails_at_least = 0 if self.unknown else 1
-        await super().recover()
+        await _kill_at(self, self.case, hold)
 
 
 class EmailAfterCall(EmailFault):
@@ -176,69 +144,117 @@ class EmailBeforeReport(EmailFault):
 
 
 class RefundFrozen(RefundFault):
-    """A worker that stops breathing is given up; when it wakes, a newer attempt has done its work."""
+    """A worker that stops breathing is given up; when it wakes, a newer attempt has done its work.
+
+    The refund is on its way to the shop when the worker freezes; it arrives after the newer attempt's.
+    """
 
     name = "refund: worker frozen, replaced, thawed"
 
     async def strike(self) -> None:
-        await self.stage.ready_workers(2)
-        self.fired = await _freeze(self, self.case, self.approval)
-        try:
-            self.email = await self.case.pending(EMAIL)
-        finally:
-            thaw(self.fired.pid)
+        _frozen_together(self).append(self)
+
+    async def freezable(self) -> Hold:
+        return self.stage.shop.hold("POST", self.case.order_id, "before")
+
+    async def replaced(self) -> None:
+        self.email = await self.case.pending(EMAIL)
 
     async def recover(self) -> None:
-        """The old attempt goes on where it was: it asks the shop too, under the same key."""
+        """Wait until the frozen attempt's request has reached the shop as well: under the same key."""
 
-        async def asked_again() -> bool:
-            return len(await self.case.attempts()) >= 2
+        async def asked_twice() -> bool:
+            return len(await self.case.attempts()) == 2
 
-        await until(asked_again, f"the thawed worker's call about order {self.case.order_id}", 20)
+        await until(asked_twice, f"the frozen attempt's refund of order {self.case.order_id}", 150)
 
 
 class EmailFrozen(EmailFault):
-    """While the sender is frozen a person is asked; thawed, it sends, once, and the row says so."""
+    """While the sender is frozen a person is asked; thawed, it still sends, once, and nobody sends again."""
 
     name = "e-mail: worker frozen, replaced, thawed"
     mails_at_most = 0
 
     async def strike(self) -> None:
-        await self.stage.ready_workers(2)
-        self.fired = await _freeze(self, self.case, self.approval)
+        """Freeze the one worker that is up with a few trials of both tools in its hands; the last trial strikes."""
+        together = _frozen_together(self)
+        together.append(self)
+        if self.trial.number % BATCH and self.trial.number != self.trial.of:
+            return
+        stack, (kept, replacement) = self.stage.stack, WORKERS
+        await self.stage.ready_workers(len(WORKERS))
+        await asyncio.to_thread(stack.hold, replacement)
+        holds = [await one.freezable() for one in together]
+        await asyncio.gather(*(one.case.decide(one.approval) for one in together))
+        pid = stack.pids()[kept]
         try:
-            await super().recover()
+            await asyncio.gather(*(_reached(hold) for hold in holds))
+            os.kill(pid, signal.SIGSTOP)
+
+            async def is_stopped() -> bool:
+                return has_been_hit(pid, "freeze")
+
+            await until(is_stopped, f"pid {pid} stopped", 5)
+            self.stage.history.note("struck", f"pid {pid}", self.name, subject=[one.case.run_id for one in together])
+            stack.release(replacement)
+            await asyncio.gather(*(one.replaced() for one in together))
         finally:
-            thaw(self.fired.pid)
+            stack.release(replacement)
+            thaw(pid)
+            for hold in holds:
+                hold.released.set()
+
+    async def freezable(self) -> Hold:
+        return self.stage.mail.hold(self.case.order_id, "before")
+
+    async def replaced(self) -> None:
+        await super().recover()
 
     async def recover(self) -> None:
-        self.mails_at_least = self.mails_at_most = 1
-
         async def sent() -> bool:
-            return self.stage.mails_about(self.case.order_id) >= 1
+            return self.stage.mail.counts[self.case.order_id] >= 1
 
-        await until(sent, f"the thawed worker's e-mail about order {self.case.order_id}", 20)
-
-        async def known() -> bool:
-            return [row["status"] for row in await self.case.effects(EMAIL)] == ["done"]
-
-        await until(known, "the thawed worker's word in the ledger", 20)
+        await until(sent, f"the frozen attempt's e-mail about order {self.case.order_id}", 150)
 
     async def judge(self) -> None:
-        """Whatever the person answers now, what happened stands."""
-        await self.case.decide(self.question, "approve" if self.trial.number % 2 == 1 else "reject")
-        self.expect(await checks.well_ended(self.case, asked=True))
-        self.expect(await checks.ledger(self.case, EMAIL, "done"), await checks.mailed(self.case, 1))
+        """The thawed attempt may get to say what it did before Temporal cancels it; else the person's word counts."""
+        happened = self.trial.number % 2 == 1
+        await self.case.decide(self.question, "approve" if happened else "reject")
+        self.expect(await checks.well_ended(self.case, asked=True), await checks.mailed(self.case, 1))
+        status = "".join(row["status"] for row in await self.case.effects(EMAIL))
+        if status not in (("done",) if happened else ("done", "failed")):
+            self.trial.seen.append(f"run {self.case.run_id}: the e-mail's effect ended as {status!r}")
 
 
-async def _freeze(fault: Fault, case: Case, approval: dict[str, object]) -> Fired:
-    fault.stage.arm("effect.before_call", case.run_id, "freeze")
-    await case.decide(approval)
-    return await fault.stage.fired("effect.before_call", case.run_id)
+def _frozen_together(fault: Fault) -> list[RefundFrozen | EmailFrozen]:
+    return _BATCHES.setdefault((id(fault.stage), (fault.trial.number - 1) // BATCH), [])
+
+
+_BATCHES: dict[tuple[int, int], list[RefundFrozen | EmailFrozen]] = {}
+
+
+async def _reached(hold: Hold) -> None:
+    if not await asyncio.to_thread(hold.reached.wait, 40):
+        raise NotStruck(f"{hold.method} about order {hold.order_id} never came")
+
+
+async def _kill_at(fault: Fault, case: Case, hold: Hold) -> None:
+    """Kill the worker whose call the hold keeps waiting."""
+    try:
+        await _reached(hold)
+        part, pid = await fault.stage.busy_worker(case.run_id)
+        fault.stage.stack.kill(part)
+
+        async def is_gone() -> bool:
+            return has_been_hit(pid, "kill")
+
+        await until(is_gone, f"the death of {part}", 10)
+        fault.stage.history.note("struck", f"pid {pid}", fault.name, subject=case.run_id)
+    finally:
+        hold.released.set()
 
 
 FAULTS: tuple[type[Fault], ...] = (
-    RefundBeforeGraph,
     RefundBeforeCall,
     RefundDuringCall,
     RefundAfterCall,

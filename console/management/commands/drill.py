@@ -9,15 +9,16 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
-from django.core.exceptions import ImproperlyConfigured
+import psycopg
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error
 
 from console.drill_results import FAILURE_TESTS
+from console.environment import environment
 from console.models import DrillResult
 from console.stack.errors import StackError
 from drills.errors import DrillError
-from drills.running import FAULTS, Report, run
+from drills.running import FAILURES, Report, run
 from drills.trials import Outcome
 
 
@@ -26,7 +27,7 @@ class Command(BaseCommand):
     requires_system_checks = ()  # it looks at a stack of its own, from outside
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("name", nargs="?", choices=sorted(FAULTS), help="only this failure; else all")
+        parser.add_argument("name", nargs="?", choices=sorted(FAILURES), help="only this failure; else all")
         parser.add_argument("--trials", type=int, default=3, help="of every fault (default 3)")
         parser.add_argument("--keep", action="store_true", help="keep the state folder: logs and history.jsonl")
         parser.add_argument("--json", metavar="FILE", help="write the result there as well")
@@ -35,7 +36,7 @@ class Command(BaseCommand):
         """Run, print the table, store the results beside, and say by the status whether all held."""
         if options["trials"] < 1:
             raise CommandError("At least one trial.")
-        names = [options["name"]] if options["name"] else list(FAULTS)
+        names = [options["name"]] if options["name"] else list(FAILURES)
         home = Path(tempfile.mkdtemp(prefix="signalbox-drill-"))
         try:
             report = _until_told_to_stop(run(home, names, options["trials"], self._say, self._heard))
@@ -66,6 +67,8 @@ class Command(BaseCommand):
 
     def _print_table(self, report: Report) -> None:
         rows = [("invariant", "trials", "violations")]
+        for outcome in report.of("checker"):
+            rows.append((f"checker: {outcome.invariant}", str(len(outcome.trials)), str(outcome.violations)))
         for test in FAILURE_TESTS:
             outcomes = report.of(test.name)
             if not outcomes:
@@ -81,6 +84,9 @@ class Command(BaseCommand):
 
     def _store(self, report: Report) -> None:
         """Keep each failure's result in the database that this command was started beside, if it answers."""
+        if not _answers(environment().database_url):
+            self._say("No database answers beside this command, so the result was only printed.")
+            return
         try:
             for name, outcomes in report.as_json()["failures"].items():
                 if name not in {test.name for test in FAILURE_TESTS}:
@@ -91,10 +97,18 @@ class Command(BaseCommand):
                     failures=sum(one["violations"] for one in outcomes),
                     detail={"faults": outcomes, "seconds": report.seconds.get(name)},
                 )
-        except (Error, ImproperlyConfigured, OSError) as error:
-            self._say(f"No database beside this command, so the result was only printed ({type(error).__name__}).")
+        except Error as error:
+            self._say(f"The database beside this command has no place for it; only printed ({error}).")
         else:
             self._say("The result is stored; the System page shows it.")
+
+
+def _answers(database_url: str) -> bool:
+    try:
+        psycopg.connect(database_url or "host=127.0.0.1", connect_timeout=2).close()
+    except psycopg.Error:
+        return False
+    return bool(database_url)
 
 
 def _until_told_to_stop(work: Coroutine[Any, Any, Report]) -> Report:

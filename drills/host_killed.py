@@ -1,0 +1,127 @@
+"""Failure 2: a whole host is gone, or an engine is, in the middle of a turn.
+
+The turn is held where it hurts most: the shop has recorded the refund and has not answered yet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+
+from temporalio.api.enums.v1 import EventType
+
+from drills import checks
+from drills.case import EMAIL, REFUND, Case
+from drills.errors import NotStruck
+from drills.holds import Hold
+from drills.stage import WORKERS, has_been_hit
+from drills.trials import Fault
+from drills.waiting import until
+
+
+class MidTurn(Fault):
+    """Two runs: one is struck in the middle of its turn, the other waits for a person and is decided meanwhile."""
+
+    async def steady(self) -> None:
+        self.case, self.waiting = await asyncio.gather(Case.open(self.stage), Case.open(self.stage))
+        self.approval, self.other = await asyncio.gather(self.case.pending(REFUND), self.waiting.pending(REFUND))
+
+    async def hold_the_turn(self) -> tuple[Hold, str, int]:
+        """Approve, and wait until the refund is paid and unanswered; return the hold and the busy worker."""
+        await self.stage.ready_workers(len(WORKERS))
+        hold = self.stage.shop.hold("POST", self.case.order_id, "after")
+        await self.case.decide(self.approval)
+        if not await asyncio.to_thread(hold.reached.wait, 40):
+            raise NotStruck(f"the refund of order {self.case.order_id} never reached the shop")
+        if len(await self.case.refunds()) != 1:
+            raise NotStruck("the shop had not recorded the refund yet")
+        return hold, *await self.stage.busy_worker(self.case.run_id)
+
+    async def judge(self) -> None:
+        for case in (self.case, self.waiting):
+            await case.to_the_end()
+            self.expect(await checks.well_ended(case))
+            for approval_id in case.decided:
+                approval = await self.stage.get("alice", f"/approvals/{approval_id}")
+                if approval["status"] != "decided" or len(approval["decisions"]) != 1:
+                    self.trial.seen.append(f"the decision of {approval_id} is lost: {approval['status']}")
+
+
+class HostKilled(MidTurn):
+    """The killed worker's whole process group goes, and nobody starts it again until the run is further."""
+
+    name = "one of two workers' whole group killed mid-turn"
+    invariant = "the other worker finishes from the last completed activity; nothing twice"
+
+    async def strike(self) -> None:
+        hold, part, pid = await self.hold_the_turn()
+        before = await self._completed()
+        await asyncio.to_thread(self.stage.stack.hold, part, signal.SIGKILL)
+        try:
+            if not has_been_hit(pid, "kill"):
+                raise NotStruck(f"{part} (pid {pid}) still runs")
+            self.stage.history.note("struck", f"pid {pid}", self.name, subject=self.case.run_id)
+            hold.released.set()
+            await self.waiting.decide(self.other)
+            await asyncio.gather(self.case.pending(EMAIL), self.waiting.pending(EMAIL))
+            after = await self._completed()
+        finally:
+            self.stage.stack.release(part)
+        if after[: len(before)] != before:
+            self.trial.seen.append(f"run {self.case.run_id}: completed activities were {before}, then {after}")
+        finisher = after[len(before)] if len(after) > len(before) else "nobody"
+        if finisher == "nobody" or finisher.startswith(f"{pid}@"):
+            self.trial.seen.append(f"run {self.case.run_id}: the turn of pid {pid} was completed by {finisher}")
+
+    async def _completed(self) -> list[str]:
+        """Return who completed each activity of the run, in order."""
+        history = await (await self.stage.workflow(self.case.run_id)).fetch_history()
+        return [
+            event.activity_task_completed_event_attributes.identity
+            for event in history.events
+            if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED
+        ]
+
+
+class EngineStruck(MidTurn):
+    """The engine dies while a turn is under way; the supervisor starts it again. A decision is given meanwhile."""
+
+    engine, number = "", signal.SIGKILL
+
+    async def strike(self) -> None:
+        hold, _, _ = await self.hold_the_turn()
+        pid = self.stage.stack.pids()[self.engine]
+        self.stage.stack.kill(self.engine, self.number)
+
+        async def is_gone() -> bool:
+            return has_been_hit(pid, "kill")
+
+        try:
+            await until(is_gone, f"the death of {self.engine}", 20)
+        except Exception as exc:
+            raise NotStruck(str(exc)) from exc
+        self.stage.history.note("struck", f"pid {pid}", self.name, subject=self.case.run_id)
+        deciding = asyncio.create_task(self.waiting.decide(self.other))
+        hold.released.set()  # the shop answers while the engine is away
+        await asyncio.to_thread(self.stage.stack.wait_ready, [self.engine], 60)
+        await deciding
+        await asyncio.gather(self.case.pending(EMAIL), self.waiting.pending(EMAIL))
+
+
+class TemporalKilled(EngineStruck):
+    name, engine = "Temporal killed mid-turn, a decision meanwhile", "temporal"
+    invariant = "both runs finish, nothing twice, no decision lost"
+
+
+class PostgresStopped(EngineStruck):
+    name, engine, number = "Postgres stopped `immediate` mid-turn", "postgres", signal.SIGQUIT
+    invariant = "both runs finish, nothing twice, no decision lost, the audit chain fits"
+
+    async def judge(self) -> None:
+        await super().judge()
+        status, output = await self.stage.manage("verify_audit")
+        if status != 0:
+            self.trial.seen.append(f"verify_audit: {output.strip()[-500:]}")
+
+
+FAULTS: tuple[type[Fault], ...] = (HostKilled, TemporalKilled, PostgresStopped)
