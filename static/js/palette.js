@@ -80,6 +80,7 @@ if (dialog) {
     select(0);
     input.focus();
   });
+  dialog.addEventListener("close", () => input.blur()); // keys belong to the page again
   input.addEventListener("input", () => {
     filter();
     select(0);

@@ -1,0 +1,172 @@
+"""Every page in light and dark, wide and narrow: no fault that axe finds, nothing inline, nothing cut off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, ViewportSize, expect
+
+from console.environment import PROJECT
+from tests.browser.conftest import Stack
+
+AXE = (PROJECT / "tests" / "vendor" / "axe.min.js").read_text()
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+WIDE, NARROW = ViewportSize(width=1440, height=900), ViewportSize(width=390, height=844)
+WATCH = """
+window.violations = [];
+document.addEventListener("securitypolicyviolation", event => violations.push(event.violatedDirective));
+"""
+
+Visit = Callable[..., Page]
+
+
+@pytest.fixture(params=["light", "dark"])
+def theme(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(params=[WIDE, NARROW], ids=["1440", "390"])
+def size(request: pytest.FixtureRequest) -> ViewportSize:
+    found: ViewportSize = request.param
+    return found
+
+
+@pytest.fixture
+def strangers_page(chromium: Browser, stack: Stack, theme: str, size: ViewportSize) -> Iterator[Page]:
+    context = chromium.new_context(base_url=stack.url, viewport=size, color_scheme=theme)  # type: ignore[arg-type]
+    context.add_init_script(WATCH)
+    yield context.new_page()
+    context.close()
+
+
+def _faults(page: Page) -> list[str]:
+    """Return what is wrong with the page as it stands, in words."""
+    page.evaluate(AXE)
+    found: dict[str, Any] = page.evaluate("tags => axe.run(document, {runOnly: {type: 'tag', values: tags}})", RULES)
+    faults = [f"{one['id']}: {one['nodes'][0]['html'][:120]}" for one in found["violations"]]
+    faults += page.evaluate("window.violations")
+    if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
+        faults.append("the page is wider than the screen")
+    return faults
+
+
+def test_the_sign_in_and_the_errors_look_right(strangers_page: Page) -> None:
+    for path in ("/accounts/login/", "/nowhere/"):
+        strangers_page.goto(path)
+        assert _faults(strangers_page) == [], path
+
+
+def test_every_page_looks_right(stack: Stack, visit: Visit, theme: str, size: ViewportSize) -> None:
+    page = visit("alice", viewport=size, color_scheme=theme)
+    page.context.add_init_script(WATCH)
+    with stack.api("alice") as alice:
+        approval = alice.get("/approvals", params={"status": "pending"}).json()["items"][-1]
+    paths = [
+        "/inbox/",
+        "/inbox/?status=all",
+        "/inbox/?search=nothing+like+this",
+        f"/approvals/{approval['id']}/",
+        "/runs/",
+        f"/runs/{approval['run_id']}/",
+        "/data/",
+        "/system/",
+        "/accounts/logout/",
+    ]
+    for path in paths:
+        page.goto(path)
+        assert _faults(page) == [], path
+
+
+def test_the_form_that_starts_a_run_looks_right_with_its_faults(visit: Visit, theme: str, size: ViewportSize) -> None:
+    page = visit("olga", "/runs/new/", viewport=size, color_scheme=theme, refusals_expected=True)
+    page.context.add_init_script(WATCH)
+    page.get_by_role("button", name="Start the run").click()
+    expect(page.get_by_text("This is needed.")).to_have_count(2)
+    assert _faults(page) == []
+
+
+def test_the_palette_and_the_sheet_of_keys_look_right(visit: Visit, theme: str) -> None:
+    page = visit("alice", color_scheme=theme)
+    page.context.add_init_script(WATCH)
+    page.goto("/inbox/")
+    expect(page.locator("[data-live-word]", has_text="Live")).to_be_visible()
+    page.keyboard.press("Control+k")
+    page.keyboard.type("refund")
+    expect(page.locator("#palette [data-found]").first).to_be_visible()
+    assert _faults(page) == []
+    page.keyboard.press("Escape")
+    page.wait_for_function("document.activeElement === document.body")
+    page.keyboard.press("Shift+?")
+    expect(page.get_by_role("heading", name="Keyboard shortcuts")).to_be_visible()
+    assert _faults(page) == []
+
+
+def test_the_work_can_be_done_with_the_keyboard_alone(visit: Visit) -> None:
+    page = visit("alice", "/runs/")
+    page.wait_for_load_state("networkidle")
+    page.keyboard.press("g")
+    page.keyboard.press("i")
+    page.wait_for_url("**/inbox/")
+    expect(page.locator("[data-live-word]", has_text="Live")).to_be_visible()
+    first = page.locator("a[data-row]").nth(0).get_attribute("data-row")
+    page.keyboard.press("j")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/approvals/**")
+    chosen = page.locator("[data-approval]").get_attribute("data-approval")
+    assert chosen != first
+    page.keyboard.press("r")
+    expect(page.get_by_label("Comment")).to_be_focused()
+    page.keyboard.type("a reason with a and r in it")
+    expect(page.get_by_label("Comment")).to_have_value("a reason with a and r in it")
+
+
+def test_single_letters_can_be_switched_off(visit: Visit) -> None:
+    page = visit("alice", "/inbox/")
+    expect(page.locator("[data-live-word]", has_text="Live")).to_be_visible()
+    page.keyboard.press("Shift+?")
+    page.get_by_label("Single-letter shortcuts are on").uncheck()
+    page.keyboard.press("Escape")
+    page.keyboard.press("a")
+    page.keyboard.press("g")
+    page.keyboard.press("r")
+    page.wait_for_timeout(300)
+    assert page.url.endswith("/inbox/")
+    page.keyboard.press("Control+k")
+    expect(page.locator("#palette-input")).to_be_focused()
+
+
+def test_a_live_refresh_keeps_typed_words_focus_and_opened_parts(stack: Stack, visit: Visit) -> None:
+    with stack.api("alice") as alice:
+        approval = alice.get("/approvals", params={"status": "pending"}).json()["items"][-1]
+    page = visit("alice", f"/approvals/{approval['id']}/")
+    expect(page.locator("[data-live-word]", has_text="Live")).to_be_visible()
+    page.get_by_text("Exact bytes and digest").click()
+    page.get_by_label("Comment").fill("half a thought")
+    page.get_by_label("Search requests").fill("refu")
+    with page.expect_response(f"**/approvals/{approval['id']}/"):
+        page.evaluate("document.body.dispatchEvent(new CustomEvent('live:resync'))")
+    page.wait_for_timeout(300)
+    expect(page.get_by_label("Comment")).to_have_value("half a thought")
+    expect(page.get_by_label("Search requests")).to_be_focused()
+    expect(page.get_by_label("Search requests")).to_have_value("refu")
+    expect(page.locator("pre[aria-label='Canonical JSON']")).to_be_visible()
+
+
+def test_updates_can_be_paused_and_catch_up(visit: Visit) -> None:
+    page = visit("alice", "/inbox/")
+    state = page.locator("[data-live-word]")
+    expect(state).to_have_text("Live")
+    state.click()
+    expect(state).to_have_text("Paused")
+    page.reload()
+    expect(state).to_have_text("Paused")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    page.wait_for_timeout(200)
+    assert asked == []
+    with page.expect_response("**/frame/pending/"):
+        state.click()
+    expect(state).to_have_text("Live")
