@@ -65,10 +65,13 @@ def _answer(status: int, title: str, detail: str) -> Callable[[HttpRequest, Any]
 
 @api.exception_handler(ValidationError)
 def _validation(request: HttpRequest, exc: ValidationError) -> JsonResponse:
-    errors = [
-        {"path": ".".join(str(part) for part in error["loc"][2:]), "message": error["msg"]} for error in exc.errors
-    ]
+    errors = [{"path": _path(error["loc"]), "message": error["msg"]} for error in exc.errors]
     return problems.problem_response(problems.invalid(errors))
+
+
+def _path(loc: tuple[str | int, ...]) -> str:
+    """Return the field's name: a body's loc begins with ("body", <parameter>), all others with where it came from."""
+    return ".".join(str(part) for part in loc[2 if loc[0] == "body" else 1 :])
 
 
 @api.exception_handler(HttpError)

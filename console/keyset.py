@@ -16,6 +16,7 @@ def read_cursor(cursor: str) -> tuple[datetime, str] | None:
     """Return what `make_cursor` was given; `None` for an empty or unreadable cursor."""
     try:
         moment, row_id = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        return datetime.fromisoformat(moment), str(row_id)
+        at = datetime.fromisoformat(moment)
+        return (at, str(row_id)) if at.tzinfo else None
     except (ValueError, TypeError):
         return None
