@@ -55,7 +55,7 @@ def list_approvals(
 ) -> dict[str, Any]:
     """List approvals: pending ones by deadline, others newest first."""
     user = require(request, "see")
-    filters = selectors.Filters(status=status, agent=agent, tool=tool, risk=risk, search=search, mine=mine)
+    filters = selectors.Filters(status=status, agent=agent, tool=tool, risk=risk, search=search, mine=mine, order=order)
     page = selectors.approvals_page(user, filters, cursor=cursor, limit=limit, with_everything=True)
     return {"items": approvals_json(request, page.rows), "next": page.next_cursor}
 

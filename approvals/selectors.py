@@ -57,6 +57,7 @@ class Filters:
     risk: str = ""
     search: str = ""  # words in id, summary, tool, run
     mine: bool = False  # only what the user may decide
+    order: str = ""  # "due_at": by deadline, also when not only pending ones are listed
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def approvals_page(
     An unreadable cursor starts at the beginning.
     """
     rows = _filtered(user, filters)
-    ascending = filters.status == Approval.Status.PENDING
+    ascending = filters.status == Approval.Status.PENDING or filters.order == "due_at"
     key, after = ("due_at", read_cursor(cursor)) if ascending else ("opened_at", read_cursor(cursor))
     if after is not None:
         moment, last_id = after
