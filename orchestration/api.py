@@ -26,7 +26,7 @@ class RunIn(Schema):
 
     agent: str
     input: dict[str, Any]
-    idempotency_key: Annotated[str, Field(max_length=200)] = ""
+    idempotency_key: Annotated[str, Field(max_length=200, pattern=r"^[^\x00]*$")] | None = None
 
 
 @router.get("/agents")
@@ -42,8 +42,10 @@ def start_run(request: HttpRequest, body: RunIn) -> Status[dict[str, Any]]:
     user = require(request, "start_run")
     try:
         run, is_new = services.start_run(
-            agent=body.agent, given=body.input, requested_by=user, idempotency_key=body.idempotency_key
+            agent=body.agent, given=body.input, requested_by=user, idempotency_key=body.idempotency_key or ""
         )
+        if not is_new and not selectors.visible_to(user).filter(pk=run.pk).exists():
+            raise RunKeyReused("This idempotency key was used by somebody else. Use a new key.")
     except InvalidInput as exc:
         raise problems.invalid(exc.errors) from exc
     except RunKeyReused as exc:

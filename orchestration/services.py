@@ -99,7 +99,15 @@ def _checked_input(agent: str, given: Any) -> dict[str, Any]:
 
 def _not_storable(checked: dict[str, Any]) -> str | None:
     """PostgreSQL's JSON cannot hold NUL; return the first field that has one."""
-    return next((name for name, value in checked.items() if "\\u0000" in rfc8785.dumps(value).decode()), None)
+    return next((name for name, value in checked.items() if _holds_nul(value)), None)
+
+
+def _holds_nul(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(_holds_nul(part) for pair in value.items() for part in pair)
+    if isinstance(value, list):
+        return any(_holds_nul(part) for part in value)
+    return isinstance(value, str) and "\x00" in value
 
 
 def _run_id(agent: str, idempotency_key: str) -> str:
