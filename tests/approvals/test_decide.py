@@ -3,6 +3,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
@@ -37,7 +38,9 @@ def test_the_second_reviewer_is_told_who_was_first(open_one: Opener, alice: User
     approval = open_one()
     services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval), channel="api")
     with pytest.raises(AlreadyClosed) as told:
-        services.decide(approval_id=approval.pk, reviewer=bob, given=answer(approval, "reject", note="no"), channel="api")
+        services.decide(
+            approval_id=approval.pk, reviewer=bob, given=answer(approval, "reject", note="no"), channel="api"
+        )
     assert (told.value.by, told.value.verdict) == ("alice", "approve")
     assert told.value.at is not None
     assert Decision.objects.count() == 1
@@ -85,7 +88,7 @@ def test_the_same_key_gets_the_same_decision_and_another_body_is_refused(open_on
 
 @pytest.mark.parametrize("changes", [{"digest": "0" * 64}, {"version": 2}])
 def test_a_decision_about_something_else_than_the_current_proposal_is_refused(
-    open_one: Opener, alice: User, changes: dict[str, object]
+    open_one: Opener, alice: User, changes: dict[str, Any]
 ) -> None:
     approval = open_one()
     with pytest.raises(StaleVersion) as told:
@@ -95,9 +98,7 @@ def test_a_decision_about_something_else_than_the_current_proposal_is_refused(
     assert approval.status == "pending"
 
 
-def test_after_the_deadline_nobody_decides_even_before_the_ladder_has_closed_it(
-    open_one: Opener, alice: User
-) -> None:
+def test_after_the_deadline_nobody_decides_even_before_the_ladder_has_closed_it(open_one: Opener, alice: User) -> None:
     approval = open_one()
     Approval.objects.filter(pk=approval.pk).update(due_at=database_now() - timedelta(milliseconds=1))
     with pytest.raises(AlreadyClosed) as told:
@@ -148,7 +149,7 @@ def test_a_decision_and_an_audit_entry_cannot_be_changed_or_removed(open_one: Op
         "UPDATE approvals_auditevent SET actor = 'mallory'",
         "DELETE FROM approvals_auditevent",
     ):
-        with pytest.raises(Exception, match="Cannot (update|delete)"), connection.cursor() as cursor:
+        with pytest.raises(Exception, match=r"Cannot (update|delete)"), connection.cursor() as cursor:
             from django.db import transaction
 
             with transaction.atomic():
