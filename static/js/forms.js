@@ -75,7 +75,27 @@ document.addEventListener("htmx:error", (event) => {
   say("The server cannot be reached. What you typed is still here; try again in a moment.", { error: true });
 });
 
-// Unsaved words: ask before leaving the page, not after.
+// A comment that is not sent yet stays with its request, also when another one is read meanwhile. It lives in
+// this tab only, until the decision is there or somebody signs in.
+const draftKey = (area) => `draft:${area.id}`;
+document.addEventListener("input", (event) => {
+  if (!event.target.matches("textarea[data-draft]")) return;
+  try { sessionStorage.setItem(draftKey(event.target), event.target.value); } catch { /* the page itself still has it */ }
+});
+function restoreDrafts() {
+  try {
+    for (const area of document.querySelectorAll("textarea[data-draft]")) {
+      if (!area.value) area.value = sessionStorage.getItem(draftKey(area)) ?? "";
+    }
+    for (const area of document.querySelectorAll(".kept textarea")) sessionStorage.removeItem(draftKey(area));
+    if (!document.querySelector("input[type=password]")) return;
+    for (const key of Object.keys(sessionStorage)) if (key.startsWith("draft:")) sessionStorage.removeItem(key);
+  } catch { /* no storage, no drafts */ }
+}
+restoreDrafts();
+document.addEventListener("htmx:after:swap", restoreDrafts);
+
+// Unsaved words of other forms: ask before leaving the page, not after.
 let sent = false;
 document.addEventListener("submit", () => { sent = true; });
 addEventListener("beforeunload", (event) => {

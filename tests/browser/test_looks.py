@@ -154,6 +154,20 @@ def test_a_live_refresh_keeps_typed_words_focus_and_opened_parts(stack: Stack, v
     expect(page.locator("pre[aria-label='Canonical JSON']")).to_be_visible()
 
 
+def test_an_unsent_comment_stays_with_its_request(stack: Stack, visit: Visit) -> None:
+    with stack.api("alice") as alice:
+        first, second = alice.get("/approvals", params={"status": "pending"}).json()["items"][-2:]
+    page = visit("alice", f"/approvals/{first['id']}/")
+    expect(page.locator("[data-live-word]", has_text="Live")).to_be_visible()
+    page.get_by_label("Comment").fill("half a thought")
+    page.locator(f"a[data-row='{second['id']}']").click()
+    page.wait_for_url(f"**/{second['id']}/")
+    expect(page.get_by_label("Comment")).to_have_value("")
+    page.locator(f"a[data-row='{first['id']}']").click()
+    page.wait_for_url(f"**/{first['id']}/")
+    expect(page.get_by_label("Comment")).to_have_value("half a thought")
+
+
 def test_updates_can_be_paused_and_catch_up(visit: Visit) -> None:
     page = visit("alice", "/inbox/")
     state = page.locator("[data-live-word]")
