@@ -11,7 +11,8 @@ import httpx
 from drills.stage import Row, Stage
 from drills.waiting import until
 
-MESSAGE = "My parcel arrived crushed and the bowls are broken."
+#: it is due a share of the price only, so that the shop would pay a second refund
+MESSAGE = "The parcel came nine days late. We keep the goods, but I expect something back for such a late delivery."
 REFUND, EMAIL = "issue_refund", "send_email"
 
 

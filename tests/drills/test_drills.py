@@ -1,0 +1,57 @@
+"""The five failures, three trials of every fault, on one stack of real engines and processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from console.drill_results import FAILURE_TESTS
+
+PROJECT = Path(__file__).resolve().parent.parent.parent
+TRIALS = 3
+pytestmark = pytest.mark.drill
+
+
+@pytest.fixture(scope="session")
+def drilled() -> dict[str, Any]:
+    """Run the command once; return what it wrote, with its status and output."""
+    with tempfile.TemporaryDirectory(prefix="drill-result-") as folder:
+        result = Path(folder) / "result.json"
+        done = subprocess.run(
+            [sys.executable, "manage.py", "drill", "--trials", str(TRIALS), "--json", str(result)],
+            cwd=PROJECT,
+            env={**os.environ, "SIGNALBOX_HOME": folder, "DATABASE_URL": ""},
+            capture_output=True,
+            text=True,
+            timeout=840,
+        )
+        end = done.stdout[-20_000:] + done.stderr[-5_000:]
+        assert result.exists(), end
+        return {**json.loads(result.read_text()), "status": done.returncode, "output": end}
+
+
+@pytest.mark.parametrize("failure", [test.name for test in FAILURE_TESTS])
+def test_nothing_is_lost_or_done_twice_under(failure: str, drilled: dict[str, Any]) -> None:
+    faults = drilled["failures"][failure]
+    assert faults
+    assert [fault for fault in faults if fault["trials"] < TRIALS] == []
+    assert [fault for fault in faults if fault["violations"]] == []
+
+
+def test_the_checker_sees_violations_that_were_planted(drilled: dict[str, Any]) -> None:
+    (planted,) = drilled["failures"]["checker"]
+    assert planted["trials"] >= 4
+    assert planted["seen"] == []
+
+
+def test_the_command_prints_the_table_and_tells_success_by_its_status(drilled: dict[str, Any]) -> None:
+    assert drilled["status"] == 0, drilled["output"]
+    assert "invariant" in drilled["output"] and "violations" in drilled["output"]
+    assert "only printed" in drilled["output"]  # no database beside it
