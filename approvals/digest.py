@@ -28,6 +28,7 @@ def canonicalise(tool: str, arguments: dict[str, Any]) -> bytes:
     """
     try:
         canonical = rfc8785.dumps({"tool": tool, "arguments": arguments})
+        rfc8785.dumps(json.loads(canonical))  # 2.1e16 is written as a whole number that nobody can read exactly
     except rfc8785.IntegerDomainError as exc:
         raise NotCanonical(f"A whole number beyond 2^53 cannot be approved exactly: send it as text ({exc}).") from exc
     except rfc8785.FloatDomainError as exc:
