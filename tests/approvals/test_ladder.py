@@ -1,0 +1,137 @@
+"""The ladder: each step once, when it is due by the database's clock, and never over a decision."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connections
+
+from approvals import selectors, services
+from approvals.errors import AlreadyClosed, MayNotDecide
+from approvals.models import Approval, AuditEvent
+from console.clock import database_now
+from tests.approvals.conftest import answer
+
+Opener = Callable[..., Approval]
+
+
+def age(approval: Approval, hours: float) -> None:
+    """Let the approval have been open for some hours."""
+    shift = timedelta(hours=hours)
+    ladder = [rung | {"at": (datetime.fromisoformat(rung["at"]) - shift).isoformat()} for rung in approval.ladder]
+    Approval.objects.filter(pk=approval.pk).update(
+        ladder=ladder, due_at=approval.due_at - shift, opened_at=approval.opened_at - shift
+    )
+    approval.refresh_from_db()
+
+
+def kinds() -> list[str]:
+    events = AuditEvent.objects.exclude(kind="approval.opened").order_by("seq")
+    return list(events.values_list("kind", flat=True))
+
+
+def test_nothing_is_due_on_the_first_day(open_one: Opener) -> None:
+    approval = open_one()
+    (rung,) = services.climb([approval.pk])
+    assert rung.next_step_at == datetime.fromisoformat(approval.ladder[0]["at"])
+    assert kinds() == []
+
+
+@pytest.mark.parametrize(
+    ("hours", "taken", "audience"),
+    [
+        (25, ["approval.reminded"], ["reviewer"]),
+        (49, ["approval.reminded", "approval.escalated"], ["admin", "reviewer"]),
+    ],
+)
+def test_what_is_due_is_done_in_order_and_once(
+    hours: int, taken: list[str], audience: list[str], open_one: Opener
+) -> None:
+    approval = open_one()
+    age(approval, hours)
+    for _ in range(3):
+        (rung,) = services.climb([approval.pk])
+        assert rung.next_step_at == datetime.fromisoformat(approval.ladder[len(taken)]["at"])
+    assert kinds() == taken
+    approval.refresh_from_db()
+    assert (approval.status, approval.audience, approval.steps_climbed) == ("pending", audience, len(taken))
+
+
+def test_after_escalation_an_admin_may_decide(open_one: Opener, ada: User) -> None:
+    approval = open_one()
+    with pytest.raises(MayNotDecide):
+        services.decide(approval_id=approval.pk, reviewer=ada, given=answer(approval), channel="api")
+    age(approval, 49)
+    services.climb([approval.pk])
+    services.decide(approval_id=approval.pk, reviewer=ada, given=answer(approval), channel="api")
+
+
+def test_at_the_deadline_it_expires_which_is_not_a_rejection(open_one: Opener, alice: User) -> None:
+    approval = open_one()
+    age(approval, 72)
+    (rung,) = services.climb([approval.pk])
+    assert rung.next_step_at is None
+    approval.refresh_from_db()
+    assert (approval.status, approval.decisions.count()) == ("expired", 0)
+    assert approval.closed_at is not None
+    assert kinds() == ["approval.reminded", "approval.escalated", "approval.expired"]
+    (settled,) = selectors.settled([approval.pk])
+    assert settled.answer is not None
+    assert (settled.answer["verdict"], settled.answer["decision_id"]) == ("expired", None)
+    with pytest.raises(AlreadyClosed) as told:
+        services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval), channel="api")
+    assert told.value.status == "expired"
+
+
+def test_climbing_something_that_is_closed_changes_nothing(open_one: Opener, alice: User) -> None:
+    approval = open_one()
+    services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval), channel="api")
+    age(approval, 100)
+    (rung,) = services.climb([approval.pk])
+    assert rung.next_step_at is None
+    approval.refresh_from_db()
+    assert approval.status == "decided"
+    assert kinds() == ["approval.decided"]
+
+
+def test_several_are_climbed_each_for_itself(open_one: Opener) -> None:
+    young, old = open_one(), open_one()
+    age(old, 73)
+    first, second = services.climb([young.pk, old.pk])
+    assert (first.approval_id, first.next_step_at is None) == (young.pk, False)
+    assert (second.approval_id, second.next_step_at) == (old.pk, None)
+
+
+def test_what_is_settled_names_the_next_step_while_it_waits(open_one: Opener) -> None:
+    approval = open_one()
+    age(approval, 25)
+    services.climb([approval.pk])
+    (settled,) = selectors.settled([approval.pk, "apr_none"])
+    assert settled.answer is None
+    assert settled.next_step_at == datetime.fromisoformat(approval.ladder[1]["at"])
+
+
+@pytest.mark.django_db(transaction=True)
+def test_many_workers_at_once_take_each_step_once(open_one: Opener) -> None:
+    approval = open_one()
+    age(approval, 73)
+    barrier = threading.Barrier(6)
+
+    def climb() -> None:
+        try:
+            barrier.wait()
+            services.climb([approval.pk])
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=climb) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert kinds() == ["approval.reminded", "approval.escalated", "approval.expired"]
+    assert database_now() > approval.due_at
