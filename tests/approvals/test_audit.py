@@ -12,6 +12,7 @@ from django.db import connection, transaction
 
 from approvals import audit
 from approvals.models import AuditEvent
+from tests.at_once import at_once
 
 pytestmark = pytest.mark.django_db
 
@@ -35,7 +36,7 @@ def seqs() -> list[int]:
     return list(AuditEvent.objects.order_by("seq").values_list("seq", flat=True))
 
 
-def run(statement: str, *parameters: object) -> None:
+def run(statement: str, *parameters: str | int) -> None:
     with as_the_tables_owner(), connection.cursor() as cursor:
         cursor.execute(statement, parameters)
         assert cursor.rowcount > 0
@@ -138,29 +139,11 @@ def test_an_entry_of_a_change_that_is_taken_back_is_taken_back_too(seqs: list[in
 
 @pytest.mark.django_db(transaction=True)
 def test_entries_written_at_once_make_one_chain() -> None:
-    import threading
+    def write() -> None:
+        for turn in range(5):
+            with transaction.atomic():
+                audit.record(actor="writer", kind="test", subject=str(turn), body={})
 
-    from django.db import connections
-
-    barrier = threading.Barrier(8)
-    errors: list[BaseException] = []
-
-    def write(number: int) -> None:
-        try:
-            barrier.wait()
-            for turn in range(5):
-                with transaction.atomic():
-                    audit.record(actor=f"writer {number}", kind="test", subject=str(turn), body={})
-        except BaseException as exc:
-            errors.append(exc)
-        finally:
-            connections.close_all()
-
-    threads = [threading.Thread(target=write, args=(number,)) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert errors == []
+    at_once(*[write] * 8)
     found = audit.verify()
     assert (found.ok, found.entries) == (True, 40)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import connections
 
 from approvals import selectors, services
 from approvals.errors import AlreadyClosed, MayNotDecide
 from approvals.models import Approval, AuditEvent
 from console.clock import database_now
 from tests.approvals.conftest import answer
+from tests.at_once import at_once
 
 Opener = Callable[..., Approval]
 
@@ -119,19 +118,6 @@ def test_what_is_settled_names_the_next_step_while_it_waits(open_one: Opener) ->
 def test_many_workers_at_once_take_each_step_once(open_one: Opener) -> None:
     approval = open_one()
     age(approval, 73)
-    barrier = threading.Barrier(6)
-
-    def climb() -> None:
-        try:
-            barrier.wait()
-            services.climb([approval.pk])
-        finally:
-            connections.close_all()
-
-    threads = [threading.Thread(target=climb) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(*[lambda: services.climb([approval.pk])] * 6)
     assert kinds() == ["approval.reminded", "approval.escalated", "approval.expired"]
     assert database_now() > approval.due_at

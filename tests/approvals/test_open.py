@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import pytest
-from django.db import connections
 
 from approvals import services
 from approvals.digest import canonicalise, digest_of
 from approvals.errors import NotAuthorised
 from approvals.models import Approval, AuditEvent
+from tests.at_once import at_once
 
 Opener = Callable[..., Approval]
 
@@ -65,21 +64,7 @@ def test_a_long_summary_is_cut_and_long_words_are_kept(open_one: Opener) -> None
 
 @pytest.mark.django_db(transaction=True)
 def test_many_attempts_at_once_open_one(open_one: Opener) -> None:
-    barrier = threading.Barrier(8)
-    opened: list[str] = []
-
-    def attempt() -> None:
-        try:
-            barrier.wait()
-            opened.append(open_one(external_id="run-1:a").pk)
-        finally:
-            connections.close_all()
-
-    threads = [threading.Thread(target=attempt) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    opened = at_once(*[lambda: open_one(external_id="run-1:a").pk] * 8)
     assert len(opened) == 8
     assert set(opened) == {Approval.objects.get().pk}
     assert AuditEvent.objects.filter(kind="approval.opened").count() == 1
