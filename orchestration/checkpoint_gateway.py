@@ -127,6 +127,7 @@ class CheckpointLine:
     interrupted: bool
 
 
+# COLLATE: in a language's own order "~", which stands for the newest, comes before every id.
 _LIST = """
 SELECT c.checkpoint_id, c.parent_checkpoint_id, (c.metadata->>'step')::int, c.metadata->>'source',
        c.checkpoint->'updated_channels', (c.checkpoint->>'ts')::timestamptz,
@@ -134,7 +135,7 @@ SELECT c.checkpoint_id, c.parent_checkpoint_id, (c.metadata->>'step')::int, c.me
                WHERE (w.thread_id, w.checkpoint_ns, w.checkpoint_id) = (c.thread_id, c.checkpoint_ns, c.checkpoint_id)
                  AND w.channel = '__interrupt__')
 FROM agent.checkpoints c
-WHERE c.thread_id = %s AND c.checkpoint_ns = '' AND c.checkpoint_id < %s
+WHERE c.thread_id = %s AND c.checkpoint_ns = '' AND c.checkpoint_id COLLATE "C" < %s
 ORDER BY c.checkpoint_id DESC LIMIT %s
 """
 _BRANCH = "branch:to:"
