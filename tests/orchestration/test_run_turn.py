@@ -397,6 +397,25 @@ def test_checkpoints_are_listed_newest_first_with_their_nodes(run: Run, world: F
     assert checkpoints_of(run.pk, before=lines[2].checkpoint_id, limit=2) == lines[3:5]
 
 
+def test_a_models_last_words_are_kept_whatever_they_hold(
+    run: Run, world: FakeWorld, speak: Callable[[Any], None]
+) -> None:
+    speak(ScriptedModel.of(AIMessage("Done\x00 and gone.")))
+    assert take(start(run), world).outcome == "finished"
+    run.refresh_from_db()
+    assert run.result is not None and run.result["summary"] == "Done\N{SYMBOL FOR NULL} and gone."
+
+
+def test_what_the_database_can_never_store_is_not_tried_for_ever(
+    run: Run, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = module._end_of
+    monkeypatch.setattr(module, "_end_of", lambda *given: replace(usual(*given), usage={"model": "\x00"}))
+    with pytest.raises(ApplicationError) as told:
+        take(start(run), world)
+    assert (told.value.type, told.value.non_retryable) == ("AgentError", True)
+
+
 def test_usage_is_summed_over_the_whole_run(run: Run, world: FakeWorld, speak: Callable[[Any], None]) -> None:
     speak(
         ScriptedModel.of(
