@@ -1,4 +1,5 @@
-"""What the frame around every page shows. Costs two small queries, and never fails the page inside it."""
+"""What the frame around every page shows. Costs two small queries (health is asked every
+3 s at most), and never fails the page inside it."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from django.http import HttpRequest
 from django.utils.functional import SimpleLazyObject
 from django.utils.module_loading import import_string
 
-from console import roles
+from console import health, roles
 
 PENDING_COUNT = "approvals.selectors.pending_count_for"  # by name: the frame imports no app
 PENDING_CAP = 1000  # the selector counts no further
@@ -27,6 +28,7 @@ class Frame:
     roles: tuple[str, ...]
     may_see: bool
     pending: int | None  # None: not known now
+    notices: tuple[str, ...] = ()  # what to know of parts that are away
 
     @property
     def pending_label(self) -> str:
@@ -51,7 +53,8 @@ def frame_for(request: HttpRequest) -> Frame:
             return Frame(section, "", (), False, None)
         may_see = roles.may(user, "see")
         pending = _pending_count(user) if may_see else None
-        return Frame(section, user.get_full_name() or user.username, _held(user), may_see, pending)
+        notices = tuple(health.notices()) if may_see else ()
+        return Frame(section, user.get_full_name() or user.username, _held(user), may_see, pending, notices)
     except DatabaseError:
         return Frame(section, "", (), False, None)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, TypedDict
@@ -13,6 +14,7 @@ from django.db import Error, connection
 from django.utils.module_loading import import_string
 
 from console.clock import DatabaseNow, database_now
+from console.live import announce
 from console.models import PartHeartbeat
 
 OUR_PROCESSES = ("worker", "relay", "flows")
@@ -57,6 +59,42 @@ def report() -> tuple[int, dict[str, Any]]:
         # Degraded still takes clicks and delivers them later; that needs the relay to have been here.
         status = "degraded" if PartHeartbeat.objects.filter(part="relay").exists() else "starting"
     return 200, {"status": status, "parts": parts}
+
+
+#: what the absence of a part means for people; Postgres is missing here, for without it there is no page
+CONSEQUENCES = {
+    "temporal": "Temporal is away: decisions are recorded and delivered when it is back.",
+    "worker": "No worker is alive: runs stand still until one is back. Decisions are recorded.",
+    "relay": "The relay is away: decisions are recorded and delivered when it is back.",
+    "prefect": "Prefect is away or still starting: agents go on reading the current data, refreshes wait.",
+    "flows": "The flow process is away or still starting: refreshes wait.",
+}
+_NOTICE_SECONDS = 3.0
+_noticed: tuple[float, list[str]] = (float("-inf"), [])
+
+
+def notices() -> list[str]:
+    """Return what people should know of absent parts, a sentence each; looked up every 3 s per process at most.
+
+    One absence that explains another hides it: without Temporal no worker gets work, without Prefect no flow runs.
+    """
+    global _noticed
+    if time.monotonic() - _noticed[0] > _NOTICE_SECONDS:
+        _, found = report()
+        absent = [part for part, sentence in CONSEQUENCES.items() if not found["parts"].get(part, {"ok": True})["ok"]]
+        explained = {"temporal": "worker", "prefect": "flows"}
+        hidden = {explained[part] for part in absent if part in explained}
+        _noticed = (time.monotonic(), [CONSEQUENCES[part] for part in absent if part not in hidden])
+    return _noticed[1]
+
+
+def announce_changes(before: dict[str, bool]) -> dict[str, bool]:
+    """Tell open pages when a part has come or gone since `before`; return how the parts are now."""
+    _, found = report()
+    now = {part: health["ok"] for part, health in found["parts"].items()}
+    if now != before:
+        announce("health")
+    return now
 
 
 def _ask(path: str) -> PartHealth:

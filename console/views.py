@@ -43,6 +43,13 @@ def pending(request: HttpRequest) -> HttpResponse:
 
 @require_GET
 @needs("see")
+def notices(request: HttpRequest) -> HttpResponse:
+    """What to know of parts that are away, fetched again when one comes or goes."""
+    return render(request, "console/_notices.html")
+
+
+@require_GET
+@needs("see")
 def search(request: HttpRequest) -> HttpResponse:
     """What the command palette finds for `?q=`: requests and runs, by id or text."""
     words = request.GET.get("q", "").replace("\x00", "").strip()[:200]

@@ -19,6 +19,7 @@ from django.db import transaction
 from psycopg import AsyncConnection, OperationalError
 
 from approvals import services as approvals
+from console import health
 from console.clock import DatabaseNow, database_now
 from console.database import conninfo
 from console.live import announce
@@ -71,6 +72,7 @@ class Relay:
         self._stopping = stop
         beating = asyncio.create_task(beat_for_ever("relay", self._detail))
         stopping = asyncio.create_task(self._wake_at(stop))
+        watching = asyncio.create_task(_watch_health())
         try:
             while not stop.is_set():
                 try:
@@ -84,6 +86,7 @@ class Relay:
         finally:
             beating.cancel()
             stopping.cancel()
+            watching.cancel()
 
     async def _wake_at(self, stop: asyncio.Event) -> None:
         await stop.wait()
@@ -181,6 +184,17 @@ class Relay:
             await in_database(_signalled, entry, detail)
         else:
             raise OrchestrationError(f"Nobody knows how to deliver {entry.kind!r}.")
+
+
+async def _watch_health() -> None:
+    """Tell open pages when a part comes or goes. Parts that fall silent cannot say so themselves."""
+    known: dict[str, bool] = {}
+    while True:
+        try:
+            known = await in_database(health.announce_changes, known)
+        except DatabaseAway as exc:
+            logger.warning("health is not known: %s", type(exc).__name__)
+        await asyncio.sleep(LOOK_SECONDS)
 
 
 def _started(entry: Claimed, temporal_run_id: str) -> None:

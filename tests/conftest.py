@@ -10,6 +10,7 @@ import pytest
 from django.contrib.auth.models import Group, User
 from django.db import connection
 
+from console import health
 from tests import session_postgres
 
 
@@ -37,6 +38,12 @@ def _suffix(cursor: Any) -> str:
     cursor.execute("SELECT tgname FROM pg_trigger WHERE tgname LIKE 'pgtrigger_audit_stays_%'")
     name: str = cursor.fetchone()[0]
     return name.removeprefix("pgtrigger_audit_stays_")
+
+
+@pytest.fixture(autouse=True)
+def no_part_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages tell of absent parts, asked every few seconds. In tests none is asked unless the test says so."""
+    monkeypatch.setattr(health, "_noticed", (float("inf"), []))
 
 
 def _person(username: str, *roles: str) -> User:
