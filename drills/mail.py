@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import socketserver
 import threading
@@ -65,6 +66,10 @@ class MailSystem:
 
         class Conversation(socketserver.StreamRequestHandler):
             def handle(self) -> None:
+                with contextlib.suppress(OSError):  # the sender was killed meanwhile
+                    self._converse()
+
+            def _converse(self) -> None:
                 self._say("220 drill")
                 while line := self.rfile.readline():
                     match line[:4].upper().strip():
@@ -85,9 +90,6 @@ class MailSystem:
                 return lines
 
             def _say(self, words: str) -> None:
-                try:
-                    self.wfile.write(f"{words}\r\n".encode())
-                except OSError:
-                    return  # the sender was killed meanwhile
+                self.wfile.write(f"{words}\r\n".encode())
 
         return Conversation

@@ -19,7 +19,6 @@ from drills.trials import Fault
 from drills.waiting import until
 
 CLIENTS = 8
-BATCH = 3
 PATIENCE_SECONDS = 180  # a dead flow is found and started again by whoever watches
 
 
@@ -164,7 +163,7 @@ class KilledAfterPublish(KilledBeforePublish):
 class FlowsKilled(KilledBeforePublish):
     """Flow runs stand before their publication when their host, the part `flows`, is killed.
 
-    One kill strikes a few trials: Prefect's runner runs four at once, and each refresh may die three times.
+    One kill, by the last, strikes all trials of a round: each refresh may die three times, no more.
     """
 
     name, action = "the part `flows` killed before it publishes", "freeze"
@@ -172,13 +171,13 @@ class FlowsKilled(KilledBeforePublish):
 
     async def steady(self) -> None:
         await super().steady()
-        self.together = _BATCHES.setdefault((id(self.stage), (self.trial.number - 1) // BATCH), [])
+        self.together = _BATCHES.setdefault((id(self.stage), self.trial.round), [])
 
     async def strike(self) -> None:
         await super().strike()
         self.together.append(self)
-        if self.trial.number % BATCH and self.trial.number != self.trial.of:
-            return  # the last of the batch strikes
+        if not self.trial.is_last_of_round:
+            return
         fired = await asyncio.gather(
             *(self.stage.fired(one.point, one.refresh_id, PATIENCE_SECONDS) for one in self.together)
         )
@@ -193,8 +192,6 @@ class FlowsKilled(KilledBeforePublish):
             raise NotStruck(str(exc)) from exc
         self.stage.history.note("struck", f"pid {pid}", self.name, flows=[one.pid for one in fired])
         await asyncio.to_thread(self.stage.stack.wait_ready, ["flows"], 60)
-        if self.trial.number != self.trial.of:
-            await asyncio.gather(*(one.ended(one.refresh_id) for one in self.together))
 
     async def recover(self) -> None:
         await self.ended(self.refresh_id)

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from drills.errors import DrillError
 from drills.stage import Stage
 
+ROUND = 4  # trials of each fault that are played together
+
 
 @dataclass
 class Trial:
@@ -19,6 +21,14 @@ class Trial:
     number: int  # from 1
     of: int  # how many there are
     seen: list[str] = field(default_factory=list)
+
+    @property
+    def is_last_of_round(self) -> bool:
+        return self.number % ROUND == 0 or self.number == self.of
+
+    @property
+    def round(self) -> int:
+        return (self.number - 1) // ROUND
 
     @property
     def is_violated(self) -> bool:
@@ -97,11 +107,20 @@ async def play(
 ) -> list[Outcome]:
     """Play every fault of a failure `trials` times; see Fault for the order."""
     outcomes = [Outcome(failure, f.name, f.invariant, [Trial(n + 1, trials) for n in range(trials)]) for f in faults]
-    cast = [
-        (fault(stage, trial), trial)
-        for fault, outcome in zip(faults, outcomes, strict=True)
-        for trial in outcome.trials
-    ]
+    for first in range(0, trials, ROUND):
+        await _play_round(
+            [
+                (fault(stage, trial), trial)
+                for fault, outcome in zip(faults, outcomes, strict=True)
+                for trial in outcome.trials[first : first + ROUND]
+            ]
+        )
+    for outcome in outcomes:
+        say(outcome)
+    return outcomes
+
+
+async def _play_round(cast: Sequence[tuple[Fault, Trial]]) -> None:
     await asyncio.gather(*(guarded(trial, fault.steady, "steady state") for fault, trial in cast))
     recoveries = []
     for fault, trial in cast:
@@ -109,6 +128,3 @@ async def play(
         recoveries.append(asyncio.create_task(guarded(trial, fault.recover, "recovery")))
     await asyncio.gather(*recoveries)
     await asyncio.gather(*(guarded(trial, fault.judge, "judgement") for fault, trial in cast))
-    for outcome in outcomes:
-        say(outcome)
-    return outcomes

@@ -14,7 +14,6 @@ from drills.stage import WORKERS, has_been_hit, thaw
 from drills.trials import Fault
 from drills.waiting import until
 
-BATCH = 4  # trials of each tool that one frozen worker has in its hands
 QUESTION_TOOL = "confirm_outcome"
 REFUND_INVARIANT = "one refund, one effect, no earlier node again, the run finishes"
 EMAIL_INVARIANT = "at most one e-mail; unknown is asked of a person; the run finishes"
@@ -179,7 +178,7 @@ class EmailFrozen(EmailFault):
         """Freeze the one worker that is up with a few trials of both tools in its hands; the last trial strikes."""
         together = _frozen_together(self)
         together.append(self)
-        if self.trial.number % BATCH and self.trial.number != self.trial.of:
+        if not self.trial.is_last_of_round:
             return
         stack, (kept, replacement) = self.stage.stack, WORKERS
         await self.stage.ready_workers(len(WORKERS))
@@ -227,7 +226,7 @@ class EmailFrozen(EmailFault):
 
 
 def _frozen_together(fault: Fault) -> list[RefundFrozen | EmailFrozen]:
-    return _BATCHES.setdefault((id(fault.stage), (fault.trial.number - 1) // BATCH), [])
+    return _BATCHES.setdefault((id(fault.stage), fault.trial.round), [])
 
 
 _BATCHES: dict[tuple[int, int], list[RefundFrozen | EmailFrozen]] = {}
