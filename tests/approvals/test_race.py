@@ -50,7 +50,7 @@ class World:
             case [name, "approves" | "rejects" as word]:
                 self._click(name, word.removesuffix("s"), f"{name} {word}")
             case ["alice", "repeats", *_]:
-                self._click("alice", "approve", "alice's key", key="the-key")
+                self._click("alice", "approve", "alice's key", key=f"key of {self.approval.pk}")
             case ["a", "stale", "click"]:
                 with pytest.raises((StaleVersion, AlreadyClosed)):
                     given = answer(self.approval, digest="0" * 64)
