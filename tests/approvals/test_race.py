@@ -108,7 +108,7 @@ def cast(alice: User, bob: User) -> Iterator[tuple[User, User]]:
 
 
 @pytest.mark.django_db
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
 def test_whatever_happens_in_whatever_order_there_is_one_end(
     steps: list[str], open_one: Opener, cast: tuple[User, User]
