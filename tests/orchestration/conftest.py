@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -25,6 +26,13 @@ EVENTS_AT_MOST = 60  # in a history before the server suggests a new one
 INPUT = {"order_id": "8801", "message": "The parcel arrived broken."}
 REFUND = {"order_id": "8801", "amount": "50.00", "currency": "EUR", "reason": "Damaged goods"}
 EMAIL = {"to": "mara@customers.example", "subject": "Your order 8801", "body": "We have paid you back."}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs the real server by its fixture, so that replays run without one."""
+    for item in items:
+        if "temporal" in getattr(item, "fixturenames", ()) and item.path.parent == Path(__file__).parent:
+            item.add_marker(pytest.mark.engines)
 
 
 @pytest.fixture

@@ -175,9 +175,6 @@ def play(temporal: Temporal, recorder: Recorder, scene: Callable[[Stage], Awaita
     return recorder
 
 
-pytestmark = pytest.mark.engines
-
-
 def test_a_decision_wakes_the_run_and_the_next_turn_gets_its_ids(temporal: Temporal) -> None:
     async def scene(stage: Stage) -> None:
         await stage.waiting(A)
