@@ -42,9 +42,10 @@ class BareWait:
         self._answer = answer
 
     async def _turn(self, thread_id: str, answer: str | None) -> int:
-        return await workflow.execute_activity(
+        reached: int = await workflow.execute_activity(
             "bare_turn", args=[thread_id, answer], result_type=int, start_to_close_timeout=timedelta(seconds=60)
         )
+        return reached
 
 
 class State(TypedDict, total=False):

@@ -122,9 +122,7 @@ class Store:
         ).fetchone()[0]
         left = order["amount_cents"] - refunded
         if wanted["amount_cents"] > left:
-            raise Refusal(
-                422, f"amount is more than the {money(left)} {order['currency']} left on the order."
-            )
+            raise Refusal(422, f"amount is more than the {money(left)} {order['currency']} left on the order.")
         row: sqlite3.Row = database.execute(
             "INSERT INTO refunds (order_id, amount_cents, currency, reason, idempotency_key, created_at) "
             "VALUES (:order_id, :amount_cents, :currency, :reason, :idempotency_key, :created_at) "
@@ -137,8 +135,7 @@ class Store:
         """All refunds, or those of one order, oldest first."""
         with self._transaction() as database:
             rows = database.execute(
-                "SELECT * FROM refunds "
-                "WHERE :order_id IS NULL OR CAST(order_id AS TEXT) = :order_id ORDER BY id",
+                "SELECT * FROM refunds WHERE :order_id IS NULL OR CAST(order_id AS TEXT) = :order_id ORDER BY id",
                 {"order_id": order_id},
             )
             return [_refund(row) for row in rows]
@@ -175,9 +172,7 @@ class Store:
 
     def set_switches(self, switches: Switches) -> Switches:
         with self._transaction() as database:
-            database.execute(
-                f"UPDATE switches SET {', '.join(f'{name} = :{name}' for name in switches)}", switches
-            )
+            database.execute(f"UPDATE switches SET {', '.join(f'{name} = :{name}' for name in switches)}", switches)
         return switches
 
     def use_switch(self, name: Literal["fail", "lose_answer"]) -> bool:

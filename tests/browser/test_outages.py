@@ -31,9 +31,7 @@ def _part(stack: Stack, name: str) -> Any:
         return olga.get("/health").json().get("parts", {}).get(name, {})
 
 
-def test_without_temporal_decisions_are_recorded_and_delivered_later(
-    stack: Stack, visit: Callable[..., Page]
-) -> None:
+def test_without_temporal_decisions_are_recorded_and_delivered_later(stack: Stack, visit: Callable[..., Page]) -> None:
     approval = _waiting_refund(stack)
     stack.supervisor.hold("temporal", signal.SIGKILL)
     try:

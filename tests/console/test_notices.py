@@ -36,9 +36,7 @@ def test_nothing_is_said_while_all_is_well(parts: dict[str, Any]) -> None:
     assert health.notices() == []
 
 
-def test_a_part_that_comes_or_goes_is_announced_once(
-    parts: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_part_that_comes_or_goes_is_announced_once(parts: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
     monkeypatch.setattr(health, "announce", told.append)
     known = health.announce_changes({})

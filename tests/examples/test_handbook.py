@@ -58,9 +58,7 @@ def read(path: Path) -> Page:
     assert before == ""
     preamble, *parts = re.split(r"^## ", body, flags=re.MULTILINE)
     assert preamble.strip() == ""
-    sections = [
-        Section(heading, text.strip()) for heading, _, text in (part.partition("\n") for part in parts)
-    ]
+    sections = [Section(heading, text.strip()) for heading, _, text in (part.partition("\n") for part in parts)]
     return Page(path.name, dict(line.split(": ", 1) for line in front_matter.splitlines()), sections)
 
 
@@ -114,9 +112,7 @@ def test_every_demo_run_has_an_expectation() -> None:
 @pytest.mark.parametrize("run", DEMO_RUNS, ids=lambda run: run["order_id"])
 def test_a_demo_message_finds_the_page_that_rules_it(run: DemoRun) -> None:
     page, share = EXPECTED[run["order_id"]]
-    found = [
-        (page.name, section.share) for page, section in nearest(run["message"], count=4) if page.is_current
-    ]
+    found = [(page.name, section.share) for page, section in nearest(run["message"], count=4) if page.is_current]
     ruling = [(name, share) for name, share in found if share is not None]
     assert ruling[0] == (page, share)
     assert found[0][0] == page
@@ -128,7 +124,5 @@ def test_a_superseded_page_comes_close_enough_to_mislead(run: DemoRun) -> None:
 
 
 def test_the_email_to_the_customer_has_guidance() -> None:
-    found = {
-        page.name for page, _ in nearest("tone and wording of the e-mail that confirms a refund", count=4)
-    }
+    found = {page.name for page, _ in nearest("tone and wording of the e-mail that confirms a refund", count=4)}
     assert found & {"email-tone.md", "email-refund-granted.md"}

@@ -40,9 +40,7 @@ async def post_refund(client: httpx.AsyncClient, key: str = "k1", **changes: Any
 
 
 async def refunds(client: httpx.AsyncClient, order_id: str = "8801") -> list[dict[str, Any]]:
-    items: list[dict[str, Any]] = (await client.get("/refunds", params={"order_id": order_id})).json()[
-        "items"
-    ]
+    items: list[dict[str, Any]] = (await client.get("/refunds", params={"order_id": order_id})).json()["items"]
     return items
 
 
@@ -223,9 +221,7 @@ def test_a_failing_shop_records_nothing(play: Play) -> None:
     play(scenario)
 
 
-def test_delays_act_before_and_after_the_refund_is_recorded(
-    play: Play, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_delays_act_before_and_after_the_refund_is_recorded(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(client: httpx.AsyncClient) -> None:
         seen: list[tuple[float, int]] = []
 

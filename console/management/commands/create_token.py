@@ -20,9 +20,7 @@ class Command(BaseCommand):
             owner = User.objects.get(username=options["username"], is_active=True)
         except User.DoesNotExist:
             known = ", ".join(
-                User.objects.filter(is_active=True)
-                .order_by("username")
-                .values_list("username", flat=True)[:20]
+                User.objects.filter(is_active=True).order_by("username").values_list("username", flat=True)[:20]
             )
             raise CommandError(
                 f"There is no active user {options['username']!r}. Users: {known or 'none yet'}"
