@@ -126,7 +126,7 @@ class Decision(models.Model):
     channel = models.CharField(max_length=20)  # page or api
     idempotency_key = models.CharField(max_length=200, blank=True)
     body_digest = models.CharField(max_length=64)  # of what was asked; the same key with another body is refused
-    at = models.DateTimeField()
+    at = models.DateTimeField(db_default=DatabaseNow())
 
     class Meta:
         constraints = (

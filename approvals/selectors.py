@@ -218,30 +218,38 @@ def settled(approval_ids: list[str]) -> list[Settled]:
     `answer`: {"approval_id", "decision_id", "digest", "verdict", "note", "decided_by"}, with the verdict `expired`
     or `withdrawn` when nobody decided.
     """
-    found = {
-        approval.pk: approval
-        for approval in Approval.objects.defer("canonical", "agent_words", "arguments_schema")
-        .prefetch_related(Prefetch("decisions", Decision.objects.select_related("by").order_by("at")))
-        .filter(pk__in=approval_ids)
-    }
-    return [_settled(found[approval_id]) for approval_id in approval_ids if approval_id in found]
+    names = ("pk", "interrupt_id", "status", "ladder", "steps_climbed", "digest")
+    joined = ("decisions__pk", "decisions__verdict", "decisions__note", "decisions__by__username")
+    rows = Approval.objects.filter(pk__in=approval_ids).order_by("decisions__at").values_list(*names, *joined)
+    found = {row[0]: _settled(*row) for row in rows}  # the last decision of each stays
+    return [found[approval_id] for approval_id in approval_ids if approval_id in found]
 
 
-def _settled(approval: Approval) -> Settled:
-    if approval.status == Approval.Status.PENDING:
-        rung = approval.ladder[min(approval.steps_climbed, len(approval.ladder) - 1)]
-        return Settled(approval.pk, approval.interrupt_id, datetime.fromisoformat(rung["at"]), None)
-    decisions = list(approval.decisions.all())
-    decision = decisions[-1] if approval.status == Approval.Status.DECIDED else None
+def _settled(
+    approval_id: str,
+    interrupt_id: str,
+    status: str,
+    ladder: list[dict[str, str]],
+    steps_climbed: int,
+    digest: str,
+    decision_id: str | None,
+    verdict: str | None,
+    note: str | None,
+    decided_by: str | None,
+) -> Settled:
+    if status == Approval.Status.PENDING:
+        rung = ladder[min(steps_climbed, len(ladder) - 1)]
+        return Settled(approval_id, interrupt_id, datetime.fromisoformat(rung["at"]), None)
+    is_decided = status == Approval.Status.DECIDED
     answer = {
-        "approval_id": approval.pk,
-        "decision_id": decision.pk if decision else None,
-        "digest": approval.digest,
-        "verdict": decision.verdict if decision else approval.status,
-        "note": decision.note if decision else "",
-        "decided_by": decision.by.username if decision else None,
+        "approval_id": approval_id,
+        "decision_id": decision_id if is_decided else None,
+        "digest": digest,
+        "verdict": verdict if is_decided else status,
+        "note": (note or "") if is_decided else "",
+        "decided_by": decided_by if is_decided else None,
     }
-    return Settled(approval.pk, approval.interrupt_id, None, answer)
+    return Settled(approval_id, interrupt_id, None, answer)
 
 
 def waiting_of_runs(run_ids: list[str]) -> dict[str, list[str]]:

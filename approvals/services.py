@@ -179,7 +179,6 @@ def _take(approval: Approval, reviewer: User, given: Answer, channel: str) -> De
     ).update(status=Approval.Status.DECIDED, closed_at=DatabaseNow())
     if not closed:
         raise _why_not(approval.pk, given)
-    now = database_now()
     decision = Decision.objects.create(
         approval=approval,
         by=reviewer,
@@ -192,9 +191,8 @@ def _take(approval: Approval, reviewer: User, given: Answer, channel: str) -> De
         channel=channel,
         idempotency_key=given.idempotency_key,
         body_digest=given.fingerprint(approval.pk),
-        at=now,
     )
-    ReceiptStep.objects.create(approval=approval, step=ReceiptStep.Step.RECORDED, at=now)
+    ReceiptStep.objects.create(approval=approval, step=ReceiptStep.Step.RECORDED)
     outbox.enqueue(
         kind="decided",
         subject=approval.run_id,
@@ -346,12 +344,15 @@ def authorise(*, approval_id: str, digest: str) -> Authorised:
     return Authorised(approval.pk, approval.kind, tool, arguments, decision.pk, by, decision.verdict, approval.run_id)
 
 
-def note_receipt(*, approval_ids: list[str], step: str, detail: str = "") -> None:
-    """Note how far the decisions have travelled; a step is noted once, repetitions change nothing."""
+def note_receipt(*, approval_ids: list[str], step: str, detail: str = "", topics: tuple[str, ...] = ()) -> None:
+    """Note how far the decisions have travelled; a step is noted once, repetitions change nothing.
+
+    `topics`: what the caller announces besides the approvals, in the same statement.
+    """
     steps = [ReceiptStep(approval_id=approval_id, step=step, detail=detail[:500]) for approval_id in approval_ids]
     with transaction.atomic(savepoint=False):
         ReceiptStep.objects.bulk_create(steps, ignore_conflicts=True)
-        announce(*(f"approval:{approval_id}" for approval_id in approval_ids))
+        announce(*topics, *(f"approval:{approval_id}" for approval_id in approval_ids))
 
 
 def note_effect(*, approval_id: str, step: str, detail: str) -> None:

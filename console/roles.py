@@ -6,6 +6,7 @@ superusers, so that the four-eyes checks of `approvals.permissions` hold for the
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, Literal
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, User
@@ -29,10 +30,13 @@ def roles_of(user: AbstractBaseUser | AnonymousUser) -> frozenset[str]:
     if not isinstance(user, User) or not user.is_active:
         return frozenset()
     kept: frozenset[str] | None = getattr(user, "_signalbox_roles", None)
-    if kept is None:
-        names = set(user.groups.filter(name__in=ROLES).values_list("name", flat=True))
-        kept = frozenset(names | ({"reviewer", "operator", "admin"} if user.is_superuser else set()))
-        user._signalbox_roles = kept  # type: ignore[attr-defined]  # a cache for the length of one request
+    return kept if kept is not None else keep_roles(user, user.groups.values_list("name", flat=True))
+
+
+def keep_roles(user: User, groups: Iterable[str]) -> frozenset[str]:
+    """Keep the roles that the groups give, on the user object, for the length of one request; return them."""
+    kept = frozenset(groups) & frozenset(ROLES) | ({"reviewer", "operator", "admin"} if user.is_superuser else set())
+    user._signalbox_roles = kept  # type: ignore[attr-defined]  # a cache for the length of one request
     return kept
 
 

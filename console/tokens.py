@@ -6,7 +6,10 @@ import hashlib
 import secrets
 
 from django.contrib.auth.models import User
+from django.contrib.postgres.aggregates import ArrayAgg
+from django.db.models import Value
 
+from console import roles
 from console.clock import database_now
 from console.models import ApiToken
 
@@ -24,13 +27,21 @@ def revoke_tokens(*, owner: User) -> int:
 
 
 def owner_of(token: str) -> User | None:
-    """Return the active user whom the token belongs to, `None` when it is unknown, revoked or its owner disabled."""
+    """Return the active user whom the token belongs to, `None` when it is unknown, revoked or its owner disabled.
+
+    The owner's roles come with it, in the one query.
+    """
     found = (
         ApiToken.objects.select_related("owner")
+        .annotate(groups=ArrayAgg("owner__groups__name", default=Value([])))
         .filter(digest=_digest(token), revoked_at=None, owner__is_active=True)
         .first()
     )
-    return found.owner if found else None
+    if found is None:
+        return None
+    roles.keep_roles(found.owner, found.groups)
+    owner: User = found.owner
+    return owner
 
 
 def _digest(token: str) -> str:

@@ -66,6 +66,8 @@ class Relay:
         self._stopping = asyncio.Event()  # replaced by the one that `run` is given
         self._wake = asyncio.Event()
         self._flying: set[asyncio.Task[None]] = set()
+        self._signalled: list[Claimed] = []  # to be stamped together
+        self._stamping = asyncio.Lock()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Deliver until `stop` is set; a lost database connection is made again."""
@@ -172,7 +174,6 @@ class Relay:
             temporal_run_id = await self._temporal.start_run(services.workflow_input(entry.payload))
             await in_database(_started, entry, temporal_run_id)
         elif entry.kind == DELIVER_DECIDED:
-            detail = ""
             try:
                 await self._temporal.signal_decided(
                     entry.payload["run_id"], entry.payload["approval_id"], entry.payload["decision_id"]
@@ -180,10 +181,22 @@ class Relay:
             except WorkflowGone:
                 if not await in_database(_is_closed, entry.payload["run_id"]):
                     raise
-                detail = "the run had ended"
-            await in_database(_signalled, entry, detail)
+                await in_database(_signalled, [entry], "the run had ended")
+            else:
+                await self._stamp_signalled(entry)
         else:
             raise OrchestrationError(f"Nobody knows how to deliver {entry.kind!r}.")
+
+    async def _stamp_signalled(self, entry: Claimed) -> None:
+        """Stamp the entry together with all that were signalled while the stamps before were written.
+
+        Should that fail, entries stamped by another's call come back when their lease ends; Temporal knows them.
+        """
+        self._signalled.append(entry)
+        async with self._stamping:
+            batch, self._signalled = self._signalled, []
+            if batch:
+                await in_database(_signalled, batch)
 
 
 async def _watch_health() -> None:
@@ -200,17 +213,18 @@ async def _watch_health() -> None:
 def _started(entry: Claimed, temporal_run_id: str) -> None:
     with transaction.atomic():
         services.workflow_started(run_id=entry.subject, temporal_run_id=temporal_run_id)
-        _stamp(entry)
+        _stamp([entry])
 
 
-def _signalled(entry: Claimed, detail: str) -> None:
+def _signalled(entries: list[Claimed], detail: str = "") -> None:
+    approval_ids = [entry.payload["approval_id"] for entry in entries]
     with transaction.atomic():
-        approvals.note_receipt(approval_ids=[entry.payload["approval_id"]], step="signalled", detail=detail)
-        _stamp(entry)
+        approvals.note_receipt(approval_ids=approval_ids, step="signalled", detail=detail)
+        _stamp(entries)
 
 
-def _stamp(entry: Claimed) -> None:
-    OutboxEntry.objects.filter(pk=entry.id).update(delivered_at=DatabaseNow(), last_error="")
+def _stamp(entries: list[Claimed]) -> None:
+    OutboxEntry.objects.filter(pk__in=[entry.id for entry in entries]).update(delivered_at=DatabaseNow(), last_error="")
 
 
 def _pause(attempts: int) -> int:

@@ -158,19 +158,38 @@ def begin_turn(turn: Turn, fence: int) -> TurnStart:
         answered = [one.approval_id for one in settled if one.answer is not None]
         if turn.approval_ids and not answered:
             return TurnStart({}, None, settled)
-        taken = Run.objects.filter(pk=turn.run_id, fence__lt=fence, status__in=Run.OPEN).update(
-            fence=fence, turn=turn.turn, status=Run.Status.RUNNING
-        )
-        if not taken:
-            status = Run.objects.values_list("status", flat=True).get(pk=turn.run_id)
-            if status not in Run.OPEN:
-                raise RunClosed(turn.run_id, status)
-            raise Fenced(f"A newer attempt of {turn.run_id} has begun.")
+        run = _take_fence(turn, fence)
+        topics = (f"run:{turn.run_id}", "runs")
         if answered:
-            approval_services.note_receipt(approval_ids=answered, step="resumed", detail=f"turn {turn.turn}")
-        announce("runs", f"run:{turn.run_id}")
-        run = Run.objects.only("input", "requested_by_id").get(pk=turn.run_id)
+            detail = f"turn {turn.turn}"
+            approval_services.note_receipt(approval_ids=answered, step="resumed", detail=detail, topics=topics)
+        else:
+            announce(*topics)
         return TurnStart(run.input, run.requested_by_id, settled)
+
+
+_TAKE_FENCE = """
+UPDATE orchestration_run SET fence = %(fence)s, turn = %(turn)s, status = %(running)s
+WHERE id = %(run_id)s AND fence < %(fence)s AND status = ANY(%(open)s)
+RETURNING *
+"""
+
+
+def _take_fence(turn: Turn, fence: int) -> Run:
+    """Take the fence and read the run, in one statement. Raises RunClosed, Fenced."""
+    asked = {
+        "run_id": turn.run_id,
+        "turn": turn.turn,
+        "fence": fence,
+        "running": str(Run.Status.RUNNING),
+        "open": [str(status) for status in Run.OPEN],
+    }
+    for run in Run.objects.raw(_TAKE_FENCE, asked):
+        return run
+    status = Run.objects.values_list("status", flat=True).get(pk=turn.run_id)
+    if status not in Run.OPEN:
+        raise RunClosed(turn.run_id, status)
+    raise Fenced(f"A newer attempt of {turn.run_id} has begun.")
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ class Migration(migrations.Migration):
                 ('channel', models.CharField(max_length=20)),
                 ('idempotency_key', models.CharField(blank=True, max_length=200)),
                 ('body_digest', models.CharField(max_length=64)),
-                ('at', models.DateTimeField()),
+                ('at', models.DateTimeField(db_default=console.clock.DatabaseNow())),
             ],
         ),
         migrations.CreateModel(

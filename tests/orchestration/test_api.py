@@ -174,7 +174,7 @@ def test_the_list_asks_the_database_the_same_number_of_questions_for_any_length(
     for count in (5, 55):
         for _ in range(count):
             open_for(make_run(status="waiting", requested_by=olga))
-        with django_assert_num_queries(4):
+        with django_assert_num_queries(3):
             listed = caller.get("runs", limit=200)
         assert listed.status_code == 200
     assert len(listed.json()["items"]) == 60

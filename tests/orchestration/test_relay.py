@@ -58,7 +58,7 @@ def everything_delivered() -> bool:
 
 def ask_to_start(run: Run) -> OutboxEntry:
     payload = {"run_id": run.pk, "agent": run.agent, "turn_seconds": 600}
-    return outbox.enqueue(kind=DELIVER_START, subject=run.pk, payload=payload)
+    return OutboxEntry.objects.get(pk=outbox.enqueue(kind=DELIVER_START, subject=run.pk, payload=payload))
 
 
 def make_due() -> None:
