@@ -1,5 +1,7 @@
 """The database's address for connections of our own, outside Django's pool: listeners and LangGraph's saver.
 
+And one thing the pool needs to be told: that Postgres was away.
+
 A proxy or a dead host can swallow a connection without a word; the kernel's keepalive finds out.
 """
 
@@ -8,7 +10,9 @@ from __future__ import annotations
 from typing import Any
 
 from django.conf import settings
+from django.db import connection
 from psycopg.conninfo import make_conninfo
+from psycopg_pool import ConnectionPool
 
 
 def conninfo(application_name: str) -> str:
@@ -26,3 +30,13 @@ def conninfo(application_name: str) -> str:
         keepalives_interval=5,
         keepalives_count=3,
     )
+
+
+def renew_pool() -> None:
+    """Replace the idle connections of this process's pool: after Postgres was away every one of them is dead.
+
+    The pool finds that out by itself only one by one, with a growing pause after each.
+    """
+    pool: ConnectionPool | None = getattr(connection, "pool", None)
+    if pool is not None:
+        pool.drain()

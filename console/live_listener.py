@@ -24,7 +24,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from console.database import conninfo
+from console.database import conninfo, renew_pool
 from console.live import CHANNEL
 
 logger = logging.getLogger(__name__)
@@ -146,6 +146,7 @@ class LiveListener:
             await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(CHANNEL)))
             if self._heard_before:
                 logger.info("live updates hear Postgres again; pages resynchronise")
+                await asyncio.to_thread(renew_pool)
             self._heard_before = True
             self._recent.clear()
             self._listens_since = time.time()

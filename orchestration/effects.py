@@ -27,6 +27,9 @@ from orchestration.models import Effect, Run
 from orchestration.threads import in_database
 
 
+_under_way: set[asyncio.Task[Outcome]] = set()  # the event loop itself keeps tasks only weakly
+
+
 @dataclass(frozen=True)
 class EffectLedger:
     """The ledger as one turn's attempt may use it; see `orchestration.agents.runtime.Effects`."""
@@ -44,9 +47,13 @@ class EffectLedger:
         gave no clear answer (the turn is then tried again).
         """
         begun = await in_database(self._begin, approval_id, digest)
-        if isinstance(begun, Authorised):
-            return await self._call(begun)
-        return begun
+        if not isinstance(begun, Authorised):
+            return begun
+        # Cancelling the turn does not undo a call that is under way: its end is still seen and written.
+        call = asyncio.create_task(self._call(begun))
+        _under_way.add(call)
+        call.add_done_callback(_under_way.discard)
+        return await asyncio.shield(call)
 
     async def settle(self, approval_id: str, question_id: str) -> Outcome:
         """Close an unknown effect by what a person says of it; without an answer it stays unknown."""

@@ -13,6 +13,7 @@ from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxMatcher, SandboxRestrictions
 
 from console import health
+from console.database import renew_pool
 from console.environment import environment
 from orchestration.activities import Activities
 from orchestration.checkpoint_gateway import Checkpoints
@@ -50,6 +51,9 @@ async def run(stop: asyncio.Event) -> None:
             activities=[activities.run_turn, activities.climb, activities.close_run],
             workflow_runner=workflow_runner(),
             max_concurrent_activities=20,  # each holds one connection of the checkpoint pool
+            # A frozen worker keeps what its open polls are given until their time is up. Most turns need no
+            # poll: the server hands them out with the workflow task that asked for them.
+            max_concurrent_activity_task_polls=2,
             graceful_shutdown_timeout=GRACE,
         )
         logger.info("worker ready on task queue %s", environment().temporal_task_queue)
@@ -90,6 +94,7 @@ async def beat_for_ever(part: str, detail: Callable[[], str], seconds: float = 5
             await in_database(health.beat, part, detail())
         except Exception as exc:  # noqa: BLE001  one missed heartbeat must not end the next
             logger.warning("no heartbeat: %s", type(exc).__name__)
+            await in_database(renew_pool)
         await asyncio.sleep(seconds)
 
 

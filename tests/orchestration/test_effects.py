@@ -13,6 +13,7 @@ from approvals import audit
 from approvals import services as approvals
 from approvals.models import Approval, AuditEvent
 from console.clock import database_now
+from orchestration import effects
 from orchestration.agents.runtime import Outcome
 from orchestration.agents.support.agent import AGENT
 from orchestration.effects import EffectLedger
@@ -312,3 +313,30 @@ def test_an_older_attempt_settles_nothing(run: Run, ledger: EffectLedger) -> Non
     with pytest.raises(Fenced):
         go(ledger.settle(approval.pk, question.pk))
     assert Effect.objects.get().status == "unknown"
+
+
+def test_a_cancelled_turn_still_writes_how_its_call_ended(run: Run, ledger: EffectLedger, world: FakeWorld) -> None:
+    approval = decide(open_for(run, "send_email"))
+
+    async def cancel_in_the_middle() -> None:
+        handed_over, go_on = asyncio.Event(), asyncio.Event()
+        send = world.send_mail
+
+        async def slowly(to: str, subject: str, body: str) -> None:
+            await send(to, subject, body)
+            handed_over.set()
+            await go_on.wait()
+
+        world.send_mail = slowly  # type: ignore[method-assign]  # the mail system that is slow to answer
+        performing = asyncio.create_task(ledger.perform(approval.pk, approval.digest))
+        await handed_over.wait()
+        performing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await performing
+        go_on.set()
+        async with asyncio.timeout(5):
+            await asyncio.gather(*effects._under_way)
+
+    go(cancel_in_the_middle())
+    assert Effect.objects.get().status == "done"
+    assert len(world.mails) == 1
