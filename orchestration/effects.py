@@ -26,7 +26,6 @@ from orchestration.errors import EffectUnclear, Fenced
 from orchestration.models import Effect, Run
 from orchestration.threads import in_database
 
-
 _under_way: set[asyncio.Task[Outcome]] = set()  # the event loop itself keeps tasks only weakly
 
 
