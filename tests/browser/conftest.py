@@ -1,4 +1,7 @@
-"""A real stack and a real Chromium, once per session."""
+"""A real stack and a real Chromium, once for this folder.
+
+Not longer: Playwright's sync API keeps a loop running in the thread that all other tests use too.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +66,7 @@ def eventually(look: Callable[[], Any], *, seconds: float, what: str) -> Any:
     pytest.fail(f"not within {seconds} s: {what}")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stack() -> Iterator[Stack]:
     home = Path(tempfile.mkdtemp(prefix="signalbox-walk-"))
     # The session's own database is for the other tests; this stack brings everything itself.
@@ -86,7 +89,7 @@ def stack() -> Iterator[Stack]:
         shutil.rmtree(home, ignore_errors=True)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def chromium() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
