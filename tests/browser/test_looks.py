@@ -41,8 +41,14 @@ def strangers_page(chromium: Browser, stack: Stack, theme: str, size: ViewportSi
     context.close()
 
 
+#: resolves when every animation that has an end has come to it
+SETTLED = """Promise.allSettled(document.getAnimations()
+    .filter(one => one.effect.getTiming().iterations !== Infinity).map(one => one.finished))"""
+
+
 def _faults(page: Page) -> list[str]:
-    """Return what is wrong with the page as it stands, in words."""
+    """Return what is wrong with the page as it stands, in words; what is fading in is waited for."""
+    page.evaluate(SETTLED)
     page.evaluate(AXE)
     found: dict[str, Any] = page.evaluate("tags => axe.run(document, {runOnly: {type: 'tag', values: tags}})", RULES)
     faults = [f"{one['id']}: {one['nodes'][0]['html'][:120]}" for one in found["violations"]]
