@@ -37,12 +37,14 @@ class AlreadyClosed(ApprovalError):
 
     def __init__(self, status: str, by: str | None, at: datetime | None, verdict: str | None) -> None:
         self.status, self.by, self.at, self.verdict = status, by, at, verdict
-        super().__init__(self._sentence())
+        fact = self.fact()
+        super().__init__(f"Already decided: {fact[0].lower()}{fact[1:]}" if status == "decided" else fact)
 
-    def _sentence(self) -> str:
+    def fact(self) -> str:
+        """Return what happened, as everybody may read it, not only those who came late."""
         when = f" at {self.at:%H:%M:%S} UTC on {self.at:%d %B %Y}" if self.at else ""
         if self.status == "decided":
-            return f"Already decided: {_past(self.verdict)} by {self.by}{when}."
+            return f"{_past(self.verdict).capitalize()} by {self.by}{when}."
         if self.status == "expired":
             return "The deadline has passed: the request expired without a decision."
         return f"The request was withdrawn{when}: its run ended first."

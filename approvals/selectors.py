@@ -169,7 +169,7 @@ def card(user: User, approval: Approval) -> Card:
         argument_rows=list(_flat(arguments)),
         permit=may_decide(user, approval),
         is_open=is_open,
-        closing="" if is_open else str(closed),
+        closing="" if is_open else closed.fact(),
         decisions=decisions,
         receipt=_receipt(approval, last),
         approve_label="It happened" if is_outcome else "Approve",
