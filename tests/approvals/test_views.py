@@ -87,7 +87,7 @@ def test_a_plain_decision_ends_on_the_page_and_a_scripted_one_in_the_fragment(al
     scripted = decide(client, second, by_script=True)
     assert scripted.status_code == 200
     assert text(scripted).count("<html") == 0
-    assert "approved by alice" in text(scripted)
+    assert "Approved by alice" in text(scripted)
     assert "HX-Request" in scripted["Vary"]
 
 
@@ -105,7 +105,7 @@ def test_a_late_click_is_told_who_was_first_and_keeps_its_words(
     services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval), channel="page")
     response = decide(signed_in(bob), approval, by_script=by_script, verdict="reject", note="no, wait")
     assert response.status_code == 409
-    assert "approved by alice" in text(response)
+    assert "Approved by alice" in text(response)
     assert "no, wait" in text(response)
 
 
