@@ -28,10 +28,10 @@ from console.outbox import CHANNEL
 from orchestration import services
 from orchestration.contracts import DELIVER_DECIDED, DELIVER_START
 from orchestration.errors import OrchestrationError, TemporalAway, WorkflowGone
+from orchestration.heartbeat import beating
 from orchestration.models import Run
 from orchestration.temporal_gateway import RealTemporal, TemporalGateway
 from orchestration.threads import in_database
-from orchestration.worker import beat_for_ever
 
 logger = logging.getLogger(__name__)
 
@@ -72,23 +72,21 @@ class Relay:
     async def run(self, stop: asyncio.Event) -> None:
         """Deliver until `stop` is set; a lost database connection is made again."""
         self._stopping = stop
-        beating = asyncio.create_task(beat_for_ever("relay", self._detail))
-        stopping = asyncio.create_task(self._wake_at(stop))
-        watching = asyncio.create_task(_watch_health())
+        side = [asyncio.create_task(self._wake_at(stop)), asyncio.create_task(_watch_health())]
         try:
-            while not stop.is_set():
-                try:
-                    await self._deliver_until(stop)
-                except OperationalError as exc:
-                    logger.warning("Postgres is away: %s", exc)
-                    with suppress(TimeoutError):
-                        async with asyncio.timeout(1):
-                            await stop.wait()
-            await asyncio.gather(*self._flying)
+            async with beating("relay", self._detail):
+                while not stop.is_set():
+                    try:
+                        await self._deliver_until(stop)
+                    except OperationalError as exc:
+                        logger.warning("Postgres is away: %s", exc)
+                        with suppress(TimeoutError):
+                            async with asyncio.timeout(1):
+                                await stop.wait()
+                await asyncio.gather(*self._flying)
         finally:
-            beating.cancel()
-            stopping.cancel()
-            watching.cancel()
+            for task in side:
+                task.cancel()
 
     async def _wake_at(self, stop: asyncio.Event) -> None:
         await stop.wait()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
 
@@ -12,13 +11,11 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxMatcher, SandboxRestrictions
 
-from console import health
-from console.database import renew_pool
 from console.environment import environment
 from orchestration.activities import Activities
 from orchestration.checkpoint_gateway import Checkpoints
+from orchestration.heartbeat import beating
 from orchestration.temporal_gateway import connect
-from orchestration.threads import in_database
 from orchestration.workflows.agent_run import AgentRun
 from orchestration.world import OutsideWorld
 
@@ -38,32 +35,32 @@ async def run(stop: asyncio.Event) -> None:
     """Work until `stop` is set; waits for Temporal and Postgres as long as it takes."""
     checkpoints, world = Checkpoints(), OutsideWorld()
     await checkpoints.open()
-    beating = asyncio.create_task(beat_for_ever("worker", lambda: f"task queue {environment().temporal_task_queue}"))
     try:
-        client = await _connect(stop)
-        if client is None:
-            return
-        activities = Activities(checkpoints, world)
-        worker = Worker(
-            client,
-            task_queue=environment().temporal_task_queue,
-            workflows=[AgentRun],
-            activities=[activities.run_turn, activities.climb, activities.close_run],
-            workflow_runner=workflow_runner(),
-            max_concurrent_activities=20,  # each holds one connection of the checkpoint pool
-            # A frozen worker keeps what its open polls are given until their time is up. Most turns need no
-            # poll: the server hands them out with the workflow task that asked for them.
-            max_concurrent_activity_task_polls=2,
-            graceful_shutdown_timeout=GRACE,
-        )
-        logger.info("worker ready on task queue %s", environment().temporal_task_queue)
-        async with worker:
-            await stop.wait()
+        async with beating("worker", lambda: f"task queue {environment().temporal_task_queue}"):
+            client = await _connect(stop)
+            if client is not None:
+                await _work(client, Activities(checkpoints, world), stop)
     finally:
-        beating.cancel()
-        await in_database(_forget)
         await world.close()
         await checkpoints.close()
+
+
+async def _work(client: Client, activities: Activities, stop: asyncio.Event) -> None:
+    worker = Worker(
+        client,
+        task_queue=environment().temporal_task_queue,
+        workflows=[AgentRun],
+        activities=[activities.run_turn, activities.climb, activities.close_run],
+        workflow_runner=workflow_runner(),
+        max_concurrent_activities=20,  # each holds one connection of the checkpoint pool
+        # A frozen worker keeps what its open polls are given until their time is up. Most turns need no
+        # poll: the server hands them out with the workflow task that asked for them.
+        max_concurrent_activity_task_polls=2,
+        graceful_shutdown_timeout=GRACE,
+    )
+    logger.info("worker ready on task queue %s", environment().temporal_task_queue)
+    async with worker:
+        await stop.wait()
 
 
 async def _connect(stop: asyncio.Event) -> Client | None:
@@ -85,24 +82,3 @@ async def _wait(stop: asyncio.Event, seconds: float) -> None:
             await stop.wait()
     except TimeoutError:
         pass
-
-
-async def beat_for_ever(part: str, detail: Callable[[], str], seconds: float = 5) -> None:
-    """Say every few seconds that this process is alive; a database that is away is tried again."""
-    while True:
-        try:
-            await in_database(health.beat, part, detail())
-        except Exception as exc:  # noqa: BLE001  one missed heartbeat must not end the next
-            logger.warning("no heartbeat: %s", type(exc).__name__)
-            await in_database(renew_pool)
-        await asyncio.sleep(seconds)
-
-
-def _forget() -> None:
-    try:
-        health.forget("worker")
-    except Exception as exc:  # noqa: BLE001  the database may be gone already; the heartbeat grows old by itself
-        logger.info("heartbeat left behind: %s", type(exc).__name__)
-
-
-Loop = Callable[[asyncio.Event], Awaitable[None]]

@@ -56,6 +56,10 @@ def everything_delivered() -> bool:
     return not OutboxEntry.objects.filter(delivered_at=None).exists()
 
 
+def is_beating() -> bool:
+    return PartHeartbeat.objects.filter(part="relay").exists()
+
+
 def ask_to_start(run: Run) -> OutboxEntry:
     payload = {"run_id": run.pk, "agent": run.agent, "turn_seconds": 600}
     return OutboxEntry.objects.get(pk=outbox.enqueue(kind=DELIVER_START, subject=run.pk, payload=payload))
@@ -77,13 +81,13 @@ def temporal_double(monkeypatch: pytest.MonkeyPatch) -> FakeTemporal:
 def test_a_run_is_started_once_and_told_so(transactional_db: None, temporal_double: FakeTemporal) -> None:
     run = make_run()
     ask_to_start(run)
-    relaying(lambda: until(everything_delivered), Relay(temporal_double))
+    relaying(lambda: until(lambda: everything_delivered() and is_beating()), Relay(temporal_double))
+    assert not is_beating()
     assert temporal_double.calls == [f"start {run.pk}"]
     assert temporal_double.started[run.pk].turn_seconds == 600
     run.refresh_from_db()
     assert (run.status, run.temporal_run_id) == ("running", f"temporal-{run.pk}")
     assert run.started_at is not None
-    assert PartHeartbeat.objects.filter(part="relay").exists()
 
 
 def test_a_run_that_is_further_on_keeps_its_status(transactional_db: None, temporal_double: FakeTemporal) -> None:
