@@ -7,7 +7,7 @@ const needsModifier = (keys) => /(Mod|Control|Meta|Alt)\+/.test(keys);
 const installed = new Set();
 
 function apply() {
-  for (const element of installed) if (!element.isConnected) installed.delete(element);
+  for (const element of installed) if (!element.isConnected) { uninstall(element); installed.delete(element); }
   for (const element of document.querySelectorAll("[data-hotkey]")) {
     const wanted = needsModifier(element.dataset.hotkey) || lettersOn();
     if (wanted && !installed.has(element)) { install(element); installed.add(element); }

@@ -120,6 +120,8 @@ def test_the_work_can_be_done_with_the_keyboard_alone(visit: Visit) -> None:
     page.keyboard.press("j")
     page.keyboard.press("Enter")
     page.wait_for_url("**/approvals/**")
+    page.wait_for_load_state("networkidle")
+    expect(page.locator("[data-live-word]", has_text="Live")).to_be_visible()
     chosen = page.locator("[data-approval]").get_attribute("data-approval")
     assert chosen != first
     page.keyboard.press("r")
