@@ -15,9 +15,6 @@ from console.contracts import Boundary, Contracts, Step
 
 VERSION = 1
 
-#: published and unchanged are final; a failed one may still be run again by Prefect's own retry
-RefreshStatus = Literal["scheduled", "running", "published", "unchanged", "failed", "cancelled"]
-
 
 @dataclass(frozen=True)
 class Refresh:

@@ -15,7 +15,6 @@ import asyncio
 import contextlib
 import json
 import os
-import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -228,14 +227,4 @@ async def _namespace_answers(address: str, namespace: str, register: bool) -> bo
                 return error.status is RPCStatusCode.NOT_FOUND and "amespace" not in error.message
     except (RPCError, RuntimeError, TimeoutError):  # RuntimeError: the SDK's word for "cannot connect"
         return False
-    return True
-
-
-def wait_for_namespace(address: str, namespace: str, timeout_seconds: float) -> bool:
-    """Wait until the namespace of a server that is not ours answers; return whether it did."""
-    deadline = time.monotonic() + timeout_seconds
-    while not namespace_answers(address, namespace):
-        if time.monotonic() >= deadline:
-            return False
-        time.sleep(0.3)
     return True
