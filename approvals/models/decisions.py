@@ -1,0 +1,70 @@
+"""What people decided, and how far each decision has travelled."""
+
+from __future__ import annotations
+
+import pgtrigger
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+
+from approvals.models.requests import Approval, Verdict
+from console.clock import DatabaseNow
+from console.ids import new_id
+
+
+def new_decision_id() -> str:
+    return new_id("dec")
+
+
+class Decision(models.Model):
+    """One person's verdict, with the digest they saw. Never changed, never removed."""
+
+    id = models.CharField(primary_key=True, max_length=40, default=new_decision_id)
+    approval = models.ForeignKey(Approval, on_delete=models.PROTECT, related_name="decisions")
+    by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    verdict = models.CharField(max_length=10, choices=Verdict)
+    note = models.TextField(blank=True)
+    version = models.PositiveIntegerField()
+    digest = models.CharField(max_length=64)
+    edited_arguments = models.JSONField(null=True, blank=True)  # for the verdict `edit`
+    answer = models.JSONField(null=True, blank=True)  # for the verdict `respond`
+    channel = models.CharField(max_length=20)  # page or api
+    idempotency_key = models.CharField(max_length=200, blank=True)
+    body_digest = models.CharField(max_length=64)  # of what was asked; the same key with another body is refused
+    at = models.DateTimeField(db_default=DatabaseNow())
+
+    class Meta:
+        constraints = (
+            models.UniqueConstraint(fields=("approval", "by"), name="one_decision_per_person"),
+            models.UniqueConstraint(
+                fields=("by", "idempotency_key"),
+                condition=~Q(idempotency_key=""),
+                name="one_decision_per_key",
+            ),
+        )
+        triggers = (pgtrigger.Protect(name="decision_stays", operation=pgtrigger.Update | pgtrigger.Delete),)
+
+    def __str__(self) -> str:
+        return f"{self.verdict} by {self.by_id}"
+
+
+class ReceiptStep(models.Model):
+    """How far a decision has travelled."""
+
+    class Step(models.TextChoices):
+        RECORDED = "recorded"
+        SIGNALLED = "signalled"
+        RESUMED = "resumed"
+        EFFECT_STARTED = "effect_started"
+        EFFECT_FINISHED = "effect_finished"
+
+    approval = models.ForeignKey(Approval, on_delete=models.CASCADE, related_name="receipt")
+    step = models.CharField(max_length=20, choices=Step)
+    detail = models.CharField(max_length=500, blank=True)
+    at = models.DateTimeField(db_default=DatabaseNow())
+
+    class Meta:
+        constraints = (models.UniqueConstraint(fields=("approval", "step"), name="each_step_once"),)
+
+    def __str__(self) -> str:
+        return f"{self.approval_id} {self.step}"
