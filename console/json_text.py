@@ -1,0 +1,131 @@
+"""JSON as people read and type it: exact numbers, no character that hides, bounded in size and depth."""
+
+from __future__ import annotations
+
+import json
+import re
+from decimal import Decimal
+from functools import cache
+from typing import Any
+
+from django.utils.module_loading import import_string
+
+LIMIT_BYTES = 256 * 1024
+MOST_KEYS = 5_000  # keys and items of one value, all levels together
+DEEPEST = 64  # levels
+_LONGEST_NUMBER = 300  # characters
+
+WHOLE = re.compile(r"-?(0|[1-9][0-9]*)")
+NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+
+
+class NotJson(ValueError):
+    """The text cannot be read as JSON, or not exactly; the message says why, in a sentence."""
+
+
+def read_json(text: str) -> Any:
+    """Return the value that a typed JSON text holds, unchanged to the last digit. Raises NotJson."""
+    if len(text.encode(errors="surrogatepass")) > LIMIT_BYTES:
+        raise NotJson(f"This is longer than {LIMIT_BYTES // 1024} KiB, which is the most that can be kept.")
+    try:
+        value = json.loads(
+            text,
+            parse_int=read_number,
+            parse_float=read_number,
+            parse_constant=_refuse_constant,
+            object_pairs_hook=_each_key_once,
+        )
+    except json.JSONDecodeError as exc:
+        raise NotJson(f"This is no JSON: line {exc.lineno}, column {exc.colno}: {exc.msg.lower()}.") from exc
+    except RecursionError as exc:
+        raise NotJson(_too_deep()) from exc
+    if fault := size_fault(value):
+        raise NotJson(fault)
+    return value
+
+
+def read_number(text: str) -> int | float:
+    """Return a number in JSON's own notation. Raises NotJson when no digit may be lost and one would be."""
+    if not NUMBER.fullmatch(text):
+        raise NotJson("Type a number in digits, like 12 or 3.5.")
+    if len(text) > _LONGEST_NUMBER:
+        raise NotJson(f"A number can have at most {_LONGEST_NUMBER} digits.")
+    if WHOLE.fullmatch(text):
+        return int(text)
+    nearest = float(text)
+    try:
+        is_exact = Decimal(repr(nearest)) == Decimal(text)
+    except ArithmeticError:
+        is_exact = False
+    if not is_exact:
+        raise NotJson(f"{text[:40]} cannot be kept exactly: it would become {nearest!r}.")
+    return nearest
+
+
+def write_json(value: Any, *, indent: int | None = None) -> str:
+    """Return the value as JSON text; characters that would not show are written as escapes."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    hidden = {char for char in set(text) if char != "\n" and is_hidden(char)}
+    return re.sub("[" + re.escape("".join(sorted(hidden))) + "]", _escape, text) if hidden else text
+
+
+def is_hidden(char: str) -> bool:
+    """Say whether the character does not show as itself; the answer is the same on every page."""
+    return bool(_make_visible()(char) != char)
+
+
+def size_fault(value: Any) -> str:
+    """Return a sentence when the value has too many keys or levels or half a character, else ""."""
+    keys = 0
+    level = [value]
+    for _ in range(DEEPEST + 1):
+        below: list[Any] = []
+        for one in level:
+            if isinstance(one, dict):
+                below += one.values()
+                if any(_is_broken(key) for key in one):
+                    return _BROKEN
+            elif isinstance(one, list):
+                below += one
+            elif isinstance(one, str) and _is_broken(one):
+                return _BROKEN
+        keys += len(below)
+        if keys > MOST_KEYS:
+            return f"This holds more than {MOST_KEYS:,} keys and items, which is the most that can be edited."
+        if not below:
+            return ""
+        level = below
+    return _too_deep()
+
+
+_BROKEN = "This holds half of a character (a lone surrogate), which cannot be kept: remove it."
+
+
+def _too_deep() -> str:
+    return f"This is nested more than {DEEPEST} levels deep, which is the most that can be edited."
+
+
+def _is_broken(text: str) -> bool:
+    return any("\ud800" <= char <= "\udfff" for char in text) if not text.isascii() else False
+
+
+def _refuse_constant(name: str) -> None:
+    raise NotJson(f"{name} is no number that JSON knows.")
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for index, (key, _) in enumerate(pairs) if any(key == other for other, _ in pairs[:index]))
+        raise NotJson(f"The key {json.dumps(twice[:60], ensure_ascii=False)} stands twice in one object.")
+    return found
+
+
+def _escape(match: re.Match[str]) -> str:
+    return json.dumps(match.group())[1:-1]
+
+
+@cache
+def _make_visible() -> Any:
+    # By name: the frame imports no app, and there is one rule for what hides.
+    return import_string("approvals.visible.make_visible")
