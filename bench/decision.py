@@ -160,7 +160,7 @@ def main() -> None:
         with Supervisor(home=home, port=free_port(), parts=PARTS, environment=environment, quiet=True) as stack:
             stack.wait_ready()
             stack.run_command("accounts", "manage.py", "create_demo_accounts", "--file", str(stack.accounts_path))
-            addresses = {"TEMPORAL_ADDRESS": stack.temporal_address, "DATABASE_URL": stack.database_url}
+            addresses = {"TEMPORAL_ADDRESS": stack.temporal_address, "DATABASE_URL": stack.owner_database_url}
             with open(home / "bare.log", "w") as log:
                 bare = subprocess.Popen(
                     [sys.executable, "-m", "bench.bare_path"], env=os.environ | addresses, stdout=log, stderr=log

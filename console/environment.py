@@ -30,6 +30,8 @@ class Environment(BaseSettings):
     origins: str = Field("", alias="SIGNALBOX_ORIGINS")  # comma-separated, with scheme; extra trusted origins
 
     database_url: str = Field("", alias="DATABASE_URL")  # postgresql://user:password@host:port/name
+    # Of the role that owns the tables, where the app works under another one; ask `owner_database_url()`.
+    owner_url: str = Field("", alias="SIGNALBOX_OWNER_DATABASE_URL")
     temporal_address: str = Field("", alias="TEMPORAL_ADDRESS")  # host:port
     temporal_namespace: str = Field("default", alias="TEMPORAL_NAMESPACE")
     temporal_task_queue: str = Field("signalbox", alias="SIGNALBOX_TASK_QUEUE")
@@ -41,6 +43,7 @@ class Environment(BaseSettings):
     shop_url: str = Field("", alias="SIGNALBOX_SHOP_URL")  # the example shop
     email_folder: Path | None = Field(None, alias="SIGNALBOX_EMAIL_FOLDER")  # None: <home>/mail
     email_url: str = Field("", alias="SIGNALBOX_EMAIL_URL")  # smtp://user:password@host:port; empty: files
+    audit_head_url: str = Field("", alias="SIGNALBOX_AUDIT_HEAD_URL")  # takes the audit chain's head by POST
     heartbeat_seconds: int = Field(30, alias="SIGNALBOX_HEARTBEAT_SECONDS", ge=2)  # a silent turn is given up after it
     faults: bool = Field(False, alias="SIGNALBOX_FAULTS")  # drills only: fault points are live
 
@@ -65,12 +68,17 @@ _FROM_STACK = {
 }
 
 
-def _stack_values(home: Path) -> dict[str, Any]:
+def _stack(home: Path) -> dict[str, Any]:
     """Return what the running stack says of itself, `{}` when there is none."""
     try:
-        stack = json.loads((home / "stack.json").read_text())
+        stack: dict[str, Any] = json.loads((home / "stack.json").read_text())
     except (OSError, ValueError):
         return {}
+    return stack
+
+
+def _stack_values(home: Path) -> dict[str, Any]:
+    stack = _stack(home)
     return {name: stack[key] for name, key in _FROM_STACK.items() if stack.get(key)}
 
 
@@ -81,6 +89,19 @@ def environment() -> Environment:
     home = given.home.expanduser().absolute()
     missing = {name: value for name, value in _stack_values(home).items() if _field(name) not in given.model_fields_set}
     return Environment(**{**given.model_dump(exclude_unset=True, by_alias=True), **missing, "SIGNALBOX_HOME": home})
+
+
+def owner_database_url() -> str:
+    """Return the address under which tables are made and changed, "" when the app's own role does that too.
+
+    Read when asked, by the commands that migrate: no process that only works holds the owner's password. What the
+    stack says counts for the stack's own database only.
+    """
+    given = environment()
+    if given.owner_url:
+        return given.owner_url
+    stack = _stack(given.home)
+    return str(stack.get("owner_database_url") or "") if stack.get("database_url") == given.database_url else ""
 
 
 def _field(alias: str) -> str:

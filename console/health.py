@@ -13,6 +13,7 @@ from django.conf import settings
 from django.db import Error, connection
 from django.utils.module_loading import import_string
 
+from console.app_role import loose_record
 from console.clock import DatabaseNow, database_now
 from console.live import announce
 from console.models import PartHeartbeat
@@ -47,7 +48,7 @@ def report() -> tuple[int, dict[str, Any]]:
         with connection.cursor() as cursor:
             cursor.execute("SELECT split_part(version(), ' ', 2)")
             version = cursor.fetchone()[0]
-        parts = {"postgres": _part(True, f"PostgreSQL {version}", _postgres_address())}
+        parts = {"postgres": _part(True, f"PostgreSQL {version}. {loose_record()}".strip(), _postgres_address())}
         parts |= {name: _ask(path) for name, path in settings.HEALTH_CHECKS.items()}
         parts |= _processes()
     except Error:

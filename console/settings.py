@@ -189,6 +189,12 @@ else:
     EMAIL_FILE_PATH = ENVIRONMENT.email_folder or ENVIRONMENT.home / "mail"
 DEFAULT_FROM_EMAIL = "Example shop <support@shop.example>"
 
+# Tables that the app's own role may add to and read, nothing else; see `console.app_role`.
+APPEND_ONLY_TABLES = ["approvals_auditevent", "approvals_decision"]
+# Where the audit chain's head is written down, outside of what the database's owner can change.
+AUDIT_HEADS_FILE = ENVIRONMENT.home / "audit-heads.jsonl"
+AUDIT_HEAD_URL = ENVIRONMENT.audit_head_url
+
 # Each part of the stack tells its health through one callable, named here so that the frame imports no app.
 HEALTH_CHECKS = {
     "temporal": "orchestration.health.temporal",

@@ -164,7 +164,7 @@ class Stage:
         async with self._database_lock:
             if self._database is None or self._database.closed:
                 self._database = await psycopg.AsyncConnection.connect(
-                    self.stack.database_url,
+                    self.stack.owner_database_url,  # it moves the clock and looks everywhere
                     autocommit=True,
                     connect_timeout=3,
                     row_factory=dict_row,

@@ -31,7 +31,8 @@ from console.stack.files import write_atomically
 from console.stack.processes import Command, Identity, Process, identify, is_alive
 from console.stack.services import Cancelled, Say, Service, never, silent
 
-ROLE = "signalbox"  # owner of the application's database; no superuser
+ROLE = "signalbox"  # owner of the application's database and tables; no superuser
+APP_ROLE = "signalbox_app"  # under which the application works; see `console.app_role` for what it may
 SUPERUSER = "postgres"
 SYSTEM_USER = "pgserver"
 VERSION = "18"
@@ -84,7 +85,7 @@ class Postgres(Service):
         self.user = SYSTEM_USER if os.geteuid() == 0 else None
         self._ports = ports.Ports(home)
         self._fixed_port = port
-        self._password = ""
+        self._passwords: dict[str, str] = {}
 
     # Addresses.
 
@@ -97,17 +98,27 @@ class Postgres(Service):
 
     @property
     def password(self) -> str:
-        """The password of both roles, made on first use and kept in `<home>/postgres-password`, mode 0600."""
-        if not self._password:
-            path = self.home / "postgres-password"
+        """The password of superuser and owner, kept in `<home>/postgres-password`, mode 0600."""
+        return self._kept_password("postgres-password")
+
+    @property
+    def app_password(self) -> str:
+        """The password of the app's role, which must not open more; in `<home>/postgres-app-password`, mode 0600."""
+        return self._kept_password("postgres-app-password")
+
+    def _kept_password(self, name: str) -> str:
+        """Return the password in the file, made on first use."""
+        if name not in self._passwords:
+            path = self.home / name
             if not path.exists():
                 write_atomically(path, secrets.token_urlsafe(24) + "\n")
-            self._password = path.read_text().strip()
-        return self._password
+            self._passwords[name] = path.read_text().strip()
+        return self._passwords[name]
 
     def url(self, database: str = ROLE, user: str = ROLE) -> str:
-        """Return the postgresql:// address of one database."""
-        return f"postgresql://{user}:{quote(self.password)}@{ports.LOOPBACK}:{self.port}/{database}"
+        """Return the postgresql:// address of one database, for the owner when no other role is named."""
+        password = self.app_password if user == APP_ROLE else self.password
+        return f"postgresql://{user}:{quote(password)}@{ports.LOOPBACK}:{self.port}/{database}"
 
     def place(self) -> str:
         return f"on {ports.LOOPBACK}:{self.port}"
@@ -171,6 +182,33 @@ class Postgres(Service):
             return False
         self.process.record()
         return True
+
+    def ensure_app_role(self) -> None:
+        """Make the app's role, or bring it to what it must be; safe to repeat, also on a folder of before it was.
+
+        The tables stay the owner's, as they always were; `manage.py migrate` gives the role its rights on them.
+        Raises PartFailed when the server went away meanwhile.
+        """
+        import psycopg
+        from psycopg import sql
+
+        try:
+            with psycopg.connect(self.url(user=SUPERUSER), connect_timeout=5) as connection:
+                connection.execute("SELECT pg_advisory_xact_lock(7310003)")
+                known = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [APP_ROLE]).fetchone()
+                statement = (
+                    "{verb} ROLE {role} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
+                    " PASSWORD {password}"
+                )
+                connection.execute(
+                    sql.SQL(statement).format(
+                        verb=sql.SQL("ALTER" if known else "CREATE"),
+                        role=sql.Identifier(APP_ROLE),
+                        password=sql.Literal(self.app_password),
+                    )
+                )
+        except psycopg.Error as error:
+            raise PartFailed(f"The app's role could not be made in PostgreSQL: {error}") from error
 
     def stop(self, mode: str = "fast") -> bool:
         """Stop the server: "fast" flushes and leaves a clean folder, "immediate" is a crash on purpose.

@@ -20,6 +20,7 @@ class Outside:
     """The addresses that somebody else looks after, "" for each engine that the stack starts itself."""
 
     database_url: str = ""
+    owner_database_url: str = ""  # "" also when one role does everything
     temporal_address: str = ""
     temporal_namespace: str = "default"
     prefect_api_url: str = ""
@@ -30,6 +31,7 @@ class Outside:
         """Read the variables as the person set them; never from `stack.json`, which is our own word."""
         return cls(
             database_url=environment.get("DATABASE_URL", ""),
+            owner_database_url=environment.get("SIGNALBOX_OWNER_DATABASE_URL", ""),
             temporal_address=environment.get("TEMPORAL_ADDRESS", ""),
             temporal_namespace=environment.get("TEMPORAL_NAMESPACE") or "default",
             prefect_api_url=environment.get("PREFECT_API_URL", "").rstrip("/"),
@@ -41,7 +43,8 @@ class Outside:
 class Addresses:
     """Where everything is; written to `<home>/stack.json`, whose keys are public."""
 
-    database_url: str = ""
+    database_url: str = ""  # of the app's role
+    owner_database_url: str = ""  # of the role that owns the tables; for migrations only
     temporal_address: str = ""
     temporal_namespace: str = "default"
     prefect_api_url: str = ""
@@ -50,9 +53,10 @@ class Addresses:
     pids: dict[str, int] = field(default_factory=dict)  # part -> pid, only what runs
 
     def write(self, home: Path) -> None:
-        """Replace `stack.json` in one step, readable by its owner only: it holds a password."""
+        """Replace `stack.json` in one step, readable by its owner only: it holds passwords."""
         content: dict[str, Any] = {
             "database_url": self.database_url,
+            "owner_database_url": self.owner_database_url,
             "temporal_address": self.temporal_address,
             "temporal_namespace": self.temporal_namespace,
             "prefect_api_url": self.prefect_api_url,

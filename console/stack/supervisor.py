@@ -29,7 +29,7 @@ from console.stack import ports
 from console.stack.console_parts import Loop, OutsideEngine, Shop, Web
 from console.stack.errors import PartFailed, PortTaken, StackError, Stopped
 from console.stack.files import last_lines
-from console.stack.postgres import Postgres
+from console.stack.postgres import APP_ROLE, Postgres
 from console.stack.prefect import CLIENT_ENVIRONMENT, Prefect, answers
 from console.stack.processes import Command, Process, end_stragglers
 from console.stack.runner import Runner
@@ -107,6 +107,11 @@ class Supervisor:
         return self._addresses.database_url
 
     @property
+    def owner_database_url(self) -> str:
+        """Of the role that may do everything with the tables, also where one role does all."""
+        return self._addresses.owner_database_url or self._addresses.database_url
+
+    @property
     def temporal_address(self) -> str:
         return self._addresses.temporal_address
 
@@ -143,7 +148,9 @@ class Supervisor:
             "SIGNALBOX_SHOP_URL": addresses.shop_url,
             **CLIENT_ENVIRONMENT,
         }
-        return self._inherited() | {name: value for name, value in values.items() if value}
+        inherited = self._inherited()
+        inherited.pop("SIGNALBOX_OWNER_DATABASE_URL", None)  # commands that migrate find it in `stack.json`
+        return inherited | {name: value for name, value in values.items() if value}
 
     def _flows_environment(self) -> dict[str, str]:
         """Return the flow process's environment: a flow must not be able to reach Temporal."""
@@ -356,6 +363,7 @@ class Supervisor:
         assigned = ports.Ports(self.home)
         self._addresses = Addresses(
             database_url=self._outside.database_url,
+            owner_database_url=self._outside.owner_database_url if self._outside.database_url else "",
             temporal_address=self._outside.temporal_address,
             temporal_namespace=self._outside.temporal_namespace,
             prefect_api_url=self._outside.prefect_api_url,
@@ -363,7 +371,8 @@ class Supervisor:
         )
         for service in engines.values():
             if isinstance(service, Postgres):
-                self._addresses.database_url = service.url()
+                self._addresses.database_url = service.url(user=APP_ROLE)
+                self._addresses.owner_database_url = service.url()
             elif isinstance(service, Temporal):
                 self._addresses.temporal_address = service.address
             elif isinstance(service, Prefect):
@@ -478,8 +487,11 @@ class Supervisor:
         """Bring the tables up to date, then let everything start that needs them. A failure here is final."""
         self._await(self._runners["postgres"].ready)
         began = time.monotonic()
-        self._while_postgres_lasts("migrate", "manage.py", "migrate", "--noinput")
-        self._while_postgres_lasts("setup_checkpoints", "manage.py", "setup_checkpoints")
+        postgres = self._runners["postgres"].service
+        if isinstance(postgres, Postgres):
+            self._while_postgres_lasts(postgres.ensure_app_role)
+        self._while_postgres_lasts(lambda: self.run_command("migrate", "manage.py", "migrate", "--noinput"))
+        self._while_postgres_lasts(lambda: self.run_command("setup_checkpoints", "manage.py", "setup_checkpoints"))
         self._say_part("database", "up to date", time.monotonic() - began)
         self._database_ready.set()
         wanted = self._demo_accounts
@@ -492,18 +504,18 @@ class Supervisor:
             )
         self._accounts_ready.set()
 
-    def _while_postgres_lasts(self, name: str, *argv: str) -> None:
-        """Run a command that needs the database; run it again when that went away meanwhile."""
+    def _while_postgres_lasts(self, work: Callable[[], None]) -> None:
+        """Do what needs the database; do it again when that went away meanwhile."""
         postgres = self._runners["postgres"]
         for _ in range(5):
             self._await(postgres.ready)
             server = postgres.service.pid
             try:
-                return self.run_command(name, *argv)
+                return work()
             except PartFailed:
                 if postgres.ready.is_set() and postgres.service.pid == server:
                     raise
-        raise PartFailed(f"{name} failed: PostgreSQL went away again and again. Its log is in the state folder.")
+        raise PartFailed("PostgreSQL went away again and again while it was set up. Its log is in the state folder.")
 
     def _fill_shop(self) -> None:
         done = DoneOnce(self.home)

@@ -21,7 +21,7 @@ import pytest
 from console.stack import temporal_binary
 from console.stack.errors import AlreadyRunning, NoTemporalServer, PartFailed, PortTaken
 from console.stack.ports import Ports, free_port, is_free
-from console.stack.postgres import Postgres
+from console.stack.postgres import APP_ROLE, ROLE, SUPERUSER, Postgres
 from console.stack.processes import Command, Process, identify, stragglers
 from console.stack.runner import Backoff
 from console.stack.services import never, silent
@@ -163,6 +163,23 @@ def test_postgres_wants_its_password_and_has_pgvector(postgres: Postgres) -> Non
     with pytest.raises(psycopg.OperationalError, match="password"):
         psycopg.connect(postgres.url().replace(postgres.password, "wrong"))
     assert (postgres.home / "postgres-password").stat().st_mode & 0o077 == 0
+
+
+def test_the_apps_role_has_a_password_of_its_own(postgres: Postgres) -> None:
+    postgres.ensure_app_role()
+    with psycopg.connect(postgres.url(user=APP_ROLE)) as connection:
+        assert connection.execute("SELECT current_user").fetchone() == (APP_ROLE,)
+    assert (postgres.home / "postgres-app-password").stat().st_mode & 0o077 == 0
+    for user in (ROLE, SUPERUSER):
+        with pytest.raises(psycopg.OperationalError, match="password"):
+            psycopg.connect(postgres.url(user=user).replace(postgres.password, postgres.app_password))
+
+
+def test_no_part_is_given_the_owners_address(home: Path) -> None:
+    given = {"DATABASE_URL": "postgresql://app@h/x", "SIGNALBOX_OWNER_DATABASE_URL": "postgresql://owner@h/x"}
+    stack = Supervisor(home=home, parts=[], environment=given)
+    assert stack.environment()["DATABASE_URL"] == "postgresql://app@h/x"
+    assert "SIGNALBOX_OWNER_DATABASE_URL" not in stack.environment()
 
 
 def test_a_killed_postgres_starts_again_with_everything_committed(postgres: Postgres) -> None:
@@ -344,7 +361,7 @@ def test_stack_json_has_the_promised_keys_and_is_private(home: Path) -> None:
     Addresses(database_url="postgresql://x", pids={"web": 1}).write(home)
     assert (home / "stack.json").stat().st_mode & 0o777 == 0o600
     assert set(json.loads((home / "stack.json").read_text())) == {
-        *("database_url", "temporal_address", "temporal_namespace", "prefect_api_url"),
+        *("database_url", "owner_database_url", "temporal_address", "temporal_namespace", "prefect_api_url"),
         *("web_url", "shop_url", "pids"),
     }
 

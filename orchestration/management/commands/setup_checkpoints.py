@@ -5,6 +5,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
+from console import app_role
 from orchestration import checkpoint_gateway
 
 
@@ -12,4 +13,7 @@ class Command(BaseCommand):
     help = "Make LangGraph's own tables in the schema `agent`; safe to repeat and to run twice at once."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        asyncio.run(checkpoint_gateway.setup())
+        with app_role.as_owner() as role:
+            asyncio.run(checkpoint_gateway.setup())
+            if role:
+                app_role.grant(role, checkpoint_gateway.SCHEMA)

@@ -1,0 +1,96 @@
+"""Two roles in the database: the owner of the tables, who migrates, and the app's, under which everything else works.
+
+The app's role reads and writes rows. It makes, changes and empties no table, disables no trigger, and what is in
+settings.APPEND_ONLY_TABLES it can only add to. So neither a fault of the app nor somebody who speaks through it can
+change the record. Where one role does everything, the app works too, and `loose_record` says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from django.conf import settings
+from django.db import connection, transaction
+
+from console.environment import owner_database_url
+
+
+@contextmanager
+def as_owner() -> Iterator[str]:
+    """Work as the owner of the tables inside the block; yield the name of the app's role.
+
+    Yields "" and changes nothing where one role does everything. For commands: the whole process changes its role.
+    """
+    url = owner_database_url()
+    app: dict[str, Any] = {name: settings.DATABASES["default"][name] for name in ("USER", "PASSWORD")}
+    parts = urlsplit(url)
+    owner = {"USER": unquote(parts.username or ""), "PASSWORD": unquote(parts.password or "")}
+    if not url or owner["USER"] == app["USER"]:
+        yield ""
+        return
+    _become(owner)
+    try:
+        yield app["USER"]
+    finally:
+        _become(app)
+
+
+def _become(role: dict[str, Any]) -> None:
+    connection.close()
+    close_pool = getattr(connection, "close_pool", None)
+    if close_pool is not None:
+        close_pool()
+    settings.DATABASES["default"].update(role)
+    connection.settings_dict.update(role)
+
+
+_OWNED = """
+SELECT format('%%I.%%I', n.nspname, c.relname), c.relname, c.relkind = 'S'
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %s AND c.relkind IN ('r', 'p', 'v', 'm', 'S') AND pg_has_role(c.relowner, 'USAGE')
+"""
+
+
+def grant(role: str, schema: str) -> None:
+    """Give the app's role its rights on everything of ours in the schema, as it is now; take all others away.
+
+    Call it as the owner after every change of tables. One transaction: processes that work meanwhile notice nothing.
+    """
+    quote = connection.ops.quote_name
+    to, within = quote(role), quote(schema)
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(_OWNED, [schema])
+        for name, table, is_sequence in cursor.fetchall():
+            rights = "SELECT, INSERT" if table in settings.APPEND_ONLY_TABLES else "SELECT, INSERT, UPDATE, DELETE"
+            kind = "SEQUENCE" if is_sequence else "TABLE"
+            cursor.execute(f"REVOKE ALL ON {kind} {name} FROM PUBLIC, {to}")
+            cursor.execute(f"GRANT {'USAGE' if is_sequence else rights} ON {kind} {name} TO {to}")
+        cursor.execute(f"GRANT USAGE ON SCHEMA {within} TO {to}")
+        cursor.execute(
+            "SELECT datname FROM pg_database WHERE datname = current_database() AND pg_has_role(datdba, 'USAGE')"
+        )
+        ours = cursor.fetchone()
+        if ours:  # a temporary table of the same name would be written to in place of the record
+            cursor.execute(f"REVOKE TEMPORARY ON DATABASE {quote(ours[0])} FROM PUBLIC, {to}")
+
+
+_LOOSE = """
+SELECT t.name FROM unnest(%s::text[]) AS t(name) JOIN pg_class c ON c.oid = to_regclass(t.name)
+WHERE pg_has_role(c.relowner, 'MEMBER') OR has_table_privilege(c.oid, 'UPDATE, DELETE, TRUNCATE, TRIGGER')
+"""
+
+
+def loose_record() -> str:
+    """Say in a sentence when this process's role could change what it should only add to, "" when it cannot."""
+    with connection.cursor() as cursor:
+        cursor.execute(_LOOSE, [settings.APPEND_ONLY_TABLES])
+        loose = [row[0] for row in cursor.fetchall()]
+    if not loose:
+        return ""
+    return (
+        f"The app's database role could change {' and '.join(loose)}: give it a role of its own, "
+        "see SIGNALBOX_OWNER_DATABASE_URL."
+    )
