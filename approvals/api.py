@@ -112,7 +112,7 @@ def _errors_as_problems() -> Iterator[None]:
 def decision_json(decision: Decision) -> dict[str, Any]:
     return {
         "id": decision.pk,
-        "by": decision.by.username,
+        "by": decision.by_name,
         "verdict": decision.verdict,
         "note": decision.note,
         "at": decision.at,
@@ -160,7 +160,7 @@ def _one(request: HttpRequest, approval: Approval, current: dict[str, int], exec
         "run_id": approval.run_id,
         "requested_by": approval.requested_by.username if approval.requested_by else None,
         "audience": approval.audience,
-        "quorum": {"needed": approval.needed, "given": len(decisions)},
+        "quorum": {"needed": approval.needed, "given": selectors.agreed_count(approval, decisions)},
         "opened_at": approval.opened_at,
         "due_at": approval.due_at,
         "closed_at": approval.closed_at,

@@ -5,6 +5,7 @@ ApprovalError
   MayNotDecide          not a person whom the policy names
   AlreadyClosed         somebody, the deadline or the run's end was first
   StaleVersion          the shown version or digest is not the current one
+    StaleTerms          the policy has changed since it was shown
   InvalidVerdict        the verdict or what comes with it cannot be taken
   KeyReused             the same idempotency key with another body
   NotAuthorised         an effect was asked for that nobody approved
@@ -58,12 +59,26 @@ class StaleVersion(ApprovalError):
         self.current_version = current_version
 
 
+class StaleTerms(StaleVersion):
+    """The policy has changed since the approval was shown; it now stands under the new terms."""
+
+    def __init__(self, current_version: int, changed: str) -> None:
+        super().__init__(current_version)
+        self.changed = changed
+
+    def __str__(self) -> str:
+        return f"The policy changed meanwhile ({self.changed}). Read what holds now, then decide."
+
+
 class InvalidVerdict(ApprovalError):
     """The verdict cannot be taken as it was sent; `errors`: [{"path", "message"}]."""
 
-    def __init__(self, path: str, message: str) -> None:
+    def __init__(self, path: str, message: str, errors: list[dict[str, str]] | None = None) -> None:
         super().__init__(message)
-        self.errors: list[dict[str, Any]] = [{"path": path, "message": message}]
+        self.errors: list[dict[str, Any]] = [
+            {"path": ".".join(filter(None, (path, error["path"]))), "message": error["message"]}
+            for error in errors or [{"path": "", "message": message}]
+        ]
 
 
 class KeyReused(ApprovalError):

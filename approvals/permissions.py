@@ -1,13 +1,24 @@
-"""Who may see and who may decide an approval, in one place; asked when shown, when decided and when executed."""
+"""Who may decide an approval, in one place; asked when shown, when decided and when executed.
+
+Rights belong to people, not to accounts (`approvals.people`): a second account gives no second vote and no way
+around four eyes.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from django.contrib.auth.models import User
+from django.db.models import Q
 
-from approvals.models import Approval
+from approvals.models import Approval, Decision, Delegation, ProposalVersion, Verdict
+from approvals.people import persons_of
+from approvals.terms import Terms
 from console import roles
+from console.clock import DatabaseNow
+
+AGREEING = (Verdict.APPROVE, Verdict.EDIT)
 
 
 @dataclass(frozen=True)
@@ -17,17 +28,125 @@ class Permit:
     allowed: bool
     rule: str
     sentence: str
+    on_behalf_of: User | None = None  # whose right it is, when a delegate decides
+
+
+@dataclass(frozen=True)
+class Audience:
+    """Who an approval names, as rows or terms say it."""
+
+    groups: Sequence[str]
+    people: Sequence[str]
+
+    def names(self, user: User) -> bool:
+        """Say whether the user is meant, by role or by name."""
+        return user.username in self.people or bool(roles.roles_of(user) & set(self.groups))
+
+    def words(self) -> str:
+        """Return the audience for a sentence: "reviewer, admin or alice"."""
+        names = [*self.groups, *self.people]
+        return " or ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names) or "nobody"
 
 
 def may_decide(user: User, approval: Approval) -> Permit:
-    """Say whether the person may decide the approval, by its audience and the four-eyes rule.
+    """Say whether the person may decide the approval as it now stands, in their own right or for somebody else.
 
-    The answer depends on the person and the request only; whether it is still open is the decision's own check.
+    The answer depends on people and the request only; whether it is still open is the decision's own check.
     """
     if not user.is_active:
         return Permit(False, "active-account", "This account is disabled.")
-    if not roles.roles_of(user) & set(approval.audience):
-        return Permit(False, "audience", f"This request can be decided by: {', '.join(approval.audience)}.")
-    if approval.requested_by_id == user.pk:
-        return Permit(False, "four-eyes", "You started this run, so somebody else has to decide it.")
-    return Permit(True, "audience", "You may decide this request.")
+    audience = Audience(approval.audience, approval.people)
+    principals = [None] if audience.names(user) else [p for p in _principals_of(user) if audience.names(p)]
+    if not principals:
+        return Permit(False, "audience", f"This request can be decided by: {audience.words()}.")
+    votes = [v for v in approval.decisions.select_related("by", "on_behalf_of") if v.for_version == approval.version]
+    refusals = [refusal_for(user, principal, approval, votes) for principal in principals]
+    for principal, refusal in zip(principals, refusals, strict=True):
+        if refusal is None:
+            sentence = "You may decide this request."
+            if principal is not None:
+                sentence = f"You may decide this request on behalf of {principal.username}."
+            return Permit(True, "delegation" if principal else "audience", sentence, principal)
+    refused = refusals[0]
+    assert refused is not None
+    return refused
+
+
+def may_still_decide(user: User, principal: User | None, approval: Approval) -> Permit:
+    """Say whether a decision that was theirs to make still would be: asked again before its effect."""
+    if not user.is_active:
+        return Permit(False, "active-account", "This account is disabled.")
+    audience = Audience(approval.audience, approval.people)
+    if not audience.names(principal or user):
+        return Permit(False, "audience", f"This request can be decided by: {audience.words()}.")
+    return refusal_for(user, principal, approval, []) or Permit(True, "audience", "The decision stands.", principal)
+
+
+def refusal_for(user: User, principal: User | None, approval: Approval, votes: list[Decision]) -> Permit | None:
+    """Return why four eyes or an earlier vote stand against these people, `None` when nothing does.
+
+    `votes`: earlier decisions that speak for the current version, with `by` and `on_behalf_of` loaded.
+    """
+    excluded = _excluded(approval, Terms.from_json(approval.terms).four_eyes)
+    voters = [person for vote in votes for person in (vote.by, vote.on_behalf_of) if person]
+    asking = [user] + ([principal] if principal else [])
+    persons = persons_of([*asking, *(person for person, _ in excluded), *voters])
+    mine = {persons[person.pk] for person in asking}
+    for person, sentence in excluded:
+        if persons[person.pk] in mine:
+            return Permit(False, "four-eyes", sentence)
+    if mine & {persons[person.pk] for person in voters}:
+        return Permit(False, "one-vote", "You have decided this version already; it needs other people now.")
+    return None
+
+
+def agreeing_persons(approval: Approval, terms: Terms | None = None) -> set[str]:
+    """Return the different people who agree to the current version and may still decide, under the terms.
+
+    `terms` defaults to those that the approval stands under. A delegate's vote is the one vote of whom it stands
+    for; a vote of anybody whom four eyes exclude, or of the policy itself, counts for nobody.
+    """
+    terms = terms or Terms.from_json(approval.terms)
+    climbed = [step["step"] for step in approval.ladder[: approval.steps_climbed]]
+    audience = Audience([*terms.groups, *(terms.escalate_to if "escalate" in climbed else ())], terms.people)
+    votes = [
+        (vote.by, vote.on_behalf_of or vote.by)
+        for vote in approval.decisions.select_related("by", "on_behalf_of")
+        if vote.for_version == approval.version and vote.verdict in AGREEING and vote.by is not None
+    ]
+    excluded = _excluded(approval, terms.four_eyes)
+    people = [person for vote in votes for person in vote] + [person for person, _ in excluded]
+    persons = persons_of(people)
+    barred = {persons[person.pk] for person, _ in excluded}
+    return {
+        persons[principal.pk]
+        for by, principal in votes
+        if by.is_active
+        and principal.is_active
+        and audience.names(principal)
+        and not {persons[by.pk], persons[principal.pk]} & barred
+    }
+
+
+def _excluded(approval: Approval, four_eyes: Sequence[str]) -> list[tuple[User, str]]:
+    """Return who must not decide, each with the sentence that says why."""
+    excluded: list[tuple[User, str]] = []
+    if "requester" in four_eyes and approval.requested_by is not None:
+        excluded.append((approval.requested_by, "You started this run, so somebody else has to decide it."))
+    if "owner" in four_eyes and approval.agent_owners:
+        owners = User.objects.filter(username__in=approval.agent_owners)
+        excluded += [(owner, "You own this agent, so somebody else has to decide for it.") for owner in owners]
+    if "editor" in four_eyes and approval.version > 1:
+        edits = ProposalVersion.objects.filter(approval=approval, reason=ProposalVersion.Reason.EDITED)
+        editors = [edit.made_by for edit in edits.select_related("made_by") if edit.made_by]
+        excluded += [(editor, "You changed this proposal, so somebody else has to approve it.") for editor in editors]
+    return excluded
+
+
+def _principals_of(user: User) -> list[User]:
+    """Return the active people whom the user stands in for now, by the database's clock."""
+    now = DatabaseNow()
+    windows = Delegation.objects.filter(
+        Q(delegate=user, revoked_at=None, principal__is_active=True), starts_at__lte=now, ends_at__gt=now
+    )
+    return [window.principal for window in windows.select_related("principal").order_by("pk")]

@@ -1,41 +1,27 @@
-"""Who may decide what, and by when.
+"""Who may decide what, and by when: the rules that are shipped, and the terms they give for one proposal.
 
-One policy for everything for now; its version is stored with each approval, so that rules kept in the database
-can follow without changing what was decided under this one.
+Nothing here raises for a proposal: where no rule can be used, an admin decides (`terms.FAIL_SAFE`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import replace
+
+from approvals.terms import FAIL_SAFE, Facts, Terms
+
+SHIPPED = "shipped/1"
 
 
-@dataclass(frozen=True)
-class Policy:
-    """The rule an approval is opened under."""
-
-    version: str
-    audience: tuple[str, ...]  # roles that may decide
-    escalate_to: tuple[str, ...]  # roles added by the ladder's escalate step
-    needed: int  # how many different people must agree
-    verdicts: tuple[str, ...]
-    remind_after: timedelta
-    escalate_after: timedelta
-    expire_after: timedelta
-
-
-DEFAULT = Policy(
-    version="default/1",
-    audience=("reviewer",),
-    escalate_to=("admin",),
-    needed=1,
-    verdicts=("approve", "reject"),
-    remind_after=timedelta(hours=24),
-    escalate_after=timedelta(hours=48),
-    expire_after=timedelta(hours=72),
-)
-
-
-def policy_for(*, agent: str, tool: str, risk: str) -> Policy:
-    """Return the policy for one proposal. An unknown tool gets the same: approval is always needed."""
-    return DEFAULT
+def terms_for(facts: Facts) -> Terms:
+    """Return the terms for one proposal under the policy that is active now."""
+    if not facts.is_known:
+        return replace(FAIL_SAFE, policy_version=SHIPPED, reason=f"No rule names the tool {facts.tool}.")
+    if facts.kind == "outcome":
+        return Terms(
+            rule="outcome questions",
+            policy_version=SHIPPED,
+            verdicts=("approve", "reject"),
+            may_bulk=False,
+            risk=facts.risk,
+        )
+    return Terms(rule="everything", policy_version=SHIPPED, risk=facts.risk)

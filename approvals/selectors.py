@@ -12,8 +12,8 @@ from django.db.models import F, Prefetch, Q, QuerySet
 
 from approvals.digest import read_canonical
 from approvals.errors import AlreadyClosed, NoSuchApproval
-from approvals.models import Approval, Decision, ReceiptStep
-from approvals.permissions import Permit, may_decide
+from approvals.models import Approval, Decision, ReceiptStep, Verdict
+from approvals.permissions import AGREEING, Permit, may_decide
 from console import roles
 from console.keyset import make_cursor, read_cursor
 
@@ -43,7 +43,7 @@ def _with_parts(rows: QuerySet[Approval]) -> QuerySet[Approval]:
 def closing_of(approval: Approval) -> AlreadyClosed:
     """Say who or what closed the approval, as the error that a late click gets."""
     decision = approval.decisions.select_related("by").order_by("-at").first()
-    by = decision.by.username if decision else None
+    by = decision.by_name if decision else None
     return AlreadyClosed(approval.status, by, approval.closed_at, decision.verdict if decision else None)
 
 
@@ -158,7 +158,7 @@ def card(user: User, approval: Approval) -> Card:
     last = decisions[-1] if decisions else None
     closed = AlreadyClosed(
         approval.status,
-        last.by.username if last else None,
+        last.by_name if last else None,
         approval.closed_at,
         last.verdict if last else None,
     )
@@ -215,41 +215,60 @@ class Settled:
 def settled(approval_ids: list[str]) -> list[Settled]:
     """Read what became of the approvals, in the order asked; unknown ids are left out.
 
-    `answer`: {"approval_id", "decision_id", "digest", "verdict", "note", "decided_by"}, with the verdict `expired`
-    or `withdrawn` when nobody decided.
+    `answer`: {"approval_id", "decision_id", "digest", "approved_digest", "verdict", "note", "answer", "arguments",
+    "decided_by"}. `digest` is that of the bytes that the agent had proposed, `approved_digest` that of what may be
+    executed. `arguments`, for the verdict `edit`, are those of the current version. The verdict is `expired` or
+    `withdrawn` when nobody decided.
     """
-    names = ("pk", "interrupt_id", "status", "ladder", "steps_climbed", "digest")
-    joined = ("decisions__pk", "decisions__verdict", "decisions__note", "decisions__by__username")
-    rows = Approval.objects.filter(pk__in=approval_ids).order_by("decisions__at").values_list(*names, *joined)
-    found = {row[0]: _settled(*row) for row in rows}  # the last decision of each stays
+    decisions = Decision.objects.select_related("by").order_by("at", "pk")
+    rows = Approval.objects.filter(pk__in=approval_ids).prefetch_related(Prefetch("decisions", decisions))
+    found = {row.pk: _settled(row) for row in rows.defer("arguments_schema", "agent_words", "canonical")}
     return [found[approval_id] for approval_id in approval_ids if approval_id in found]
 
 
-def _settled(
-    approval_id: str,
-    interrupt_id: str,
-    status: str,
-    ladder: list[dict[str, str]],
-    steps_climbed: int,
-    digest: str,
-    decision_id: str | None,
-    verdict: str | None,
-    note: str | None,
-    decided_by: str | None,
-) -> Settled:
-    if status == Approval.Status.PENDING:
-        rung = ladder[min(steps_climbed, len(ladder) - 1)]
-        return Settled(approval_id, interrupt_id, datetime.fromisoformat(rung["at"]), None)
-    is_decided = status == Approval.Status.DECIDED
-    answer = {
-        "approval_id": approval_id,
-        "decision_id": decision_id if is_decided else None,
-        "digest": digest,
-        "verdict": verdict if is_decided else status,
-        "note": (note or "") if is_decided else "",
-        "decided_by": decided_by if is_decided else None,
+def _settled(approval: Approval) -> Settled:
+    if approval.status == Approval.Status.PENDING:
+        rung = approval.ladder[min(approval.steps_climbed, len(approval.ladder) - 1)]
+        return Settled(approval.pk, approval.interrupt_id, datetime.fromisoformat(rung["at"]), None)
+    proposed = approval.digest
+    if approval.version > 1:
+        proposed = approval.versions.values_list("digest", flat=True).get(version=1)
+    answer: dict[str, Any] = {
+        "approval_id": approval.pk,
+        "decision_id": None,
+        "digest": proposed,
+        "approved_digest": approval.digest,
+        "verdict": approval.status,
+        "note": "",
+        "answer": None,
+        "arguments": None,
+        "decided_by": None,
     }
-    return Settled(approval_id, interrupt_id, None, answer)
+    if approval.status == Approval.Status.DECIDED:
+        decision = list(approval.decisions.all())[-1]
+        verdict = decision.verdict
+        if verdict in AGREEING:
+            verdict = Verdict.APPROVE if approval.digest == proposed else Verdict.EDIT
+        if verdict == Verdict.EDIT:
+            answer["arguments"] = read_canonical(bytes(approval.canonical))[1]
+        answer |= {
+            "decision_id": decision.pk,
+            "verdict": str(verdict),
+            "note": decision.note,
+            "answer": decision.answer,
+            "decided_by": decision.by_name,
+        }
+    return Settled(approval.pk, approval.interrupt_id, None, answer)
+
+
+def agreed_count(approval: Approval, decisions: list[Decision]) -> int:
+    """Return how many different people have agreed to the current version; one person has one vote for it."""
+    agreed = {
+        decision.on_behalf_of_id or decision.by_id
+        for decision in decisions
+        if decision.for_version == approval.version and decision.verdict in AGREEING
+    }
+    return len(agreed - {None})
 
 
 def waiting_of_runs(run_ids: list[str]) -> dict[str, list[str]]:

@@ -7,8 +7,11 @@ from typing import Any
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db.models import Q, QuerySet
+from jsonschema import Draft202012Validator
+from pydantic import ValidationError
 
 from approvals import selectors as approval_selectors
+from approvals.edits import Checked
 from approvals.models import Approval
 from console import roles
 from console.keyset import make_cursor, read_cursor
@@ -113,6 +116,33 @@ def effects_of(approval_ids: list[str]) -> dict[str, dict[str, Any]]:
         }
         for effect in Effect.objects.filter(pk__in=approval_ids)
     }
+
+
+def check_arguments(approval: Approval, arguments: dict[str, Any]) -> Checked:
+    """Check arguments against the tool that the approval is about, as its own model and its own renderer see them.
+
+    A program's tool is known by its schema only. Asked by name from `approvals`, which knows no agent.
+    """
+    if approval.source == Approval.Source.PROGRAM:
+        return Checked(arguments, approval.summary, _schema_errors(approval.arguments_schema, arguments))
+    agent = agents().get(approval.agent)
+    tool = agent.tool(approval.tool) if agent else None
+    if tool is None:
+        message = f"The tool {approval.tool} is not registered now, so a change of its arguments cannot be checked."
+        return Checked(arguments, "", [{"path": "", "message": message}])
+    try:
+        read = tool.arguments.model_validate(arguments)
+    except ValidationError as exc:
+        errors = [{"path": ".".join(str(part) for part in one["loc"]), "message": one["msg"]} for one in exc.errors()]
+        return Checked(arguments, "", errors)
+    return Checked(read.model_dump(mode="json"), tool.render(read), [])
+
+
+def _schema_errors(schema: dict[str, Any], arguments: dict[str, Any]) -> list[dict[str, str]]:
+    if not schema:
+        return []
+    faults = Draft202012Validator(schema).iter_errors(arguments)
+    return [{"path": ".".join(str(part) for part in fault.absolute_path), "message": fault.message} for fault in faults]
 
 
 def agents_reading(dataset: str) -> list[str]:

@@ -17,25 +17,35 @@ def new_decision_id() -> str:
 
 
 class Decision(models.Model):
-    """One person's verdict, with the digest they saw. Never changed, never removed."""
+    """One verdict, with the digest that was seen. Never changed, never removed.
+
+    A person's, or the policy's own (`by` is null) or a standing approval's (`by` is who made it): see `source`.
+    """
 
     id = models.CharField(primary_key=True, max_length=40, default=new_decision_id)
     approval = models.ForeignKey(Approval, on_delete=models.PROTECT, related_name="decisions")
-    by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    on_behalf_of = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="+"
+    )  # whose right it was, when a delegate decided
+    source = models.CharField(max_length=200, blank=True)  # "", "standing:<id>" or "policy:<rule>@<version>"
     verdict = models.CharField(max_length=10, choices=Verdict)
     note = models.TextField(blank=True)
-    version = models.PositiveIntegerField()
+    version = models.PositiveIntegerField()  # what was shown
     digest = models.CharField(max_length=64)
+    for_version = models.PositiveIntegerField()  # what it speaks for: the same, or the version that the edit made
+    for_digest = models.CharField(max_length=64)
     edited_arguments = models.JSONField(null=True, blank=True)  # for the verdict `edit`
     answer = models.JSONField(null=True, blank=True)  # for the verdict `respond`
-    channel = models.CharField(max_length=20)  # page or api
+    channel = models.CharField(max_length=20)  # page, api, bulk, standing or policy
+    dwell_ms = models.PositiveIntegerField(null=True, blank=True)  # between seeing and deciding, on pages
     idempotency_key = models.CharField(max_length=200, blank=True)
     body_digest = models.CharField(max_length=64)  # of what was asked; the same key with another body is refused
     at = models.DateTimeField(db_default=DatabaseNow())
 
     class Meta:
         constraints = (
-            models.UniqueConstraint(fields=("approval", "by"), name="one_decision_per_person"),
+            models.UniqueConstraint(fields=("approval", "for_version", "by"), name="one_decision_per_person"),
             models.UniqueConstraint(
                 fields=("by", "idempotency_key"),
                 condition=~Q(idempotency_key=""),
@@ -46,6 +56,11 @@ class Decision(models.Model):
 
     def __str__(self) -> str:
         return f"{self.verdict} by {self.by_id}"
+
+    @property
+    def by_name(self) -> str:
+        """Return who decided, as people read it: a name, or what decided without one."""
+        return self.by.username if self.by else "the policy"
 
 
 class ReceiptStep(models.Model):

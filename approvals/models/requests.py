@@ -1,11 +1,13 @@
-"""Requests to decide."""
+"""Requests to decide, and the versions of what is proposed."""
 
 from __future__ import annotations
 
+import pgtrigger
 from django.conf import settings
 from django.db import models
-from django.db.models import Q
+from django.db.models import Case, Q, Value, When
 
+from console.clock import DatabaseNow
 from console.ids import new_id
 
 
@@ -39,21 +41,34 @@ class Approval(models.Model):
         ACTION = "action"  # may the agent do this?
         OUTCOME = "outcome"  # did an effect whose end nobody saw happen? approve = it did, reject = it did not
 
+    class Source(models.TextChoices):
+        AGENT = "agent"  # a registered agent's run
+        PROGRAM = "program"  # somebody else's workflow or program, through the API
+
     id = models.CharField(primary_key=True, max_length=40, default=new_approval_id)
     external_id = models.CharField(max_length=300, unique=True)  # run id + interrupt id: a retry opens nothing twice
     kind = models.CharField(max_length=10, choices=Kind, default=Kind.ACTION)
+    source = models.CharField(max_length=10, choices=Source, default=Source.AGENT)
     status = models.CharField(max_length=10, choices=Status, default=Status.PENDING)
-    version = models.PositiveIntegerField(default=1)  # of the proposal; an edit makes a new one
-    canonical = models.BinaryField()  # RFC 8785 JSON, see approvals.digest
+    version = models.PositiveIntegerField(default=1)  # the current one; an edit or other terms make a new one
+    canonical = models.BinaryField()  # RFC 8785 JSON of the current version, see approvals.digest
     digest = models.CharField(max_length=64)  # hex SHA-256 of canonical
 
     tool = models.CharField(max_length=100)
     summary = models.CharField(max_length=500)  # the action in one sentence, by the tool's own renderer
     agent_words = models.TextField(blank=True)  # untrusted
     arguments_schema = models.JSONField(default=dict)
-    risk = models.CharField(max_length=10, choices=Risk, default=Risk.HIGH)
+    tool_is_known = models.BooleanField(default=True)
+    tool_risk = models.CharField(max_length=10, choices=Risk, default=Risk.HIGH)  # as the tool declares it
+    risk = models.CharField(max_length=10, choices=Risk, default=Risk.HIGH)  # what the policy makes of it
+    risk_rank = models.GeneratedField(  # 0 is the highest, so that one ascending index orders the inbox
+        expression=Case(When(risk="high", then=Value(0)), When(risk="medium", then=Value(1)), default=Value(2)),
+        output_field=models.SmallIntegerField(),
+        db_persist=True,
+    )
 
     agent = models.CharField(max_length=100)
+    agent_owners = models.JSONField(default=list)  # user names
     run_id = models.CharField(max_length=200, db_index=True)  # = Temporal workflow id = LangGraph thread id
     interrupt_id = models.CharField(max_length=100)
     checkpoint_id = models.CharField(max_length=100, blank=True)
@@ -63,15 +78,24 @@ class Approval(models.Model):
     )  # who started the run; never decides it
 
     policy_version = models.CharField(max_length=40)
-    audience = models.JSONField(default=list)  # roles
+    terms = models.JSONField(default=dict)  # approvals.terms.Terms, as the rule gave them
+    audience = models.JSONField(default=list)  # roles; the ladder may add some
+    people = models.JSONField(default=list)  # user names that may decide besides
     verdicts = models.JSONField(default=list)  # allowed ones
-    needed = models.PositiveSmallIntegerField(default=1)
+    needed = models.PositiveSmallIntegerField(default=1)  # different people who must agree
     ladder = models.JSONField(default=list)  # [{"step": remind|escalate|expire, "at": RFC 3339}], in order
     steps_climbed = models.PositiveSmallIntegerField(default=0)
 
     opened_at = models.DateTimeField()
     due_at = models.DateTimeField()
     closed_at = models.DateTimeField(null=True, blank=True)
+
+    claimed_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )  # a soft lock: shown to the others, never in their way
+    claimed_at = models.DateTimeField(null=True, blank=True)
+    is_seeded = models.BooleanField(default=False)  # a harmless request to keep reviewers awake; never executed
+    deliver_to = models.JSONField(null=True, blank=True)  # where a program wants its answer, see api.md
 
     class Meta:
         indexes = (
@@ -103,3 +127,31 @@ class Approval(models.Model):
 
     def __str__(self) -> str:
         return f"{self.id} {self.summary}"
+
+
+class ProposalVersion(models.Model):
+    """One version of what an approval is about. Never changed, never removed; the first is the agent's own."""
+
+    class Reason(models.TextChoices):
+        PROPOSED = "proposed"
+        EDITED = "edited"  # a reviewer changed the arguments
+        TERMS = "terms"  # the policy changed: the same bytes under other terms
+
+    approval = models.ForeignKey(Approval, on_delete=models.PROTECT, related_name="versions")
+    version = models.PositiveIntegerField()
+    reason = models.CharField(max_length=10, choices=Reason, default=Reason.PROPOSED)
+    canonical = models.BinaryField()
+    digest = models.CharField(max_length=64)
+    summary = models.CharField(max_length=500)
+    made_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="+"
+    )  # the editor
+    detail = models.CharField(max_length=500, blank=True)  # for `terms`: what changed, in words
+    at = models.DateTimeField(db_default=DatabaseNow())
+
+    class Meta:
+        constraints = (models.UniqueConstraint(fields=("approval", "version"), name="each_version_once"),)
+        triggers = (pgtrigger.Protect(name="version_stays", operation=pgtrigger.Update | pgtrigger.Delete),)
+
+    def __str__(self) -> str:
+        return f"{self.approval_id} version {self.version}"

@@ -5,29 +5,37 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
+from django.db.models import BooleanField, ExpressionWrapper, Q
 
 from approvals import audit
+from approvals.digest import LIMIT_BYTES, read_canonical
+from approvals.edits import Edit, checked_edit
 from approvals.errors import (
     AlreadyClosed,
     InvalidVerdict,
     KeyReused,
     MayNotDecide,
     NoSuchApproval,
+    StaleTerms,
     StaleVersion,
 )
-from approvals.models import Approval, Decision, ReceiptStep, Verdict
-from approvals.permissions import may_decide
+from approvals.models import Approval, Decision, ProposalVersion, Verdict
+from approvals.permissions import AGREEING, Permit, agreeing_persons, may_decide
+from approvals.policies import terms_for
 from approvals.selectors import closing_of
-from console import outbox
-from console.clock import DatabaseNow
+from approvals.services.closing import close, close_by_policy, record_decision
+from approvals.services.opening import facts_of, under_terms
+from approvals.terms import Terms
+from console.clock import DatabaseNow, database_now
 from console.live import announce
 
 NOTE_LIMIT = 4000  # characters
-NEEDS_NOTE = {Verdict.REJECT, Verdict.RESPOND}
+NEEDS_NOTE = {Verdict.REJECT}
 
 
 @dataclass(frozen=True)
@@ -56,77 +64,178 @@ class Answer:
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 
-def decide(*, approval_id: str, reviewer: User, given: Answer, channel: str) -> Decision:
+@dataclass(frozen=True)
+class Circumstances:
+    """How an answer came: through what, by whom signed in when, and after how long a look.
+
+    `signed_in_at` is `None` for tokens, which cannot be asked to sign in again. `shown_at` is known for pages only.
+    """
+
+    channel: str = "api"  # page, api or bulk
+    signed_in_at: datetime | None = None
+    shown_at: datetime | None = None
+
+
+def decide(
+    *,
+    approval_id: str,
+    reviewer: User,
+    given: Answer,
+    channel: str = "api",
+    signed_in_at: datetime | None = None,
+    shown_at: datetime | None = None,
+) -> Decision:
     """Record one reviewer's verdict on a pending approval.
 
-    1. Check that the verdict can be taken and that the reviewer may decide.
-    2. Move the approval from pending to decided; exactly one caller can. The database's clock decides the deadline.
-    3. In the same transaction: the Decision, its receipt, the outbox entry for the run, the audit entry.
-    4. At commit, pages and the relay hear of it.
+    1. Under the row's lock: is it open, is what was shown the current version, does the policy still say the same?
+    2. Check that the verdict can be taken and that the reviewer may decide. An edit becomes a new version.
+    3. Record the Decision. A rejection or an answer closes the approval; agreement closes it once enough different
+       people agree to the current version. The database's clock decides the deadline.
+    4. In the same transaction: receipt, outbox entry for the run, audit entry. At commit, pages and the relay hear.
 
     The run is told later by the relay; this function never calls an engine. The same `idempotency_key` with the
     same body returns the same decision. Raises NoSuchApproval, InvalidVerdict, MayNotDecide, KeyReused,
-    AlreadyClosed (with who and when), StaleVersion.
+    AlreadyClosed (with who and when), StaleVersion, StaleTerms (the approval then stands under the new terms).
     """
-    approval = Approval.objects.select_related("requested_by").filter(pk=approval_id).first()
-    if approval is None:
-        raise NoSuchApproval
+    _check_shape(given)
     repeated = _earlier_answer(approval_id, reviewer, given)
     if repeated is not None:
         return repeated
-    _check_verdict(approval, given)
-    permit = may_decide(reviewer, approval)
-    if not permit.allowed:
-        raise MayNotDecide(permit.rule, permit.sentence)
+    circumstances = Circumstances(channel, signed_in_at, shown_at)
     try:
         with transaction.atomic():
-            return _take(approval, reviewer, given, channel)
-    except (IntegrityError, AlreadyClosed):
+            approval = _locked(approval_id)
+            _check_open(approval, given)
+            stale = _renewed(approval)
+            if stale is None:
+                return _take(approval, reviewer, given, circumstances)
+    except (IntegrityError, AlreadyClosed, StaleVersion, MayNotDecide):
         # The same key may have arrived twice at once, and the other request was first.
         repeated = _earlier_answer(approval_id, reviewer, given)
         if repeated is not None:
             return repeated
         raise
+    raise stale
 
 
-def _take(approval: Approval, reviewer: User, given: Answer, channel: str) -> Decision:
-    closed = Approval.objects.filter(
-        pk=approval.pk,
-        status=Approval.Status.PENDING,
-        version=given.version,
-        digest=given.digest,
-        due_at__gt=DatabaseNow(),
-    ).update(status=Approval.Status.DECIDED, closed_at=DatabaseNow())
-    if not closed:
-        raise _why_not(approval.pk, given)
-    decision = Decision.objects.create(
+def _locked(approval_id: str) -> Approval:
+    is_late = ExpressionWrapper(Q(due_at__lte=DatabaseNow()), output_field=BooleanField())
+    rows = Approval.objects.select_for_update(of=("self",)).select_related("requested_by").annotate(is_late=is_late)
+    approval = rows.filter(pk=approval_id).first()
+    if approval is None:
+        raise NoSuchApproval
+    return approval
+
+
+def _check_open(approval: Any, given: Answer) -> None:
+    if approval.status != Approval.Status.PENDING:
+        raise closing_of(approval)
+    if approval.is_late:
+        raise AlreadyClosed(Approval.Status.EXPIRED, None, approval.due_at, None)
+    if approval.version != given.version or approval.digest != given.digest:
+        raise StaleVersion(approval.version)
+
+
+def _renewed(approval: Approval) -> StaleTerms | None:
+    """Put the approval under the policy's present terms if they differ; say so, because nobody has seen them."""
+    _, arguments = read_canonical(bytes(approval.canonical))
+    stood, now = Terms.from_json(approval.terms), terms_for(facts_of(approval, arguments))
+    different = stood.differences(now)
+    if not different:
+        return None
+    changed = ", ".join(name.replace("_", " ") for name in different)
+    under_terms(approval, now)
+    _next_version(approval, ProposalVersion.Reason.TERMS, detail=f"The policy changed: {changed}.")
+    announce("inbox", f"approval:{approval.pk}", f"run:{approval.run_id}")
+    body = {"version": approval.version, "policy": now.policy_version, "rule": now.rule, "changed": different}
+    audit.record(actor="policy", kind="approval.terms_changed", subject=approval.pk, body=body)
+    close_by_policy(approval)
+    return StaleTerms(approval.version, changed)
+
+
+def _take(approval: Approval, reviewer: User, given: Answer, circumstances: Circumstances) -> Decision:
+    _check_verdict(approval, given)
+    permit = may_decide(reviewer, approval)
+    if not permit.allowed:
+        raise MayNotDecide(permit.rule, permit.sentence)
+    _check_circumstances(approval, given, circumstances)
+    if given.verdict == Verdict.EDIT:
+        edit = checked_edit(approval, given.edited_arguments or {})
+        terms = _terms_of(approval, edit)
+        _adopt(approval, edit, terms, reviewer)
+    decision = _decision(approval, reviewer, given, circumstances, permit)
+    closes = given.verdict not in AGREEING or len(agreeing_persons(approval)) >= approval.needed
+    if closes:
+        close(approval, decision)
+    else:
+        announce("inbox", f"approval:{approval.pk}", f"run:{approval.run_id}")
+    record_decision(approval, decision, reviewer.username, closes=closes)
+    return decision
+
+
+def _decision(
+    approval: Approval, reviewer: User, given: Answer, circumstances: Circumstances, permit: Permit
+) -> Decision:
+    return Decision.objects.create(
         approval=approval,
         by=reviewer,
+        on_behalf_of=permit.on_behalf_of,
         verdict=given.verdict,
         note=given.note,
         version=given.version,
         digest=given.digest,
-        edited_arguments=given.edited_arguments,
-        answer=given.answer,
-        channel=channel,
+        for_version=approval.version,
+        for_digest=approval.digest,
+        edited_arguments=given.edited_arguments if given.verdict == Verdict.EDIT else None,
+        answer=given.answer if given.verdict == Verdict.RESPOND else None,
+        channel=circumstances.channel,
+        dwell_ms=_dwell_ms(circumstances),
         idempotency_key=given.idempotency_key,
         body_digest=given.fingerprint(approval.pk),
     )
-    ReceiptStep.objects.create(approval=approval, step=ReceiptStep.Step.RECORDED)
-    outbox.enqueue(
-        kind="decided",
-        subject=approval.run_id,
-        payload={"run_id": approval.run_id, "approval_id": approval.pk, "decision_id": decision.pk},
+
+
+def _adopt(approval: Approval, edit: Edit, terms: Terms, editor: User) -> None:
+    """Make the edited arguments the current version, under the terms that hold for them."""
+    approval.canonical, approval.digest, approval.summary = edit.canonical, edit.digest, edit.summary
+    under_terms(approval, terms)
+    _next_version(approval, ProposalVersion.Reason.EDITED, made_by=editor)
+
+
+def _next_version(approval: Approval, reason: str, *, made_by: User | None = None, detail: str = "") -> None:
+    approval.version += 1
+    approval.save(
+        update_fields=[
+            "version",
+            "canonical",
+            "digest",
+            "summary",
+            "terms",
+            "policy_version",
+            "audience",
+            "people",
+            "verdicts",
+            "needed",
+            "risk",
+        ]
     )
-    announce("inbox", f"approval:{approval.pk}", f"run:{approval.run_id}")
-    body = {
-        "decision": decision.pk,
-        "verdict": given.verdict,
-        "digest": given.digest,
-        "version": given.version,
-    }
-    audit.record(actor=reviewer.username, kind="approval.decided", subject=approval.pk, body=body)
-    return decision
+    ProposalVersion.objects.create(
+        approval=approval,
+        version=approval.version,
+        reason=reason,
+        canonical=approval.canonical,
+        digest=approval.digest,
+        summary=approval.summary,
+        made_by=made_by,
+        detail=detail[:500],
+    )
+
+
+def _terms_of(approval: Approval, edit: Edit) -> Terms:
+    terms = terms_for(facts_of(approval, edit.arguments))
+    if terms.outcome == "deny":
+        raise InvalidVerdict("edited_arguments", f"The rule “{terms.rule}” never allows this. Change something else.")
+    return terms
 
 
 def _earlier_answer(approval_id: str, reviewer: User, given: Answer) -> Decision | None:
@@ -138,23 +247,71 @@ def _earlier_answer(approval_id: str, reviewer: User, given: Answer) -> Decision
     return earlier
 
 
+def _check_shape(given: Answer) -> None:
+    """Refuse what no approval could take, before anything is locked."""
+    if len(given.note) > NOTE_LIMIT:
+        raise InvalidVerdict("note", f"At most {NOTE_LIMIT:,} characters; this has {len(given.note):,}.")
+    if "\x00" in given.note or not _is_unicode(given.note):
+        raise InvalidVerdict("note", "The text holds a character that cannot be kept (NUL, half a pair); remove it.")
+    if given.verdict == Verdict.EDIT and given.edited_arguments is None:
+        raise InvalidVerdict("edited_arguments", "Send the whole arguments as you want them, not only what changed.")
+    if given.verdict != Verdict.EDIT and given.edited_arguments is not None:
+        raise InvalidVerdict("edited_arguments", "Changed arguments go with the verdict edit only.")
+    if given.verdict == Verdict.RESPOND:
+        _check_answer(given.answer)
+    elif given.answer is not None:
+        raise InvalidVerdict("answer", "An answer goes with the verdict respond only.")
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _check_answer(answer: Any) -> None:
+    try:
+        text = json.dumps(answer, ensure_ascii=False, allow_nan=False)
+        size = len(text.encode())
+    except (ValueError, TypeError, RecursionError) as exc:
+        raise InvalidVerdict("answer", f"The answer cannot be written as JSON: {exc}.") from exc
+    if answer is None or answer == "":
+        raise InvalidVerdict("answer", "Say what the agent shall get in place of the tool's result.")
+    if size > LIMIT_BYTES:
+        raise InvalidVerdict("answer", f"At most {LIMIT_BYTES:,} bytes; this has {size:,}.")
+    if "\\u0000" in text:
+        raise InvalidVerdict("answer", "The answer holds a NUL character; remove it.")
+
+
 def _check_verdict(approval: Approval, given: Answer) -> None:
     if given.verdict not in approval.verdicts:
         allowed = ", ".join(approval.verdicts)
         raise InvalidVerdict("verdict", f"This request can be answered with: {allowed}.")
     if given.verdict in NEEDS_NOTE and not given.note.strip() and approval.kind == Approval.Kind.ACTION:
         raise InvalidVerdict("note", "Say why, so that the agent can do better.")
-    if len(given.note) > NOTE_LIMIT:
-        raise InvalidVerdict("note", f"At most {NOTE_LIMIT:,} characters; this has {len(given.note):,}.")
-    if "\x00" in given.note:
-        raise InvalidVerdict("note", "The text holds a NUL character; remove it.")
 
 
-def _why_not(approval_id: str, given: Answer) -> AlreadyClosed | StaleVersion:
-    """Say why no row was moved: somebody was first, the deadline passed, or another version is current."""
-    approval = Approval.objects.get(pk=approval_id)
-    if approval.status != Approval.Status.PENDING:
-        return closing_of(approval)
-    if approval.version != given.version or approval.digest != given.digest:
-        return StaleVersion(approval.version)
-    return AlreadyClosed(Approval.Status.EXPIRED, None, approval.due_at, None)
+def _check_circumstances(approval: Approval, given: Answer, circumstances: Circumstances) -> None:
+    """Enforce what the terms ask of the situation: a recent sign-in, a long enough look, no bulk."""
+    terms = Terms.from_json(approval.terms)
+    if terms.fresh_sign_in_minutes:
+        since = circumstances.signed_in_at
+        if since is None or database_now() - since > timedelta(minutes=terms.fresh_sign_in_minutes):
+            minutes = terms.fresh_sign_in_minutes
+            sentence = f"This needs a sign-in in the last {minutes} minutes. Sign in again, then decide."
+            raise MayNotDecide("recent-sign-in", sentence)
+    if circumstances.channel == "bulk" and (not terms.may_bulk or approval.risk == "high"):
+        raise MayNotDecide("no-bulk", "This one is decided on its own page, not together with others.")
+    if terms.dwell_seconds and circumstances.channel == "page" and given.verdict in AGREEING:
+        dwell_ms = _dwell_ms(circumstances)
+        if dwell_ms is None or dwell_ms < terms.dwell_seconds * 1000:
+            sentence = f"Take at least {terms.dwell_seconds} seconds to read this before you approve it."
+            raise MayNotDecide("dwell", sentence)
+
+
+def _dwell_ms(circumstances: Circumstances) -> int | None:
+    if circumstances.shown_at is None:
+        return None
+    return max(0, int((database_now() - circumstances.shown_at).total_seconds() * 1000))

@@ -7,13 +7,16 @@ from typing import Any
 
 from approvals.digest import digest_of, read_canonical
 from approvals.errors import NotAuthorised
-from approvals.models import Approval, Verdict
-from approvals.permissions import may_decide
+from approvals.models import Approval, Decision, Verdict
+from approvals.permissions import AGREEING, agreeing_persons, may_still_decide
+from approvals.policies import terms_for
+from approvals.services.opening import facts_of
+from approvals.terms import Terms
 
 
 @dataclass(frozen=True)
 class Authorised:
-    """An effect that a person approved: exactly this tool with exactly these arguments."""
+    """An effect that was approved: exactly this tool with exactly these arguments."""
 
     approval_id: str
     kind: str
@@ -28,25 +31,62 @@ class Authorised:
 def authorise(*, approval_id: str, digest: str) -> Authorised:
     """Return what may be executed under the approval, read again from its canonical bytes.
 
-    Call it inside the transaction that starts the effect. Raises NotAuthorised when the approval is not decided,
-    not approved, the digest differs anywhere, or the person who decided has since lost the right.
+    Call it inside the transaction that starts the effect. Everything is asked again: the status, the digest of the
+    bytes, the policy as it is now, and whether those who agreed may still decide. Raises NotAuthorised with the
+    reason; trying again cannot help.
     """
-    approval = Approval.objects.select_for_update().filter(pk=approval_id).first()
-    if approval is None:
+    approval = Approval.objects.select_for_update(of=("self",)).select_related("requested_by").filter(pk=approval_id)
+    found = approval.first()
+    if found is None:
         raise NotAuthorised(f"There is no approval {approval_id}.")
-    canonical = bytes(approval.canonical)
-    if not digest == approval.digest == digest_of(canonical):
+    canonical = bytes(found.canonical)
+    if not digest == found.digest == digest_of(canonical):
         raise NotAuthorised("The proposal is not the one that was approved: its digest differs.")
-    if approval.status != Approval.Status.DECIDED:
-        raise NotAuthorised(f"The approval is {approval.status}, not decided.")
-    decision = approval.decisions.select_related("by").order_by("-at").first()
-    if decision is None or decision.digest != digest:
+    if found.status != Approval.Status.DECIDED:
+        raise NotAuthorised(f"The approval is {found.status}, not decided.")
+    if found.is_seeded:
+        raise NotAuthorised("This was a test of attention; it is never executed.")
+    decision = found.decisions.select_related("by", "on_behalf_of").order_by("-at", "-pk").first()
+    if decision is None or decision.for_digest != digest or decision.for_version != found.version:
         raise NotAuthorised("The decision was about another version of the proposal.")
-    if decision.verdict != Verdict.APPROVE and approval.kind == Approval.Kind.ACTION:
+    tool, arguments = read_canonical(canonical)
+    if found.kind == Approval.Kind.ACTION:
+        _check_action(found, decision, terms_for(facts_of(found, arguments)))
+    else:
+        _check_person(found, decision)
+    return Authorised(
+        found.pk, found.kind, tool, arguments, decision.pk, decision.by_name, decision.verdict, found.run_id
+    )
+
+
+def _check_action(approval: Approval, decision: Decision, terms: Terms) -> None:
+    """Check that what was decided is enough under the policy as it is now."""
+    if decision.verdict not in AGREEING:
         raise NotAuthorised(f"The verdict was {decision.verdict}.")
-    permit = may_decide(decision.by, approval)
+    if terms.outcome == "deny":
+        raise NotAuthorised(f"The policy changed: by the rule “{terms.rule}” this is never done.")
+    if terms.outcome == "allow":
+        return
+    if decision.by is None:
+        raise NotAuthorised(f"The policy changed: by the rule “{terms.rule}” people must decide this.")
+    _check_person(approval, decision)
+    if not set(_verdicts_given(approval)) <= set(terms.verdicts):
+        raise NotAuthorised(f"The policy changed: the rule “{terms.rule}” does not allow this verdict.")
+    agreed = len(agreeing_persons(approval, terms))
+    if agreed < terms.needed:
+        raise NotAuthorised(
+            f"{terms.needed} different people must agree; of those who did, {agreed} may decide this now."
+        )
+
+
+def _check_person(approval: Approval, decision: Decision) -> None:
+    assert decision.by is not None
+    permit = may_still_decide(decision.by, decision.on_behalf_of, approval)
     if not permit.allowed:
         raise NotAuthorised(f"{decision.by.username} may no longer decide this: {permit.sentence}")
-    tool, arguments = read_canonical(canonical)
-    by = decision.by.username
-    return Authorised(approval.pk, approval.kind, tool, arguments, decision.pk, by, decision.verdict, approval.run_id)
+
+
+def _verdicts_given(approval: Approval) -> list[str]:
+    """Return the verdicts that the effect rests on; an edit is one as long as its bytes are the current ones."""
+    votes = approval.decisions.filter(verdict__in=AGREEING, for_digest=approval.digest)
+    return [vote.verdict for vote in votes if vote.for_version == approval.version or vote.verdict == Verdict.EDIT]

@@ -11,7 +11,7 @@ from django.db.models import F
 
 from approvals import audit
 from approvals.models import Approval
-from approvals.policies import policy_for
+from approvals.terms import Terms
 from console.clock import DatabaseNow, database_now
 from console.live import announce
 
@@ -51,8 +51,7 @@ def _take_step(approval: Approval, step: str) -> None:
     if step == "expire":
         changes = {"status": Approval.Status.EXPIRED, "closed_at": DatabaseNow()}
     elif step == "escalate":
-        policy = policy_for(agent=approval.agent, tool=approval.tool, risk=approval.risk)
-        changes["audience"] = sorted({*approval.audience, *policy.escalate_to})
+        changes["audience"] = sorted({*approval.audience, *Terms.from_json(approval.terms).escalate_to})
     taken = Approval.objects.filter(
         pk=approval.pk, status=Approval.Status.PENDING, steps_climbed=approval.steps_climbed
     ).update(**changes)

@@ -1,8 +1,9 @@
-"""Open the approval for a proposal."""
+"""Open the approval for a proposal, and put it under the terms that the policy gives."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from django.db import transaction
@@ -10,79 +11,147 @@ from django.db import transaction
 from approvals import audit
 from approvals.digest import digest_of, read_canonical
 from approvals.errors import NotAuthorised
-from approvals.models import Approval
-from approvals.policies import policy_for
+from approvals.models import Approval, ProposalVersion
+from approvals.policies import terms_for
+from approvals.services.closing import close_by_policy
+from approvals.terms import Facts, Terms
 from console.clock import database_now
 from console.live import announce
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """What an agent asks to be decided, as its turn hands it over."""
+    """What an agent or a program asks to be decided."""
 
-    external_id: str  # run id + interrupt id
+    external_id: str  # run id + interrupt id, or the program's own id
     kind: str  # action or outcome
     canonical: bytes
     digest: str
     summary: str
     agent_words: str
     arguments_schema: dict[str, Any]
-    risk: str
+    risk: str  # as the tool declares it
     agent: str
     run_id: str
     interrupt_id: str
     checkpoint_id: str
     requested_by_id: int | None
     dataset_versions: list[dict[str, Any]] = field(default_factory=list)
+    source: str = Approval.Source.AGENT
+    agent_owners: tuple[str, ...] = ()  # user names
+    tool_is_known: bool = True
+    verdicts: tuple[str, ...] = ()  # narrows what the policy allows; empty narrows nothing
+    deliver_to: dict[str, Any] | None = None
 
 
 def open_approval(proposal: Proposal) -> Approval:
     """Open the approval for one proposal; a second call with the same `external_id` returns the first one.
 
-    The digest is computed again from the bytes. Raises NotAuthorised when it differs from the proposal's.
+    Where the policy needs nobody, or denies, the approval is decided at once and on the record. The digest is
+    computed again from the bytes. Raises NotAuthorised when it differs from the proposal's.
     """
     if digest_of(proposal.canonical) != proposal.digest:
         raise NotAuthorised("The proposal's bytes do not match its digest.")
-    tool, _ = read_canonical(proposal.canonical)
-    policy = policy_for(agent=proposal.agent, tool=tool, risk=proposal.risk)
     with transaction.atomic():
-        now = database_now()
-        due_at = now + policy.expire_after
         approval, created = Approval.objects.get_or_create(
-            external_id=proposal.external_id,
-            defaults={
-                "kind": proposal.kind,
-                "canonical": proposal.canonical,
-                "digest": proposal.digest,
-                "tool": tool,
-                "summary": proposal.summary[:500],
-                "agent_words": proposal.agent_words,
-                "arguments_schema": proposal.arguments_schema,
-                "risk": proposal.risk,
-                "agent": proposal.agent,
-                "run_id": proposal.run_id,
-                "interrupt_id": proposal.interrupt_id,
-                "checkpoint_id": proposal.checkpoint_id,
-                "dataset_versions": proposal.dataset_versions,
-                "requested_by_id": proposal.requested_by_id,
-                "policy_version": policy.version,
-                "audience": list(policy.audience),
-                "verdicts": list(policy.verdicts),
-                "needed": policy.needed,
-                "ladder": [
-                    {"step": step, "at": (now + after).isoformat()}
-                    for step, after in (
-                        ("remind", policy.remind_after),
-                        ("escalate", policy.escalate_after),
-                        ("expire", policy.expire_after),
-                    )
-                ],
-                "opened_at": now,
-                "due_at": due_at,
-            },
+            external_id=proposal.external_id, defaults=_fields(proposal, database_now())
         )
         if created:
-            body = {"run": proposal.run_id, "tool": tool, "digest": proposal.digest, "policy": policy.version}
-            audit.record(actor=f"agent {proposal.agent}", kind="approval.opened", subject=approval.id, body=body)
-            announce("inbox", f"approval:{approval.id}", f"run:{approval.run_id}", "runs")
+            _first_version(approval)
+            close_by_policy(approval)
+            announce("inbox", f"approval:{approval.pk}", f"run:{approval.run_id}", "runs")
+            body = {
+                "run": proposal.run_id,
+                "tool": approval.tool,
+                "digest": proposal.digest,
+                "policy": approval.policy_version,
+                "rule": approval.terms["rule"],
+            }
+            audit.record(actor=_actor(approval), kind="approval.opened", subject=approval.pk, body=body)
     return approval
+
+
+def facts_of(approval: Approval, arguments: dict[str, Any]) -> Facts:
+    """Return what the policy looks at, for arguments that may be edited ones."""
+    return Facts(
+        source=approval.source,
+        agent=approval.agent,
+        tool=approval.tool,
+        kind=approval.kind,
+        risk=approval.tool_risk,
+        arguments=arguments,
+        is_known=approval.tool_is_known,
+    )
+
+
+def under_terms(approval: Approval, terms: Terms) -> None:
+    """Put the approval under terms, without saving it. The ladder's times stay, and whom it has added."""
+    climbed = [step["step"] for step in approval.ladder[: approval.steps_climbed]]
+    added = terms.escalate_to if "escalate" in climbed else ()
+    asked_for = [verdict for verdict in approval.verdicts if verdict in terms.verdicts]
+    approval.terms = terms.to_json()
+    approval.policy_version = terms.policy_version
+    approval.audience = sorted({*terms.groups, *added})
+    approval.people = list(terms.people)
+    approval.verdicts = asked_for if approval.source == Approval.Source.PROGRAM else list(terms.verdicts)
+    approval.needed = terms.needed
+    approval.risk = terms.risk
+
+
+def _fields(proposal: Proposal, now: datetime) -> dict[str, Any]:
+    tool, arguments = read_canonical(proposal.canonical)
+    facts = Facts(
+        source=proposal.source,
+        agent=proposal.agent,
+        tool=tool,
+        kind=proposal.kind,
+        risk=proposal.risk,
+        arguments=arguments,
+        is_known=proposal.tool_is_known,
+    )
+    terms = terms_for(facts)
+    ladder = terms.ladder_from(now)
+    return {
+        "kind": proposal.kind,
+        "source": proposal.source,
+        "canonical": proposal.canonical,
+        "digest": proposal.digest,
+        "tool": tool,
+        "tool_is_known": proposal.tool_is_known,
+        "tool_risk": proposal.risk,
+        "risk": terms.risk,
+        "summary": proposal.summary[:500],
+        "agent_words": proposal.agent_words,
+        "arguments_schema": proposal.arguments_schema,
+        "agent": proposal.agent,
+        "agent_owners": list(proposal.agent_owners),
+        "run_id": proposal.run_id,
+        "interrupt_id": proposal.interrupt_id,
+        "checkpoint_id": proposal.checkpoint_id,
+        "dataset_versions": proposal.dataset_versions,
+        "requested_by_id": proposal.requested_by_id,
+        "deliver_to": proposal.deliver_to,
+        "policy_version": terms.policy_version,
+        "terms": terms.to_json(),
+        "audience": list(terms.groups),
+        "people": list(terms.people),
+        "verdicts": [v for v in terms.verdicts if not proposal.verdicts or v in proposal.verdicts],
+        "needed": terms.needed,
+        "ladder": [{"step": step, "at": at.isoformat()} for step, at in ladder],
+        "opened_at": now,
+        "due_at": ladder[-1][1],
+    }
+
+
+def _first_version(approval: Approval) -> None:
+    ProposalVersion.objects.create(
+        approval=approval,
+        version=1,
+        canonical=approval.canonical,
+        digest=approval.digest,
+        summary=approval.summary,
+    )
+
+
+def _actor(approval: Approval) -> str:
+    return f"{approval.source} {approval.agent}"

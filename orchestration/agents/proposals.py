@@ -124,12 +124,14 @@ class ProposalNodes:
         if wish["kind"] == "outcome":
             outcome = await effects.settle(wish["about"], answer["approval_id"])
             return self._finish(state, wish, wish["about"], outcome)
-        if answer["verdict"] != "approve":
+        if answer["verdict"] not in ("approve", "edit"):
             return self._not_approved(state, wish, answer)
-        outcome = await effects.perform(answer["approval_id"], answer["digest"])
+        if answer["verdict"] == "edit":
+            wish = {**wish, "arguments": answer["arguments"]}  # to tell of; what runs is what the ledger reads
+        outcome = await effects.perform(answer["approval_id"], answer.get("approved_digest", answer["digest"]))
         if outcome["status"] == "unknown":
             return {"wish": _question(wish, answer["approval_id"]), "frozen": None, "answer": None}
-        return self._finish(state, wish, answer["approval_id"], outcome)
+        return self._finish(state, wish, answer["approval_id"], outcome, answer)
 
     def after_propose(self, state: ProposalState) -> Literal["freeze", "plan"]:
         return "freeze" if state.get("wish") else "plan"
@@ -139,9 +141,25 @@ class ProposalNodes:
             return "freeze"  # the outcome is unknown: ask a person
         return "give_up" if state.get("rejections", 0) >= REJECTIONS_AT_MOST else "plan"
 
-    def _finish(self, state: ProposalState, wish: Wish, approval_id: str, outcome: Outcome) -> dict[str, Any]:
+    def _finish(
+        self,
+        state: ProposalState,
+        wish: Wish,
+        approval_id: str,
+        outcome: Outcome,
+        answer: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Tell the model what was done; after an edit also with which arguments, or it would ask again."""
         status: Literal["success", "error"] = "success" if outcome["status"] == "done" else "error"
-        content = {"outcome": outcome["status"], "result": outcome["result"], "reason": outcome["reason"]}
+        content: dict[str, Any] = {
+            "outcome": outcome["status"],
+            "result": outcome["result"],
+            "reason": outcome["reason"],
+        }
+        if answer is not None and answer["verdict"] == "edit":
+            content |= {"changed_by_a_reviewer": True, "arguments_used": answer["arguments"]}
+        if answer is not None and answer.get("note"):
+            content["reviewer_comment"] = answer["note"]
         done = {"tool": _tool_of(wish), "approval_id": approval_id, "status": outcome["status"]}
         return {
             "wish": None,
@@ -153,15 +171,16 @@ class ProposalNodes:
     def _not_approved(self, state: ProposalState, wish: Wish, answer: dict[str, Any]) -> dict[str, Any]:
         """Tell the model. The reviewer's words are quoted data under a key of their own, never instructions."""
         verdict = answer["verdict"]
-        content: dict[str, Any] = {"outcome": verdict}
+        content: dict[str, Any] = {"outcome": verdict, "meaning": _MEANINGS[verdict]}
         if verdict == "reject":
-            content |= {"reviewer_comment": answer["note"], "meaning": "A person rejected the proposal."}
-        else:
-            content["meaning"] = "Nobody decided in time. This is not a rejection; do not propose it again."
+            content["reviewer_comment"] = answer["note"]
+        elif verdict == "respond":
+            content |= {"answer": answer["answer"], "reviewer_comment": answer["note"]}
+        status: Literal["success", "error"] = "success" if verdict == "respond" else "error"
         return {
             "wish": None,
             "frozen": None,
-            "messages": [_tell(wish["call_id"], "error", content)],
+            "messages": [_tell(wish["call_id"], status, content)],
             "rejections": state.get("rejections", 0) + (verdict == "reject"),
             "effects": [
                 *state.get("effects", []),
@@ -179,6 +198,12 @@ class ProposalNodes:
 
 
 OUTCOME_TOOL = "confirm_outcome"
+_MEANINGS = {
+    "reject": "A person rejected the proposal.",
+    "respond": "The tool was not run. A person answered in its place.",
+    "expired": "Nobody decided in time. This is not a rejection; do not propose it again.",
+    "withdrawn": "The request was withdrawn before anybody decided. This is not a rejection.",
+}
 
 
 def _question(wish: Wish, approval_id: str) -> Wish:

@@ -47,7 +47,7 @@ def test_an_approval_has_every_promised_field_in_its_promised_shape(open_one: Op
     assert digest_of(shown["canonical"].encode()) == shown["digest"]
     assert json.loads(shown["canonical"]) == {"tool": shown["tool"], "arguments": shown["arguments"]}
     assert shown["arguments"] == REFUND
-    assert shown["verdicts"] == ["approve", "reject"]
+    assert shown["verdicts"] == ["approve", "edit", "reject", "respond"]
     assert (shown["requested_by"], shown["audience"]) == ("olga", ["reviewer"])
     assert shown["quorum"] == {"needed": 1, "given": 0}
     assert is_instant(shown["opened_at"]) and is_instant(shown["due_at"])
@@ -138,7 +138,10 @@ def test_an_expired_or_withdrawn_approval_says_so(open_one: Opener, alice: User)
     [
         ({"verdict": "maybe"}, "verdict"),
         ({"verdict": None}, "verdict"),
-        ({"verdict": "edit"}, "verdict"),
+        ({"verdict": "edit"}, "edited_arguments"),
+        ({"verdict": "respond"}, "answer"),
+        ({"answer": "yes"}, "answer"),
+        ({"edited_arguments": {"amount": "1.00"}}, "edited_arguments"),
         ({"verdict": "reject"}, "note"),
         ({"note": "x" * 4001}, "note"),
         ({"note": "a\x00b"}, "note"),

@@ -122,7 +122,9 @@ def test_strangers_requesters_and_disabled_people_do_not_decide(open_one: Opener
 def test_verdicts_that_are_not_allowed_or_lack_a_reason_are_refused(open_one: Opener, alice: User) -> None:
     approval = open_one()
     for given, path in (
-        (answer(approval, "edit"), "verdict"),
+        (answer(approval, "edit"), "edited_arguments"),
+        (answer(approval, "respond"), "answer"),
+        (answer(approval, "delete"), "verdict"),
         (answer(approval, "reject"), "note"),
         (answer(approval, "reject", note=" \n "), "note"),
         (answer(approval, note="x" * 4001), "note"),
