@@ -19,6 +19,7 @@ from django.db import transaction
 from psycopg import AsyncConnection, OperationalError
 
 from approvals import services as approvals
+from approvals.audit_heads import Publisher
 from console import health
 from console.clock import DatabaseNow, database_now
 from console.database import conninfo
@@ -36,6 +37,7 @@ from orchestration.threads import in_database
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 5  # underneath the notifications
+HEAD_SECONDS = 60  # between two looks at the audit chain's head
 KNOCK_SECONDS = 1  # between two tries while Temporal is away
 IN_FLIGHT = 64
 _CLAIM = """
@@ -72,7 +74,7 @@ class Relay:
     async def run(self, stop: asyncio.Event) -> None:
         """Deliver until `stop` is set; a lost database connection is made again."""
         self._stopping = stop
-        side = [asyncio.create_task(self._wake_at(stop)), asyncio.create_task(_watch_health())]
+        side = [asyncio.create_task(work) for work in (self._wake_at(stop), _watch_health(), _publish_heads())]
         try:
             async with beating("relay", self._detail):
                 while not stop.is_set():
@@ -206,6 +208,17 @@ async def _watch_health() -> None:
         except DatabaseAway as exc:
             logger.warning("health is not known: %s", type(exc).__name__)
         await asyncio.sleep(LOOK_SECONDS)
+
+
+async def _publish_heads() -> None:
+    """Write the audit chain's head down outside the database whenever it has moved."""
+    publisher = Publisher()
+    while True:
+        try:
+            await in_database(publisher.step)
+        except (DatabaseAway, OSError) as exc:
+            logger.warning("the audit head is not written down, tried again in a minute: %s", exc)
+        await asyncio.sleep(HEAD_SECONDS)
 
 
 def _started(entry: Claimed, temporal_run_id: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import Group, User
@@ -44,6 +45,12 @@ def _suffix(cursor: Any) -> str:
 def no_part_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages tell of absent parts, asked every few seconds. In tests none is asked unless the test says so."""
     monkeypatch.setattr(health, "_noticed", (float("inf"), []))
+
+
+@pytest.fixture(autouse=True)
+def no_head_is_kept(settings: Any) -> None:
+    """Each test has a record of its own, so also a file of its own for the heads of its chain."""
+    settings.AUDIT_HEADS_FILE = session_postgres.HOME / f"heads-{uuid4().hex}.jsonl"
 
 
 def _person(username: str, *roles: str) -> User:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from django.db import connection, transaction
 
+from approvals import audit, audit_heads
 from approvals.models import Approval
 from console import outbox
 from console.clock import database_now
@@ -287,6 +288,25 @@ def test_a_commit_wakes_the_relay_and_not_the_clock(
 
     relaying(scene, Relay(temporal_double))
     assert temporal_double.calls == [f"start {first.pk}", f"start {second.pk}"]
+
+
+def test_the_audit_chains_head_is_written_down_beside_the_deliveries(
+    transactional_db: None, temporal_double: FakeTemporal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "HEAD_SECONDS", 0.1)
+    open_for(make_run())  # makes an entry
+
+    def is_newest_kept() -> bool:
+        kept = audit_heads.kept()
+        return bool(kept) and kept[-1].digest == audit.verify().head
+
+    async def scene() -> None:
+        await until(is_newest_kept)
+        await in_database(lambda: open_for(make_run()))
+        await until(is_newest_kept)
+
+    relaying(scene, Relay(temporal_double))
+    assert len(audit_heads.kept()) >= 2
 
 
 @pytest.mark.parametrize("lost", ["LISTEN %", "%UPDATE console_outboxentry SET attempts%"])
