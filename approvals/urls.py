@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from django.urls import path
 
-from approvals import views
+from approvals import record_views, views
 
 app_name = "approvals"
 urlpatterns = [
     path("inbox/", views.inbox, name="inbox"),
     path("approvals/<str:approval_id>/", views.approval, name="approval"),
     path("approvals/<str:approval_id>/decision", views.decide, name="decide"),
+    path("record/", record_views.entries, name="record"),
+    path("record/verify", record_views.verify, name="verify_record"),
 ]

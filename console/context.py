@@ -17,18 +17,20 @@ from console import health, roles
 PENDING_COUNT = "approvals.selectors.pending_count_for"  # by name: the frame imports no app
 PENDING_CAP = 1000  # the selector counts no further
 SECTIONS = {"approvals": "inbox", "orchestration": "runs", "dataplane": "data", "console": "system"}
+ADMINISTRATION = {"approvals:record": "record", "approvals:verify_record": "record"}  # pages that stand apart
 
 
 @dataclass(frozen=True)
 class Frame:
     """The frame of one page."""
 
-    section: str  # inbox, runs, data, system, or "" outside of them
+    section: str  # inbox, runs, data, system, one of ADMINISTRATION, or "" outside of them
     name: str
     roles: tuple[str, ...]
     may_see: bool
     pending: int | None  # None: not known now
     notices: tuple[str, ...] = ()  # what to know of parts that are away
+    may_audit: bool = False
 
     @property
     def pending_label(self) -> str:
@@ -46,7 +48,7 @@ def frame(request: HttpRequest) -> dict[str, object]:
 def frame_for(request: HttpRequest) -> Frame:
     """Return the frame for who asks; without a database, one that claims nothing."""
     match = request.resolver_match
-    section = SECTIONS.get(match.namespace, "") if match else ""
+    section = (ADMINISTRATION.get(match.view_name) or SECTIONS.get(match.namespace, "")) if match else ""
     try:
         user = request.user
         if not isinstance(user, User):
@@ -54,7 +56,8 @@ def frame_for(request: HttpRequest) -> Frame:
         may_see = roles.may(user, "see")
         pending = _pending_count(user) if may_see else None
         notices = tuple(health.notices()) if may_see else ()
-        return Frame(section, user.get_full_name() or user.username, _held(user), may_see, pending, notices)
+        name, may_audit = user.get_full_name() or user.username, roles.may(user, "audit")
+        return Frame(section, name, _held(user), may_see, pending, notices, may_audit)
     except DatabaseError:
         return Frame(section, "", (), False, None)
 

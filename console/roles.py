@@ -21,6 +21,7 @@ PERMISSIONS: Final[dict[str, frozenset[Role]]] = {
     "see_runs": frozenset({"reviewer", "operator", "admin", "service"}),  # a service sees its own only
     "start_run": frozenset({"operator", "admin", "service"}),
     "refresh": frozenset({"admin"}),
+    "audit": frozenset({"admin"}),  # the record of everything
     "request_approval": frozenset({"service"}),
 }
 

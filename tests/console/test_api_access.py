@@ -37,6 +37,8 @@ ENDPOINTS: dict[str, tuple[set[str], Any]] = {
     "GET /approvals": (SEE, None),
     "GET /approvals/{approval_id}": (SEE, None),
     "POST /approvals/{approval_id}/decision": ({"reviewer", "admin"}, VERDICT),
+    "GET /audit": ({"admin"}, None),
+    "GET /audit/verify": ({"admin"}, None),
     "GET /datasets": (SEE, None),
     "GET /datasets/{name}": (SEE, None),
     "POST /datasets/{name}/refresh": ({"admin"}, {}),

@@ -1,0 +1,92 @@
+"""The page of the record: who did what when, and whether it is still whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any
+from urllib.parse import urlencode
+
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+from django.views.decorators.http import require_POST, require_safe
+
+from approvals import record
+from approvals.record import Filters, Page
+from console.fragments import page_or_fragment
+from console.http import needs
+
+STEP, MOST = 50, 200  # rows at first and with each "more", rows on one page
+
+
+@dataclass(frozen=True)
+class Listed:
+    """What the address asks to show, and the rows."""
+
+    actor: str
+    subject: str
+    since: str  # as typed: a day, YYYY-MM-DD, UTC
+    cursor: str
+    limit: int
+    fault: str  # what is wrong with `since`, "" when nothing is
+    page: Page
+
+    def address(self, **changes: Any) -> str:
+        """Return this list's address with changes; what is usual is left out."""
+        names = ("actor", "subject", "since", "cursor", "limit")
+        values = {name: getattr(self, name) for name in names} | changes
+        told = {name: value for name, value in values.items() if value and (name, value) != ("limit", STEP)}
+        return reverse("approvals:record") + (f"?{urlencode(told)}" if told else "")
+
+    @property
+    def more(self) -> str:
+        """Return the address with more rows: a longer list first, then the next page. Empty at the end."""
+        if self.page.next_cursor is None:
+            return ""
+        if self.limit < MOST:
+            return self.address(limit=self.limit + STEP)
+        return self.address(cursor=self.page.next_cursor)
+
+    @property
+    def is_narrowed(self) -> bool:
+        return bool(self.actor or self.subject or self.since)
+
+
+@require_safe
+@needs("audit")
+def entries(request: HttpRequest) -> HttpResponse:
+    """The entries, newest first."""
+    return page_or_fragment(
+        request, "approvals/record.html", "approvals/_record_rows.html", {"listed": _listed(request)}
+    )
+
+
+@require_POST
+@needs("audit")
+def verify(request: HttpRequest) -> HttpResponse:
+    """Verify the whole record now and say in words what was found. Changes nothing."""
+    context: dict[str, Any] = {"found": record.check(), "checked_at": datetime.now(UTC)}
+    context["listed"] = _listed(request)
+    return page_or_fragment(request, "approvals/record.html", "approvals/_record_check.html", context)
+
+
+def _listed(request: HttpRequest) -> Listed:
+    asked = {
+        name: request.GET.get(name, "").replace("\x00", "").strip()[:300]
+        for name in ("actor", "subject", "since", "cursor", "limit")
+    }
+    since, fault = _day(asked["since"])
+    limit = asked["limit"]
+    wanted = min(MOST, max(STEP, int(limit))) if limit.isascii() and limit.isdigit() else STEP
+    page = record.entries_page(Filters(asked["actor"], asked["subject"], since), cursor=asked["cursor"], limit=wanted)
+    return Listed(asked["actor"], asked["subject"], asked["since"], asked["cursor"], wanted, fault, page)
+
+
+def _day(typed: str) -> tuple[datetime | None, str]:
+    if not typed:
+        return None, ""
+    try:
+        day = date.fromisoformat(typed)
+    except ValueError:
+        return None, f"“{typed[:40]}” is not a day. Write it as 2026-11-24; the list below is not narrowed by it."
+    return datetime(day.year, day.month, day.day, tzinfo=UTC), ""
