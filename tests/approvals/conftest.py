@@ -9,7 +9,8 @@ from django.contrib.auth.models import User
 from approvals import services
 from approvals.digest import canonicalise, digest_of
 from approvals.models import Approval
-from approvals.services import Answer, Proposal
+from approvals.services import Answer, Proposal, deciding, executing, opening
+from approvals.terms import Facts, Terms
 
 REFUND = {"order_id": "8801", "amount": "89.40", "currency": "EUR", "reason": "broken"}
 
@@ -41,6 +42,21 @@ def open_one(db: None) -> Callable[..., Approval]:
         return services.open_approval(Proposal(**fields | changes))
 
     return open_one
+
+
+@pytest.fixture
+def terms(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Make the policy give terms of one's own to every proposal; may be called again to change it."""
+
+    def give(by: Callable[[Facts], dict[str, Any]] | None = None, **changes: Any) -> None:
+        def terms_for(facts: Facts) -> Terms:
+            asked = {"rule": "test", "policy_version": "test/1", "risk": facts.risk} | changes
+            return Terms(**asked | (by(facts) if by else {}))
+
+        for module in (opening, deciding, executing):
+            monkeypatch.setattr(module, "terms_for", terms_for)
+
+    return give
 
 
 def answer(approval: Approval, verdict: str = "approve", **changes: Any) -> Answer:

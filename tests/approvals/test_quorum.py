@@ -1,0 +1,316 @@
+"""Different people, not accounts: quorum, four eyes, and that both are asked again before the effect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group, User
+
+from approvals import services
+from approvals.errors import AlreadyClosed, MayNotDecide, NotAuthorised, StaleTerms
+from approvals.models import AccountPerson, Approval, AuditEvent, Decision, Delegation, ProposalVersion
+from console.clock import database_now
+from tests.approvals.conftest import REFUND, answer
+
+Opener = Callable[..., Approval]
+
+
+def decide(approval: Approval, reviewer: User, verdict: str = "approve", **changes: Any) -> Decision:
+    approval = Approval.objects.get(pk=approval.pk)
+    reviewer = User.objects.get(pk=reviewer.pk)
+    given = answer(approval, verdict, **changes)
+    return services.decide(approval_id=approval.pk, reviewer=reviewer, given=given, channel="api")
+
+
+def status_of(approval: Approval) -> str:
+    return Approval.objects.get(pk=approval.pk).status
+
+
+def second_account(of: User, **fields: Any) -> User:
+    twin = User.objects.create(username=f"{of.username}-2", **fields)
+    twin.groups.add(Group.objects.get(name="reviewer"))
+    return twin
+
+
+def delegate(principal: User, to: User, **changes: Any) -> Delegation:
+    now = database_now()
+    window = {"starts_at": now - timedelta(hours=1), "ends_at": now + timedelta(hours=1), "made_by": principal}
+    return Delegation.objects.create(principal=principal, delegate=to, **window | changes)
+
+
+def test_two_people_must_agree_and_the_second_decides(open_one: Opener, terms: Any, alice: User, bob: User) -> None:
+    terms(needed=2)
+    approval = open_one()
+    decide(approval, alice)
+    assert status_of(approval) == "pending"
+    with pytest.raises(MayNotDecide) as told:
+        decide(approval, alice)
+    assert told.value.rule == "one-vote"
+    with pytest.raises(NotAuthorised):
+        services.authorise(approval_id=approval.pk, digest=approval.digest)
+    decide(approval, bob)
+    assert status_of(approval) == "decided"
+    assert services.authorise(approval_id=approval.pk, digest=approval.digest).decided_by == "bob"
+    assert list(AuditEvent.objects.order_by("seq").values_list("kind", flat=True)) == [
+        "approval.opened",
+        "approval.voted",
+        "approval.decided",
+    ]
+
+
+def test_one_rejection_is_enough(open_one: Opener, terms: Any, alice: User, bob: User) -> None:
+    terms(needed=3)
+    approval = open_one()
+    decide(approval, alice)
+    decide(approval, bob, "reject", note="no")
+    assert status_of(approval) == "decided"
+    with pytest.raises(NotAuthorised, match="reject"):
+        services.authorise(approval_id=approval.pk, digest=approval.digest)
+
+
+def test_who_has_agreed_may_not_take_it_back_by_rejecting(open_one: Opener, terms: Any, alice: User) -> None:
+    terms(needed=2)
+    approval = open_one()
+    decide(approval, alice)
+    with pytest.raises(MayNotDecide):
+        decide(approval, alice, "reject", note="changed my mind")
+
+
+def test_an_edit_makes_the_earlier_votes_void(open_one: Opener, terms: Any, alice: User, bob: User) -> None:
+    terms(needed=2)
+    approval = open_one()
+    decide(approval, alice)
+    decide(approval, bob, "edit", edited_arguments=REFUND | {"amount": "40.00"})
+    assert status_of(approval) == "pending"  # bob speaks for version 2, alice spoke for version 1
+    decide(approval, alice)
+    assert status_of(approval) == "decided"
+
+
+def test_where_the_editor_must_not_approve_somebody_else_has_to(
+    open_one: Opener, terms: Any, alice: User, bob: User
+) -> None:
+    terms(needed=1, four_eyes=("requester", "editor"))
+    approval = open_one()
+    decide(approval, alice, "edit", edited_arguments=REFUND | {"amount": "40.00"})
+    assert status_of(approval) == "pending"
+    with pytest.raises(MayNotDecide) as told:
+        decide(approval, alice)
+    assert told.value.rule == "four-eyes"
+    decide(approval, bob)
+    assert status_of(approval) == "decided"
+
+
+@pytest.mark.parametrize("how", ["mail", "link"])
+def test_a_second_account_is_no_second_person(how: str, open_one: Opener, terms: Any, alice: User) -> None:
+    terms(needed=2)
+    if how == "mail":
+        User.objects.filter(pk=alice.pk).update(email="alice@example.org")
+        twin = second_account(alice, email="Alice@Example.org")
+    else:
+        twin = second_account(alice)
+        for account in (alice, twin):
+            AccountPerson.objects.create(user=account, person="alice")
+    asked_by_twin, shared = open_one(requested_by=twin), open_one()
+    with pytest.raises(MayNotDecide) as told:
+        decide(asked_by_twin, alice)
+    assert told.value.rule == "four-eyes"
+    decide(shared, alice)
+    with pytest.raises(MayNotDecide) as told:
+        decide(shared, twin)
+    assert told.value.rule == "one-vote"
+
+
+def test_the_agents_owner_does_not_decide_where_the_terms_say_so(open_one: Opener, terms: Any, alice: User) -> None:
+    terms(four_eyes=("owner",))
+    with pytest.raises(MayNotDecide, match="own this agent"):
+        decide(open_one(agent_owners=("alice",)), alice)
+
+
+def test_a_named_person_decides_without_the_role(open_one: Opener, terms: Any, alice: User, eve: User) -> None:
+    terms(groups=(), people=("eve",))
+    approval = open_one()
+    with pytest.raises(MayNotDecide, match="eve"):
+        decide(approval, alice)
+    decide(approval, eve)
+    assert status_of(approval) == "decided"
+
+
+def test_a_delegate_decides_for_somebody_and_both_are_named(
+    open_one: Opener, terms: Any, alice: User, olga: User
+) -> None:
+    approval = open_one()
+    delegate(alice, olga)
+    decision = decide(approval, olga)
+    assert (decision.by.username, decision.on_behalf_of.username) == ("olga", "alice")  # type: ignore[union-attr]
+    body = AuditEvent.objects.get(kind="approval.decided").body
+    assert body["on_behalf_of"] == "alice"
+
+
+def test_a_delegate_is_no_second_vote_and_no_way_around_four_eyes(
+    open_one: Opener, terms: Any, alice: User, bob: User, olga: User
+) -> None:
+    terms(needed=2)
+    delegate(alice, olga)
+    approval = open_one()
+    decide(approval, olga)
+    with pytest.raises(MayNotDecide) as told:
+        decide(approval, alice)  # her vote was given by olga
+    assert told.value.rule == "one-vote"
+    for requester in (alice, olga):
+        with pytest.raises(MayNotDecide) as told:
+            decide(open_one(requested_by=requester), olga)
+        assert told.value.rule == "four-eyes"
+
+
+@pytest.mark.parametrize("ended", ["over", "not yet", "revoked", "principal gone", "principal without role"])
+def test_outside_its_window_a_delegation_gives_nothing(
+    ended: str, open_one: Opener, terms: Any, alice: User, olga: User
+) -> None:
+    now = database_now()
+    changes = {
+        "over": {"ends_at": now - timedelta(seconds=1)},
+        "not yet": {"starts_at": now + timedelta(minutes=1)},
+        "revoked": {"revoked_at": now},
+    }
+    delegate(alice, olga, **changes.get(ended, {}))
+    if ended == "principal gone":
+        User.objects.filter(pk=alice.pk).update(is_active=False)
+    if ended == "principal without role":
+        alice.groups.clear()
+    with pytest.raises(MayNotDecide) as told:
+        decide(open_one(), olga)
+    assert told.value.rule == "audience"
+
+
+def test_a_vote_of_somebody_who_lost_the_right_does_not_count(
+    open_one: Opener, terms: Any, alice: User, bob: User, ada: User
+) -> None:
+    terms(needed=2, groups=("reviewer", "admin"))
+    approval = open_one()
+    decide(approval, alice)
+    alice.groups.clear()
+    decide(approval, bob)
+    assert status_of(approval) == "pending"
+    decide(approval, ada)
+    assert status_of(approval) == "decided"
+    User.objects.filter(pk=bob.pk).update(is_active=False)
+    with pytest.raises(NotAuthorised, match="different people"):
+        services.authorise(approval_id=approval.pk, digest=approval.digest)
+
+
+def test_terms_that_changed_are_shown_before_anybody_decides_under_them(
+    open_one: Opener, terms: Any, alice: User, bob: User
+) -> None:
+    terms()
+    approval = open_one()
+    terms(needed=2)
+    with pytest.raises(StaleTerms, match="needed") as told:
+        decide(approval, alice)
+    assert told.value.current_version == 2
+    approval.refresh_from_db()
+    assert (approval.status, approval.version, approval.needed) == ("pending", 2, 2)
+    reason = ProposalVersion.objects.get(version=2)
+    assert (reason.reason, reason.digest) == ("terms", approval.digest)
+    decide(approval, alice)
+    decide(approval, bob)
+    assert services.authorise(approval_id=approval.pk, digest=approval.digest).verdict == "approve"
+
+
+def test_a_new_policy_that_says_the_same_changes_nothing(open_one: Opener, terms: Any, alice: User) -> None:
+    terms()
+    approval = open_one()
+    terms(rule="renamed", policy_version="test/2", expire_after=60)
+    decide(approval, alice)
+    assert status_of(approval) == "decided"
+
+
+def test_terms_that_became_a_denial_close_the_request(open_one: Opener, terms: Any, alice: User) -> None:
+    terms()
+    approval = open_one()
+    terms(outcome="deny")
+    with pytest.raises(StaleTerms):
+        decide(approval, alice)
+    with pytest.raises(AlreadyClosed, match="the policy"):
+        decide(approval, alice)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"outcome": "deny"}, "never done"),
+        ({"needed": 2}, "2 different people"),
+        ({"groups": ("admin",)}, "may decide this now"),
+        ({"four_eyes": ("owner",)}, "may decide this now"),
+        ({"verdicts": ("reject",)}, "does not allow this verdict"),
+    ],
+)
+def test_a_policy_that_changed_after_the_decision_stops_the_effect(
+    changes: dict[str, Any], reason: str, open_one: Opener, terms: Any, alice: User
+) -> None:
+    terms()
+    approval = open_one(agent_owners=("alice",))
+    decide(approval, alice)
+    terms(**changes)
+    with pytest.raises(NotAuthorised, match=reason):
+        services.authorise(approval_id=approval.pk, digest=approval.digest)
+
+
+def test_what_needed_nobody_and_now_needs_people_does_not_run(open_one: Opener, terms: Any) -> None:
+    terms(outcome="allow")
+    approval = open_one()
+    terms()
+    with pytest.raises(NotAuthorised, match="people must decide"):
+        services.authorise(approval_id=approval.pk, digest=approval.digest)
+
+
+def test_a_recent_sign_in_is_asked_for_and_a_token_cannot_give_it(open_one: Opener, terms: Any, alice: User) -> None:
+    terms(fresh_sign_in_minutes=5)
+    approval = open_one()
+    for signed_in_at in (None, database_now() - timedelta(minutes=6)):
+        with pytest.raises(MayNotDecide) as told:
+            given = answer(approval)
+            services.decide(approval_id=approval.pk, reviewer=alice, given=given, signed_in_at=signed_in_at)
+        assert told.value.rule == "recent-sign-in"
+    just_now = database_now() - timedelta(minutes=4)
+    services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval), signed_in_at=just_now)
+    assert status_of(approval) == "decided"
+
+
+def test_a_page_must_have_been_looked_at_before_it_approves(open_one: Opener, terms: Any, alice: User) -> None:
+    terms(dwell_seconds=10)
+    approval = open_one()
+    for shown_at in (None, database_now() - timedelta(seconds=9)):
+        with pytest.raises(MayNotDecide) as told:
+            given = answer(approval)
+            services.decide(approval_id=approval.pk, reviewer=alice, given=given, channel="page", shown_at=shown_at)
+        assert told.value.rule == "dwell"
+    shown_at = database_now() - timedelta(seconds=11)
+    decision = services.decide(
+        approval_id=approval.pk, reviewer=alice, given=answer(approval), channel="page", shown_at=shown_at
+    )
+    assert decision.dwell_ms is not None and decision.dwell_ms >= 11_000
+
+
+def test_high_risk_and_what_the_rule_keeps_apart_is_not_decided_in_bulk(
+    open_one: Opener, terms: Any, alice: User
+) -> None:
+    for risk, may_bulk in (("high", True), ("low", False)):
+        terms(may_bulk=may_bulk)
+        approval = open_one(risk=risk)
+        with pytest.raises(MayNotDecide) as told:
+            services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval), channel="bulk")
+        assert told.value.rule == "no-bulk"
+    terms()
+    low = open_one(risk="low")
+    services.decide(approval_id=low.pk, reviewer=alice, given=answer(low), channel="bulk")
+
+
+def test_a_test_of_attention_is_never_executed(open_one: Opener, alice: User) -> None:
+    approval = open_one()
+    Approval.objects.filter(pk=approval.pk).update(is_seeded=True)
+    decide(approval, alice)
+    with pytest.raises(NotAuthorised, match="attention"):
+        services.authorise(approval_id=approval.pk, digest=approval.digest)
