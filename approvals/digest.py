@@ -13,6 +13,7 @@ from typing import Any
 import rfc8785
 
 LIMIT_BYTES = 256 * 1024
+LIMIT_DEPTH = 64  # lists and objects inside each other
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")  # escaped by the canonical form, the backslash itself is not
 
 
@@ -24,8 +25,10 @@ def canonicalise(tool: str, arguments: dict[str, Any]) -> bytes:
     """Return the canonical bytes of a proposal.
 
     Raises NotCanonical for numbers that JSON cannot carry exactly (beyond 2^53 or not finite), for text that is
-    not valid Unicode or holds NUL, for values that are not JSON, and for more than 256 KiB.
+    not valid Unicode or holds NUL, for values that are not JSON, for more than 256 KiB and for more than 64 levels.
     """
+    if not _is_shallow(arguments):
+        raise NotCanonical(f"The arguments are nested more than {LIMIT_DEPTH} levels deep, which nobody can read.")
     try:
         canonical = rfc8785.dumps({"tool": tool, "arguments": arguments})
         rfc8785.dumps(json.loads(canonical))  # 2.1e16 is written as a whole number that nobody can read exactly
@@ -40,6 +43,21 @@ def canonicalise(tool: str, arguments: dict[str, Any]) -> bytes:
     if len(canonical) > LIMIT_BYTES:
         raise NotCanonical(f"The arguments take {len(canonical):,} bytes; at most {LIMIT_BYTES:,} can be approved.")
     return canonical
+
+
+def _is_shallow(value: Any) -> bool:
+    """Say whether no part lies too deep; level by level, for recursion would fail on what it is to find."""
+    level = [value]
+    for _ in range(LIMIT_DEPTH):
+        level = [inner for one in level if isinstance(one, _NESTS) for inner in _parts(one)]
+    return not any(isinstance(one, _NESTS) for one in level)
+
+
+_NESTS = (dict, list, tuple)
+
+
+def _parts(one: Any) -> Any:
+    return one.values() if isinstance(one, dict) else one
 
 
 def digest_of(canonical: bytes) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -193,10 +194,20 @@ def _receipt(approval: Approval, decision: Decision | None) -> list[ReceiptLine]
     ]
 
 
+_SIMPLE_KEY = re.compile(r"[^\W\d][\w-]*")
+
+
+def _step(key: str, path: str) -> str:
+    """Return one step of a path. A key with a dot, a bracket or a blank is quoted, so that no path means two things."""
+    if not _SIMPLE_KEY.fullmatch(key):
+        return f"[{json.dumps(key, ensure_ascii=False)}]"
+    return f".{key}" if path else key
+
+
 def _flat(value: Any, path: str = "") -> list[tuple[str, str]]:
     """Return each leaf with its path and its exact JSON text; empty lists and objects are leaves."""
     if isinstance(value, dict) and value:
-        return [row for key in value for row in _flat(value[key], f"{path}.{key}" if path else key)]
+        return [row for key in value for row in _flat(value[key], path + _step(key, path))]
     if isinstance(value, list) and value:
         return [row for index, item in enumerate(value) for row in _flat(item, f"{path}[{index}]")]
     return [(path, json.dumps(value, ensure_ascii=False))]

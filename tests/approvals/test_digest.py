@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from approvals.digest import LIMIT_BYTES, NotCanonical, canonicalise, digest_of, read_canonical
+from approvals.digest import LIMIT_BYTES, LIMIT_DEPTH, NotCanonical, canonicalise, digest_of, read_canonical
 
 EXACT = 2**53 - 1
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=30)
@@ -120,3 +120,17 @@ def test_the_limit_is_met_to_the_byte(size: int) -> None:
             canonicalise("pay", {"text": text})
     else:
         assert len(canonicalise("pay", {"text": text})) == LIMIT_BYTES
+
+
+def nested(levels: int) -> Any:
+    value: Any = "x"
+    for _ in range(levels):
+        value = {"a": value}
+    return value
+
+
+def test_what_is_nested_too_deep_is_refused_in_a_sentence() -> None:
+    assert canonicalise("pay", nested(LIMIT_DEPTH))
+    for levels in (LIMIT_DEPTH + 1, 200, 50_000):
+        with pytest.raises(NotCanonical, match="more than 64 levels deep"):
+            canonicalise("pay", nested(levels))

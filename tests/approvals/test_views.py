@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -208,3 +210,10 @@ def test_the_inbox_costs_the_same_for_two_rows_and_for_twenty(
     add(9)
     assert cost() == few
     assert few <= 18
+
+
+def test_two_keys_never_look_the_same(alice: User, open_one: Open) -> None:
+    odd = {"a.b": 1, "a": {"b": 2}, "c[0]": 3, "c": [4], "": 5, "x y": 6, "naïve-id": 7}
+    shown = text(signed_in(alice).get(address(open_one(arguments=odd))))
+    rows = re.findall(r'<th scope="row">(.*?)</th>', shown)
+    assert [html.unescape(row) for row in rows] == ['[""]', "a.b", '["a.b"]', "c[0]", '["c[0]"]', "naïve-id", '["x y"]']
