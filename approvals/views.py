@@ -14,6 +14,7 @@ from django.utils.module_loading import import_string
 from django.views.decorators.http import require_POST, require_safe
 
 from approvals import selectors, services
+from approvals.card import card_for
 from approvals.errors import (
     AlreadyClosed,
     InvalidVerdict,
@@ -131,7 +132,7 @@ def _detail(user: User, found: Approval) -> dict[str, Any]:
         sorted({read["dataset"] for read in found.dataset_versions})
     )
     executed: dict[str, Any] = import_string("orchestration.selectors.effects_of")([found.pk])
-    card = selectors.card(user, found)
+    card = card_for(user, found)
     is_decided = found.status == Approval.Status.DECIDED and card.decisions
     ahead = [number for number, line in enumerate(card.receipt, start=1) if line.at is None]
     return {
