@@ -13,8 +13,10 @@ from typing import Any
 
 from django.db import transaction
 from django.db.models import F
+from pydantic import ValidationError
 
 from approvals import services as approvals
+from approvals.digest import canonicalise, digest_of
 from approvals.errors import NotAuthorised
 from approvals.models import Approval
 from approvals.services import Authorised
@@ -72,6 +74,7 @@ class EffectLedger:
                 tool = self._tool(action.tool)
                 if action.run_id != self.run_id:
                     raise NotAuthorised("The approval was given to another run.")
+                _check_reading(tool, action.arguments, digest)
             except NotAuthorised as exc:
                 return Outcome(status="refused", result=None, reason=str(exc))
             if effect is None:
@@ -80,6 +83,7 @@ class EffectLedger:
                     run_id=self.run_id,
                     tool=tool.name,
                     digest=digest,
+                    arguments=action.arguments,
                     decision_id=action.decision_id,
                     is_idempotent=tool.is_idempotent,
                     fence=self.fence,
@@ -155,6 +159,19 @@ class EffectLedger:
         if tool is None:
             raise NotAuthorised(f"The agent {self.agent.name} has no tool {name!r}.")
         return tool
+
+
+def _check_reading(tool: Tool, arguments: dict[str, Any], digest: str) -> None:
+    """Refuse when the tool would get other arguments than those that were approved.
+
+    A release may have changed the tool's model, a default or a way of reading, since the proposal was frozen.
+    """
+    try:
+        read = tool.arguments.model_validate(arguments).model_dump(mode="json")
+    except ValidationError as exc:
+        raise NotAuthorised(f"The tool {tool.name} does not take these arguments any more: {exc}"[:500]) from exc
+    if digest_of(canonicalise(tool.name, read)) != digest:
+        raise NotAuthorised(f"The tool {tool.name} reads the approved arguments differently now.")
 
 
 def _outcome(effect: Effect) -> Outcome:

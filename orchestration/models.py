@@ -85,6 +85,7 @@ class Effect(models.Model):
     run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="effects")
     tool = models.CharField(max_length=100)
     digest = models.CharField(max_length=64)  # of the bytes that were executed
+    arguments = models.JSONField(null=True)  # as the tool got them; null in rows from before they were kept
     decision_id = models.CharField(max_length=40)
     is_idempotent = models.BooleanField()  # the tool takes the approval id as its key
     status = models.CharField(max_length=10, choices=Status, default=Status.EXECUTING)

@@ -108,6 +108,7 @@ def effects_of(approval_ids: list[str]) -> dict[str, dict[str, Any]]:
             "status": effect.status,
             "tool": effect.tool,
             "digest": effect.digest,
+            "arguments": effect.arguments,
             "result": effect.result,
             "error": effect.error,
             "attempts": effect.attempts,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from django.db import connection
+from pydantic import Field
 
 from approvals import audit
 from approvals import services as approvals
@@ -16,6 +18,7 @@ from console.clock import database_now
 from orchestration import effects
 from orchestration.agents.runtime import Outcome
 from orchestration.agents.support.agent import AGENT
+from orchestration.agents.support.tools import ISSUE_REFUND, IssueRefund
 from orchestration.effects import EffectLedger
 from orchestration.errors import EffectUnclear, Fenced
 from orchestration.models import Effect, Run
@@ -58,6 +61,7 @@ def test_an_approved_refund_happens_and_is_told_everywhere(run: Run, ledger: Eff
     effect = Effect.objects.get()
     assert (effect.status, effect.digest, effect.attempts, effect.fence) == ("done", approval.digest, 1, FENCE)
     assert effect.decision_id == approval.decisions.get().pk
+    assert effect.arguments == json.loads(bytes(approval.canonical))["arguments"]
     assert effect.finished_at is not None
     assert [step.step for step in approval.receipt.order_by("id")] == ["recorded", "effect_started", "effect_finished"]
     kinds = AuditEvent.objects.filter(subject=approval.pk).order_by("seq").values_list("kind", flat=True)
@@ -235,6 +239,25 @@ def test_another_digest_or_an_unknown_approval_is_refused(run: Run, ledger: Effe
     for approval_id, digest in ((approval.pk, "0" * 64), ("apr_none", approval.digest)):
         assert (go(ledger.perform(approval_id, digest)))["status"] == "refused"
     assert world.shop.requests == []
+
+
+@pytest.mark.parametrize("change", ["a new default", "a stricter field"])
+def test_a_tool_that_reads_the_approved_arguments_differently_does_not_run(
+    change: str, run: Run, world: FakeWorld
+) -> None:
+    class Wider(IssueRefund):
+        to_account: str = "the one that paid"
+
+    class Stricter(IssueRefund):
+        order_id: str = Field(pattern="^R-")
+
+    tool = replace(ISSUE_REFUND, arguments=Wider if change == "a new default" else Stricter)
+    approval = decide(open_for(run))
+    outcome = go(
+        EffectLedger(run.pk, FENCE, replace(AGENT, tools=(tool,)), world).perform(approval.pk, approval.digest)
+    )
+    assert outcome["status"] == "refused"
+    assert (world.shop.refunds, Effect.objects.count()) == ({}, 0)
 
 
 def test_an_approval_of_another_run_is_refused(run: Run, ledger: EffectLedger, world: FakeWorld) -> None:
