@@ -91,6 +91,6 @@ def loose_record() -> str:
     if not loose:
         return ""
     return (
-        f"The app's database role could change {' and '.join(loose)}: give it a role of its own, "
+        f"The app's database role could change {', '.join(loose)}: give it a role of its own, "
         "see SIGNALBOX_OWNER_DATABASE_URL."
     )

@@ -190,7 +190,12 @@ else:
 DEFAULT_FROM_EMAIL = "Example shop <support@shop.example>"
 
 # Tables that the app's own role may add to and read, nothing else; see `console.app_role`.
-APPEND_ONLY_TABLES = ["approvals_auditevent", "approvals_decision"]
+APPEND_ONLY_TABLES = [
+    "approvals_auditevent",
+    "approvals_comment",
+    "approvals_decision",
+    "approvals_proposalversion",
+]
 # Where the audit chain's head is written down, outside of what the database's owner can change.
 AUDIT_HEADS_FILE = ENVIRONMENT.home / "audit-heads.jsonl"
 AUDIT_HEAD_URL = ENVIRONMENT.audit_head_url
@@ -210,7 +215,12 @@ DJANGO_STRUCTLOG_USER_ID_FIELD = None  # asking for it costs two queries on ever
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
+    "formatters": {
+        "plain": {
+            "()": "approvals.log_lines.VisibleFormatter",  # one record is one line, whatever its values hold
+            "format": "%(asctime)s %(levelname)s %(name)s %(message)s",
+        }
+    },
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain"}},
     "root": {"handlers": ["stderr"], "level": "INFO"},
     "loggers": {

@@ -11,17 +11,6 @@ from django.conf import settings
 from django.db import migrations, models
 
 
-# Rows from before: what was shown is what was decided, and the proposal had one version.
-FILL = """
-ALTER TABLE approvals_decision DISABLE TRIGGER USER;
-UPDATE approvals_decision SET for_version = version, for_digest = digest;
-ALTER TABLE approvals_decision ENABLE TRIGGER USER;
-UPDATE approvals_approval SET tool_risk = risk;
-INSERT INTO approvals_proposalversion (approval_id, version, reason, canonical, digest, summary, detail, at)
-SELECT id, version, 'proposed', canonical, digest, summary, '', opened_at FROM approvals_approval;
-"""
-
-
 class Migration(migrations.Migration):
 
     dependencies = [
@@ -303,5 +292,4 @@ class Migration(migrations.Migration):
             model_name='standingapproval',
             index=models.Index(fields=['agent', 'tool', 'expires_at'], name='standing_of_tool'),
         ),
-        migrations.RunSQL(FILL, migrations.RunSQL.noop),
     ]
