@@ -12,6 +12,7 @@ from django.urls import reverse
 
 from approvals.models import Approval, Decision
 from approvals.selectors import COUNT_CAP, Filters, Page, approvals_page, visible_to
+from approvals.visible import make_visible
 
 STATUSES: Final = {"pending": "Waiting", "decided": "Decided", "expired": "Expired", "all": "All"}
 STEP, MOST = 50, 200  # rows at first and with each "more", rows on one page
@@ -133,7 +134,7 @@ def found(user: User, words: str) -> list[dict[str, str]]:
     waiting_first = sorted(rows, key=lambda row: row.status != Approval.Status.PENDING)
     return [
         {
-            "title": row.summary,
+            "title": make_visible(row.summary),
             "hint": "waiting" if row.status == Approval.Status.PENDING else row.get_status_display().lower(),
             "icon": "inbox",
             "url": reverse("approvals:approval", args=[row.pk]),
