@@ -43,7 +43,7 @@ _SPACES = _between("\u00a0\u1680\u2000\u2003\u2007\u200a\u202f\u205f\u3000")
 _CONTROLS = _between("\x01\x07\x08\x0b\x0c\x1b\x7f\x85\x9b\u2028\u2029\r")
 _PRIVATE = _between("\ue000\uf8ff\U000f0000\U0010fffd\ufdd0\uffff")
 
-_SPELLED = {
+_SPELLED: dict[str, list[tuple[str, ...]]] = {
     "bidi": [
         ("invoice_\u202efdp.exe", "invoice_⟨U+202E⟩fdp.exe"),
         ("\u2067\u2066refund 10\u2069 \u2066EUR 10000\u2069\u2069", "⟨U+2067⟩⟨U+2066⟩refund 10⟨U+2069⟩"),
@@ -313,7 +313,7 @@ _HIDDEN = frozenset(
     "\u206a\u2800\u3164\ue000\uf8ff\ufdd0\ufe00\ufe01\ufeff\uffa0\ufff9\uffff\U0001bca0\U0001bca3\U0001d173\U0001d17a"
     "\U000e0001\U000e0061\U000e0065\U000e0073\U000e0100\U000e0101\U000e01ef\U000e0fff\U000f0000\U0010fffd\u0336\u20dd"
 )
-_GENERATED = {
+_GENERATED: dict[str, list[tuple[str, ...]]] = {
     "bidi-each": _BIDI,
     "zero-width-each": _ZERO_WIDTH,
     "ignored-each": _IGNORED,
@@ -322,11 +322,15 @@ _GENERATED = {
     "private-each": _PRIVATE,
 }
 
+
+def _hostile(source: str, number: int, text: str, *shows: str) -> Hostile:
+    return Hostile(f"{source}-{number}", text, shows or (text,), frozenset(text) & _HIDDEN)
+
+
 CORPUS: list[Hostile] = [
-    Hostile(f"{source}-{number}", text, shows or (text,), frozenset(text) & _HIDDEN)
+    _hostile(source, number, *parts)
     for source, listed in (_SPELLED | _GENERATED).items()
-    for number, (text, *shows) in enumerate(listed, start=1)
-    for shows in [tuple(shows)]
+    for number, parts in enumerate(listed, start=1)
 ]
 
 
