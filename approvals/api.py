@@ -11,7 +11,7 @@ from django.urls import reverse
 from django.utils.module_loading import import_string
 from ninja import Field, Header, Query, Router, Schema
 
-from approvals import selectors, services
+from approvals import inbox, selectors, services
 from approvals.digest import read_canonical
 from approvals.errors import (
     AlreadyClosed,
@@ -55,8 +55,8 @@ def list_approvals(
 ) -> dict[str, Any]:
     """List approvals: pending ones by deadline, others newest first."""
     user = require(request, "see")
-    filters = selectors.Filters(status=status, agent=agent, tool=tool, risk=risk, search=search, mine=mine, order=order)
-    page = selectors.approvals_page(user, filters, cursor=cursor, limit=limit, with_everything=True)
+    filters = inbox.Filters(status=status, agent=agent, tool=tool, risk=risk, search=search, mine=mine, order=order)
+    page = inbox.approvals_page(user, filters, cursor=cursor, limit=limit, with_everything=True)
     return {"items": approvals_json(request, page.rows), "next": page.next_cursor}
 
 

@@ -14,7 +14,7 @@ from django.utils.module_loading import import_string
 
 from console import health, roles
 
-PENDING_COUNT = "approvals.selectors.pending_count_for"  # by name: the frame imports no app
+PENDING_COUNT = "approvals.inbox.pending_count_for"  # by name: the frame imports no app
 PENDING_CAP = 1000  # the selector counts no further
 SECTIONS = {"approvals": "inbox", "orchestration": "runs", "dataplane": "data", "console": "system"}
 ADMINISTRATION = {"approvals:record": "record", "approvals:verify_record": "record"}  # pages that stand apart

@@ -10,8 +10,9 @@ from django.contrib.auth.models import User
 from django.http import HttpRequest
 from django.urls import reverse
 
+from approvals.inbox.listing import Filters, Page, approvals_page
 from approvals.models import Approval, Decision
-from approvals.selectors import COUNT_CAP, Filters, Page, approvals_page, visible_to
+from approvals.selectors import COUNT_CAP, visible_to
 from approvals.visible import make_visible
 
 STATUSES: Final = {"pending": "Waiting", "decided": "Decided", "expired": "Expired", "all": "All"}
@@ -98,10 +99,14 @@ class Inbox:
         return reverse("approvals:inbox") + self.asked.query(cursor=self.page.next_cursor)
 
 
+def filters_of(asked: Asked) -> Filters:
+    """Return what the list is narrowed by."""
+    return Filters(status="" if asked.status == "all" else asked.status, search=asked.search)
+
+
 def inbox_for(user: User, asked: Asked) -> Inbox:
     """Return the list pane: one query for its rows, one for their verdicts, one for each counted tab."""
-    filters = Filters(status="" if asked.status == "all" else asked.status, search=asked.search)
-    page = approvals_page(user, filters, cursor=asked.cursor, limit=asked.limit)
+    page = approvals_page(user, filters_of(asked), cursor=asked.cursor, limit=asked.limit)
     decided = [row.pk for row in page.rows if row.status == Approval.Status.DECIDED]
     verdicts = dict(
         Decision.objects.filter(approval_id__in=decided).order_by("at").values_list("approval_id", "verdict")
