@@ -14,7 +14,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any
 
 import rfc8785
@@ -60,8 +60,12 @@ def _check(value: Any) -> None:
 
 def digest_of(event: AuditEvent) -> str:
     """Return the digest that the entry must have."""
-    at = event.at.astimezone(UTC).isoformat(timespec="microseconds")
-    return _digest(at, event.actor, event.kind, event.subject, event.body, event.previous)
+    return _digest(moment(event.at), event.actor, event.kind, event.subject, event.body, event.previous)
+
+
+def moment(at: datetime) -> str:
+    """Return an entry's time as its digest is made of it: RFC 3339 in UTC with microseconds."""
+    return at.astimezone(UTC).isoformat(timespec="microseconds")
 
 
 def canonical_entry(at: str, actor: str, kind: str, subject: str, body: Any, previous: str) -> bytes:
@@ -118,7 +122,7 @@ class Verification:
                 f"All {self.entries:,} entries fit. No head from outside was there to compare with, so a cut-off end "
                 "or a record replaced as a whole would not show."
             )
-        return f"All {self.entries:,} entries fit, and all {self.heads:,} heads kept outside are among them."
+        return f"All {self.entries:,} entries fit, and every head kept outside is among them ({self.heads:,})."
 
 
 def verify(heads: Iterable[Head] = ()) -> Verification:

@@ -8,7 +8,7 @@ from django.http import HttpRequest
 from ninja import Query, Router
 from pydantic import AwareDatetime, BeforeValidator
 
-from approvals import record
+from approvals import audit, record
 from approvals.models import AuditEvent
 from console.api_access import require
 
@@ -51,7 +51,7 @@ def entry_json(entry: AuditEvent) -> dict[str, Any]:
     """Return the public shape of one entry: all that its digest is made of, and its number."""
     return {
         "seq": entry.seq,
-        "at": entry.at,
+        "at": audit.moment(entry.at),  # to the microsecond: the digest is made of it
         "actor": entry.actor,
         "kind": entry.kind,
         "subject": entry.subject,

@@ -13,8 +13,9 @@ from django.views.decorators.http import require_POST, require_safe
 
 from approvals import record
 from approvals.record import Filters, Page
+from console.app_role import loose_record
 from console.fragments import page_or_fragment
-from console.http import needs
+from console.http import is_htmx, needs
 
 STEP, MOST = 50, 200  # rows at first and with each "more", rows on one page
 
@@ -56,9 +57,8 @@ class Listed:
 @needs("audit")
 def entries(request: HttpRequest) -> HttpResponse:
     """The entries, newest first."""
-    return page_or_fragment(
-        request, "approvals/record.html", "approvals/_record_rows.html", {"listed": _listed(request)}
-    )
+    context = {"listed": _listed(request), "loose": "" if is_htmx(request) else loose_record()}
+    return page_or_fragment(request, "approvals/record.html", "approvals/_record_rows.html", context)
 
 
 @require_POST
@@ -66,7 +66,8 @@ def entries(request: HttpRequest) -> HttpResponse:
 def verify(request: HttpRequest) -> HttpResponse:
     """Verify the whole record now and say in words what was found. Changes nothing."""
     context: dict[str, Any] = {"found": record.check(), "checked_at": datetime.now(UTC)}
-    context["listed"] = _listed(request)
+    if not is_htmx(request):
+        context |= {"listed": _listed(request), "loose": loose_record()}
     return page_or_fragment(request, "approvals/record.html", "approvals/_record_check.html", context)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, datetime
 from typing import Any
 
@@ -59,6 +60,9 @@ def test_programs_read_the_record_newest_first_and_page_by_page(ada: User) -> No
     )
     assert all(set(entry) >= PROMISED for entry in entries)
     assert all(datetime.fromisoformat(entry["at"]).tzinfo for entry in entries)
+    for entry in entries:  # what is told is enough to make the digest again
+        told = [entry[name] for name in ("at", "actor", "kind", "subject", "body", "previous")]
+        assert hashlib.sha256(audit.canonical_entry(*told)).hexdigest() == entry["digest"]
     assert entries[0]["body"] == {"note": "x"} and entries[0]["previous"] == entries[1]["digest"]
 
 
