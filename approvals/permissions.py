@@ -37,10 +37,12 @@ class Audience:
 
     groups: Sequence[str]
     people: Sequence[str]
+    within: Audience | None = None  # who must name the user besides: the policy, where a program named people
 
     def names(self, user: User) -> bool:
         """Say whether the user is meant, by role or by name."""
-        return user.username in self.people or bool(roles.roles_of(user) & set(self.groups))
+        is_named = user.username in self.people or bool(roles.roles_of(user) & set(self.groups))
+        return is_named and (self.within is None or self.within.names(user))
 
     def words(self) -> str:
         """Return the audience for a sentence: "reviewer, admin or alice"."""
@@ -55,7 +57,7 @@ def may_decide(user: User, approval: Approval) -> Permit:
     """
     if not user.is_active:
         return Permit(False, "active-account", "This account is disabled.")
-    audience = Audience(approval.audience, approval.people)
+    audience = _audience_of(approval)
     principals = [None] if audience.names(user) else [p for p in _principals_of(user) if audience.names(p)]
     if not principals:
         return Permit(False, "audience", f"This request can be decided by: {audience.words()}.")
@@ -76,7 +78,7 @@ def may_still_decide(user: User, principal: User | None, approval: Approval) -> 
     """Say whether a decision that was theirs to make still would be: asked again before its effect."""
     if not user.is_active:
         return Permit(False, "active-account", "This account is disabled.")
-    audience = Audience(approval.audience, approval.people)
+    audience = _audience_of(approval)
     if not audience.names(principal or user):
         return Permit(False, "audience", f"This request can be decided by: {audience.words()}.")
     return refusal_for(user, principal, approval, []) or Permit(True, "audience", "The decision stands.", principal)
@@ -107,8 +109,7 @@ def agreeing_persons(approval: Approval, terms: Terms | None = None) -> set[str]
     for; a vote of anybody whom four eyes exclude, or of the policy itself, counts for nobody.
     """
     terms = terms or Terms.from_json(approval.terms)
-    climbed = [step["step"] for step in approval.ladder[: approval.steps_climbed]]
-    audience = Audience([*terms.groups, *(terms.escalate_to if "escalate" in climbed else ())], terms.people)
+    audience = _named_by(terms, approval)
     votes = [
         (vote.by, vote.on_behalf_of or vote.by)
         for vote in approval.decisions.select_related("by", "on_behalf_of")
@@ -126,6 +127,17 @@ def agreeing_persons(approval: Approval, terms: Terms | None = None) -> set[str]
         and audience.names(principal)
         and not {persons[by.pk], persons[principal.pk]} & barred
     }
+
+
+def _audience_of(approval: Approval) -> Audience:
+    """Return who may decide. A program names people by name, who count only while the policy names them too."""
+    within = _named_by(Terms.from_json(approval.terms), approval) if approval.asked.get("audience") else None
+    return Audience(approval.audience, approval.people, within)
+
+
+def _named_by(terms: Terms, approval: Approval) -> Audience:
+    climbed = [step["step"] for step in approval.ladder[: approval.steps_climbed]]
+    return Audience([*terms.groups, *(terms.escalate_to if "escalate" in climbed else ())], terms.people)
 
 
 def _excluded(approval: Approval, four_eyes: Sequence[str]) -> list[tuple[User, str]]:

@@ -96,6 +96,7 @@ class Approval(models.Model):
     claimed_at = models.DateTimeField(null=True, blank=True)
     is_seeded = models.BooleanField(default=False)  # a harmless request to keep reviewers awake; never executed
     deliver_to = models.JSONField(null=True, blank=True)  # where a program wants its answer, see api.md
+    asked = models.JSONField(default=dict)  # by a program: {"audience": [names], "body_digest"}
 
     class Meta:
         indexes = (

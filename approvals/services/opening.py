@@ -11,7 +11,8 @@ from django.db import transaction
 from approvals import audit
 from approvals.digest import digest_of, read_canonical
 from approvals.errors import NotAuthorised
-from approvals.models import Approval, ProposalVersion
+from approvals.models import Approval, ProposalVersion, new_approval_id
+from approvals.narrowing import narrow, until
 from approvals.policies import terms_for
 from approvals.services.closing import close_by_policy
 from approvals.terms import Facts, Terms
@@ -42,6 +43,10 @@ class Proposal:
     tool_is_known: bool = True
     verdicts: tuple[str, ...] = ()  # narrows what the policy allows; empty narrows nothing
     deliver_to: dict[str, Any] | None = None
+    approval_id: str = ""  # known beforehand to a program's watch; "" makes a new one
+    audience: tuple[str, ...] = ()  # roles and user names, of whom the policy names; empty narrows nothing
+    due_at: datetime | None = None  # earlier than the policy's deadline
+    body_digest: str = ""  # of what a program sent, to tell a repetition from another request
 
 
 def open_approval(proposal: Proposal) -> Approval:
@@ -91,8 +96,9 @@ def under_terms(approval: Approval, terms: Terms) -> None:
     asked_for = [verdict for verdict in approval.verdicts if verdict in terms.verdicts]
     approval.terms = terms.to_json()
     approval.policy_version = terms.policy_version
-    approval.audience = sorted({*terms.groups, *added})
-    approval.people = list(terms.people)
+    narrowed = narrow(terms, approval.asked.get("audience", ()))
+    approval.audience = sorted({*narrowed.groups, *added})
+    approval.people = list(narrowed.people)
     approval.verdicts = asked_for if approval.source == Approval.Source.PROGRAM else list(terms.verdicts)
     approval.needed = terms.needed
     approval.risk = terms.risk
@@ -110,8 +116,10 @@ def _fields(proposal: Proposal, now: datetime) -> dict[str, Any]:
         is_known=proposal.tool_is_known,
     )
     terms = terms_for(facts)
-    ladder = terms.ladder_from(now)
+    ladder = until(proposal.due_at, terms.ladder_from(now))
+    audience = narrow(terms, proposal.audience)
     return {
+        "id": proposal.approval_id or new_approval_id(),
         "kind": proposal.kind,
         "source": proposal.source,
         "canonical": proposal.canonical,
@@ -133,8 +141,9 @@ def _fields(proposal: Proposal, now: datetime) -> dict[str, Any]:
         "deliver_to": proposal.deliver_to,
         "policy_version": terms.policy_version,
         "terms": terms.to_json(),
-        "audience": list(terms.groups),
-        "people": list(terms.people),
+        "asked": {"audience": list(proposal.audience), "body_digest": proposal.body_digest},
+        "audience": list(audience.groups),
+        "people": list(audience.people),
         "verdicts": [v for v in terms.verdicts if not proposal.verdicts or v in proposal.verdicts],
         "needed": terms.needed,
         "ladder": [{"step": step, "at": at.isoformat()} for step, at in ladder],
