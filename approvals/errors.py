@@ -9,6 +9,9 @@ ApprovalError
   InvalidVerdict        the verdict or what comes with it cannot be taken
   KeyReused             the same idempotency key with another body
   NotAuthorised         an effect was asked for that nobody approved
+  NotTheirs             a change around an approval that is not this person's to make
+  AlreadyClaimed        somebody else holds the approval
+  InvalidChange         what was typed for such a change cannot be taken
 """
 
 from __future__ import annotations
@@ -87,6 +90,26 @@ class KeyReused(ApprovalError):
 
 class NotAuthorised(ApprovalError):
     """No standing approval covers the effect; the message says why. Never retried."""
+
+
+class NotTheirs(ApprovalError):
+    """The change is not this person's to make; the message says whose it is."""
+
+
+class AlreadyClaimed(ApprovalError):
+    """Somebody else holds the approval, which keeps nobody from deciding it."""
+
+    def __init__(self, by: str) -> None:
+        super().__init__(f"{by} has claimed this already. You can still decide it, or ask {by} to hand it to you.")
+        self.by = by
+
+
+class InvalidChange(ApprovalError):
+    """What was typed cannot be taken; `field` names the input at fault."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
 
 
 def _past(verdict: str | None) -> str:
