@@ -26,6 +26,7 @@ from psycopg import sql
 
 from console.database import conninfo, renew_pool
 from console.live import CHANNEL
+from console.presence import Backend
 
 logger = logging.getLogger(__name__)
 
@@ -83,6 +84,7 @@ class LiveListener:
         self._recent: deque[tuple[float, str]] = deque(maxlen=RECENT_KEPT)
         self._listens_since = float("inf")  # unix time
         self.is_listening = asyncio.Event()
+        self.backend: Backend | None = None  # the connection as Postgres knows it, while there is one
 
     def subscribe(self, mailbox: Mailbox, topics: Iterable[str], since: float | None = None) -> None:
         """Let the mailbox hear exactly these topics, and what was announced of them `since` (unix time)."""
@@ -137,6 +139,7 @@ class LiveListener:
                     for mailbox in self._mailboxes:
                         mailbox.put_deaf()
                 self.is_listening.clear()
+                self.backend = None
                 logger.warning("live updates lost Postgres (%s), next attempt in %.1f s", type(exc).__name__, wait)
             await asyncio.sleep(wait * random.uniform(0.7, 1.0))
             wait = min(wait * 2, LONGEST_WAIT)
@@ -144,6 +147,7 @@ class LiveListener:
     async def _listen(self) -> None:
         async with await psycopg.AsyncConnection.connect(conninfo("signalbox live"), autocommit=True) as connection:
             await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(CHANNEL)))
+            self.backend = await _backend_of(connection)
             if self._heard_before:
                 logger.info("live updates hear Postgres again; pages resynchronise")
                 await asyncio.to_thread(renew_pool)
@@ -171,6 +175,14 @@ class LiveListener:
         self._recent.append((time.time(), topic))
         for mailbox in self._by_topic.get(topic, ()):
             mailbox.put(topic)
+
+
+async def _backend_of(connection: psycopg.AsyncConnection[Any]) -> Backend | None:
+    found = await connection.execute(
+        "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid() AND backend_start IS NOT NULL"
+    )
+    row = await found.fetchone()
+    return Backend(*row) if row else None
 
 
 _listeners: dict[asyncio.AbstractEventLoop, LiveListener] = {}

@@ -57,6 +57,23 @@ class PartHeartbeat(models.Model):
         return f"{self.part} {self.instance}"
 
 
+class Presence(models.Model):
+    """One open page that shows one thing; see `console.presence`. The table is unlogged: nothing here has to last."""
+
+    topic = models.CharField(max_length=300)  # approval:<id>
+    socket = models.CharField(max_length=40)
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    backend_pid = models.IntegerField()  # of the web process's listening connection
+    backend_started_at = models.DateTimeField()
+
+    class Meta:
+        constraints = (models.UniqueConstraint(fields=("socket", "topic"), name="one_looker_per_socket"),)
+        indexes = (models.Index(fields=("topic",), name="presence_by_topic"),)
+
+    def __str__(self) -> str:
+        return f"{self.user_id} at {self.topic}"
+
+
 class DrillResult(models.Model):
     """What one failure test found; see `console.drill_results`."""
 

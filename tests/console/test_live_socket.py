@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
 from typing import Any
 
+import psycopg
 import pytest
 import pytest_asyncio
 from asgiref.testing import ApplicationCommunicator
 from channels.db import database_sync_to_async
 from django.conf import settings
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, User
+from django.contrib.sessions.models import Session
 from django.test import Client
 
-from console import consumers, live_listener
+from console import consumers, live_listener, presence
 from console.asgi import application, is_trusted_origin
+from console.database import conninfo
 from console.live import announce
+from console.models import Presence
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.asyncio]
 
@@ -210,3 +216,173 @@ async def test_a_reader_that_does_not_keep_up_is_closed(monkeypatch: pytest.Monk
     async with asyncio.timeout(5):
         await consumer._tell()
     assert closed == [consumers.TOO_SLOW]
+
+
+Loss = Callable[[User, Client], Any]
+LOSSES: dict[str, tuple[Loss, int]] = {
+    "the role is taken away": (lambda user, _: user.groups.clear(), consumers.NOT_ALLOWED),
+    "the group is deleted": (lambda user, _: Group.objects.get(name="reviewer").delete(), consumers.NOT_ALLOWED),
+    "the group is renamed": (lambda user, _: Group.objects.update(name="x"), consumers.NOT_ALLOWED),
+    "the account is disabled": (lambda user, _: _saved(user, is_active=False), consumers.SIGNED_OUT),
+    "it is disabled in bulk": (lambda user, _: User.objects.update(is_active=False), consumers.SIGNED_OUT),
+    "the password is changed": (lambda user, _: _saved(user, password="x"), consumers.SIGNED_OUT),
+    "the person signs out": (lambda user, client: client.logout(), consumers.SIGNED_OUT),
+    "the session is removed": (lambda user, _: Session.objects.all().delete(), consumers.SIGNED_OUT),
+}
+
+
+def _saved(user: User, **changes: Any) -> None:
+    for name, value in changes.items():
+        setattr(user, name, value)
+    user.save()
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+async def test_a_silent_socket_is_closed_at_once_when(loss: str, session: Client, alice: User) -> None:
+    lose, code = LOSSES[loss]
+    socket = await _open(session)
+    await _subscribe(socket, "inbox")
+    await live_listener.listener().is_listening.wait()
+    began = time.monotonic()
+    await database_sync_to_async(lose)(alice, session)
+    assert await socket.close_code() == code
+    assert time.monotonic() - began < 2, "RECHECK_SECONDS is thirty: the database has to tell"
+
+
+async def test_a_right_lost_while_the_socket_opens_is_seen(
+    session: Client, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the first look at the session and the wish to hear of changes, a change must not be missed."""
+    asked, first = consumers.access_of, True
+
+    async def late(scope: dict[str, Any]) -> consumers.Access:
+        nonlocal first
+        found: consumers.Access = await asked(scope)
+        if first:
+            first = False
+            await database_sync_to_async(alice.groups.clear)()
+        return found
+
+    monkeypatch.setattr(consumers, "access_of", late)
+    socket = await _open(session)
+    assert await socket.close_code() == consumers.NOT_ALLOWED
+
+
+async def test_a_socket_stays_when_somebody_else_loses_a_role(session: Client, bob: User) -> None:
+    socket = await _open(session)
+    await _subscribe(socket, "inbox")
+    await live_listener.listener().is_listening.wait()
+    await database_sync_to_async(bob.groups.clear)()
+    await socket.say('{"ping": 1}')
+    heard: list[Any] = []
+    while {"pong": 1} not in heard:
+        heard.append(await socket.hear())
+    await socket.leave()
+
+
+async def _looking(topic: str = "approval:apr_1") -> list[str]:
+    return [looker.username for looker in await database_sync_to_async(presence.lookers_at)(topic)]
+
+
+async def _until_told(socket: Socket, topic: str) -> None:
+    async with asyncio.timeout(5):
+        while topic not in (await socket.hear()).get("topics", []):
+            pass
+
+
+async def test_whoever_has_the_page_open_is_seen_and_their_leaving_is_told(session: Client, bob: User) -> None:
+    await _listening()
+    hers = await _open(session)
+    await _subscribe(hers, "inbox", "approval:apr_1", "presence:apr_1")
+    await _until_told(hers, "presence:apr_1")
+    assert await _looking() == ["alice"]
+    his = await _open(await database_sync_to_async(_signed_in)(bob))
+    await _subscribe(his, "approval:apr_1")
+    await _until_told(hers, "presence:apr_1")
+    assert await _looking() == ["alice", "bob"]
+    await _subscribe(his, "approval:apr_2")
+    await _until_told(hers, "presence:apr_1")
+    assert (await _looking(), await _looking("approval:apr_2")) == (["alice"], ["bob"])
+    await his.leave()
+    assert await _looking("approval:apr_2") == []
+    await hers.leave()
+    assert await _looking() == []
+
+
+async def test_two_pages_of_one_person_are_one_looker(session: Client) -> None:
+    await _listening()
+    one, other = await _open(session), await _open(session)
+    for socket in (one, other):
+        await _subscribe(socket, "approval:apr_1", "presence:apr_1")
+        await _until_told(socket, "presence:apr_1")
+    assert await _looking() == ["alice"]
+    await one.leave()
+    assert await _looking() == ["alice"]
+    await other.leave()
+
+
+async def test_who_loses_the_right_to_see_is_seen_no_longer(session: Client, alice: User) -> None:
+    await _listening()
+    socket = await _open(session)
+    await _subscribe(socket, "approval:apr_1", "presence:apr_1")
+    await _until_told(socket, "presence:apr_1")
+    await database_sync_to_async(alice.groups.clear)()
+    assert await socket.close_code() == consumers.NOT_ALLOWED
+    assert await _looking() == []
+
+
+async def test_a_killed_process_leaves_nobody_behind_and_the_others_hear_of_it(session: Client, bob: User) -> None:
+    """A process that is killed says nothing. Its listening connection ends with it, and that is what counts."""
+    hers = await _open(session)
+    await _listening()
+    await _subscribe(hers, "approval:apr_1", "presence:apr_1")
+    await _until_told(hers, "presence:apr_1")
+    async with await psycopg.AsyncConnection.connect(conninfo("another web process"), autocommit=True) as process:
+        found = await process.execute("SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()")
+        backend = presence.Backend(*(await found.fetchone() or ()))
+        await database_sync_to_async(presence.look)("his", bob.pk, ["approval:apr_1"], backend)
+        await _until_told(hers, "presence:apr_1")
+        assert await _looking() == ["alice", "bob"]
+    while await _looking() != ["alice"]:
+        pass  # PostgreSQL takes a moment to end the connection
+    assert await database_sync_to_async(presence.sweep)() == 1
+    await _until_told(hers, "presence:apr_1")
+    await hers.leave()
+
+
+async def test_the_sweeper_works_while_somebody_looks_and_rests_afterwards(
+    session: Client, bob: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presence, "SWEEP_SECONDS", 0.01)
+    socket = await _open(session)
+    await _listening()
+    await _subscribe(socket, "approval:apr_1", "presence:apr_1")
+    await _until_told(socket, "presence:apr_1")
+    gone = presence.Backend(1, datetime(2020, 1, 1, tzinfo=UTC))
+    await database_sync_to_async(presence.look)("his", bob.pk, ["approval:apr_1"], gone)
+    await _until_told(socket, "presence:apr_1")
+    async with asyncio.timeout(5):
+        while await database_sync_to_async(Presence.objects.count)() != 1:
+            pass
+    await socket.leave()
+    assert consumers._sweeper()._task is None
+
+
+async def test_after_the_listening_connection_was_lost_people_are_seen_again(session: Client) -> None:
+    socket = await _open(session)
+    await _listening()
+    await _subscribe(socket, "approval:apr_1", "presence:apr_1")
+    await _until_told(socket, "presence:apr_1")
+    before = live_listener.listener().backend
+    async with await psycopg.AsyncConnection.connect(conninfo("tests"), autocommit=True) as connection:
+        assert before is not None
+        await connection.execute("SELECT pg_terminate_backend(%s)", [before.pid])
+    await _until_told(socket, "presence:apr_1")
+    assert live_listener.listener().backend != before
+    assert await _looking() == ["alice"]
+    await socket.leave()
+
+
+async def _listening() -> None:
+    async with asyncio.timeout(5):
+        await live_listener.listener().is_listening.wait()
