@@ -1,0 +1,189 @@
+"""What a part of a JSON Schema asks a form to draw: one flat schema and the kind of control for it.
+
+Understood is what pydantic, MCP tools and Prefect write: references, "this or null", one `allOf`, lists of types.
+What is not understood is of the kind "json": a box for that part only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+from urllib.parse import unquote
+
+Kind = Literal["text", "integer", "number", "choice", "group", "list", "json"]
+
+MOST_CHOICES = 300
+_LONGEST_CHAIN = 32  # references and alternatives that lead from one part to what it means
+_STRUCTURE = frozenset(
+    ("type", "properties", "items", "prefixItems", "additionalProperties", "patternProperties", "enum", "const")
+)
+_LEADING = frozenset(("$ref", "$dynamicRef", "anyOf", "oneOf", "allOf"))
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One part of a schema, flat."""
+
+    kind: Kind
+    schema: dict[str, Any]
+    is_nullable: bool = False
+    references: frozenset[str] = frozenset()  # followed to get here; meeting one again means recursion
+    choices: tuple[tuple[Any, str | None], ...] = ()  # value and, where the schema has one, its title
+
+
+class _NotDrawable(Exception):
+    """This part is typed as JSON."""
+
+
+def shape_of(part: Any, root: Any) -> Shape:
+    """Return the shape of one part of the schema `root`. Never raises: what cannot be drawn is "json"."""
+    words = part if isinstance(part, dict) else {}
+    try:
+        return _shape(words, root)
+    except _NotDrawable:
+        return Shape("json", _words_of(words, root))
+
+
+def properties_of(shape: Shape) -> dict[str, Any]:
+    """Return the properties that a group names."""
+    return _dict(shape.schema.get("properties"))
+
+
+def more_of(shape: Shape) -> dict[str, Any] | None:
+    """Return the schema of further keys of a group, None when nothing is said of them."""
+    more = shape.schema.get("additionalProperties")
+    return more if isinstance(more, dict) and more else None
+
+
+def _shape(part: dict[str, Any], root: Any) -> Shape:
+    flat, is_nullable, references = part, False, set()
+    for _ in range(_LONGEST_CHAIN):
+        if "$ref" in flat:
+            references.add(str(flat["$ref"]))
+            flat = _merged(flat, "$ref", _target(flat["$ref"], root))
+        elif isinstance(flat.get("allOf"), list) and len(flat["allOf"]) == 1:
+            flat = _merged(flat, "allOf", flat["allOf"][0])
+        elif key := next((key for key in ("anyOf", "oneOf") if isinstance(flat.get(key), list)), None):
+            others = [one for one in flat[key] if not (isinstance(one, dict) and one.get("type") == "null")]
+            is_nullable = is_nullable or len(others) < len(flat[key])
+            if len(others) == 1:
+                flat = _merged(flat, key, others[0])
+            elif others and all(isinstance(one, dict) and "const" in one for one in others):
+                titled = tuple((one["const"], _text(one.get("title"))) for one in others)
+                return _choice(flat, titled, is_nullable, references)
+            else:
+                flat = _without_rules(flat, key, others)
+        else:
+            break
+    if _LEADING & flat.keys() - {"allOf"}:
+        raise _NotDrawable
+    return _kind_of(flat, is_nullable, frozenset(references))
+
+
+def _kind_of(flat: dict[str, Any], is_nullable: bool, references: frozenset[str]) -> Shape:
+    if isinstance(flat.get("allOf"), list):
+        flat = _without_rules(flat, "allOf", flat["allOf"])
+    if "const" in flat:
+        return _choice(flat, ((flat["const"], None),), is_nullable, references)
+    if isinstance(flat.get("enum"), list):
+        names = _list(flat.get("enumNames"))
+        titled = tuple((one, _text(names[i]) if i < len(names) else None) for i, one in enumerate(flat["enum"]))
+        return _choice(flat, titled, is_nullable, references)
+    type_ = flat.get("type")
+    if isinstance(type_, list):
+        others = [one for one in type_ if one != "null"]
+        is_nullable = is_nullable or len(others) < len(type_)
+        type_ = others[0] if len(others) == 1 else "json"
+    if type_ is None:
+        type_ = "object" if "properties" in flat else "array" if "items" in flat else "json"
+    if type_ == "boolean":
+        return _choice(flat, ((True, "Yes"), (False, "No")), is_nullable, references)
+    if type_ == "null":
+        return _choice(flat, ((None, None),), False, references)
+    kind = _plain_kind(type_, flat)
+    return Shape(kind, flat, is_nullable, references)
+
+
+def _plain_kind(type_: Any, flat: dict[str, Any]) -> Kind:
+    match type_:
+        case "string":
+            return "text"
+        case "integer":
+            return "integer"
+        case "number":
+            return "number"
+        case "object" if _dict(flat.get("properties")) or _dict(flat.get("additionalProperties")):
+            return "group"
+        case "array" if isinstance(flat.get("items"), dict) and flat["items"] and "prefixItems" not in flat:
+            return "list"
+    return "json"
+
+
+def _choice(
+    flat: dict[str, Any], choices: tuple[tuple[Any, str | None], ...], is_nullable: bool, references: Any
+) -> Shape:
+    if not choices or len(choices) > MOST_CHOICES:
+        raise _NotDrawable
+    is_nullable = is_nullable and all(value is not None for value, _ in choices)
+    return Shape("choice", flat, is_nullable, frozenset(references), choices)
+
+
+def _merged(flat: dict[str, Any], key: str, inner: Any) -> dict[str, Any]:
+    """Put what a key leads to in its place; words beside the key win, as pydantic means them."""
+    if not isinstance(inner, dict):
+        raise _NotDrawable
+    outer = {name: value for name, value in flat.items() if name != key}
+    if any(name in _STRUCTURE and outer[name] != inner[name] for name in outer.keys() & inner.keys()):
+        raise _NotDrawable
+    if _LEADING & outer.keys() & inner.keys():
+        raise _NotDrawable
+    required = [*_list(inner.get("required")), *_list(outer.get("required"))]
+    return {**inner, **outer, **({"required": required} if required else {})}
+
+
+def _without_rules(flat: dict[str, Any], key: str, alternatives: list[Any]) -> dict[str, Any]:
+    """Drop alternatives that only add rules to what is drawn anyway; the check still knows them."""
+    if not (_STRUCTURE & flat.keys()):
+        raise _NotDrawable
+    if any(not isinstance(one, dict) or (_STRUCTURE | _LEADING) & one.keys() for one in alternatives):
+        raise _NotDrawable
+    return {name: value for name, value in flat.items() if name != key}
+
+
+def _target(reference: Any, root: Any) -> Any:
+    if not isinstance(reference, str) or not reference.startswith("#"):
+        raise _NotDrawable
+    found = root
+    for step in unquote(reference[1:]).split("/")[1:]:
+        name = step.replace("~1", "/").replace("~0", "~")
+        if isinstance(found, list) and name.isdecimal() and int(name) < len(found):
+            found = found[int(name)]
+        elif isinstance(found, dict) and name in found:
+            found = found[name]
+        else:
+            raise _NotDrawable
+    return found
+
+
+def _words_of(part: dict[str, Any], root: Any) -> dict[str, Any]:
+    """Return title, description and default of a part that is typed as JSON."""
+    words: dict[str, Any] = {name: part[name] for name in ("title", "description", "default") if name in part}
+    if "$ref" in part:
+        try:
+            target = _target(part["$ref"], root)
+        except _NotDrawable:
+            return words
+        return {name: value for name, value in _dict(target).items() if name in ("title", "description")} | words
+    return words
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
