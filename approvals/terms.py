@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
+from approvals.calendars import Calendar, add
+
 Outcome = Literal["ask", "allow", "deny"]
 FourEyes = Literal["requester", "editor", "owner"]
 
@@ -49,6 +51,7 @@ class Terms:
     dwell_seconds: int = 0  # the least time between seeing and approving, on pages
     risk: str = "high"  # the tool's, or what the rule makes of it
     reason: str = field(default="", compare=False)  # in words, when the policy failed safe
+    hours: dict[str, Any] = field(default_factory=dict, compare=False)  # the calendar itself, as it was then
 
     def to_json(self) -> dict[str, Any]:
         """Return the terms as JSON; `from_json` reads them back."""
@@ -76,9 +79,10 @@ class Terms:
         ]
 
     def ladder_from(self, opened_at: datetime) -> list[tuple[str, datetime]]:
-        """Return the ladder's steps in order, each with its time."""
+        """Return the ladder's steps in order, each with its time; with a calendar only its hours count."""
+        calendar = Calendar.model_validate(self.hours) if self.hours else None
         return [
-            (step, opened_at + timedelta(seconds=seconds))
+            (step, add(opened_at, seconds, calendar) if calendar else opened_at + timedelta(seconds=seconds))
             for step, seconds in (
                 ("remind", self.remind_after),
                 ("escalate", self.escalate_after),
@@ -96,6 +100,7 @@ _NOT_OF_SUBSTANCE = {
     "expire_after",
     "escalate_to",
     "calendar",
+    "hours",
 }
 
 #: What holds when the policy cannot say: an admin decides, and somebody else than who asked.
