@@ -160,7 +160,7 @@ def _one(request: HttpRequest, approval: Approval, current: dict[str, int], exec
         "run_id": approval.run_id,
         "requested_by": approval.requested_by.username if approval.requested_by else None,
         "audience": approval.audience,
-        "quorum": {"needed": approval.needed, "given": selectors.agreed_count(approval, decisions)},
+        "quorum": {"needed": approval.needed, "given": len(selectors.agreed_names(approval, decisions))},
         "opened_at": approval.opened_at,
         "due_at": approval.due_at,
         "closed_at": approval.closed_at,

@@ -12,8 +12,10 @@ from django.contrib.auth.models import User
 
 from approvals.digest import read_canonical
 from approvals.errors import AlreadyClosed
-from approvals.models import Approval, Decision, ReceiptStep
-from approvals.permissions import Permit, may_decide
+from approvals.models import Approval, Decision, ProposalVersion, ReceiptStep, Verdict
+from approvals.permissions import AGREEING, Permit, may_decide
+from approvals.selectors import agreed_names
+from approvals.terms import Terms
 
 
 @dataclass(frozen=True)
@@ -27,20 +29,97 @@ class ReceiptLine:
 
 
 @dataclass(frozen=True)
+class ArgumentRow:
+    """One leaf of the arguments: its path and its exact JSON text."""
+
+    path: str
+    exact: str
+
+    @property
+    def is_long(self) -> bool:
+        """Say whether a page with script may fold it; approving then waits until it was opened."""
+        return len(self.exact) > FOLD_ABOVE or self.exact.count("\\n") > FOLD_LINES
+
+
+@dataclass(frozen=True)
+class DecisionLine:
+    """One decision, and whether it still counts."""
+
+    decision: Decision
+    is_current: bool  # it speaks for the version that is shown
+
+
+@dataclass(frozen=True)
 class Card:
     """Everything that the approval page shows, read from the canonical bytes and the rows."""
 
     approval: Approval
+    terms: Terms
     arguments: dict[str, Any]
-    argument_rows: list[tuple[str, str]]  # path, exact JSON text of the value
+    argument_rows: list[ArgumentRow]
     permit: Permit
     is_open: bool
     closing: str  # in words who or what closed it, "" while open
-    decisions: list[Decision]
+    decisions: list[DecisionLine]
+    agreed: list[str]  # names of those who agree to the current version
+    versions: list[ProposalVersion]  # oldest first
     receipt: list[ReceiptLine]
     approve_label: str
     reject_label: str
     deadline_words: str  # what happens at the deadline
+
+    @property
+    def missing(self) -> int:
+        """Return how many more people must agree."""
+        return max(0, self.approval.needed - len(self.agreed))
+
+    @property
+    def who(self) -> str:
+        """Return who decides, as a sentence."""
+        return who_decides(self.approval, self.terms)
+
+    @property
+    def long_rows(self) -> int:
+        """Return how many arguments a page with script folds."""
+        return sum(row.is_long for row in self.argument_rows)
+
+    @property
+    def current(self) -> ProposalVersion | None:
+        """Return the current version when it is not the agent's own proposal."""
+        return self.versions[-1] if len(self.versions) > 1 else None
+
+    @property
+    def word(self) -> str:
+        """Return the state to show: a verdict once it was decided, else the status."""
+        if self.approval.status != Approval.Status.DECIDED or not self.decisions:
+            return self.approval.status
+        verdict = self.decisions[-1].decision.verdict
+        is_changed = any(version.reason == ProposalVersion.Reason.EDITED for version in self.versions)
+        return str(Verdict.EDIT) if verdict in AGREEING and is_changed else verdict
+
+
+FOLD_ABOVE, FOLD_LINES = 600, 10  # characters and lines of one value that is shown unfolded
+
+
+def who_decides(approval: Approval, terms: Terms) -> str:
+    """Return who decides under the terms, as a sentence: how many, of whom, and who must not."""
+    if terms.outcome == "allow":
+        return f"Nobody: by the rule “{terms.rule}” no approval is needed."
+    if terms.outcome == "deny":
+        return f"Nobody: by the rule “{terms.rule}” this is never done."
+    groups = " or ".join(approval.audience)
+    people = ", ".join(approval.people)
+    whom = " or ".join(filter(None, (f"with the role {groups}" if groups else "", f"named {people}" if people else "")))
+    how_many = "One person" if approval.needed == 1 else f"{approval.needed} different people"
+    barred = []
+    if "requester" in terms.four_eyes and approval.requested_by:
+        started = "started the run" if approval.source == Approval.Source.AGENT else "asked for it"
+        barred.append(f"{approval.requested_by.username}, who {started}")
+    if "editor" in terms.four_eyes and "edit" in approval.verdicts:
+        barred.append("whoever changed it")
+    if "owner" in terms.four_eyes and approval.agent_owners:
+        barred.append(f"the agent's owner {', '.join(approval.agent_owners)}")
+    return f"{how_many} {whom}" + (f", but not {', nor '.join(barred)}" if barred else "") + "."
 
 
 _TITLES = {
@@ -67,17 +146,25 @@ def card_for(user: User, approval: Approval) -> Card:
     is_outcome = approval.kind == Approval.Kind.OUTCOME
     return Card(
         approval=approval,
+        terms=Terms.from_json(approval.terms),
         arguments=arguments,
-        argument_rows=list(_flat(arguments)),
+        argument_rows=argument_rows_of(arguments),
         permit=may_decide(user, approval),
         is_open=is_open,
         closing="" if is_open else closed.fact(),
-        decisions=decisions,
+        decisions=[DecisionLine(one, one.for_version == approval.version) for one in decisions],
+        agreed=agreed_names(approval, decisions),
+        versions=list(approval.versions.all()),
         receipt=_receipt(approval, last),
         approve_label="It happened" if is_outcome else "Approve",
         reject_label="It did not" if is_outcome else "Reject",
         deadline_words="expires without a decision, and the agent is told so",
     )
+
+
+def argument_rows_of(arguments: dict[str, Any]) -> list[ArgumentRow]:
+    """Return every leaf of the arguments in their own order, complete."""
+    return [ArgumentRow(path, exact) for path, exact in _flat(arguments)]
 
 
 def _receipt(approval: Approval, decision: Decision | None) -> list[ReceiptLine]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 from django import forms
 
 from approvals.models import Verdict
@@ -11,19 +14,37 @@ from approvals.services import Answer
 class DecisionForm(forms.Form):
     """What the decision bar sends: the shown version and digest come back with the verdict."""
 
-    verdict = forms.ChoiceField(choices=[(Verdict.APPROVE, "Approve"), (Verdict.REJECT, "Reject")])
+    verdict = forms.ChoiceField(choices=Verdict.choices)
     version = forms.IntegerField(min_value=1)
     digest = forms.RegexField(r"^[0-9a-f]{64}$")
     note = forms.CharField(required=False, strip=True)
+    answer = forms.CharField(required=False, strip=True)  # for the verdict `respond`
+    edited = forms.CharField(required=False)  # for the verdict `edit`: the whole arguments as JSON
     key = forms.CharField(required=False, max_length=200)
+    shown = forms.CharField(required=False, max_length=500)
 
-    def answer(self) -> Answer:
+    def clean_edited(self) -> dict[str, Any] | None:
+        text = self.cleaned_data["edited"]
+        if not text:
+            return None
+        try:
+            edited = json.loads(text)
+        except (ValueError, RecursionError) as exc:
+            raise forms.ValidationError("The changed arguments are no JSON.") from exc
+        if not isinstance(edited, dict):
+            raise forms.ValidationError("The changed arguments are no object.")
+        return edited
+
+    def to_answer(self) -> Answer:
         """Return the checked form as the service takes it."""
         sent = self.cleaned_data
+        verdict = sent["verdict"]
         return Answer(
-            verdict=sent["verdict"],
+            verdict=verdict,
             version=sent["version"],
             digest=sent["digest"],
             note=sent["note"],
+            edited_arguments=sent["edited"] if verdict == Verdict.EDIT else None,
+            answer=sent["answer"] if verdict == Verdict.RESPOND else None,
             idempotency_key=sent["key"],
         )

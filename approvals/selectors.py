@@ -11,7 +11,7 @@ from django.db.models import F, Prefetch, QuerySet
 
 from approvals.digest import read_canonical
 from approvals.errors import AlreadyClosed, NoSuchApproval
-from approvals.models import Approval, Decision, ReceiptStep, Verdict
+from approvals.models import Approval, Decision, ProposalVersion, ReceiptStep, Verdict
 from approvals.permissions import AGREEING
 from console import roles
 
@@ -32,8 +32,9 @@ def approval_for(user: AbstractBaseUser | AnonymousUser, approval_id: str) -> Ap
 
 
 def with_parts(rows: QuerySet[Approval]) -> QuerySet[Approval]:
-    return rows.select_related("requested_by").prefetch_related(
-        Prefetch("decisions", Decision.objects.select_related("by").order_by("at")),
+    return rows.select_related("requested_by", "claimed_by").prefetch_related(
+        Prefetch("decisions", Decision.objects.select_related("by", "on_behalf_of").order_by("at", "pk")),
+        Prefetch("versions", ProposalVersion.objects.select_related("made_by").order_by("version")),
         Prefetch("receipt", ReceiptStep.objects.order_by("at", "id")),
     )
 
@@ -104,14 +105,16 @@ def _settled(approval: Approval) -> Settled:
     return Settled(approval.pk, approval.interrupt_id, None, answer)
 
 
-def agreed_count(approval: Approval, decisions: list[Decision]) -> int:
-    """Return how many different people have agreed to the current version; one person has one vote for it."""
-    agreed = {
-        decision.on_behalf_of_id or decision.by_id
+def agreed_names(approval: Approval, decisions: list[Decision]) -> list[str]:
+    """Return who agrees to the current version, a name for each vote that counts: "bob for alice" for a delegate."""
+    editor_counts = "editor" not in approval.terms.get("four_eyes", ())
+    return [
+        f"{decision.by_name} for {decision.on_behalf_of.username}" if decision.on_behalf_of else decision.by_name
         for decision in decisions
-        if decision.for_version == approval.version and decision.verdict in AGREEING
-    }
-    return len(agreed - {None})
+        if decision.for_version == approval.version
+        and decision.verdict in AGREEING
+        and (editor_counts or decision.verdict != Verdict.EDIT)
+    ]
 
 
 def waiting_of_runs(run_ids: list[str]) -> dict[str, list[str]]:

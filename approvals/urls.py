@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from approvals import exports, record_views, views
+from approvals import edit_views, exports, record_views, views
 
 app_name = "approvals"
 urlpatterns = [
@@ -12,6 +12,8 @@ urlpatterns = [
     path("inbox/export.csv", exports.export, name="export"),
     path("approvals/<str:approval_id>/", views.approval, name="approval"),
     path("approvals/<str:approval_id>/decision", views.decide, name="decide"),
+    path("approvals/<str:approval_id>/edit", edit_views.edit, name="edit"),
+    path("approvals/<str:approval_id>/compare", edit_views.compare, name="compare"),
     path("record/", record_views.entries, name="record"),
     path("record/verify", record_views.verify, name="verify_record"),
 ]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec
 
+from allauth.account.internal.flows.login import get_authentication_records
 from django.contrib.auth.models import User
 from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse
@@ -28,6 +30,12 @@ def person(request: HttpRequest) -> User:
     if not isinstance(request.user, User):
         raise TypeError("this view is not guarded by console.http.needs")
     return request.user
+
+
+def signed_in_at(request: HttpRequest) -> datetime | None:
+    """Return when the person last proved who they are in this session; `None` when the session does not say."""
+    records = get_authentication_records(request, person(request))
+    return datetime.fromtimestamp(records[-1]["at"], UTC) if records else None
 
 
 def needs(permission: str) -> Callable[[Page[P]], Page[P]]:

@@ -160,8 +160,7 @@ def _take(approval: Approval, reviewer: User, given: Answer, circumstances: Circ
         raise MayNotDecide(permit.rule, permit.sentence)
     _check_circumstances(approval, given, circumstances)
     if given.verdict == Verdict.EDIT:
-        edit = checked_edit(approval, given.edited_arguments or {})
-        terms = _terms_of(approval, edit)
+        edit, terms = consider_edit(approval, given.edited_arguments or {})
         _adopt(approval, edit, terms, reviewer)
     decision = _decision(approval, reviewer, given, circumstances, permit)
     closes = given.verdict not in AGREEING or len(agreeing_persons(approval)) >= approval.needed
@@ -231,11 +230,16 @@ def _next_version(approval: Approval, reason: str, *, made_by: User | None = Non
     )
 
 
-def _terms_of(approval: Approval, edit: Edit) -> Terms:
+def consider_edit(approval: Approval, arguments: dict[str, Any]) -> tuple[Edit, Terms]:
+    """Check changed arguments and say under which terms they would stand; nothing is written.
+
+    Raises InvalidVerdict with a path for each fault, also for what the policy never allows.
+    """
+    edit = checked_edit(approval, arguments)
     terms = terms_for(facts_of(approval, edit.arguments))
     if terms.outcome == "deny":
         raise InvalidVerdict("edited_arguments", f"The rule “{terms.rule}” never allows this. Change something else.")
-    return terms
+    return edit, terms
 
 
 def _earlier_answer(approval_id: str, reviewer: User, given: Answer) -> Decision | None:

@@ -1,0 +1,112 @@
+"""What the page of one request is made of, for every view that answers with that page."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.http import Http404, HttpRequest, HttpResponse
+from django.utils.module_loading import import_string
+
+from approvals import selectors
+from approvals.card import Card, card_for
+from approvals.errors import NoSuchApproval
+from approvals.inbox import inbox_for, read_asked
+from approvals.models import Approval
+from approvals.shown import note_shown
+from console.fragments import page_or_fragment
+from console.http import is_htmx, signed_in_at
+
+
+class Refusal:
+    """Why a decision was not taken, with what was typed; `field` names the input at fault, if one is."""
+
+    def __init__(
+        self, status: int, words: str, request: HttpRequest, field: str = "", *, edited: str | None = None
+    ) -> None:
+        self.status, self.words, self.field = status, words, field
+        self.note = request.POST.get("note", "")
+        self.answer = request.POST.get("answer", "")
+        self.edited = request.POST.get("edited", "") if edited is None else edited
+
+    @property
+    def typed(self) -> str:
+        """Return all that was typed, to be kept in view when it can no longer be sent."""
+        return "\n\n".join(filter(None, (self.note, self.answer, self.edited)))
+
+
+@dataclass(frozen=True)
+class Looks:
+    """What the page draws from a card besides its facts."""
+
+    canonical: str
+    next_step: int  # counted from 1: the receipt's first step that lies ahead, 0 when there is none
+    is_answering: bool  # the bar takes an answer in place of a verdict
+    must_sign_in_again: bool
+
+
+@dataclass(frozen=True)
+class DatasetRead:
+    """One dataset version that the agent had read when it asked."""
+
+    dataset: str
+    version: int
+    is_current: bool
+
+
+def find(user: User, approval_id: str) -> Approval:
+    """Return the approval with its parts; whoever may not see it is told that there is none."""
+    if not approval_id.isprintable():
+        raise Http404  # PostgreSQL takes no NUL, not even to look for it
+    try:
+        return selectors.approval_for(user, approval_id)
+    except NoSuchApproval as exc:
+        raise Http404 from exc
+
+
+def approval_page(request: HttpRequest, user: User, found: Approval, refusal: Refusal | None = None) -> HttpResponse:
+    """Answer with the page of one request, or with its fragment."""
+    context = detail_of(request, user, found) | {"refusal": refusal, "is_chosen": True}
+    if not is_htmx(request):
+        context["inbox"] = inbox_for(user, read_asked(request))
+    status = refusal.status if refusal else 200
+    return page_or_fragment(request, "approvals/inbox.html", "approvals/_approval.html", context, status=status)
+
+
+def detail_of(request: HttpRequest, user: User, found: Approval) -> dict[str, Any]:
+    """Return what `_approval.html` shows. Data and effects belong to other apps, which are asked by name."""
+    current: dict[str, int] = import_string("dataplane.selectors.current_versions")(
+        sorted({read["dataset"] for read in found.dataset_versions})
+    )
+    executed: dict[str, Any] = import_string("orchestration.selectors.effects_of")([found.pk])
+    card = card_for(user, found)
+    ahead = [number for number, line in enumerate(card.receipt, start=1) if line.at is None]
+    may_answer = card.is_open and card.permit.allowed and "respond" in found.verdicts
+    sent = request.GET if request.method == "GET" else request.POST
+    return {
+        "card": card,
+        "looks": Looks(
+            canonical=bytes(found.canonical).decode(),
+            next_step=ahead[0] if ahead else 0,
+            is_answering=may_answer and (sent.get("answering") == "1" or sent.get("verdict") == "respond"),
+            must_sign_in_again=_must_sign_in_again(request, card),
+        ),
+        "reads": [
+            DatasetRead(read["dataset"], read["version"], current.get(read["dataset"]) == read["version"])
+            for read in found.dataset_versions
+        ],
+        "executed": executed.get(found.pk),
+        "key": secrets.token_urlsafe(16),  # a second send of this very form is the same decision
+        "shown": note_shown(found, user, sent.get("shown", "")),
+    }
+
+
+def _must_sign_in_again(request: HttpRequest, card: Card) -> bool:
+    minutes = card.terms.fresh_sign_in_minutes
+    if not (minutes and card.is_open and card.permit.allowed):
+        return False
+    since = signed_in_at(request)
+    return since is None or datetime.now(UTC) - since > timedelta(minutes=minutes)

@@ -1,0 +1,145 @@
+"""Approve with a change, in two steps: change the arguments, then read the difference and send it."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.http import HttpRequest, HttpResponse
+from django.views.decorators.http import require_http_methods, require_safe
+
+from approvals import comparing
+from approvals.card import who_decides
+from approvals.detail import Refusal, approval_page, find
+from approvals.diff import diff
+from approvals.digest import read_canonical
+from approvals.edits import Edit
+from approvals.errors import InvalidVerdict
+from approvals.inbox import inbox_for, read_asked
+from approvals.models import Approval
+from approvals.permissions import may_decide
+from approvals.services.deciding import consider_edit
+from approvals.services.opening import under_terms
+from approvals.shown import note_shown
+from approvals.terms import Terms
+from console import schema_form
+from console.fragments import page_or_fragment
+from console.http import is_htmx, needs, person
+
+PREFIX = "arguments"
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@needs("see")
+def edit(request: HttpRequest, approval_id: str) -> HttpResponse:
+    """Draw the arguments as a form; take what was typed and show the difference. Nothing is decided here."""
+    user = person(request)
+    found = find(user, approval_id)
+    _, proposed = read_canonical(bytes(found.canonical))
+    base = _read_object(request.POST.get("base", ""), proposed)
+    if request.method != "POST" or "again" in request.POST:
+        form = schema_form.build(found.arguments_schema, base, prefix=PREFIX)
+    else:
+        form = schema_form.read(found.arguments_schema, base, request.POST, prefix=PREFIX)
+    if found.status != Approval.Status.PENDING or "edit" not in found.verdicts or not may_decide(user, found).allowed:
+        return _too_late(request, user, found, form)
+    if request.method != "POST" or "again" in request.POST:
+        return _form_page(request, user, found, form, base)
+    if "check" not in request.POST or not form.is_valid:  # a row was added or removed, or something does not fit
+        return _form_page(request, user, found, form, base, status=422 if "check" in request.POST else 200)
+    if not isinstance(form.value, dict):
+        form.add_error((), "The arguments of a tool are an object: write them between braces.")
+        return _form_page(request, user, found, form, base, status=422)
+    try:
+        changed, terms = consider_edit(found, form.value)
+    except InvalidVerdict as exc:
+        for error in exc.errors:
+            form.add_error(_steps(error["path"]), error["message"])
+        return _form_page(request, user, found, form, base, status=422)
+    return _check_page(request, user, found, proposed, changed, terms)
+
+
+@require_safe
+@needs("see")
+def compare(request: HttpRequest, approval_id: str) -> HttpResponse:
+    """Show the difference between two of a request's records: proposed, shown, decided, executed."""
+    user = person(request)
+    found = find(user, approval_id)
+    context = {
+        "approval": found,
+        "comparison": comparing.compare(found, request.GET.get("a", ""), request.GET.get("b", "")),
+    }
+    return page_or_fragment(request, "approvals/compare.html", "approvals/_compare.html", context)
+
+
+def _too_late(request: HttpRequest, user: User, found: Approval, form: schema_form.Form) -> HttpResponse:
+    """Answer with the request as it is, which says why it cannot be changed, and with what was typed."""
+    if request.method != "POST":
+        return approval_page(request, user, found)
+    edited = json.dumps(form.value, ensure_ascii=False, indent=1)
+    return approval_page(request, user, found, Refusal(409, "It cannot be changed any more.", request, edited=edited))
+
+
+def _form_page(
+    request: HttpRequest,
+    user: User,
+    found: Approval,
+    form: schema_form.Form,
+    base: dict[str, Any],
+    *,
+    status: int = 200,
+) -> HttpResponse:
+    sent = request.POST if request.method == "POST" else request.GET
+    version, digest = sent.get("version", str(found.version)), sent.get("digest", found.digest)
+    context = {
+        "approval": found,
+        "form": form,
+        "base": json.dumps(base, ensure_ascii=False),
+        "note": sent.get("note", ""),
+        "shown": note_shown(found, user, sent.get("shown", "")),
+        "is_stale": (version, digest) != (str(found.version), found.digest),
+    }
+    return _answer(request, user, "approvals/_edit.html", context, status)
+
+
+def _check_page(
+    request: HttpRequest, user: User, found: Approval, proposed: dict[str, Any], changed: Edit, terms: Terms
+) -> HttpResponse:
+    after = find(user, found.pk)  # another object: what would hold is drawn on it and never saved
+    under_terms(after, terms)
+    context = {
+        "approval": found,
+        "summary": changed.summary,
+        "changes": diff(proposed, changed.arguments),
+        "edited": json.dumps(changed.arguments, ensure_ascii=False),
+        "who": who_decides(after, terms),
+        "is_raised": (after.needed, after.audience, after.risk) != (found.needed, found.audience, found.risk),
+        "risk": after.risk,
+        "note": request.POST.get("note", ""),
+        "key": secrets.token_urlsafe(16),
+        "shown": note_shown(found, user, request.POST.get("shown", "")),
+    }
+    return _answer(request, user, "approvals/_edit_check.html", context, 200)
+
+
+def _answer(request: HttpRequest, user: User, fragment: str, context: dict[str, Any], status: int) -> HttpResponse:
+    context |= {"detail_template": fragment, "is_chosen": True}
+    if not is_htmx(request):
+        context["inbox"] = inbox_for(user, read_asked(request))
+    return page_or_fragment(request, "approvals/inbox.html", fragment, context, status=status)
+
+
+def _read_object(text: str, otherwise: dict[str, Any]) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return otherwise
+    return found if isinstance(found, dict) else otherwise
+
+
+def _steps(path: str) -> list[str | int]:
+    """Return an error's path below the arguments, list indices as numbers."""
+    steps = path.removeprefix("edited_arguments").strip(".")
+    return [int(step) if step.isdigit() else step for step in steps.split(".") if step]

@@ -1,0 +1,198 @@
+"""Change, answer and compare, as pages: with and without script, and nothing typed is lost."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+from django.urls import reverse
+
+from approvals import services
+from approvals.models import Approval, Decision
+from orchestration.agents.support.tools import IssueRefund
+
+from .conftest import REFUND, answer
+from .test_views import BY_SCRIPT, address, decide, signed_in, text
+
+Open = Callable[..., Approval]
+SCHEMA = IssueRefund.model_json_schema()
+
+
+def edit_address(approval: Approval) -> str:
+    return reverse("approvals:edit", args=[approval.pk])
+
+
+def hidden(page: str, name: str) -> str:
+    found = re.search(rf'<input type="hidden" name="{name}" value="([^"]*)"', page)
+    assert found, name
+    return html.unescape(found.group(1))
+
+
+def change(client: Any, approval: Approval, **typed: str) -> Any:
+    """Fill the form as a browser would and ask for the difference."""
+    page = text(client.get(edit_address(approval)))
+    sent = {name: hidden(page, name) for name in ("version", "digest", "shown", "base")}
+    sent |= {f"arguments.{name}": value for name, value in (REFUND | typed).items()}
+    return client.post(edit_address(approval), sent | {"note": "less", "check": "1"})
+
+
+def test_a_change_is_typed_read_as_a_difference_and_approved(alice: User, open_one: Open) -> None:
+    client, approval = signed_in(alice), open_one(arguments_schema=SCHEMA)
+    checked = change(client, approval, amount="40.00")
+    page = text(checked)
+    assert checked.status_code == 200
+    assert "Refund 40.00 EUR to order 8801" in page and "Approve with change" in page
+    assert "<del>" in page and "<ins>" in page
+    assert not Decision.objects.exists()
+    sent = {name: hidden(page, name) for name in ("version", "digest", "shown", "key", "edited")}
+    response = client.post(reverse("approvals:decide", args=[approval.pk]), sent | {"verdict": "edit", "note": "less"})
+    assert response.status_code == 302
+    approval.refresh_from_db()
+    assert (approval.status, approval.version) == ("decided", 2)
+    assert json.loads(bytes(approval.canonical))["arguments"] == REFUND | {"amount": "40.00"}
+    shown = text(client.get(address(approval)))
+    assert "changed by alice" in shown and "Approved with change" in shown
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"), [({"amount": "40"}, "amount"), ({"reason": ""}, "reason"), ({}, "Nothing was changed")]
+)
+def test_what_does_not_fit_comes_back_with_a_sentence_and_all_that_was_typed(
+    typed: dict[str, str], words: str, alice: User, open_one: Open
+) -> None:
+    client, approval = signed_in(alice), open_one(arguments_schema=SCHEMA)
+    response = change(client, approval, **typed)
+    assert response.status_code == 422
+    assert words in text(response) and ">\nless</textarea>" in text(response)
+    for value in (REFUND | typed).values():
+        assert value in text(response)
+
+
+def test_change_more_goes_back_to_the_form_with_the_change(alice: User, open_one: Open) -> None:
+    client, approval = signed_in(alice), open_one(arguments_schema=SCHEMA)
+    page = text(change(client, approval, amount="40.00"))
+    sent = {name: hidden(page, name) for name in ("version", "digest", "shown", "base")}
+    again = text(client.post(edit_address(approval), sent | {"again": "1", "note": "less"}))
+    assert 'value="40.00"' in again and ">\nless</textarea>" in again
+
+
+def test_somebody_elses_decision_keeps_what_was_being_changed(alice: User, bob: User, open_one: Open) -> None:
+    client, approval = signed_in(alice), open_one(arguments_schema=SCHEMA)
+    page = text(client.get(edit_address(approval)))
+    services.decide(approval_id=approval.pk, reviewer=bob, given=answer(approval), channel="api")
+    sent = {name: hidden(page, name) for name in ("version", "digest", "shown", "base")}
+    sent |= {f"arguments.{name}": value for name, value in (REFUND | {"amount": "12.34"}).items()}
+    late = client.post(edit_address(approval), sent | {"note": "my reason", "check": "1"})
+    assert late.status_code == 409
+    assert "bob" in text(late) and "12.34" in text(late) and "my reason" in text(late)
+
+
+def test_another_version_meanwhile_is_said_before_anything_is_sent(
+    alice: User, bob: User, terms: Any, open_one: Open
+) -> None:
+    terms(needed=2)
+    client, approval = signed_in(alice), open_one(arguments_schema=SCHEMA)
+    page = text(client.get(edit_address(approval)))
+    given = answer(approval, "edit", edited_arguments=REFUND | {"amount": "1.00"})
+    services.decide(approval_id=approval.pk, reviewer=bob, given=given, channel="api")
+    sent = {name: hidden(page, name) for name in ("version", "digest", "shown", "base")}
+    sent |= {f"arguments.{name}": value for name, value in (REFUND | {"amount": "x"}).items()}
+    assert "another version became the current one" in text(client.post(edit_address(approval), sent | {"check": "1"}))
+
+
+def test_who_may_not_change_sees_the_request_instead(olga: User, open_one: Open) -> None:
+    assert "can be decided by" in text(signed_in(olga).get(edit_address(open_one(arguments_schema=SCHEMA))))
+
+
+def test_hidden_arguments_that_the_tool_does_not_know_change_nothing(alice: User, open_one: Open) -> None:
+    client, approval = signed_in(alice), open_one(arguments_schema=SCHEMA)
+    smuggled = json.dumps(REFUND | {"to_account": "DE99"})
+    response = decide(client, approval, verdict="edit", edited=smuggled)
+    assert response.status_code == 422
+    assert not Decision.objects.exists()
+
+
+@pytest.mark.parametrize("edited", ["", "{", "[]", "null", '{"amount": NaN}', "[" * 100_000])
+def test_broken_changed_arguments_change_nothing(edited: str, alice: User, open_one: Open) -> None:
+    client, approval = signed_in(alice), open_one(arguments_schema=SCHEMA)
+    assert decide(client, approval, verdict="edit", edited=edited).status_code == 422
+    assert not Decision.objects.exists()
+
+
+def test_an_answer_is_typed_on_the_page_and_shown_as_the_answer(alice: User, open_one: Open) -> None:
+    client, approval = signed_in(alice), open_one()
+    assert 'name="answer"' in text(client.get(address(approval) + "?answering=1"))
+    empty = decide(client, approval, verdict="respond", answer=" ")
+    assert empty.status_code == 422 and 'name="answer"' in text(empty)
+    decide(client, approval, verdict="respond", answer="Ask the warehouse first.")
+    assert Decision.objects.get().answer == "Ask the warehouse first."
+    assert "Ask the warehouse first." in text(client.get(address(approval)))
+
+
+def test_the_page_counts_people_and_offers_no_second_vote(alice: User, bob: User, terms: Any, open_one: Open) -> None:
+    terms(needed=2)
+    approval = open_one()
+    decide(signed_in(alice), approval)
+    mine, his = text(signed_in(alice).get(address(approval))), text(signed_in(bob).get(address(approval)))
+    assert "1 of 2 agreed" in mine and "alice agrees" in mine and 'value="approve"' not in mine
+    assert "1 of 2 agreed" in his and 'value="approve"' in his
+
+
+def test_the_look_is_counted_from_the_first_time_the_version_was_shown(alice: User, terms: Any, open_one: Open) -> None:
+    terms(dwell_seconds=3600)
+    client, approval = signed_in(alice), open_one()
+    shown = hidden(text(client.get(address(approval))), "shown")
+    refreshed = client.get(address(approval), {"shown": shown}, headers=BY_SCRIPT)
+    assert hidden(text(refreshed), "shown") == shown
+    assert hidden(text(client.get(address(approval), {"shown": "forged"})), "shown") != "forged"
+    early = decide(client, approval, shown=shown)
+    assert early.status_code == 403 and "Take at least 3600 seconds" in text(early)
+
+
+def test_a_note_of_another_request_or_person_counts_for_nothing(alice: User, bob: User, open_one: Open) -> None:
+    from approvals.shown import note_shown, shown_at
+
+    one, other = open_one(), open_one()
+    note = note_shown(one, alice)
+    assert shown_at(note, one, alice) is not None
+    assert shown_at(note, other, alice) is shown_at(note, one, bob) is shown_at("x", one, alice) is None
+
+
+def test_where_a_recent_sign_in_is_needed_the_page_says_so_first(alice: User, terms: Any, open_one: Open) -> None:
+    terms(fresh_sign_in_minutes=5)
+    client, approval = signed_in(alice), open_one()
+    page = text(client.get(address(approval)))
+    assert "Sign in again" in page and f"{reverse('account_reauthenticate')}?next={address(approval)}" in page
+    assert decide(client, approval).status_code == 403
+    alice.set_password("a long secret")
+    alice.save()
+    client = Client()
+    client.post(reverse("account_login"), {"login": "alice", "password": "a long secret"})
+    assert "Sign in again" not in text(client.get(address(approval)))
+    assert decide(client, approval).status_code == 302
+
+
+def test_long_values_are_marked_and_nothing_of_them_is_missing(alice: User, open_one: Open) -> None:
+    long = "pay " * 400
+    page = text(signed_in(alice).get(address(open_one(arguments=REFUND | {"reason": long}))))
+    assert page.count("data-fold=") == 1
+    assert long.strip() in page and 'data-reads="action-' in page
+
+
+def test_any_two_records_of_a_request_can_be_compared(alice: User, open_one: Open) -> None:
+    client, approval = signed_in(alice), open_one(arguments_schema=SCHEMA)
+    given = answer(approval, "edit", edited_arguments=REFUND | {"amount": "40.00"})
+    decision = services.decide(approval_id=approval.pk, reviewer=alice, given=given, channel="api")
+    compare = reverse("approvals:compare", args=[approval.pk])
+    whole = text(client.get(compare))
+    assert "Proposed by the agent" in whole and "Shown to alice" in whole and "Changed by alice" in whole
+    assert "<del>" in whole and "Differs from the proposal" in whole
+    same = text(client.get(compare, {"a": "proposed", "b": f"shown-{decision.pk}"}, headers=BY_SCRIPT))
+    assert "Both are the same bytes" in same
+    assert client.get(compare, {"a": "nonsense", "b": "<x>"}).status_code == 200
