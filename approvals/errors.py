@@ -9,6 +9,7 @@ ApprovalError
   InvalidVerdict        the verdict or what comes with it cannot be taken
   KeyReused             the same idempotency key with another body
   NotAuthorised         an effect was asked for that nobody approved
+  NothingToRedrive      the decision does not stand still, or this cannot help it on
   NotTheirs             a change around an approval that is not this person's to make
   AlreadyClaimed        somebody else holds the approval
   InvalidChange         what was typed for such a change cannot be taken
@@ -90,6 +91,10 @@ class KeyReused(ApprovalError):
 
 class NotAuthorised(ApprovalError):
     """No standing approval covers the effect; the message says why. Never retried."""
+
+
+class NothingToRedrive(ApprovalError):
+    """The decision does not stand still, or what was asked for cannot help it on; the message says which."""
 
 
 class NotTheirs(ApprovalError):

@@ -21,6 +21,7 @@ PERMISSIONS: Final[dict[str, frozenset[Role]]] = {
     "see_runs": frozenset({"reviewer", "operator", "admin", "service"}),  # a service sees its own only
     "start_run": frozenset({"operator", "admin", "service"}),
     "refresh": frozenset({"admin"}),
+    "redrive": frozenset({"operator", "admin"}),  # what was decided and stands still; besides, those who decided it
     "audit": frozenset({"admin"}),  # the record of everything
     "request_approval": frozenset({"service"}),
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from django.db import transaction
@@ -67,7 +68,7 @@ class EffectLedger:
             if effect is not None and effect.status != Effect.Status.EXECUTING:
                 return _outcome(effect)
             if effect is not None and not effect.is_idempotent:
-                self._close(effect, Effect.Status.UNKNOWN, error="The attempt was cut off before its end was seen.")
+                close_effect(effect, Effect.Status.UNKNOWN, error="The attempt was cut off before its end was seen.")
                 return _outcome(effect)
             try:
                 action = approvals.authorise(approval_id=approval_id, digest=digest)
@@ -76,6 +77,7 @@ class EffectLedger:
                     raise NotAuthorised("The approval was given to another run.")
                 _check_reading(tool, action.arguments, digest)
             except NotAuthorised as exc:
+                approvals.note_effect(approval_id=approval_id, event="refused", detail=str(exc))
                 return Outcome(status="refused", result=None, reason=str(exc))
             if effect is None:
                 Effect.objects.create(
@@ -88,7 +90,8 @@ class EffectLedger:
                     is_idempotent=tool.is_idempotent,
                     fence=self.fence,
                 )
-                approvals.note_effect(approval_id=approval_id, step="effect_started", detail=tool.title)
+                time_for_it = timedelta(seconds=tool.timeout_seconds)
+                approvals.note_effect(approval_id=approval_id, event="started", detail=tool.title, within=time_for_it)
             else:
                 Effect.objects.filter(pk=approval_id).update(fence=self.fence, attempts=F("attempts") + 1)
             announce(f"run:{self.run_id}")
@@ -116,7 +119,7 @@ class EffectLedger:
         with transaction.atomic():
             effect = Effect.objects.select_for_update().get(pk=approval_id)
             if effect.status in (Effect.Status.EXECUTING, Effect.Status.UNKNOWN):
-                self._close(effect, status, result=result, error=error)
+                close_effect(effect, status, result=result, error=error)
             return _outcome(effect)
 
     def _settle(self, approval_id: str, question_id: str) -> Outcome:
@@ -133,21 +136,10 @@ class EffectLedger:
             if answer.kind != Approval.Kind.OUTCOME or answer.arguments["approval_id"] != approval_id:
                 return _outcome(effect)
             if answer.verdict == "approve":
-                self._close(effect, Effect.Status.DONE, result={"confirmed_by": answer.decided_by})
+                close_effect(effect, Effect.Status.DONE, result={"confirmed_by": answer.decided_by})
             else:
-                self._close(effect, Effect.Status.FAILED, error=f"It did not happen, says {answer.decided_by}.")
+                close_effect(effect, Effect.Status.FAILED, error=f"It did not happen, says {answer.decided_by}.")
             return _outcome(effect)
-
-    def _close(self, effect: Effect, status: str, *, result: dict[str, Any] | None = None, error: str = "") -> None:
-        effect.status, effect.result, effect.error = status, result, error[:2000]
-        effect.finished_at = DatabaseNow() if status != Effect.Status.UNKNOWN else None
-        effect.save(update_fields=["status", "result", "error", "finished_at"])
-        detail = {"done": "", "failed": f"failed: {error}", "unknown": f"outcome unknown: {error}"}[status]
-        if status == Effect.Status.UNKNOWN:
-            approvals.note_effect(approval_id=effect.pk, step="", detail=detail)
-        else:
-            approvals.note_effect(approval_id=effect.pk, step="effect_finished", detail=detail)
-        announce(f"run:{effect.run_id}", f"approval:{effect.pk}")
 
     def _check_fence(self) -> None:
         run = Run.objects.select_for_update().only("fence", "status").get(pk=self.run_id)
@@ -159,6 +151,18 @@ class EffectLedger:
         if tool is None:
             raise NotAuthorised(f"The agent {self.agent.name} has no tool {name!r}.")
         return tool
+
+
+def close_effect(
+    effect: Effect, status: str, *, result: dict[str, Any] | None = None, error: str = "", actor: str = "worker"
+) -> None:
+    """Write how an effect ended, with its receipt and its entry in the record. The caller holds the row's lock."""
+    effect.status, effect.result, effect.error = status, result, error[:2000]
+    effect.finished_at = DatabaseNow() if status != Effect.Status.UNKNOWN else None
+    effect.save(update_fields=["status", "result", "error", "finished_at"])
+    detail = {"done": "", "failed": f"failed: {error}", "unknown": f"outcome unknown: {error}"}[status]
+    approvals.note_effect(approval_id=effect.pk, event=status, detail=detail, actor=actor)
+    announce(f"run:{effect.run_id}", f"approval:{effect.pk}")
 
 
 def _check_reading(tool: Tool, arguments: dict[str, Any], digest: str) -> None:

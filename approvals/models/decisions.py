@@ -72,6 +72,9 @@ class ReceiptStep(models.Model):
         RESUMED = "resumed"
         EFFECT_STARTED = "effect_started"
         EFFECT_FINISHED = "effect_finished"
+        # Off the straight way, so that `effect_finished` never says more than it knows:
+        REFUSED = "refused"  # the ledger found no approval that covers the effect; the detail is its reason
+        SET_ASIDE = "set_aside"  # a person took it out of the lane; the detail says who and why
 
     approval = models.ForeignKey(Approval, on_delete=models.CASCADE, related_name="receipt")
     step = models.CharField(max_length=20, choices=Step)

@@ -89,6 +89,9 @@ class Approval(models.Model):
     opened_at = models.DateTimeField()
     due_at = models.DateTimeField()
     closed_at = models.DateTimeField(null=True, blank=True)
+    # Both follow from the receipt's steps; see approvals.services.receipts.
+    took_effect_at = models.DateTimeField(null=True, blank=True)  # it was done, or the run has the answer
+    expected_by = models.DateTimeField(null=True, blank=True)  # the next step is late from then on; null: none to come
 
     claimed_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
@@ -123,6 +126,14 @@ class Approval(models.Model):
                     "-id",
                 ),
                 name="approval_by_status",
+            ),
+            models.Index(
+                fields=(
+                    "expected_by",
+                    "id",
+                ),
+                condition=Q(expected_by__isnull=False),
+                name="approval_on_its_way",
             ),
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from approvals import audit
 from approvals.models import Approval, Decision, ReceiptStep, Verdict
+from approvals.services.receipts import WITHIN
 from approvals.terms import Terms
 from console import outbox
 from console.clock import DatabaseNow
@@ -13,7 +14,9 @@ from console.live import announce
 def close(approval: Approval, decision: Decision) -> None:
     """Close a pending approval by the decision that completes it. The caller holds the row's lock."""
     Approval.objects.filter(pk=approval.pk, status=Approval.Status.PENDING).update(
-        status=Approval.Status.DECIDED, closed_at=DatabaseNow()
+        status=Approval.Status.DECIDED,
+        closed_at=DatabaseNow(),
+        expected_by=None if approval.is_seeded else DatabaseNow() + WITHIN[ReceiptStep.Step.RECORDED],
     )
     ReceiptStep.objects.create(approval=approval, step=ReceiptStep.Step.RECORDED)
     outbox.enqueue(

@@ -1,32 +1,183 @@
-"""Note how far a decision has travelled."""
+"""Note how far a decision has travelled, and from when on its next step is late.
+
+The steps are the truth. Two columns of the approval follow from them, in the same statement: `took_effect_at`, and
+`expected_by`, from which on the decision stands in the lane of `approvals.lane`.
+"""
 
 from __future__ import annotations
 
-from django.db import transaction
+from datetime import timedelta
+from typing import Any, Final
+
+from django.contrib.auth.models import User
+from django.db import connection, transaction
+from django.db.models.functions import Least
 
 from approvals import audit
-from approvals.models import ReceiptStep
+from approvals.errors import InvalidChange, NoSuchApproval, NothingToRedrive, NotTheirs
+from approvals.lane import may_redrive
+from approvals.models import Approval, ReceiptStep
+from console.clock import DatabaseNow, database_now
 from console.live import announce
 
+Step = ReceiptStep.Step
 
-def note_receipt(*, approval_ids: list[str], step: str, detail: str = "", topics: tuple[str, ...] = ()) -> None:
+#: after each step, how long the next one may take
+WITHIN: Final = {
+    Step.RECORDED: timedelta(seconds=30),
+    Step.SIGNALLED: timedelta(seconds=60),
+    Step.RESUMED: timedelta(seconds=60),
+    Step.EFFECT_STARTED: timedelta(seconds=60),  # beyond the tool's own time
+}
+NOTHING_TO_COME = timedelta(0)
+REASON_LIMIT = 400  # characters
+_ORDER = [Step.RECORDED, Step.SIGNALLED, Step.RESUMED, Step.REFUSED, Step.EFFECT_STARTED, Step.EFFECT_FINISHED]
+
+# One statement, for it stands in the path of every click. A step that was noted before moves nothing, and neither does
+# one that comes after a later one: the relay may stamp `signalled` when the run has long resumed.
+_NOTE = """
+WITH asked AS (
+    SELECT id FROM approvals_approval WHERE id = ANY(%(ids)s) ORDER BY id FOR NO KEY UPDATE
+), noted AS (
+    INSERT INTO approvals_receiptstep (approval_id, step, detail, at)
+    SELECT id, %(step)s, %(detail)s, signalbox_now() FROM asked
+    ON CONFLICT (approval_id, step) DO NOTHING
+    RETURNING approval_id
+), weighed AS (
+    SELECT a.id, %(is_done)s OR %(step)s = 'resumed' AND (
+        a.status <> 'decided' OR a.kind = 'outcome' OR a.source = 'program' OR EXISTS (
+            SELECT FROM approvals_decision d WHERE d.approval_id = a.id AND d.verdict IN ('reject', 'respond')
+        )
+    ) AS took_effect
+    FROM approvals_approval a JOIN noted ON noted.approval_id = a.id
+)
+UPDATE approvals_approval a SET
+    took_effect_at = CASE WHEN weighed.took_effect THEN signalbox_now() END,
+    expected_by = CASE WHEN weighed.took_effect OR a.expected_by IS NULL THEN NULL
+                       ELSE signalbox_now() + %(within)s END
+FROM weighed
+WHERE a.id = weighed.id AND a.took_effect_at IS NULL AND NOT EXISTS (
+    SELECT FROM approvals_receiptstep s WHERE s.approval_id = a.id AND s.step = ANY(%(later)s)
+)
+"""
+
+
+def note_receipt(
+    *,
+    approval_ids: list[str],
+    step: str,
+    detail: str = "",
+    topics: tuple[str, ...] = (),
+    within: timedelta | None = None,
+    is_done: bool = False,
+) -> None:
     """Note how far the decisions have travelled; a step is noted once, repetitions change nothing.
 
-    `topics`: what the caller announces besides the approvals, in the same statement.
+    `topics`: what the caller announces besides the approvals, in the same statement. `within`: how long the next step
+    may take, where it is not as usual. `is_done`: the effect has happened. An answer that causes no effect of the
+    ledger's has taken effect when the run or the program has it, which is the step `resumed`.
     """
-    steps = [ReceiptStep(approval_id=approval_id, step=step, detail=detail[:500]) for approval_id in approval_ids]
+    asked: dict[str, Any] = {
+        "ids": approval_ids,
+        "step": str(step),
+        "detail": detail[:500],
+        "within": WITHIN.get(Step(step), NOTHING_TO_COME) if within is None else within,
+        "is_done": is_done,
+        "later": [str(later) for later in _ORDER[_ORDER.index(Step(step)) + 1 :]],
+    }
     with transaction.atomic(savepoint=False):
-        ReceiptStep.objects.bulk_create(steps, ignore_conflicts=True)
+        with connection.cursor() as cursor:
+            cursor.execute(_NOTE, asked)
         announce(*topics, *(f"approval:{approval_id}" for approval_id in approval_ids))
 
 
-def note_effect(*, approval_id: str, step: str, detail: str) -> None:
-    """Note the start or the end of an approved effect, on the receipt and in the record.
+def note_effect(
+    *, approval_id: str, event: str, detail: str = "", within: timedelta = NOTHING_TO_COME, actor: str = "worker"
+) -> None:
+    """Note what became of an approved effect, on the receipt and in the record.
 
-    `step`: effect_started, effect_finished, or "" when its outcome is not known, which only the record tells.
+    `event`: started, done, failed, refused or unknown. `within`, for `started`: how long the tool may take. An unknown
+    outcome has no step of its own, for nobody saw one.
     """
-    kind = {"effect_started": "effect.started", "effect_finished": "effect.finished", "": "effect.unknown"}[step]
     with transaction.atomic(savepoint=False):
-        if step:
-            note_receipt(approval_ids=[approval_id], step=step, detail=detail)
-        audit.record(actor="worker", kind=kind, subject=approval_id, body={"detail": detail[:500]})
+        if event == "unknown":
+            _stand_still(approval_id)
+        elif event != "refused" or _is_on_its_way(approval_id):  # nobody may write on receipts by asking for effects
+            note_receipt(
+                approval_ids=[approval_id],
+                step=_STEPS[event],
+                detail=detail,
+                topics=() if event == "started" else ("inbox",),
+                within=within + WITHIN[Step.EFFECT_STARTED] if event == "started" else NOTHING_TO_COME,
+                is_done=event == "done",
+            )
+        kind = "effect.finished" if event in ("done", "failed") else f"effect.{event}"
+        audit.record(actor=actor, kind=kind, subject=approval_id, body={"detail": detail[:500]})
+
+
+_STEPS = {
+    "started": Step.EFFECT_STARTED,
+    "done": Step.EFFECT_FINISHED,
+    "failed": Step.EFFECT_FINISHED,
+    "refused": Step.REFUSED,
+}
+
+
+def _is_on_its_way(approval_id: str) -> bool:
+    return Approval.objects.filter(pk=approval_id, status="decided", took_effect_at=None).exists()
+
+
+def _stand_still(approval_id: str) -> None:
+    """Let the decision stand in the lane from now on: nothing more comes by itself."""
+    waiting = Approval.objects.filter(pk=approval_id, expected_by__isnull=False)
+    waiting.update(expected_by=Least("expected_by", DatabaseNow()))
+    announce("inbox", f"approval:{approval_id}")
+
+
+def set_aside(*, approval_id: str, by: User, reason: str) -> None:
+    """Take a decision that did not take effect out of the lane, with a reason. A second call changes nothing.
+
+    It takes nothing back: whatever the run still does is done and noted all the same. Raises NoSuchApproval,
+    NotTheirs, InvalidChange without a reason, NothingToRedrive when it is not late.
+    """
+    reason = checked_reason(reason)
+    with transaction.atomic():
+        approval = locked_for_redrive(approval_id, by)
+        if approval.receipt.filter(step=Step.SET_ASIDE).exists():
+            return
+        check_late(approval)
+        approval.receipt.create(step=Step.SET_ASIDE, detail=f"{by.username}: {reason}"[:500])
+        Approval.objects.filter(pk=approval.pk).update(expected_by=None)
+        announce("inbox", f"approval:{approval.pk}")
+        body = {"reason": reason}
+        audit.record(actor=by.username, kind="approval.set_aside", subject=approval.pk, body=body)
+
+
+def locked_for_redrive(approval_id: str, by: User) -> Approval:
+    """Lock an approval for a change out of the lane. Raises NoSuchApproval, NotTheirs."""
+    approval = Approval.objects.select_for_update(of=("self",)).filter(pk=approval_id).first()
+    if approval is None:
+        raise NoSuchApproval
+    if not may_redrive(by, list(approval.decisions.all())):
+        raise NotTheirs("This is for those who took part in the decision, for operators and for admins.")
+    return approval
+
+
+def check_late(approval: Approval) -> None:
+    """Raise NothingToRedrive unless the decision is late by the database's clock."""
+    if approval.took_effect_at is not None:
+        raise NothingToRedrive("It has taken effect meanwhile; there is nothing left to do.")
+    if approval.expected_by is None or approval.expected_by > database_now():
+        raise NothingToRedrive("It is on its way and not late; look again in a minute.")
+
+
+def checked_reason(reason: str) -> str:
+    """Return the reason as it is kept. Raises InvalidChange for none, or one that is too long."""
+    reason = reason.strip()
+    if not reason:
+        raise InvalidChange("reason", "Say why: the reason is kept in the record.")
+    if len(reason) > REASON_LIMIT:
+        raise InvalidChange("reason", f"At most {REASON_LIMIT} characters; this has {len(reason):,}.")
+    if "\x00" in reason:
+        raise InvalidChange("reason", "The reason holds a NUL character; remove it.")
+    return reason

@@ -231,7 +231,8 @@ def test_what_nobody_approved_is_refused_and_leaves_no_effect(
     assert outcome["reason"]
     assert (world.shop.requests, world.mails) == ([], [])
     assert not Effect.objects.exists()
-    assert not AuditEvent.objects.filter(kind__startswith="effect.").exists()
+    told = AuditEvent.objects.get(kind__startswith="effect.")
+    assert (told.kind, told.subject, told.body) == ("effect.refused", approval.pk, {"detail": outcome["reason"]})
 
 
 def test_another_digest_or_an_unknown_approval_is_refused(run: Run, ledger: EffectLedger, world: FakeWorld) -> None:
