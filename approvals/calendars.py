@@ -72,16 +72,16 @@ class Calendar(BaseModel):
         return self
 
     def windows(self, since: datetime) -> Iterator[tuple[datetime, datetime]]:
-        """Yield the open windows that end after the moment, in order, up to the horizon; aware, UTC."""
+        """Yield the open windows that end at the moment or later, in order, up to the horizon; aware, UTC."""
         zone, holidays = ZoneInfo(self.timezone), set(self.holidays)
-        first = since.astimezone(zone).date()
+        first = since.astimezone(zone).date() - timedelta(days=1)  # which may end at this very moment
         for number in range(HORIZON.days + 1):
             day = first + timedelta(days=number)
             if day in holidays:
                 continue
             for start, end in self.hours.get(DAYS[day.weekday()], ()):
                 window = _moment(day, start, zone, fold=0), _moment(day, end, zone, fold=1)
-                if window[0] < window[1] and since < window[1]:
+                if window[0] < window[1] and since <= window[1]:
                     yield window
 
 
@@ -103,13 +103,8 @@ def add(start: datetime, seconds: int, calendar: Calendar) -> datetime:
 
 def is_open(moment: datetime, calendar: Calendar) -> bool:
     """Say whether the moment lies inside business time, the last moment of a window included."""
-    just_before = moment - timedelta(microseconds=1)
-    return any(opening <= moment for opening, _ in _first(calendar.windows(just_before)))
-
-
-def _first(windows: Iterator[tuple[datetime, datetime]]) -> list[tuple[datetime, datetime]]:
-    found = next(windows, None)
-    return [found] if found else []
+    opening, _ = next(calendar.windows(moment), (moment + HORIZON, None))
+    return opening <= moment
 
 
 def described(calendar: Calendar) -> list[str]:
