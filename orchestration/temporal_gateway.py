@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import timedelta
@@ -88,6 +89,18 @@ class RealTemporal:
         )
         service = self.client.workflow_service
         await _translated(lambda: service.signal_workflow_execution(request, timeout=_CALL))
+
+    async def histories(self, run_id: str) -> list[dict[str, Any]]:
+        """Return the workflow's histories as Temporal's own JSON, oldest first: one, or one more per continuation."""
+        found: list[dict[str, Any]] = []
+        temporal_run_id: str | None = None
+        while temporal_run_id != "":
+            handle = self.client.get_workflow_handle(run_id, run_id=temporal_run_id)
+            history = await _translated(lambda handle=handle: handle.fetch_history(rpc_timeout=_CALL))  # type: ignore[misc]
+            found.insert(0, json.loads(history.to_json()))
+            began = history.events[0].workflow_execution_started_event_attributes
+            temporal_run_id = began.continued_execution_run_id
+        return found
 
     async def is_there(self) -> bool:
         try:
