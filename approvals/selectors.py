@@ -24,8 +24,12 @@ def visible_to(user: AbstractBaseUser | AnonymousUser) -> QuerySet[Approval]:
 
 
 def approval_for(user: AbstractBaseUser | AnonymousUser, approval_id: str) -> Approval:
-    """Return one approval with its decisions and receipt. Raises NoSuchApproval, also for what may not be seen."""
-    found = with_parts(visible_to(user)).filter(pk=approval_id).first()
+    """Return one approval with its versions, decisions and receipt.
+
+    Raises NoSuchApproval, also for what may not be seen.
+    """
+    versions = Prefetch("versions", ProposalVersion.objects.select_related("made_by").order_by("version"))
+    found = with_parts(visible_to(user)).prefetch_related(versions).filter(pk=approval_id).first()
     if found is None:
         raise NoSuchApproval
     return found
@@ -34,7 +38,6 @@ def approval_for(user: AbstractBaseUser | AnonymousUser, approval_id: str) -> Ap
 def with_parts(rows: QuerySet[Approval]) -> QuerySet[Approval]:
     return rows.select_related("requested_by", "claimed_by").prefetch_related(
         Prefetch("decisions", Decision.objects.select_related("by", "on_behalf_of").order_by("at", "pk")),
-        Prefetch("versions", ProposalVersion.objects.select_related("made_by").order_by("version")),
         Prefetch("receipt", ReceiptStep.objects.order_by("at", "id")),
     )
 

@@ -88,7 +88,7 @@ function restoreDrafts() {
       if (!area.value) area.value = sessionStorage.getItem(draftKey(area)) ?? "";
     }
     for (const area of document.querySelectorAll(".kept textarea")) sessionStorage.removeItem(draftKey(area));
-    if (!document.querySelector("input[type=password]")) return;
+    if (!document.querySelector("input[name=login]")) return; // proving who one is once more keeps them
     for (const key of Object.keys(sessionStorage)) if (key.startsWith("draft:")) sessionStorage.removeItem(key);
   } catch { /* no storage, no drafts */ }
 }
