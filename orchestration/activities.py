@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
 from typing import Any
 
-from django.db import DataError
+from django.db import DatabaseError, DataError
 from django.utils.module_loading import import_string
 from langgraph.errors import GraphDrained, GraphRecursionError, UnknownInterruptError
 from langgraph.graph import StateGraph
@@ -47,12 +47,11 @@ from orchestration.contracts import (
 from orchestration.effects import EffectLedger
 from orchestration.errors import OrchestrationError, RunClosed
 from orchestration.models import Run
-from orchestration.services import TurnEnd, TurnStart
+from orchestration.services import ATTEMPTS_PER_TURN, TurnEnd, TurnStart
 from orchestration.threads import in_database
 
 STEPS_AT_MOST = 100  # of the graph in one turn
 HEARTBEATS_PER_TIMEOUT = 6
-ATTEMPTS_PER_TURN = 1_000_000  # room between two turns' fences
 
 #: trying the same again cannot help: the agent's code or its input is wrong
 _PERMANENT = (
@@ -108,13 +107,14 @@ class Activities:
         """
         fence = turn.turn * ATTEMPTS_PER_TURN + activity.info().attempt
         try:
-            start = await in_database(services.begin_turn, turn, fence)
-            if turn.approval_ids and not start.answers:
-                return _still_waiting(turn, start)
-            agent = agent_named(turn.agent)
-            result = await self._run_graph(agent, turn, start, fence)
-            faults.reach("turn.before_report", turn.run_id)
-            return result
+            async with _failure_kept(turn, fence):
+                start = await in_database(services.begin_turn, turn, fence)
+                if turn.approval_ids and not start.answers:
+                    return _still_waiting(turn, start)
+                agent = agent_named(turn.agent)
+                result = await self._run_graph(agent, turn, start, fence)
+                faults.reach("turn.before_report", turn.run_id)
+                return result
         except RunClosed as exc:
             if exc.status == Run.Status.FINISHED:  # by an attempt whose report was lost
                 return TurnResult("finished")
@@ -179,6 +179,20 @@ class Activities:
             )
         await in_database(services.finish_turn, turn, fence, end)
         return TurnResult("finished", [], None, checkpoint_id, end.dataset_versions, end.usage)
+
+
+@asynccontextmanager
+async def _failure_kept(turn: Turn, fence: int) -> AsyncIterator[None]:
+    """Keep with the run why this attempt failed; Temporal tells that only to who asks it."""
+    try:
+        yield
+    except (RunClosed, GraphDrained):
+        raise
+    except Exception as exc:
+        with suppress(DatabaseError):
+            message = str(exc) if isinstance(exc, OrchestrationError) else f"{type(exc).__name__}: {exc}"
+            await in_database(services.note_failure, turn, fence, message)
+        raise
 
 
 @cache

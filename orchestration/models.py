@@ -37,6 +37,7 @@ class Run(models.Model):
     fence = models.BigIntegerField(default=0)  # of the newest attempt; an older attempt may start no effect
     checkpoint_id = models.CharField(max_length=100, blank=True)
     dataset_versions = models.JSONField(default=list)  # [{"dataset", "version"}]
+    failure = models.JSONField(null=True, blank=True)  # the newest failed attempt: {"turn", "attempt", "at", "message"}
     usage = models.JSONField(default=dict)  # {"model", "input_tokens", "output_tokens"}
     created_at = models.DateTimeField(db_default=DatabaseNow())
     started_at = models.DateTimeField(null=True, blank=True)

@@ -21,7 +21,7 @@ from approvals import services as approval_services
 from approvals.selectors import Settled
 from approvals.services import Proposal
 from console import outbox
-from console.clock import DatabaseNow
+from console.clock import DatabaseNow, database_now
 from console.environment import environment
 from console.live import announce
 from orchestration.agents.registry import UnknownAgent, agent_named
@@ -29,6 +29,7 @@ from orchestration.contracts import DELIVER_START, StartRun, Turn
 from orchestration.errors import Fenced, InvalidInput, RunClosed, RunKeyReused
 from orchestration.models import Run
 
+ATTEMPTS_PER_TURN = 1_000_000  # room between two turns' fences
 _URL_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
@@ -166,6 +167,19 @@ def begin_turn(turn: Turn, fence: int) -> TurnStart:
         else:
             announce(*topics)
         return TurnStart(run.input, run.requested_by_id, settled)
+
+
+def note_failure(turn: Turn, fence: int, message: str) -> None:
+    """Keep why the newest attempt of a turn failed, for who asks why a run stands still. Older ones change nothing."""
+    failure = {
+        "turn": turn.turn,
+        "attempt": fence - turn.turn * ATTEMPTS_PER_TURN,
+        "at": database_now().isoformat(),
+        "message": message.replace("\x00", "")[:2000],
+    }
+    with transaction.atomic():
+        if Run.objects.filter(pk=turn.run_id, fence=fence, status__in=Run.OPEN).update(failure=failure):
+            announce(f"run:{turn.run_id}")
 
 
 _TAKE_FENCE = """

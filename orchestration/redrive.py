@@ -1,0 +1,304 @@
+"""Why a decision has not taken effect, and what a person can do about it.
+
+What can be redriven is delivery: telling the run again is harmless, for Temporal and the workflow know a decision by
+its id. An effect is not done again from here, not even one that has failed for certain: the ledger starts an effect at
+most once per approval, and the agent, which was told that it failed, may have proposed another way since. Whoever
+still wants it done lets the agent ask again; that is another approval. What is left is to say so and set it aside.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.db import connection, transaction
+
+from approvals import audit
+from approvals.digest import read_canonical
+from approvals.errors import NothingToRedrive, NotTheirs
+from approvals.lane import Standstill
+from approvals.models import Approval, ReceiptStep
+from approvals.people import persons_of
+from approvals.permissions import may_decide
+from approvals.services.receipts import check_late, checked_reason, locked_for_redrive
+from console import health, outbox, roles
+from console.clock import DatabaseNow
+from console.live import announce
+from console.models import OutboxEntry, PartHeartbeat
+from orchestration.contracts import DELIVER_DECIDED
+from orchestration.effects import close_effect
+from orchestration.models import Effect, Run
+
+Step = ReceiptStep.Step
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What the rows say about one decision that stands still."""
+
+    approval: Approval
+    steps: dict[str, ReceiptStep]
+    run: Run | None
+    effect: Effect | None
+    entry: OutboxEntry | None  # that tells the run of it and has not arrived
+    questions: list[Approval]  # that asked whether its effect happened, newest last
+    parts: dict[str, str]  # of our processes that are alive: what they say
+
+
+def standstill_of(approval_ids: list[str]) -> dict[str, Standstill]:
+    """Say of each decision why it stands still; those of which nothing is known here are left out.
+
+    The caller has found out that they are late. Seven queries, however many are asked for.
+    """
+    approvals = Approval.objects.filter(pk__in=approval_ids).defer("canonical", "arguments_schema", "agent_words")
+    rows = {row.pk: row for row in approvals.prefetch_related("receipt")}
+    run_ids = {row.run_id for row in rows.values()}
+    runs = {run.pk: run for run in Run.objects.filter(pk__in=run_ids).defer("input", "result")}
+    effects = {effect.pk: effect for effect in Effect.objects.filter(pk__in=rows)}
+    entries = _undelivered(run_ids)
+    unknown = [effect for effect in effects.values() if effect.status == Effect.Status.UNKNOWN]
+    questions = _questions_about(unknown) if unknown else {}
+    parts = _parts_alive()
+    return {
+        pk: _standstill(
+            _Facts(
+                approval=row,
+                steps={step.step: step for step in row.receipt.all()},
+                run=runs.get(row.run_id),
+                effect=effects.get(pk),
+                entry=entries.get(pk),
+                questions=questions.get(pk, []),
+                parts=parts,
+            )
+        )
+        for pk, row in rows.items()
+    }
+
+
+def _undelivered(run_ids: set[str]) -> dict[str, OutboxEntry]:
+    open_entries = OutboxEntry.objects.filter(delivered_at=None, kind=DELIVER_DECIDED, subject__in=run_ids)
+    return {str(entry.payload.get("approval_id")): entry for entry in open_entries.order_by("id")}
+
+
+def _questions_about(unknown: list[Effect]) -> dict[str, list[Approval]]:
+    asked = Approval.objects.filter(kind=Approval.Kind.OUTCOME, run_id__in={effect.run_id for effect in unknown})
+    found: dict[str, list[Approval]] = {}
+    for question in asked.order_by("opened_at", "pk"):
+        about = str(read_canonical(bytes(question.canonical))[1].get("approval_id"))
+        found.setdefault(about, []).append(question)
+    return found
+
+
+def _parts_alive() -> dict[str, str]:
+    alive = PartHeartbeat.objects.filter(last_seen_at__gt=DatabaseNow() - health.SILENT_AFTER)
+    return dict(alive.order_by("last_seen_at").values_list("part", "detail"))
+
+
+def _standstill(facts: _Facts) -> Standstill:
+    """Find the cause, nearest to the effect first."""
+    if facts.effect is not None:
+        return _of_effect(facts, facts.effect)
+    if (refused := facts.steps.get(Step.REFUSED)) is not None:
+        sentence = "Not done: when it was to start, no standing approval covered it any more."
+        return Standstill("refused", sentence, refused.at, refused.detail, is_final=True)
+    if facts.entry is not None:
+        return _of_delivery(facts, facts.entry)
+    if facts.run is None:
+        return _unheard(facts)
+    if facts.run.status not in Run.OPEN:
+        return _of_ended_run(facts, facts.run)
+    if (resumed := facts.steps.get(Step.RESUMED)) is not None:
+        return _of_turn(facts.run, resumed)
+    return _unheard(facts)
+
+
+def _of_effect(facts: _Facts, effect: Effect) -> Standstill:
+    if effect.status == Effect.Status.FAILED:
+        sentence = "The tool said no, and nothing happened. The agent was told."
+        return Standstill("failed", sentence, effect.finished_at or effect.started_at, effect.error, is_final=True)
+    if effect.status == Effect.Status.UNKNOWN:
+        return _of_unknown(facts, effect)
+    if facts.run is not None and facts.run.status not in Run.OPEN:
+        sentence = f"The run {_ended(facts.run)} while the effect was under way. Nobody has seen its end."
+        return Standstill("slow", sentence, effect.started_at, _error_of(facts.run), may_settle=True)
+    attempts = f"{effect.attempts} attempts, under one key" if effect.attempts > 1 else "one attempt"
+    sentence = f"The effect has been under way for longer than the tool may take ({attempts})."
+    if "worker" not in facts.parts:
+        sentence += " No worker is alive."
+    elif effect.is_idempotent:
+        sentence += " It is asked again by itself until there is an answer."
+    return Standstill("slow", sentence, effect.started_at, _failure_of(facts.run))
+
+
+def _of_unknown(facts: _Facts, effect: Effect) -> Standstill:
+    last = facts.questions[-1] if facts.questions else None
+    may_settle = _may_settle(facts.run, last)
+    question_id = last.pk if last is not None and last.status == Approval.Status.PENDING else ""
+    if question_id:
+        then = "A person has to say whether it happened."
+    elif last is None:
+        then = "The run ended before it could ask a person." if may_settle else "The run is about to ask a person."
+    elif last.status == Approval.Status.DECIDED:
+        then = "A person has said whether it happened, but the run ended first." if may_settle else _SAID
+    else:
+        then = "The question whether it happened got no answer."
+    return Standstill(
+        "unknown",
+        f"The attempt was cut off and nobody saw its end. {then}",
+        effect.started_at,
+        effect.error,
+        may_settle=may_settle,
+        question_id=question_id,
+        is_final=may_settle,
+    )
+
+
+_SAID = "A person has said whether it happened; the run is taking that up."
+
+
+def _may_settle(run: Run | None, question: Approval | None) -> bool:
+    """Say whether nobody else will settle an unknown effect: its question is closed, or nobody asks or hears it."""
+    is_over = run is None or run.status not in Run.OPEN
+    if question is None or question.status == Approval.Status.DECIDED:
+        return is_over
+    return question.status != Approval.Status.PENDING
+
+
+def _of_delivery(facts: _Facts, entry: OutboxEntry) -> Standstill:
+    since = entry.created_at
+    if "relay" not in facts.parts:
+        sentence = "The run has not been told: no relay is alive to do it. It is told as soon as one is."
+    elif facts.parts["relay"].startswith("waiting"):
+        sentence = f"The run has not been told: Temporal is away{_attempts(entry)}. It is told once Temporal is back."
+    elif entry.attempts:
+        sentence = f"The run could not be told{_attempts(entry)}; it is tried again at least every minute."
+    else:
+        sentence = "The run has not been told yet: the relay has much to do."
+    return Standstill("undelivered", sentence, since, entry.last_error, may_deliver=True)
+
+
+def _attempts(entry: OutboxEntry) -> str:
+    return f" ({entry.attempts} attempt{'s' if entry.attempts > 1 else ''})" if entry.attempts else ""
+
+
+def _of_ended_run(facts: _Facts, run: Run) -> Standstill:
+    since = run.closed_at or facts.approval.closed_at or run.created_at
+    if Step.RESUMED in facts.steps:
+        sentence = f"The run took the decision up, but {_ended(run)} before the effect began. Nothing was done."
+    else:
+        sentence = f"The run {_ended(run)} before the decision reached it. Nothing was done."
+    return Standstill("run_ended", sentence, since, _error_of(run), is_final=True)
+
+
+def _of_turn(run: Run, resumed: ReceiptStep) -> Standstill:
+    if run.status != Run.Status.RUNNING or resumed.detail != f"turn {run.turn}":
+        sentence = "The run took the decision up and went on without having the effect done."
+        return Standstill("passed_over", sentence, resumed.at, is_final=True)
+    if failure := _failure_of(run):
+        attempt = run.failure["attempt"] if run.failure else 1
+        sentence = f"The run took the decision up, but its turn fails (attempt {attempt}); it is tried again by itself."
+        return Standstill("turn_fails", sentence, resumed.at, failure)
+    sentence = "The run took the decision up, and its turn has not come to the effect yet."
+    return Standstill("turn_fails", sentence, resumed.at)
+
+
+def _unheard(facts: _Facts) -> Standstill:
+    told = facts.steps.get(Step.SIGNALLED)
+    since = told.at if told else facts.approval.closed_at or facts.approval.opened_at
+    if "worker" not in facts.parts:
+        sentence = "The run was told, but no worker is alive to take it up."
+    else:
+        sentence = "The run was told, but has not taken the decision up."
+    return Standstill("not_taken", sentence, since, _failure_of(facts.run), may_deliver=True)
+
+
+def _ended(run: Run) -> str:
+    return {"failed": "failed", "cancelled": "was cancelled"}.get(run.status, "finished")
+
+
+def _error_of(run: Run) -> str:
+    return str(run.error.get("message", "")) if run.error else ""
+
+
+def _failure_of(run: Run | None) -> str:
+    """Return why the newest attempt of the turn under way failed, "" when none did."""
+    failure: dict[str, Any] = (run.failure or {}) if run else {}
+    return str(failure["message"]) if run and failure.get("turn") == run.turn else ""
+
+
+def deliver_again(*, approval_id: str, by: User) -> None:
+    """Have the relay tell the run of the decision now. A second click while it is on its way changes nothing.
+
+    Telling again is harmless: Temporal drops a signal with a request id that it knows, and the workflow a decision
+    that it has seen. Raises NoSuchApproval, NotTheirs, NothingToRedrive where telling cannot help.
+    """
+    with transaction.atomic():
+        approval = locked_for_redrive(approval_id, by)
+        check_late(approval)
+        found = standstill_of([approval_id]).get(approval_id)
+        if found is None or not found.may_deliver:
+            raise NothingToRedrive("The run has been told; telling it again would not help.")
+        if not _make_due(approval):
+            return
+        announce("inbox", f"approval:{approval_id}")
+        audit.record(actor=by.username, kind="approval.redelivered", subject=approval_id, body={"cause": found.cause})
+
+
+def _make_due(approval: Approval) -> bool:
+    """Make the open entry due, or make a new one; return False when one is due already."""
+    decision = approval.decisions.order_by("at", "pk").last()
+    assert decision is not None
+    entry = _undelivered({approval.run_id}).get(approval.pk)
+    if entry is None:
+        payload = {"run_id": approval.run_id, "approval_id": approval.pk, "decision_id": decision.pk}
+        outbox.enqueue(kind=DELIVER_DECIDED, subject=approval.run_id, payload=payload)
+        return True
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_notify(%s, '')", [outbox.CHANNEL])
+    waiting = OutboxEntry.objects.filter(pk=entry.pk, delivered_at=None, due_at__gt=DatabaseNow())
+    return bool(waiting.update(due_at=DatabaseNow()))
+
+
+def settle_unknown(*, approval_id: str, by: User, happened: bool, reason: str) -> None:
+    """Take a person's word for an effect whose end nobody saw, where no open question can take it.
+
+    While the run's own question is open, that is where it is answered. The same answer again changes nothing. Raises
+    NoSuchApproval, NotTheirs, InvalidChange without a reason, NothingToRedrive.
+    """
+    reason = checked_reason(reason)
+    with transaction.atomic():
+        effect = Effect.objects.select_for_update().filter(pk=approval_id).first()
+        approval = locked_for_redrive(approval_id, by)
+        if effect is None:
+            raise NothingToRedrive("No effect was started, so there is nothing to say of it.")
+        wanted = Effect.Status.DONE if happened else Effect.Status.FAILED
+        if effect.status == wanted:
+            return
+        if effect.status not in (Effect.Status.UNKNOWN, Effect.Status.EXECUTING):
+            raise NothingToRedrive(f"It is known meanwhile: the effect is {effect.status}.")
+        questions = _questions_about([effect]).get(approval_id, [])
+        question = questions[-1] if questions else None
+        if not _may_settle(effect.run, question):
+            raise NothingToRedrive("The run asks this itself: answer its question, or wait until it is there.")
+        _check_may_settle(by, question or approval, is_asked=question is not None)
+        said = f"{by.username} says that it {'happened' if happened else 'did not happen'}: {reason}"
+        if happened:
+            close_effect(effect, wanted, result={"confirmed_by": by.username, "reason": reason}, actor=by.username)
+        else:
+            close_effect(effect, wanted, error=said, actor=by.username)
+
+
+def _check_may_settle(by: User, approval: Approval, *, is_asked: bool) -> None:
+    """Whoever may answer the question may say it; without one, who may decide at all and did not start the run."""
+    if is_asked:
+        permit = may_decide(by, approval)
+        if not permit.allowed:
+            raise NotTheirs(permit.sentence)
+        return
+    if not roles.may(by, "decide"):
+        raise NotTheirs("Whether it happened is for reviewers and admins to say.")
+    requester = approval.requested_by
+    persons = persons_of([by, requester]) if requester else {}
+    if requester and persons[by.pk] == persons[requester.pk]:
+        raise NotTheirs("You started this run, so somebody else has to say whether it happened.")
