@@ -22,6 +22,7 @@ from approvals.errors import (
     StaleVersion,
 )
 from approvals.models import Approval, Decision
+from approvals.requesting import external_id_of
 from console import problems
 from console.api_access import require
 from console.problems import Problem
@@ -64,7 +65,7 @@ def list_approvals(
 def get_approval(request: HttpRequest, approval_id: str) -> dict[str, Any]:
     """Return one approval."""
     with _errors_as_problems():
-        return approval_json(request, selectors.approval_for(require(request, "see"), approval_id))
+        return approval_json(request, selectors.approval_for(require(request, "see_approvals"), approval_id))
 
 
 @router.post("/approvals/{approval_id}/decision")
@@ -158,6 +159,8 @@ def _one(request: HttpRequest, approval: Approval, current: dict[str, int], exec
         "risk": approval.risk,
         "verdicts": approval.verdicts,
         "run_id": approval.run_id,
+        "source": approval.source,
+        "external_id": external_id_of(approval),
         "requested_by": approval.requested_by.username if approval.requested_by else None,
         "audience": approval.audience,
         "quorum": {"needed": approval.needed, "given": len(selectors.agreed_names(approval, decisions))},

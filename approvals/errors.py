@@ -9,7 +9,12 @@ ApprovalError
   InvalidVerdict        the verdict or what comes with it cannot be taken
   KeyReused             the same idempotency key with another body
   NotAuthorised         an effect was asked for that nobody approved
+<<<<<<< Updated upstream
   NothingToRedrive      the decision does not stand still, or this cannot help it on
+=======
+  InvalidRequest        what a program asks for cannot be taken
+  ExternalIdReused      the same external id with another body
+>>>>>>> Stashed changes
   NotTheirs             a change around an approval that is not this person's to make
   AlreadyClaimed        somebody else holds the approval
   InvalidChange         what was typed for such a change cannot be taken
@@ -52,7 +57,7 @@ class AlreadyClosed(ApprovalError):
             return f"{_past(self.verdict).capitalize()} by {self.by}{when}."
         if self.status == "expired":
             return "The deadline has passed: the request expired without a decision."
-        return f"The request was withdrawn{when}: its run ended first."
+        return f"The request was withdrawn{when}: its run ended first, or who asked took it back."
 
 
 class StaleVersion(ApprovalError):
@@ -115,6 +120,18 @@ class InvalidChange(ApprovalError):
     def __init__(self, field: str, message: str) -> None:
         super().__init__(message)
         self.field = field
+
+
+class InvalidRequest(ApprovalError):
+    """A program's request cannot be taken; `errors`: [{"path", "message"}]."""
+
+    def __init__(self, errors: list[dict[str, str]]) -> None:
+        super().__init__(f"{errors[0]['path'] or 'body'}: {errors[0]['message']}")
+        self.errors = errors
+
+
+class ExternalIdReused(ApprovalError):
+    """This external id was used for another request. Use a new one."""
 
 
 def _past(verdict: str | None) -> str:

@@ -19,8 +19,12 @@ COUNT_CAP = 1000  # counts stop here and read "999+"
 
 
 def visible_to(user: AbstractBaseUser | AnonymousUser) -> QuerySet[Approval]:
-    """Return the approvals that the user may see: all for those with a role, none for others."""
-    return Approval.objects.all() if roles.may(user, "see") else Approval.objects.none()
+    """Return the approvals that the user may see: all with a role that sees, a service account what it asked for."""
+    if roles.may(user, "see"):
+        return Approval.objects.all()
+    if roles.has_role(user, "service"):
+        return Approval.objects.filter(source=Approval.Source.PROGRAM, requested_by_id=user.pk)
+    return Approval.objects.none()
 
 
 def approval_for(user: AbstractBaseUser | AnonymousUser, approval_id: str) -> Approval:

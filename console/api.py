@@ -104,7 +104,7 @@ def _not_storable(request: HttpRequest, exc: DataError) -> JsonResponse:
 
 
 # The apps' routers, by name: the frame imports no app.
-api.add_router("", "approvals.api.router")
+api.add_router("", "approvals.request_api.router")  # that of approvals.api, with what programs ask
 api.add_router("", "approvals.record_api.router")
 api.add_router("", "orchestration.api.router")
 api.add_router("", "dataplane.api.router")

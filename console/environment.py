@@ -44,6 +44,8 @@ class Environment(BaseSettings):
     email_folder: Path | None = Field(None, alias="SIGNALBOX_EMAIL_FOLDER")  # None: <home>/mail
     email_url: str = Field("", alias="SIGNALBOX_EMAIL_URL")  # smtp://user:password@host:port; empty: files
     audit_head_url: str = Field("", alias="SIGNALBOX_AUDIT_HEAD_URL")  # takes the audit chain's head by POST
+    webhook_secret: str = Field("", alias="SIGNALBOX_WEBHOOK_SECRET")  # empty: follows from the secret key
+    webhooks_to_private: bool = Field(False, alias="SIGNALBOX_WEBHOOKS_TO_PRIVATE")  # addresses inside may be called
     heartbeat_seconds: int = Field(30, alias="SIGNALBOX_HEARTBEAT_SECONDS", ge=2)  # a silent turn is given up after it
     faults: bool = Field(False, alias="SIGNALBOX_FAULTS")  # drills only: fault points are live
 

@@ -24,8 +24,19 @@ def read_json(text: str) -> Any:
     """Return the value that a typed JSON text holds, unchanged to the last digit. Raises NotJson."""
     if len(text.encode(errors="surrogatepass")) > LIMIT_BYTES:
         raise NotJson(f"This is longer than {LIMIT_BYTES // 1024} KiB, which is the most that can be kept.")
+    value = read_exactly(text)
+    if fault := size_fault(value):
+        raise NotJson(fault)
+    return value
+
+
+def read_exactly(text: str) -> Any:
+    """Return the value that a JSON text of any size holds, if no digit and no key of it would be lost.
+
+    Raises NotJson.
+    """
     try:
-        value = json.loads(
+        return json.loads(
             text,
             parse_int=read_number,
             parse_float=read_number,
@@ -36,9 +47,6 @@ def read_json(text: str) -> Any:
         raise NotJson(f"This is no JSON: line {exc.lineno}, column {exc.colno}: {exc.msg.lower()}.") from exc
     except RecursionError as exc:
         raise NotJson(_too_deep()) from exc
-    if fault := size_fault(value):
-        raise NotJson(fault)
-    return value
 
 
 def read_number(text: str) -> int | float:
@@ -118,7 +126,9 @@ def _escape(match: re.Match[str]) -> str:
 
 
 #: Printable to Unicode, and yet nothing is seen.
-_BLANK = re.compile(r"[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
+_BLANK = re.compile(
+    r"[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
 
 
 def _shows(char: str) -> bool:

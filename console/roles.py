@@ -18,6 +18,7 @@ ROLES: Final[tuple[Role, ...]] = ("reviewer", "operator", "admin", "service")
 PERMISSIONS: Final[dict[str, frozenset[Role]]] = {
     "see": frozenset({"reviewer", "operator", "admin"}),  # inbox, runs, data, system
     "decide": frozenset({"reviewer", "admin"}),  # further narrowed by each approval's audience
+    "see_approvals": frozenset({"reviewer", "operator", "admin", "service"}),  # a service sees its own only
     "see_runs": frozenset({"reviewer", "operator", "admin", "service"}),  # a service sees its own only
     "start_run": frozenset({"operator", "admin", "service"}),
     "refresh": frozenset({"admin"}),

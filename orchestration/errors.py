@@ -10,6 +10,8 @@ OrchestrationError
   WorkflowGone      there is no such workflow, or it has ended
   RunClosed         the run has ended; nothing more can be done for it
   Fenced            a newer attempt of the turn has begun; this one may start nothing more
+  WebhookFailed     a webhook was not taken, or its address may not be called; trying again can help
+  NothingToDeliver  the answer has arrived, or there is none yet
   EffectUnclear     an idempotent tool gave no clear answer; asking again with the same key can help
 """
 
@@ -70,6 +72,16 @@ class Fenced(OrchestrationError):
     """A newer attempt of this turn has begun."""
 
     permanent = False
+
+
+class WebhookFailed(OrchestrationError):
+    """The webhook was not taken."""
+
+    permanent = False
+
+
+class NothingToDeliver(OrchestrationError):
+    """The answer has arrived where it was asked for, or there is none yet."""
 
 
 class EffectUnclear(OrchestrationError):

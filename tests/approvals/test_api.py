@@ -321,9 +321,9 @@ def test_the_list_asks_the_database_the_same_number_of_questions_for_any_length(
     assert len(listed.json()["items"]) == 60
 
 
-def test_a_service_account_sees_no_approvals(open_one: Opener, db: None) -> None:
+def test_a_service_account_sees_no_approvals_of_agents(open_one: Opener, db: None) -> None:
     robot = User.objects.create_user("robot")
     robot.groups.add(Group.objects.get_or_create(name="service")[0])
     opened = open_one(requested_by=robot)
     problem(Caller(robot).get("approvals"), 403)
-    problem(Caller(robot).get(f"approvals/{opened.pk}"), 403)
+    problem(Caller(robot).get(f"approvals/{opened.pk}"), 404)

@@ -22,6 +22,13 @@ SEE = {"reviewer", "operator", "admin"}
 RUNS = SEE | {"service"}
 ANYBODY = RUNS | {"", "stranger"}
 SIGNED_IN = RUNS | {""}
+REQUEST = {
+    "title": "Delete the old index",
+    "tool": "delete_index",
+    "arguments": {"name": "old"},
+    "external_id": "1",
+    "deliver_to": {"webhook": {"url": "https://program.example/answers"}},
+}
 VERDICT = {"verdict": "approve", "version": 1, "digest": "0" * 64}
 
 #: each endpoint with who may call it and a body that could be meant; a new endpoint needs a line here
@@ -35,7 +42,9 @@ ENDPOINTS: dict[str, tuple[set[str], Any]] = {
     "GET /runs/{run_id}/checkpoints": (RUNS, None),
     "GET /runs/{run_id}/checkpoints/{checkpoint_id}": (RUNS, None),
     "GET /approvals": (SEE, None),
-    "GET /approvals/{approval_id}": (SEE, None),
+    "GET /approvals/{approval_id}": (RUNS, None),
+    "POST /approvals": ({"service"}, REQUEST),
+    "POST /approvals/{approval_id}/withdraw": ({"service"}, {"reason": "no longer needed"}),
     "POST /approvals/{approval_id}/decision": ({"reviewer", "admin"}, VERDICT),
     "GET /audit": ({"admin"}, None),
     "GET /audit/verify": ({"admin"}, None),

@@ -1,0 +1,171 @@
+"""The only door to webhooks: one signed POST to an address that a program has named.
+
+The address is a stranger's, so it could point at something inside. What prevents that: http and https only; a name is
+looked up once, every address it has must be a public one, and the connection goes to the address that was checked;
+no redirect is followed, no proxy is used, and no byte of the answer's body is read. SIGNALBOX_WEBHOOKS_TO_PRIVATE
+lets private addresses through, for programs on the same machine or network.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import ipaddress
+import re
+import socket
+import time
+from dataclasses import dataclass
+from urllib.parse import SplitResult, urlsplit
+
+from django.conf import settings
+
+from console.environment import environment
+from orchestration.errors import WebhookFailed
+
+SECONDS = 10.0  # for one delivery, the look-up included
+HEADER = "Signalbox-Signature"
+_PORTS = {"http": 80, "https": 443}
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,252})")
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+@dataclass(frozen=True)
+class _Target:
+    """An address taken apart once, so that what is checked is what is called."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str  # with the query
+    authority: str  # the Host header
+
+
+def refusal_of(url: str) -> str:
+    """Say why the address cannot be used, "" when its form is right; nothing is looked up."""
+    try:
+        target = _taken_apart(url)
+        address = ipaddress.ip_address(target.host)
+    except WebhookFailed as exc:
+        return str(exc)
+    except ValueError:
+        return ""
+    return _refusal_of_address(address)
+
+
+def signature(body: bytes, at: int) -> str:
+    """Return the header's value for a body sent at a moment (unix seconds)."""
+    signed = hmac.new(secret().encode(), f"{at}.".encode() + body, hashlib.sha256).hexdigest()
+    return f"t={at},v1={signed}"
+
+
+def secret() -> str:
+    """Return what webhooks are signed with: the setting, or else what follows from Django's key."""
+    if environment().webhook_secret:
+        return environment().webhook_secret
+    return hmac.new(settings.SECRET_KEY.encode(), b"signalbox webhooks", hashlib.sha256).hexdigest()
+
+
+async def post(url: str, body: bytes) -> str:
+    """Send one signed body and return in words who took it. Raises WebhookFailed with the reason; repeat later."""
+    target = _taken_apart(url)
+    try:
+        async with asyncio.timeout(SECONDS):
+            status = await _post(target, await _looked_up(target), body)
+    except TimeoutError as exc:
+        raise WebhookFailed(f"{target.host} did not answer within {SECONDS:.0f} seconds.") from exc
+    if not 200 <= status < 300:
+        more = " Redirects are not followed." if 300 <= status < 400 else ""
+        raise WebhookFailed(f"{target.host} answered with status {status}.{more}")
+    return f"{target.host} answered with status {status}"
+
+
+async def _post(target: _Target, address: Address, body: bytes) -> int:
+    import httpx  # not before it is needed: the web process only looks at addresses
+
+    headers = {
+        "Host": target.authority,
+        "Content-Type": "application/json",
+        "User-Agent": "Signalbox",
+        HEADER: signature(body, int(time.time())),
+    }
+    host = f"[{address}]" if address.version == 6 else str(address)
+    url = httpx.URL(f"{target.scheme}://{host}:{target.port}").copy_with(raw_path=target.path.encode())
+    try:
+        async with (
+            httpx.AsyncClient(trust_env=False, follow_redirects=False, timeout=SECONDS) as client,
+            client.stream(
+                "POST", url, content=body, headers=headers, extensions={"sni_hostname": target.host}
+            ) as answer,
+        ):
+            return answer.status_code
+    except httpx.HTTPError as exc:
+        raise WebhookFailed(f"{target.host} could not be reached: {type(exc).__name__}.") from exc
+
+
+async def _looked_up(target: _Target) -> Address:
+    """Return one address of the host, after a look at all of them."""
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as exc:
+        raise WebhookFailed(f"{target.host} has no address.") from exc
+    addresses = [ipaddress.ip_address(str(entry[4][0]).partition("%")[0]) for entry in found]
+    for address in addresses:
+        if refusal := _refusal_of_address(address):
+            raise WebhookFailed(f"{target.host}: {refusal}")
+    return addresses[0]
+
+
+def _refusal_of_address(address: Address) -> str:
+    if environment().webhooks_to_private or all(_is_public(one) for one in _inside(address)):
+        return ""
+    return (
+        f"{address} is not a public address. Private ones are called only where SIGNALBOX_WEBHOOKS_TO_PRIVATE is set."
+    )
+
+
+def _inside(address: Address) -> list[Address]:
+    """Return the address and those that it carries inside, for an IPv6 address can stand for an IPv4 one."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return [address]
+    carried: list[Address | None] = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
+    if address in _NAT64:
+        carried.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+    if address.ipv4_mapped is not None:
+        return [address.ipv4_mapped]
+    return [address, *(one for one in carried if one is not None)]
+
+
+def _is_public(address: Address) -> bool:
+    return address.is_global and not (address.is_multicast or address.is_reserved or address.is_unspecified)
+
+
+def _taken_apart(url: str) -> _Target:
+    """Take the address apart. Raises WebhookFailed with the reason in a sentence."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError as exc:
+        raise WebhookFailed("This is no web address.") from exc
+    if parts.scheme not in _PORTS:
+        raise WebhookFailed("An address begins with https:// or http://.")
+    if "@" in parts.netloc or "\\" in url or parts.fragment:
+        raise WebhookFailed("An address holds no user, password, backslash or fragment.")
+    if port == 0 or not (_HOST.fullmatch(host) or _is_ipv6(host)):
+        raise WebhookFailed("The address names no host that can be called.")
+    return _Target(parts.scheme, host, port or _PORTS[parts.scheme], _path(parts), parts.netloc)
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        ipaddress.IPv6Address(host)
+    except ValueError:
+        return False
+    return "%" not in host
+
+
+def _path(parts: SplitResult) -> str:
+    return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
