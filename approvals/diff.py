@@ -16,13 +16,15 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from itertools import groupby
+from itertools import groupby, product, zip_longest
 from typing import Any, Literal
 
 import rfc8785
 
 MOST_STEPS = 400_000  # comparisons of two tokens
+MOST_LINES = 5_000  # of a text that is compared by line
 AROUND = 3  # unchanged lines shown around a changed one; the others are folded
+_MOST_PAIRS = 2_500  # items of two lists that are weighed against each other
 _DEEPEST = 100  # levels; deeper values are compared as a whole
 
 Mark = Literal["same", "removed", "added"]
@@ -52,6 +54,11 @@ class Block:
 
     lines: tuple[Line, ...]
     is_folded: bool
+
+    @property
+    def text(self) -> str:
+        """The lines as they are, for those that are folded."""
+        return "\n".join("".join(part.text for part in line.parts) for line in self.lines)
 
 
 @dataclass(frozen=True)
@@ -106,20 +113,20 @@ class _Comparing:
 
     def _items(self, before: Any, after: Any, path: str, depth: int) -> Iterator[Change]:
         left, right = (side if side is not _MISSING else [] for side in (before, after))
-        for start, end, new_start, new_end in self._matched([_key(one) for one in left], [_key(one) for one in right]):
-            for step in range(max(end - start, new_end - new_start)):
-                old, new = start + step, new_start + step
-                has_old, has_new = old < end, new < new_end
-                name = str(old) if not has_new or (has_old and old == new) else f"{old}→{new}" if has_old else str(new)
-                item, changed = left[old] if has_old else _MISSING, right[new] if has_new else _MISSING
-                yield from self.values(item, changed, f"{path}[{name}]", depth)
+        for old, new in self._pairs(left, right):
+            name = str(new) if old is None else str(old) if new is None or old == new else f"{old}→{new}"
+            item = _MISSING if old is None else left[old]
+            changed = _MISSING if new is None else right[new]
+            yield from self.values(item, changed, f"{path}[{name}]", depth)
 
-    def _matched(self, left: Sequence[Hashable], right: Sequence[Hashable]) -> list[tuple[int, int, int, int]]:
-        """Return stretches that belong together; by index when there is too much to compare."""
-        try:
-            return [codes[1:] for codes in self.opcodes(left, right)]
-        except _TooMuch:
-            return [(0, len(left), 0, len(right))]
+    def _pairs(self, left: list[Any], right: list[Any]) -> Iterator[tuple[int | None, int | None]]:
+        """Return which items belong together: equal ones first, then those between that have most in common."""
+        for code, start, end, new_start, new_end in self._bounded([*map(_key, left)], [*map(_key, right)]):
+            if code == "equal":
+                yield from zip(range(start, end), range(new_start, new_end), strict=True)
+                continue
+            for old, new in _alike(left[start:end], right[new_start:new_end]):
+                yield None if old is None else start + old, None if new is None else new_start + new
 
     def _change(self, before: Any, after: Any, path: str) -> Change:
         old, new = (None if side is _MISSING else _exact(side) for side in (before, after))
@@ -130,7 +137,7 @@ class _Comparing:
             return Change(path, "same", old, new, _whole("same", old), _whole("same", new))
         if not _are(str, before, after):
             return Change(path, "changed", old, new, _whole("removed", old), _whole("added", new))
-        if "\n" in before or "\n" in after:
+        if 0 < max(before.count("\n"), after.count("\n")) < MOST_LINES:
             return Change(path, "changed", old, new, blocks=tuple(_folded(self._lines(before, after))))
         return Change(path, "changed", old, new, *self.words(old, new))
 
@@ -139,11 +146,11 @@ class _Comparing:
         left, right = _TOKEN.findall(before), _TOKEN.findall(after)
         old: list[Part] = []
         new: list[Part] = []
-        for code, start, end, new_start, new_end in self._bounded(left, right):
+        for code, start, end, new_start, new_end in _calm(self._bounded(left, right), left):
             gone, came = "".join(left[start:end]), "".join(right[new_start:new_end])
             if code == "equal":
-                old.append(Part("same", gone))
-                new.append(Part("same", came))
+                old += _whole("same", gone)
+                new += _whole("same", came)
                 continue
             if gone:
                 old.append(Part("removed", gone, _unseen(gone, came)))
@@ -158,12 +165,9 @@ class _Comparing:
             if code == "equal":
                 yield from (Line("same", (Part("same", text),)) for text in gone)
                 continue
-            pairs = [self.words(old, new) for old, new in zip(gone, came, strict=False)]
-            paired = len(pairs)
-            yield from (Line("removed", old) for old, _ in pairs)
-            yield from (Line("removed", (Part("removed", text, _unseen(text, "")),)) for text in gone[paired:])
-            yield from (Line("added", new) for _, new in pairs)
-            yield from (Line("added", (Part("added", text, _unseen(text, "")),)) for text in came[paired:])
+            marked = [self.words(old, new) for old, new in zip(gone, came, strict=False)]
+            yield from _whole_lines("removed", gone, [parts for parts, _ in marked])
+            yield from _whole_lines("added", came, [parts for _, parts in marked])
 
     def _bounded(self, left: Sequence[Hashable], right: Sequence[Hashable]) -> list[tuple[str, int, int, int, int]]:
         """Return difflib's opcodes, or "equal, replace, equal" when there is too much to compare."""
@@ -178,7 +182,7 @@ class _Comparing:
         """Return what difflib says of the two. Raises _TooMuch when the steps do not last."""
         start, end = _common(left, right)
         matcher = _Matcher(self, left[start : len(left) - end], right[start : len(right) - end])
-        inner = [(code, *(at + start for at in ends)) for code, *ends in matcher.get_opcodes()]
+        inner = [(code, a + start, b + start, c + start, d + start) for code, a, b, c, d in matcher.get_opcodes()]
         tail = ("equal", len(left) - end, len(left), len(right) - end, len(right))
         found = [("equal", 0, start, 0, start), *inner, tail]
         return [codes for codes in found if codes[1] < codes[2] or codes[3] < codes[4]]
@@ -189,12 +193,13 @@ class _Matcher(SequenceMatcher[Any]):
 
     def __init__(self, of: _Comparing, left: Sequence[Hashable], right: Sequence[Hashable]) -> None:
         self._of = of
+        self._left = left
         self._costs = Counter(right)
         super().__init__(None, left, right, autojunk=False)
 
     def find_longest_match(self, alo: int = 0, ahi: int | None = None, blo: int = 0, bhi: int | None = None) -> Any:
-        end = len(self.a) if ahi is None else ahi
-        self._of.left -= sum(1 + self._costs[self.a[at]] for at in range(alo, end))
+        end = len(self._left) if ahi is None else ahi
+        self._of.left -= sum((1 + self._costs[self._left[at]] for at in range(alo, end)), 0)
         if self._of.left < 0:
             raise _TooMuch
         return super().find_longest_match(alo, ahi, blo, bhi)
@@ -206,6 +211,54 @@ def _common(left: Sequence[Hashable], right: Sequence[Hashable]) -> tuple[int, i
     start = next((at for at in range(shorter) if left[at] != right[at]), shorter)
     rest = shorter - start
     return start, next((at for at in range(rest) if left[-1 - at] != right[-1 - at]), rest)
+
+
+def _calm(codes: list[tuple[str, int, int, int, int]], left: list[str]) -> list[tuple[str, int, int, int, int]]:
+    """Join changes with nothing but blanks between them: three words that changed are one change."""
+    calm: list[tuple[str, int, int, int, int]] = []
+    for place, (code, *ends) in enumerate(codes):
+        is_between = 0 < place < len(codes) - 1 and not "".join(left[ends[0] : ends[1]]).strip()
+        code = "replace" if code == "equal" and is_between else code
+        if calm and code != "equal" and calm[-1][0] != "equal":
+            calm[-1] = ("replace", calm[-1][1], ends[1], calm[-1][3], ends[3])
+        else:
+            calm.append((code, ends[0], ends[1], ends[2], ends[3]))
+    return calm
+
+
+def _alike(left: list[Any], right: list[Any]) -> list[tuple[int | None, int | None]]:
+    """Pair items in order so that they have most in common; the others are removed or added."""
+    if len(left) * len(right) > _MOST_PAIRS:
+        return list(zip_longest(range(len(left)), range(len(right))))
+    best = [[0.0] * (len(right) + 1) for _ in range(len(left) + 1)]
+    for i, j in product(reversed(range(len(left))), reversed(range(len(right)))):
+        best[i][j] = max(best[i + 1][j], best[i][j + 1], best[i + 1][j + 1] + _in_common(left[i], right[j]))
+    found: list[tuple[int | None, int | None]] = []
+    i = j = 0
+    while i < len(left) and j < len(right):
+        if best[i][j] == best[i + 1][j + 1] + _in_common(left[i], right[j]):
+            found.append((i, j))
+            i, j = i + 1, j + 1
+        elif best[i][j] == best[i + 1][j]:
+            found.append((i, None))
+            i += 1
+        else:
+            found.append((None, j))
+            j += 1
+    return found + [(rest, None) for rest in range(i, len(left))] + [(None, rest) for rest in range(j, len(right))]
+
+
+def _in_common(one: Any, other: Any) -> float:
+    if _are(dict, one, other):
+        return 0.5 + sum(1 for key in one if key in other and one[key] == other[key])
+    return 0.5 if type(one) is type(other) else 0.1
+
+
+def _whole_lines(mark: Mark, texts: list[str], marked: list[tuple[Part, ...]]) -> Iterator[Line]:
+    """Return lines as they were marked, those beyond as wholly removed or added."""
+    for place, text in enumerate(texts):
+        parts = marked[place] if place < len(marked) else ()
+        yield Line(mark, parts or (Part(mark, text, _unseen(text, "")),))
 
 
 def _are(kind: type, *values: Any) -> bool:
@@ -231,7 +284,7 @@ def _key(value: Any) -> bytes:
 
 
 def _whole(mark: Mark, text: str | None) -> tuple[Part, ...]:
-    return () if text is None else (Part(mark, text),)
+    return () if not text else (Part(mark, text),)
 
 
 def _unseen(text: str, other: str) -> str:
@@ -241,9 +294,8 @@ def _unseen(text: str, other: str) -> str:
     if not text.strip(" \t\n"):
         return ", ".join(_counted(_BLANKS[char], len(list(same))) for char, same in groupby(text))
     looks = unicodedata.normalize("NFKC", text)
-    if not text.isascii() or not other.isascii():
-        if other and looks == unicodedata.normalize("NFKC", other):
-            return " ".join(f"U+{ord(char):04X}" for char in text[:40]) + (" …" if len(text) > 40 else "")
+    if other and looks == unicodedata.normalize("NFKC", other):
+        return " ".join(f"U+{ord(char):04X}" for char in text[:40]) + (" …" if len(text) > 40 else "")
     ends = len(text) - len(text.rstrip(" \t"))
     return f"{_counted('blank', ends)} at its end" if ends and text.rstrip(" \t") == other.rstrip(" \t") else ""
 
