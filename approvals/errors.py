@@ -9,12 +9,9 @@ ApprovalError
   InvalidVerdict        the verdict or what comes with it cannot be taken
   KeyReused             the same idempotency key with another body
   NotAuthorised         an effect was asked for that nobody approved
-<<<<<<< Updated upstream
   NothingToRedrive      the decision does not stand still, or this cannot help it on
-=======
   InvalidRequest        what a program asks for cannot be taken
   ExternalIdReused      the same external id with another body
->>>>>>> Stashed changes
   NotTheirs             a change around an approval that is not this person's to make
   AlreadyClaimed        somebody else holds the approval
   InvalidChange         what was typed for such a change cannot be taken
