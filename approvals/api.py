@@ -50,11 +50,11 @@ def list_approvals(
     risk: str = "",
     mine: bool = False,
     search: str = "",
-    order: Literal["", "due_at"] = "",
+    order: Literal["", "risk", "due_at", "opened_at"] = "",
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     cursor: str = "",
 ) -> dict[str, Any]:
-    """List approvals: pending ones by deadline, others newest first."""
+    """List approvals. By themselves pending ones go by deadline, others newest first; `risk`: risk, deadline, age."""
     user = require(request, "see")
     filters = inbox.Filters(status=status, agent=agent, tool=tool, risk=risk, search=search, mine=mine, order=order)
     page = inbox.approvals_page(user, filters, cursor=cursor, limit=limit, with_everything=True)

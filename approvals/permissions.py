@@ -58,7 +58,7 @@ def may_decide(user: User, approval: Approval) -> Permit:
     if not user.is_active:
         return Permit(False, "active-account", "This account is disabled.")
     audience = _audience_of(approval)
-    principals = [None] if audience.names(user) else [p for p in _principals_of(user) if audience.names(p)]
+    principals = [None] if audience.names(user) else [p for p in principals_of(user) if audience.names(p)]
     if not principals:
         return Permit(False, "audience", f"This request can be decided by: {audience.words()}.")
     votes = [v for v in approval.decisions.select_related("by", "on_behalf_of") if v.for_version == approval.version]
@@ -155,7 +155,7 @@ def _excluded(approval: Approval, four_eyes: Sequence[str]) -> list[tuple[User, 
     return excluded
 
 
-def _principals_of(user: User) -> list[User]:
+def principals_of(user: User) -> list[User]:
     """Return the active people whom the user stands in for now, by the database's clock."""
     now = DatabaseNow()
     windows = Delegation.objects.filter(

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from approvals.inbox.listing import Filters, Page, approvals_page, pending_count_for
+from approvals.inbox.listing import (
+    Filters,
+    Page,
+    approvals_page,
+    counts_of_same,
+    pending_count_for,
+    pending_values,
+)
 from approvals.inbox.pane import Asked, Inbox, filters_of, found, inbox_for, read_asked
 
 __all__ = [
@@ -11,9 +18,11 @@ __all__ = [
     "Inbox",
     "Page",
     "approvals_page",
+    "counts_of_same",
     "filters_of",
     "found",
     "inbox_for",
     "pending_count_for",
+    "pending_values",
     "read_asked",
 ]

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pgtrigger
 from django.conf import settings
+from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.indexes import GinIndex
+from django.contrib.postgres.search import SearchVectorField
 from django.db import models
-from django.db.models import Case, Q, Value, When
+from django.db.models import Case, Func, Q, Value, When
 
 from console.clock import DatabaseNow
 from console.ids import new_id
@@ -101,6 +104,18 @@ class Approval(models.Model):
     deliver_to = models.JSONField(null=True, blank=True)  # where a program wants its answer, see api.md
     asked = models.JSONField(default=dict)  # by a program: {"audience": [names], "body_digest"}
 
+    # Kept by the database, for lists; the functions are made in the migration that adds them.
+    search_words = models.GeneratedField(  # of the ids, tool, agent, summary, and the first 20,000 letters of arguments
+        expression=Func("id", "tool", "agent", "run_id", "summary", "canonical", function="signalbox_search_words"),
+        output_field=SearchVectorField(),
+        db_persist=True,
+    )
+    deciders = models.GeneratedField(  # audience and people as one: "group:reviewer", "name:alice"
+        expression=Func("audience", "people", function="signalbox_deciders"),
+        output_field=ArrayField(models.TextField()),
+        db_persist=True,
+    )
+
     class Meta:
         indexes = (
             models.Index(
@@ -135,6 +150,29 @@ class Approval(models.Model):
                 condition=Q(expected_by__isnull=False),
                 name="approval_on_its_way",
             ),
+            # The orders of the inbox, whole and within one tool or agent.
+            models.Index(
+                fields=("risk_rank", "due_at", "opened_at", "id"), condition=Q(status="pending"), name="approval_inbox"
+            ),
+            models.Index(
+                fields=("tool", "risk_rank", "due_at", "opened_at", "id"),
+                condition=Q(status="pending"),
+                name="approval_inbox_of_tool",
+            ),
+            models.Index(
+                fields=("agent", "risk_rank", "due_at", "opened_at", "id"),
+                condition=Q(status="pending"),
+                name="approval_inbox_of_agent",
+            ),
+            # Identical pending requests, the first one first.
+            models.Index(
+                fields=("digest", "risk_rank", "due_at", "opened_at", "id"),
+                condition=Q(status="pending"),
+                name="approval_same",
+            ),
+            models.Index(fields=("-opened_at", "-id"), name="approval_newest"),
+            GinIndex(fields=("search_words",), name="approval_words", fastupdate=False),
+            GinIndex(fields=("deciders",), condition=Q(status="pending"), name="approval_deciders"),
         )
 
     def __str__(self) -> str:
