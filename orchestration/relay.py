@@ -18,6 +18,7 @@ from django.db import Error as DatabaseAway
 from django.db import transaction
 from psycopg import AsyncConnection, OperationalError
 
+from approvals import lane
 from approvals import services as approvals
 from approvals.audit_heads import Publisher
 from console import health
@@ -74,7 +75,8 @@ class Relay:
     async def run(self, stop: asyncio.Event) -> None:
         """Deliver until `stop` is set; a lost database connection is made again."""
         self._stopping = stop
-        side = [asyncio.create_task(work) for work in (self._wake_at(stop), _watch_health(), _publish_heads())]
+        work = (self._wake_at(stop), _watch_health(), _watch_lane(), _publish_heads())
+        side = [asyncio.create_task(one) for one in work]
         try:
             async with beating("relay", self._detail):
                 while not stop.is_set():
@@ -207,6 +209,17 @@ async def _watch_health() -> None:
             known = await in_database(health.announce_changes, known)
         except DatabaseAway as exc:
             logger.warning("health is not known: %s", type(exc).__name__)
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+async def _watch_lane() -> None:
+    """Tell open pages when a decision has come to stand still: time alone does that, so nothing else can say it."""
+    known: frozenset[str] = frozenset()
+    while True:
+        try:
+            known = await in_database(lane.announce_changes, known)
+        except DatabaseAway as exc:
+            logger.warning("what stands still is not known: %s", type(exc).__name__)
         await asyncio.sleep(LOOK_SECONDS)
 
 

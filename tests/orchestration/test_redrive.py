@@ -298,15 +298,14 @@ def test_each_cause_costs_the_same_number_of_queries(django_assert_max_num_queri
         assert len(standstill_of(made)) == 18
 
 
-def test_an_answer_to_the_question_takes_its_decision_out_of_the_lane_by_itself() -> None:
+def test_an_answer_to_the_question_is_told_until_the_run_has_heard_it() -> None:
     approval = started(late(), "unknown", is_idempotent=False)
     question = decide(ask_whether_it_happened(approval), by=reviewer("bob"))
     note_receipt(approval_ids=[question.pk], step="resumed")
     question.refresh_from_db()
     assert question.took_effect_at is not None
-    assert (
-        "the run is taking that up" in why(approval).sentence and not why(approval).may_settle
-    )  # until the run has heard it and the ledger has closed the effect
+    found = why(approval)  # until the run has heard it and the ledger has closed the effect
+    assert "the run is taking that up" in found.sentence and not found.may_settle
     set_aside(approval_id=approval.pk, by=reviewer(), reason="It arrived; I have the receipt.")
     approval.refresh_from_db()
     assert lane.standstill(approval) is None

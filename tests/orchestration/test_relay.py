@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from django.db import connection, transaction
 
-from approvals import audit, audit_heads
+from approvals import audit, audit_heads, lane
 from approvals.models import Approval
 from console import outbox
 from console.clock import database_now
@@ -23,7 +23,7 @@ from orchestration.relay import _CLAIM, IN_FLIGHT, Claimed, Relay, _pause, _put_
 from orchestration.temporal_gateway import RealTemporal
 from orchestration.threads import in_database
 from tests.fakes import FakeTemporal
-from tests.orchestration.conftest import decide, go, make_run, open_for
+from tests.orchestration.conftest import decide, go, make_run, open_for, reviewer
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -307,6 +307,59 @@ def test_the_audit_chains_head_is_written_down_beside_the_deliveries(
 
     relaying(scene, Relay(temporal_double))
     assert len(audit_heads.kept()) >= 2
+
+
+def test_a_decision_that_becomes_late_is_told_to_open_pages(
+    transactional_db: None, temporal_double: FakeTemporal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0.05)
+    told: list[tuple[str, ...]] = []
+    monkeypatch.setattr(lane, "announce", lambda *topics: told.append(topics))
+    approval = decide(open_for(make_run(status="waiting")))
+    temporal_double.is_away = True
+
+    def become_late() -> None:
+        Approval.objects.update(expected_by=database_now() - timedelta(seconds=1))
+
+    async def scene() -> None:
+        await until(lambda: OutboxEntry.objects.exclude(last_error="").exists())
+        assert told == []
+        await in_database(become_late)
+        await until(lambda: bool(told))
+        await until(lambda: PartHeartbeat.objects.filter(detail="waiting for Temporal").exists())
+        page = await in_database(lane.lane_page, reviewer())
+        assert "Temporal is away" in page.items[0].standstill.sentence
+
+    relaying(scene, Relay(temporal_double))
+    assert told == [("inbox", f"approval:{approval.pk}")]
+
+
+def test_an_entry_that_can_never_be_delivered_stands_in_the_lane_while_the_others_arrive(
+    transactional_db: None, temporal_double: FakeTemporal
+) -> None:
+    run = make_run(status="waiting")
+    poison, good = decide(open_for(run)), decide(open_for(run))
+    head, _ = OutboxEntry.objects.order_by("id")
+    OutboxEntry.objects.filter(pk=head.pk).update(payload={"approval_id": poison.pk})  # names no run
+    temporal_double.started[run.pk] = services.workflow_input({"run_id": run.pk, "agent": "support", "turn_seconds": 1})
+
+    def was_given_back(times: int) -> bool:
+        entry = OutboxEntry.objects.get(pk=head.pk)
+        return entry.attempts == times and entry.due_at < database_now() + timedelta(seconds=25)  # not the lease
+
+    async def scene() -> None:
+        for times in range(1, 4):
+            await until(lambda wanted=times: was_given_back(wanted))  # type: ignore[misc]
+            await in_database(make_due)
+
+    relaying(scene, Relay(temporal_double))
+    assert [signal[1] for signal in temporal_double.signals] == [good.pk]
+    Approval.objects.update(expected_by=database_now() - timedelta(seconds=1))
+    PartHeartbeat.objects.create(part="relay", instance="here", detail="delivering")
+    found = {item.approval.pk: item.standstill for item in lane.lane_page(reviewer()).items}
+    assert found[poison.pk].cause == "undelivered" and "could not be told" in found[poison.pk].sentence
+    assert found[poison.pk].words == "KeyError: 'run_id'"
+    assert found[good.pk].cause == "not_taken"
 
 
 @pytest.mark.parametrize("lost", ["LISTEN %", "%UPDATE console_outboxentry SET attempts%"])
