@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from approvals.policies.conditions import BadCondition, Condition, Undecided, Values
@@ -100,6 +100,7 @@ def test_what_the_library_would_cut_off_has_no_answer(arguments: dict[str, Any])
         ask("true", arguments)
 
 
+@settings(deadline=None)
 @given(
     one=st.decimals(allow_nan=False, allow_infinity=False, places=6, min_value=-(10**15), max_value=10**15),
     other=st.decimals(allow_nan=False, allow_infinity=False, places=2, min_value=-(10**15), max_value=10**15),
