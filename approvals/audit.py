@@ -63,6 +63,22 @@ def digest_of(event: AuditEvent) -> str:
     return _digest(moment(event.at), event.actor, event.kind, event.subject, event.body, event.previous)
 
 
+def digest_of_words(*words: Any) -> str:
+    """Return the digest by which an entry holds what people said without repeating it; `words`: JSON values.
+
+    SHA-256 of JSON with sorted names. 2.0 counts as 2: the database does not keep that difference.
+    """
+    return hashlib.sha256(json.dumps(_without_zeros(words), sort_keys=True).encode()).hexdigest()
+
+
+def _without_zeros(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_zeros(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_zeros(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def moment(at: datetime) -> str:
     """Return an entry's time as its digest is made of it: RFC 3339 in UTC with microseconds."""
     return at.astimezone(UTC).isoformat(timespec="microseconds")

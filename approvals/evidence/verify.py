@@ -229,11 +229,27 @@ def check_decisions(
             raise Fault(name, f"{which}: the chain tells another verdict or another digest")
         if one["by"] and not one["source"] and entry["actor"] != one["by"]:
             raise Fault(name, f"{which}: the chain tells that {entry['actor']} decided")
+        if entry["body"].get("words") not in (None, digest_of_words(one["note"], one["answer"])):
+            raise Fault(name, f"{which}: the chain tells of another comment or answer")
         if one["verdict"] in ("approve", "edit"):
             agreed.add(one["for_digest"])
     if recorded:
         raise Fault(name, f"decision {min(recorded)}, which the chain tells of, is not in it")
     return agreed
+
+
+def digest_of_words(*words: Any) -> str:
+    """Return the digest by which the chain holds a comment and an answer."""
+    return hashlib.sha256(json.dumps(without_zeros(words), sort_keys=True).encode()).hexdigest()
+
+
+def without_zeros(value: Any) -> Any:
+    """Return the JSON value with 2.0 as 2: the database does not keep that difference."""
+    if isinstance(value, dict):
+        return {key: without_zeros(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_zeros(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 # JSON

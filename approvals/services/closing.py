@@ -63,6 +63,8 @@ def record_decision(approval: Approval, decision: Decision, actor: str, *, close
     }
     if decision.for_digest != decision.digest or decision.for_version != decision.version:
         body |= {"shown_digest": decision.digest, "shown_version": decision.version}
+    if decision.note or decision.answer is not None:
+        body["words"] = audit.digest_of_words(decision.note, decision.answer)
     if decision.on_behalf_of:
         body["on_behalf_of"] = decision.on_behalf_of.username
     if decision.source:

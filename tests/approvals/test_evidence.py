@@ -34,6 +34,13 @@ Opener = Callable[..., Approval]
 VERIFIER = Path(verify.__file__).read_bytes()
 
 
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | st.text(st.characters(codec="utf-8")),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(st.characters(codec="utf-8")), inner),
+    max_leaves=10,
+)
+
+
 @pytest.fixture(autouse=True)
 def engines(monkeypatch: pytest.MonkeyPatch) -> None:
     """Temporal answers, LangGraph is away."""
@@ -206,6 +213,8 @@ def test_an_empty_folder_and_a_file_that_is_no_pack_are_told(tmp_path: Path) -> 
         ("decisions", lambda rows: [rows[0] | {"version": 2}, *rows[1:]], "not the version that it names"),
         ("decisions", lambda rows: [rows[0] | {"by": "mallory"}, *rows[1:]], "tells that alice decided"),
         ("decisions", lambda rows: [rows[0] | {"id": "dec_forged"}, *rows[1:]], "has no entry for it"),
+        ("decisions", lambda rows: [rows[0] | {"note": "more"}, *rows[1:]], "another comment or answer"),
+        ("decisions", lambda rows: [rows[0] | {"answer": 1}, *rows[1:]], "another comment or answer"),
         ("decisions", lambda rows: rows[1:], "which the chain tells of, is not in it"),
         ("effect", lambda effect: effect | {"digest": "0" * 64}, "is not what a decision had approved"),
         ("approval", lambda facts: facts | {"digest": "0" * 64}, "not that of its current version"),
@@ -299,6 +308,23 @@ def test_what_was_shown_is_in_it_in_full_and_inert(unpacked: Path, told: Approva
     assert (folder / "versions" / "2.json").read_bytes() == bytes(told.canonical)
 
 
+@pytest.mark.parametrize("given", ["words", 2.0, 1e22, -0.0, 1.5e-7, [1.10, {"b": None, "a": "ü\n"}], {"n": 10**15}])
+def test_an_answer_of_any_shape_survives_the_database(
+    given: Any, open_one: Opener, terms: Callable[..., Any], alice: User, tmp_path: Path
+) -> None:
+    terms(verdicts=("approve", "reject", "respond"))
+    approval = open_one()
+    services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval, "respond", answer=given, note="n"))
+    exported = pack.export(approval.pk, tmp_path / "one.zip")
+    assert verify.check(str(exported.path))[0] == []
+    assert "words" in AuditEvent.objects.get(kind="approval.decided").body
+
+
+@given(value=values)
+def test_both_make_the_same_digest_of_words(value: Any) -> None:
+    assert verify.digest_of_words("note", value) == audit.digest_of_words("note", value)
+
+
 def test_moments_keep_their_microseconds(unpacked: Path, told: Approval) -> None:
     decision = Decision.objects.filter(approval=told).earliest("at")
     listed = json.loads((unpacked / "approvals" / told.pk / "decisions.json").read_text())
@@ -361,13 +387,6 @@ def test_the_verifier_is_plain_python_of_3_9() -> None:
         if isinstance(node, ast.Import | ast.ImportFrom)
     }
     assert imported <= {"__future__", "argparse", "hashlib", "json", "os", "sys", "typing", "zipfile"}
-
-
-values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | st.text(st.characters(codec="utf-8")),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(st.characters(codec="utf-8")), inner),
-    max_leaves=10,
-)
 
 
 @given(value=values)
