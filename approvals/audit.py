@@ -33,14 +33,20 @@ def record(*, actor: str, kind: str, subject: str, body: dict[str, Any]) -> None
     payloads. Raises TypeError for anything else, for it could not be checked to the last byte.
     """
     _check(body)
+    hold_chain()
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_CHAIN_LOCK])
         # clock_timestamp would differ from the rows of the same change; signalbox_now is the transaction's.
         cursor.execute("SELECT signalbox_now(), (SELECT digest FROM approvals_auditevent ORDER BY seq DESC LIMIT 1)")
         at, previous = cursor.fetchone()
     event = AuditEvent(at=at, actor=actor, kind=kind, subject=subject, body=body, previous=previous or "")
     event.digest = digest_of(event)
     event.save(force_insert=True)
+
+
+def hold_chain() -> None:
+    """Keep the chain for this transaction, as `record` does, for changes that lock something else after an entry."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_CHAIN_LOCK])
 
 
 def _check(value: Any) -> None:

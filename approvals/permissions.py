@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from django.contrib.auth.models import User
 from django.db.models import Q
 
-from approvals.models import Approval, Decision, Delegation, ProposalVersion, Verdict
+from approvals.models import Approval, Decision, Delegation, ProposalVersion, Risk, StandingApproval, Verdict
 from approvals.people import persons_of
 from approvals.terms import Terms
 from console import roles
 from console.clock import DatabaseNow
 
 AGREEING = (Verdict.APPROVE, Verdict.EDIT)
+STANDING = "standing:"  # how the source of a standing approval's decisions begins
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def may_still_decide(user: User, principal: User | None, approval: Approval) -> 
     if not user.is_active:
         return Permit(False, "active-account", "This account is disabled.")
     audience = _audience_of(approval)
-    if not audience.names(principal or user):
+    if not audience.names(principal or user) or (principal and not roles.may(user, "decide")):
         return Permit(False, "audience", f"This request can be decided by: {audience.words()}.")
     return refusal_for(user, principal, approval, []) or Permit(True, "audience", "The decision stands.", principal)
 
@@ -112,7 +113,7 @@ def agreeing_persons(approval: Approval, terms: Terms | None = None) -> set[str]
     audience = _named_by(terms, approval)
     votes = [
         (vote.by, vote.on_behalf_of or vote.by)
-        for vote in approval.decisions.select_related("by", "on_behalf_of")
+        for vote in _counting(approval, terms)
         if vote.for_version == approval.version and vote.verdict in AGREEING and vote.by is not None
     ]
     excluded = _excluded(approval, terms.four_eyes)
@@ -127,6 +128,22 @@ def agreeing_persons(approval: Approval, terms: Terms | None = None) -> set[str]
         and audience.names(principal)
         and not {persons[by.pk], persons[principal.pk]} & barred
     }
+
+
+def wants_somebody(terms: Terms) -> bool:
+    """Say whether the terms want a person at the screen each time, so that nothing is approved in advance."""
+    return bool(terms.fresh_sign_in_minutes or terms.dwell_seconds or terms.risk == Risk.HIGH)
+
+
+def _counting(approval: Approval, terms: Terms) -> list[Decision]:
+    """Return the decisions, without those in advance when the terms want somebody or they were taken back since."""
+    votes = list(approval.decisions.select_related("by", "on_behalf_of"))
+    in_advance = {vote.source for vote in votes if vote.source.startswith(STANDING)}
+    if not in_advance:
+        return votes
+    given = StandingApproval.objects.filter(pk__in=[source.removeprefix(STANDING) for source in in_advance])
+    standing = set() if wants_somebody(terms) else {STANDING + one.pk for one in given.filter(revoked_at=None)}
+    return [vote for vote in votes if vote.source not in in_advance or vote.source in standing]
 
 
 def _audience_of(approval: Approval) -> Audience:
@@ -156,9 +173,19 @@ def _excluded(approval: Approval, four_eyes: Sequence[str]) -> list[tuple[User, 
 
 
 def principals_of(user: User) -> list[User]:
-    """Return the active people whom the user stands in for now, by the database's clock."""
+    """Return the active people whom the user stands in for now, by the database's clock, with their roles known.
+
+    Only who may decide at all stands in for somebody; what a principal decides for others is not handed on. Three
+    queries at most, however many there are.
+    """
+    if not roles.may(user, "decide"):
+        return []
     now = DatabaseNow()
     windows = Delegation.objects.filter(
         Q(delegate=user, revoked_at=None, principal__is_active=True), starts_at__lte=now, ends_at__gt=now
     )
-    return [window.principal for window in windows.select_related("principal").order_by("pk")]
+    people: dict[int, User] = {}
+    for window in windows.select_related("principal").prefetch_related("principal__groups").order_by("pk"):
+        principal = people.setdefault(window.principal_id, window.principal)
+        roles.keep_roles(principal, [group.name for group in principal.groups.all()])
+    return list(people.values())

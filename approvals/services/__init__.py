@@ -5,11 +5,15 @@ Nothing here knows an engine: what must reach one is put into the outbox and del
 
 from __future__ import annotations
 
+from approvals.services.claims import claim, reassign, release
+from approvals.services.commenting import comment
 from approvals.services.deciding import Answer, decide
+from approvals.services.delegating import delegate, revoke_delegation
 from approvals.services.executing import Authorised, authorise
 from approvals.services.ladder import Rung, climb, withdraw
 from approvals.services.opening import Proposal, open_approval
 from approvals.services.receipts import note_effect, note_receipt
+from approvals.services.standing import make_standing, revoke_standing
 
 __all__ = [
     "Answer",
@@ -17,10 +21,18 @@ __all__ = [
     "Proposal",
     "Rung",
     "authorise",
+    "claim",
     "climb",
+    "comment",
     "decide",
+    "delegate",
+    "make_standing",
     "note_effect",
     "note_receipt",
     "open_approval",
+    "reassign",
+    "release",
+    "revoke_delegation",
+    "revoke_standing",
     "withdraw",
 ]

@@ -17,13 +17,16 @@ def close(approval: Approval, decision: Decision) -> None:
         status=Approval.Status.DECIDED,
         closed_at=DatabaseNow(),
         expected_by=None if approval.is_seeded else DatabaseNow() + WITHIN[ReceiptStep.Step.RECORDED],
+        claimed_by=None,
+        claimed_at=None,
     )
     ReceiptStep.objects.create(approval=approval, step=ReceiptStep.Step.RECORDED)
-    outbox.enqueue(
-        kind="decided",
-        subject=approval.run_id,
-        payload={"run_id": approval.run_id, "approval_id": approval.pk, "decision_id": decision.pk},
-    )
+    if not approval.is_seeded:  # no run waits for it
+        outbox.enqueue(
+            kind="decided",
+            subject=approval.run_id,
+            payload={"run_id": approval.run_id, "approval_id": approval.pk, "decision_id": decision.pk},
+        )
     announce("inbox", f"approval:{approval.pk}", f"run:{approval.run_id}")
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from approvals.digest import digest_of, read_canonical
 from approvals.errors import NotAuthorised
-from approvals.models import Approval, Decision, Verdict
-from approvals.permissions import AGREEING, agreeing_persons, may_still_decide
+from approvals.models import Approval, Decision, StandingApproval, Verdict
+from approvals.permissions import AGREEING, STANDING, agreeing_persons, may_still_decide, wants_somebody
 from approvals.policies import terms_for
 from approvals.services.opening import facts_of
 from approvals.terms import Terms
@@ -69,6 +69,7 @@ def _check_action(approval: Approval, decision: Decision, terms: Terms) -> None:
         return
     if decision.by is None:
         raise NotAuthorised(f"The policy changed: by the rule “{terms.rule}” people must decide this.")
+    _check_standing(approval, terms)
     _check_person(approval, decision)
     if not set(_verdicts_given(approval)) <= set(terms.verdicts):
         raise NotAuthorised(f"The policy changed: the rule “{terms.rule}” does not allow this verdict.")
@@ -77,6 +78,20 @@ def _check_action(approval: Approval, decision: Decision, terms: Terms) -> None:
         raise NotAuthorised(
             f"{terms.needed} different people must agree; of those who did, {agreed} may decide this now."
         )
+
+
+def _check_standing(approval: Approval, terms: Terms) -> None:
+    """Say it plainly when what was approved in advance was taken back before it began, or may be so no longer."""
+    sources = [source for source in approval.decisions.values_list("source", flat=True) if source.startswith(STANDING)]
+    if not sources or len(agreeing_persons(approval, terms)) >= terms.needed:
+        return
+    if wants_somebody(terms):
+        raise NotAuthorised("The policy changed: this can no longer be approved in advance.")
+    given = StandingApproval.objects.filter(pk__in=[source.removeprefix(STANDING) for source in sources])
+    revoked = given.filter(revoked_at__isnull=False).select_related("revoked_by").first()
+    if revoked is not None:
+        by = revoked.revoked_by.username if revoked.revoked_by else "an admin"
+        raise NotAuthorised(f"It was approved in advance, and {by} took that back before it began.")
 
 
 def _check_person(approval: Approval, decision: Decision) -> None:

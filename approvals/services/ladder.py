@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from django.db import transaction
 from django.db.models import F
@@ -14,6 +14,8 @@ from approvals.models import Approval
 from approvals.terms import Terms
 from console.clock import DatabaseNow, database_now
 from console.live import announce
+
+NOBODY: Final[dict[str, Any]] = {"claimed_by": None, "claimed_at": None}  # a closed approval is held by nobody
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ def _climb_one(approval_id: str) -> Rung:
 def _take_step(approval: Approval, step: str) -> None:
     changes: dict[str, Any] = {"steps_climbed": F("steps_climbed") + 1}
     if step == "expire":
-        changes = {"status": Approval.Status.EXPIRED, "closed_at": DatabaseNow()}
+        changes = {"status": Approval.Status.EXPIRED, "closed_at": DatabaseNow(), **NOBODY}
     elif step == "escalate":
         changes["audience"] = sorted({*approval.audience, *Terms.from_json(approval.terms).escalate_to})
     taken = Approval.objects.filter(
@@ -72,7 +74,8 @@ def withdraw(*, run_id: str, reason: str, actor: str) -> int:
         )
         for approval in pending:
             approval.status, approval.closed_at = Approval.Status.WITHDRAWN, database_now()
-            approval.save(update_fields=["status", "closed_at"])
+            approval.claimed_by = approval.claimed_at = None
+            approval.save(update_fields=["status", "closed_at", "claimed_by", "claimed_at"])
             announce("inbox", f"approval:{approval.pk}", f"run:{run_id}")
             audit.record(actor=actor, kind="approval.withdrawn", subject=approval.pk, body={"reason": reason})
     return len(pending)

@@ -15,6 +15,7 @@ from approvals.models import Approval, ProposalVersion, new_approval_id
 from approvals.narrowing import narrow, until
 from approvals.policies import terms_for
 from approvals.services.closing import close_by_policy
+from approvals.services.standing import use_standing
 from approvals.terms import Facts, Terms
 from console.clock import database_now
 from console.live import announce
@@ -52,8 +53,9 @@ class Proposal:
 def open_approval(proposal: Proposal) -> Approval:
     """Open the approval for one proposal; a second call with the same `external_id` returns the first one.
 
-    Where the policy needs nobody, or denies, the approval is decided at once and on the record. The digest is
-    computed again from the bytes. Raises NotAuthorised when it differs from the proposal's.
+    Where the policy needs nobody, or denies, the approval is decided at once and on the record; else the standing
+    approvals that cover it have their say. The digest is computed again from the bytes. Raises NotAuthorised when it
+    differs from the proposal's.
     """
     if digest_of(proposal.canonical) != proposal.digest:
         raise NotAuthorised("The proposal's bytes do not match its digest.")
@@ -63,7 +65,8 @@ def open_approval(proposal: Proposal) -> Approval:
         )
         if created:
             _first_version(approval)
-            close_by_policy(approval)
+            if close_by_policy(approval) is None:
+                use_standing(approval)
             announce("inbox", f"approval:{approval.pk}", f"run:{approval.run_id}", "runs")
             body = {
                 "run": proposal.run_id,

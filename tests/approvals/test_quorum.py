@@ -139,35 +139,35 @@ def test_a_named_person_decides_without_the_role(open_one: Opener, terms: Any, a
 
 
 def test_a_delegate_decides_for_somebody_and_both_are_named(
-    open_one: Opener, terms: Any, alice: User, olga: User
+    open_one: Opener, terms: Any, alice: User, ada: User
 ) -> None:
     approval = open_one()
-    delegate(alice, olga)
-    decision = decide(approval, olga)
-    assert (decision.by.username, decision.on_behalf_of.username) == ("olga", "alice")  # type: ignore[union-attr]
+    delegate(alice, ada)
+    decision = decide(approval, ada)
+    assert (decision.by.username, decision.on_behalf_of.username) == ("ada", "alice")  # type: ignore[union-attr]
     body = AuditEvent.objects.get(kind="approval.decided").body
     assert body["on_behalf_of"] == "alice"
 
 
 def test_a_delegate_is_no_second_vote_and_no_way_around_four_eyes(
-    open_one: Opener, terms: Any, alice: User, bob: User, olga: User
+    open_one: Opener, terms: Any, alice: User, bob: User, ada: User
 ) -> None:
     terms(needed=2)
-    delegate(alice, olga)
+    delegate(alice, ada)
     approval = open_one()
-    decide(approval, olga)
+    decide(approval, ada)
     with pytest.raises(MayNotDecide) as told:
-        decide(approval, alice)  # her vote was given by olga
+        decide(approval, alice)  # her vote was given by ada
     assert told.value.rule == "one-vote"
-    for requester in (alice, olga):
+    for requester in (alice, ada):
         with pytest.raises(MayNotDecide) as told:
-            decide(open_one(requested_by=requester), olga)
+            decide(open_one(requested_by=requester), ada)
         assert told.value.rule == "four-eyes"
 
 
 @pytest.mark.parametrize("ended", ["over", "not yet", "revoked", "principal gone", "principal without role"])
 def test_outside_its_window_a_delegation_gives_nothing(
-    ended: str, open_one: Opener, terms: Any, alice: User, olga: User
+    ended: str, open_one: Opener, terms: Any, alice: User, ada: User
 ) -> None:
     now = database_now()
     changes = {
@@ -175,13 +175,13 @@ def test_outside_its_window_a_delegation_gives_nothing(
         "not yet": {"starts_at": now + timedelta(minutes=1)},
         "revoked": {"revoked_at": now},
     }
-    delegate(alice, olga, **changes.get(ended, {}))
+    delegate(alice, ada, **changes.get(ended, {}))
     if ended == "principal gone":
         User.objects.filter(pk=alice.pk).update(is_active=False)
     if ended == "principal without role":
         alice.groups.clear()
     with pytest.raises(MayNotDecide) as told:
-        decide(open_one(), olga)
+        decide(open_one(), ada)
     assert told.value.rule == "audience"
 
 

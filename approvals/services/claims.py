@@ -1,0 +1,120 @@
+"""Claim an approval: a soft lock that tells the others "I am at it". It stands in nobody's way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.db import transaction
+from django.db.models import BooleanField, ExpressionWrapper, Q
+
+from approvals import audit
+from approvals.errors import AlreadyClaimed, MayNotDecide, NoSuchApproval, NotTheirs
+from approvals.models import Approval
+from approvals.permissions import may_decide
+from approvals.selectors import closing_of, visible_to
+from approvals.team import CLAIM_LASTS, RENEWED_AFTER
+from console import roles
+from console.clock import DatabaseNow
+from console.live import announce
+
+
+@dataclass(frozen=True)
+class Locked:
+    """An approval under its row's lock, and who holds it now by the database's clock."""
+
+    approval: Approval
+    holder: User | None
+    is_recent: bool  # claimed or renewed a moment ago
+
+
+def claim(*, approval_id: str, by: User) -> Approval:
+    """Claim a pending approval, or renew one's own claim. A second click changes nothing.
+
+    A claim lapses CLAIM_LASTS after it was made or renewed, by the database's clock. Raises NoSuchApproval,
+    AlreadyClosed, MayNotDecide, and AlreadyClaimed while somebody else's claim lasts.
+    """
+    with transaction.atomic():
+        found = _locked(by, approval_id)
+        _check_pending(found.approval)
+        if found.holder and found.holder != by:
+            raise AlreadyClaimed(found.holder.username)
+        _check_may_decide(by, found.approval)
+        if found.holder is None or not found.is_recent:
+            _hand(found.approval, by)
+            _record(found.approval, by, "approval.claim_renewed" if found.holder else "approval.claimed", {})
+    return found.approval
+
+
+def release(*, approval_id: str, by: User) -> Approval:
+    """Give a claim back: one's own, or as operator or admin anybody's. Nothing to give back changes nothing.
+
+    Raises NoSuchApproval, and NotTheirs for somebody else's claim.
+    """
+    with transaction.atomic():
+        found = _locked(by, approval_id)
+        if found.holder is None:
+            return found.approval
+        if found.holder != by and not _may_move(by):
+            raise NotTheirs(f"{found.holder.username} holds this; an operator or an admin can release it.")
+        _hand(found.approval, None)
+        _record(found.approval, by, "approval.released", {"from": found.holder.username})
+    return found.approval
+
+
+def reassign(*, approval_id: str, by: User, to: User) -> Approval:
+    """Hand an approval to somebody who may decide it: by who holds it, by an operator or by an admin.
+
+    Who holds it already gets it no second time. Raises NoSuchApproval, AlreadyClosed, NotTheirs, and MayNotDecide
+    when the person may not decide it.
+    """
+    with transaction.atomic():
+        found = _locked(by, approval_id)
+        _check_pending(found.approval)
+        if found.holder == to:
+            return found.approval
+        if found.holder != by and not _may_move(by):
+            raise NotTheirs("Only who holds it, an operator or an admin can hand it to somebody.")
+        _check_may_decide(to, found.approval)
+        _hand(found.approval, to)
+        body = {"from": found.holder.username if found.holder else None, "to": to.username}
+        _record(found.approval, by, "approval.reassigned", body)
+    return found.approval
+
+
+def _locked(user: User, approval_id: str) -> Locked:
+    lasts = ExpressionWrapper(Q(claimed_at__gt=DatabaseNow() - CLAIM_LASTS), output_field=BooleanField())
+    recent = ExpressionWrapper(Q(claimed_at__gt=DatabaseNow() - RENEWED_AFTER), output_field=BooleanField())
+    # The holder is not joined: after a wait for the lock, the joined row would be the one of before.
+    rows = visible_to(user).select_for_update(of=("self",)).select_related("requested_by")
+    approval = rows.annotate(lasts=lasts, recent=recent).filter(pk=approval_id).first()
+    if approval is None:
+        raise NoSuchApproval
+    is_held = approval.status == Approval.Status.PENDING and approval.lasts
+    return Locked(approval, approval.claimed_by if is_held else None, bool(approval.recent))
+
+
+def _check_pending(approval: Approval) -> None:
+    if approval.status != Approval.Status.PENDING:
+        raise closing_of(approval)
+
+
+def _check_may_decide(user: User, approval: Approval) -> None:
+    permit = may_decide(user, approval)
+    if not (permit.allowed and roles.may(user, "decide")):
+        raise MayNotDecide(permit.rule, f"{user.username} may not decide this request, so it cannot be theirs.")
+
+
+def _may_move(user: User) -> bool:
+    return roles.has_role(user, "operator", "admin")
+
+
+def _hand(approval: Approval, to: User | None) -> None:
+    Approval.objects.filter(pk=approval.pk).update(claimed_by=to, claimed_at=DatabaseNow() if to else None)
+    approval.claimed_by = to
+
+
+def _record(approval: Approval, by: User, kind: str, body: dict[str, Any]) -> None:
+    announce("inbox", f"approval:{approval.pk}")
+    audit.record(actor=by.username, kind=kind, subject=approval.pk, body=body)

@@ -1,0 +1,98 @@
+"""Let somebody decide in one's place for a while."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Final
+
+from django.contrib.auth.models import User
+from django.db import transaction
+from django.db.models import Q
+
+from approvals import audit
+from approvals.errors import InvalidChange, NotTheirs
+from approvals.models import Delegation
+from approvals.people import persons_of
+from console import roles
+from console.clock import DatabaseNow, database_now
+from console.live import announce
+
+LONGEST: Final = timedelta(days=366)
+REASON_LIMIT: Final = 300  # characters
+
+
+def delegate(*, principal: User, to: User, starts_at: datetime, ends_at: datetime, reason: str, by: User) -> Delegation:
+    """Let `to` decide what `principal` may, from `starts_at` until just before `ends_at` (aware), open requests too.
+
+    People delegate for themselves, admins for others as well; windows may overlap. The same window again is the same
+    delegation. What somebody decides for others cannot be handed on. Raises NotTheirs, and InvalidChange for a
+    window that is no window, for oneself, and for who has no active account or may not decide.
+    """
+    if by != principal and not roles.has_role(by, "admin"):
+        raise NotTheirs("You can hand on your own decisions only; an admin can do it for others.")
+    _check_people(principal, to)
+    with transaction.atomic():
+        _check_window(starts_at, ends_at, database_now())
+        User.objects.select_for_update().get(pk=principal.pk)  # a second click waits for the first
+        window = Q(principal=principal, delegate=to, starts_at=starts_at, ends_at=ends_at, revoked_at=None)
+        known = Delegation.objects.filter(window).first()
+        if known is not None:
+            return known
+        made = Delegation.objects.create(
+            principal=principal,
+            delegate=to,
+            starts_at=starts_at,
+            ends_at=ends_at,
+            reason=reason.strip()[:REASON_LIMIT],
+            made_by=by,
+        )
+        announce("inbox")
+        _record(made, by, "delegation.made")
+    return made
+
+
+def revoke_delegation(*, delegation_id: int, by: User) -> Delegation:
+    """End a delegation now; one that has ended or was revoked stays as it is.
+
+    Whom it stands for may, who stands in may, and admins may. Raises NotTheirs, also for what is not there.
+    """
+    with transaction.atomic():
+        rows = Delegation.objects.select_for_update(of=("self",)).select_related("principal", "delegate")
+        found = rows.filter(pk=delegation_id).first()
+        if found is None or (by not in (found.principal, found.delegate) and not roles.has_role(by, "admin")):
+            raise NotTheirs("There is no such delegation of yours.")
+        if Delegation.objects.filter(pk=found.pk, revoked_at=None, ends_at__gt=DatabaseNow()).update(
+            revoked_at=DatabaseNow()
+        ):
+            announce("inbox")
+            _record(found, by, "delegation.revoked")
+    return found
+
+
+def _check_people(principal: User, to: User) -> None:
+    persons = persons_of([principal, to])
+    if persons[principal.pk] == persons[to.pk]:
+        raise InvalidChange("to", "Choose somebody else: nobody stands in for themselves.")
+    if not to.is_active:
+        raise InvalidChange("to", f"The account {to.username} is disabled.")
+    if not roles.may(to, "decide"):
+        raise InvalidChange("to", f"{to.username} may not decide anything, so cannot stand in.")
+
+
+def _check_window(starts_at: datetime, ends_at: datetime, now: datetime) -> None:
+    if ends_at <= starts_at:
+        raise InvalidChange("ends_at", "It has to end after it begins.")
+    if ends_at <= now:
+        raise InvalidChange("ends_at", "That time has passed already.")
+    if ends_at - starts_at > LONGEST:
+        raise InvalidChange("ends_at", f"At most {LONGEST.days} days; make another one later.")
+
+
+def _record(made: Delegation, by: User, kind: str) -> None:
+    body = {
+        "principal": made.principal.username,
+        "delegate": made.delegate.username,
+        "starts_at": made.starts_at.isoformat(),
+        "ends_at": made.ends_at.isoformat(),
+    }
+    audit.record(actor=by.username, kind=kind, subject=f"delegation:{made.pk}", body=body)
