@@ -102,7 +102,7 @@ def take_back(*, approval_id: str, by: User, reason: str) -> Approval:
             return approval
         if approval.status != Approval.Status.PENDING:
             raise closing_of(approval)
-        mine.update(status=Approval.Status.WITHDRAWN, closed_at=DatabaseNow())
+        mine.update(status=Approval.Status.WITHDRAWN, closed_at=DatabaseNow(), claimed_by=None, claimed_at=None)
         wake = {"run_id": approval.run_id, "approval_id": approval.pk, "decision_id": f"{approval.pk}:withdrawn"}
         outbox.enqueue(kind="decided", subject=approval.run_id, payload=wake)
         announce("inbox", f"approval:{approval.pk}", f"run:{approval.run_id}")
