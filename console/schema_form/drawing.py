@@ -51,7 +51,15 @@ class Drawing:
         return drawn
 
     def field(
-        self, part: Any, value: Any, name: str, id_: str, *, label: str, is_required: bool = True, above: Any = None
+        self,
+        part: Any,
+        value: Any,
+        name: str,
+        id_: str,
+        *,
+        label: str,
+        is_required: bool = True,
+        above: Field | None = None,
     ) -> Field:
         """Draw one part, and what is in it. `above`: the field that it is in."""
         self.left -= 1
@@ -62,7 +70,7 @@ class Drawing:
         seen = above.references if above else frozenset()
         kind, note = _kind_for(shape, value, depth, seen)
         drawn = Field(name, id_, _title(shape) or label, shape, kind, value, is_required)
-        drawn.depth, drawn.references = depth, seen | shape.references
+        drawn.depth, drawn.references, drawn.above = depth, seen | shape.references, above
         drawn.notes += [note] if note else []
         if kind in ("group", "list"):
             _offer_states(drawn)
@@ -104,10 +112,9 @@ class Drawing:
         step = str(index) if of.kind == "list" else f"~{index}"
         name, id_ = inside(of.name, step), f"{of.id}-{step}"
         part = of.shape.schema["items"] if of.kind == "list" else more_of(of.shape)
-        label = f"{of.label} {index + 1}" if of.kind == "list" else "Value"
-        drawn = self.field(part, value, name, id_, label=label, above=of)
-        if of.kind == "list" and drawn.kind not in ("group", "list"):
-            drawn.label = label
+        drawn = self.field(part, value, name, id_, label=of.label if of.kind == "list" else "Value", above=of)
+        if of.kind == "list":
+            drawn.label = f"{drawn.label} {index + 1}"
         return Row(index, name, drawn, is_spare=value is MISSING, key=key)
 
     def add_spare_row(self, of: Field) -> None:

@@ -80,6 +80,13 @@ class Field:
     is_root: bool = False
     depth: int = 0
     references: frozenset[str] = frozenset()  # followed on the way here
+    above: Field | None = field(default=None, repr=False)  # the one that it is in
+
+    @property
+    def full_label(self) -> str:
+        """The label with that of the part it is in: "Order line 2: Count"."""
+        is_inner = self.above is not None and not self.above.is_root
+        return f"{self.above.label}: {self.label}" if is_inner and self.above else self.label
 
     @property
     def hint(self) -> str:
@@ -154,10 +161,10 @@ def located(root: Field, path: Path) -> tuple[Field, Path]:
 
 
 def told_path(path: Iterable[str | int]) -> str:
-    """Return a path as people read it: `items[2].sku`; items count from 1, as the form numbers them."""
+    """Return a path as people read it: `items[2].sku`."""
     told = ""
     for step in path:
-        told += f"[{step + 1}]" if isinstance(step, int) else f".{step}" if told else step
+        told += f"[{step}]" if isinstance(step, int) else f".{step}" if told else step
     return told
 
 

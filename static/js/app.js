@@ -3,6 +3,7 @@ import "./live.js";
 import "./times.js";
 import "./reading.js";
 import "./forms.js";
+import "./schema_form.js";
 import "./lists.js";
 import "./palette.js";
 import "./keys.js";
