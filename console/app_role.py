@@ -25,9 +25,14 @@ def as_owner() -> Iterator[str]:
     Yields "" and changes nothing where one role does everything. For commands: the whole process changes its role.
     """
     url = owner_database_url()
-    app: dict[str, Any] = {name: settings.DATABASES["default"][name] for name in ("USER", "PASSWORD")}
+    app: dict[str, Any] = {name: settings.DATABASES["default"][name] for name in ("USER", "PASSWORD", "HOST", "PORT")}
     parts = urlsplit(url)
-    owner = {"USER": unquote(parts.username or ""), "PASSWORD": unquote(parts.password or "")}
+    owner = {
+        "USER": unquote(parts.username or ""),
+        "PASSWORD": unquote(parts.password or ""),
+        "HOST": parts.hostname or "",  # past a pooler, maybe; the database is the same
+        "PORT": str(parts.port or 5432),
+    }
     if not url or owner["USER"] == app["USER"]:
         yield ""
         return
