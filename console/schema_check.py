@@ -33,7 +33,7 @@ from referencing.exceptions import Unresolvable
 
 from console.json_text import write_json
 
-SECONDS = 1.0  # for one value, all patterns together
+SECONDS = 2.0  # for one value, all patterns together
 _MOST = 200  # faults told
 _SHOWN = 120  # characters of a schema's own words inside a sentence
 

@@ -457,10 +457,10 @@ def test_names_of_any_shape_are_kept_apart() -> None:
     ],
 )
 def test_much_is_drawn_as_a_box_and_quickly(schema: Any, value: Any) -> None:
-    began = time.monotonic()
+    began = time.process_time()
     form = sent_back(schema, value)
     assert form.value is value and form.is_valid
-    assert time.monotonic() - began < 3
+    assert time.process_time() - began < 3
     assert len(sent_by_a_browser(html_of(form))) < 900, "Django takes a thousand values at once"
 
 
