@@ -41,14 +41,14 @@ def approval_for(user: AbstractBaseUser | AnonymousUser, approval_id: str) -> Ap
 
 def with_parts(rows: QuerySet[Approval]) -> QuerySet[Approval]:
     return rows.select_related("requested_by", "claimed_by").prefetch_related(
-        Prefetch("decisions", Decision.objects.select_related("by", "on_behalf_of").order_by("at", "pk")),
+        Prefetch("decisions", Decision.objects.select_related("by", "on_behalf_of").order_by("number")),
         Prefetch("receipt", ReceiptStep.objects.order_by("at", "id")),
     )
 
 
 def closing_of(approval: Approval) -> AlreadyClosed:
     """Say who or what closed the approval, as the error that a late click gets."""
-    decision = approval.decisions.select_related("by").order_by("-at").first()
+    decision = approval.decisions.select_related("by").order_by("-number").first()
     by = decision.by_name if decision else None
     return AlreadyClosed(approval.status, by, approval.closed_at, decision.verdict if decision else None)
 
@@ -71,7 +71,7 @@ def settled(approval_ids: list[str]) -> list[Settled]:
     executed. `arguments`, for the verdict `edit`, are those of the current version. The verdict is `expired` or
     `withdrawn` when nobody decided.
     """
-    decisions = Decision.objects.select_related("by").order_by("at", "pk")
+    decisions = Decision.objects.select_related("by").order_by("number")
     rows = Approval.objects.filter(pk__in=approval_ids).prefetch_related(Prefetch("decisions", decisions))
     found = {row.pk: _settled(row) for row in rows.defer("arguments_schema", "agent_words", "canonical")}
     return [found[approval_id] for approval_id in approval_ids if approval_id in found]
@@ -138,7 +138,7 @@ def approvals_of_run(run_id: str) -> list[Approval]:
     return list(
         Approval.objects.filter(run_id=run_id)
         .defer("canonical", "arguments_schema")
-        .prefetch_related(Prefetch("decisions", Decision.objects.select_related("by").order_by("at")))
+        .prefetch_related(Prefetch("decisions", Decision.objects.select_related("by").order_by("number")))
         .annotate(requester=F("requested_by__username"))
         .order_by("opened_at", "id")
     )

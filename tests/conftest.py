@@ -10,9 +10,19 @@ from uuid import uuid4
 import pytest
 from django.contrib.auth.models import Group, User
 from django.db import connection
+from hypothesis import settings
 
 from console import health
 from tests import session_postgres
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--histories", type=int, default=100, help="how many examples each property test makes up")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    settings.register_profile("asked", max_examples=config.getoption("--histories"))
+    settings.load_profile("asked")
 
 
 @pytest.fixture(scope="session")

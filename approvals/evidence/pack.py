@@ -144,7 +144,7 @@ def _add_approval(pack: _Pack, approval: Approval, effect: Any) -> None:
             "approvals/evidence_card.html", shown
         ).encode()
         pack.files[f"{folder}/card-{version.version}.txt"] = _as_text(shown).encode()
-    decisions = approval.decisions.select_related("by", "on_behalf_of").order_by("at", "pk")
+    decisions = approval.decisions.select_related("by", "on_behalf_of").order_by("number")
     pack.add_json(f"{folder}/decisions.json", [_decision_facts(decision) for decision in decisions])
     receipt = approval.receipt.order_by("at", "id").values("step", "detail", "at")
     pack.add_json(f"{folder}/receipt.json", list(receipt))

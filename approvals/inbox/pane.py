@@ -10,6 +10,7 @@ from django.contrib.auth.models import User
 from django.http import HttpRequest
 from django.urls import reverse
 
+from approvals import lane
 from approvals.inbox.listing import Filters, Page, approvals_page
 from approvals.models import Approval, Decision
 from approvals.selectors import COUNT_CAP, visible_to
@@ -28,6 +29,7 @@ class Tab:
     count: str
     url: str
     is_current: bool
+    is_alarm: bool = False  # its count is one that should be nought
 
 
 @dataclass(frozen=True)
@@ -109,14 +111,15 @@ def inbox_for(user: User, asked: Asked) -> Inbox:
     page = approvals_page(user, filters_of(asked), cursor=asked.cursor, limit=asked.limit)
     decided = [row.pk for row in page.rows if row.status == Approval.Status.DECIDED]
     verdicts = dict(
-        Decision.objects.filter(approval_id__in=decided).order_by("at").values_list("approval_id", "verdict")
+        Decision.objects.filter(approval_id__in=decided).order_by("number").values_list("approval_id", "verdict")
     )
     rows = [Row(row, verdicts.get(row.pk, row.status)) for row in page.rows]
-    return Inbox(asked, _tabs(user, asked), page, rows)
+    return Inbox(asked, tabs_for(user, asked), page, rows)
 
 
-def _tabs(user: User, asked: Asked) -> list[Tab]:
-    return [
+def tabs_for(user: User, asked: Asked) -> list[Tab]:
+    """Return the tabs of the inbox; the last one is a page of its own, `approvals.lane_views`."""
+    tabs = [
         Tab(
             name=status,
             title=title,
@@ -126,11 +129,18 @@ def _tabs(user: User, asked: Asked) -> list[Tab]:
         )
         for status, title in STATUSES.items()
     ]
+    late = lane.count_for(user)
+    here = asked.status == "lane"
+    count = _capped(late) if late else ""
+    return [*tabs, Tab("lane", "Did not take effect", count, reverse("approvals:lane"), here, bool(late))]
 
 
 def _count(user: User, status: str) -> str:
-    counted = visible_to(user).filter(status=status).order_by()[:COUNT_CAP].count()
-    return "999+" if counted >= COUNT_CAP else str(counted)
+    return _capped(visible_to(user).filter(status=status).order_by()[:COUNT_CAP].count())
+
+
+def _capped(count: int) -> str:
+    return "999+" if count >= COUNT_CAP else str(count)
 
 
 def found(user: User, words: str) -> list[dict[str, str]]:

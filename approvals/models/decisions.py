@@ -24,6 +24,9 @@ class Decision(models.Model):
 
     id = models.CharField(primary_key=True, max_length=40, default=new_decision_id)
     approval = models.ForeignKey(Approval, on_delete=models.PROTECT, related_name="decisions")
+    #: 1, 2, ... within the approval, set by the database under the approval's lock. `at` is when the transaction
+    #: began, which for two at once may be the other way round.
+    number = models.PositiveSmallIntegerField(default=0, editable=False)
     by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
     on_behalf_of = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="+"
@@ -46,13 +49,25 @@ class Decision(models.Model):
     class Meta:
         constraints = (
             models.UniqueConstraint(fields=("approval", "for_version", "by"), name="one_decision_per_person"),
+            models.UniqueConstraint(fields=("approval", "number"), name="decisions_in_order"),
             models.UniqueConstraint(
                 fields=("by", "idempotency_key"),
                 condition=~Q(idempotency_key=""),
                 name="one_decision_per_key",
             ),
         )
-        triggers = (pgtrigger.Protect(name="decision_stays", operation=pgtrigger.Update | pgtrigger.Delete),)
+        triggers = (
+            pgtrigger.Protect(name="decision_stays", operation=pgtrigger.Update | pgtrigger.Delete),
+            pgtrigger.Trigger(
+                name="decision_number",
+                when=pgtrigger.Before,
+                operation=pgtrigger.Insert,
+                func=(
+                    "SELECT coalesce(max(number), 0) + 1 INTO NEW.number FROM approvals_decision"
+                    " WHERE approval_id = NEW.approval_id; RETURN NEW;"
+                ),
+            ),
+        )
 
     def __str__(self) -> str:
         return f"{self.verdict} by {self.by_id}"

@@ -46,7 +46,7 @@ def authorise(*, approval_id: str, digest: str) -> Authorised:
         raise NotAuthorised(f"The approval is {found.status}, not decided.")
     if found.is_seeded:
         raise NotAuthorised("This was a test of attention; it is never executed.")
-    decision = found.decisions.select_related("by", "on_behalf_of").order_by("-at", "-pk").first()
+    decision = found.decisions.select_related("by", "on_behalf_of").order_by("-number").first()
     if decision is None or decision.for_digest != digest or decision.for_version != found.version:
         raise NotAuthorised("The decision was about another version of the proposal.")
     tool, arguments = read_canonical(canonical)
