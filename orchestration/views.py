@@ -21,7 +21,7 @@ from orchestration import checkpoint_gateway, selectors, services
 from orchestration.agents.registry import agents
 from orchestration.agents.runtime import Agent
 from orchestration.errors import InvalidInput, NoSuchCheckpoint, NoSuchRun, RunKeyReused
-from orchestration.forms import fields_of, given, place_faults
+from orchestration.forms import input_form, place_faults
 from orchestration.models import Run
 from orchestration.selectors import Page
 
@@ -125,27 +125,27 @@ def start(request: HttpRequest) -> HttpResponse:
     if agent is None:
         return render(request, "orchestration/start.html", {"agents": list(agents().values()), "agent": None})
     sent = request.POST if request.method == "POST" else None
-    fields = fields_of(agent.input.model_json_schema(), sent)
-    faults: list[str] = []
-    if sent is not None:
+    form = input_form(agent, sent)
+    fault = ""
+    if sent is not None and form.is_valid:
         try:
             run, _ = services.start_run(
                 agent=agent.name,
-                given=given(fields),
+                given=form.value,
                 requested_by=person(request),
                 idempotency_key=sent.get("key", "")[:200],
             )
         except InvalidInput as exc:
-            faults = place_faults(fields, exc.errors)
+            place_faults(form, exc.errors)
         except RunKeyReused:
-            faults = ["This form has already started a run with other values. Start another one to change them."]
+            fault = "This form has already started a run with other values. Start another one to change them."
         else:
             return redirect("orchestration:run", run.pk)
     context = {
         "agents": list(agents().values()),
         "agent": agent,
-        "fields": fields,
-        "faults": faults,
+        "form": form,
+        "fault": fault,
         "key": str(ULID()).lower(),  # a second send of this very form finds the same run
     }
     return render(request, "orchestration/start.html", context, status=422 if sent is not None else 200)

@@ -12,6 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from orchestration import forms
+from orchestration.agents.registry import agents
 from orchestration.models import Run
 
 from .conftest import make_run, open_for
@@ -126,41 +127,13 @@ def test_a_key_of_another_run_is_refused_with_the_form(olga: User) -> None:
     assert "already started a run" in text(response) and "Something else." in text(response)
 
 
-SCHEMA = {
-    "$defs": {"Colour": {"enum": ["red", "blue"], "type": "string"}},
-    "properties": {
-        "name": {"type": "string"},
-        "count": {"type": "integer", "default": 3},
-        "colour": {"$ref": "#/$defs/Colour"},
-        "urgent": {"type": "boolean", "default": True},
-        "limit": {"anyOf": [{"type": "number"}, {"type": "null"}], "default": None},
-        "lines": {"type": "array", "items": {"type": "string"}},
-    },
-    "required": ["name", "colour"],
-}
-
-
-def test_fields_follow_the_schema() -> None:
-    fields = {field.name: field for field in forms.fields_of(SCHEMA)}
-    assert {name: field.kind for name, field in fields.items()} == {
-        "name": "text",
-        "count": "number",
-        "colour": "choice",
-        "urgent": "flag",
-        "limit": "number",
-        "lines": "json",
-    }
-    assert fields["count"].text == "3" and fields["urgent"].text == "on" and fields["limit"].text == ""
-
-
-def test_what_is_typed_becomes_the_schemas_types_and_what_does_not_fit_stays_text() -> None:
-    from django.http import QueryDict
-
-    typed = QueryDict("input.name=7&input.count=9007199254740993&input.colour=blue&input.lines=[1,&input.limit=")
-    assert forms.given(forms.fields_of(SCHEMA, typed)) == {
-        "name": "7",
-        "count": 9007199254740993,
-        "colour": "blue",
-        "urgent": False,
-        "lines": "[1,",
-    }
+def test_what_the_agents_model_refuses_stands_at_its_field_or_above_the_form(olga: User) -> None:
+    form = forms.input_form(agents()["support"])
+    errors = [{"path": "input.order_id", "message": "No."}, {"path": "input", "message": "Not at all."}]
+    forms.place_faults(form, [*errors, {"path": "agent", "message": "Which one?"}])
+    assert form.root.children["order_id"].faults == ["No."]
+    assert form.faults == ["Not at all.", "agent: Which one?"]
+    response = signed_in(olga).post(START, {"agent": "support", "key": "01k", "input.order_id": "a\x00b"})
+    shown = text(response)
+    assert response.status_code == 422 and not Run.objects.exists()
+    assert "NUL character" in shown and "This is needed." in shown[shown.index('id="field-message"') :]
