@@ -105,7 +105,7 @@ def refresh(request: HttpRequest, dataset: str) -> HttpResponse:
             made, is_new = services.request_refresh(
                 dataset=dataset,
                 key=form.cleaned_data["key"],
-                parameters=form.parameters(),
+                parameters=form.typed.value,
                 user=person(request),
             )
         except InvalidParameters as exc:

@@ -12,6 +12,7 @@ from console.schema_check import FORMATS, Path
 from console.schema_form.shape import Shape
 
 LONG_TEXT = 80  # characters that fit into one line
+_LONG_LIMIT = 200  # characters allowed from which a text gets more than one line
 
 
 class _Missing(Enum):
@@ -103,14 +104,14 @@ class Field:
         """Whether the text gets more than one line."""
         schema = self.shape.schema
         most = schema.get("maxLength")
-        may_be_long = (most is None or most > LONG_TEXT) and not {"format", "pattern"} & schema.keys()
+        may_be_long = (most is None or most > _LONG_LIMIT) and not {"format", "pattern"} & schema.keys()
         return may_be_long or "\n" in self.text or len(self.text) > LONG_TEXT
 
     @property
     def lines(self) -> int:
         """Lines to draw at first: as many as there are, six for what may become long."""
         most = self.shape.schema.get("maxLength")
-        least = 6 if self.kind == "text" and isinstance(most, int) and most > 200 else 1
+        least = 6 if self.kind == "text" and isinstance(most, int) and most > _LONG_LIMIT else 1
         return max(least, min(14, self.text.count("\n") + 1 + len(self.text) // 90))
 
     @property
