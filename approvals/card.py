@@ -5,27 +5,17 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from django.contrib.auth.models import User
 
 from approvals.digest import read_canonical
 from approvals.errors import AlreadyClosed
-from approvals.models import Approval, Decision, ProposalVersion, ReceiptStep, Verdict
+from approvals.models import Approval, Decision, ProposalVersion, Verdict
 from approvals.permissions import AGREEING, Permit, may_decide
+from approvals.receipt import ReceiptLine, receipt_of
 from approvals.selectors import agreed_names
 from approvals.terms import Terms
-
-
-@dataclass(frozen=True)
-class ReceiptLine:
-    """One step of a receipt; `at` is `None` while it lies ahead."""
-
-    step: str
-    title: str
-    at: datetime | None
-    detail: str
 
 
 @dataclass(frozen=True)
@@ -122,15 +112,6 @@ def who_decides(approval: Approval, terms: Terms) -> str:
     return f"{how_many} {whom}" + (f", but not {', nor '.join(barred)}" if barred else "") + "."
 
 
-_TITLES = {
-    ReceiptStep.Step.RECORDED: "Recorded",
-    ReceiptStep.Step.SIGNALLED: "Signalled to the run",
-    ReceiptStep.Step.RESUMED: "Run resumed",
-    ReceiptStep.Step.EFFECT_STARTED: "Effect started",
-    ReceiptStep.Step.EFFECT_FINISHED: "Effect finished",
-}
-
-
 def card_for(user: User, approval: Approval) -> Card:
     """Return what the page shows of an approval that came from `approval_for`; no further query for its parts."""
     _, arguments = read_canonical(bytes(approval.canonical))
@@ -155,7 +136,7 @@ def card_for(user: User, approval: Approval) -> Card:
         decisions=[DecisionLine(one, one.for_version == approval.version) for one in decisions],
         agreed=agreed_names(approval, decisions),
         versions=list(approval.versions.all()),
-        receipt=_receipt(approval, last),
+        receipt=receipt_of(approval, last),
         approve_label="It happened" if is_outcome else "Approve",
         reject_label="It did not" if is_outcome else "Reject",
         deadline_words="expires without a decision, and the agent is told so",
@@ -165,21 +146,6 @@ def card_for(user: User, approval: Approval) -> Card:
 def argument_rows_of(arguments: dict[str, Any]) -> list[ArgumentRow]:
     """Return every leaf of the arguments in their own order, complete."""
     return [ArgumentRow(path, exact) for path, exact in _flat(arguments)]
-
-
-def _receipt(approval: Approval, decision: Decision | None) -> list[ReceiptLine]:
-    """Return the steps in order; a rejection ends at `resumed`, for nothing is to be done."""
-    if decision is None:
-        return []
-    reached = {step.step: step for step in approval.receipt.all()}
-    has_effect = decision.verdict in ("approve", "edit") and approval.kind == Approval.Kind.ACTION
-    ahead = [step for step in _TITLES if has_effect or step not in ("effect_started", "effect_finished")]
-    return [
-        ReceiptLine(step, _TITLES[step], reached[step].at, reached[step].detail)
-        if step in reached
-        else ReceiptLine(step, _TITLES[step], None, "")
-        for step in ahead
-    ]
 
 
 _SIMPLE_KEY = re.compile(r"[^\W\d][\w-]*")

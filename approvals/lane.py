@@ -70,7 +70,7 @@ def lane_page(user: User, *, cursor: str = "", limit: int = 50) -> Page:
     if (after := read_cursor(cursor)) is not None:
         moment, last_id = after
         rows = rows.filter(Q(expected_by__lt=moment) | Q(expected_by=moment, id__lt=last_id))
-    decisions = Decision.objects.select_related("by", "on_behalf_of").order_by("at", "pk")
+    decisions = Decision.objects.select_related("by", "on_behalf_of").order_by("number")
     rows = rows.defer("canonical", "arguments_schema").prefetch_related(Prefetch("decisions", decisions))
     found = list(rows.order_by("-expected_by", "-id")[: limit + 1])
     shown, last = found[:limit], found[limit - 1] if len(found) > limit else None

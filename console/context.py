@@ -1,4 +1,4 @@
-"""What the frame around every page shows. Costs two small queries (health is asked every
+"""What the frame around every page shows. Costs three small queries (health is asked every
 3 s at most), and never fails the page inside it."""
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from django.utils.module_loading import import_string
 from console import health, roles
 
 PENDING_COUNT = "approvals.inbox.pending_count_for"  # by name: the frame imports no app
+STOPPED_COUNT = "approvals.lane.own_count"
 PENDING_CAP = 1000  # the selector counts no further
 SECTIONS = {"approvals": "inbox", "orchestration": "runs", "dataplane": "data", "console": "system"}
 ADMINISTRATION = {"approvals:record": "record", "approvals:verify_record": "record"}  # pages that stand apart
@@ -31,6 +32,7 @@ class Frame:
     pending: int | None  # None: not known now
     notices: tuple[str, ...] = ()  # what to know of parts that are away
     may_audit: bool = False
+    stopped: int = 0  # decisions of one's own that did not take effect
 
     @property
     def pending_label(self) -> str:
@@ -57,7 +59,8 @@ def frame_for(request: HttpRequest) -> Frame:
         pending = _pending_count(user) if may_see else None
         notices = tuple(health.notices()) if may_see else ()
         name, may_audit = user.get_full_name() or user.username, roles.may(user, "audit")
-        return Frame(section, name, _held(user), may_see, pending, notices, may_audit)
+        stopped = _stopped_count(user) if may_see else 0
+        return Frame(section, name, _held(user), may_see, pending, notices, may_audit, stopped)
     except DatabaseError:
         return Frame(section, "", (), False, None)
 
@@ -69,4 +72,9 @@ def _held(user: User) -> tuple[str, ...]:
 
 def _pending_count(user: User) -> int:
     count: Callable[[User], int] = import_string(PENDING_COUNT)
+    return count(user)
+
+
+def _stopped_count(user: User) -> int:
+    count: Callable[[User], int] = import_string(STOPPED_COUNT)
     return count(user)

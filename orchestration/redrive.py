@@ -247,7 +247,7 @@ def deliver_again(*, approval_id: str, by: User) -> None:
 
 def _make_due(approval: Approval) -> bool:
     """Make the open entry due, or make a new one; return False when one is due already."""
-    decision = approval.decisions.order_by("at", "pk").last()
+    decision = approval.decisions.order_by("number").last()
     assert decision is not None
     entry = _undelivered({approval.run_id}).get(approval.pk)
     if entry is None:

@@ -7,14 +7,17 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, User
 from django.db import connection
+from django.test import Client
 
 from approvals import lane, services
 from approvals.errors import InvalidChange, NothingToRedrive, NotTheirs
 from approvals.models import Approval, AuditEvent, ReceiptStep
 from approvals.services import note_effect, note_receipt
 from approvals.services.receipts import set_aside
+from console.clock import database_now
+from console.models import OutboxEntry
 from tests.approvals.conftest import answer
 
 Opener = Callable[..., Approval]
@@ -258,3 +261,152 @@ def test_pages_hear_when_something_lands_in_the_lane_and_when_it_leaves(
     note_receipt(approval_ids=[approval.pk], step="resumed")
     assert lane.announce_changes(known) == frozenset()
     assert told[1:] == [("inbox",)]
+
+
+PAGE = "/inbox/did-not-take-effect/"
+
+
+def stuck(open_one: Opener, by: User, **changes: Any) -> Approval:
+    approval = decided(open_one, by, **changes)
+    let_pass(1000)
+    return approval
+
+
+def act(client: Client, approval: Approval, action: str, **fields: str) -> Any:
+    return client.post(f"/approvals/{approval.pk}/redrive", {"action": action} | fields)
+
+
+def test_the_page_tells_each_decision_with_its_cause_and_what_can_be_done(
+    open_one: Opener, client: Client, alice: User, bob: User
+) -> None:
+    approval = stuck(open_one, alice, summary="Refund \u202e04.98 EUR")
+    client.force_login(alice)
+    page = client.get(PAGE).content.decode()
+    assert "no relay is alive" in page and "Tell the run now" in page and "Set aside" in page
+    assert "\u202e" not in page and "U+202E" in page
+    assert f'id="lane-{approval.pk}"' in page
+    assert "1 decision of yours did not take effect" in page
+    client.force_login(bob)
+    page = client.get(PAGE).content.decode()
+    assert "no relay is alive" in page and "Tell the run now" not in page
+    assert "decision of yours" not in page
+
+
+def test_the_inbox_has_the_lane_as_a_tab_whose_count_shows_only_when_there_is_one(
+    open_one: Opener, client: Client, alice: User
+) -> None:
+    client.force_login(alice)
+    assert 'class="alarm"' not in client.get("/inbox/").content.decode()
+    assert "Everything decided has taken effect" in client.get(PAGE).content.decode()
+    stuck(open_one, alice)
+    page = client.get("/inbox/").content.decode()
+    assert f'href="{PAGE}"' in page and '<span class="alarm">1</span>' in page
+
+
+def test_the_page_costs_the_same_number_of_queries_for_one_and_for_many(
+    open_one: Opener, client: Client, alice: User, django_assert_max_num_queries: Any
+) -> None:
+    client.force_login(alice)
+    stuck(open_one, alice)
+    with django_assert_max_num_queries(30) as few:
+        client.get(PAGE)
+    for _ in range(7):
+        decided(open_one, alice)
+    let_pass(1000)
+    with django_assert_max_num_queries(30) as many:
+        assert client.get(PAGE).content.count(b'class="stuck-item"') == 8
+    assert len(few) == len(many)
+
+
+@pytest.mark.parametrize("headers", [{}, {"HX-Request": "true"}])
+def test_setting_aside_on_the_page_takes_a_reason_and_takes_it_out(
+    headers: dict[str, str], open_one: Opener, client: Client, alice: User
+) -> None:
+    approval = stuck(open_one, alice)
+    client.force_login(alice)
+    refused = client.post(f"/approvals/{approval.pk}/redrive", {"action": "set_aside", "reason": " "}, headers=headers)
+    assert refused.status_code == 422
+    assert "Say why" in refused.content.decode() and f'id="aside-{approval.pk}" open' in refused.content.decode()
+    fields = {"action": "set_aside", "reason": "Paid by hand."}
+    done = client.post(f"/approvals/{approval.pk}/redrive", fields, headers=headers)
+    assert done.status_code == (200 if headers else 302)
+    again = client.post(f"/approvals/{approval.pk}/redrive", fields, headers=headers)
+    assert again.status_code == done.status_code
+    assert "Everything decided has taken effect" in client.get(PAGE).content.decode()
+    assert AuditEvent.objects.filter(kind="approval.set_aside").count() == 1
+
+
+def test_what_was_typed_comes_back_with_a_refusal(open_one: Opener, client: Client, bob: User, alice: User) -> None:
+    approval = stuck(open_one, alice)
+    client.force_login(bob)
+    refused = act(client, approval, "set_aside", reason="It was I who paid.")
+    assert refused.status_code == 403
+    assert "It was I who paid." in refused.content.decode()
+    client.force_login(alice)
+    Approval.objects.update(expected_by=None, took_effect_at=approval.closed_at)
+    refused = act(client, approval, "set_aside", reason="It was I who paid.")
+    assert refused.status_code == 409
+    assert "It has taken effect meanwhile" in refused.content.decode()
+
+
+def test_telling_the_run_again_is_a_click_without_a_reason(open_one: Opener, client: Client, alice: User) -> None:
+    approval = stuck(open_one, alice)
+    client.force_login(alice)
+    later = database_now() + timedelta(hours=1)
+    OutboxEntry.objects.update(due_at=later)
+    assert act(client, approval, "deliver").status_code == 302
+    assert OutboxEntry.objects.get().due_at < later
+
+
+@pytest.mark.parametrize(("who", "status"), [("eve", 403), ("nobody", 302), ("svc", 403)])
+def test_strangers_see_no_lane_and_change_nothing(
+    who: str, status: int, open_one: Opener, client: Client, alice: User, eve: User
+) -> None:
+    approval = stuck(open_one, alice)
+    if who == "svc":
+        service = User.objects.create_user("svc")
+        service.groups.add(Group.objects.get_or_create(name="service")[0])
+        client.force_login(service)
+    elif who == "eve":
+        client.force_login(eve)
+    assert client.get(PAGE).status_code == status
+    assert act(client, approval, "set_aside", reason="x").status_code == status
+    assert standing(alice) == [approval.pk]
+
+
+def test_made_up_actions_ids_and_methods_are_refused(open_one: Opener, client: Client, alice: User) -> None:
+    approval = stuck(open_one, alice)
+    client.force_login(alice)
+    assert act(client, approval, "explode").status_code == 404
+    assert client.post("/approvals/apr_none/redrive", {"action": "set_aside", "reason": "x"}).status_code == 404
+    assert client.get(f"/approvals/{approval.pk}/redrive").status_code == 405
+    assert client.post(PAGE).status_code == 405
+    assert client.get(PAGE + "?cursor=%00nonsense").status_code == 200
+
+
+def test_the_receipt_tells_where_it_stopped_and_why(open_one: Opener, client: Client, alice: User) -> None:
+    approval = decided(open_one, alice)
+    client.force_login(alice)
+    page = client.get(f"/approvals/{approval.pk}/").content.decode()
+    assert "Late after 30 s." in page and "data-next" in page
+    let_pass(1000)
+    page = client.get(f"/approvals/{approval.pk}/").content.decode()
+    assert "no relay is alive" in page and f"{PAGE}#lane-{approval.pk}" in page
+    assert 'data-step="signalled" data-bad' in page
+    note_receipt(approval_ids=[approval.pk], step="resumed")
+    note_effect(approval_id=approval.pk, event="refused", detail="alice may no longer decide this.")
+    page = client.get(f"/approvals/{approval.pk}/").content.decode()
+    assert 'data-step="refused" data-bad' in page and "alice may no longer decide this." in page
+    assert "effect_started" not in page
+    set_aside(approval_id=approval.pk, by=alice, reason="Bob does it by hand.")
+    page = client.get(f"/approvals/{approval.pk}/").content.decode()
+    assert "alice: Bob does it by hand." in page and "What can be done" not in page
+
+
+def test_a_failed_effect_is_no_tick_on_the_receipt(open_one: Opener, client: Client, alice: User) -> None:
+    approval = decided(open_one, alice)
+    note_effect(approval_id=approval.pk, event="started")
+    note_effect(approval_id=approval.pk, event="failed", detail="failed: The card is closed.")
+    client.force_login(alice)
+    page = client.get(f"/approvals/{approval.pk}/").content.decode()
+    assert 'data-step="effect_finished" data-bad' in page and "Effect failed" in page
