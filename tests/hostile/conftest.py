@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterable
 from html.parser import HTMLParser
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -16,19 +18,33 @@ from approvals.digest import canonicalise, digest_of
 from approvals.models import Approval
 from approvals.services import Proposal
 
-from .corpus import Hostile
+from .corpus import CORPUS, Hostile
 
 Open = Callable[..., Approval]
 NAME_LENGTH, SUMMARY_LENGTH = 100, 500  # what the columns for tools, agents and summaries take
 
 
+def bundles() -> list[dict[str, Hostile]]:
+    """Return the corpus as arguments for a few requests, so that few pages show every text."""
+    made: list[dict[str, Hostile]] = [{}]
+    size = 0
+    for number, hostile in enumerate(CORPUS):
+        size += len(json.dumps(hostile.text))
+        if size > 150_000 or len(made[-1]) >= 40:
+            made.append({})
+            size = len(json.dumps(hostile.text))
+        made[-1][f"k{number:03}"] = hostile
+    return made
+
+
 @pytest.fixture
 def open_hostile(db: None) -> Open:
-    """Open a request that carries a text wherever an agent can put one."""
+    """Open a request that carries a text wherever an agent can put one, or the arguments it is given."""
 
-    def open_hostile(text: str, **changes: Any) -> Approval:
-        name = text[:NAME_LENGTH].replace("\x00", "") if len(text) <= NAME_LENGTH else "pay"
-        canonical = canonicalise(name, {"value": text, "inner": {text[:200]: [text[:200]]}})
+    def open_hostile(text: str, *, arguments: Any = None, **changes: Any) -> Approval:
+        name = text if 0 < len(text) <= NAME_LENGTH else "pay"
+        given = {"value": text, "inner": {text[:200]: [text[:200]]}} if arguments is None else arguments
+        canonical = canonicalise(name, given)
         fields: dict[str, Any] = {
             "external_id": str(ULID()),
             "kind": "action",
@@ -57,38 +73,75 @@ def reader(alice: User) -> Client:
     return client
 
 
+Elements = set[tuple[str, frozenset[str]]]
+
+
 class ReadPage(HTMLParser):
     """A page as text and as the kinds of elements in it, each with the names of its attributes."""
 
     def __init__(self, html: str) -> None:
         super().__init__(convert_charrefs=True)
         self.html = html
-        self.elements: set[tuple[str, frozenset[str]]] = set()
+        self.elements: Elements = set()
         self.titles: list[str] = []
-        self._text: list[str] = []
+        self.text = ""
+        self._parts: list[str] = []
+        self._places: dict[str, int] = {}  # id -> where its text begins
+        self._length = 0
         self.feed(html)
         self.close()
+        self.text = "".join(self._parts)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.add((tag, frozenset(name for name, _ in attrs)))
-        self.titles += [value or "" for name, value in attrs if name == "data-title"]
+        for name, value in attrs:
+            if name == "data-title":
+                self.titles.append(value or "")
+            if name == "id":
+                self._places[value or ""] = self._length
 
     def handle_data(self, data: str) -> None:
-        self._text.append(data)
+        self._parts.append(data)
+        self._length += len(data)
 
-    @property
-    def text(self) -> str:
-        return "".join(self._text)
+    def first(self, begins: str) -> str:
+        """Return the first id that begins so."""
+        return next(one for one in self._places if one.startswith(begins))
+
+    def after(self, element_id: str) -> str:
+        """Return the text from an element on."""
+        return self.text[self._places[element_id] :]
+
+    def rows(self, names: Iterable[str]) -> dict[str, str]:
+        """Return the text from each name's first mention to that of the next one."""
+        found: dict[str, str] = {}
+        starts = [*((name, self.text.index(name)) for name in names), ("", len(self.text))]
+        for (name, start), (_, end) in pairwise(starts):
+            found[name] = self.text[start:end]
+        return found
 
 
-def faults_of(hostile: Hostile, html: str, harmless: set[tuple[str, frozenset[str]]], *, within: int = 0) -> list[str]:
-    """Return what a page does wrong with a text: parts it does not show, characters that hide, elements it makes.
+def not_shown(hostile: Hostile, text: str) -> list[str]:
+    """Return the parts of a text that a reader does not see."""
+    return [f"{hostile.name} does not show {part[:80]!r}" for part in hostile.shows if part not in text]
 
-    `within`: how many characters of the text the page shows; 0 for all.
-    """
-    page = ReadPage(html)
-    shown = [part for part in hostile.shows if not within or len(hostile.text) <= within]
-    faults = [f"{hostile.name} does not show {part[:80]!r}" for part in shown if part not in page.text]
-    faults += [f"{hostile.name} hides U+{ord(char):04X}" for char in hostile.hides if char in html]
-    faults += [f"{hostile.name} made an element {made}" for made in page.elements - harmless]
-    return faults
+
+def not_shown_as_json(hostile: Hostile, text: str) -> list[str]:
+    """As `not_shown`, where texts are shown as JSON: quotes, backslashes and controls are escaped by it already."""
+    if any(mark in "".join(hostile.shows) for mark in _JSON_WRITES):
+        return []
+    parts = [(part, json.dumps(part, ensure_ascii=False)[1:-1]) for part in hostile.shows]
+    return [f"{hostile.name} does not show {a[:80]!r}" for a, b in parts if a not in text and b not in text]
+
+
+_JSON_WRITES = ["line break", "tab \u00d7", *(f"U+{code:04X}" for code in range(0x20))]
+
+
+def hidden(hostile: Hostile, html: str) -> list[str]:
+    """Return the characters that are on the page and cannot be seen there."""
+    return [f"{hostile.name} hides U+{ord(char):04X}" for char in hostile.hides if char in html]
+
+
+def made(html: str, harmless: Elements) -> list[str]:
+    """Return the elements that no harmless text makes."""
+    return [f"an element {one}" for one in ReadPage(html).elements - harmless]

@@ -7,6 +7,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from approvals.errors import NoSuchApproval
 from approvals.evidence import pack
+from approvals.visible import one_line
 
 
 class Command(BaseCommand):
@@ -22,11 +23,11 @@ class Command(BaseCommand):
         try:
             exported = pack.export(about, path)
         except NoSuchApproval as exc:
-            raise CommandError(str(exc)) from exc
+            raise CommandError(one_line(str(exc))) from exc
         except OSError as exc:
             raise CommandError(f"{path} cannot be written: {exc}") from exc
         for one in exported.missing:
-            self.stdout.write(f"Not in it: {one['what']}. {one['why']}")
+            self.stdout.write(one_line(f"Not in it: {one['what']}. {one['why']}"))
         self.stdout.write(f"{path} holds {exported.files} files. Unpacked anywhere: python3 verify.py")
         self.stdout.write("The record keeps the digest of its manifest; note it elsewhere too:")
         self.stdout.write(exported.digest)

@@ -4,6 +4,7 @@ from typing import Any
 
 from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.utils.module_loading import import_string
 
 from console import tokens
 
@@ -22,7 +23,6 @@ class Command(BaseCommand):
             known = ", ".join(
                 User.objects.filter(is_active=True).order_by("username").values_list("username", flat=True)[:20]
             )
-            raise CommandError(
-                f"There is no active user {options['username']!r}. Users: {known or 'none yet'}"
-            ) from None
+            words = f"There is no active user {options['username']!r}. Users: {known or 'none yet'}"
+            raise CommandError(import_string("approvals.visible.one_line")(words)) from None
         self.stdout.write(tokens.create_token(owner=owner, label=options["label"]))
