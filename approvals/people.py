@@ -28,25 +28,13 @@ def person_of(user: User) -> str:
 
 def accounts_of(user: User) -> list[int]:
     """Return the ids of all accounts of the person behind the user, the user's own among them."""
-    return accounts_of_all([user])[user.pk]
-
-
-def accounts_of_all(users: Iterable[User]) -> dict[int, list[int]]:
-    """Return the account ids of the person behind each user, by the user's id. Three queries at most."""
-    found = {user.pk: user for user in users}
-    linked = dict(AccountPerson.objects.filter(user_id__in=found).values_list("user_id", "person"))
-    accounts: dict[str, list[int]] = {}
-    for pk, person in AccountPerson.objects.filter(person__in=linked.values()).values_list("user_id", "person"):
-        accounts.setdefault(f"person:{person}", []).append(pk)
-    by_mail = Q(pk__in=[])
-    for user in found.values():
-        if user.pk not in linked and user.email:
-            by_mail |= Q(email__iexact=user.email)
-    if by_mail != Q(pk__in=[]):
-        unlinked = ~Q(pk__in=AccountPerson.objects.values("user_id"))
-        for same in User.objects.filter(by_mail & unlinked).only("pk", "email"):
-            accounts.setdefault(_person(same, None), []).append(same.pk)
-    return {pk: accounts.get(_person(user, linked.get(pk)), [pk]) for pk, user in found.items()}
+    linked = AccountPerson.objects.filter(user=user).values_list("person", flat=True).first()
+    if linked is not None:
+        return list(AccountPerson.objects.filter(person=linked).values_list("user_id", flat=True))
+    same = Q(pk=user.pk)
+    if user.email:
+        same |= Q(email__iexact=user.email) & ~Q(pk__in=AccountPerson.objects.values("user_id"))
+    return list(User.objects.filter(same).values_list("pk", flat=True))
 
 
 def _person(user: User, linked: str | None) -> str:

@@ -1,4 +1,4 @@
-"""Working as a team: what pages show of claims, comments and each other, and whose requests are one's own."""
+"""Working as a team: what pages show of claims, comments and delegations."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from django.contrib.auth.models import User
 from django.db.models import Q
 
 from approvals.models import Approval, Comment, Delegation
-from approvals.people import accounts_of_all
-from approvals.permissions import Permit, principals_of
+from approvals.permissions import Permit
 from approvals.presence import Person, also_looking
 from console import roles
 from console.clock import DatabaseNow
@@ -97,27 +96,6 @@ def _colleagues(approval: Approval, claim: Claim | None) -> list[str]:
     if approval.requested_by_id:
         rows = rows.exclude(pk=approval.requested_by_id)
     return list(rows.order_by("username").values_list("username", flat=True).distinct()[:MOST_COLLEAGUES])
-
-
-def mine(user: User) -> Q:
-    """Return the filter for the requests that the user may decide, in their own right or for somebody else now.
-
-    As far as the approvals' own rows say; what takes more to know (votes, editors, owners) is asked on the page. At
-    most six queries for people and windows, none for approvals.
-    """
-    principals = principals_of(user)
-    accounts = accounts_of_all([user, *principals])
-    wanted = _named(user) & ~Q(requested_by__in=accounts[user.pk])
-    for principal in principals:
-        wanted |= _named(principal) & ~Q(requested_by__in=[*accounts[principal.pk], *accounts[user.pk]])
-    return wanted
-
-
-def _named(user: User) -> Q:
-    named = Q(people__contains=[user.username])
-    for role in roles.roles_of(user):
-        named |= Q(audience__contains=[role])
-    return named
 
 
 @dataclass(frozen=True)
