@@ -38,6 +38,7 @@ from orchestration.threads import in_database
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 5  # underneath the notifications
+SEEDED_SECONDS = 60  # between two looks at the ladders of tests of attention
 HEAD_SECONDS = 60  # between two looks at the audit chain's head
 KNOCK_SECONDS = 1  # between two tries while Temporal is away
 IN_FLIGHT = 64
@@ -75,7 +76,7 @@ class Relay:
     async def run(self, stop: asyncio.Event) -> None:
         """Deliver until `stop` is set; a lost database connection is made again."""
         self._stopping = stop
-        work = (self._wake_at(stop), _watch_health(), _watch_lane(), _publish_heads())
+        work = (self._wake_at(stop), _watch_health(), _watch_lane(), _publish_heads(), _climb_seeded())
         side = [asyncio.create_task(one) for one in work]
         try:
             async with beating("relay", self._detail):
@@ -221,6 +222,16 @@ async def _watch_lane() -> None:
         except DatabaseAway as exc:
             logger.warning("what stands still is not known: %s", type(exc).__name__)
         await asyncio.sleep(LOOK_SECONDS)
+
+
+async def _climb_seeded() -> None:
+    """Remind of tests of attention and let them expire: no workflow waits for them."""
+    while True:
+        try:
+            await in_database(approvals.climb_seeded)
+        except DatabaseAway as exc:
+            logger.warning("tests of attention wait longer: %s", type(exc).__name__)
+        await asyncio.sleep(SEEDED_SECONDS)
 
 
 async def _publish_heads() -> None:

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from approvals import selectors as approval_selectors
 from approvals.edits import Checked
 from approvals.models import Approval
+from approvals.services.seeding import ToolFacts
 from console import roles
 from console.keyset import make_cursor, read_cursor
 from orchestration.agents.registry import agents
@@ -137,6 +138,23 @@ def check_arguments(approval: Approval, arguments: dict[str, Any]) -> Checked:
         errors = [{"path": ".".join(str(part) for part in one["loc"]), "message": one["msg"]} for one in exc.errors()]
         return Checked(arguments, "", errors)
     return Checked(read.model_dump(mode="json"), tool.render(read), [])
+
+
+def tool_facts(agent: str, tool: str, arguments: dict[str, Any]) -> tuple[ToolFacts | None, str]:
+    """Return what a registered tool makes of arguments, or what is wrong with them; `None` for an unknown tool.
+
+    Asked by name from `approvals`, for tests of attention that look like what the agent would ask.
+    """
+    registered = agents().get(agent)
+    known = registered.tool(tool) if registered else None
+    if known is None:
+        return None, ""
+    try:
+        read = known.arguments.model_validate(arguments)
+    except ValidationError as exc:
+        return None, f"The tool does not take these arguments: {exc.errors()[0]['msg']}."
+    shown = read.model_dump(mode="json")
+    return ToolFacts(known.risk, shown, known.arguments.model_json_schema(), known.render(read)), ""
 
 
 def _schema_errors(schema: dict[str, Any], arguments: dict[str, Any]) -> list[dict[str, str]]:

@@ -56,6 +56,16 @@ class Decision(models.Model):
                 name="one_decision_per_key",
             ),
         )
+        indexes = (
+            models.Index(
+                fields=(
+                    "by",
+                    "-at",
+                ),
+                name="decision_by_person",
+            ),
+            models.Index(fields=("source",), condition=~Q(source=""), name="decision_by_source"),
+        )
         triggers = (
             pgtrigger.Protect(name="decision_stays", operation=pgtrigger.Update | pgtrigger.Delete),
             pgtrigger.Trigger(

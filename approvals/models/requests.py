@@ -126,6 +126,7 @@ class Approval(models.Model):
                 condition=Q(status="pending"),
                 name="approval_pending",
             ),
+            models.Index(fields=("due_at",), condition=Q(is_seeded=True, status="pending"), name="approval_seeded"),
             models.Index(
                 fields=(
                     "-closed_at",

@@ -13,6 +13,7 @@ from approvals.services.executing import Authorised, authorise
 from approvals.services.ladder import Rung, climb, withdraw
 from approvals.services.opening import Proposal, open_approval
 from approvals.services.receipts import note_effect, note_receipt
+from approvals.services.seeding import climb_seeded, seed_attention_check
 from approvals.services.standing import make_standing, revoke_standing
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "authorise",
     "claim",
     "climb",
+    "climb_seeded",
     "comment",
     "decide",
     "delegate",
@@ -34,5 +36,6 @@ __all__ = [
     "release",
     "revoke_delegation",
     "revoke_standing",
+    "seed_attention_check",
     "withdraw",
 ]

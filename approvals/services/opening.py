@@ -47,6 +47,7 @@ class Proposal:
     approval_id: str = ""  # known beforehand to a program's watch; "" makes a new one
     audience: tuple[str, ...] = ()  # roles and user names, of whom the policy names; empty narrows nothing
     due_at: datetime | None = None  # earlier than the policy's deadline
+    is_seeded: bool = False  # a test of attention, see approvals.services.seeding
     body_digest: str = ""  # of what a program sent, to tell a repetition from another request
 
 
@@ -75,6 +76,8 @@ def open_approval(proposal: Proposal) -> Approval:
                 "policy": approval.policy_version,
                 "rule": approval.terms["rule"],
             }
+            if approval.is_seeded:
+                body["seeded"] = True  # the record is for admins
             audit.record(actor=_actor(approval), kind="approval.opened", subject=approval.pk, body=body)
     return approval
 
@@ -142,6 +145,7 @@ def _fields(proposal: Proposal, now: datetime) -> dict[str, Any]:
         "dataset_versions": proposal.dataset_versions,
         "requested_by_id": proposal.requested_by_id,
         "deliver_to": proposal.deliver_to,
+        "is_seeded": proposal.is_seeded,
         "policy_version": terms.policy_version,
         "terms": terms.to_json(),
         "asked": {"audience": list(proposal.audience), "body_digest": proposal.body_digest},
