@@ -126,6 +126,7 @@ def agreeing_persons(approval: Approval, terms: Terms | None = None) -> set[str]
         if by.is_active
         and principal.is_active
         and audience.names(principal)
+        and (by == principal or roles.may(by, "decide"))
         and not {persons[by.pk], persons[principal.pk]} & barred
     }
 

@@ -20,6 +20,7 @@ def close(approval: Approval, decision: Decision) -> None:
         claimed_by=None,
         claimed_at=None,
     )
+    approval.status = Approval.Status.DECIDED  # for whoever opened it and goes on with this object
     ReceiptStep.objects.create(approval=approval, step=ReceiptStep.Step.RECORDED)
     if not approval.is_seeded:  # no run waits for it
         outbox.enqueue(
