@@ -104,6 +104,10 @@ def _validator(text: str) -> Any:
     """Return the class that checks values of this schema; the schema itself is checked once. Raises BrokenSchema."""
     if text not in _known:
         schema = json.loads(text)
+        if not isinstance(schema, dict | bool) or (
+            isinstance(schema, dict) and not isinstance(schema.get("$schema", ""), str)
+        ):
+            raise BrokenSchema("The schema is no JSON Schema.")
         if "patternProperties" in text and "unevaluatedProperties" in text:
             raise BrokenSchema("The schema uses unevaluatedProperties with patternProperties, which is not supported.")
         base = validator_for(schema, default=Draft202012Validator)

@@ -232,6 +232,36 @@ def _type_parts(part: Field, wanted: Any, drawing: Drawing, post: QueryDict) -> 
     post[part.end_name] = "end"
 
 
+WORDS = """
+    type properties items required enum const anyOf oneOf allOf $ref $defs additionalProperties title
+    description default minLength maxLength pattern format minimum multipleOf minItems maxItems uniqueItems
+    enumNames prefixItems $schema a b
+"""
+keywords = st.sampled_from(WORDS.split())
+odd = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-2, 9)
+    | st.sampled_from(["string", "object", "array", "#", "#/a", "(", "date", ""]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keywords, inner, max_size=4),
+    max_leaves=12,
+)
+steps = st.lists(
+    st.sampled_from(["a", "b", "~is", "~rows", "~list", "~add", "~remove", "~key", "0", "1", "~0", "99999"]), max_size=4
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(odd, anything, st.lists(st.tuples(steps, typeable), max_size=6))
+def test_no_schema_no_value_and_no_post_breaks_it(schema: Any, value: Any, sent: list[tuple[list[str], str]]) -> None:
+    post = sent_by_a_browser(html_of(drawn(schema, value)))
+    form = schema_form.read(schema, value, post, prefix=PREFIX)
+    assert exact(form.value) == exact(value) or not form.is_valid
+    for path, text in sent:
+        post.appendlist(".".join([PREFIX, *path]), text)
+    assert html_of(schema_form.read(schema, value, post, prefix=PREFIX))
+
+
 # Single cases: what each kind does, and what a person is told.
 
 
