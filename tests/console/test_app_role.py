@@ -172,7 +172,7 @@ def test_a_state_folder_of_before_keeps_its_data_and_gets_the_role(tmp_path: Pat
     home = tmp_path / "home"
     home.mkdir()
 
-    def manage(*argv: str, **changes: str) -> str:
+    def manage(*argv: str, status: int = 0, **changes: str) -> str:
         kept = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
         done = subprocess.run(
             [sys.executable, "manage.py", *argv],
@@ -182,8 +182,8 @@ def test_a_state_folder_of_before_keeps_its_data_and_gets_the_role(tmp_path: Pat
             text=True,
             check=False,
         )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        assert done.returncode == status, done.stdout + done.stderr
+        return done.stdout + done.stderr
 
     with Postgres(home) as server:
         assert isinstance(server, Postgres)
@@ -206,6 +206,10 @@ def test_a_state_folder_of_before_keeps_its_data_and_gets_the_role(tmp_path: Pat
                 app.execute("DELETE FROM approvals_auditevent")
         said = manage("verify_audit")
         assert "could change" not in said
+        alone = {"DATABASE_URL": server.url(user=APP_ROLE), "SIGNALBOX_HOME": str(tmp_path / "no stack")}
+        said = manage("migrate", "sessions", "zero", status=1, **alone)
+        assert "Set SIGNALBOX_OWNER_DATABASE_URL" in said and "Traceback" not in said
+        manage("migrate", "-v0", SIGNALBOX_OWNER_DATABASE_URL=server.url(), **alone)
         manage("create_demo_accounts", "--file", str(home / "accounts.json"))
         assert len(json.loads((home / "accounts.json").read_text())) == 5
     assert server.app_password != server.password

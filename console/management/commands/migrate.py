@@ -2,7 +2,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.core.management.base import CommandError
 from django.core.management.commands import migrate
+from django.db import ProgrammingError
+from psycopg.errors import InsufficientPrivilege
 
 from console import app_role
 
@@ -12,6 +15,14 @@ class Command(migrate.Command):
 
     def handle(self, *args: Any, **options: Any) -> None:
         with app_role.as_owner() as role:
-            super().handle(*args, **options)
+            try:
+                super().handle(*args, **options)
+            except ProgrammingError as exc:
+                if isinstance(exc.__cause__, InsufficientPrivilege):
+                    raise CommandError(
+                        f"This database role may not change tables ({exc}). Set SIGNALBOX_OWNER_DATABASE_URL "
+                        "to the address of the role that owns them."
+                    ) from exc
+                raise
             if role:
                 app_role.grant(role, "public")
