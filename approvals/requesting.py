@@ -111,6 +111,14 @@ def take_back(*, approval_id: str, by: User, reason: str) -> Approval:
     return approval
 
 
+def note_undelivered(approval_id: str) -> None:
+    """Let an answer that its program has not taken stand in the lane, also when nobody decided."""
+    with transaction.atomic(savepoint=False):
+        open_ones = Approval.objects.filter(pk=approval_id, took_effect_at=None, expected_by=None)
+        open_ones.update(expected_by=DatabaseNow())
+        announce("inbox", f"approval:{approval_id}")
+
+
 def stored_external_id(owner: User, external_id: str) -> str:
     """Return the id under which the row is kept: each account has ids of its own."""
     return f"program/{owner.pk}/{external_id}"

@@ -32,3 +32,9 @@ def enqueue(*, kind: str, subject: str, payload: dict[str, Any]) -> int:
         cursor.execute(_ENQUEUE, [kind, subject, json.dumps(payload), CHANNEL])
         entry_id: int = cursor.fetchone()[0]
     return entry_id
+
+
+def wake() -> None:
+    """Wake the relay when the current transaction commits, for entries that were made due."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_notify(%s, '')", [CHANNEL])

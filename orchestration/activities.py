@@ -29,7 +29,7 @@ from approvals.services import Proposal
 from console import faults
 from dataplane import selectors as datasets
 from dataplane.errors import DataplaneError
-from orchestration import services
+from orchestration import deliveries, services, webhook_gateway
 from orchestration.agents.models import chat_model, model_name
 from orchestration.agents.registry import UnknownAgent, agent_named
 from orchestration.agents.runtime import Agent, AgentContext, Passage, Passages, World
@@ -37,10 +37,14 @@ from orchestration.checkpoint_gateway import Checkpoints
 from orchestration.contracts import (
     CLIMB,
     CLOSE_RUN,
+    DELIVER,
+    GIVE_UP,
     RUN_TURN,
     Climb,
     Climbed,
     CloseRun,
+    DeliverAnswer,
+    GiveUpAnswer,
     Turn,
     TurnResult,
 )
@@ -48,6 +52,7 @@ from orchestration.effects import EffectLedger
 from orchestration.errors import OrchestrationError, RunClosed
 from orchestration.models import Run
 from orchestration.services import ATTEMPTS_PER_TURN, TurnEnd, TurnStart
+from orchestration.temporal_gateway import TemporalGateway
 from orchestration.threads import in_database
 
 STEPS_AT_MOST = 100  # of the graph in one turn
@@ -193,6 +198,38 @@ async def _failure_kept(turn: Turn, fence: int) -> AsyncIterator[None]:
             message = str(exc) if isinstance(exc, OrchestrationError) else f"{type(exc).__name__}: {exc}"
             await in_database(services.note_failure, turn, fence, message)
         raise
+
+
+class WatchActivities:
+    """What the worker does for a program's watch besides climbing its ladder."""
+
+    def __init__(self, temporal: TemporalGateway) -> None:
+        self._temporal = temporal
+
+    @activity.defn(name=DELIVER)
+    async def deliver_answer(self, deliver: DeliverAnswer) -> None:
+        """Send the answer once. On retry: what was taken is not sent again; an attempt cut off in between is.
+
+        Raises a retryable error for everything: addresses come back, and workflows start late.
+        """
+        parcel = await in_database(deliveries.begin, deliver.approval_id)
+        if parcel is None:
+            return
+        try:
+            if parcel.signal is not None:
+                await self._temporal.signal_program(parcel.signal)
+                taken_by = f"signal {parcel.signal.signal} to workflow {parcel.signal.workflow_id}"
+            else:
+                taken_by = await webhook_gateway.post(parcel.url, parcel.body)
+        except OrchestrationError as exc:
+            await in_database(deliveries.failed, deliver.approval_id, str(exc))
+            raise ApplicationError(str(exc), type=type(exc).__name__) from exc
+        await in_database(deliveries.delivered, deliver.approval_id, taken_by)
+
+    @activity.defn(name=GIVE_UP)
+    async def give_up_answer(self, give_up: GiveUpAnswer) -> None:
+        """Show the answer as undelivered. On retry: it is shown already."""
+        await in_database(deliveries.give_up, give_up.approval_id)
 
 
 @cache

@@ -17,7 +17,11 @@ CLIMB = "climb"
 CLOSE_RUN = "close_run"
 DECIDED = "decided"  # the signal
 
-DELIVER_START, DELIVER_DECIDED = "start_run", "decided"  # kinds of outbox entries
+WATCH = "Watch"  # the workflow beside a program's approval, and its activities
+DELIVER = "deliver_answer"
+GIVE_UP = "give_up_answer"
+
+DELIVER_START, DELIVER_DECIDED, DELIVER_WATCH = "start_run", "decided", "start_watch"  # kinds of outbox entries
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,40 @@ class CloseRun:
     message: str
 
 
+@dataclass(frozen=True)
+class StartWatch:
+    """The input of the workflow beside a program's approval."""
+
+    approval_id: str
+    tried_for_seconds: int = 24 * 3600  # how long an answer is sent again until it is taken
+
+
+@dataclass(frozen=True)
+class DeliverAnswer:
+    """Send the answer to where the program wants it."""
+
+    approval_id: str
+
+
+@dataclass(frozen=True)
+class GiveUpAnswer:
+    """Show the answer as undelivered: it was tried for as long as was promised."""
+
+    approval_id: str
+
+
+@dataclass(frozen=True)
+class ProgramSignal:
+    """The answer to a program, on its way to the workflow that it named."""
+
+    workflow_id: str
+    signal: str
+    body: dict[str, Any]
+    request_id: str  # the server drops a second signal with the same one
+    run_id: str = ""  # "" is the newest
+    namespace: str = ""  # "" is ours
+
+
 BOUNDARIES = (
     Boundary(
         name="console -> durable: start",
@@ -143,6 +181,28 @@ BOUNDARIES = (
         must_not="durable: decide from a timer. approvals: know an engine",
     ),
     Boundary(
+        name="program -> console: request",
+        version=1,
+        takes="POST approvals: a tool, its exact arguments, where the answer goes; a service account's token",
+        gives="an approval and its watch; a repetition finds the same ones",
+        key="account + external_id; another body under the same id is refused",
+        timeouts="the policy's deadline, or an earlier one that the program names",
+        checkpoint="Approval row and outbox entry, one transaction",
+        on_resume="the relay finds the entry again and starts the same workflow id",
+        must_not="program: widen whom the policy names. console: believe a program's words about its arguments",
+    ),
+    Boundary(
+        name="durable -> program: answer",
+        version=1,
+        takes="signal under the name asked for, or signed POST: ids, status, verdict, arguments that may be used",
+        gives="taken | failed, tried again",
+        key="decision id; the receiver de-duplicates, for an answer may come twice",
+        timeouts="10 s per attempt, backoff 1 s to 5 min, 24 h in all; then shown as undelivered, with a button",
+        checkpoint="AnswerDelivery row: attempts, newest error, when it was taken",
+        on_resume="the watch looks at the row; what was taken is not sent again",
+        must_not="console: call private addresses, follow redirects. program: trust a body without its signature",
+    ),
+    Boundary(
         name="agent -> world: perform",
         version=1,
         takes="perform(approval_id, digest)",
@@ -160,6 +220,7 @@ STEPS = (
     Step("Record a decision, its audit entry and its outbox entry", "console"),
     Step("Start a run, deliver a decision", "durable"),
     Step("Wait for a person, remind, escalate, expire", "durable"),
+    Step("Watch over a program's approval, send it the answer", "durable"),
     Step("Retry a turn, move it to another worker", "durable"),
     Step("Read the order, find the policy passages, plan", "agent"),
     Step("Propose, freeze, wait at the gate, act", "agent"),

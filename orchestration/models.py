@@ -99,3 +99,22 @@ class Effect(models.Model):
 
     def __str__(self) -> str:
         return f"{self.tool} for {self.approval_id}"
+
+
+class AnswerDelivery(models.Model):
+    """How far the answer to a program has got; made at the first attempt. See `orchestration.deliveries`."""
+
+    class State(models.TextChoices):
+        TRYING = "trying"
+        DELIVERED = "delivered"
+        UNDELIVERED = "undelivered"  # tried for as long as was promised; a person can have it tried again
+
+    approval_id = models.CharField(primary_key=True, max_length=40)
+    state = models.CharField(max_length=15, choices=State, default=State.TRYING)
+    attempts = models.PositiveIntegerField(default=0)
+    last_error = models.CharField(max_length=500, blank=True)
+    began_at = models.DateTimeField(db_default=DatabaseNow())  # moved on when a person has it tried again
+    delivered_at = models.DateTimeField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        return f"{self.approval_id} {self.state}"

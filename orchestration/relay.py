@@ -21,6 +21,7 @@ from psycopg import AsyncConnection, OperationalError
 from approvals import lane
 from approvals import services as approvals
 from approvals.audit_heads import Publisher
+from approvals.models import Approval
 from console import health
 from console.clock import DatabaseNow, database_now
 from console.database import conninfo
@@ -28,7 +29,7 @@ from console.live import announce
 from console.models import OutboxEntry
 from console.outbox import CHANNEL
 from orchestration import services
-from orchestration.contracts import DELIVER_DECIDED, DELIVER_START
+from orchestration.contracts import DELIVER_DECIDED, DELIVER_START, DELIVER_WATCH, StartWatch
 from orchestration.errors import OrchestrationError, TemporalAway, WorkflowGone
 from orchestration.heartbeat import beating
 from orchestration.models import Run
@@ -176,12 +177,21 @@ class Relay:
         if entry.kind == DELIVER_START:
             temporal_run_id = await self._temporal.start_run(services.workflow_input(entry.payload))
             await in_database(_started, entry, temporal_run_id)
+        elif entry.kind == DELIVER_WATCH:
+            start = StartWatch(entry.payload["approval_id"])
+            await self._temporal.start_watch(entry.payload["workflow_id"], start, entry.payload["again"])
+            await in_database(_stamp, [entry])
         elif entry.kind == DELIVER_DECIDED:
             try:
                 await self._temporal.signal_decided(
                     entry.payload["run_id"], entry.payload["approval_id"], entry.payload["decision_id"]
                 )
             except WorkflowGone:
+                if await in_database(_is_watched, entry.payload["approval_id"]):
+                    start = StartWatch(entry.payload["approval_id"])  # which looks first, and finds the decision
+                    await self._temporal.start_watch(entry.payload["run_id"], start, again=False)
+                    await self._stamp_signalled(entry)
+                    return
                 if not await in_database(_is_closed, entry.payload["run_id"]):
                     raise
                 await in_database(_signalled, [entry], "the run had ended")
@@ -274,6 +284,11 @@ def _put_back(entry: Claimed, error: str, pause: int) -> None:
             due_at=database_now() + timedelta(seconds=pause), last_error=error[:500]
         )
         announce(f"run:{entry.subject}")
+
+
+def _is_watched(approval_id: str) -> bool:
+    """Say whether a program has asked for it: then its watch, not a run, hears of the decision."""
+    return Approval.objects.filter(pk=approval_id, source=Approval.Source.PROGRAM).exists()
 
 
 def _is_closed(run_id: str) -> bool:

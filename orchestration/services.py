@@ -18,16 +18,22 @@ from ulid import ULID
 from approvals import audit
 from approvals import selectors as approval_selectors
 from approvals import services as approval_services
+from approvals.errors import NothingToRedrive
+from approvals.models import Approval
+from approvals.requesting import start_watch
 from approvals.selectors import Settled
 from approvals.services import Proposal
+from approvals.services.receipts import locked_for_redrive
 from console import outbox
 from console.clock import DatabaseNow, database_now
 from console.environment import environment
 from console.live import announce
+from console.models import OutboxEntry
+from orchestration import redrive, selectors
 from orchestration.agents.registry import UnknownAgent, agent_named
-from orchestration.contracts import DELIVER_START, StartRun, Turn
+from orchestration.contracts import DELIVER_START, DELIVER_WATCH, StartRun, Turn
 from orchestration.errors import Fenced, InvalidInput, RunClosed, RunKeyReused
-from orchestration.models import Run
+from orchestration.models import AnswerDelivery, Run
 
 ATTEMPTS_PER_TURN = 1_000_000  # room between two turns' fences
 _URL_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -265,3 +271,27 @@ def workflow_input(payload: dict[str, Any]) -> StartRun:
         turn_seconds=payload["turn_seconds"],
         heartbeat_seconds=payload.get("heartbeat_seconds", 30),
     )
+
+
+def redeliver(*, approval_id: str, by: User) -> None:
+    """Have the answer sent again to who asked, for as long as was promised. A program may get it twice, a run may not.
+
+    Raises NoSuchApproval, NotTheirs, and NothingToRedrive where sending again cannot help or is not needed yet.
+    """
+    source = Approval.objects.filter(pk=approval_id).values_list("source", flat=True).first()
+    if source != Approval.Source.PROGRAM:
+        redrive.deliver_again(approval_id=approval_id, by=by)
+        return
+    with transaction.atomic():
+        approval = locked_for_redrive(approval_id, by)
+        found = selectors.delivery_of([approval_id]).get(approval_id)
+        if found is None or found.state == "delivered":
+            raise NothingToRedrive("There is no answer that its program does not have.")
+        is_asked = OutboxEntry.objects.filter(delivered_at=None, kind=DELIVER_WATCH, subject=approval.run_id)
+        if is_asked.update(due_at=DatabaseNow()):
+            outbox.wake()  # a second click, or the watch was never started
+            return
+        AnswerDelivery.objects.filter(pk=approval_id).update(state=AnswerDelivery.State.TRYING, began_at=DatabaseNow())
+        start_watch(approval, again=True)
+        announce("inbox", f"approval:{approval_id}")
+        audit.record(actor=by.username, kind="approval.redelivered", subject=approval_id, body={"cause": found.state})

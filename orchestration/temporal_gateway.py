@@ -16,7 +16,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from console.environment import environment
-from orchestration.contracts import DECIDED, WORKFLOW, StartRun
+from orchestration.contracts import DECIDED, WATCH, WORKFLOW, ProgramSignal, StartRun, StartWatch
 from orchestration.errors import TemporalAway, TemporalRefused, WorkflowGone
 
 _CALL = timedelta(seconds=10)
@@ -42,6 +42,12 @@ class TemporalGateway(Protocol):
 
     async def signal_decided(self, run_id: str, approval_id: str, decision_id: str) -> None:
         """Wake the run. Raises WorkflowGone when it has ended or never was."""
+
+    async def start_watch(self, workflow_id: str, start: StartWatch, again: bool) -> None:
+        """Start a program's watch; one that runs stays, unless it is `again` to be started in its place."""
+
+    async def signal_program(self, signal: ProgramSignal) -> None:
+        """Signal a workflow of somebody else's. Raises WorkflowGone when it is not there or has ended."""
 
     async def is_there(self) -> bool:
         """Say whether the server answers."""
@@ -101,6 +107,33 @@ class RealTemporal:
             began = history.events[0].workflow_execution_started_event_attributes
             temporal_run_id = began.continued_execution_run_id
         return found
+
+    async def start_watch(self, workflow_id: str, start: StartWatch, again: bool) -> None:
+        """Start it also when one has ended before: a watch looks at the rows first, and ends when all is done."""
+        policies = WorkflowIDConflictPolicy
+        await _translated(
+            lambda: self.client.start_workflow(
+                WATCH,
+                start,
+                id=workflow_id,
+                task_queue=environment().temporal_task_queue,
+                id_conflict_policy=policies.TERMINATE_EXISTING if again else policies.USE_EXISTING,
+                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+                rpc_timeout=_CALL,
+            )
+        )
+
+    async def signal_program(self, signal: ProgramSignal) -> None:
+        request = SignalWorkflowExecutionRequest(
+            namespace=signal.namespace or self.client.namespace,
+            workflow_execution=WorkflowExecution(workflow_id=signal.workflow_id, run_id=signal.run_id),
+            signal_name=signal.signal,
+            input=Payloads(payloads=await self.client.data_converter.encode([signal.body])),
+            identity=self.client.identity,
+            request_id=signal.request_id,
+        )
+        service = self.client.workflow_service
+        await _translated(lambda: service.signal_workflow_execution(request, timeout=_CALL))
 
     async def is_there(self) -> bool:
         try:

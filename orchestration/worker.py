@@ -12,11 +12,12 @@ from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxMatcher, SandboxRestrictions
 
 from console.environment import environment
-from orchestration.activities import Activities
+from orchestration.activities import Activities, WatchActivities
 from orchestration.checkpoint_gateway import Checkpoints
 from orchestration.heartbeat import beating
-from orchestration.temporal_gateway import connect
+from orchestration.temporal_gateway import RealTemporal, connect
 from orchestration.workflows.agent_run import AgentRun
+from orchestration.workflows.watch import Watch
 from orchestration.world import OutsideWorld
 
 logger = logging.getLogger(__name__)
@@ -46,11 +47,18 @@ async def run(stop: asyncio.Event) -> None:
 
 
 async def _work(client: Client, activities: Activities, stop: asyncio.Event) -> None:
+    watching = WatchActivities(RealTemporal(client))
     worker = Worker(
         client,
         task_queue=environment().temporal_task_queue,
-        workflows=[AgentRun],
-        activities=[activities.run_turn, activities.climb, activities.close_run],
+        workflows=[AgentRun, Watch],
+        activities=[
+            activities.run_turn,
+            activities.climb,
+            activities.close_run,
+            watching.deliver_answer,
+            watching.give_up_answer,
+        ],
         workflow_runner=workflow_runner(),
         max_concurrent_activities=20,  # each holds one connection of the checkpoint pool
         # A frozen worker keeps what its open polls are given until their time is up. Most turns need no

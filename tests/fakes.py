@@ -17,7 +17,7 @@ from langchain_core.runnables import Runnable
 from pydantic import PrivateAttr
 
 from orchestration.agents.runtime import Outcome, Passage, Passages, ToolFailed
-from orchestration.contracts import StartRun
+from orchestration.contracts import ProgramSignal, StartRun, StartWatch
 from orchestration.errors import TemporalAway, WorkflowGone
 
 
@@ -29,6 +29,8 @@ class FakeTemporal:
         self.started: dict[str, StartRun] = {}
         self.ended: set[str] = set()
         self.signals: list[tuple[str, str, str]] = []  # run, approval, decision
+        self.watches: dict[str, StartWatch] = {}
+        self.program_signals: list[ProgramSignal] = []
         self.calls: list[str] = []
         self.errors: dict[str, Exception] = {}  # by run id
         self.heard = asyncio.Event()  # set by every call
@@ -47,6 +49,19 @@ class FakeTemporal:
             raise WorkflowGone(f"no workflow {run_id}")
         if (run_id, approval_id, decision_id) not in self.signals:
             self.signals.append((run_id, approval_id, decision_id))
+
+    async def start_watch(self, workflow_id: str, start: StartWatch, again: bool) -> None:
+        await self._called(f"watch {workflow_id}{' again' if again else ''}", workflow_id)
+        self.watches[workflow_id] = start
+        self.started.setdefault(workflow_id, StartRun(workflow_id, "watch"))
+        self.ended.discard(workflow_id)
+
+    async def signal_program(self, signal: ProgramSignal) -> None:
+        await self._called(f"program {signal.workflow_id} {signal.request_id}", signal.workflow_id)
+        if signal.workflow_id not in self.started or signal.workflow_id in self.ended:
+            raise WorkflowGone(f"no workflow {signal.workflow_id}")
+        if signal.request_id not in {one.request_id for one in self.program_signals}:
+            self.program_signals.append(signal)
 
     async def is_there(self) -> bool:
         self.calls.append("knock")

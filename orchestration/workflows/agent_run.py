@@ -32,6 +32,7 @@ with workflow.unsafe.imports_passed_through():
         Turn,
         TurnResult,
     )
+    from orchestration.workflows.signals import ids_of
 
 _PATIENT = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30))
 
@@ -143,7 +144,7 @@ class AgentRun:
         Dynamic on purpose: a declared signal with a wrong number of arguments would fail the workflow task
         again and again, and the run would hang.
         """
-        ids = _ids_of(arguments) if name == DECIDED else None
+        ids = ids_of(arguments) if name == DECIDED else None
         if ids is None:
             workflow.logger.warning("ignored a signal that is not a decision", extra={"signal": name[:50]})
             return
@@ -156,20 +157,6 @@ class AgentRun:
     def waiting_for(self) -> list[str]:
         """Return the approval ids that the run waits for."""
         return self._waiting_for
-
-
-def _ids_of(arguments: Sequence[RawValue]) -> tuple[str, str] | None:
-    """Return approval and decision id of a well-formed decision, else `None`."""
-    if len(arguments) != 1:
-        return None
-    try:
-        body = workflow.payload_converter().from_payload(arguments[0].payload, dict)
-        approval_id, decision_id = body["approval_id"], body["decision_id"]
-    except Exception:  # noqa: BLE001  whatever was sent, it must not fail the workflow task
-        return None
-    if not isinstance(approval_id, str) or not isinstance(decision_id, str) or len(approval_id + decision_id) > 200:
-        return None
-    return approval_id, decision_id
 
 
 def _kind_of(error: ActivityError) -> str:

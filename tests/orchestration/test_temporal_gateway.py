@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any, Protocol
 
 import pytest
@@ -14,7 +15,7 @@ from console.environment import environment
 from console.stack.ports import free_port
 from console.stack.temporal import Temporal
 from orchestration import temporal_gateway
-from orchestration.contracts import StartRun
+from orchestration.contracts import ProgramSignal, StartRun, StartWatch
 from orchestration.errors import TemporalAway, TemporalRefused, WorkflowGone
 from orchestration.temporal_gateway import RealTemporal, TemporalGateway
 from tests.fakes import FakeTemporal
@@ -31,7 +32,8 @@ class Door(TemporalGateway, Protocol):
 
 class FakeDoor(FakeTemporal):
     async def times_heard(self, run_id: str) -> int:
-        return sum(signal[0] == run_id for signal in self.signals)
+        heard = [signal[0] for signal in self.signals] + [signal.workflow_id for signal in self.program_signals]
+        return heard.count(run_id)
 
 
 class RealDoor(RealTemporal):
@@ -108,6 +110,40 @@ def test_a_decision_for_a_run_that_is_not_there_says_so(play: Play) -> None:
         await door.end(given.run_id)
         with pytest.raises(WorkflowGone):
             await door.signal_decided(given.run_id, "apr_1", "dec_1")
+
+    play(scene)
+
+
+def test_a_watch_is_started_once_and_again_when_it_has_ended(play: Play) -> None:
+    async def scene(door: Door) -> None:
+        watch = f"watch-{str(ULID()).lower()}"
+        for _ in range(2):
+            await door.start_watch(watch, StartWatch("apr_1"), again=False)
+        await door.signal_decided(watch, "apr_1", "dec_1")
+        await door.start_watch(watch, StartWatch("apr_1"), again=False)
+        assert await door.times_heard(watch) == 1  # it is the same one
+        await door.end(watch)
+        await door.start_watch(watch, StartWatch("apr_1"), again=False)
+        await door.signal_decided(watch, "apr_1", "dec_2")
+        await door.start_watch(watch, StartWatch("apr_1"), again=True)
+        await door.signal_decided(watch, "apr_1", "dec_3")
+
+    play(scene)
+
+
+def test_an_answer_reaches_a_programs_workflow_once_however_often_it_is_sent(play: Play) -> None:
+    async def scene(door: Door) -> None:
+        theirs = start()
+        answer = ProgramSignal(theirs.run_id, "approved", {"status": "decided"}, "dec_1")
+        with pytest.raises(WorkflowGone):
+            await door.signal_program(answer)
+        await door.start_run(theirs)
+        for _ in range(5):
+            await door.signal_program(answer)
+        assert await door.times_heard(theirs.run_id) == 1
+        await door.end(theirs.run_id)
+        with pytest.raises(WorkflowGone):
+            await door.signal_program(replace(answer, request_id="dec_2"))
 
     play(scene)
 

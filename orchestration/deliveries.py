@@ -1,0 +1,127 @@
+"""What a program gets when its approval is closed, and how far that has got.
+
+The body is the same for a signal and for a webhook, as the API promises it:
+{"approval_id", "external_id", "decision_id", "status", "verdict", "arguments", "answer", "note", "decided_by",
+"decided_at", "digest"}. `arguments` are those that may be used, so only after an approval or an edit; `digest` is
+theirs, or that of what was refused. Who decided, the verdict and the decision are null when nobody did.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import transaction
+from django.db.models import F
+
+from approvals import audit
+from approvals import services as approvals
+from approvals.digest import read_canonical
+from approvals.models import Approval
+from approvals.permissions import AGREEING
+from approvals.requesting import external_id_of, note_undelivered
+from console.clock import DatabaseNow
+from console.live import announce
+from orchestration.contracts import ProgramSignal
+from orchestration.errors import NothingToDeliver
+from orchestration.models import AnswerDelivery
+
+State = AnswerDelivery.State
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """One answer with its address: a signal, or a body for the address `url`."""
+
+    signal: ProgramSignal | None
+    url: str
+    body: bytes
+
+
+def begin(approval_id: str) -> Parcel | None:
+    """Count an attempt and return what is to be sent, `None` when it was taken before.
+
+    Raises NothingToDeliver while the approval is open.
+    """
+    with transaction.atomic():
+        approval = Approval.objects.select_related("requested_by").get(pk=approval_id)
+        if approval.status == Approval.Status.PENDING or approval.deliver_to is None:
+            raise NothingToDeliver(f"The approval {approval_id} has no answer to deliver.")
+        AnswerDelivery.objects.get_or_create(pk=approval_id)
+        open_ones = AnswerDelivery.objects.filter(pk=approval_id).exclude(state=State.DELIVERED)
+        if not open_ones.update(attempts=F("attempts") + 1, state=State.TRYING):
+            return None
+    return _parcel(approval, body_of(approval))
+
+
+def delivered(approval_id: str, taken_by: str) -> None:
+    """Note that the answer was taken; `taken_by` says in words by whom. A repetition changes nothing."""
+    with transaction.atomic():
+        open_ones = AnswerDelivery.objects.filter(pk=approval_id).exclude(state=State.DELIVERED)
+        if not open_ones.update(state=State.DELIVERED, last_error="", delivered_at=DatabaseNow()):
+            return
+        approvals.note_receipt(approval_ids=[approval_id], step="resumed", detail=taken_by)
+        audit.record(actor="worker", kind="approval.delivered", subject=approval_id, body={"detail": taken_by[:500]})
+
+
+def failed(approval_id: str, reason: str) -> None:
+    """Keep why the newest attempt failed; it is tried again."""
+    with transaction.atomic():
+        AnswerDelivery.objects.filter(pk=approval_id).update(last_error=reason.replace("\x00", "")[:500])
+        announce(f"approval:{approval_id}")
+
+
+def give_up(approval_id: str) -> None:
+    """Show the answer as undelivered, unless it was taken after all. A repetition changes nothing."""
+    with transaction.atomic():
+        trying = AnswerDelivery.objects.filter(pk=approval_id, state=State.TRYING)
+        if not trying.update(state=State.UNDELIVERED):
+            return
+        note_undelivered(approval_id)
+        audit.record(actor="worker", kind="approval.undelivered", subject=approval_id, body={})
+
+
+def body_of(approval: Approval) -> dict[str, Any]:
+    """Return the body for a closed approval; see the module."""
+    decision = approval.decisions.select_related("by").order_by("at", "pk").last()
+    if approval.status != Approval.Status.DECIDED:
+        decision = None
+    agrees = decision is not None and decision.verdict in AGREEING
+    return {
+        "approval_id": approval.pk,
+        "external_id": external_id_of(approval),
+        "decision_id": decision.pk if decision else None,
+        "status": approval.status,
+        "verdict": _verdict(approval, decision.verdict) if decision else None,
+        "arguments": read_canonical(bytes(approval.canonical))[1] if agrees else None,
+        "answer": decision.answer if decision else None,
+        "note": decision.note if decision else "",
+        "decided_by": decision.by_name if decision else None,
+        "decided_at": decision.at.isoformat() if decision else None,
+        "digest": approval.digest,
+    }
+
+
+def _verdict(approval: Approval, verdict: str) -> str:
+    """Return the verdict; agreement to arguments that are not the program's own is an edit, whoever agreed last."""
+    if verdict not in AGREEING or approval.version == 1:
+        return verdict
+    proposed = approval.versions.values_list("digest", flat=True).get(version=1)
+    return "approve" if approval.digest == proposed else "edit"
+
+
+def _parcel(approval: Approval, body: dict[str, Any]) -> Parcel:
+    to: dict[str, Any] = approval.deliver_to or {}
+    if "webhook" in to:
+        return Parcel(None, to["webhook"]["url"], json.dumps(body, ensure_ascii=False).encode())
+    temporal = to["temporal"]
+    signal = ProgramSignal(
+        workflow_id=temporal["workflow_id"],
+        signal=temporal["signal"],
+        body=body,
+        request_id=body["decision_id"] or f"{approval.pk}:{approval.status}",
+        run_id=temporal.get("run_id", ""),
+        namespace=temporal.get("namespace", ""),
+    )
+    return Parcel(signal, "", b"")
