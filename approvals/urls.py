@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from approvals import edit_views, exports, lane_views, record_views, views
+from approvals import edit_views, exports, lane_views, record_views, team_urls, views
 
 app_name = "approvals"
 urlpatterns = [
@@ -16,6 +16,7 @@ urlpatterns = [
     path("approvals/<str:approval_id>/compare", edit_views.compare, name="compare"),
     path("inbox/did-not-take-effect/", lane_views.show, name="lane"),
     path("approvals/<str:approval_id>/redrive", lane_views.act, name="redrive"),
+    *team_urls.urlpatterns,
     path("record/", record_views.entries, name="record"),
     path("record/verify", record_views.verify, name="verify_record"),
 ]

@@ -1,6 +1,7 @@
 // The console's behaviour. Every page works without it; it adds live updates, keys and comfort.
 import "./live.js";
 import "./times.js";
+import "./zones.js";
 import "./reading.js";
 import "./forms.js";
 import "./schema_form.js";
