@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 from approvals import guarding, services
 from approvals.errors import InvalidChange
@@ -78,9 +80,7 @@ def test_claiming_and_giving_back_show_on_the_page(open_one: Opener, alice: User
     for path, words in (("claim", "You have claimed this"), ("release", "Nobody has claimed this")):
         response = client.post(f"/approvals/{approval.pk}/{path}", headers=headers)
         if headers:
-            assert (response.status_code == 200 and response.content.startswith(b"\n<section")) or b"<section" in (
-                response.content
-            )
+            assert response.content.decode().lstrip().startswith("<section")
         else:
             assert response["Location"] == f"/approvals/{approval.pk}/"
             response = client.get(f"/approvals/{approval.pk}/team")
@@ -103,7 +103,7 @@ def test_it_is_handed_over_from_a_list_of_who_may_decide(
     approval, client = open_one(requested_by=bob), _client(olga)
     page = client.get(f"/approvals/{approval.pk}/team").content.decode()
     assert '<option value="alice">' in page
-    assert "eve" not in page and '<option value="bob">' not in page
+    assert '<option value="eve">' not in page and '<option value="bob">' not in page
     assert client.post(f"/approvals/{approval.pk}/reassign", {"to": "bob"}).status_code == 403
     assert client.post(f"/approvals/{approval.pk}/reassign", {"to": "\x00"}).status_code == 422
     client.post(f"/approvals/{approval.pk}/reassign", {"to": "alice"})
@@ -133,8 +133,6 @@ def test_a_comment_that_is_not_taken_stays_in_its_box(open_one: Opener, alice: U
 
 
 def test_who_else_is_looking_is_named_to_the_others_only(open_one: Opener, alice: User, bob: User) -> None:
-    from django.db import connection
-
     approval = open_one()
     with connection.cursor() as cursor:
         cursor.execute("SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()")
@@ -303,11 +301,8 @@ def test_nothing_is_offered_in_advance_for_high_risk_or_to_who_may_not_decide(
 
 
 def test_the_lists_take_the_same_queries_for_one_row_and_for_many(
-    open_one: Opener, alice: User, bob: User, calm: None, django_assert_num_queries: Any
+    open_one: Opener, alice: User, bob: User, calm: None
 ) -> None:
-    from django.db import connection
-    from django.test.utils import CaptureQueriesContext
-
     def fill(number: int) -> None:
         approval = open_one(arguments={"n": number})
         client.post(f"/approvals/{approval.pk}/standing", _standing(approval))
@@ -316,14 +311,12 @@ def test_the_lists_take_the_same_queries_for_one_row_and_for_many(
         window = {"starts_at": now, "ends_at": now + timedelta(hours=number + 1)}
         services.delegate(principal=alice, to=bob, reason="", by=alice, **window)
 
-    client, counts = _client(alice), []
+    client, counts = _client(alice), list[list[int]]()
     for number in range(3):
         fill(number)
         counts.append([])
         for path in PAGES:
-            with CaptureQueriesContext(
-                connection,
-            ) as queries:
+            with CaptureQueriesContext(connection) as queries:
                 assert client.get(path).status_code == 200
             counts[-1].append(len(queries))
     assert counts[0] == counts[1] == counts[2]
