@@ -24,6 +24,7 @@ PERMISSIONS: Final[dict[str, frozenset[Role]]] = {
     "refresh": frozenset({"admin"}),
     "redrive": frozenset({"operator", "admin"}),  # what was decided and stands still; besides, those who decided it
     "audit": frozenset({"admin"}),  # the record of everything
+    "policy": frozenset({"admin"}),  # change who may decide what
     "request_approval": frozenset({"service"}),
 }
 

@@ -1,0 +1,286 @@
+"""Changing the policy: proposed by one admin, confirmed by another person, previewed before both."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group, User
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from approvals import audit, services
+from approvals.models import Approval, AuditEvent, PolicyVersion
+from approvals.permissions import agreeing_persons
+from approvals.policies import active_policy, shipped, terms_for
+from approvals.policies.changing import checked, confirm, digest_of, propose, refuse
+from approvals.policies.errors import (
+    AlreadySettled,
+    AnotherIsProposed,
+    InvalidPolicy,
+    NoSuchVersion,
+    NotYours,
+    PolicyError,
+    StalePolicy,
+)
+from approvals.policies.policy import Policy
+from approvals.policies.preview import preview
+from approvals.policies.words import card_of, compare
+from approvals.terms import Facts
+from tests.approvals.conftest import REFUND, answer
+from tests.at_once import at_once
+
+Opener = Callable[..., Approval]
+TWO: list[dict[str, Any]] = [{"name": "refunds", "match": {"tools": ["issue_refund"]}, "needed": 2}, *shipped.RULES]
+FACTS = Facts("agent", "support", "issue_refund", "action", "high", REFUND)
+
+
+def admin(name: str, **fields: Any) -> User:
+    user = User.objects.create(username=name, **fields)
+    user.groups.add(Group.objects.get_or_create(name="admin")[0])
+    return user
+
+
+@pytest.fixture
+def ivo(ada: User) -> User:
+    """A second admin."""
+    return admin("ivo")
+
+
+def put(by: User, rules: Any = None, **changes: Any) -> PolicyVersion:
+    fields: dict[str, Any] = {"calendars": {}, "note": "because", "based_on": 0}
+    return propose(rules=TWO if rules is None else rules, by=by, **fields | changes)
+
+
+def kinds() -> list[str]:
+    return list(AuditEvent.objects.filter(subject__startswith="policy:").order_by("seq").values_list("kind", flat=True))
+
+
+def test_the_only_admin_changes_the_policy_and_the_record_says_so(ada: User) -> None:
+    made = put(ada)
+    assert (made.state, made.settled_by) == ("active", ada)
+    assert terms_for(FACTS).needed == 2
+    assert kinds() == ["policy.proposed", "policy.activated"]
+    event = AuditEvent.objects.get(kind="policy.activated")
+    assert event.body["why"] == "only one admin exists" and event.body["digest"] == digest_of(made)
+    second = put(ada, shipped.RULES, based_on=1)
+    assert (second.version, PolicyVersion.objects.get(version=1).state) == (2, "replaced")
+    assert kinds()[2:] == ["policy.proposed", "policy.replaced", "policy.activated"]
+    assert audit.verify().ok
+
+
+def test_where_two_admins_exist_the_second_confirms(ada: User, ivo: User) -> None:
+    made = put(ada)
+    assert made.state == "proposed" and terms_for(FACTS).needed == 1
+    with pytest.raises(NotYours):
+        confirm(version=1, by=ada)
+    assert confirm(version=1, by=ivo).settled_by == ivo
+    assert terms_for(FACTS).needed == 2
+    assert kinds() == ["policy.proposed", "policy.activated"]
+
+
+def test_a_second_account_is_no_second_admin(ada: User) -> None:
+    User.objects.filter(pk=ada.pk).update(email="ada@example.org")
+    twin = admin("ada-too", email="ADA@example.org")
+    admin("gone", is_active=False)
+    assert put(ada).state == "active"
+    ivo = admin("ivo")
+    put(ada, shipped.RULES, based_on=1)
+    with pytest.raises(NotYours):
+        confirm(version=2, by=twin)
+    assert confirm(version=2, by=ivo).state == "active"
+
+
+def test_a_refusal_needs_a_reason_and_ends_the_proposal(ada: User, ivo: User) -> None:
+    put(ada)
+    with pytest.raises(InvalidPolicy):
+        refuse(version=1, by=ivo, reason="  ")
+    assert refuse(version=1, by=ivo, reason="too strict").state == "refused"
+    with pytest.raises(AlreadySettled) as told:
+        confirm(version=1, by=ivo)
+    assert "refused by ivo" in str(told.value)
+    assert AuditEvent.objects.get(kind="policy.refused").body["reason"] == "too strict"
+    assert terms_for(FACTS).policy_version == "shipped/1"
+    put(ada)
+    assert refuse(version=2, by=ada, reason="taken back").state == "refused"
+
+
+def test_one_proposal_at_a_time_made_from_what_is_active(ada: User, ivo: User) -> None:
+    put(ada)
+    with pytest.raises(AnotherIsProposed):
+        put(ivo)
+    confirm(version=1, by=ivo)
+    with pytest.raises(StalePolicy):
+        put(ivo, shipped.RULES, based_on=0)
+    with pytest.raises(InvalidPolicy, match="Nothing was changed"):
+        put(ivo, TWO, based_on=1)
+    with pytest.raises(NoSuchVersion):
+        confirm(version=9, by=ivo)
+
+
+def test_only_admins_change_the_policy(ada: User, alice: User) -> None:
+    for change in (put, partial(confirm, version=1), partial(refuse, version=1, reason="x")):
+        with pytest.raises(NotYours):
+            change(by=alice)
+    assert not PolicyVersion.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("verbs", ["confirm confirm", "confirm refuse", "propose propose"])
+def test_of_two_changes_at_once_one_wins_and_the_other_is_told(verbs: str, ada: User, ivo: User) -> None:
+    if "propose" not in verbs:
+        put(ada)
+    admin("una")
+    told: list[str] = []
+
+    def do(verb: str, name: str) -> None:
+        by = User.objects.get(username=name)
+        try:
+            if verb == "propose":
+                put(by)
+            elif verb == "confirm":
+                confirm(version=1, by=by)
+            else:
+                refuse(version=1, by=by, reason="no")
+            told.append("won")
+        except PolicyError as exc:
+            told.append(type(exc).__name__)
+
+    one, other = verbs.split()
+    at_once(partial(do, one, "ivo"), partial(do, other, "una"))
+    assert sorted(told) == sorted(["won", "AnotherIsProposed" if "propose" in verbs else "AlreadySettled"])
+    assert PolicyVersion.objects.count() == 1
+    assert audit.verify().ok
+
+
+@pytest.mark.parametrize(
+    ("rules", "path"),
+    [
+        ([], "rules"),
+        ({}, "rules"),
+        ([{"name": "x"}] * 2, "rules.1.name"),
+        ([{"name": "x", "condition": "args.a >"}], "rules.0.condition"),
+        ([{"name": "x"}, {"name": "y", "groups": ["nobody"]}], "rules.1.groups"),
+        ([{"name": "x", "people": ["stranger"]}], "rules.0.people"),
+        ([{"name": "x", "calendar": "nowhere"}], "rules.0.calendar"),
+        ([{"name": "x", "match": {"tools": []}}], "rules.0.match.tools"),
+        ([{"name": "x", "expire_after": "1h"}], "rules.0.expire_after"),
+        ([{"name": "x", "groups": [], "people": ["twin", "twin-too"], "needed": 2}], "rules.0.needed"),
+        ([{"name": f"r{n}"} for n in range(101)], "rules"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_where_it_is_wrong(rules: Any, path: str, ada: User) -> None:
+    for name in ("twin", "twin-too"):
+        User.objects.create(username=name, email="twin@example.org")
+    with pytest.raises(InvalidPolicy) as told:
+        put(ada, rules)
+    assert [error["path"] for error in told.value.errors] == [path]
+
+
+def test_a_proposal_that_names_somebody_who_left_is_not_confirmed(ada: User, ivo: User, alice: User) -> None:
+    put(ada, [{"name": "x", "people": ["alice"]}])
+    User.objects.filter(pk=alice.pk).update(is_active=False)
+    with pytest.raises(InvalidPolicy):
+        confirm(version=1, by=ivo)
+
+
+# The preview
+
+
+def compiled(rules: Any) -> Policy:
+    return Policy("next", *checked(rules, {}))
+
+
+def test_the_preview_says_what_would_change(open_one: Opener, alice: User, bob: User) -> None:
+    small, large, rejected = (open_one(arguments=REFUND | {"amount": amount}) for amount in ("5.00", "500.00", "7.00"))
+    for approval, by in ((small, alice), (large, bob)):
+        services.decide(approval_id=approval.pk, reviewer=by, given=answer(approval))
+    services.decide(approval_id=rejected.pk, reviewer=bob, given=answer(rejected, "reject", note="no"))
+    waiting = open_one(arguments=REFUND | {"amount": "900.00"})
+    open_one(arguments=REFUND | {"amount": "10.00"}, tool="send_email")
+    rules = [
+        {"name": "large", "match": {"tools": ["issue_refund"]}, "condition": "above(args.amount, 100)", "needed": 2},
+        {"name": "small", "match": {"tools": ["issue_refund"]}, "outcome": "allow"},
+        *shipped.RULES,
+    ]
+    seen = preview(active_policy(), compiled(rules))
+    assert (seen.open_count, seen.decided_count, seen.is_capped) == (2, 3, False)
+    assert [(change.words, change.count) for change in seen.open_changes] == [("needs two instead of one", 1)]
+    assert seen.open_changes[0].rows[0].approval_id == waiting.pk
+    assert {change.words: change.count for change in seen.decided_changes} == {
+        "needs nobody": 2,
+        "needs two instead of one": 1,
+    }
+    assert [row.approval_id for row in seen.not_allowed] == [large.pk]
+    assert "Approved by bob; two" in seen.not_allowed[0].reason
+
+
+def test_the_preview_counts_people_as_a_decision_does(open_one: Opener, alice: User, bob: User) -> None:
+    approval = open_one(requested_by=User.objects.create(username="carl"))
+    services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval))
+    for rules in (
+        [{"name": "r", "groups": ["admin"]}],
+        [{"name": "r", "groups": [], "people": ["alice"]}],
+        [{"name": "r", "needed": 2}],
+        [{"name": "r", "four_eyes": ["requester", "owner"]}],
+    ):
+        policy = compiled(rules)
+        terms = policy.terms_for(FACTS)
+        enough = len(agreeing_persons(approval, terms)) >= terms.needed
+        assert enough == (not preview(active_policy(), policy).not_allowed), rules
+
+
+def test_a_preview_of_a_thousand_is_quick_and_takes_few_queries(open_one: Opener, alice: User) -> None:
+    approval = open_one()
+    services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval))
+    decided, pending = Approval.objects.get(pk=approval.pk), open_one()
+    for row, count in ((decided, 500), (pending, 500)):
+        copies = []
+        for number in range(count):
+            row.pk, row.external_id = f"apr_{row.status}_{number}", f"{row.status}:{number}"
+            copies.append(
+                Approval(**{f.attname: getattr(row, f.attname) for f in row._meta.concrete_fields if not f.generated})
+            )
+        Approval.objects.bulk_create(copies)
+    policy = compiled([{"name": "r", "needed": 2, "condition": "above(args.amount, 1)"}, *shipped.RULES])
+    began = time.process_time()
+    with CaptureQueriesContext(connection) as queries:
+        seen = preview(active_policy(), policy)
+    assert (seen.open_changed, seen.decided_changed) == (501, 501)
+    assert time.process_time() - began < 1.5
+    assert len(queries) <= 9
+
+
+# In words
+
+
+def test_a_rule_read_aloud() -> None:
+    card = card_of(
+        {
+            "name": "large refunds",
+            "match": {"tools": ["issue_refund"]},
+            "condition": 'above(args.amount, "100.00")',
+            "needed": 2,
+            "four_eyes": ["requester", "owner"],
+            "expire_after": "3d",
+            "verdicts": ["approve", "reject"],
+        },
+        1,
+    )
+    assert card.about == "issue_refund of every agent"
+    assert card.gives == "Two of reviewer, never who asked for it nor the agent's owner, within 3d."
+    assert "takes approve or reject only" in card.details
+    broken = card_of({"name": "x", "needed": 0}, 1)
+    assert broken.outcome == "broken" and "needed" in broken.gives
+
+
+def test_how_two_policies_differ() -> None:
+    before: list[Any] = [{"name": "a"}, {"name": "b"}, {"name": "c"}, {"name": "d"}]
+    after: list[Any] = [{"name": "b"}, {"name": "a", "needed": 2}, {"name": "d"}, {"name": "e"}]
+    found = {one.name: one for one in compare(before, after)}
+    assert {name: one.kind for name, one in found.items()} == {"a": "changed", "c": "removed", "e": "added"}
+    assert found["a"].fields == (("needed", "1", "2"),)
+    assert [one.kind for one in compare(before, [before[1], before[0], *before[2:]])] == ["moved"]
