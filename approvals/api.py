@@ -19,6 +19,8 @@ from approvals.errors import (
     KeyReused,
     MayNotDecide,
     NoSuchApproval,
+    NotKnown,
+    NotRecorded,
     StaleVersion,
 )
 from approvals.models import Approval, Decision
@@ -80,9 +82,9 @@ def post_decision(
     user = require(request, "decide")
     answer = services.Answer(**body.dict(), idempotency_key=idempotency_key)
     with _errors_as_problems():
-        decision = services.decide(approval_id=approval_id, reviewer=user, given=answer, channel="api")
+        recorded = services.decide_for_sure(approval_id=approval_id, reviewer=user, given=answer, channel="api")
         approval = selectors.approval_for(user, approval_id)
-    return {"approval": approval_json(request, approval), "decision": decision_json(decision)}
+    return {"approval": approval_json(request, approval), "decision": decision_json(recorded.decision)}
 
 
 @contextmanager
@@ -108,6 +110,11 @@ def _errors_as_problems() -> Iterator[None]:
         raise Problem(409, "Not the current version", str(exc), current_version=exc.current_version) from exc
     except KeyReused as exc:
         raise Problem(409, "Key used before", str(exc)) from exc
+    except NotRecorded as exc:
+        raise problems.engine_away("postgres", "The decision was not recorded; send the same request again.") from exc
+    except NotKnown as exc:
+        told = "Whether the decision was recorded is not known yet; send the same request again, it counts once."
+        raise problems.engine_away("postgres", told) from exc
 
 
 def decision_json(decision: Decision) -> dict[str, Any]:

@@ -9,6 +9,8 @@ ApprovalError
   InvalidVerdict        the verdict or what comes with it cannot be taken
   KeyReused             the same idempotency key with another body
   NotAuthorised         an effect was asked for that nobody approved
+  NotRecorded           the connection to the database broke first; nothing was changed
+  NotKnown              it broke, and whether the decision was recorded cannot be found out yet
   NothingToRedrive      the decision does not stand still, or this cannot help it on
   InvalidRequest        what a program asks for cannot be taken
   ExternalIdReused      the same external id with another body
@@ -93,6 +95,14 @@ class KeyReused(ApprovalError):
 
 class NotAuthorised(ApprovalError):
     """No standing approval covers the effect; the message says why. Never retried."""
+
+
+class NotRecorded(ApprovalError):
+    """The connection to the database broke before your decision was saved. It was not recorded; decide again."""
+
+
+class NotKnown(ApprovalError):
+    """The database went away while your decision was being saved. Whether it was recorded is not known yet."""
 
 
 class NothingToRedrive(ApprovalError):

@@ -12,6 +12,7 @@ urlpatterns = [
     path("inbox/export.csv", exports.export, name="export"),
     path("approvals/<str:approval_id>/", views.approval, name="approval"),
     path("approvals/<str:approval_id>/decision", views.decide, name="decide"),
+    path("approvals/<str:approval_id>/decision/recorded", views.find_out, name="find_out"),
     path("approvals/<str:approval_id>/edit", edit_views.edit, name="edit"),
     path("approvals/<str:approval_id>/compare", edit_views.compare, name="compare"),
     path("inbox/did-not-take-effect/", lane_views.show, name="lane"),

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
-from django.db import DataError, OperationalError
+from django.db import DataError, InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, JsonResponse
 from ninja import NinjaAPI
 from ninja.errors import AuthenticationError, HttpError, ValidationError
@@ -86,11 +86,8 @@ api.exception_handler(AuthenticationError)(
 )
 api.exception_handler(Http404)(_answer(404, "Not found", "There is nothing at this address, or you may not see it."))
 api.exception_handler(PermissionDenied)(_answer(403, "Not allowed", "Your roles do not allow this."))
-api.exception_handler(OperationalError)(
-    lambda request, exc: problems.problem_response(
-        problems.engine_away("postgres", "Nothing was changed; send the same request again.")
-    )
-)
+api.exception_handler(OperationalError)(lambda request, exc: problems.problem_response(problems.database_away(request)))
+api.exception_handler(InterfaceError)(lambda request, exc: problems.problem_response(problems.database_away(request)))
 
 
 @api.exception_handler(DataError)

@@ -79,9 +79,7 @@ def postgres_away(request: HttpRequest, exception: BaseException) -> HttpRespons
     """Say that Postgres is away, what still works, and that the page tries again; keep what was typed."""
     logger.warning("postgres is away for %s %s: %s", request.method, request.path, type(exception).__name__)
     if request.path.startswith(API_PREFIX):
-        return problems.problem_response(
-            problems.engine_away("postgres", "Nothing was changed; send the same request again.")
-        )
+        return problems.problem_response(problems.database_away(request))
     changes = request.method not in ("GET", "HEAD")
     response = sentence(
         request,

@@ -54,5 +54,13 @@ def engine_away(engine: str, still_works: str, retry_after_seconds: int = 5) -> 
     )
 
 
+def database_away(request: HttpRequest) -> Problem:
+    """Say that Postgres is away. A change that was cut off may be recorded all the same."""
+    if request.method in ("GET", "HEAD"):
+        return engine_away("postgres", "Send the same request again.")
+    told = "It is not certain that this was recorded; send the same request again, under the same key if it has one."
+    return engine_away("postgres", told)
+
+
 def handle(request: HttpRequest, problem: Problem) -> JsonResponse:
     return problem_response(problem)

@@ -5,6 +5,7 @@ Nothing here knows an engine: what must reach one is put into the outbox and del
 
 from __future__ import annotations
 
+from approvals.services.certainty import Recorded, decide_for_sure, find_recorded
 from approvals.services.claims import claim, reassign, release
 from approvals.services.commenting import comment
 from approvals.services.deciding import Answer, decide
@@ -12,7 +13,7 @@ from approvals.services.delegating import delegate, revoke_delegation
 from approvals.services.executing import Authorised, authorise
 from approvals.services.ladder import Rung, climb, withdraw
 from approvals.services.opening import Proposal, open_approval
-from approvals.services.receipts import note_effect, note_receipt
+from approvals.services.receipts import note_effect, note_receipt, set_aside
 from approvals.services.seeding import climb_seeded, seed_attention_check
 from approvals.services.standing import make_standing, revoke_standing
 
@@ -20,6 +21,7 @@ __all__ = [
     "Answer",
     "Authorised",
     "Proposal",
+    "Recorded",
     "Rung",
     "authorise",
     "claim",
@@ -27,7 +29,9 @@ __all__ = [
     "climb_seeded",
     "comment",
     "decide",
+    "decide_for_sure",
     "delegate",
+    "find_recorded",
     "make_standing",
     "note_effect",
     "note_receipt",
@@ -37,5 +41,6 @@ __all__ = [
     "revoke_delegation",
     "revoke_standing",
     "seed_attention_check",
+    "set_aside",
     "withdraw",
 ]
