@@ -18,23 +18,10 @@ from approvals.digest import canonicalise, digest_of
 from approvals.models import Approval
 from approvals.services import Proposal
 
-from .corpus import CORPUS, Hostile
+from .corpus import Hostile
 
 Open = Callable[..., Approval]
 NAME_LENGTH, SUMMARY_LENGTH = 100, 500  # what the columns for tools, agents and summaries take
-
-
-def bundles() -> list[dict[str, Hostile]]:
-    """Return the corpus as arguments for a few requests, so that few pages show every text."""
-    made: list[dict[str, Hostile]] = [{}]
-    size = 0
-    for number, hostile in enumerate(CORPUS):
-        size += len(json.dumps(hostile.text))
-        if size > 150_000 or len(made[-1]) >= 40:
-            made.append({})
-            size = len(json.dumps(hostile.text))
-        made[-1][f"k{number:03}"] = hostile
-    return made
 
 
 @pytest.fixture

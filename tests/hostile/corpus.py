@@ -7,6 +7,7 @@ Hosts are reserved names (RFC 2606), so that nothing is reached even where a def
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -332,6 +333,19 @@ CORPUS: list[Hostile] = [
     for source, listed in (_SPELLED | _GENERATED).items()
     for number, parts in enumerate(listed, start=1)
 ]
+
+
+def bundles() -> list[dict[str, Hostile]]:
+    """Return the corpus as arguments for a few requests, so that few pages show every text."""
+    made: list[dict[str, Hostile]] = [{}]
+    size = 0
+    for number, hostile in enumerate(CORPUS):
+        size += len(json.dumps(hostile.text))
+        if size > 150_000 or len(made[-1]) >= 40:
+            made.append({})
+            size = len(json.dumps(hostile.text))
+        made[-1][f"k{number:03}"] = hostile
+    return made
 
 
 def _nested(levels: int) -> Any:
