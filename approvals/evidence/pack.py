@@ -14,14 +14,15 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 from django.core.serializers.json import DjangoJSONEncoder
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import Max, Min
 from django.template.loader import render_to_string
 from django.utils.module_loading import import_string
@@ -79,16 +80,17 @@ def export(about: str, path: Path) -> Exported:
     An engine that is away is named in the manifest with the reason; the rest is written all the same.
     Raises NoSuchApproval when neither an approval nor a run with one has this id, OSError.
     """
-    approvals = _approvals(about)
-    run_id = approvals[0].run_id
     pack = _Pack()
-    effects: dict[str, Any] = import_string(EFFECTS)([approval.pk for approval in approvals])
-    for approval in approvals:
-        _add_approval(pack, approval, effects.get(approval.pk))
+    with _one_snapshot():  # a decision that comes meanwhile is in the rows and in the chain, or in neither
+        approvals = _approvals(about)
+        run_id = approvals[0].run_id
+        effects: dict[str, Any] = import_string(EFFECTS)([approval.pk for approval in approvals])
+        for approval in approvals:
+            _add_approval(pack, approval, effects.get(approval.pk))
+        chain = _add_chain(pack, [run_id, *(approval.pk for approval in approvals)])
     for name, what, asked in ENGINES:
         _add_history(pack, name, what, import_string(asked), run_id)
     pack.files["verify.py"] = Path(verify.__file__).read_bytes()
-    chain = _add_chain(pack, [run_id, *(approval.pk for approval in approvals)])  # last: it tells of all the rest
     head = audit_heads.current()
     content = {
         "format": FORMAT,
@@ -108,6 +110,17 @@ def export(about: str, path: Path) -> Exported:
         body = {"manifest": digest, "files": len(pack.files) + 1, "approvals": content["approvals"]}
         audit.record(actor="manage.py", kind="evidence.exported", subject=about, body=body)
     return Exported(path, digest, len(pack.files) + 1, pack.missing)
+
+
+@contextmanager
+def _one_snapshot() -> Iterator[None]:
+    """Let every query of the block see the database as it was at the first one."""
+    is_first = not connection.in_atomic_block
+    with transaction.atomic():
+        if is_first:
+            with connection.cursor() as cursor:
+                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        yield
 
 
 def _approvals(about: str) -> list[Approval]:
@@ -148,8 +161,9 @@ def _add_approval(pack: _Pack, approval: Approval, effect: Any) -> None:
     pack.add_json(f"{folder}/decisions.json", [_decision_facts(decision) for decision in decisions])
     receipt = approval.receipt.order_by("at", "id").values("step", "detail", "at")
     pack.add_json(f"{folder}/receipt.json", list(receipt))
-    comments = approval.comments.order_by("at", "id").values_list("by__username", "text", "at")
-    pack.add_json(f"{folder}/comments.json", [{"by": by, "text": text, "at": at} for by, text, at in comments])
+    comments = approval.comments.order_by("at", "id").values_list("id", "by__username", "text", "at")
+    said = [{"id": pk, "by": by, "text": text, "at": at} for pk, by, text, at in comments]
+    pack.add_json(f"{folder}/comments.json", said)
     pack.add_json(f"{folder}/effect.json", effect)
 
 

@@ -183,6 +183,7 @@ def check_approval(files: dict[str, bytes], approval_id: str, entries: list[dict
     about = [entry for entry in entries if entry["subject"] == approval_id]
     digests = version_digests(files, folder, about)
     agreed = check_decisions(files, f"{folder}/decisions.json", digests, about)
+    check_comments(files, f"{folder}/comments.json", about)
     approval = parse(files[f"{folder}/approval.json"])
     if digests.get(approval["version"]) != approval["digest"]:
         raise Fault(f"{folder}/approval.json", "its digest is not that of its current version's bytes")
@@ -236,6 +237,19 @@ def check_decisions(
     if recorded:
         raise Fault(name, f"decision {min(recorded)}, which the chain tells of, is not in it")
     return agreed
+
+
+def check_comments(files: dict[str, bytes], name: str, about: list[dict[str, Any]]) -> None:
+    """Compare what was said with the digests that the chain holds of it."""
+    recorded = {}
+    for entry in about:
+        if entry["kind"] == "approval.commented":
+            recorded[entry["body"]["comment"]] = (entry["actor"], entry["body"]["digest"])
+    for one in parse(files[name]):
+        if recorded.pop(one["id"], None) != (one["by"], hashlib.sha256(one["text"].encode()).hexdigest()):
+            raise Fault(name, f"comment {one['id']}: the chain does not tell that {one['by']} said this")
+    if recorded:
+        raise Fault(name, f"comment {min(recorded)}, which the chain tells of, is not in it")
 
 
 def digest_of_words(*words: Any) -> str:

@@ -23,10 +23,12 @@ from hypothesis import strategies as st
 from approvals import audit, services
 from approvals.evidence import pack, verify
 from approvals.models import Approval, AuditEvent, Decision
+from approvals.services.commenting import comment
 from orchestration import histories
 from orchestration.errors import TemporalAway
 from orchestration.models import Effect, Run
 from tests.approvals.conftest import REFUND, answer
+from tests.at_once import at_once
 
 pytestmark = pytest.mark.django_db
 
@@ -71,7 +73,7 @@ def told(open_one: Opener, alice: User, bob: User) -> Approval:
         is_idempotent=True, fence=1, result={"refund": "r1"},
     )  # fmt: skip
     audit.record(actor="worker", kind="effect.finished", subject=approval.pk, body={"detail": ""})
-    approval.comments.create(by=bob, text="I asked the customer. ☎")
+    comment(approval_id=approval.pk, by=bob, text="I asked the customer. ☎")
     open_one(run_id="run-0")
     return approval
 
@@ -216,6 +218,10 @@ def test_an_empty_folder_and_a_file_that_is_no_pack_are_told(tmp_path: Path) -> 
         ("decisions", lambda rows: [rows[0] | {"note": "more"}, *rows[1:]], "another comment or answer"),
         ("decisions", lambda rows: [rows[0] | {"answer": 1}, *rows[1:]], "another comment or answer"),
         ("decisions", lambda rows: rows[1:], "which the chain tells of, is not in it"),
+        ("comments", lambda rows: [rows[0] | {"text": "Nobody asked."}], "does not tell that bob said this"),
+        ("comments", lambda rows: [rows[0] | {"by": "alice"}], "does not tell that alice said this"),
+        ("comments", lambda rows: [*rows, rows[0]], "does not tell that bob said this"),
+        ("comments", lambda rows: [], "which the chain tells of, is not in it"),
         ("effect", lambda effect: effect | {"digest": "0" * 64}, "is not what a decision had approved"),
         ("approval", lambda facts: facts | {"digest": "0" * 64}, "not that of its current version"),
     ],
@@ -276,7 +282,7 @@ def test_a_pack_made_anew_is_found_by_the_digest_in_the_record(unpacked: Path, t
     kept = AuditEvent.objects.get(kind="evidence.exported")
     assert kept.subject == told.pk and kept.body["approvals"] == [told.pk]
     assert verified(unpacked, "--manifest", kept.body["manifest"])[0] == 0
-    rewritten(unpacked, f"approvals/{told.pk}/comments.json", lambda rows: [])
+    rewritten(unpacked, f"approvals/{told.pk}/receipt.json", lambda rows: [])
     assert verified(unpacked)[0] == 0  # nothing inside can tell it
     status, said = verified(unpacked, "--manifest", kept.body["manifest"])
     assert status == 1 and "manifest.json: its digest is" in said and "made anew" in said
@@ -341,6 +347,24 @@ def test_a_run_is_exported_with_all_its_approvals(open_one: Opener, tmp_path: Pa
     with zipfile.ZipFile(exported.path) as archive:
         names = archive.namelist()
     assert {name.split("/")[1] for name in names if name.startswith("approvals/")} == {one.pk for one in mine}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_decision_that_comes_while_the_pack_is_written_is_in_all_of_it_or_in_nothing(
+    open_one: Opener, alice: User, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    approval = open_one()
+    usual = pack._add_chain
+
+    def late(*args: Any) -> Any:
+        given = answer(approval, "reject", note="no")
+        at_once(lambda: services.decide(approval_id=approval.pk, reviewer=alice, given=given, channel="page"))
+        return usual(*args)
+
+    monkeypatch.setattr(pack, "_add_chain", late)
+    exported = pack.export(approval.pk, tmp_path / "one.zip")
+    assert Decision.objects.filter(approval=approval).exists()
+    assert verify.check(str(exported.path))[0] == []
 
 
 def test_the_question_about_an_outcome_comes_along(open_one: Opener, tmp_path: Path) -> None:
