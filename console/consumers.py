@@ -29,6 +29,7 @@ from console import presence, roles
 from console.live_listener import LiveListener, Mailbox, listener
 
 SIGNED_OUT, NOT_ALLOWED, NOT_UNDERSTOOD, TOO_SLOW, TOO_MUCH = 4401, 4403, 4400, 4008, 4029
+MESSAGES = ("subscribe", "ping")  # all that a browser may say, each to who may see
 LARGEST_MESSAGE = 8192  # characters
 MOST_TOPICS = 20
 MOST_MESSAGES = 60  # from one socket in a minute
@@ -201,10 +202,10 @@ def _read(text: str | None) -> dict[str, Any] | None:
         message = json.loads(text)
     except ValueError:
         return None
-    if not isinstance(message, dict):
+    if not isinstance(message, dict) or not set(message) & set(MESSAGES):
         return None
     if "subscribe" not in message:
-        return message if "ping" in message else None
+        return message
     topics = message["subscribe"]
     if not isinstance(topics, list) or len(topics) > MOST_TOPICS:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from allauth.account import urls as account_urls
 from django.contrib import admin
 from django.http import HttpRequest
 from django.urls import URLPattern, URLResolver, include, path
@@ -28,6 +29,11 @@ _frame = (
     "console",
 )
 
+#: Of allauth only what has a page of ours. Nobody changes their own e-mail address here: it tells which accounts
+#: belong to one person (approvals.people).
+_ACCOUNT_PAGES = {"account_login", "account_logout", "account_inactive", "account_signup", "account_reauthenticate"}
+_accounts = [page for page in account_urls.urlpatterns if getattr(page, "name", None) in _ACCOUNT_PAGES]
+
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", views.home, name="home"),
     path("", include(_frame)),
@@ -35,7 +41,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("orchestration.urls")),
     path("", include("dataplane.urls")),
     path("api/v1/", api.urls),
-    path("accounts/", include("allauth.urls")),
+    path("accounts/", include(_accounts)),
     path("admin/", admin.site.urls),
 ]
 

@@ -386,3 +386,32 @@ async def test_after_the_listening_connection_was_lost_people_are_seen_again(ses
 async def _listening() -> None:
     async with asyncio.timeout(5):
         await live_listener.listener().is_listening.wait()
+
+
+#: what a browser may say -> the roles whose word is taken; a new message needs a line here
+MAY_SAY = {"subscribe": {"reviewer", "operator", "admin"}, "ping": {"reviewer", "operator", "admin"}}
+
+
+async def test_every_message_has_been_given_a_line() -> None:
+    assert set(consumers.MESSAGES) == set(MAY_SAY)
+
+
+@pytest.mark.parametrize("role", ["stranger", "nobody", "reviewer", "operator", "admin", "service"])
+@pytest.mark.parametrize("kind", MAY_SAY)
+async def test_each_role_says_what_is_meant_for_it_and_nothing_else(kind: str, role: str) -> None:
+    client = None if role == "stranger" else await database_sync_to_async(_signed_in_as)(role)
+    socket = _socket(client)
+    assert await socket.opens()  # a refusal is told by the close code
+    await socket.say(json.dumps({kind: ["inbox"] if kind == "subscribe" else 1}))
+    if role in MAY_SAY[kind]:
+        assert set(await socket.hear()) <= {"subscribed", "pong"}
+        await socket.leave()
+    else:
+        assert await socket.close_code() == (consumers.SIGNED_OUT if role == "stranger" else consumers.NOT_ALLOWED)
+
+
+def _signed_in_as(role: str) -> Client:
+    user = User.objects.create(username=f"somebody-{role}")
+    if role != "nobody":
+        user.groups.add(Group.objects.get_or_create(name=role)[0])
+    return _signed_in(user)

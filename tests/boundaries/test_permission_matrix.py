@@ -1,0 +1,178 @@
+"""Every page and every command, with who may use it. What is new fails until it is here.
+
+The JSON API has its own table, with bodies: tests/console/test_api_access.py; so have the messages of the socket:
+tests/console/test_live_socket.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.contrib.auth.models import Group, User
+from django.core.management import get_commands
+from django.test import Client
+from django.urls import URLPattern, URLResolver, get_resolver
+
+SEE = frozenset({"reviewer", "operator", "admin"})
+DECIDE = frozenset({"reviewer", "admin"})
+ADMIN = frozenset({"admin"})
+START = frozenset({"operator", "admin", "service"})
+ANYBODY = frozenset({"stranger", "nobody", "reviewer", "operator", "admin", "service"})
+SIGNED_IN = ANYBODY - {"stranger"}
+WHO = sorted(ANYBODY)
+
+#: name of an address -> who may GET it, who may POST to it; `None`: that method is not taken
+PAGES: dict[str, tuple[frozenset[str] | None, frozenset[str] | None]] = {
+    "home": (ANYBODY, None),  # leads to the inbox, which asks
+    "console:system": (SEE, None),
+    "console:search": (SEE, None),
+    "console:pending": (SEE, None),
+    "console:notices": (SEE, None),
+    "approvals:inbox": (SEE, None),
+    "approvals:export": (SEE, None),
+    "approvals:approval": (SEE, None),
+    "approvals:decide": (None, SEE),  # the service says 403 to who is not meant; the page tells it in place
+    "approvals:find_out": (SEE, None),
+    "approvals:edit": (SEE, SEE),
+    "approvals:compare": (SEE, None),
+    "approvals:lane": (SEE, None),
+    "approvals:redrive": (None, SEE),
+    "approvals:record": (ADMIN, None),
+    "approvals:verify_record": (None, ADMIN),
+    "orchestration:runs": (SEE, None),
+    "orchestration:start": (START, START),
+    "orchestration:run": (SEE, None),
+    "orchestration:checkpoint": (SEE, None),
+    "dataplane:data": (SEE, None),
+    "dataplane:flow_runs": (SEE, None),
+    "dataplane:flow_run": (SEE, None),
+    "dataplane:dataset": (SEE, None),
+    "dataplane:refresh": (None, ADMIN),
+    "dataplane:version": (SEE, None),
+    "account_login": (ANYBODY, ANYBODY),
+    "account_logout": (ANYBODY, ANYBODY),
+    "account_inactive": (ANYBODY, None),
+    "account_signup": (ANYBODY, ANYBODY),  # closed, and says so
+    "account_reauthenticate": (SIGNED_IN, SIGNED_IN),
+}
+
+#: command -> what gives the right to run it. Commands run on the machine, as whoever owns its secrets: none takes a
+#: role from a person, and none decides.
+COMMANDS: dict[str, str] = {
+    "check_vendor": "reads the project's own files",
+    "create_demo_accounts": "makes accounts: the machine's owner",
+    "create_token": "makes tokens: the machine's owner",
+    "drill": "runs a stack of its own",
+    "export_evidence": "reads everything: the machine's owner",
+    "migrate": "changes tables: the machine's owner",
+    "publish_audit_head": "reads the record's head",
+    "revoke_tokens": "takes tokens away: the machine's owner",
+    "run_relay": "a process of the stack",
+    "run_worker": "a process of the stack",
+    "seed_attention_check": "opens a request that is never executed: the machine's owner",
+    "serve_flows": "a process of the stack",
+    "setup_checkpoints": "makes tables: the machine's owner",
+    "start_demo_runs": "starts the example's runs as olga: the machine's owner",
+    "up": "runs the stack",
+    "verify_audit": "reads the record",
+    "webhook_secret": "shows a secret: the machine's owner",
+}
+_ARGUMENTS = {
+    "approval_id": "apr_none",
+    "run_id": "run-none",
+    "checkpoint_id": "none",
+    "flow_run_id": "00000000-0000-4000-8000-000000000009",
+    "dataset": "none",
+    "number": 1,
+}
+
+
+def addresses() -> Iterator[tuple[str, str]]:
+    """Yield the name and the path of every address but the API's and the superusers' own admin."""
+    yield from _walk(get_resolver().url_patterns, "/", "")
+
+
+def _walk(patterns: Any, path: str, space: str) -> Iterator[tuple[str, str]]:
+    for one in patterns:
+        here = path + str(one.pattern)
+        if isinstance(one, URLResolver):
+            if one.namespace not in ("api", "admin"):
+                inner = ":".join(filter(None, (space, one.namespace)))
+                yield from _walk(one.url_patterns, here, inner)
+        elif isinstance(one, URLPattern):
+            yield ":".join(filter(None, (space, one.name))), here
+
+
+def person(role: str) -> User | None:
+    if role == "stranger":
+        return None
+    user = User.objects.create(username=f"somebody-{role}")
+    if role != "nobody":
+        user.groups.add(Group.objects.get_or_create(name=role)[0])
+    return user
+
+
+def browser(role: str) -> Client:
+    client = Client()
+    user = person(role)
+    if user is not None:
+        client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
+    return client
+
+
+def filled(path: str) -> str:
+    for name, value in _ARGUMENTS.items():
+        for kind in ("str:", "slug:", "int:", ""):
+            path = path.replace(f"<{kind}{name}>", str(value))
+    assert "<" not in path, f"give {path} an argument in _ARGUMENTS"
+    return path
+
+
+def is_let_in(response: Any) -> bool:
+    to_login = response.status_code == 302 and "/accounts/login/" in response["Location"]
+    return not to_login and response.status_code not in (401, 403)
+
+
+def test_every_address_has_been_given_a_line() -> None:
+    assert sorted({name for name, _ in addresses()}) == sorted(PAGES)
+
+
+@pytest.mark.parametrize("role", WHO)
+@pytest.mark.parametrize(("name", "path"), sorted(addresses()))
+def test_each_role_gets_the_pages_that_are_meant_for_it_and_no_others(
+    name: str, path: str, role: str, db: None
+) -> None:
+    may_get, may_post = PAGES[name]
+    client = browser(role)
+    for may, response in (
+        (may_get, client.get(filled(path))),
+        (may_post, client.post(filled(path), {})),
+    ):
+        if may is None:
+            assert response.status_code == 405 or not is_let_in(response) or response.status_code == 404
+        else:
+            assert is_let_in(response) == (role in may), (response.status_code, response.get("Location"))
+
+
+def test_the_admin_site_opens_for_no_role(db: None) -> None:
+    for role in WHO:
+        response = browser(role).get("/admin/")
+        assert response.status_code == 302 and "/admin/login/" in response["Location"]
+
+
+def test_every_command_has_been_given_a_line() -> None:
+    ours = {
+        name for name, app in get_commands().items() if app in ("console", "approvals", "orchestration", "dataplane")
+    }
+    assert ours == set(COMMANDS)
+
+
+def test_no_command_decides() -> None:
+    project = Path(settings.BASE_DIR)
+    for source in project.glob("*/management/commands/*.py"):
+        text = source.read_text()
+        assert "services.decide" not in text and "deciding" not in text, source
