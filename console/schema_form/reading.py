@@ -63,8 +63,7 @@ class Reading:
         if chosen is None or chosen.token == "":
             drawn.faults.append("Choose one of the list.")
         else:
-            is_kept = not drawn.is_touched and drawn.original is not MISSING
-            drawn.value = drawn.original if is_kept else chosen.value
+            drawn.value = chosen.value
 
     def _take_text(self, drawn: Field) -> None:
         sent = self.post.one(drawn.name)

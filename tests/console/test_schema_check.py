@@ -89,9 +89,14 @@ def test_no_schema_keeps_us_waiting(schema: dict[str, Any]) -> None:
         {"type": "string", "pattern": "(?P<x"},
     ],
 )
-def test_a_broken_schema_is_called_broken_and_fetches_nothing(schema: dict[str, Any]) -> None:
+def test_a_broken_schema_is_called_broken_and_fetches_nothing(
+    schema: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr("urllib.request.urlopen", lambda *args, **kwargs: asked.append(args))
     with pytest.raises(BrokenSchema, match=r"^The schema"):
         check(schema, "x")
+    assert asked == []
 
 
 @pytest.mark.parametrize(

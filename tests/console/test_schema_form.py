@@ -475,6 +475,13 @@ def test_names_of_any_shape_are_kept_apart() -> None:
     assert form.value == {**{name: name for name in names}, "a": "changed"}
 
 
+def test_a_property_cannot_pose_as_a_control_of_ours() -> None:
+    value = {"~rows": "0", "~list": "", "~0": "x", "a": 1}
+    names = {name: {"type": "string"} for name in ("~rows", "~list", "~0")}
+    schema = of(names, additionalProperties={"type": "integer"})
+    assert sent_back(schema, value, **{"~0": "2"}).value == {**value, "a": 2}
+
+
 @pytest.mark.parametrize(
     ("schema", "value"),
     [
@@ -524,6 +531,7 @@ def test_a_broken_schema_lets_nothing_through_and_says_why() -> None:
 
 
 def test_a_value_of_another_type_than_the_schema_says_is_kept_and_can_be_mended() -> None:
+    assert drawn(of({"x": {"type": "integer"}}), {"x": True}).root.children["x"].kind == "json"
     schema = of({"x": {"type": "string"}, "colour": {"enum": ["red"]}}, ("x",))
     value = {"x": 7, "colour": "green", "more": [1.0]}
     assert [path for path, _ in sent_back(schema, value).errors] == [("x",), ("colour",)]
