@@ -25,10 +25,10 @@ from console.fragments import page_or_fragment
 from console.http import is_htmx, needs, person
 
 #: by name, for approvals know no engine
-DELIVER_AGAIN: Final = "orchestration.redrive.deliver_again"
+DELIVER_AGAIN: Final = "orchestration.services.redeliver"
 SETTLE_UNKNOWN: Final = "orchestration.redrive.settle_unknown"
 _SAID: Final = {
-    "deliver": "The run is being told again.",
+    "deliver": "It is being sent again.",
     "set_aside": "Set aside. The reason is in the record.",
     "happened": "Noted that it happened.",
     "did_not": "Noted that it did not happen.",

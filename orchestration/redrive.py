@@ -29,6 +29,7 @@ from console.models import OutboxEntry, PartHeartbeat
 from orchestration.contracts import DELIVER_DECIDED
 from orchestration.effects import close_effect
 from orchestration.models import Effect, Run
+from orchestration.selectors import Delivery, delivery_of
 
 Step = ReceiptStep.Step
 
@@ -44,12 +45,13 @@ class _Facts:
     entry: OutboxEntry | None  # that tells the run of it and has not arrived
     questions: list[Approval]  # that asked whether its effect happened, newest last
     parts: dict[str, str]  # of our processes that are alive: what they say
+    delivery: Delivery | None  # of a program's answer
 
 
 def standstill_of(approval_ids: list[str]) -> dict[str, Standstill]:
     """Say of each decision why it stands still; those of which nothing is known here are left out.
 
-    The caller has found out that they are late. Seven queries, however many are asked for.
+    The caller has found out that they are late. Seven queries, however many are asked for, and five for programs'.
     """
     approvals = Approval.objects.filter(pk__in=approval_ids).defer("canonical", "arguments_schema", "agent_words")
     rows = {row.pk: row for row in approvals.prefetch_related("receipt")}
@@ -60,6 +62,8 @@ def standstill_of(approval_ids: list[str]) -> dict[str, Standstill]:
     unknown = [effect for effect in effects.values() if effect.status == Effect.Status.UNKNOWN]
     questions = _questions_about(unknown) if unknown else {}
     parts = _parts_alive()
+    programs = [row.pk for row in rows.values() if row.source == Approval.Source.PROGRAM]
+    deliveries = delivery_of(programs) if programs else {}
     return {
         pk: _standstill(
             _Facts(
@@ -70,6 +74,7 @@ def standstill_of(approval_ids: list[str]) -> dict[str, Standstill]:
                 entry=entries.get(pk),
                 questions=questions.get(pk, []),
                 parts=parts,
+                delivery=deliveries.get(pk),
             )
         )
         for pk, row in rows.items()
@@ -97,6 +102,8 @@ def _parts_alive() -> dict[str, str]:
 
 def _standstill(facts: _Facts) -> Standstill:
     """Find the cause, nearest to the effect first."""
+    if facts.delivery is not None:
+        return _of_answer(facts.delivery)
     if facts.effect is not None:
         return _of_effect(facts, facts.effect)
     if (refused := facts.steps.get(Step.REFUSED)) is not None:
@@ -180,6 +187,15 @@ def _of_delivery(facts: _Facts, entry: OutboxEntry) -> Standstill:
 
 def _attempts(entry: OutboxEntry) -> str:
     return f" ({entry.attempts} attempt{'s' if entry.attempts > 1 else ''})" if entry.attempts else ""
+
+
+def _of_answer(delivery: Delivery) -> Standstill:
+    times = f"{delivery.attempts} attempt{'' if delivery.attempts == 1 else 's'}"
+    if delivery.state == "undelivered":
+        sentence = f"The program did not take the answer for as long as was promised ({times}); nobody sends it now."
+        return Standstill("undelivered", sentence, delivery.since, delivery.cause, may_deliver=True, is_final=True)
+    sentence = f"The program has not taken the answer yet ({times}); it is sent again by itself."
+    return Standstill("undelivered", sentence, delivery.since, delivery.cause, may_deliver=True)
 
 
 def _of_ended_run(facts: _Facts, run: Run) -> Standstill:

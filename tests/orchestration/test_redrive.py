@@ -21,7 +21,7 @@ from console.clock import database_now
 from console.models import OutboxEntry, PartHeartbeat
 from orchestration import services as runs
 from orchestration.contracts import Turn
-from orchestration.models import Effect, Run
+from orchestration.models import AnswerDelivery, Effect, Run
 from orchestration.redrive import deliver_again, settle_unknown, standstill_of
 from tests.orchestration.conftest import decide, make_run, open_for, reviewer
 
@@ -282,6 +282,20 @@ def test_a_rejection_that_the_run_did_not_hear_stands_in_the_lane_too() -> None:
     note_receipt(approval_ids=[approval.pk], step="resumed")
     approval.refresh_from_db()
     assert lane.standstill(approval) is None
+
+
+@pytest.mark.parametrize(("state", "word"), [("trying", "has not taken"), ("undelivered", "as long as was promised")])
+def test_a_programs_answer_that_is_not_taken_tells_the_attempts_and_the_last_error(state: str, word: str) -> None:
+    approval = decide(open_for(make_run(), source="program", deliver_to={"webhook": {"url": "https://p.example/"}}))
+    AnswerDelivery.objects.create(approval_id=approval.pk, attempts=9, state=state, last_error="it answered 500")
+    let_pass()
+    found = why(approval)
+    assert (found.cause, found.words, found.may_deliver) == ("undelivered", "it answered 500", True)
+    assert word in found.sentence and "9 attempts" in found.sentence
+    assert found.is_final == (state == "undelivered")
+    note_receipt(approval_ids=[approval.pk], step="resumed")
+    approval.refresh_from_db()
+    assert lane.standstill(approval) is None and approval.took_effect_at is not None
 
 
 def test_each_cause_costs_the_same_number_of_queries(django_assert_max_num_queries: Any) -> None:
