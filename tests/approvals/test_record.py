@@ -180,7 +180,7 @@ def test_the_page_costs_the_same_for_two_entries_and_for_fifty(ada: User) -> Non
     happen(2)
     few = cost()
     happen(48)
-    assert cost() == few <= 6
+    assert cost() == few <= 8  # most of them are the frame's
 
 
 def test_hidden_characters_show_and_nothing_is_markup(ada: User) -> None:
