@@ -24,7 +24,7 @@ from approvals.errors import (
     StaleVersion,
 )
 from approvals.models import Approval, Decision
-from approvals.requesting import external_id_of
+from approvals.programs import external_id_of
 from console import problems
 from console.api_access import require
 from console.problems import Problem

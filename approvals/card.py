@@ -13,6 +13,7 @@ from approvals.digest import read_canonical
 from approvals.errors import AlreadyClosed
 from approvals.models import Approval, Decision, ProposalVersion, Verdict
 from approvals.permissions import AGREEING, Permit, may_decide
+from approvals.programs import where_to
 from approvals.receipt import ReceiptLine, receipt_of
 from approvals.selectors import agreed_names
 from approvals.terms import Terms
@@ -62,6 +63,11 @@ class Card:
     def missing(self) -> int:
         """Return how many more people must agree."""
         return max(0, self.approval.needed - len(self.agreed))
+
+    @property
+    def answer_goes_to(self) -> str:
+        """Return in words where a program gets its answer, "" for an agent's request."""
+        return where_to(self.approval.deliver_to) if self.approval.deliver_to else ""
 
     @property
     def who(self) -> str:
@@ -139,8 +145,12 @@ def card_for(user: User, approval: Approval) -> Card:
         receipt=receipt_of(approval, last),
         approve_label="It happened" if is_outcome else "Approve",
         reject_label="It did not" if is_outcome else "Reject",
-        deadline_words="expires without a decision, and the agent is told so",
+        deadline_words=f"expires without a decision, and the {_asker(approval)} is told so",
     )
+
+
+def _asker(approval: Approval) -> str:
+    return "agent" if approval.source == Approval.Source.AGENT else "program"
 
 
 def argument_rows_of(arguments: dict[str, Any]) -> list[ArgumentRow]:

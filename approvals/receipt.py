@@ -46,7 +46,8 @@ def receipt_of(approval: Approval, decision: Decision | None) -> list[ReceiptLin
 
     The approval's receipt is loaded. Costs a query while the decision is on its way, and a few while it stands still.
     """
-    if decision is None:
+    is_answered = approval.source == Approval.Source.PROGRAM and approval.status != Approval.Status.PENDING
+    if decision is None and not is_answered:
         return []
     reached = {step.step: step for step in approval.receipt.all()}
     why = lane.standstill(approval)
@@ -62,11 +63,11 @@ def receipt_of(approval: Approval, decision: Decision | None) -> list[ReceiptLin
     return lines
 
 
-def _steps(approval: Approval, decision: Decision, reached: dict[str, ReceiptStep]) -> list[str]:
+def _steps(approval: Approval, decision: Decision | None, reached: dict[str, ReceiptStep]) -> list[str]:
     steps = [Step.RECORDED, Step.SIGNALLED, Step.RESUMED]
     if approval.source == Approval.Source.PROGRAM:
-        steps.remove(Step.SIGNALLED)
-    elif decision.verdict in AGREEING and approval.kind == Approval.Kind.ACTION:
+        steps = [Step.RECORDED, Step.RESUMED] if decision else [Step.RESUMED]  # silence is an answer too
+    elif decision and decision.verdict in AGREEING and approval.kind == Approval.Kind.ACTION:
         is_refused = Step.REFUSED in reached and Step.EFFECT_STARTED not in reached
         steps += [Step.REFUSED] if is_refused else [Step.EFFECT_STARTED, Step.EFFECT_FINISHED]
     return [str(step) for step in steps] + ([str(Step.SET_ASIDE)] if Step.SET_ASIDE in reached else [])

@@ -13,7 +13,6 @@ import re
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
-from urllib.parse import urlsplit
 
 from django.contrib.auth.models import User
 from django.db import transaction
@@ -24,6 +23,7 @@ from approvals.digest import NotCanonical, canonicalise, digest_of
 from approvals.errors import ExternalIdReused, InvalidRequest, NoSuchApproval
 from approvals.models import Approval, new_approval_id
 from approvals.policies import terms_for
+from approvals.programs import stored_external_id
 from approvals.selectors import closing_of
 from approvals.services.opening import Proposal, open_approval
 from approvals.terms import Facts, Terms
@@ -117,18 +117,6 @@ def note_undelivered(approval_id: str) -> None:
         open_ones = Approval.objects.filter(pk=approval_id, took_effect_at=None, expected_by=None)
         open_ones.update(expected_by=DatabaseNow())
         announce("inbox", f"approval:{approval_id}")
-
-
-def stored_external_id(owner: User, external_id: str) -> str:
-    """Return the id under which the row is kept: each account has ids of its own."""
-    return f"program/{owner.pk}/{external_id}"
-
-
-def external_id_of(approval: Approval) -> str | None:
-    """Return the program's own id of its request, `None` for an agent's."""
-    if approval.source != Approval.Source.PROGRAM:
-        return None
-    return approval.external_id.split("/", 2)[2]
 
 
 def _proposal(asked: Asked, canonical: bytes, requested_by: User, external_id: str, body_digest: str) -> Proposal:
@@ -266,11 +254,3 @@ def _audience_faults(asked: Asked, terms: Terms) -> Errors:
     if not narrowed.groups and len(narrowed.people) < terms.needed:
         return [{"path": "audience", "message": f"{terms.needed} people must agree; this names too few who may."}]
     return []
-
-
-def where_to(deliver_to: dict[str, Any]) -> str:
-    """Return in words where the answer goes. Of an address only the host, for its path may hold a secret."""
-    if "webhook" in deliver_to:
-        return f"webhook at {urlsplit(deliver_to['webhook']['url']).hostname}"
-    temporal = deliver_to["temporal"]
-    return f"signal {temporal['signal']} to workflow {temporal['workflow_id']}"

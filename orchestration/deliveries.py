@@ -20,7 +20,8 @@ from approvals import services as approvals
 from approvals.digest import read_canonical
 from approvals.models import Approval
 from approvals.permissions import AGREEING
-from approvals.requesting import external_id_of, note_undelivered
+from approvals.programs import external_id_of
+from approvals.requesting import note_undelivered
 from console.clock import DatabaseNow
 from console.live import announce
 from orchestration.contracts import ProgramSignal

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Group, User
 from django.db import connections
+from django.test import Client
+from django.urls import reverse
 
 from approvals import audit, services
 from approvals.digest import canonicalise, digest_of
@@ -379,3 +381,37 @@ def test_what_was_decided_cannot_be_taken_back(robot: User, alice: User) -> None
     services.decide(approval_id=approval.pk, reviewer=alice, given=given)
     told = problem(Caller(robot).post(f"approvals/{approval.pk}/withdraw", {"reason": "too late"}), 409)
     assert (told["decided_by"], told["verdict"]) == ("alice", "reject")
+
+
+@pytest.mark.parametrize("status", ["pending", "decided", "expired", "withdrawn"])
+def test_its_page_names_the_program_and_links_to_no_run(status: str, robot: User, alice: User) -> None:
+    approval = asked(robot, deliver_to=WEBHOOK)
+    if status == "decided":
+        services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval))
+    Approval.objects.filter(pk=approval.pk).update(status=status)
+    client = Client()
+    client.force_login(alice)
+    for address in (reverse("approvals:approval", args=[approval.pk]), reverse("approvals:inbox")):
+        page = client.get(address, {"status": "all"})
+        assert page.status_code == 200
+        assert "Delete the old index" in page.content.decode()
+        assert f"/runs/{approval.run_id}" not in page.content.decode()
+    page = client.get(reverse("approvals:approval", args=[approval.pk]))
+    words = page.content.decode()
+    assert "Asked by the program robot" in words and "webhook at program.example" in words
+    assert "s3cret" not in words
+    assert ("Delivered to the program" in words) == (status != "pending")
+
+
+def test_an_answer_that_was_not_taken_stands_in_the_lane(robot: User, alice: User, ada: User) -> None:
+    approval = asked(robot)
+    services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval))
+    Approval.objects.filter(pk=approval.pk).update(expected_by=database_now() - timedelta(minutes=1))
+    client = Client()
+    client.force_login(ada)
+    words = client.get(reverse("approvals:lane")).content.decode()
+    assert "Send it again now" in words and "for robot" in words
+    assert f"/runs/{approval.run_id}" not in words
+    OutboxEntry.objects.all().delete()
+    assert client.post(reverse("approvals:redrive", args=[approval.pk]), {"action": "deliver"}).status_code == 302
+    assert OutboxEntry.objects.get().payload["again"] is True

@@ -65,8 +65,8 @@ def asked(deliver_to: dict[str, Any] | None = None, **changes: Any) -> Approval:
 
 
 def answer(approval: Approval, **given: Any) -> Approval:
-    given = {"verdict": "approve", "version": approval.version, "digest": approval.digest} | given
-    approvals.decide(approval_id=approval.pk, reviewer=reviewer(), given=Answer(**given))
+    fields: dict[str, Any] = {"verdict": "approve", "version": approval.version, "digest": approval.digest}
+    approvals.decide(approval_id=approval.pk, reviewer=reviewer(), given=Answer(**fields | given))
     approval.refresh_from_db()
     return approval
 
