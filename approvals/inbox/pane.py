@@ -118,7 +118,7 @@ def inbox_for(user: User, asked: Asked) -> Inbox:
 
 
 def tabs_for(user: User, asked: Asked) -> list[Tab]:
-    """Return the tabs of the inbox; the last one is a page of its own, `approvals.lane_views`."""
+    """Return the tabs of the inbox. The lane is a page of its own, `approvals.lane_views`; not empty, it comes early."""
     tabs = [
         Tab(
             name=status,
@@ -132,7 +132,11 @@ def tabs_for(user: User, asked: Asked) -> list[Tab]:
     late = lane.count_for(user)
     here = asked.status == "lane"
     count = _capped(late) if late else ""
-    return [*tabs, Tab("lane", "Did not take effect", count, reverse("approvals:lane"), here, bool(late))]
+    tabs.insert(
+        1 if late else len(tabs),
+        Tab("lane", "Did not take effect", count, reverse("approvals:lane"), here, bool(late)),
+    )
+    return tabs
 
 
 def _count(user: User, status: str) -> str:
