@@ -11,12 +11,15 @@ from django.contrib.auth.models import User
 from django.http import Http404, HttpRequest, HttpResponse
 from django.utils.module_loading import import_string
 
-from approvals import selectors
+from approvals import guarding, selectors
 from approvals.card import Card, card_for
 from approvals.errors import NoSuchApproval
 from approvals.inbox import inbox_for, read_asked
 from approvals.models import Approval
+from approvals.permissions import Permit
 from approvals.shown import note_shown
+from approvals.team import team_of
+from approvals.team_forms import standing_form
 from console.fragments import page_or_fragment
 from console.http import is_htmx, signed_in_at
 
@@ -86,7 +89,7 @@ def detail_of(request: HttpRequest, user: User, found: Approval) -> dict[str, An
     ahead = [number for number, line in enumerate(card.receipt, start=1) if line.at is None]
     may_answer = card.is_open and card.permit.allowed and "respond" in found.verdicts
     sent = request.GET if request.method == "GET" else request.POST
-    return {
+    return team_parts(user, found, card.permit) | {
         "card": card,
         "looks": Looks(
             canonical=bytes(found.canonical).decode(),
@@ -101,6 +104,19 @@ def detail_of(request: HttpRequest, user: User, found: Approval) -> dict[str, An
         "executed": executed.get(found.pk),
         "key": secrets.token_urlsafe(16),  # a second send of this very form is the same decision
         "shown": note_shown(found, user, sent.get("shown", "")),
+    }
+
+
+def team_parts(user: User, approval: Approval, permit: Permit) -> dict[str, Any]:
+    """Return the context of `_team.html`, `_standing_form.html` and `_team_attention.html`.
+
+    `team`, `standing`, `attention` and `haste`; a constant number of queries. `permit`: from `may_decide`.
+    """
+    return {
+        "team": team_of(user, approval, permit),
+        "standing": standing_form(user, approval, permit),
+        "attention": guarding.attention_of(user, approval),
+        "haste": guarding.haste_of(user),
     }
 
 

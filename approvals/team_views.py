@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
 
 from django.contrib import messages
 from django.contrib.auth.models import User
@@ -14,7 +13,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
 from approvals import guarding, services
-from approvals.detail import find
+from approvals.detail import find, team_parts
 from approvals.errors import (
     AlreadyClaimed,
     AlreadyClosed,
@@ -29,7 +28,7 @@ from approvals.models import Approval
 from approvals.permissions import may_decide
 from approvals.presence import also_looking
 from approvals.standing import standing_list, standing_named, uses_of
-from approvals.team import team_of, windows_of
+from approvals.team import windows_of
 from approvals.team_forms import (
     ZONES,
     StandingForm,
@@ -37,7 +36,6 @@ from approvals.team_forms import (
     blank_standing_form,
     keep_zone,
     moment,
-    standing_form,
     who_may_decide,
     zone_of,
 )
@@ -54,20 +52,6 @@ STATUSES: dict[type[ApprovalError], int] = {
     AlreadyClosed: 409,
     StaleVersion: 409,
 }
-
-
-def team_parts(user: User, approval: Approval) -> dict[str, Any]:
-    """Return the context of `_team.html`, `_standing_form.html` and `_attention.html` for a request's page.
-
-    `team`, `standing`, `attention` and `haste`; a constant number of queries.
-    """
-    permit = may_decide(user, approval)
-    return {
-        "team": team_of(user, approval, permit),
-        "standing": standing_form(user, approval, permit),
-        "attention": guarding.attention_of(user, approval),
-        "haste": guarding.haste_of(user),
-    }
 
 
 @require_safe
@@ -183,7 +167,8 @@ def _answer(
     status: int = 200,
 ) -> HttpResponse:
     """Answer with the part that was sent, or with a page of its own for browsers without script."""
-    context = team_parts(user, found) | {"fault": fault, "typed": request.POST.get("text", "") if fault else ""}
+    context = team_parts(user, found, may_decide(user, found))
+    context |= {"fault": fault, "typed": request.POST.get("text", "") if fault else ""}
     if form is not None:
         context["standing"] = form
     fragment = "approvals/_standing_form.html" if form is not None else "approvals/_team.html"

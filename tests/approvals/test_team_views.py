@@ -13,11 +13,12 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from approvals import guarding, services
+from approvals.detail import team_parts
 from approvals.errors import InvalidChange
 from approvals.models import Approval, Comment, Delegation, StandingApproval
+from approvals.permissions import may_decide
 from approvals.services import deciding, opening
 from approvals.team_forms import moment
-from approvals.team_views import team_parts
 from approvals.terms import Terms
 from console.clock import database_now
 from console.presence import Backend, look
@@ -154,7 +155,8 @@ def test_the_team_takes_a_constant_number_of_queries(
     def asked() -> int:
         user = User.objects.get(pk=alice.pk)
         with django_assert_max_num_queries(15) as queries:
-            team_parts(user, Approval.objects.select_related("requested_by").get(pk=approval.pk))
+            found = Approval.objects.select_related("requested_by").get(pk=approval.pk)
+            team_parts(user, found, may_decide(user, found))
         return len(queries)
 
     few = asked()
