@@ -398,7 +398,7 @@ def test_its_page_names_the_program_and_links_to_no_run(status: str, robot: User
         assert f"/runs/{approval.run_id}" not in page.content.decode()
     page = client.get(reverse("approvals:approval", args=[approval.pk]))
     words = page.content.decode()
-    assert "Asked by the program robot" in words and "webhook at program.example" in words
+    assert "robot, a program" in words and "webhook at program.example" in words
     assert "s3cret" not in words
     assert ("Delivered to the program" in words) == (status != "pending")
 
