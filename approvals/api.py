@@ -66,7 +66,7 @@ def list_approvals(
 @router.get("/approvals/{approval_id}")
 def get_approval(request: HttpRequest, approval_id: str) -> dict[str, Any]:
     """Return one approval."""
-    with _errors_as_problems():
+    with errors_as_problems():
         return approval_json(request, selectors.approval_for(require(request, "see_approvals"), approval_id))
 
 
@@ -81,14 +81,14 @@ def post_decision(
     """Decide one approval; the same Idempotency-Key gets the same answer."""
     user = require(request, "decide")
     answer = services.Answer(**body.dict(), idempotency_key=idempotency_key)
-    with _errors_as_problems():
+    with errors_as_problems():
         recorded = services.decide_for_sure(approval_id=approval_id, reviewer=user, given=answer, channel="api")
         approval = selectors.approval_for(user, approval_id)
     return {"approval": approval_json(request, approval), "decision": decision_json(recorded.decision)}
 
 
 @contextmanager
-def _errors_as_problems() -> Iterator[None]:
+def errors_as_problems() -> Iterator[None]:
     """Translate the app's errors, most specific first."""
     try:
         yield

@@ -17,8 +17,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from approvals import lane
 from approvals.errors import InvalidChange, NoSuchApproval, NothingToRedrive, NotTheirs
-from approvals.inbox import Asked
-from approvals.inbox.pane import STEP, Tab, tabs_for
+from approvals.inbox.pane import Tab, tabs_for
 from approvals.lane import Page
 from approvals.services.receipts import set_aside
 from console.fragments import page_or_fragment
@@ -118,7 +117,7 @@ def _act(action: str, approval_id: str, by: User, reason: str) -> None:
 
 def _lane(request: HttpRequest, cursor: str, refusal: Refusal | None = None) -> HttpResponse:
     user = person(request)
-    listed = Listed(lane.lane_page(user, cursor=cursor), tabs_for(user, Asked("lane", "", "", STEP)), cursor)
+    listed = Listed(lane.lane_page(user, cursor=cursor), tabs_for(user, "lane"), cursor)
     context: dict[str, Any] = {"listed": listed, "refusal": refusal}
     status = refusal.status if refusal else 200
     return page_or_fragment(request, "approvals/lane.html", "approvals/_lane_rows.html", context, status=status)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from django.urls import path
 
-from approvals import edit_views, exports, lane_views, record_views, team_urls, views
+from approvals import bulk_views, edit_views, exports, inbox_views, lane_views, record_views, team_urls, views
 
 app_name = "approvals"
 urlpatterns = [
-    path("inbox/", views.inbox, name="inbox"),
+    path("inbox/", inbox_views.inbox, name="inbox"),
+    path("inbox/views/", inbox_views.views, name="views"),
+    path("inbox/views/<int:view_id>", inbox_views.change, name="view"),
+    path("inbox/review", bulk_views.review, name="review"),
+    path("inbox/together", bulk_views.decide_together, name="decide_together"),
     path("inbox/export.csv", exports.export, name="export"),
     path("approvals/<str:approval_id>/", views.approval, name="approval"),
     path("approvals/<str:approval_id>/decision", views.decide, name="decide"),

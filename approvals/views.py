@@ -12,7 +12,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
 from approvals import services
-from approvals.detail import Refusal, approval_page, detail_of, find
+from approvals.detail import Refusal, approval_page, find
 from approvals.errors import (
     AlreadyClosed,
     InvalidVerdict,
@@ -24,24 +24,10 @@ from approvals.errors import (
     StaleVersion,
 )
 from approvals.forms import DecisionForm
-from approvals.inbox import inbox_for, read_asked
 from approvals.shown import shown_at
-from console.fragments import page_or_fragment
 from console.http import is_htmx, needs, person, sentence, signed_in_at
 from console.middleware import AWAY
 from console.typed import typed_fields
-
-
-@require_safe
-@needs("see")
-def inbox(request: HttpRequest) -> HttpResponse:
-    """The list; beside it, on a wide screen, the first request in full."""
-    user = person(request)
-    listed = inbox_for(user, read_asked(request))
-    context = {"inbox": listed, "is_chosen": False}
-    if not is_htmx(request) and listed.page.rows:
-        context |= detail_of(request, user, find(user, listed.page.rows[0].pk))
-    return page_or_fragment(request, "approvals/inbox.html", "approvals/_inbox_rows.html", context)
 
 
 @require_safe

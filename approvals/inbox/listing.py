@@ -128,8 +128,10 @@ def filtered(user: User, filters: Filters) -> QuerySet[Approval]:
 
 
 def _sameness(approval_id: str) -> dict[str, object]:
-    found = Approval.objects.filter(pk=approval_id).values("agent", "tool", "digest").first()
-    return found or {"pk__in": []}
+    found = Approval.objects.filter(pk=approval_id).only("agent", "tool", "digest").first()
+    if found is None:
+        return {"pk__in": []}
+    return {"agent": found.agent, "tool": found.tool, "digest": found.digest}
 
 
 def _has_words(words: str) -> Func:

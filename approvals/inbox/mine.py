@@ -24,9 +24,9 @@ def may_be_decided_by(user: User) -> Q:
     if not user.is_active:
         return Q(pk__in=[])
     accounts = accounts_of(user)
-    condition = _named(user) & _not(_excluded(accounts))
+    condition = _named(user) & Q(_not(_excluded(accounts)))
     for principal in principals_of(user):
-        condition |= _named(principal) & _not(_excluded([*accounts, *accounts_of(principal)]))
+        condition |= _named(principal) & Q(_not(_excluded([*accounts, *accounts_of(principal)])))
     return condition
 
 

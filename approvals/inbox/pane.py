@@ -1,28 +1,58 @@
-"""What the inbox shows besides its rows, and what the command palette finds of approvals."""
+"""The list pane: tabs, filters, saved views, rows and the way to other pages; and what the palette finds."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
-from urllib.parse import urlencode
+from typing import Final
 
 from django.contrib.auth.models import User
-from django.http import HttpRequest
 from django.urls import reverse
 
 from approvals import lane
-from approvals.inbox.listing import Filters, Page, approvals_page
+from approvals.inbox.asked import ALL, DUE, MOST, RISKS, SORTED, STEP, Asked, filters_of
+from approvals.inbox.listing import Filters, Page, approvals_page, counts_of_same, pending_values
+from approvals.inbox.saved import Saved, saved_for
 from approvals.models import Approval, Decision
 from approvals.selectors import COUNT_CAP, visible_to
+from approvals.terms import Terms
 from approvals.visible import make_visible
+from console.keyset import LAST
 
-STATUSES: Final = {"pending": "Waiting", "decided": "Decided", "expired": "Expired", "all": "All"}
-STEP, MOST = 50, 200  # rows at first and with each "more", rows on one page
+
+@dataclass(frozen=True)
+class TabKind:
+    """One tab of the inbox: a status to list, or another page (`address`, a URL's name).
+
+    `count` is asked for the number beside the title; it stops at COUNT_CAP. `hides_empty`: no tab at all for none.
+    `is_alarm`: the count should be nought, which is then not told.
+    """
+
+    name: str
+    title: str
+    count: Callable[[User], int] | None = None
+    address: str = ""
+    hides_empty: bool = False
+    is_alarm: bool = False
+
+
+def _counted(status: str) -> Callable[[User], int]:
+    return lambda user: visible_to(user).filter(status=status).order_by()[:COUNT_CAP].count()
+
+
+TABS: Final = (
+    TabKind("pending", "Waiting", _counted(Approval.Status.PENDING)),
+    TabKind("decided", "Decided", _counted(Approval.Status.DECIDED)),
+    TabKind("expired", "Expired", _counted(Approval.Status.EXPIRED), hides_empty=True),
+    TabKind("withdrawn", "Withdrawn", _counted(Approval.Status.WITHDRAWN), hides_empty=True),
+    TabKind(ALL, "All"),
+    TabKind("lane", "Did not take effect", lane.count_for, "approvals:lane", is_alarm=True),
+)
 
 
 @dataclass(frozen=True)
 class Tab:
-    """One status to look at; `count` is a number, "999+", or "" where it would say nothing."""
+    """One tab to look at; `count` is a number, "999+", or "" where it would say nothing."""
 
     name: str
     title: str
@@ -33,37 +63,21 @@ class Tab:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What the address asks the list to show. Everything is in the address, so it can be shared."""
+class Chip:
+    """One filter that is on, with the address without it."""
 
-    status: str  # a key of STATUSES
-    search: str
-    cursor: str
-    limit: int
-
-    def query(self, **changes: Any) -> str:
-        """Return the query string for this list, with changes; what is usual is left out."""
-        values = {
-            "status": self.status,
-            "search": self.search,
-            "cursor": self.cursor,
-            "limit": self.limit,
-        } | changes
-        usual = {"status": "pending", "search": "", "cursor": "", "limit": STEP}
-        told = {name: value for name, value in values.items() if value != usual[name]}
-        return f"?{urlencode(told)}" if told else ""
+    name: str
+    words: str
+    without: str
 
 
-def read_asked(request: HttpRequest) -> Asked:
-    """Read the list's wishes from the address; what cannot be understood is as usual."""
-    status = request.GET.get("status", "pending")
-    limit = request.GET.get("limit", "")
-    return Asked(
-        status=status if status in STATUSES else "pending",
-        search=request.GET.get("search", "").replace("\x00", "")[:200],
-        cursor=request.GET.get("cursor", "")[:300],
-        limit=min(MOST, max(STEP, int(limit))) if limit.isascii() and limit.isdigit() else STEP,
-    )
+@dataclass(frozen=True)
+class Choice:
+    """One value of a select field."""
+
+    value: str
+    label: str
+    is_chosen: bool
 
 
 @dataclass(frozen=True)
@@ -72,6 +86,14 @@ class Row:
 
     approval: Approval
     word: str
+    asked_times: int = 1  # how many pending requests are exactly this one
+    may_pick: bool = False  # it can be decided together with others
+    claimed_by: str = ""
+
+    @property
+    def group(self) -> str:
+        """Return the address that lists each of the identical requests."""
+        return reverse("approvals:inbox") + Asked(same=self.approval.pk).query()
 
 
 @dataclass(frozen=True)
@@ -82,69 +104,153 @@ class Inbox:
     tabs: list[Tab]
     page: Page
     rows: list[Row]
+    chips: list[Chip]
+    fields: dict[str, list[Choice]]  # of the filter form: agent, tool, risk, due, order, limit
+    saved: list[Saved]
 
     @property
     def here(self) -> str:
-        return reverse("approvals:inbox") + self.asked.query()
+        return self._at(cursor=self.asked.cursor)
 
     @property
     def query(self) -> str:
         return self.asked.query(cursor="")
 
     @property
-    def more(self) -> str:
-        """Return the address with more rows: a longer list first, then the next page. Empty at the end."""
-        if self.page.next_cursor is None:
-            return ""
-        if self.asked.limit < MOST:
-            return reverse("approvals:inbox") + self.asked.query(limit=self.asked.limit + STEP)
-        return reverse("approvals:inbox") + self.asked.query(cursor=self.page.next_cursor)
+    def is_empty(self) -> bool:
+        return not self.page.rows
 
+    @property
+    def first(self) -> str:
+        return self._at(cursor="") if self.page.previous_cursor or (self.is_empty and self.asked.cursor) else ""
 
-def filters_of(asked: Asked) -> Filters:
-    """Return what the list is narrowed by."""
-    return Filters(status="" if asked.status == "all" else asked.status, search=asked.search)
+    @property
+    def previous(self) -> str:
+        return self._at(cursor=self.page.previous_cursor) if self.page.previous_cursor else ""
+
+    @property
+    def next(self) -> str:
+        return self._at(cursor=self.page.next_cursor) if self.page.next_cursor else ""
+
+    @property
+    def last(self) -> str:
+        return self._at(cursor=LAST) if self.page.next_cursor else ""
+
+    @property
+    def everywhere(self) -> str:
+        """Return the address of the same search over requests in every state."""
+        return self._at(status=ALL, due=0, order="", cursor="") if self.asked.status != ALL else ""
+
+    @property
+    def bare(self) -> str:
+        """Return the address of this tab without any filter."""
+        return reverse("approvals:inbox") + Asked(status=self.asked.status).query()
+
+    @property
+    def saved_as(self) -> Saved | None:
+        """Return the view that is shown, `None` when what is shown is not saved."""
+        return next((view for view in self.saved if view.is_current), None)
+
+    @property
+    def may_save(self) -> bool:
+        return self.saved_as is None and self.query != ""
+
+    def _at(self, **changes: object) -> str:
+        return reverse("approvals:inbox") + self.asked.query(**changes)
 
 
 def inbox_for(user: User, asked: Asked) -> Inbox:
-    """Return the list pane: one query for its rows, one for their verdicts, one for each counted tab."""
-    page = approvals_page(user, filters_of(asked), cursor=asked.cursor, limit=asked.limit)
-    decided = [row.pk for row in page.rows if row.status == Approval.Status.DECIDED]
+    """Return the list pane.
+
+    A constant number of queries: its rows, their verdicts, repeats and claims, the saved views, the choices of the
+    filter form, one for each counted tab; a few more where a filter asks who the user is.
+    """
+    page = approvals_page(user, filters_of(asked), cursor=asked.cursor, limit=asked.limit, repeats_once=True)
+    return Inbox(
+        asked=asked,
+        tabs=tabs_for(user, asked.status),
+        page=page,
+        rows=_rows(page.rows, is_group=bool(asked.same)),
+        chips=[Chip(name, words, _without(asked, name)) for name, words in asked.narrowed_by().items()],
+        fields=_fields(asked),
+        saved=saved_for(user, asked),
+    )
+
+
+def _without(asked: Asked, name: str) -> str:
+    return reverse("approvals:inbox") + asked.query(cursor="", **{name: type(getattr(asked, name))()})
+
+
+def _rows(approvals: list[Approval], *, is_group: bool) -> list[Row]:
+    decided = [row.pk for row in approvals if row.status == Approval.Status.DECIDED]
     verdicts = dict(
         Decision.objects.filter(approval_id__in=decided).order_by("number").values_list("approval_id", "verdict")
     )
-    rows = [Row(row, verdicts.get(row.pk, row.status)) for row in page.rows]
-    return Inbox(asked, tabs_for(user, asked), page, rows)
-
-
-def tabs_for(user: User, asked: Asked) -> list[Tab]:
-    """Return the tabs of the inbox. The lane is a page of its own, `approvals.lane_views`; not empty, it comes early."""
-    tabs = [
-        Tab(
-            name=status,
-            title=title,
-            count="" if status == "all" else _count(user, status),
-            url=reverse("approvals:inbox") + Asked(status, asked.search, "", STEP).query(),
-            is_current=status == asked.status,
+    claimers = {row.claimed_by_id for row in approvals if row.claimed_by_id and row.status == Approval.Status.PENDING}
+    names = dict(User.objects.filter(pk__in=claimers).values_list("pk", "username"))
+    times = {} if is_group else counts_of_same(approvals)
+    return [
+        Row(
+            approval=row,
+            word=verdicts.get(row.pk, row.status),
+            asked_times=times.get(row.pk, 1),
+            may_pick=may_pick(row),
+            claimed_by=names.get(row.claimed_by_id or 0, ""),
         )
-        for status, title in STATUSES.items()
+        for row in approvals
     ]
-    late = lane.count_for(user)
-    here = asked.status == "lane"
-    count = _capped(late) if late else ""
-    tabs.insert(
-        1 if late else len(tabs),
-        Tab("lane", "Did not take effect", count, reverse("approvals:lane"), here, bool(late)),
+
+
+def may_pick(approval: Approval) -> bool:
+    """Say whether the request can be decided together with others, as far as it is its own to say."""
+    return (
+        approval.status == Approval.Status.PENDING
+        and approval.risk != "high"
+        and Terms.from_json(approval.terms).may_bulk
     )
-    return tabs
 
 
-def _count(user: User, status: str) -> str:
-    return _capped(visible_to(user).filter(status=status).order_by()[:COUNT_CAP].count())
+def tabs_for(user: User, current: str) -> list[Tab]:
+    """Return the tabs of the inbox, the named one as the current one. One query for each that is counted.
+
+    A tab whose count should be nought and is not comes early.
+    """
+    found: list[Tab] = []
+    for kind in TABS:
+        count, is_current = kind.count(user) if kind.count else None, kind.name == current
+        if kind.hides_empty and not count and not is_current:
+            continue
+        url = reverse(kind.address) if kind.address else reverse("approvals:inbox") + Asked(status=kind.name).query()
+        told = "" if kind.is_alarm and not count else _capped(count)
+        alarms = kind.is_alarm and bool(count)
+        found.insert(1 if alarms else len(found), Tab(kind.name, kind.title, told, url, is_current, alarms))
+    return found
 
 
-def _capped(count: int) -> str:
-    return "999+" if count >= COUNT_CAP else str(count)
+def _capped(count: int | None) -> str:
+    if count is None:
+        return ""
+    return f"{COUNT_CAP - 1}+" if count >= COUNT_CAP else str(count)
+
+
+def _fields(asked: Asked) -> dict[str, list[Choice]]:
+    sizes = sorted({STEP, 2 * STEP, MOST, asked.limit})
+    fields = {
+        "tool": _choices("Every tool", asked.tool, {one: make_visible(one) for one in pending_values("tool")}),
+        "agent": _choices("Every agent", asked.agent, {one: make_visible(one) for one in pending_values("agent")}),
+        "risk": _choices("Every risk", asked.risk, RISKS),
+        "due": _choices("Any time", str(asked.due or ""), {str(hours): f"in {words}" for hours, words in DUE.items()}),
+        "limit": [Choice(str(rows), f"{rows} rows", rows == asked.limit) for rows in sizes],
+    }
+    if asked.status == Approval.Status.PENDING:
+        fields["order"] = [Choice(name, words, name == asked.order) for name, words in SORTED.items()]
+    return fields
+
+
+def _choices(nothing: str, chosen: str, values: dict[str, str]) -> list[Choice]:
+    """Return what a select offers; the chosen value is among it even when nothing pending has it."""
+    offered = values if not chosen or chosen in values else {chosen: make_visible(chosen), **values}
+    return [Choice("", nothing, not chosen), *(Choice(one, label, one == chosen) for one, label in offered.items())]
 
 
 def found(user: User, words: str) -> list[dict[str, str]]:

@@ -1,4 +1,5 @@
-// Lists of rows: j and k move, the open row is marked, the pane beside it is filled without losing the list's place.
+// Lists of rows: j and k move, x selects, the open row is marked, the pane beside it is filled without losing the
+// list's place. What is selected stays so while the list refreshes itself.
 import { lettersOn } from "./keys.js";
 
 const rows = () => [...document.querySelectorAll("[data-row]")].filter((row) => row.offsetParent);
@@ -12,6 +13,7 @@ function current(all) {
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || typing(event.target) || !lettersOn()) return;
   if (document.querySelector("dialog[open]")) return;
+  if (event.key === "x") { pickCurrent(event); return; }
   if (event.key !== "j" && event.key !== "k") return;
   const all = rows();
   if (!all.length) return;
@@ -33,4 +35,59 @@ document.addEventListener("htmx:after:history:push", () => {
   markOpen();
   document.querySelector("#detail .scroll")?.scrollTo(0, 0);
   if (matchMedia("(max-width: 760px)").matches) document.getElementById("main")?.focus();
+});
+
+// Selecting rows to decide them together. The boxes and the form work alone; this counts, and remembers.
+const boxes = () => [...document.querySelectorAll(".pick")];
+const picked = new Set();
+
+function pickCurrent(event) {
+  const row = rows()[current(rows())];
+  const box = row?.closest("li")?.querySelector(".pick");
+  if (!box) return;
+  box.click();
+  row.focus();
+  event.preventDefault();
+}
+
+function countPicked() {
+  const count = boxes().filter((box) => box.checked).length;
+  for (const place of document.querySelectorAll("[data-picked]")) place.textContent = count || "";
+  for (const button of document.querySelectorAll("[data-pick-all]")) button.hidden = count === boxes().length;
+}
+
+function restorePicked() {
+  const shown = new Set(boxes().map((box) => box.value));
+  for (const id of picked) if (!shown.has(id)) picked.delete(id); // decided meanwhile, or on another page
+  for (const box of boxes()) box.checked = picked.has(box.value);
+  countPicked();
+}
+
+document.addEventListener("change", (event) => {
+  if (event.target.matches(".pick")) {
+    if (event.target.checked) picked.add(event.target.value); else picked.delete(event.target.value);
+    countPicked();
+  }
+  const form = event.target.closest(".together-form");
+  const place = form?.querySelector("[data-ticked]");
+  if (place) place.textContent = form.querySelectorAll("[name=item]:checked").length;
+});
+document.addEventListener("click", (event) => {
+  if (event.target.closest("[data-pick-all]")) for (const box of boxes()) if (!box.checked) box.click();
+});
+document.addEventListener("reset", (event) => {
+  if (event.target.id === "pick-form") setTimeout(() => { picked.clear(); countPicked(); });
+});
+for (const box of boxes()) if (box.checked) picked.add(box.value); // the browser kept them over going back
+countPicked();
+document.addEventListener("htmx:after:swap", restorePicked);
+
+// The menus of the list close by Escape and by a click beside them.
+const openMenus = () => document.querySelectorAll(".fold[open]");
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape") return;
+  for (const menu of openMenus()) { menu.open = false; menu.querySelector("summary").focus(); }
+});
+document.addEventListener("click", (event) => {
+  for (const menu of openMenus()) if (!menu.contains(event.target)) menu.open = false;
 });

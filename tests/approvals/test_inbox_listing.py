@@ -69,7 +69,8 @@ def test_pages_from_both_ends_hold_every_row_once(order: str, status: str, alice
             break
         page = approvals_page(alice, filters, limit=5, cursor=page.next_cursor)
     assert forwards == whole
-    page, backwards = approvals_page(alice, filters, limit=5, cursor=LAST), []
+    backwards: list[str] = []
+    page = approvals_page(alice, filters, limit=5, cursor=LAST)
     assert page.next_cursor is None
     while True:
         backwards = [row.pk for row in page.rows] + backwards

@@ -32,7 +32,7 @@ def a_person(name: str, chance: random.Random) -> User:
     return user
 
 
-def some(chance: random.Random, among: list[str], most: int) -> tuple[str, ...]:
+def some(chance: random.Random, among: list[str], most: int) -> tuple[Any, ...]:
     return tuple(chance.sample(among, chance.randint(0, most)))
 
 
@@ -117,3 +117,14 @@ def test_the_number_of_queries_does_not_grow_with_the_requests(
             open_one(arguments={"n": number})
         with django_assert_max_num_queries(7):
             approvals_page(User.objects.get(pk=alice.pk), Filters(mine=True))
+
+
+def test_a_delegate_may_not_decide_what_their_principal_started(alice: User, olga: User, open_one: Open) -> None:
+    now = database_now()
+    window = {"starts_at": now - timedelta(hours=1), "ends_at": now + timedelta(hours=1)}
+    Delegation.objects.create(principal=alice, delegate=olga, made_by=alice, **window)
+    theirs, started = open_one(), open_one(requested_by=alice)
+    for approval, allowed in ((theirs, True), (started, False)):
+        assert may_decide(olga, approval).allowed is allowed
+        listed = [row.pk for row in approvals_page(olga, Filters(mine=True)).rows]
+        assert (approval.pk in listed) is allowed

@@ -1,4 +1,4 @@
-"""The inbox and the page of one request, as plain pages and as fragments."""
+"""The page of one request, as plain pages and as fragments."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import connection
 from django.test import Client
-from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from approvals import services
@@ -153,63 +151,6 @@ def test_an_unknown_request_is_told_in_words(alice: User) -> None:
     response = signed_in(alice).get("/approvals/apr_none/")
     assert response.status_code == 404
     assert "names nothing" in text(response)
-
-
-def test_the_views_of_the_inbox(alice: User, open_one: Open) -> None:
-    waiting, decided = open_one(summary="Refund of the lamp"), open_one(summary="Refund of the chair")
-    services.decide(approval_id=decided.pk, reviewer=alice, given=answer(decided), channel="page")
-    client = signed_in(alice)
-    assert "lamp" in text(client.get(INBOX)) and "chair" not in text(client.get(INBOX))
-    assert "chair" in text(client.get(INBOX, {"status": "decided"}))
-    everything = text(client.get(INBOX, {"status": "all"}, headers=BY_SCRIPT))
-    assert "lamp" in everything and "chair" in everything
-    assert "Nothing found" in text(client.get(INBOX, {"search": "sofa"}))
-    assert waiting.pk in text(client.get(INBOX, {"search": waiting.pk}))
-
-
-@pytest.mark.parametrize(
-    "asked", [{"limit": "x"}, {"limit": "-1"}, {"cursor": "???"}, {"status": "no"}, {"search": "\0"}]
-)
-def test_a_strange_address_shows_the_usual_list(alice: User, open_one: Open, asked: dict[str, str]) -> None:
-    open_one(summary="Refund of the lamp")
-    response = signed_in(alice).get(INBOX, asked)
-    assert response.status_code == 200
-    assert "lamp" in text(response)
-
-
-def test_show_more_shows_more_without_a_gap(alice: User, open_one: Open) -> None:
-    opened = {open_one().pk for _ in range(53)}
-    client = signed_in(alice)
-    first = text(client.get(INBOX, headers=BY_SCRIPT))
-    assert first.count("data-row=") == 50
-    more = text(client.get(INBOX, {"limit": 100}, headers=BY_SCRIPT))
-    assert {pk for pk in opened if f'data-row="{pk}"' in more} == opened
-
-
-@pytest.mark.parametrize("asked", [{}, {"status": "decided"}, {"status": "all"}])
-def test_the_inbox_costs_the_same_for_two_rows_and_for_twenty(
-    alice: User, open_one: Open, asked: dict[str, str]
-) -> None:
-    client = signed_in(alice)
-
-    def cost() -> int:
-        with CaptureQueriesContext(
-            connection,
-        ) as captured:
-            assert client.get(INBOX, asked).status_code == 200
-        return len(captured)
-
-    def add(count: int) -> None:
-        for _ in range(count):
-            open_one()
-            decided = open_one()
-            services.decide(approval_id=decided.pk, reviewer=alice, given=answer(decided), channel="page")
-
-    add(1)
-    few = cost()
-    add(9)
-    assert cost() == few
-    assert few <= 24
 
 
 def test_two_keys_never_look_the_same(alice: User, open_one: Open) -> None:

@@ -46,6 +46,7 @@ ENDPOINTS: dict[str, tuple[set[str], Any]] = {
     "POST /approvals": ({"service"}, REQUEST),
     "POST /approvals/{approval_id}/withdraw": ({"service"}, {"reason": "no longer needed"}),
     "POST /approvals/{approval_id}/decision": ({"reviewer", "admin"}, VERDICT),
+    "POST /approvals/decisions": ({"reviewer", "admin"}, {"items": [{"id": "a", **VERDICT}]}),
     "GET /audit": ({"admin"}, None),
     "GET /audit/verify": ({"admin"}, None),
     "GET /datasets": (SEE, None),
