@@ -23,6 +23,10 @@ _DECIMAL = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?", re.ASCII)
 Condition = dict[str, Any]
 
 
+class InvalidCondition(InvalidChange):
+    """A condition cannot be taken; `field` is the path of the argument, "" for all of them."""
+
+
 def leaves_of(arguments: dict[str, Any]) -> dict[str, str]:
     """Return each leaf's exact JSON by its path, as the page of the request shows them."""
     return dict(_flat(arguments))
@@ -39,22 +43,22 @@ def cover(conditions: Sequence[Condition], arguments: dict[str, Any]) -> bool:
 def check(conditions: Sequence[Condition], arguments: dict[str, Any]) -> None:
     """Refuse conditions that are not whole, or that the very request they are made from would not meet.
 
-    Raises InvalidChange with the path at fault as its field.
+    Raises InvalidCondition with the path at fault as its field.
     """
     leaves = leaves_of(arguments)
     for condition in conditions:
         path = condition["path"]
         rules = [rule for rule in RULES if rule in condition]
         if path not in leaves or len(rules) != 1:
-            raise InvalidChange(path, "Say one thing of each argument, and only of those that are there.")
+            raise InvalidCondition(path, "Say one thing of each argument, and only of those that are there.")
         if "at_most" in condition and not _DECIMAL.fullmatch(str(condition["at_most"])):
-            raise InvalidChange(path, "Write the most that is allowed as a plain number, such as 100.00.")
+            raise InvalidCondition(path, "Write the most that is allowed as a plain number, such as 100.00.")
         if "one_of" in condition and not 1 <= len(condition["one_of"]) <= MOST_VALUES:
-            raise InvalidChange(path, f"Name 1 to {MOST_VALUES} values.")
+            raise InvalidCondition(path, f"Name 1 to {MOST_VALUES} values.")
         if not _holds(condition, leaves[path]):
-            raise InvalidChange(path, "The request that this is made from would not be allowed itself.")
+            raise InvalidCondition(path, "The request that this is made from would not be allowed itself.")
     if {condition["path"] for condition in conditions} != set(leaves) or len(conditions) != len(leaves):
-        raise InvalidChange("", "Every argument has to be named, each once.")
+        raise InvalidCondition("", "Every argument has to be named, each once.")
 
 
 def is_number(exact: str) -> bool:

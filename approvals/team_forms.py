@@ -117,7 +117,7 @@ class StandingRow:
         try:
             return json.loads(line)
         except ValueError as exc:
-            raise InvalidChange(self.path, f"“{line[:40]}” is not JSON, as the value itself is.") from exc
+            raise conditions.InvalidCondition(self.path, f"“{line[:40]}” is not JSON, as the value itself is.") from exc
 
 
 @dataclass
@@ -146,12 +146,14 @@ class StandingForm:
             row.rule = sent.get(f"rule-{row.index}", "is")
             row.most, row.values = sent.get(f"most-{row.index}", "")[:60], sent.get(f"values-{row.index}", "")[:8000]
 
-    def blame(self, path: str, words: str) -> None:
-        for row in self.rows:
-            if row.path == path:
-                row.fault = words
-                return
-        self.faults[path] = words
+    def blame(self, fault: Exception) -> None:
+        """Put what is wrong beside what it is about."""
+        field = fault.field if isinstance(fault, InvalidChange) else ""
+        rows = [row for row in self.rows if isinstance(fault, conditions.InvalidCondition) and row.path == field]
+        for row in rows:
+            row.fault = str(fault)
+        if not rows:
+            self.faults[field] = str(fault)
 
     def number(self, name: str) -> int:
         text = getattr(self, name).strip()

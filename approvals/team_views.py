@@ -128,8 +128,7 @@ def make_standing(request: HttpRequest, approval_id: str) -> HttpResponse:
             expires_at=database_now() + timedelta(days=form.number("days")),
         )
     except (InvalidChange, MayNotDecide, NotTheirs, StaleVersion) as exc:
-        field = exc.field if isinstance(exc, InvalidChange) else ""
-        form.blame({"uses_at_most": "uses", "expires_at": "days"}.get(field, field), str(exc))
+        form.blame(exc)
         return _answer(request, user, find(user, approval_id), form=form, status=STATUSES[_kind(exc)])
     messages.success(request, "From now on, requests exactly like this one are approved in your name.")
     address = reverse("approvals:standing_one", args=[made.pk])

@@ -18,7 +18,16 @@ PENDING_COUNT = "approvals.inbox.pending_count_for"  # by name: the frame import
 STOPPED_COUNT = "approvals.lane.own_count"
 PENDING_CAP = 1000  # the selector counts no further
 SECTIONS = {"approvals": "inbox", "orchestration": "runs", "dataplane": "data", "console": "system"}
-ADMINISTRATION = {"approvals:record": "record", "approvals:verify_record": "record"}  # pages that stand apart
+#: pages that stand apart
+ADMINISTRATION = {
+    "approvals:record": "record",
+    "approvals:verify_record": "record",
+    "approvals:reviewers": "team",
+    "approvals:delegations": "team",
+    "approvals:delegate": "team",
+    "approvals:standing": "team",
+    "approvals:standing_one": "team",
+}
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ def make_standing(
     The request itself stays as it is. The same again from the same request is the same standing approval. `digest`:
     of what was shown. `given`: see `approvals.conditions`; every argument is named. Raises NoSuchApproval,
     StaleVersion, MayNotDecide when the person may not approve the request in their own right, NotTheirs when nothing
-    like it can be approved in advance, InvalidChange for what was typed.
+    like it can be approved in advance, InvalidChange for what was typed, InvalidCondition when it is about an argument.
     """
     _check_typed(reason, uses_at_most)
     with transaction.atomic():

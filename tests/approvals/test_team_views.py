@@ -288,6 +288,8 @@ def test_a_refused_standing_approval_keeps_what_was_typed(
     page = response.content.decode()
     assert response.status_code == status
     assert words in page and "kept-as-it-was" in page
+    about = "rule-0" in changes
+    assert ("hold-fault-0" in page) == about and "hold-fault-3" not in page, "an argument may be named reason, too"
     assert not StandingApproval.objects.exists()
 
 
