@@ -45,8 +45,14 @@ def shape_of(part: Any, root: Any) -> Shape:
 
 
 def properties_of(shape: Shape) -> dict[str, Any]:
-    """Return the properties that a group names."""
-    return _dict(shape.schema.get("properties"))
+    """Return the properties that a group names, the needed ones first and in their order.
+
+    PostgreSQL's jsonb forgets the order of keys; that of the list `required` it keeps.
+    """
+    named = _dict(shape.schema.get("properties"))
+    needed = shape.schema.get("required")
+    first = [name for name in needed if isinstance(name, str)] if isinstance(needed, list) else []
+    return {name: named[name] for name in dict.fromkeys([*first, *named]) if name in named}
 
 
 def more_of(shape: Shape) -> dict[str, Any] | None:

@@ -545,3 +545,10 @@ def test_a_fault_from_elsewhere_finds_its_field() -> None:
     lines = form.root.children["lines"].rows[0].item
     assert lines.children["count"].faults == ["No."] and lines.faults == ["unknown: No."]
     assert form.faults == ["No.", "nowhere: No."]
+
+
+def test_fields_come_in_the_order_of_what_is_needed_which_the_database_keeps() -> None:
+    properties = {name: {"type": "string"} for name in ("amount", "reason", "note", "order_id")}
+    schema = {"type": "object", "properties": properties, "required": ["order_id", "amount", 7, "reason"]}
+    form = schema_form.build(schema, {}, prefix="a")
+    assert list(form.root.children) == ["order_id", "amount", "reason", "note"]
