@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from django.urls import path
 
-from approvals import bulk_views, edit_views, exports, inbox_views, lane_views, record_views, team_urls, views
+from approvals import (
+    bulk_views,
+    edit_views,
+    exports,
+    inbox_views,
+    lane_views,
+    policy_urls,
+    record_views,
+    team_urls,
+    views,
+)
 
 app_name = "approvals"
 urlpatterns = [
@@ -22,6 +32,7 @@ urlpatterns = [
     path("inbox/did-not-take-effect/", lane_views.show, name="lane"),
     path("approvals/<str:approval_id>/redrive", lane_views.act, name="redrive"),
     *team_urls.urlpatterns,
+    *policy_urls.urlpatterns,
     path("record/", record_views.entries, name="record"),
     path("record/verify", record_views.verify, name="verify_record"),
 ]

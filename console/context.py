@@ -27,6 +27,10 @@ ADMINISTRATION = {
     "approvals:delegate": "team",
     "approvals:standing": "team",
     "approvals:standing_one": "team",
+    "approvals:policy": "policy",
+    "approvals:policy_edit": "policy",
+    "approvals:policy_version": "policy",
+    "approvals:policy_settle": "policy",
 }
 
 

@@ -49,9 +49,12 @@ def propose(*, rules: Any, calendars: Any, note: str, by: User, based_on: int) -
     with transaction.atomic():
         _lock()
         active = active_version()
+        waiting = PolicyVersion.objects.filter(state=PolicyVersion.State.PROPOSED).select_related("made_by").first()
+        for one in (waiting, active):
+            if one and one.made_by_id == by.pk and _says(one, ready_rules, ready_calendars, note, based_on):
+                return one  # the second click
         if based_on != (active.version if active else 0):
             raise StalePolicy(active.version if active else 0)
-        waiting = PolicyVersion.objects.filter(state=PolicyVersion.State.PROPOSED).select_related("made_by").first()
         if waiting is not None:
             raise AnotherIsProposed(waiting.version, waiting.made_by.username)
         if (ready_rules, ready_calendars) == _held_by(active):
@@ -74,6 +77,9 @@ def confirm(*, version: int, by: User) -> PolicyVersion:
     _check_admin(by)
     with transaction.atomic():
         found = _locked(version)
+        if found.state == PolicyVersion.State.ACTIVE and found.settled_by_id == by.pk:
+            return found  # the second click
+        _check_waits(found)
         if person_of(by) == person_of(found.made_by):
             raise NotYours(
                 "You proposed this yourself; another admin has to confirm it. You can take it back by refusing it."
@@ -91,6 +97,9 @@ def refuse(*, version: int, by: User, reason: str) -> PolicyVersion:
     reason = _checked_note(reason, "Say why, for whoever proposed it.")
     with transaction.atomic():
         found = _locked(version)
+        if found.state == PolicyVersion.State.REFUSED and found.settled_by_id == by.pk:
+            return found  # the second click
+        _check_waits(found)
         _settle(found, PolicyVersion.State.REFUSED, by)
         announce("inbox")
         _record(found, by, "refused", {"reason": reason})
@@ -161,10 +170,18 @@ def _locked(version: int) -> PolicyVersion:
     found = PolicyVersion.objects.select_related("made_by", "settled_by").filter(version=version).first()
     if found is None:
         raise NoSuchVersion(f"There is no version {version} of the policy.")
+    return found
+
+
+def _check_waits(found: PolicyVersion) -> None:
     if found.state != PolicyVersion.State.PROPOSED:
         by = found.settled_by.username if found.settled_by else "somebody"
-        raise AlreadySettled(version, found.state, by, found.settled_at)
-    return found
+        raise AlreadySettled(found.version, found.state, by, found.settled_at)
+
+
+def _says(found: PolicyVersion, rules: Any, calendars: Any, note: str, based_on: int) -> bool:
+    held = (found.rules, found.calendars, found.note)
+    return held == (rules, calendars, note) and based_on < found.version
 
 
 def _activate(made: PolicyVersion, active: PolicyVersion | None, by: User, body: dict[str, Any]) -> None:

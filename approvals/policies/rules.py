@@ -155,21 +155,40 @@ _SOME_DAY = datetime(2026, 1, 1, tzinfo=UTC)
 
 def words_of(error: ValidationError) -> list[dict[str, str]]:
     """Return what is wrong as [{"path", "message"}]; a path such as `match.tools` or `condition`."""
-    found = []
+    found: list[dict[str, str]] = []
     for one in error.errors(include_url=False, include_input=False):
-        path = ".".join(str(part) for part in one["loc"] if not str(part).startswith(("function-", "constrained-")))
+        path = ".".join(str(part) for part in one["loc"] if not str(part).startswith("function-"))
         message = str(one["msg"]).removeprefix("Value error, ")
         named = re.match(r"([a-z_]+): (.+)", message)
         if not path and named:
             path, message = named[1], named[2]
-        found.append({"path": path, "message": _SENTENCES.get(one["type"], message)})
+        elif path.startswith("needed."):
+            path, message = "needed", "Write a whole number from 1 to 20, or “all”."
+        elif one["type"] in _SENTENCES:
+            message = _SENTENCES[one["type"]].format(**one.get("ctx", {}))
+        if {"path": path, "message": message} not in found:
+            found.append({"path": path, "message": message})
     return found
 
 
 _SENTENCES = {
-    "extra_forbidden": "A rule has no such field.",
+    "extra_forbidden": "There is no such field.",
     "missing": "This is needed.",
     "string_too_short": "This is needed.",
-    "too_short": "Choose at least one.",
+    "string_too_long": "At most {max_length} characters.",
     "string_pattern_mismatch": "Use one line of printable characters.",
+    "too_short": "Choose at least one.",
+    "too_long": "At most {max_length}; this has {actual_length}.",
+    "int_type": "Write a whole number.",
+    "greater_than_equal": "Write {ge} or more.",
+    "less_than_equal": "Write {le} or less.",
+    "literal_error": "Choose one of: {expected}.",
+    "string_type": "Write a text here.",
+    "list_type": "Write a list here.",
+    "bool_type": "Write true or false.",
+    "model_type": "Write an object here, with the fields of a rule or a calendar.",
+    "tuple_type": "Write hours as 09:00-17:00.",
+    "dict_type": "Write an object here.",
+    "date_from_datetime_parsing": "This is not a day; write it as 2026-12-25.",
+    "date_parsing": "This is not a day; write it as 2026-12-25.",
 }

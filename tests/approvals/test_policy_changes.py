@@ -100,7 +100,7 @@ def test_a_refusal_needs_a_reason_and_ends_the_proposal(ada: User, ivo: User) ->
         refuse(version=1, by=ivo, reason="  ")
     assert refuse(version=1, by=ivo, reason="too strict").state == "refused"
     with pytest.raises(AlreadySettled) as told:
-        confirm(version=1, by=ivo)
+        confirm(version=1, by=admin("una"))
     assert "refused by ivo" in str(told.value)
     assert AuditEvent.objects.get(kind="policy.refused").body["reason"] == "too strict"
     assert terms_for(FACTS).policy_version == "shipped/1"
@@ -114,11 +114,23 @@ def test_one_proposal_at_a_time_made_from_what_is_active(ada: User, ivo: User) -
         put(ivo)
     confirm(version=1, by=ivo)
     with pytest.raises(StalePolicy):
+        put(ivo)
+    with pytest.raises(StalePolicy):
         put(ivo, shipped.RULES, based_on=0)
     with pytest.raises(InvalidPolicy, match="Nothing was changed"):
         put(ivo, TWO, based_on=1)
     with pytest.raises(NoSuchVersion):
         confirm(version=9, by=ivo)
+
+
+def test_the_second_click_gets_the_same_answer(ada: User, ivo: User) -> None:
+    assert put(ada).version == put(ada).version == 1
+    confirm(version=1, by=ivo)
+    assert confirm(version=1, by=ivo).state == "active"
+    put(ada, shipped.RULES, based_on=1)
+    refuse(version=2, by=ivo, reason="no")
+    assert refuse(version=2, by=ivo, reason="no").state == "refused"
+    assert kinds() == ["policy.proposed", "policy.activated", "policy.proposed", "policy.refused"]
 
 
 def test_only_admins_change_the_policy(ada: User, alice: User) -> None:
