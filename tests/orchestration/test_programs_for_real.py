@@ -1,0 +1,276 @@
+"""Programs that ask over HTTP, on the real engines: the web server, the relay, a worker process, Temporal, Postgres."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from django.conf import settings
+from django.contrib.auth.models import Group, User
+from django.db import connection
+from temporalio import activity, workflow
+from temporalio.client import Client
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+from ulid import ULID
+
+from approvals.models import Approval
+from console import tokens
+from console.environment import PROJECT, environment
+from console.models import PartHeartbeat
+from console.stack.temporal import Temporal
+from orchestration import webhook_gateway
+from orchestration.models import AnswerDelivery
+from orchestration.relay import Relay
+from orchestration.temporal_gateway import RealTemporal
+from orchestration.threads import in_database
+from tests.orchestration.conftest import go
+from tests.orchestration.webhook_receiver import Receiver
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.engines]
+
+Ask = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
+
+
+@workflow.defn(name="Cleanup")
+class Cleanup:
+    """A workflow of somebody else's."""
+
+    def __init__(self) -> None:
+        self.answers: list[dict[str, Any]] = []
+
+    @workflow.run
+    async def run(self) -> list[dict[str, Any]]:
+        await workflow.execute_activity("ask", start_to_close_timeout=timedelta(seconds=30))
+        await workflow.wait_condition(lambda: bool(self.answers))
+        return self.answers
+
+    @workflow.signal
+    def approved(self, answer: dict[str, Any]) -> None:
+        self.answers.append(answer)
+
+
+class Web:
+    """The API as the program and as a reviewer call it."""
+
+    def __init__(self, url: str) -> None:
+        self.url = f"{url}/api/v1/"
+        self.program, self.reviewer = _token("robot", "service"), _token("alice", "reviewer")
+
+    async def call(self, token: str, path: str, body: Any = None) -> dict[str, Any]:
+        async with httpx.AsyncClient(base_url=self.url, timeout=30) as client:
+            headers = {"Authorization": f"Bearer {token}"}
+            method = "GET" if body is None else "POST"
+            told = await client.request(method, path, json=body, headers=headers)
+            assert told.status_code in (200, 201), told.text
+            answer: dict[str, Any] = told.json()
+            return answer
+
+    async def ask(self, deliver_to: dict[str, Any]) -> dict[str, Any]:
+        body = {
+            "title": "Delete the old index",
+            "tool": "delete_index",
+            "arguments": {"name": "orders-2019"},
+            "external_id": str(ULID()),
+            "deliver_to": deliver_to,
+        }
+        return await self.call(self.program, "approvals", body)
+
+    async def decide(self, approval: dict[str, Any], **given: Any) -> None:
+        body = {"verdict": "approve", "version": 1, "digest": approval["digest"]} | given
+        await self.call(self.reviewer, f"approvals/{approval['id']}/decision", body)
+
+    async def receipt(self, approval: dict[str, Any]) -> list[str]:
+        told = await self.call(self.program, f"approvals/{approval['id']}")
+        return [step["step"] for step in told["receipt"]]
+
+
+def _token(name: str, role: str) -> str:
+    user, _ = User.objects.get_or_create(username=name)
+    user.groups.add(Group.objects.get_or_create(name=role)[0])
+    return tokens.create_token(owner=user)
+
+
+class Workers:
+    """Worker processes on a task queue of their own."""
+
+    def __init__(self, variables: dict[str, str]) -> None:
+        self._variables = variables
+        self._running: list[subprocess.Popen[bytes]] = []
+
+    async def start(self) -> None:
+        """Start one and return once it works."""
+        command = [sys.executable, "manage.py", "run_worker"]
+        process = await asyncio.to_thread(
+            subprocess.Popen, command, cwd=PROJECT, env=self._variables, stderr=subprocess.DEVNULL
+        )
+        self._running.append(process)
+        await until(lambda: PartHeartbeat.objects.filter(instance__endswith=f":{process.pid}").exists())
+
+    def kill(self) -> None:
+        while self._running:
+            process = self._running.pop()
+            process.kill()
+            process.wait()
+
+
+async def until(check: Callable[[], bool]) -> None:
+    """Return once the rows say so; each look is a query of its own."""
+    async with asyncio.timeout(60):
+        while not await in_database(check):
+            pass
+
+
+@pytest.fixture
+def web(transactional_db: None, live_server: Any) -> Web:
+    return Web(live_server.url)
+
+
+@pytest.fixture
+def workers(
+    transactional_db: None, temporal: Temporal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Workers]:
+    queue = f"programs-{str(ULID()).lower()}"
+    monkeypatch.setattr(environment(), "temporal_task_queue", queue)
+    monkeypatch.setattr(environment(), "webhooks_to_private", True)
+    at = connection.settings_dict
+    account = f"{at['USER']}:{at['PASSWORD']}@" if at["PASSWORD"] else f"{at['USER']}@"
+    found = Workers(
+        {
+            **{name: value for name, value in os.environ.items() if not name.startswith("SIGNALBOX_")},
+            "SIGNALBOX_HOME": str(tmp_path),
+            "SIGNALBOX_SECRET_KEY": settings.SECRET_KEY,
+            "SIGNALBOX_TASK_QUEUE": queue,
+            "SIGNALBOX_WEBHOOKS_TO_PRIVATE": "1",
+            "DATABASE_URL": f"postgresql://{account}{at['HOST']}:{at['PORT']}/{at['NAME']}",
+            "TEMPORAL_ADDRESS": temporal.address,
+            "TEMPORAL_NAMESPACE": temporal.namespace,
+        }
+    )
+    yield found
+    found.kill()
+
+
+@asynccontextmanager
+async def relay(temporal: Temporal) -> AsyncIterator[Client]:
+    """Run the relay inside the block; yield a client of the server."""
+    client = await Client.connect(temporal.address, namespace=temporal.namespace)
+    stop = asyncio.Event()
+    running = asyncio.create_task(Relay(RealTemporal(client)).run(stop))
+    try:
+        yield client
+    finally:
+        stop.set()
+        async with asyncio.timeout(20):
+            await running
+
+
+def test_a_workflow_asks_over_http_and_hears_the_decision_though_the_worker_was_killed(
+    web: Web, workers: Workers, temporal: Temporal
+) -> None:
+    workflow_id = f"cleanup-{str(ULID()).lower()}"
+    asked: list[dict[str, Any]] = []
+
+    @activity.defn(name="ask")
+    async def ask() -> None:
+        asked.append(await web.ask({"temporal": {"workflow_id": workflow_id, "signal": "approved"}}))
+
+    async def scene() -> None:
+        await workers.start()
+        async with (
+            relay(temporal) as client,
+            Worker(
+                client,
+                task_queue=workflow_id,
+                workflows=[Cleanup],
+                activities=[ask],
+                workflow_runner=UnsandboxedWorkflowRunner(),
+            ),
+        ):
+            theirs = await client.start_workflow("Cleanup", id=workflow_id, task_queue=workflow_id)
+            await until(lambda: bool(asked))
+            watch = client.get_workflow_handle(asked[0]["run_id"])
+            async with asyncio.timeout(30):  # the watch has looked: it waits for its ladder's first step
+                while await watch.query("waits_until") is None:
+                    pass  # each look is a round trip of its own
+            workers.kill()
+            await web.decide(asked[0], verdict="edit", edited_arguments={"name": "orders-2018"}, note="that one")
+            await workers.start()
+            async with asyncio.timeout(60):
+                (answer,) = await theirs.result()
+            assert (answer["approval_id"], answer["status"], answer["verdict"]) == (asked[0]["id"], "decided", "edit")
+            assert (answer["arguments"], answer["note"]) == ({"name": "orders-2018"}, "that one")
+            assert answer["decided_by"] == "alice"
+            await until(lambda: AnswerDelivery.objects.filter(pk=asked[0]["id"], state="delivered").exists())
+            assert await web.receipt(asked[0]) == ["recorded", "signalled", "resumed"]
+            async with asyncio.timeout(30):
+                assert await watch.result() == "delivered"
+
+    go(scene())
+
+
+def example() -> dict[str, Any]:
+    """Return what the example of a receiver in the documentation defines."""
+    text = (PROJECT / "docs" / "programs.md").read_text()
+    code = text.split("```python\n")[1].split("```")[0]
+    defined: dict[str, Any] = {}
+    exec(compile(code, "docs/programs.md", "exec"), defined)
+    defined["SECRET"] = webhook_gateway.secret().encode()
+    return defined
+
+
+def test_a_webhook_that_fails_three_times_gets_its_answer_and_the_example_reads_it_once(
+    web: Web, workers: Workers, temporal: Temporal
+) -> None:
+    with Receiver(500, 503, 404) as receiver:
+
+        async def scene() -> dict[str, Any]:
+            await workers.start()
+            async with relay(temporal):
+                approval = await web.ask({"webhook": {"url": f"{receiver.url}/answers"}})
+                await web.decide(approval, verdict="reject", note="keep it")
+                await until(lambda: AnswerDelivery.objects.filter(pk=approval["id"], state="delivered").exists())
+            return approval
+
+        approval = go(scene())
+    assert AnswerDelivery.objects.get().attempts == len(receiver.got) == 4
+    assert [step.step for step in Approval.objects.get().receipt.order_by("id")][-1] == "resumed"
+    read = example()["read_answer"]
+    answers = [read(one.headers["signalbox-signature"], one.body) for one in receiver.got]
+    assert answers[1:] == [None, None, None]  # it came before
+    assert (answers[0]["approval_id"], answers[0]["verdict"], answers[0]["arguments"]) == (
+        *(approval["id"], "reject", None),
+    )
+    for signature, body in (
+        (receiver.got[0].headers["signalbox-signature"], receiver.got[0].body + b" "),
+        ("t=1,v1=" + "0" * 64, receiver.got[0].body),
+        (webhook_gateway.signature(receiver.got[0].body, 1), receiver.got[0].body),
+    ):
+        with pytest.raises(PermissionError):
+            read(signature, body)
+
+
+def test_a_request_that_is_taken_back_or_expires_is_answered_too(
+    web: Web, workers: Workers, temporal: Temporal
+) -> None:
+    with Receiver() as receiver:
+
+        async def scene() -> None:
+            await workers.start()
+            async with relay(temporal):
+                approval = await web.ask({"webhook": {"url": receiver.url}})
+                await web.call(web.program, f"approvals/{approval['id']}/withdraw", {"reason": "no longer needed"})
+                await until(lambda: AnswerDelivery.objects.filter(pk=approval["id"], state="delivered").exists())
+
+        go(scene())
+    (one,) = receiver.got
+    answer = example()["read_answer"](one.headers["signalbox-signature"], one.body)
+    assert (answer["status"], answer["verdict"], answer["decision_id"]) == ("withdrawn", None, None)
