@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from approvals.templatetags.visible import breakable
 from approvals.visible import is_long, make_visible, one_line
 from tests.hostile.reading import read_back
 
@@ -186,3 +187,9 @@ def _seconds(text: str) -> float:
     began = time.thread_time()
     make_visible(text)
     return time.thread_time() - began
+
+
+def test_a_long_word_may_break_and_is_escaped() -> None:
+    assert breakable("<b>" * 200) == "<wbr>".join(["&lt;b&gt;" * 133 + "&lt;", "b&gt;" + "&lt;b&gt;" * 66])
+    assert breakable("a & b") == "a &amp; b" and breakable("") == ""
+    assert breakable("x" * 1000).count("<wbr>") == 2
