@@ -14,7 +14,7 @@ from drills import checks
 from drills.case import EMAIL, REFUND, Case
 from drills.errors import NotStruck
 from drills.holds import Hold
-from drills.stage import WORKERS, has_been_hit
+from drills.stage import WORKERS, Row, has_been_hit
 from drills.trials import Fault
 from drills.waiting import until
 
@@ -124,4 +124,84 @@ class PostgresStopped(EngineStruck):
             self.trial.seen.append(f"verify_audit: {output.strip()[-500:]}")
 
 
-FAULTS: tuple[type[Fault], ...] = (HostKilled, TemporalKilled, PostgresStopped)
+class TemporalAwayForLong(Fault):
+    """Temporal is gone, somebody decides, the relay is killed too, and an hour passes for the decision."""
+
+    name = "Temporal away for an hour, the relay killed meanwhile"
+    invariant = "the decision is kept, stands in the lane, and takes effect once Temporal is back; nothing twice"
+
+    async def steady(self) -> None:
+        self.case = await Case.open(self.stage)
+        self.approval = await self.case.pending(REFUND)
+
+    async def strike(self) -> None:
+        pid = self.stage.stack.pids()["temporal"]
+        await asyncio.to_thread(self.stage.stack.hold, "temporal", signal.SIGKILL)
+        try:
+            if not has_been_hit(pid, "kill"):
+                raise NotStruck(f"Temporal (pid {pid}) still runs")
+            self.stage.history.note("struck", f"pid {pid}", self.name, subject=self.case.run_id)
+            await self.case.decide(self.approval)
+            await until(self._was_tried, f"a try to tell {self.case.run_id}", 30)
+            await self._kill_the_relay()
+            await self._let_an_hour_pass()
+        finally:
+            self.stage.stack.release("temporal")
+        await asyncio.to_thread(self.stage.stack.wait_ready, ["temporal", "relay"], 60)
+
+    async def recover(self) -> None:
+        await self.case.pending(EMAIL, 120)
+
+    async def judge(self) -> None:
+        await self.case.to_the_end()
+        self.expect(await checks.well_ended(self.case))
+        (row,) = await self._approval_row()
+        if row["took_effect_at"] is None or row["is_late"]:
+            self.trial.seen.append(f"{self.approval['id']} has not taken effect: {row}")
+        steps = [step["step"] for step in (await self.stage.get("alice", self._path))["receipt"]]
+        if sorted(steps) != sorted(("recorded", "signalled", "resumed", "effect_started", "effect_finished")):
+            self.trial.seen.append(f"the receipt of {self.approval['id']} is {steps}")
+
+    @property
+    def _path(self) -> str:
+        return f"/approvals/{self.approval['id']}"
+
+    async def _was_tried(self) -> bool:
+        """Say whether the relay has found Temporal away; it then takes no further entry into its hands."""
+        return bool(await self.stage.sql("SELECT 1 FROM console_partheartbeat WHERE detail = 'waiting for Temporal'"))
+
+    async def _kill_the_relay(self) -> None:
+        pid = self.stage.stack.pids()["relay"]
+        self.stage.stack.kill("relay", signal.SIGKILL)
+
+        async def is_gone() -> bool:
+            return has_been_hit(pid, "kill")
+
+        try:
+            await until(is_gone, "the death of the relay", 20)
+        except Exception as exc:
+            raise NotStruck(str(exc)) from exc
+
+    async def _let_an_hour_pass(self) -> None:
+        """Make the decision and its entry an hour older, for this case alone; it must then stand in the lane."""
+        older = "UPDATE {} SET {} - interval '1 hour' WHERE {} = %s"
+        await self.stage.sql(
+            older.format("approvals_approval", "expected_by = expected_by", "id"), [self.approval["id"]]
+        )
+        await self.stage.sql(
+            older.format("console_outboxentry", "created_at = created_at", "delivered_at IS NULL AND subject"),
+            [self.case.run_id],
+        )
+        (row,) = await self._approval_row()
+        if not row["is_late"]:
+            self.trial.seen.append(f"{self.approval['id']} does not stand in the lane after an hour: {row}")
+
+    async def _approval_row(self) -> list[Row]:
+        query = (
+            "SELECT took_effect_at, coalesce(expected_by <= signalbox_now(), false) AS is_late"
+            " FROM approvals_approval WHERE id = %s"
+        )
+        return await self.stage.sql(query, [self.approval["id"]])
+
+
+FAULTS: tuple[type[Fault], ...] = (HostKilled, TemporalKilled, PostgresStopped, TemporalAwayForLong)
