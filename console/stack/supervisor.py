@@ -150,7 +150,13 @@ class Supervisor:
         }
         inherited = self._inherited()
         inherited.pop("SIGNALBOX_OWNER_DATABASE_URL", None)  # commands that migrate find it in `stack.json`
+        if self._is_demo():  # whoever tries it out has a program on this machine
+            inherited.setdefault("SIGNALBOX_WEBHOOKS_TO_PRIVATE", "1")
         return inherited | {name: value for name, value in values.items() if value}
+
+    def _is_demo(self) -> bool:
+        """Return whether there are demo accounts: as asked for, or else unless the database came from outside."""
+        return not self._outside.database_url if self._demo_accounts is None else self._demo_accounts
 
     def _flows_environment(self) -> dict[str, str]:
         """Return the flow process's environment: a flow must not be able to reach Temporal."""
@@ -494,10 +500,7 @@ class Supervisor:
         self._while_postgres_lasts(lambda: self.run_command("setup_checkpoints", "manage.py", "setup_checkpoints"))
         self._say_part("database", "up to date", time.monotonic() - began)
         self._database_ready.set()
-        wanted = self._demo_accounts
-        if wanted is None:
-            wanted = not self._outside.database_url
-        if wanted and not self.accounts_path.exists():
+        if self._is_demo() and not self.accounts_path.exists():
             self.run_command(
                 "create_demo_accounts",
                 *("manage.py", "create_demo_accounts", "--file", str(self.accounts_path)),

@@ -182,6 +182,24 @@ def test_no_part_is_given_the_owners_address(home: Path) -> None:
     assert "SIGNALBOX_OWNER_DATABASE_URL" not in stack.environment()
 
 
+@pytest.mark.parametrize(
+    ("asked", "changes", "expected"),
+    [
+        (True, {}, "1"),
+        (None, {}, "1"),
+        (True, {"SIGNALBOX_WEBHOOKS_TO_PRIVATE": "0"}, "0"),
+        (False, {}, None),
+        (None, {"DATABASE_URL": "postgresql://app@h/x"}, None),
+    ],
+)
+def test_webhooks_may_go_to_this_machine_where_there_are_demo_accounts(
+    asked: bool | None, changes: dict[str, str], expected: str | None, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SIGNALBOX_WEBHOOKS_TO_PRIVATE", raising=False)
+    stack = Supervisor(home=home, parts=[], demo_accounts=asked, environment={"DATABASE_URL": None, **changes})
+    assert stack.environment().get("SIGNALBOX_WEBHOOKS_TO_PRIVATE") == expected
+
+
 def test_a_killed_postgres_starts_again_with_everything_committed(postgres: Postgres) -> None:
     with psycopg.connect(postgres.url()) as connection:
         connection.execute("CREATE TABLE kept AS SELECT 7 AS number")
