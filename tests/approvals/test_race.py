@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from approvals import audit, selectors, services
-from approvals.errors import AlreadyClosed, ApprovalError, MayNotDecide, NotAuthorised, StaleVersion
+from approvals.errors import AlreadyClosed, ApprovalError, KeyReused, MayNotDecide, NotAuthorised, StaleVersion
 from approvals.models import Approval, AuditEvent, Decision, Delegation
 from approvals.services import Answer
 from console.clock import database_now
@@ -115,6 +115,8 @@ class World:
             assert told.current_version >= version
         except MayNotDecide as told:
             assert told.rule in ("one-vote", "four-eyes")
+        except KeyReused:
+            assert key  # under the same key she now sends another version's digest
 
     def check(self) -> None:
         approval = Approval.objects.get(pk=self.id)
