@@ -33,6 +33,10 @@ PAGES: dict[str, tuple[frozenset[str] | None, frozenset[str] | None]] = {
     "console:pending": (SEE, None),
     "console:notices": (SEE, None),
     "approvals:inbox": (SEE, None),
+    "approvals:views": (SEE, SEE),
+    "approvals:view": (None, SEE),  # the owner's, and an admin's if it is shared; others are told whose it is
+    "approvals:review": (SEE, None),
+    "approvals:decide_together": (None, SEE),  # as with one: the service says for each item who is not meant
     "approvals:export": (SEE, None),
     "approvals:approval": (SEE, None),
     "approvals:decide": (None, SEE),  # the service says 403 to who is not meant; the page tells it in place
@@ -86,6 +90,7 @@ COMMANDS: dict[str, str] = {
     "webhook_secret": "shows a secret: the machine's owner",
 }
 _ARGUMENTS = {
+    "view_id": 1,
     "approval_id": "apr_none",
     "run_id": "run-none",
     "checkpoint_id": "none",
