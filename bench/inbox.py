@@ -1,0 +1,160 @@
+"""The inbox at 100,000 and at 1,000,000 pending requests: what one page costs on the server.
+
+    .venv/bin/python -m bench.inbox [--sizes 100000 1000000] [--trials 40]
+
+Each line is a request through the whole of Django (middleware, permissions, queries, template; no network) on an
+embedded PostgreSQL: the list as a fragment, as a live refresh fetches it; `page` is the whole page with the first
+request in full beside the list. The cases take turns, so that what else the machine does falls on all of them. The
+last line is the peer: the last 50 rows by an offset, the query alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import django
+from django.core.management import call_command
+
+from bench.seed_inbox import seed
+from console.stack.postgres import Postgres
+
+CASES = {
+    "first page": "",
+    "last page": "?cursor=last",
+    "search: three words": "?search=zofia+lamp+broken",
+    "search: an order": "?search=B-100042",
+    "tool and risk": "?tool=send_email&risk=medium",
+    "I may decide": "?mine=1",
+    "all of these": "?tool=send_email&risk=medium&mine=1&search=lamp",
+    "risk low, last page": "?risk=low&cursor=last",
+    "due in an hour": "?due=1",
+    "newest first": "?order=opened_at",
+    "all states": "?status=all",
+}
+
+
+@dataclass
+class Case:
+    """One thing that is measured: what each call took, in ms, and how many queries the last one made.
+
+    `worked` is the processor time of this process, which other work on the machine hardly changes.
+    """
+
+    name: str
+    call: Callable[[], int]
+    took: list[float] = field(default_factory=list)
+    worked: list[float] = field(default_factory=list)
+    queries: int = 0
+
+    def once(self) -> None:
+        began, worked = time.perf_counter(), time.process_time()
+        self.queries = self.call()
+        self.took.append((time.perf_counter() - began) * 1000)
+        self.worked.append((time.process_time() - worked) * 1000)
+
+
+def cases(size: int) -> list[Case]:
+    from django.conf import settings
+    from django.contrib.auth.models import User
+    from django.db import connection
+    from django.test import Client
+
+    from approvals.models import Approval
+
+    client = Client(SERVER_NAME=settings.ALLOWED_HOSTS[0].lstrip("."), raise_request_exception=True)
+    client.force_login(User.objects.get(username="alice"))
+
+    def page(address: str, **headers: str) -> Callable[[], int]:
+        def call() -> int:
+            asked = 0
+
+            def count(execute: Callable[..., object], *given: object) -> object:
+                nonlocal asked
+                asked += 1
+                return execute(*given)
+
+            with connection.execute_wrapper(count):
+                response = client.get(f"/inbox/{address}", headers=headers)
+            assert response.status_code == 200, response.status_code
+            return asked
+
+        return call
+
+    def by_offset() -> int:
+        rows = Approval.objects.filter(status="pending").order_by("risk_rank", "due_at", "opened_at", "id")
+        return len(rows.values_list("pk")[size - 50 : size]) // 50
+
+    listed = [Case(name, page(address, **{"HX-Request": "true"})) for name, address in CASES.items()]
+    return [*listed, Case("page", page("")), Case("(by offset)", by_offset)]
+
+
+def measure(size: int, trials: int) -> None:
+    found = cases(size)
+    for _ in range(trials + 3):
+        for case in found:
+            case.once()
+    title = f"{size:,} pending, {trials} runs each"
+    say(f"\n{title:34} p50 ms   p95 ms  best ms   own cpu  queries")
+    for case in found:
+        took = sorted(case.took[3:])
+        worked = statistics.median(case.worked[3:])
+        p95 = took[min(len(took) - 1, int(len(took) * 0.95))]
+        say(f"{case.name:34}{statistics.median(took):7.1f}{p95:9.1f}{took[0]:9.1f}{worked:10.1f}{case.queries:9}")
+
+
+def say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[100_000, 1_000_000])
+    parser.add_argument("--trials", type=int, default=40)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="signalbox-bench-") as folder:
+        server = Postgres(Path(folder))
+        server.prepare()
+        server.start()
+        try:
+            os.environ |= {
+                "SIGNALBOX_HOME": folder,
+                "DATABASE_URL": server.url(),
+                "DJANGO_SETTINGS_MODULE": "console.settings",
+            }
+            django.setup()
+            call_command("migrate", verbosity=0)
+            grow(sorted(options.sizes), options.trials)
+        finally:
+            server.stop()
+
+
+def grow(sizes: list[int], trials: int) -> None:
+    """Fill the inbox up to each size and measure it there."""
+    from django.db import connections
+
+    from console import health
+
+    health._noticed = (float("inf"), [])  # the absent parts are not what is measured
+    there = 0
+    try:
+        for size in sizes:
+            began = time.monotonic()
+            seed(size - there)
+            there = size
+            say(f"{size:,} requests are there after {time.monotonic() - began:.0f} s")
+            measure(size, trials)
+    finally:
+        connections.close_all()
+
+
+if __name__ == "__main__":
+    main()
