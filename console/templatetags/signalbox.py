@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
 from django import template
@@ -52,8 +53,9 @@ STATES: dict[str, tuple[str, str, str]] = {
 
 
 @register.simple_tag
+@cache
 def icon(name: str) -> SafeString:
-    """Draw one icon of the sprite, for the eye only."""
+    """Draw one icon of the sprite, for the eye only. A list draws hundreds of the same few."""
     return format_html(
         '<svg class="ic" aria-hidden="true"><use href="{}#{}"></use></svg>',
         static("vendor/lucide/icons.svg"),
