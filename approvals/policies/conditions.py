@@ -29,6 +29,7 @@ LOOP_BYTES = 32 * 1024  # characters of text in them
 FUNCTIONS = ("above", "at_least", "below", "at_most", "same_amount")
 
 _LOOP = re.compile(r"\b(?:all|exists|exists_one|existsOne)\b")
+_SYNTAX = re.compile(r"Syntax error: (?:mismatched|extraneous|no viable alternative at) input '(.*?)'.*")
 _AMOUNT = re.compile(r"[+-]?[0-9]{1,40}(?:\.[0-9]{1,40})?")
 _LANGUAGE = """
 name: conditions
@@ -119,7 +120,8 @@ def _in_words(told: str) -> str:
     """Return the library's message without its codes and its drawing of the place."""
     first = told.split("\n", 1)[0].strip()
     first = re.sub(r"^[A-Z_]+: |ERROR: | \(in container ''\)| ?\[[A-Z_]+\]$", "", first)
-    first = re.sub(r"^<input>:\d+:(\d+): ", lambda at: f"at character {at[1]}: ", first)
+    first = _SYNTAX.sub(lambda at: f"this is not expected here: {at[1].replace('<EOF>', 'the end')}", first)
+    first = re.sub(r"^<input>:\d+:(\d+): ", lambda at: f"At character {at[1]}: ", first)
     return first[:300].strip()
 
 

@@ -94,6 +94,11 @@ def test_what_is_no_condition_is_refused_in_words(text: str) -> None:
     assert str(told.value) and "\n" not in str(told.value)
 
 
+def test_a_fault_says_where_it_is() -> None:
+    with pytest.raises(BadCondition, match="At character 9: this is not expected here: the end"):
+        Condition("args.n >")
+
+
 @pytest.mark.parametrize("arguments", [{"x": "a\0b"}, {"a\0b": 1}, {"x": [{"y": "a\0"}]}, {"x": 2**63}, {"x": 10**40}])
 def test_what_the_library_would_cut_off_has_no_answer(arguments: dict[str, Any]) -> None:
     with pytest.raises(Undecided):
