@@ -107,7 +107,7 @@ def note_effect(
                 approval_ids=[approval_id],
                 step=_STEPS[event],
                 detail=detail,
-                topics=() if event == "started" else ("inbox",),
+                topics=("inbox",) if event in ("failed", "refused") else (),  # it stands in the lane at once
                 within=within + WITHIN[Step.EFFECT_STARTED] if event == "started" else NOTHING_TO_COME,
                 is_done=event == "done",
             )

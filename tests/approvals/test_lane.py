@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -410,3 +411,21 @@ def test_a_failed_effect_is_no_tick_on_the_receipt(open_one: Opener, client: Cli
     client.force_login(alice)
     page = client.get(f"/approvals/{approval.pk}/").content.decode()
     assert 'data-step="effect_finished" data-bad' in page and "Effect failed" in page
+
+
+def test_rows_from_before_are_filled_from_their_steps(open_one: Opener, alice: User) -> None:
+    done, failed, heard, old = (decided(open_one, alice) for _ in range(4))
+    rejected = decided(open_one, alice, "reject")
+    for approval in (done, failed):
+        note_effect(approval_id=approval.pk, event="started")
+    note_effect(approval_id=done.pk, event="done")
+    note_effect(approval_id=failed.pk, event="failed", detail="failed: The card is closed.")
+    note_receipt(approval_ids=[heard.pk, rejected.pk], step="resumed")
+    took_effect = dict(Approval.objects.values_list("pk", "took_effect_at"))
+    Approval.objects.update(took_effect_at=None, expected_by=None)
+    Approval.objects.filter(pk=old.pk).update(closed_at=database_now() - timedelta(days=30))
+    with connection.cursor() as cursor:
+        cursor.execute(import_module("approvals.migrations.0005_when_it_took_effect").FILL)
+    assert dict(Approval.objects.values_list("pk", "took_effect_at")) == took_effect
+    let_pass(1000)
+    assert sorted(standing(alice)) == sorted([failed.pk, heard.pk])
