@@ -253,10 +253,11 @@ def standing_one(request: HttpRequest, standing_id: str) -> HttpResponse:
 @needs("see")
 def revoke_standing(request: HttpRequest, standing_id: str) -> HttpResponse:
     """Take a standing approval back."""
-    if not standing_id.isprintable():
+    user = person(request)
+    if not standing_id.isprintable() or standing_named(user, standing_id) is None:
         raise Http404
     try:
-        services.revoke_standing(standing_id=standing_id, by=person(request))
+        services.revoke_standing(standing_id=standing_id, by=user)
     except NotTheirs as exc:
         return sentence(request, 403, title="This is not yours to take back", detail=str(exc), other_account=True)
     messages.success(request, "Taken back. Nothing that has not begun counts on it any more.")

@@ -20,6 +20,7 @@ from approvals.inbox.mine import may_be_decided_by
 from approvals.models import Approval
 from approvals.people import accounts_of
 from approvals.selectors import COUNT_CAP, visible_to, with_parts
+from approvals.team import CLAIM_LASTS
 from console.clock import DatabaseNow
 from console.keyset import Order
 
@@ -117,7 +118,7 @@ def filtered(user: User, filters: Filters) -> QuerySet[Approval]:
     if filters.mine:
         rows = rows.filter(may_be_decided_by(user))
     if filters.claimed:
-        rows = rows.filter(claimed_by__in=accounts_of(user))
+        rows = rows.filter(claimed_by__in=accounts_of(user), claimed_at__gt=DatabaseNow() - CLAIM_LASTS)
     if filters.due_hours:
         rows = rows.filter(due_at__lte=DatabaseNow() + timedelta(hours=filters.due_hours))
     if filters.same_as:

@@ -15,6 +15,7 @@ from approvals.inbox.listing import Filters, Page, approvals_page, counts_of_sam
 from approvals.inbox.saved import Saved, saved_for
 from approvals.models import Approval, Decision
 from approvals.selectors import COUNT_CAP, visible_to
+from approvals.team import live_claims
 from approvals.terms import Terms
 from approvals.visible import make_visible
 from console.keyset import LAST
@@ -186,8 +187,7 @@ def _rows(approvals: list[Approval], *, is_group: bool) -> list[Row]:
     verdicts = dict(
         Decision.objects.filter(approval_id__in=decided).order_by("number").values_list("approval_id", "verdict")
     )
-    claimers = {row.claimed_by_id for row in approvals if row.claimed_by_id and row.status == Approval.Status.PENDING}
-    names = dict(User.objects.filter(pk__in=claimers).values_list("pk", "username"))
+    claims = live_claims(row.pk for row in approvals if row.claimed_by_id)
     times = {} if is_group else counts_of_same(approvals)
     return [
         Row(
@@ -195,7 +195,7 @@ def _rows(approvals: list[Approval], *, is_group: bool) -> list[Row]:
             word=verdicts.get(row.pk, row.status),
             asked_times=times.get(row.pk, 1),
             may_pick=may_pick(row),
-            claimed_by=names.get(row.claimed_by_id or 0, ""),
+            claimed_by=claims[row.pk].by if row.pk in claims else "",
         )
         for row in approvals
     ]

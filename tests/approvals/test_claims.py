@@ -11,6 +11,7 @@ from django.db.models import F
 
 from approvals import services
 from approvals.errors import AlreadyClaimed, AlreadyClosed, MayNotDecide, NoSuchApproval, NotTheirs
+from approvals.inbox import Asked, Filters, approvals_page, inbox_for
 from approvals.models import Approval, AuditEvent
 from approvals.team import CLAIM_LASTS, live_claims
 from tests.approvals.conftest import answer
@@ -27,6 +28,14 @@ def _kinds(approval: Approval) -> list[str]:
 def _holder(approval: Approval) -> str:
     claim = live_claims([approval.pk]).get(approval.pk)
     return claim.by if claim else ""
+
+
+def _listed(user: User) -> list[Approval]:
+    return approvals_page(user, Filters(claimed=True)).rows
+
+
+def _inbox(user: User) -> list[str]:
+    return [row.claimed_by for row in inbox_for(user, Asked()).rows]
 
 
 def _age(approval: Approval, age: timedelta) -> None:
@@ -77,8 +86,11 @@ def test_a_claim_lapses_by_the_databases_clock_unless_it_is_renewed(open_one: Op
     assert _holder(approval) == "alice"
     _age(approval, CLAIM_LASTS - timedelta(minutes=2))
     assert _holder(approval) == ""
+    assert _listed(alice) == [] and _inbox(bob) == [""]
     services.claim(approval_id=approval.pk, by=bob)
     assert _holder(approval) == "bob"
+    assert _listed(bob) == [approval] and _listed(alice) == []
+    assert _inbox(alice) == ["bob"]
     assert _kinds(approval) == ["approval.claimed", "approval.claim_renewed", "approval.claimed"]
 
 

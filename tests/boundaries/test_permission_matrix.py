@@ -45,6 +45,20 @@ PAGES: dict[str, tuple[frozenset[str] | None, frozenset[str] | None]] = {
     "approvals:compare": (SEE, None),
     "approvals:lane": (SEE, None),
     "approvals:redrive": (None, SEE),
+    "approvals:team": (SEE, None),
+    "approvals:presence": (SEE, None),
+    "approvals:claim": (None, SEE),  # only who may decide the request holds it: the service says so
+    "approvals:release": (None, SEE),
+    "approvals:reassign": (None, SEE),
+    "approvals:comment": (None, SEE),
+    "approvals:make_standing": (None, DECIDE),
+    "approvals:delegations": (SEE, None),
+    "approvals:delegate": (None, SEE),  # for oneself; the service asks for an admin for others
+    "approvals:revoke_delegation": (None, SEE),
+    "approvals:standing": (SEE, None),
+    "approvals:standing_one": (SEE, None),
+    "approvals:revoke_standing": (None, SEE),  # who made it, and admins
+    "approvals:reviewers": (DECIDE, None),
     "approvals:policy": (SEE, None),
     "approvals:policy_edit": (ADMIN, ADMIN),
     "approvals:policy_version": (SEE, None),
@@ -97,6 +111,8 @@ _ARGUMENTS = {
     "flow_run_id": "00000000-0000-4000-8000-000000000009",
     "dataset": "none",
     "number": 1,
+    "delegation_id": 1,
+    "standing_id": "std_none",
 }
 
 
