@@ -168,7 +168,7 @@ def test_filters_hold_together(alice: User, bob: User, open_one: Open) -> None:
     refund = open_one(risk="high")
     email = open_one(tool="send_email", risk="medium", agent="letters")
     waits(email, hours=2)
-    Approval.objects.filter(pk=email.pk).update(claimed_by=alice)
+    Approval.objects.filter(pk=email.pk).update(claimed_by=alice, claimed_at=database_now())
     for narrowed in (
         Filters(tool="send_email"),
         Filters(agent="letters"),
@@ -188,7 +188,7 @@ def test_a_claim_is_mine_by_whichever_account_i_come(alice: User, bob: User, ope
     User.objects.filter(pk__in=(alice.pk, bob.pk)).update(email="same@example.org")
     alice.refresh_from_db()
     approval = open_one()
-    Approval.objects.filter(pk=approval.pk).update(claimed_by=bob)
+    Approval.objects.filter(pk=approval.pk).update(claimed_by=bob, claimed_at=database_now())
     assert ids(alice, Filters(claimed=True)) == [approval.pk]
 
 

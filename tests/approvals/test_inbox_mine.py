@@ -119,12 +119,12 @@ def test_the_number_of_queries_does_not_grow_with_the_requests(
             approvals_page(User.objects.get(pk=alice.pk), Filters(mine=True))
 
 
-def test_a_delegate_may_not_decide_what_their_principal_started(alice: User, olga: User, open_one: Open) -> None:
+def test_a_delegate_may_not_decide_what_their_principal_started(alice: User, ada: User, open_one: Open) -> None:
     now = database_now()
     window = {"starts_at": now - timedelta(hours=1), "ends_at": now + timedelta(hours=1)}
-    Delegation.objects.create(principal=alice, delegate=olga, made_by=alice, **window)
+    Delegation.objects.create(principal=alice, delegate=ada, made_by=alice, **window)
     theirs, started = open_one(), open_one(requested_by=alice)
     for approval, allowed in ((theirs, True), (started, False)):
-        assert may_decide(olga, approval).allowed is allowed
-        listed = [row.pk for row in approvals_page(olga, Filters(mine=True)).rows]
+        assert may_decide(ada, approval).allowed is allowed
+        listed = [row.pk for row in approvals_page(ada, Filters(mine=True)).rows]
         assert (approval.pk in listed) is allowed

@@ -16,6 +16,7 @@ from django.urls import reverse
 from approvals import services
 from approvals.inbox import Asked, asked_of
 from approvals.models import Approval, SavedView
+from console.clock import database_now
 
 from .conftest import answer
 
@@ -96,7 +97,7 @@ def test_an_address_reads_back_what_it_was_made_from() -> None:
 def test_every_filter_of_the_address_narrows_and_has_a_chip(alice: User, open_one: Open) -> None:
     refund = open_one(arguments={"n": 1})
     email = open_one(tool="send_email", risk="medium", agent="letters", arguments={"n": 2}, requested_by=alice)
-    Approval.objects.filter(pk=email.pk).update(claimed_by=alice)
+    Approval.objects.filter(pk=email.pk).update(claimed_by=alice, claimed_at=database_now())
     client = signed_in(alice)
     for asked, expected, words in (
         ({"tool": "send_email"}, email, "send_email"),
@@ -193,7 +194,7 @@ def test_only_what_can_be_decided_together_can_be_selected(alice: User, open_one
 
 def test_who_holds_a_request_is_shown_in_its_row(alice: User, bob: User, open_one: Open) -> None:
     approval = open_one()
-    Approval.objects.filter(pk=approval.pk).update(claimed_by=bob)
+    Approval.objects.filter(pk=approval.pk).update(claimed_by=bob, claimed_at=database_now())
     assert "bob" in text(signed_in(alice).get(INBOX, headers=BY_SCRIPT))
 
 
@@ -214,7 +215,7 @@ def test_the_inbox_costs_the_same_for_five_rows_and_for_fifty(
     def add(count: int) -> None:
         for _ in range(count):
             waiting = open_one(arguments={"n": next(numbers)})
-            Approval.objects.filter(pk=waiting.pk).update(claimed_by=alice)
+            Approval.objects.filter(pk=waiting.pk).update(claimed_by=alice, claimed_at=database_now())
             open_one(arguments={"n": 0})
             decided = open_one(arguments={"n": next(numbers)})
             services.decide(approval_id=decided.pk, reviewer=alice, given=answer(decided), channel="page")
