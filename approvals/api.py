@@ -12,7 +12,7 @@ from django.utils.module_loading import import_string
 from ninja import Field, Header, Query, Router, Schema
 
 from approvals import inbox, selectors, services
-from approvals.digest import read_canonical
+from approvals.digest import digest_of, read_canonical
 from approvals.errors import (
     AlreadyClosed,
     InvalidVerdict,
@@ -27,6 +27,7 @@ from approvals.models import Approval, Decision
 from approvals.programs import external_id_of
 from console import problems
 from console.api_access import require
+from console.json_text import NotJson, read_exactly
 from console.problems import Problem
 
 router = Router(tags=["approvals"])
@@ -82,9 +83,20 @@ def post_decision(
     user = require(request, "decide")
     answer = services.Answer(**body.dict(), idempotency_key=idempotency_key)
     with errors_as_problems():
+        _check_exactly(request, answer)
         recorded = services.decide_for_sure(approval_id=approval_id, reviewer=user, given=answer, channel="api")
         approval = selectors.approval_for(user, approval_id)
     return {"approval": approval_json(request, approval), "decision": decision_json(recorded.decision)}
+
+
+def _check_exactly(request: HttpRequest, answer: services.Answer) -> None:
+    """Look at the body's own text: reading it may have lost digits or keys of what is to run."""
+    if answer.edited_arguments is None:
+        return
+    try:
+        read_exactly(request.body.decode())
+    except (NotJson, UnicodeDecodeError) as exc:
+        raise InvalidVerdict("edited_arguments", str(exc)) from exc
 
 
 @contextmanager
@@ -155,7 +167,7 @@ def _one(request: HttpRequest, approval: Approval, current: dict[str, int], exec
         "status": approval.status,
         "kind": approval.kind,
         "version": approval.version,
-        "digest": approval.digest,
+        "digest": digest_of(canonical),
         "canonical": canonical.decode(),
         "tool": tool,
         "arguments": arguments,

@@ -6,6 +6,7 @@ ApprovalError
   AlreadyClosed         somebody, the deadline or the run's end was first
   StaleVersion          the shown version or digest is not the current one
     StaleTerms          the policy has changed since it was shown
+    BytesChanged        the kept bytes are not those that the digest was made of
   InvalidVerdict        the verdict or what comes with it cannot be taken
   KeyReused             the same idempotency key with another body
   NotAuthorised         an effect was asked for that nobody approved
@@ -76,6 +77,13 @@ class StaleTerms(StaleVersion):
 
     def __str__(self) -> str:
         return f"The policy changed meanwhile ({self.changed}). Read what holds now, then decide."
+
+
+class BytesChanged(StaleVersion):
+    """The approval's bytes were changed behind the application's back: they are not those of its digest."""
+
+    def __str__(self) -> str:
+        return "What is kept of this request was changed, so nobody can decide it. Tell an admin."
 
 
 class InvalidVerdict(ApprovalError):

@@ -114,7 +114,9 @@ def agreeing_persons(approval: Approval, terms: Terms | None = None) -> set[str]
     votes = [
         (vote.by, vote.on_behalf_of or vote.by)
         for vote in _counting(approval, terms)
-        if vote.for_version == approval.version and vote.verdict in AGREEING and vote.by is not None
+        if (vote.for_version, vote.for_digest) == (approval.version, approval.digest)
+        and vote.verdict in AGREEING
+        and vote.by is not None
     ]
     excluded = _excluded(approval, terms.four_eyes)
     people = [person for vote in votes for person in vote] + [person for person, _ in excluded]

@@ -10,6 +10,7 @@ from django.contrib.postgres.search import SearchVectorField
 from django.db import models
 from django.db.models import Case, Func, Q, Value, When
 
+from approvals.digest import digest_of
 from console.clock import DatabaseNow
 from console.ids import new_id
 
@@ -178,6 +179,11 @@ class Approval(models.Model):
 
     def __str__(self) -> str:
         return f"{self.id} {self.summary}"
+
+    @property
+    def shown_digest(self) -> str:
+        """Return the digest of the bytes as they were read: what is sent back with a decision is about these."""
+        return digest_of(bytes(self.canonical))
 
 
 class ProposalVersion(models.Model):

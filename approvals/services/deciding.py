@@ -17,6 +17,7 @@ from approvals.digest import LIMIT_BYTES, read_canonical
 from approvals.edits import Edit, checked_edit
 from approvals.errors import (
     AlreadyClosed,
+    BytesChanged,
     InvalidVerdict,
     KeyReused,
     MayNotDecide,
@@ -132,6 +133,8 @@ def _check_open(approval: Any, given: Answer) -> None:
         raise closing_of(approval)
     if approval.is_late:
         raise AlreadyClosed(Approval.Status.EXPIRED, None, approval.due_at, None)
+    if approval.shown_digest != approval.digest:
+        raise BytesChanged(approval.version)
     if approval.version != given.version or approval.digest != given.digest:
         raise StaleVersion(approval.version)
 
