@@ -77,6 +77,9 @@ class EffectLedger:
                     raise NotAuthorised("The approval was given to another run.")
                 _check_reading(tool, action.arguments, digest)
             except NotAuthorised as exc:
+                if effect is not None:  # an attempt before this one began it, and may have done it
+                    close_effect(effect, Effect.Status.UNKNOWN, error=f"It was cut off, and not asked again: {exc}")
+                    return _outcome(effect)
                 approvals.note_effect(approval_id=approval_id, event="refused", detail=str(exc))
                 return Outcome(status="refused", result=None, reason=str(exc))
             if effect is None:

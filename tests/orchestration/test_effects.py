@@ -93,6 +93,21 @@ def test_a_cut_off_effect_with_a_key_is_asked_again_with_the_same_key(
     assert Effect.objects.get().attempts == 2
 
 
+def test_what_changed_between_two_attempts_is_not_asked_again_and_its_outcome_is_unknown(
+    run: Run, ledger: EffectLedger, world: FakeWorld
+) -> None:
+    approval = decide(open_for(run))
+    world.shop.lose_answers = 1
+    with pytest.raises(EffectUnclear):
+        go(ledger.perform(approval.pk, approval.digest))
+    Approval.objects.filter(pk=approval.pk).update(canonical=bytes(approval.canonical).replace(b"50.00", b"99.00"))
+    outcome = go(ledger.perform(approval.pk, approval.digest))
+    assert (outcome["status"], Effect.objects.get().status) == ("unknown", "unknown")
+    assert "digest differs" in outcome["reason"]
+    assert [refund["amount"] for refund in world.shop.refunds.values()] == ["50.00"]
+    assert world.shop.requests == ["POST /refunds"]
+
+
 def test_a_cut_off_effect_without_a_key_becomes_unknown_and_is_not_tried(
     run: Run, ledger: EffectLedger, world: FakeWorld
 ) -> None:
