@@ -250,6 +250,7 @@ def _rule_page(
         "is_new": place == len(draft.rules),
         "name": rule.get("name", "") if isinstance(rule, dict) else "",
         "sections": rule_sections(rule, list(draft.calendars), faults or {}),
+        "is_wrong": bool(faults),
         "functions": FUNCTIONS,
     }
     return render(request, "approvals/policy_rule.html", context, status=422 if faults else 200)

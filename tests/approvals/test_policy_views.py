@@ -197,7 +197,7 @@ def test_a_fault_stands_at_its_field_and_nothing_typed_is_lost(ada: User) -> Non
         field = field[: field.index('class="f" id=') if 'class="f" id=' in field else None]
         assert html.escape(typed) in field, name
     assert "Write a duration as 90m" in editor.text and "Write a whole number from 1 to 20" in editor.text
-    assert 'aria-invalid="true"' in editor.text
+    assert 'aria-invalid="true"' in editor.text and "Nothing is kept yet" in editor.text
     assert editor.names() == ["outcome questions", "everything"]  # the draft holds the rule as it was
     assert editor.press("keep:1", **wrong | {"condition": "", "needed": "1", "expire_after": "72h"}) == 422
     assert "There is no active account ghost." in editor.text
