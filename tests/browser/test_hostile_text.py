@@ -141,7 +141,7 @@ def test_the_lists_show_every_summary(watched: Watched, seeded: dict[str, Any]) 
             if pk in seeded["named"]:
                 shown.add(pk)
                 watched.faults += _not_shown(by_name[seeded["named"][pk]], text)
-        more = watched.page.locator("#inbox-more")
+        more = watched.page.locator("#inbox-rows a[rel=next]")
         path = (more.get_attribute("href") or "") if more.count() else ""
     assert shown == set(seeded["named"])
     assert watched.faults == []
