@@ -71,7 +71,7 @@ def test_of_many_reviewers_at_once_exactly_one_decides(open_one: Opener, alice: 
         thread.start()
     for thread in clicks:
         thread.join()
-    winner = Decision.objects.get().by.username
+    winner = Decision.objects.get().by_name
     assert sorted(outcomes) == sorted(["won"] + [winner] * 11)
     assert OutboxEntry.objects.count() == 1
 

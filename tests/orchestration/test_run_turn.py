@@ -18,13 +18,13 @@ from dataplane import selectors as datasets
 from dataplane.selectors import PassageHit, PassageHits
 from orchestration import activities as module
 from orchestration import services
-from orchestration.activities import ATTEMPTS_PER_TURN, Activities
+from orchestration.activities import Activities
 from orchestration.agents.offline_model import OfflineModel
 from orchestration.checkpoint_gateway import Checkpoints, checkpoint_of, checkpoints_of
 from orchestration.contracts import Climb, CloseRun, Turn, TurnResult
 from orchestration.errors import Fenced
 from orchestration.models import Effect, Run
-from orchestration.services import TurnEnd
+from orchestration.services import ATTEMPTS_PER_TURN, TurnEnd
 from tests.fakes import FakeWorld, ScriptedModel, calls
 from tests.orchestration.conftest import EMAIL, REFUND, decide, go, make_run, open_for
 
