@@ -118,7 +118,7 @@ def refusal_to_make(by: User, approval: Approval) -> Exception | None:
     if not _terms_allow(approval):
         return NotTheirs("This is high risk, or needs a person at the screen: it cannot be approved in advance.")
     if approval.status == Approval.Status.DECIDED:
-        last = approval.decisions.order_by("-at").values_list("verdict", flat=True).first()
+        last = approval.decisions.order_by("-number").values_list("verdict", flat=True).first()
         if last not in (Verdict.APPROVE, Verdict.EDIT):
             return NotTheirs("It was not approved, so nothing like it is approved in advance.")
     elif approval.status != Approval.Status.PENDING:
