@@ -32,6 +32,10 @@ FAILURE_TESTS = (
     ),
     FailureTest("same-input", "The same start, decision or signal again: one run, one decision, one effect"),
     FailureTest(
+        "mutated-proposal",
+        "What is shown is what runs: a proposal that is changed on its way is not decided, or not executed",
+    ),
+    FailureTest(
         "same-refresh",
         "The same refresh again, at once or later or killed in between: one version, one write",
     ),

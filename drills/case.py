@@ -16,6 +16,12 @@ MESSAGE = "The parcel came nine days late. We keep the goods, but I expect somet
 REFUND, EMAIL = "issue_refund", "send_email"
 
 
+async def place_order(stage: Stage, amount: str = "80.00") -> str:
+    """Place an order in the shop; return its id."""
+    order = {"customer": "Test Person", "amount": amount, "currency": "EUR", "status": "delivered"}
+    return str((await stage.shop_json("POST", "/orders", order))["id"])
+
+
 @dataclass
 class Case:
     """A run and its order. `expected_refunds` and what else must be true at the end is set by the fault."""
@@ -28,13 +34,13 @@ class Case:
     @classmethod
     async def open(cls, stage: Stage, amount: str = "80.00") -> Case:
         """Place an order and start a run about it."""
-        order = {"customer": "Test Person", "amount": amount, "currency": "EUR", "status": "delivered"}
-        order_id = str((await stage.shop_json("POST", "/orders", order))["id"])
-        body = {
-            "agent": "support",
-            "input": {"order_id": order_id, "message": MESSAGE},
-            "idempotency_key": f"drill-{uuid.uuid4().hex[:12]}",
-        }
+        order_id = await place_order(stage, amount)
+        return await cls.start(stage, order_id, "support", {"order_id": order_id, "message": MESSAGE})
+
+    @classmethod
+    async def start(cls, stage: Stage, order_id: str, agent: str, given: Row) -> Case:
+        """Start a run about an order that is there."""
+        body = {"agent": agent, "input": given, "idempotency_key": f"drill-{uuid.uuid4().hex[:12]}"}
 
         async def ask() -> httpx.Response | None:
             return await stage.post("olga", "/runs", body)

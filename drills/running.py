@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from drills import host_killed, same_input, same_refresh, worker_killed
+from drills import host_killed, mutated_proposal, same_input, same_refresh, worker_killed
 from drills.approval_stalled import play_days
 from drills.planted import self_test
 from drills.stage import Stage
@@ -32,6 +32,10 @@ async def same_input_(stage: Stage, trials: int, heard: Heard) -> list[Outcome]:
     return await play(stage, "same-input", same_input.FAULTS, trials, heard)
 
 
+async def mutated_proposal_(stage: Stage, trials: int, heard: Heard) -> list[Outcome]:
+    return await play(stage, mutated_proposal.FAILURE, mutated_proposal.FAULTS, trials, heard)
+
+
 async def same_refresh_(stage: Stage, trials: int, heard: Heard) -> list[Outcome]:
     return [
         *await play(stage, "same-refresh", same_refresh.FAULTS, trials, heard),
@@ -41,6 +45,7 @@ async def same_refresh_(stage: Stage, trials: int, heard: Heard) -> list[Outcome
 
 FAILURES: dict[str, Played] = {
     "same-input": same_input_,
+    "mutated-proposal": mutated_proposal_,
     "worker-killed": worker_killed_,
     "same-refresh": same_refresh_,
     "host-killed": host_killed_,
@@ -49,7 +54,7 @@ FAILURES: dict[str, Played] = {
 #: Played from top to bottom. Those of one line run beside each other: they strike different processes. Postgres stops
 #: for everybody, so `host-killed` is alone; the clocks never go back, so `approval-stalled` is last.
 PROGRAMME: tuple[tuple[tuple[str, ...], ...], ...] = (
-    (("same-input", "worker-killed"), ("same-refresh",)),
+    (("same-input", "mutated-proposal", "worker-killed"), ("same-refresh",)),
     (("host-killed",),),
     (("approval-stalled",),),
 )

@@ -30,6 +30,7 @@ from drills.waiting import until
 
 HEARTBEAT_SECONDS = 3  # of a turn: a killed worker is noticed after it
 WORKERS = ("worker", "worker-2")
+AGENTS = ("orchestration.agents.support.agent:AGENT", "drills.fickle_agent:AGENT")
 #: of the person's own environment, nothing that would change what is tried
 _NOT_INHERITED = ("SIGNALBOX_", "TEMPORAL_", "PREFECT_", "OPENAI_", "ANTHROPIC_", "DATABASE_URL", "DJANGO_")
 _KEPT = ("SIGNALBOX_CACHE",)
@@ -79,6 +80,7 @@ class Stage:
         return {
             **removed,
             "SIGNALBOX_FAULTS": "true",
+            "SIGNALBOX_AGENTS": ",".join(AGENTS),
             "SIGNALBOX_HEARTBEAT_SECONDS": str(HEARTBEAT_SECONDS),
             "SIGNALBOX_HANDBOOK": str(self.handbook),
             "SIGNALBOX_SHOP_URL": self.shop.url,

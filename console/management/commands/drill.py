@@ -23,7 +23,7 @@ from drills.trials import Outcome
 
 
 class Command(BaseCommand):
-    help = "Inject the five failures into a stack of its own and check what must hold; non-zero on any violation."
+    help = "Inject failures into a stack of its own and check what must hold; non-zero on any violation."
     requires_system_checks = ()  # it looks at a stack of its own, from outside
 
     def add_arguments(self, parser: CommandParser) -> None:
