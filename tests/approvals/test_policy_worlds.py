@@ -128,14 +128,13 @@ def plans(draw: st.DrawFn) -> Plan:
         for name in ACCOUNTS
     }
     vote = st.tuples(st.just("vote"), names, st.sampled_from(["approve"] * 5 + ["edit"] * 4 + ["reject", "respond"]))
-    steps = st.one_of(
-        *[vote.flatmap(lambda v: st.tuples(*map(st.just, v), st.sampled_from(AMOUNTS)))] * 8,
+    changes = st.one_of(
         st.tuples(st.just("policy"), st.integers(0, 1)),
         st.tuples(st.just("role"), names, st.sampled_from(GROUPS)),
         st.tuples(st.just("disable"), names),
-        st.just(("escalate",)),
-        st.just(("stale",)),
     )
+    votes = vote.flatmap(lambda v: st.tuples(*map(st.just, v), st.sampled_from(AMOUNTS)))
+    steps = st.one_of(*[votes] * 8, *[changes] * 2, st.just(("escalate",)), st.just(("stale",)))
     pairs = st.tuples(names, names).filter(lambda pair: pair[0] != pair[1])
     return Plan(
         accounts,
@@ -148,7 +147,7 @@ def plans(draw: st.DrawFn) -> Plan:
         draw(st.none() | names),
         draw(st.lists(names, max_size=1)),
         draw(st.sampled_from(AMOUNTS)),
-        draw(st.lists(steps, min_size=5, max_size=12)),
+        draw(st.lists(steps, min_size=5, max_size=12)) + draw(st.lists(changes, min_size=1, max_size=3)),
     )
 
 
