@@ -7,6 +7,7 @@ its pid, and is killed or stopped there. No Django here: flows and agents use it
 The points: `turn.before_graph`, `turn.after_graph` (the graph has paused or ended, our rows do not say so yet),
 `turn.before_report` (they do, Temporal does not know), `effect.before_call`, `effect.after_call` (the ledger does
 not know); their subject is the run's id. `flow.before_publish`, `flow.after_publish`; theirs is the refresh's id.
+`agent.proposed`, in the drill's own agent (nobody else knows its answer yet), with the order's id.
 """
 
 from __future__ import annotations
