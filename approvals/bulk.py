@@ -1,8 +1,8 @@
 """Deciding several approvals together: what fits together, what differs inside the group, and one result for each.
 
 Together go pending approvals of the same tool, risk and rule of the policy; never high risk, and only where the rule
-allows it. Each item is decided on its own (`services.decide`), in its own transaction, with what was shown of it, so
-a refusal of one is no refusal of another.
+allows it. Each item is decided on its own, in its own transaction, with what was shown of it, so a refusal of one is
+no refusal of another; and each knows what became of it, also when the connection to the database breaks in between.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from approvals.errors import (
     KeyReused,
     MayNotDecide,
     NoSuchApproval,
+    NotKnown,
+    NotRecorded,
     StaleVersion,
 )
 from approvals.inbox import Filters, approvals_page, may_pick
@@ -33,6 +35,7 @@ from approvals.models import Approval, Decision, Risk, Verdict
 from approvals.permissions import may_decide
 from approvals.selectors import closing_of, visible_to
 from approvals.services import Answer
+from approvals.services.certainty import AWAY
 from approvals.terms import Terms
 
 MOST: Final = 100  # approvals at once
@@ -172,7 +175,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Result:
-    """What became of one item; `status` as HTTP counts: 200, 403, 404, 409 or 422."""
+    """What became of one item; `status` as HTTP counts: 200, 403, 404, 409, 422, or 503 without the database."""
 
     item: Item
     status: int
@@ -187,6 +190,11 @@ class Result:
         is_open = self.approval is not None and self.approval.status == Approval.Status.PENDING
         return self.status in (409, 422) and is_open
 
+    @property
+    def is_unknown(self) -> bool:
+        """Say whether nobody knows yet if it was recorded; the same sent again counts once, and finds out."""
+        return isinstance(self.error, NotKnown)
+
 
 def decide_each(
     user: User, items: Sequence[Item], *, key: str = "", signed_in_at: datetime | None = None
@@ -194,8 +202,22 @@ def decide_each(
     """Decide the items one after the other, in their order; nothing is raised for a refused one.
 
     `key`: the same key with the same items gets the same results, for each item has a key of its own made from it.
+    Once the database is away for one, the others are not tried: each would wait for it again.
     """
-    return [_decide_one(user, item, key, signed_in_at) for item in items]
+    results: list[Result] = []
+    for item in items:
+        is_away = bool(results) and results[-1].is_unknown
+        # An earlier send of the same form may have recorded it, so that it cannot be called not recorded.
+        result = _unknown(item, _NOT_TRIED) if is_away else _decide_one(user, item, key, signed_in_at)
+        results.append(result)
+    return results
+
+
+_NOT_TRIED: Final = "The database was away, so this one was not tried now. Send it again: it counts once."
+
+
+def _unknown(item: Item, words: str) -> Result:
+    return Result(item, 503, words, error=NotKnown(words))
 
 
 def _decide_one(user: User, item: Item, key: str, signed_in_at: datetime | None) -> Result:
@@ -204,9 +226,9 @@ def _decide_one(user: User, item: Item, key: str, signed_in_at: datetime | None)
         # A text that PostgreSQL cannot take names nothing; it must not end the others' turn.
         if not item.approval_id.isprintable() or not visible_to(user).filter(pk=item.approval_id).exists():
             raise NoSuchApproval
-        decision = services.decide(
+        decision = services.decide_for_sure(
             approval_id=item.approval_id, reviewer=user, given=given, channel="bulk", signed_in_at=signed_in_at
-        )
+        ).decision
     except NoSuchApproval as exc:
         return Result(item, 404, "There is no such request, or you may not see it.", error=exc)
     except MayNotDecide as exc:
@@ -215,6 +237,12 @@ def _decide_one(user: User, item: Item, key: str, signed_in_at: datetime | None)
         return Result(item, 409, str(exc), error=exc)
     except InvalidVerdict as exc:
         return Result(item, 422, exc.errors[0]["message"], error=exc)
+    except NotRecorded as exc:
+        return Result(item, 503, str(exc), error=exc)
+    except NotKnown as exc:
+        return _unknown(item, str(exc))
+    except AWAY:  # before it was tried
+        return _unknown(item, _NOT_TRIED)
     return Result(item, 200, _PAST.get(decision.verdict, "Decided"), decision)
 
 
@@ -222,7 +250,10 @@ _PAST: Final[dict[str, str]] = {Verdict.APPROVE: "Approved", Verdict.REJECT: "Re
 
 
 def with_approvals(user: User, results: Sequence[Result]) -> list[Result]:
-    """Return the results with their approvals as they now are, in one query; a vote that was not the last says so."""
+    """Return the results with their approvals as they now are, in one query; a vote that was not the last says so.
+
+    Raises what Django raises when the database is away: the results are then all that is known.
+    """
     rows = visible_to(user).filter(pk__in=[one.item.approval_id for one in results])
     found = {row.pk: row for row in rows.defer("canonical", "search_words", "deciders", "arguments_schema")}
     told = []

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
+from django.contrib.auth.models import User
 from django.http import HttpRequest
 from ninja import Field, Header, Router, Schema
 
 from approvals import bulk, selectors
 from approvals.api import approvals_json, decision_json, errors_as_problems
 from approvals.bulk import Item, Result
+from approvals.services.certainty import AWAY
 from console.api_access import require
 from console.problems import Problem
 
@@ -39,22 +41,29 @@ def post_decisions(
     """Decide several approvals, at most 100, each on its own; results come in the order asked.
 
     Each result has the `status` that the single call would have had, and with 200 its `approval` and `decision`, else
-    the problem's fields. High risk, and what a rule keeps out of bulk, is 403 with the rule `no-bulk`. The same
-    Idempotency-Key with the same items gets the same answer.
+    the problem's fields. High risk, and what a rule keeps out of bulk, is 403 with the rule `no-bulk`. 503 says of each
+    whether it was not recorded or is not known yet; `approval` is null when it is recorded and cannot be read just now.
+    The same Idempotency-Key with the same items gets the same answer.
     """
     user = require(request, "decide")
     items = [Item(one.id, one.verdict, one.version, one.digest, one.note) for one in body.items]
     results = bulk.decide_each(user, items, key=idempotency_key)
-    done = [one.item.approval_id for one in results if one.status == 200]
-    rows = list(selectors.with_parts(selectors.visible_to(user).filter(pk__in=done)))
-    shown = {shape["id"]: shape for shape in approvals_json(request, rows)} if rows else {}
+    try:
+        shown = _shown(request, user, [one.item.approval_id for one in results if one.status == 200])
+    except AWAY:  # what is known of each item must not be lost with it
+        shown = {}
     return {"items": [_result_json(result, shown) for result in results]}
+
+
+def _shown(request: HttpRequest, user: User, approval_ids: list[str]) -> dict[str, dict[str, Any]]:
+    rows = list(selectors.with_parts(selectors.visible_to(user).filter(pk__in=approval_ids)))
+    return {shape["id"]: shape for shape in approvals_json(request, rows)} if rows else {}
 
 
 def _result_json(result: Result, shown: dict[str, dict[str, Any]]) -> dict[str, Any]:
     told: dict[str, Any] = {"id": result.item.approval_id, "status": result.status}
     if result.decision is not None:
-        return told | {"approval": shown[result.item.approval_id], "decision": decision_json(result.decision)}
+        return told | {"approval": shown.get(result.item.approval_id), "decision": decision_json(result.decision)}
     assert result.error is not None
     try:
         with errors_as_problems():

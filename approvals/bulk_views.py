@@ -8,13 +8,16 @@ from typing import Any, Final
 
 from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse
+from django.middleware.csrf import get_token
 from django.shortcuts import render
+from django.template.loader import render_to_string
 from django.views.decorators.http import require_POST, require_safe
 
 from approvals import bulk
-from approvals.bulk import Item, Review
+from approvals.bulk import Item, Result, Review
 from approvals.models import Verdict
 from approvals.selectors import visible_to
+from approvals.services.certainty import AWAY
 from approvals.services.deciding import NOTE_LIMIT
 from console.http import needs, person, signed_in_at
 
@@ -51,18 +54,30 @@ def decide_together(request: HttpRequest) -> HttpResponse:
         found = bulk.review(user, unticked or shown)
         return _review_page(request, found, status=422, fault=fault, note=note, ticked=shown)
     key, signed = request.POST.get("key", "")[:200], signed_in_at(request)
-    results = bulk.with_approvals(user, bulk.decide_each(user, items, key=key, signed_in_at=signed))
-    done = [one for one in results if one.status == 200]
-    again = [one for one in results if one.may_try_again]
+    return _results_page(request, user, bulk.decide_each(user, items, key=key, signed_in_at=signed), note, key)
+
+
+def _results_page(request: HttpRequest, user: User, results: list[Result], note: str, key: str) -> HttpResponse:
+    """Say of each item what became of it; in a page that asks no database while it is away."""
+    try:
+        results, is_away = bulk.with_approvals(user, results), False
+    except AWAY:
+        is_away = True
     context = {
         "results": results,
-        "done": done,
+        "done": [one for one in results if one.status == 200],
         "refused": [one for one in results if one.status != 200],
-        "again": again,
+        "again": [one for one in results if one.may_try_again],
+        "cut_off": [one for one in results if one.status == 503],
         "note": note,
+        "key": key,
         "verdict": request.POST["verdict"],
+        "frame": "console/plain.html" if is_away else "console/base.html",
     }
-    return render(request, "approvals/together_result.html", context)
+    if not is_away:
+        return render(request, "approvals/together_result.html", context)
+    words = render_to_string("approvals/together_result.html", context | {"csrf_token": get_token(request)})
+    return HttpResponse(words, status=503, headers={"Retry-After": "5"})
 
 
 def _items(request: HttpRequest) -> tuple[list[Item], bool]:

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import connection
+from django.db import OperationalError, connection
 from django.test import Client
+from django.urls import reverse
 
 from approvals import services
 from approvals.errors import NotKnown, NotRecorded
@@ -233,3 +234,90 @@ def test_finding_out_needs_the_key_and_the_person(approval: Approval, alice: Use
         assert client.get(link + "?key=a%00b").status_code == 404
     client.force_login(eve)
     assert client.get(link + "?key=key-1").status_code == 403
+
+
+@pytest.fixture
+def several(transactional_db: None, open_one: Opener) -> list[Approval]:
+    return [open_one(tool="send_email", risk="low", arguments={"n": n}) for n in range(3)]
+
+
+def together(several: list[Approval]) -> dict[str, Any]:
+    items = [f"{one.pk}:{one.version}:{one.digest}" for one in several]
+    return {"item": items, "verdict": "reject", "note": "Too much.", "key": "key-1"}
+
+
+def recorded_of(several: list[Approval]) -> int:
+    """Return how many of them were rejected, each once and whole."""
+    decided = Approval.objects.filter(pk__in=[one.pk for one in several], status="decided").count()
+    assert Decision.objects.count() == OutboxEntry.objects.count() == decided
+    return decided
+
+
+@pytest.mark.parametrize(("cut", "recorded"), [("answer", 3), ("swallow", 2)])
+def test_together_each_says_what_became_of_it(cut: Cut, recorded: int, several: list[Approval], alice: User) -> None:
+    client = Client()
+    client.force_login(alice)
+    with cut_connection() as cutter:
+        cut_at_commit(cutter, cut)
+        shown = client.post(reverse("approvals:decide_together"), together(several))
+        assert cutter.has_cut.is_set()
+    page = shown.content.decode()
+    assert shown.status_code == 200 and recorded_of(several) == recorded
+    assert f"Recorded: {recorded}<" in page
+    if recorded < 3:
+        assert page.count("Not recorded</span>") == 1
+        assert "It was not recorded; decide again." in page and "Send 1 again" in page
+        again = client.post(reverse("approvals:decide_together"), together(several[:1]))
+        assert "The decision is recorded" in again.content.decode()
+    assert recorded_of(several) == 3
+
+
+@pytest.mark.parametrize("cut", ["answer", "swallow"])
+def test_together_nothing_is_claimed_while_postgres_is_away(cut: Cut, several: list[Approval], alice: User) -> None:
+    client = Client()
+    client.force_login(alice)
+    address = reverse("approvals:decide_together")
+    with cut_connection() as cutter:
+        cut_at_commit(cutter, cut, then_away=True)
+        shown = client.post(address, together(several))
+        page = shown.content.decode()
+        assert (shown.status_code, shown["Retry-After"]) == (503, "5")
+        assert page.count("Not known yet</span>") == 3 and "not tried now" in page
+        assert "Too much." in page and "Send 3 again" in page and "csrfmiddlewaretoken" in page
+        cutter.is_away = False
+        again = once_back(lambda: client.post(address, together(several)))
+    assert "All 3 decisions are recorded" in again.content.decode()
+    assert recorded_of(several) == 3
+
+
+@pytest.mark.parametrize(
+    ("cut", "then_away", "statuses"),
+    [("answer", False, [200, 200, 200]), ("swallow", False, [503, 200, 200]), ("answer", True, [503, 503, 503])],
+)
+def test_a_program_that_decides_several_is_told_of_each(
+    cut: Cut, then_away: bool, statuses: list[int], several: list[Approval], alice: User
+) -> None:
+    caller = Caller(alice)
+    items = [{"id": one.pk, "verdict": "approve", "version": 1, "digest": one.digest} for one in several]
+    with cut_connection() as cutter:
+        cut_at_commit(cutter, cut, then_away=then_away)
+        told = caller.post("approvals/decisions", {"items": items}, key="k").json()["items"]
+        assert cutter.has_cut.is_set()
+    assert [one["status"] for one in told] == statuses
+    words = "not known yet" if then_away else "was not recorded"
+    assert all(words in one["detail"] for one in told if one["status"] == 503)
+    assert all(one["decision"]["by"] == "alice" for one in told if one["status"] == 200)
+    recorded_of(several)
+
+
+def test_a_recorded_one_is_told_although_its_request_cannot_be_read(
+    several: list[Approval], alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: Any) -> Any:
+        raise OperationalError
+
+    monkeypatch.setattr("approvals.bulk_api.approvals_json", away)
+    one = several[0]
+    body = {"items": [{"id": one.pk, "verdict": "approve", "version": 1, "digest": one.digest}]}
+    told = Caller(alice).post("approvals/decisions", body).json()["items"][0]
+    assert (told["status"], told["approval"], told["decision"]["by"]) == (200, None, "alice")
