@@ -85,7 +85,8 @@ class _TooMuch(Exception):
 
 _MISSING = object()
 _PLAIN_KEY = re.compile(r"[^\W\d][\w-]*")
-_TOKEN = re.compile(r"\\u[0-9a-fA-F]{4}|\\.|\w+|\s|[^\w\s]")
+#: an escape, a number with its signs (an amount, a date, a time: it changes as a whole), a word, or one character
+_TOKEN = re.compile(r"\\u[0-9a-fA-F]{4}|\\.|\d[\w.,:/+-]*\w|\w+|\s|[^\w\s]")
 
 
 class _Comparing:

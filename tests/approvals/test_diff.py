@@ -199,3 +199,10 @@ def test_values_nested_too_deep_are_compared_as_a_whole() -> None:
     for _ in range(400):
         deep = [deep]
     assert len(diff({"x": deep}, {"x": [deep]})) == 1
+
+
+@pytest.mark.parametrize(("before", "after"), [("50.00", "12.50"), ("2026-11-24", "2026-12-24"), ("10:30", "10:45")])
+def test_an_amount_a_date_and_a_time_change_as_a_whole(before: str, after: str) -> None:
+    [change] = diff({"value": before}, {"value": after})
+    assert [part.text for part in change.before_parts if part.mark != "same"] == [before]
+    assert [part.text for part in change.after_parts if part.mark != "same"] == [after]
