@@ -1,0 +1,220 @@
+"""Every way to decide, in Chromium against the real engines: on a desk in the light, and on a phone in the dark."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import Stack, eventually
+
+DESK = {"viewport": {"width": 1440, "height": 900}, "color_scheme": "light"}
+PHONE = {"viewport": {"width": 390, "height": 844}, "color_scheme": "dark", "has_touch": True, "is_mobile": True}
+LOOKS = pytest.mark.parametrize("look", [DESK, PHONE], ids=["desk-light", "phone-dark"])
+FINISHED = "#receipt-effect_finished[data-done]"
+TWO_FOR_MUCH = {
+    "name": "refunds above 100",
+    "match": {"tools": ["issue_refund"]},
+    "condition": "above(args.amount, \"100\")",
+    "needed": 2,
+}
+
+Visit = Callable[..., Page]
+
+
+def ask_for_refund(stack: Stack, amount: str = "50.00") -> dict[str, Any]:
+    """Start a run that wants to pay back a whole new order, and return its approval."""
+    with stack.api("olga") as olga, stack.shop() as shop:
+        order = shop.post("/orders", json={"customer": "Ida Berg", "amount": amount, "currency": "EUR"}).json()
+        given = {"order_id": order["id"], "message": "The parcel arrived crushed and the bowls are broken."}
+        run = olga.post("/runs", json={"agent": "support", "input": given}).json()
+    return next_approval(stack, run["id"])
+
+
+def next_approval(stack: Stack, run_id: str) -> dict[str, Any]:
+    with stack.api("olga") as olga:
+
+        def waits() -> Any:
+            waiting = olga.get(f"/runs/{run_id}").json()["waiting_for"]
+            return olga.get(f"/approvals/{waiting[0]}").json() if waiting else None
+
+        found: dict[str, Any] = eventually(waits, seconds=60, what="the run waits for a person")
+    return found
+
+
+def refunds_of(stack: Stack, approval: dict[str, Any]) -> list[dict[str, Any]]:
+    with stack.shop() as shop:
+        asked = {"order_id": approval["arguments"]["order_id"]}
+        items: list[dict[str, Any]] = shop.get("/refunds", params=asked).json()["items"]
+    return items
+
+
+def read(stack: Stack, approval_id: str) -> dict[str, Any]:
+    with stack.api("alice") as alice:
+        found: dict[str, Any] = alice.get(f"/approvals/{approval_id}").json()
+    return found
+
+
+def address(approval: dict[str, Any]) -> str:
+    return f"/approvals/{approval['id']}/"
+
+
+@LOOKS
+def test_what_is_approved_with_a_change_is_what_runs(look: dict[str, Any], stack: Stack, visit: Visit) -> None:
+    approval = ask_for_refund(stack)
+    page = visit("alice", address(approval), refusals_expected=True, **look)
+    page.get_by_role("link", name="Change").click()
+    page.locator("input[name='arguments.amount']").fill("12.5")
+    page.get_by_role("button", name="See the difference").click()
+    expect(page.locator("input[name='arguments.amount'][aria-invalid=true]")).to_have_value("12.5")
+    page.locator("input[name='arguments.amount']").fill("12.50")
+    page.get_by_role("button", name="See the difference").click()
+    expect(page.get_by_role("heading", name=re.compile("^Refund 12.50 EUR"))).to_be_visible()
+    expect(page.locator("tr", has_text="amount").filter(has_text="50.00").filter(has_text="12.50")).to_be_visible()
+    assert refunds_of(stack, approval) == []
+
+    page.get_by_role("button", name="Approve with change").click()
+
+    expect(page.locator(FINISHED)).to_be_attached(timeout=15_000)
+    [refund] = refunds_of(stack, approval)
+    assert (refund["amount"], refund["idempotency_key"]) == ("12.50", approval["id"])
+    decided = read(stack, approval["id"])
+    assert decided["version"] == 2 and decided["executed"]["digest"] == decided["digest"] != approval["digest"]
+    page.get_by_role("link", name=re.compile("Compare what was proposed")).click()
+    expect(page.get_by_text("Executed").first).to_be_visible()
+    expect(page.locator("tr", has_text="amount").filter(has_text="12.50").first).to_be_visible()
+
+
+@LOOKS
+def test_an_answer_goes_to_the_agent_and_nothing_is_run(look: dict[str, Any], stack: Stack, visit: Visit) -> None:
+    approval = ask_for_refund(stack)
+    page = visit("alice", address(approval), **look)
+    page.get_by_role("link", name="Answer").click()
+    page.get_by_label(re.compile("Your answer")).fill("We have sent new bowls instead.")
+    page.get_by_role("button", name="Send answer").click()
+    expect(page.get_by_text("answered by alice").first).to_be_visible()
+    following = next_approval(stack, approval["run_id"])
+    assert following["tool"] == "send_email"
+    assert refunds_of(stack, approval) == [] and read(stack, approval["id"])["executed"] is None
+
+
+@pytest.fixture(scope="module")
+def two_for_much(stack: Stack, chromium: Any) -> Iterator[None]:
+    """Let ada put a rule before the shipped ones, as people do: through the pages."""
+    page = chromium.new_page(base_url=stack.url)
+    page.goto("/policy/edit")
+    page.get_by_label("Username").fill("ada")
+    page.get_by_label("Password").fill(stack.password("ada"))
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("button", name="As JSON").click()
+    box = page.get_by_label("Rules and calendars")
+    whole = json.loads(box.input_value())
+    whole["rules"].insert(0, TWO_FOR_MUCH)
+    box.fill(json.dumps(whole, indent=1))
+    page.get_by_role("button", name="Keep in the draft").click()
+    page.get_by_role("button", name="See what would change").click()
+    page.get_by_label("What this changes, and why").fill("Large refunds need a second pair of eyes.")
+    page.get_by_role("button", name="Make it active").last.click()
+    expect(page.get_by_text("refunds above 100").first).to_be_visible()
+    page.close()
+    yield
+
+
+@LOOKS
+def test_two_people_agree_and_each_sees_the_other(
+    look: dict[str, Any], stack: Stack, visit: Visit, two_for_much: None
+) -> None:
+    approval = ask_for_refund(stack, "180.00")
+    assert approval["quorum"] == {"needed": 2, "given": 0}
+    second = visit("bob", address(approval), **look)
+    first = visit("alice", address(approval), **look)
+    expect(second.locator("[data-live-word]")).to_have_text("Live")
+    first.get_by_role("button", name="Approve").click()
+    expect(first.get_by_text("You have decided this version already").first).to_be_visible()
+    expect(second.get_by_text("1 of 2 agreed").first).to_be_visible(timeout=3000)
+    assert refunds_of(stack, approval) == []
+    second.get_by_role("button", name="Approve").click()
+    expect(first.locator(FINISHED)).to_be_attached(timeout=15_000)
+    [refund] = refunds_of(stack, approval)
+    assert refund["amount"] == "180.00"
+    assert [one["by"] for one in read(stack, approval["id"])["decisions"]] == ["alice", "bob"]
+
+
+@LOOKS
+def test_a_delegate_decides_for_somebody_and_both_are_named(look: dict[str, Any], stack: Stack, visit: Visit) -> None:
+    approval = ask_for_refund(stack)
+    page = visit("ada", address(approval), **look)
+    expect(page.get_by_role("button", name="Approve")).to_have_count(0)
+    principal = visit("bob", "/delegations/", **look)
+    principal.get_by_label("Who stands in").select_option("ada")
+    now = datetime.now(UTC)
+    principal.get_by_label("From").fill(f"{now - timedelta(hours=1):%Y-%m-%dT%H:%M}")
+    principal.get_by_label("Until").fill(f"{now + timedelta(hours=9):%Y-%m-%dT%H:%M}")
+    principal.get_by_label("Time zone").select_option("UTC")
+    principal.get_by_label("Reason").fill("On holiday")
+    principal.get_by_role("button", name="Let them stand in").click()
+    expect(principal.get_by_text("On holiday").first).to_be_visible()
+    page.reload()
+    expect(page.get_by_text("on behalf of bob").first).to_be_visible()
+    page.get_by_role("button", name="Approve").click()
+    expect(page.locator(FINISHED)).to_be_attached(timeout=15_000)
+    expect(page.get_by_text("for bob").first).to_be_visible()
+    principal.goto("/delegations/")
+    principal.get_by_role("button", name=re.compile("Revoke|End")).first.click()
+
+
+@LOOKS
+def test_what_did_not_take_effect_is_told_and_redriven(look: dict[str, Any], stack: Stack, visit: Visit) -> None:
+    approval = ask_for_refund(stack)
+    stack.supervisor.hold("temporal", signal.SIGKILL)
+    try:
+        page = visit("alice", address(approval), **look)
+        page.get_by_role("button", name="Approve").click()
+        expect(page.locator("#receipt-recorded[data-done]")).to_be_attached()
+
+        def stands_still() -> bool:
+            page.goto("/inbox/did-not-take-effect/")
+            return page.locator(f"#lane-{approval['id']}").count() == 1
+
+        eventually(stands_still, seconds=60, what="the decision stands in the lane")
+        expect(page.locator(f"#lane-{approval['id']} .stuck-why")).to_contain_text("Temporal")
+    finally:
+        stack.supervisor.release("temporal")
+    again = page.locator(f"#lane-{approval['id']}").get_by_role("button", name="Tell the run now")
+    if again.count():  # the relay may have been quicker
+        again.click()
+    page.goto(address(approval))
+    expect(page.locator(FINISHED)).to_be_attached(timeout=30_000)
+    assert len(refunds_of(stack, approval)) == 1
+    page.goto("/inbox/did-not-take-effect/")
+    expect(page.locator(f"#lane-{approval['id']}")).to_have_count(0)
+
+
+@LOOKS
+def test_several_are_decided_together_with_a_result_for_each(look: dict[str, Any], stack: Stack, visit: Visit) -> None:
+    emails = []
+    for _ in range(3):
+        approval = ask_for_refund(stack)
+        shown = {"version": approval["version"], "digest": approval["digest"]}
+        answer = {"verdict": "respond", "answer": "No refund; write to the customer."}
+        with stack.api("bob") as bob:
+            assert bob.post(f"/approvals/{approval['id']}/decision", json=answer | shown).status_code == 200
+        emails.append(next_approval(stack, approval["run_id"]))
+    assert {one["tool"] for one in emails} == {"send_email"}
+    page = visit("alice", "/inbox/?tool=send_email", **look)
+    for email in emails:
+        page.locator(f"#pick-{email['id']}").check(force=True)
+    page.get_by_role("button", name="Decide together").click()
+    expect(page.get_by_role("heading", name=re.compile("^3 . send_email$"))).to_be_visible()
+    expect(page.get_by_role("heading", name="What differs")).to_be_visible()
+    page.get_by_role("button", name="Approve these").click()
+    expect(page.get_by_role("heading", name="All 3 decisions are recorded")).to_be_visible()
+    for email in emails:
+        assert read(stack, email["id"])["status"] == "decided"
+        expect(page.locator(f"#result-{email['id']}")).to_contain_text("Approved")
