@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +9,7 @@ from django.contrib.auth.models import User
 
 from approvals.digest import read_canonical
 from approvals.errors import AlreadyClosed
+from approvals.leaves import leaves_of
 from approvals.models import Approval, Decision, ProposalVersion, Verdict
 from approvals.permissions import AGREEING, Permit, may_decide
 from approvals.programs import where_to
@@ -155,23 +154,4 @@ def _asker(approval: Approval) -> str:
 
 def argument_rows_of(arguments: dict[str, Any]) -> list[ArgumentRow]:
     """Return every leaf of the arguments in their own order, complete."""
-    return [ArgumentRow(path, exact) for path, exact in _flat(arguments)]
-
-
-_SIMPLE_KEY = re.compile(r"[^\W\d][\w-]*")
-
-
-def _step(key: str, path: str) -> str:
-    """Return one step of a path. A key with a dot, a bracket or a blank is quoted, so that no path means two things."""
-    if not _SIMPLE_KEY.fullmatch(key):
-        return f"[{json.dumps(key, ensure_ascii=False)}]"
-    return f".{key}" if path else key
-
-
-def _flat(value: Any, path: str = "") -> list[tuple[str, str]]:
-    """Return each leaf with its path and its exact JSON text; empty lists and objects are leaves."""
-    if isinstance(value, dict) and value:
-        return [row for key in value for row in _flat(value[key], path + _step(key, path))]
-    if isinstance(value, list) and value:
-        return [row for index, item in enumerate(value) for row in _flat(item, f"{path}[{index}]")]
-    return [(path, json.dumps(value, ensure_ascii=False))]
+    return [ArgumentRow(path, exact) for path, exact in leaves_of(arguments)]

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, Final
 
-from approvals.card import _flat
 from approvals.errors import InvalidChange
+from approvals.leaves import leaves_of
 
 RULES: Final = ("is", "at_most", "one_of")
 MOST_VALUES: Final = 20
@@ -27,14 +27,9 @@ class InvalidCondition(InvalidChange):
     """A condition cannot be taken; `field` is the path of the argument, "" for all of them."""
 
 
-def leaves_of(arguments: dict[str, Any]) -> dict[str, str]:
-    """Return each leaf's exact JSON by its path, as the page of the request shows them."""
-    return dict(_flat(arguments))
-
-
 def cover(conditions: Sequence[Condition], arguments: dict[str, Any]) -> bool:
     """Say whether the conditions name exactly the arguments' paths and every value is as its condition says."""
-    leaves = leaves_of(arguments)
+    leaves = dict(leaves_of(arguments))
     if len(conditions) != len(leaves) or {condition["path"] for condition in conditions} != set(leaves):
         return False
     return all(_holds(condition, leaves[condition["path"]]) for condition in conditions)
@@ -45,7 +40,7 @@ def check(conditions: Sequence[Condition], arguments: dict[str, Any]) -> None:
 
     Raises InvalidCondition with the path at fault as its field.
     """
-    leaves = leaves_of(arguments)
+    leaves = dict(leaves_of(arguments))
     for condition in conditions:
         path = condition["path"]
         rules = [rule for rule in RULES if rule in condition]

@@ -14,6 +14,7 @@ from django.http import HttpRequest, QueryDict
 from approvals import conditions
 from approvals.digest import read_canonical
 from approvals.errors import InvalidChange
+from approvals.leaves import leaves_of
 from approvals.models import Approval
 from approvals.permissions import Permit, wants_somebody
 from approvals.services import standing
@@ -184,7 +185,7 @@ def standing_form(user: User, approval: Approval, permit: Permit) -> StandingFor
 
 def blank_standing_form(approval: Approval) -> StandingForm:
     """Return the form that holds every argument to exactly what it is."""
-    leaves = conditions.leaves_of(read_canonical(bytes(approval.canonical))[1])
+    leaves = dict(leaves_of(read_canonical(bytes(approval.canonical))[1]))
     rows = [
         StandingRow(index, path, exact, conditions.is_number(exact), values=_line(exact))
         for index, (path, exact) in enumerate(leaves.items())
