@@ -47,8 +47,6 @@ from approvals.lookalikes import (
     script_of,
 )
 
-LONG_CHARACTERS, LONG_LINES = 2_000, 40  # what is longer is shown folded, with its size
-
 Kind = Literal["", "hidden", "joiner", "likeness", "sign", "mark"]
 
 # Rendered as nothing or as space by most fonts although they are letters or symbols to Unicode.
@@ -85,11 +83,6 @@ def make_visible(text: str) -> str:
 def one_line(text: str) -> str:
     """Return the text made visible and on one line, for logs, cells and terminals: `⟨U+000A⟩` for a line break."""
     return make_visible(text).replace("\n", "⟨U+000A⟩").replace("\t", "⟨U+0009⟩")
-
-
-def is_long(text: str) -> bool:
-    """Say whether a value is too long to be read at a glance, so that a page folds it and tells its size."""
-    return len(text) > LONG_CHARACTERS or text.count("\n") >= LONG_LINES
 
 
 def _code(char: str) -> str:

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from approvals.templatetags.visible import breakable
-from approvals.visible import is_long, make_visible, one_line
+from approvals.visible import make_visible, one_line
 from tests.hostile.reading import read_back
 
 
@@ -130,13 +130,6 @@ def test_the_escapes_of_json_are_no_letters() -> None:
 
 def test_a_line_for_a_log_has_no_line_break_left() -> None:
     assert one_line("a\nb\tc\u2028d\re") == "a⟨U+000A⟩b⟨U+0009⟩c⟨U+2028⟩d⟨U+000D⟩e"
-
-
-@pytest.mark.parametrize(
-    ("text", "long"), [("a" * 2000, False), ("a" * 2001, True), ("a\n" * 39, False), ("a\n" * 40, True)]
-)
-def test_what_is_long_is_told(text: str, long: bool) -> None:
-    assert is_long(text) is long
 
 
 #: what may stay only where it does its work; elsewhere it is written out, which the cases above say
