@@ -7,12 +7,14 @@ from datetime import datetime
 from typing import Any
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
-from django.db.models import F, Prefetch, QuerySet
+from django.db.models import F, OuterRef, Prefetch, QuerySet, Subquery
+from django.db.models.functions import Substr
 
 from approvals.digest import read_canonical
 from approvals.errors import AlreadyClosed, NoSuchApproval
-from approvals.models import Approval, Decision, ProposalVersion, ReceiptStep, Verdict
-from approvals.permissions import AGREEING
+from approvals.models import Approval, Decision, ProposalVersion, ReceiptStep, StandingApproval, Verdict
+from approvals.permissions import AGREEING, STANDING, wants_somebody
+from approvals.terms import Terms
 from console import roles
 
 COUNT_CAP = 1000  # counts stop here and read "999+"
@@ -40,10 +42,17 @@ def approval_for(user: AbstractBaseUser | AnonymousUser, approval_id: str) -> Ap
 
 
 def with_parts(rows: QuerySet[Approval]) -> QuerySet[Approval]:
+    decisions = Decision.objects.select_related("by", "on_behalf_of").annotate(taken_back_at=_TAKEN_BACK_AT)
     return rows.select_related("requested_by", "claimed_by").prefetch_related(
-        Prefetch("decisions", Decision.objects.select_related("by", "on_behalf_of").order_by("number")),
+        Prefetch("decisions", decisions.order_by("number")),
         Prefetch("receipt", ReceiptStep.objects.order_by("at", "id")),
     )
+
+
+#: when the standing approval that a decision was made by was taken back
+_TAKEN_BACK_AT = Subquery(
+    StandingApproval.objects.filter(pk=Substr(OuterRef("source"), len(STANDING) + 1)).values("revoked_at")[:1]
+)
 
 
 def closing_of(approval: Approval) -> AlreadyClosed:
@@ -113,15 +122,28 @@ def _settled(approval: Approval) -> Settled:
 
 
 def agreed_names(approval: Approval, decisions: list[Decision]) -> list[str]:
-    """Return who agrees to the current version, a name for each vote that counts: "bob for alice" for a delegate."""
-    editor_counts = "editor" not in approval.terms.get("four_eyes", ())
+    """Return who agrees to the current version, a name for each vote that counts: "bob for alice" for a delegate.
+
+    `decisions`: the approval's, from `with_parts`. What can never count again is left out, as in
+    `permissions.agreeing_persons`; who may just now not decide is not, for that would cost queries.
+    """
+    terms = Terms.from_json(approval.terms)
+    editor_counts = "editor" not in terms.four_eyes
     return [
         f"{decision.by_name} for {decision.on_behalf_of.username}" if decision.on_behalf_of else decision.by_name
         for decision in decisions
         if decision.for_version == approval.version
         and decision.verdict in AGREEING
         and (editor_counts or decision.verdict != Verdict.EDIT)
+        and not (decision.source.startswith(STANDING) and _is_void(approval, terms, decision))
     ]
+
+
+def _is_void(approval: Approval, terms: Terms, decision: Any) -> bool:
+    """Say whether a vote in advance is none: the terms want somebody, or it was taken back before it was decided."""
+    taken_back_at: datetime | None = decision.taken_back_at  # annotated in `with_parts`
+    is_taken_back = taken_back_at is not None and (approval.closed_at is None or taken_back_at <= approval.closed_at)
+    return is_taken_back or wants_somebody(terms)
 
 
 def waiting_of_runs(run_ids: list[str]) -> dict[str, list[str]]:

@@ -14,11 +14,14 @@ from hypothesis import strategies as st
 
 from approvals import audit, conditions, services
 from approvals.errors import InvalidChange, MayNotDecide, NotAuthorised, NotTheirs, StaleVersion
+from approvals.leaves import leaves_of
 from approvals.models import AccountPerson, Approval, AuditEvent, Decision, StandingApproval
+from approvals.selectors import agreed_names, with_parts
 from approvals.services import deciding, executing, opening
 from approvals.terms import Facts, Terms
 from console.clock import database_now
 from console.models import OutboxEntry
+from tests.api_caller import Caller
 from tests.approvals.conftest import REFUND, answer
 from tests.at_once import at_once
 
@@ -286,11 +289,37 @@ def test_a_revoked_vote_is_no_vote_where_several_are_needed(
     standing = _make(open_one(), alice)
     approval = open_one()
     services.revoke_standing(standing_id=standing.pk, by=alice)
+    assert _shown_to_agree(approval) == []
     services.decide(approval_id=approval.pk, reviewer=bob, given=answer(approval))
     approval.refresh_from_db()
-    assert approval.status == "pending"
+    assert approval.status == "pending" and _shown_to_agree(approval) == ["bob"]
     services.decide(approval_id=approval.pk, reviewer=ada, given=answer(approval))
+    assert _shown_to_agree(approval) == ["bob", "ada"]
     services.authorise(approval_id=approval.pk, digest=approval.digest)
+
+
+def _shown_to_agree(approval: Approval) -> list[str]:
+    shown = with_parts(Approval.objects.filter(pk=approval.pk)).get()
+    return agreed_names(shown, list(shown.decisions.all()))
+
+
+def test_the_count_shown_is_that_of_the_votes_that_count_and_costs_no_query(
+    open_one: Opener, alice: User, bob: User, policy: Policy, django_assert_num_queries: Any
+) -> None:
+    policy.says(needed=2)
+    standing = _make(open_one(), alice)
+    approvals = [open_one(arguments=REFUND) for _ in range(3)]
+    assert _shown_to_agree(approvals[0]) == ["alice"]
+    services.decide(approval_id=approvals[2].pk, reviewer=bob, given=answer(approvals[2]))
+    earlier = database_now() - timedelta(minutes=1)
+    Approval.objects.filter(pk=approvals[2].pk, status="decided").update(closed_at=earlier)
+    services.revoke_standing(standing_id=standing.pk, by=alice)
+    assert [_shown_to_agree(approval) for approval in approvals] == [[], [], ["alice", "bob"]]  # that one was decided
+    with django_assert_num_queries(3):
+        rows = list(with_parts(Approval.objects.filter(pk__in=[approval.pk for approval in approvals])))
+        assert sum(len(agreed_names(row, list(row.decisions.all()))) for row in rows) == 2
+    told = Caller(bob).get(f"approvals/{approvals[0].pk}").json()
+    assert told["quorum"] == {"needed": 2, "given": 0}
 
 
 def test_after_its_last_use_and_after_its_time_people_are_asked(open_one: Opener, alice: User, policy: Policy) -> None:
@@ -372,7 +401,7 @@ ARGUMENTS = st.dictionaries(st.sampled_from(["a", "b", "a.b", "a[0]", '"a"', ""]
 def test_conditions_that_fix_everything_cover_nothing_but_the_same(one: dict[str, Any], other: dict[str, Any]) -> None:
     import json
 
-    fixed = [{"path": path, "is": json.loads(exact)} for path, exact in conditions.leaves_of(one).items()]
+    fixed = [{"path": path, "is": json.loads(exact)} for path, exact in leaves_of(one)]
     conditions.check(fixed, one)
     assert conditions.cover(fixed, one)
     same = json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
