@@ -11,6 +11,7 @@ from django.utils.module_loading import import_string
 from approvals.digest import NotCanonical, canonicalise, digest_of
 from approvals.errors import InvalidVerdict
 from approvals.models import Approval
+from approvals.summaries import summary_of
 
 
 @dataclass(frozen=True)
@@ -49,4 +50,4 @@ def checked_edit(approval: Approval, arguments: dict[str, Any]) -> Edit:
     digest = digest_of(canonical)
     if digest == approval.digest:
         raise InvalidVerdict("edited_arguments", "Nothing was changed. Approve it as it is, or change something.")
-    return Edit(checked.arguments, canonical, digest, checked.summary[:500])
+    return Edit(checked.arguments, canonical, digest, summary_of(checked.summary))

@@ -59,7 +59,9 @@ class Approval(models.Model):
     digest = models.CharField(max_length=64)  # hex SHA-256 of canonical
 
     tool = models.CharField(max_length=100)
-    summary = models.CharField(max_length=500)  # the action in one sentence, by the tool's own renderer
+    summary = models.CharField(
+        max_length=500
+    )  # the action in one sentence, by the tool's own renderer; see approvals.summaries
     agent_words = models.TextField(blank=True)  # untrusted
     arguments_schema = models.JSONField(default=dict)
     tool_is_known = models.BooleanField(default=True)

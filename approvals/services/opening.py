@@ -16,6 +16,7 @@ from approvals.narrowing import narrow, until
 from approvals.policies import terms_for
 from approvals.services.closing import close_by_policy
 from approvals.services.standing import use_standing
+from approvals.summaries import summary_of
 from approvals.terms import Facts, Terms
 from console.clock import database_now
 from console.live import announce
@@ -66,8 +67,6 @@ def open_approval(proposal: Proposal) -> Approval:
         )
         if created:
             _first_version(approval)
-            if close_by_policy(approval) is None:
-                use_standing(approval)
             announce("inbox", f"approval:{approval.pk}", f"run:{approval.run_id}", "runs")
             body = {
                 "run": proposal.run_id,
@@ -79,6 +78,8 @@ def open_approval(proposal: Proposal) -> Approval:
             if approval.is_seeded:
                 body["seeded"] = True  # the record is for admins
             audit.record(actor=_actor(approval), kind="approval.opened", subject=approval.pk, body=body)
+            if close_by_policy(approval) is None:
+                use_standing(approval)
     return approval
 
 
@@ -134,7 +135,7 @@ def _fields(proposal: Proposal, now: datetime) -> dict[str, Any]:
         "tool_is_known": proposal.tool_is_known,
         "tool_risk": proposal.risk,
         "risk": terms.risk,
-        "summary": proposal.summary[:500],
+        "summary": summary_of(proposal.summary),
         "agent_words": proposal.agent_words,
         "arguments_schema": proposal.arguments_schema,
         "agent": proposal.agent,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -56,10 +57,20 @@ def test_the_tool_is_read_from_the_bytes_and_not_told(open_one: Opener) -> None:
     assert open_one(tool="drop_tables", summary="Refund 1.00 EUR").tool == "drop_tables"
 
 
-def test_a_long_summary_is_cut_and_long_words_are_kept(open_one: Opener) -> None:
-    approval = open_one(summary="s" * 900, agent_words="w" * 20_000)
+def test_a_long_summary_says_that_it_is_cut_and_long_words_are_kept(open_one: Opener) -> None:
+    approval = open_one(summary="s" * 1900, agent_words="w" * 20_000)
     approval.refresh_from_db()
     assert (len(approval.summary), len(approval.agent_words)) == (500, 20_000)
+    assert approval.summary.endswith("s… (cut: it has 1,900 characters; the arguments are complete)")
+    assert approval.versions.get().summary == approval.summary
+    assert open_one(summary="s" * 500).summary == "s" * 500
+
+
+def test_what_the_policy_decides_at_once_stands_in_the_record_after_its_opening(open_one: Opener, terms: Any) -> None:
+    terms(outcome="deny")
+    approval = open_one()
+    kinds = AuditEvent.objects.filter(subject=approval.pk).order_by("seq").values_list("kind", flat=True)
+    assert (approval.status, list(kinds)) == ("decided", ["approval.opened", "approval.decided"])
 
 
 @pytest.mark.django_db(transaction=True)

@@ -85,7 +85,7 @@ def test_what_is_exactly_alike_is_approved_at_once_with_its_source(
     assert OutboxEntry.objects.get(kind="decided").payload["decision_id"] == decision.pk
     kinds = AuditEvent.objects.filter(subject__in=(standing.pk, second.pk)).order_by("seq")
     assert [event.kind for event in kinds] == [
-        *("standing.made", "standing.used", "approval.decided", "approval.opened"),
+        *("standing.made", "approval.opened", "standing.used", "approval.decided"),
     ]
     assert services.authorise(approval_id=second.pk, digest=second.digest).decided_by == "alice"
     assert audit.verify().ok
