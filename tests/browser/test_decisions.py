@@ -174,7 +174,7 @@ def test_what_did_not_take_effect_is_told_and_redriven(look: dict[str, Any], sta
     approval = ask_for_refund(stack)
     stack.supervisor.hold("temporal", signal.SIGKILL)
     try:
-        page = visit("alice", address(approval), **look)
+        page = visit("alice", address(approval), refusals_expected=True, **look)
         page.get_by_role("button", name="Approve").click()
         expect(page.locator("#receipt-recorded[data-done]")).to_be_attached()
 
