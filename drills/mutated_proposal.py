@@ -28,7 +28,7 @@ from drills.waiting import until
 FAILURE = "mutated-proposal"
 QUESTION_TOOL = "confirm_outcome"
 FORGED_AMOUNT = "77.77"  # as long as the honest ones, and no share of an order
-NOTHING_RUNS = "nothing runs, and the record says why"
+NOTHING_RUNS = "nothing runs, and the record or the failed run says why"
 AS_SHOWN = "409, nothing runs; put back, it runs once as it was shown"
 
 Change = Callable[[bytes], dict[str, Any]]  # canonical bytes -> columns
@@ -318,7 +318,7 @@ class Swapped(Waiting):
     """Two approved refunds of different orders exchange their payloads."""
 
     name = "decision to effect: payloads of two approvals exchanged"
-    invariant = "neither runs, and the record says why"
+    invariant = "neither runs, and the record or the failed run says why"
 
     async def steady(self) -> None:
         await super().steady()
