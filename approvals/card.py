@@ -96,6 +96,9 @@ class Card:
 FOLD_ABOVE, FOLD_LINES = 600, 10  # characters and lines of one value that is shown unfolded
 
 
+_NUMBERS = {2: "Two", 3: "Three", 4: "Four", 5: "Five"}
+
+
 def who_decides(approval: Approval, terms: Terms) -> str:
     """Return who decides under the terms, as a sentence: how many, of whom, and who must not."""
     if terms.outcome == "allow":
@@ -105,7 +108,9 @@ def who_decides(approval: Approval, terms: Terms) -> str:
     groups = " or ".join(approval.audience)
     people = ", ".join(approval.people)
     whom = " or ".join(filter(None, (f"with the role {groups}" if groups else "", f"named {people}" if people else "")))
-    how_many = "One person" if approval.needed == 1 else f"{approval.needed} different people"
+    how_many = (
+        "One person" if approval.needed == 1 else f"{_NUMBERS.get(approval.needed, approval.needed)} different people"
+    )
     barred = []
     if "requester" in terms.four_eyes and approval.requested_by:
         started = "started the run" if approval.source == Approval.Source.AGENT else "asked for it"

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Group, User
 
-from approvals import services
+from approvals import selectors, services
+from approvals.card import card_for
 from approvals.errors import AlreadyClosed, MayNotDecide, NotAuthorised, StaleTerms
 from approvals.models import AccountPerson, Approval, AuditEvent, Decision, Delegation, ProposalVersion
 from console.clock import database_now
@@ -314,3 +315,12 @@ def test_a_test_of_attention_is_never_executed(open_one: Opener, alice: User) ->
     decide(approval, alice)
     with pytest.raises(NotAuthorised, match="attention"):
         services.authorise(approval_id=approval.pk, digest=approval.digest)
+
+
+def test_a_vote_that_is_not_enough_has_no_receipt_yet(open_one: Opener, terms: Any, alice: User) -> None:
+    terms(needed=2)
+    approval = open_one()
+    decide(approval, alice)
+    shown = selectors.approval_for(alice, approval.pk)
+    card = card_for(alice, shown)
+    assert card.receipt == [] and card.agreed == ["alice"] and card.missing == 1
