@@ -8,6 +8,7 @@ approval's id and digest to the ledger, which reads the bytes again from the app
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, Literal, TypedDict
 
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
@@ -240,5 +241,9 @@ def unreadable_calls(message: AIMessage) -> list[ToolMessage]:
 
 
 def words_of(message: BaseMessage) -> str:
-    """Return what the model said, as text that PostgreSQL can keep."""
-    return str(message.text).strip().replace("\x00", "\N{SYMBOL FOR NULL}")
+    """Return what the model said, as text that PostgreSQL can keep: what it cannot stands there as ␀ or �."""
+    kept = str(message.text).strip().replace("\x00", "\N{SYMBOL FOR NULL}")
+    return _HALVES.sub("\N{REPLACEMENT CHARACTER}", kept)
+
+
+_HALVES = re.compile("[\ud800-\udfff]")  # lone surrogates: half of a character

@@ -400,10 +400,13 @@ def test_checkpoints_are_listed_newest_first_with_their_nodes(run: Run, world: F
 def test_a_models_last_words_are_kept_whatever_they_hold(
     run: Run, world: FakeWorld, speak: Callable[[Any], None]
 ) -> None:
-    speak(ScriptedModel.of(AIMessage("Done\x00 and gone.")))
+    speak(ScriptedModel.of(AIMessage("Done\x00 and \ud83d gone.")))
     assert take(start(run), world).outcome == "finished"
     run.refresh_from_db()
-    assert run.result is not None and run.result["summary"] == "Done\N{SYMBOL FOR NULL} and gone."
+    assert (
+        run.result is not None
+        and run.result["summary"] == "Done\N{SYMBOL FOR NULL} and \N{REPLACEMENT CHARACTER} gone."
+    )
 
 
 def test_what_the_database_can_never_store_is_not_tried_for_ever(

@@ -317,11 +317,10 @@ def test_a_nul_character_goes_back_to_the_model_for_no_column_can_hold_it() -> N
     assert arguments(thread.asks) == EMAIL
 
 
-def test_a_nul_in_the_models_words_does_not_reach_people() -> None:
-    thread = Thread(ScriptedModel.of(calls(("issue_refund", REFUND), words="He wrote \x00 and left.")))
+def test_what_cannot_be_kept_of_the_models_words_is_seen_by_people() -> None:
+    thread = Thread(ScriptedModel.of(calls(("issue_refund", REFUND), words="He wrote \x00 and \udc00 and left.")))
     assert thread.asks is not None
-    assert "\x00" not in thread.asks["agent_words"]
-    assert thread.asks["agent_words"].startswith("He wrote ")
+    assert thread.asks["agent_words"] == "He wrote \N{SYMBOL FOR NULL} and \N{REPLACEMENT CHARACTER} and left."
 
 
 def test_an_unknown_order_ends_in_words_and_asks_nobody() -> None:
