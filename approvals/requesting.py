@@ -34,6 +34,7 @@ from console.live import announce
 
 SCHEMA_LIMIT_BYTES = 64 * 1024
 URL_LIMIT = 2000  # characters
+AGENT_LIMIT = 100  # characters of the name of who asks
 _NAME = re.compile(r"[^\x00-\x1f\x7f]+")
 _URL = re.compile(r"[\x21-\x7e]+")
 
@@ -67,7 +68,7 @@ def request_approval(*, asked: Asked, requested_by: User) -> tuple[Approval, boo
     The same external id of the same account with the same body returns the same approval, however often and from
     however many clients at once. Raises InvalidRequest with a path for each fault, ExternalIdReused.
     """
-    canonical = _checked(asked)
+    canonical = _checked(asked, requested_by)
     external_id, body_digest = stored_external_id(requested_by, asked.external_id), asked.body_digest()
     earlier = Approval.objects.filter(external_id=external_id).first()
     if earlier is None:
@@ -122,7 +123,7 @@ def note_undelivered(approval_id: str) -> None:
 def _proposal(asked: Asked, canonical: bytes, requested_by: User, external_id: str, body_digest: str) -> Proposal:
     facts = Facts(
         source=Approval.Source.PROGRAM,
-        agent=requested_by.username[:100],
+        agent=requested_by.username,
         tool=asked.tool,
         kind=Approval.Kind.ACTION,
         risk=asked.risk,
@@ -154,9 +155,9 @@ def _proposal(asked: Asked, canonical: bytes, requested_by: User, external_id: s
     )
 
 
-def _checked(asked: Asked) -> bytes:
+def _checked(asked: Asked, requested_by: User) -> bytes:
     """Return the canonical bytes, after everything was checked that does not depend on the policy."""
-    errors = _text_faults(asked) + _destination_faults(asked.deliver_to)
+    errors = _account_faults(requested_by) + _text_faults(asked) + _destination_faults(asked.deliver_to)
     try:
         canonical = canonicalise(asked.tool, asked.arguments)
     except NotCanonical as exc:
@@ -168,6 +169,14 @@ def _checked(asked: Asked) -> bytes:
     if errors:
         raise InvalidRequest(errors)
     return canonical
+
+
+def _account_faults(requested_by: User) -> Errors:
+    """The account's name stands for the agent, in rules too: cut, it might be another's."""
+    if len(requested_by.username) <= AGENT_LIMIT:
+        return []
+    message = f"The account that asks has a name of more than {AGENT_LIMIT} characters: use one with a shorter name."
+    return [{"path": "", "message": message}]
 
 
 def _text_faults(asked: Asked) -> Errors:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
+from typing import Final
 
 from console.environment import environment
 from orchestration.agents.runtime import Agent
@@ -19,7 +21,29 @@ def agents() -> dict[str, Agent]:
     """Return the registered agents by name. Raises ImportError naming the path that does not lead to one."""
     paths = [path.strip() for path in environment().agents.split(",") if path.strip()]
     found = [_load(path) for path in paths] + [entry.load() for entry in entry_points(group="signalbox.agents")]
+    for agent in found:
+        check_names(agent)
     return {agent.name: agent for agent in found}
+
+
+def check_names(agent: Agent) -> None:
+    """Refuse names that no column or address can hold: the agent's begins the ids of its runs. Raises ImportError."""
+    if not _AGENT_NAME.fullmatch(agent.name):
+        raise ImportError(
+            f"An agent cannot be called {agent.name[:200]!r}: use letters, digits, '_', '.' and '-', at most "
+            f"{NAME_LIMIT} of them, a letter or digit first."
+        )
+    for tool in agent.tools:
+        if not _TOOL_NAME.fullmatch(tool.name):
+            raise ImportError(
+                f"The agent {agent.name} cannot have a tool called {tool.name[:200]!r}: a name takes 1 to {NAME_LIMIT} "
+                "characters, none of them a control character."
+            )
+
+
+NAME_LIMIT: Final = 100  # characters
+_AGENT_NAME: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_.-]{{0,{NAME_LIMIT - 1}}}")
+_TOOL_NAME: Final = re.compile(rf"[^\x00-\x1f\x7f\ud800-\udfff]{{1,{NAME_LIMIT}}}")
 
 
 def agent_named(name: str) -> Agent:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group, User
+from django.test import Client
 from django.db import connections
 from django.test import Client
 from django.urls import reverse
@@ -415,3 +416,23 @@ def test_an_answer_that_was_not_taken_stands_in_the_lane(robot: User, alice: Use
     OutboxEntry.objects.all().delete()
     assert client.post(reverse("approvals:redrive", args=[approval.pk]), {"action": "deliver"}).status_code == 302
     assert OutboxEntry.objects.get().payload["again"] is True
+
+
+@pytest.mark.parametrize(
+    ("letters", "change", "paths"), [(101, {}, [""]), (100, {}, []), (5, {"tool": "t" * 101}, ["tool"])]
+)
+def test_names_that_no_column_holds_are_refused_in_words(
+    db: None, letters: int, change: dict[str, Any], paths: list[str]
+) -> None:
+    told = ask(service("r" * letters), **change)
+    assert told.status_code == (422 if paths else 201), told.content
+    if paths:
+        assert paths_of(told) == paths
+
+
+def test_a_run_id_with_a_slash_is_an_address_of_the_programs_own_and_breaks_no_page(robot: User, alice: User) -> None:
+    approval = asked(robot, deliver_to={"temporal": {"workflow_id": "a/b", "run_id": "c/d", "signal": "go/on"}})
+    client = Client()
+    client.force_login(alice)
+    for path in (f"/approvals/{approval.pk}/", "/inbox/", f"/inbox/review?id={approval.pk}"):
+        assert client.get(path).status_code == 200
