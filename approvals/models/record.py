@@ -34,6 +34,7 @@ class AuditEvent(models.Model):
                 ),
                 name="audit_by_actor",
             ),
+            models.Index(fields=("at",), name="audit_by_time"),
         )
         triggers = (
             pgtrigger.Protect(name="audit_stays", operation=pgtrigger.Update | pgtrigger.Delete),

@@ -13,7 +13,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from approvals import audit, audit_heads
+from approvals import audit, audit_heads, record
 from approvals.models import AuditEvent
 from tests.api_caller import Caller, paths_of, problem
 
@@ -45,6 +45,22 @@ def forge() -> int:
         cursor.execute("UPDATE approvals_auditevent SET actor = 'mallory' WHERE seq = %s", [seq])
         cursor.execute("ALTER TABLE approvals_auditevent ENABLE TRIGGER USER")
     return int(seq)
+
+
+def test_a_since_that_matches_nothing_reads_no_entry(ada: User) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO approvals_auditevent (at, actor, kind, subject, body, previous, digest)"
+            " SELECT now() - make_interval(secs => n), 'alice', 'x', 's', '{}', '', md5(n::text)"
+            " FROM generate_series(1, 20000) AS n"
+        )
+        cursor.execute("ANALYZE approvals_auditevent")
+    filters = record.Filters(since=datetime(2999, 1, 1, tzinfo=UTC))
+    with CaptureQueriesContext(connection) as captured:
+        assert record.entries_page(filters).rows == []
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN {captured.captured_queries[0]['sql']}")
+        assert any("audit_by_time" in line for (line,) in cursor.fetchall())
 
 
 # The API
