@@ -11,6 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from django.middleware.csrf import get_token
 from django.shortcuts import render
 from django.template.loader import render_to_string
+from django.utils.module_loading import import_string
 from django.views.decorators.http import require_POST, require_safe
 
 from approvals import bulk
@@ -113,9 +114,11 @@ def _kinds(user: User, approval_ids: list[str]) -> set[tuple[str, str, str]]:
 
 def _review_page(request: HttpRequest, found: Review, *, status: int = 200, **context: Any) -> HttpResponse:
     group = found.groups[0] if len(found.groups) == 1 else None
+    run_ids = [line.approval.run_id for line in group.lines] if group else []
     context = {
         "review": found,
         "group": group,
+        "runs": import_string("orchestration.selectors.runs_there")(run_ids),
         "key": secrets.token_urlsafe(16),  # a second send of this very form gets the same answers
         "ticked": group.ids if group else [],
         "most": bulk.MOST,

@@ -49,6 +49,7 @@ class Looks:
     next_step: int  # counted from 1: the receipt's first step that lies ahead, 0 when there is none
     is_answering: bool  # the bar takes an answer in place of a verdict
     must_sign_in_again: bool
+    has_run: bool  # there is a page of its run to lead to
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,7 @@ def detail_of(request: HttpRequest, user: User, found: Approval) -> dict[str, An
             next_step=ahead[0] if ahead else 0,
             is_answering=may_answer and (sent.get("answering") == "1" or sent.get("verdict") == "respond"),
             must_sign_in_again=_must_sign_in_again(request, card),
+            has_run=bool(import_string("orchestration.selectors.runs_there")([found.run_id])),
         ),
         "reads": [
             DatasetRead(read["dataset"], read["version"], current.get(read["dataset"]) == read["version"])

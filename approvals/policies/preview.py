@@ -73,8 +73,11 @@ class Preview:
 
 
 def preview(now: Policy, then: Policy) -> Preview:
-    """Compare two policies over the approvals that are open or were decided lately. Nine queries at most."""
-    light = Approval.objects.only(*_LOOKED_AT)
+    """Compare two policies over the approvals that are open or were decided lately. Nine queries at most.
+
+    Tests of attention are left out.
+    """
+    light = Approval.objects.filter(is_seeded=False).only(*_LOOKED_AT)
     pending = list(light.filter(status=Approval.Status.PENDING).order_by("-opened_at", "-pk")[: CAP + 1])
     since = database_now() - timedelta(days=DAYS)
     decided = list(

@@ -16,11 +16,14 @@ from django.test import Client
 from approvals import guarding, services
 from approvals.errors import InvalidChange, NotAuthorised, NotTheirs
 from approvals.models import Approval, AuditEvent, Decision, StandingApproval
+from approvals.policies.policy import Policy
+from approvals.policies.preview import preview
 from approvals.services import deciding, executing, opening, seeding
 from approvals.terms import Facts, Terms
 from console import outbox
 from console.clock import database_now
 from console.models import OutboxEntry
+from orchestration.models import Run
 from tests.approvals.conftest import answer
 from tests.at_once import at_once
 
@@ -234,3 +237,24 @@ def test_a_test_of_attention_is_decided_once_like_any_other(ada: User, alice: Us
             return False
 
     assert sorted(at_once(lambda: click(alice), lambda: click(bob))) == [False, True]
+
+
+def test_no_statistic_counts_a_test_of_attention_and_no_link_leads_to_a_run_that_is_not_there(
+    ada: User, alice: User, open_one: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guarding, "HASTE_APPROVALS", 1)
+    seeded, without, real = _seed(ada), open_one(run_id="run-gone"), open_one(run_id="run-there")
+    Run.objects.create(id="run-there", agent="support", input={}, input_digest="")
+    client = Client()
+    client.force_login(alice)
+    for approval, is_there in ((seeded, False), (without, False), (real, True)):
+        page = client.get(f"/approvals/{approval.pk}/", headers={"HX-Request": "true"}).content.decode()
+        assert approval.run_id in page and approval.checkpoint_id in page
+        assert (f'href="/runs/{approval.run_id}/' in page) is is_there
+    same = Policy("t", [], {})
+    assert preview(same, same).open_count == 2
+    _decide(seeded, alice)
+    assert guarding.haste_of(alice) is None
+    assert preview(same, same).decided_count == 0
+    _decide(real, alice)
+    assert guarding.haste_of(alice) is not None
