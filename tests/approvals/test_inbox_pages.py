@@ -226,3 +226,20 @@ def test_the_inbox_costs_the_same_for_five_rows_and_for_fifty(
     assert cost() == few
     if headers:
         assert few <= 22, few
+
+
+def test_the_foot_exports_exactly_the_list_that_is_shown(alice: User, open_one: Open) -> None:
+    wanted = open_one(tool="send_email", risk="low", arguments={"n": 1}, agent="clerk")
+    others = [open_one(), open_one(tool="send_email", risk="medium"), open_one(tool="send_email", risk="low")]
+    Approval.objects.filter(pk=wanted.pk).update(claimed_by=alice, claimed_at=database_now())
+    client = Client()
+    client.force_login(alice)
+    asked = {"status": "all", "tool": "send_email", "agent": "clerk", "risk": "low", "mine": "1", "claimed": "1"}
+    asked |= {"due": "72", "same": wanted.pk, "search": "clerk", "order": "opened_at"}
+    page = client.get("/inbox/", asked).content.decode()
+    link = re.search(r'id="inbox-export" href="([^"]+)"', page)
+    assert link is not None
+    told = b"".join(client.get(link[1].replace("&amp;", "&")).streaming_content).decode()
+    assert wanted.pk in told and not any(other.pk in told for other in others)
+    everything = b"".join(client.get("/inbox/export.csv").streaming_content).decode()
+    assert all(other.pk in everything for other in others)
