@@ -21,7 +21,7 @@ FINISHED = "#receipt-effect_finished[data-done]"
 TWO_FOR_MUCH = {
     "name": "refunds above 100",
     "match": {"tools": ["issue_refund"]},
-    "condition": "above(args.amount, \"100\")",
+    "condition": 'above(args.amount, "100")',
     "needed": 2,
 }
 
@@ -106,24 +106,30 @@ def test_an_answer_goes_to_the_agent_and_nothing_is_run(look: dict[str, Any], st
 
 @pytest.fixture(scope="module")
 def two_for_much(stack: Stack, chromium: Any) -> Iterator[None]:
-    """Let ada put a rule before the shipped ones, as people do: through the pages."""
+    """Let ada put a rule before the shipped ones, and take it away again, as people do: through the pages."""
     page = chromium.new_page(base_url=stack.url)
     page.goto("/policy/edit")
     page.get_by_label("Username").fill("ada")
     page.get_by_label("Password").fill(stack.password("ada"))
     page.get_by_role("button", name="Sign in").click()
+    change_policy(page, lambda rules: [TWO_FOR_MUCH, *rules], "Large refunds need a second pair of eyes.")
+    expect(page.get_by_text("refunds above 100").first).to_be_visible()
+    yield
+    change_policy(page, lambda rules: rules[1:], "Back to one person.")
+    page.close()
+
+
+def change_policy(page: Page, change: Callable[[list[Any]], list[Any]], why: str) -> None:
+    page.goto("/policy/edit")
     page.get_by_role("button", name="As JSON").click()
     box = page.get_by_label("Rules and calendars")
     whole = json.loads(box.input_value())
-    whole["rules"].insert(0, TWO_FOR_MUCH)
-    box.fill(json.dumps(whole, indent=1))
+    box.fill(json.dumps(whole | {"rules": change(whole["rules"])}, indent=1))
     page.get_by_role("button", name="Keep in the draft").click()
     page.get_by_role("button", name="See what would change").click()
-    page.get_by_label("What this changes, and why").fill("Large refunds need a second pair of eyes.")
+    page.get_by_label("What this changes, and why").fill(why)
     page.get_by_role("button", name="Make it active").last.click()
-    expect(page.get_by_text("refunds above 100").first).to_be_visible()
-    page.close()
-    yield
+    expect(page.get_by_text(why).first).to_be_visible()
 
 
 @LOOKS
