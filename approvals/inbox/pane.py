@@ -8,6 +8,7 @@ from typing import Final
 
 from django.contrib.auth.models import User
 from django.urls import reverse
+from django.utils.text import Truncator
 
 from approvals import lane
 from approvals.inbox.asked import ALL, DUE, MOST, RISKS, SORTED, STEP, Asked, filters_of
@@ -19,6 +20,8 @@ from approvals.team import live_claims
 from approvals.terms import Terms
 from approvals.visible import make_visible
 from console.keyset import LAST
+
+WORDS_SHOWN: Final = 160
 
 
 @dataclass(frozen=True)
@@ -83,10 +86,13 @@ class Choice:
 
 @dataclass(frozen=True)
 class Row:
-    """One request in the list; `word` is its state to show: a verdict once it was decided."""
+    """One request in the list; `word` is its state to show: a verdict once it was decided. Texts are made visible."""
 
     approval: Approval
     word: str
+    url: str  # of the request, with the list beside it
+    summary: str
+    words: str  # how the agent's begin
     asked_times: int = 1  # how many pending requests are exactly this one
     may_pick: bool = False  # it can be decided together with others
     claimed_by: str = ""
@@ -171,7 +177,7 @@ def inbox_for(user: User, asked: Asked) -> Inbox:
         asked=asked,
         tabs=tabs_for(user, asked.status),
         page=page,
-        rows=_rows(page.rows, is_group=bool(asked.same)),
+        rows=_rows(page.rows, asked),
         chips=[Chip(name, words, _without(asked, name)) for name, words in asked.narrowed_by().items()],
         fields=_fields(asked),
         saved=saved_for(user, asked),
@@ -182,23 +188,33 @@ def _without(asked: Asked, name: str) -> str:
     return reverse("approvals:inbox") + asked.query(cursor="", **{name: type(getattr(asked, name))()})
 
 
-def _rows(approvals: list[Approval], *, is_group: bool) -> list[Row]:
+def _rows(approvals: list[Approval], asked: Asked) -> list[Row]:
     decided = [row.pk for row in approvals if row.status == Approval.Status.DECIDED]
     verdicts = dict(
         Decision.objects.filter(approval_id__in=decided).order_by("number").values_list("approval_id", "verdict")
     )
     claims = live_claims(row.pk for row in approvals if row.claimed_by_id)
-    times = {} if is_group else counts_of_same(approvals)
+    times = {} if asked.same else counts_of_same(approvals)
+    query = asked.query(cursor="")
     return [
         Row(
             approval=row,
             word=verdicts.get(row.pk, row.status),
+            url=reverse("approvals:approval", args=[row.pk]) + query,
+            summary=make_visible(row.summary),
+            words=_beginning(row.agent_words),
             asked_times=times.get(row.pk, 1),
             may_pick=may_pick(row),
             claimed_by=claims[row.pk].by if row.pk in claims else "",
         )
         for row in approvals
     ]
+
+
+def _beginning(words: str) -> str:
+    """Return the first WORDS_SHOWN characters; no more of a long text is read than may be shown."""
+    shown = make_visible(words[: 4 * WORDS_SHOWN])
+    return shown if len(shown) <= WORDS_SHOWN else Truncator(shown).chars(WORDS_SHOWN)
 
 
 def may_pick(approval: Approval) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from django import template
@@ -51,6 +51,21 @@ STATES: dict[str, tuple[str, str, str]] = {
     "away": ("bad", "circle-x", "Away"),
 }
 
+#: state word -> (tone, icon) at the head of a row
+TICKS: dict[str, tuple[str, str]] = {
+    "pending": ("warn", "circle-dot"),
+    "decided": ("", "circle-check"),
+    "expired": ("", "timer-off"),
+    "withdrawn": ("", "circle-slash"),
+    "approve": ("ok", "circle-check"),
+    "edit": ("ok", "circle-check"),
+    "reject": ("bad", "circle-x"),
+    "respond": ("", "circle-check"),
+}
+
+#: Keeps what was drawn of the same texts. Typed: a text that is safe as it is equals one that is to be escaped.
+drawn_once = lru_cache(maxsize=2048, typed=True)
+
 
 @register.simple_tag
 @cache
@@ -64,6 +79,15 @@ def icon(name: str) -> SafeString:
 
 
 @register.simple_tag
+@cache
+def tick(word: str) -> SafeString:
+    """Draw the state of a request as the icon that its row in a list begins with."""
+    tone, symbol = TICKS.get(word, ("", "circle-slash"))
+    return format_html('<span class="tick {}">{}</span>', tone, icon(symbol))
+
+
+@register.simple_tag
+@drawn_once
 def status(word: str, label: str = "") -> SafeString:
     """Draw a state as icon, word and tone. A word nobody taught us is shown as it is."""
     tone, symbol, known = STATES.get(str(word), ("neu", "circle-dot", str(word)))
@@ -71,6 +95,7 @@ def status(word: str, label: str = "") -> SafeString:
 
 
 @register.simple_tag
+@drawn_once
 def tag(text: str, tone: str = "neu", symbol: str = "") -> SafeString:
     """Draw a small label; `tone`: neu, ok, warn, bad, info or vio."""
     return format_html('<span class="tone {}">{}{}</span>', tone, icon(symbol) if symbol else "", text)
@@ -81,11 +106,11 @@ def when(moment: datetime | str | None, missing: str = "never") -> SafeString:
     """Show a moment as "4 min ago", exact on hover; the browser keeps it current in the reader's zone."""
     if not moment:
         return format_html('<span class="muted">{}</span>', missing)
-    instant = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
+    instant = (datetime.fromisoformat(moment) if isinstance(moment, str) else moment).astimezone(UTC)
     return format_html(
         '<time datetime="{}" title="{}" data-relative>{}</time>',
-        instant.astimezone(UTC).isoformat(timespec="milliseconds"),
-        f"{instant.astimezone(UTC):%a %d %b %Y, %H:%M:%S UTC}",
+        instant.isoformat(timespec="milliseconds"),
+        f"{instant:%a %d %b %Y, %H:%M:%S UTC}",
         relative(instant, datetime.now(UTC)),
     )
 

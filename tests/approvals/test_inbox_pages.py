@@ -228,6 +228,11 @@ def test_the_inbox_costs_the_same_for_five_rows_and_for_fifty(
         assert few <= 22, few
 
 
+def downloaded(client: Client, address: str) -> str:
+    response: Any = client.get(address)  # a stream
+    return b"".join(response.streaming_content).decode()
+
+
 def test_the_foot_exports_exactly_the_list_that_is_shown(alice: User, open_one: Open) -> None:
     wanted = open_one(tool="send_email", risk="low", arguments={"n": 1}, agent="clerk")
     others = [open_one(), open_one(tool="send_email", risk="medium"), open_one(tool="send_email", risk="low")]
@@ -239,7 +244,15 @@ def test_the_foot_exports_exactly_the_list_that_is_shown(alice: User, open_one: 
     page = client.get("/inbox/", asked).content.decode()
     link = re.search(r'id="inbox-export" href="([^"]+)"', page)
     assert link is not None
-    told = b"".join(client.get(link[1].replace("&amp;", "&")).streaming_content).decode()
+    told = downloaded(client, link[1].replace("&amp;", "&"))
     assert wanted.pk in told and not any(other.pk in told for other in others)
-    everything = b"".join(client.get("/inbox/export.csv").streaming_content).decode()
+    everything = downloaded(client, "/inbox/export.csv")
     assert all(other.pk in everything for other in others)
+
+
+def test_a_row_shows_how_the_agents_words_begin(alice: User, open_one: Open) -> None:
+    open_one(agent_words=f"{'word ' * 20}\u202e{'word ' * 2000}the end")
+    shown = text(signed_in(alice).get(INBOX, headers=BY_SCRIPT))
+    begins = re.findall(r'<span class="sub">(.*?)</span>', shown)
+    assert len(begins) == 1 and len(begins[0]) <= 160 and begins[0].endswith("…")
+    assert "⟨U+202E⟩" in begins[0] and "the end" not in shown

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 from django.template.loader import get_template
+from django.utils.safestring import mark_safe
 
 from console.environment import PROJECT
+from console.templatetags.signalbox import status
+from console.templatetags.signalbox import tag as draw_tag
 
 TEMPLATES = sorted((PROJECT / "templates").rglob("*.html"))
 FRAGMENTS = [path for path in TEMPLATES if path.name.startswith("_")]
@@ -119,3 +122,9 @@ def test_error_answers_never_replace_the_page_by_accident() -> None:
     assert '"noSwap": [204, 304, "5xx"]' in base
     assert '"history": "reload"' in base
     assert "hx-headers:inherited" in base
+
+
+def test_what_was_drawn_of_a_safe_text_is_not_shown_for_the_same_text_unsafe() -> None:
+    assert "<b>x</b>" in draw_tag(mark_safe("<b>x</b>"), "vio")
+    assert "&lt;b&gt;x&lt;/b&gt;" in draw_tag("<b>x</b>", "vio")
+    assert "&lt;i&gt;" in status("<i>")
