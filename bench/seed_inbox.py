@@ -16,11 +16,15 @@ import random
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import django
+
+if TYPE_CHECKING:
+    from approvals.terms import Terms
 
 REPEATED = 0.02
 PEOPLE = ("alice", "bob", "carol", "dan", "erin", "frank")  # named one by one where a group is not
@@ -111,6 +115,25 @@ def _arguments(kind: Kind, number: int, chance: random.Random) -> dict[str, Any]
     return {"about": order, "person": name, "days": chance.randint(1, 20)}
 
 
+@cache
+def _terms(kind: Kind, people: tuple[str, ...]) -> tuple[Terms, str]:
+    """Return the terms of one agent's tool, and as JSON: making them takes a third of the time of a row."""
+    from approvals.terms import Terms
+
+    terms = Terms(
+        rule=f"{kind.agent} {kind.tool}",
+        policy_version="bench/1",
+        groups=() if people else kind.groups,
+        people=people,
+        needed=kind.needed,
+        four_eyes=("requester", "editor", "owner"),
+        may_bulk=kind.may_bulk,
+        expire_after=kind.hours * 3600,
+        risk=kind.risk,
+    )
+    return terms, json.dumps(terms.to_json())
+
+
 def _row(
     kind: Kind,
     arguments: dict[str, Any],
@@ -121,21 +144,10 @@ def _row(
 ) -> dict[str, Any]:
     from approvals.digest import canonicalise, digest_of
     from approvals.models import new_approval_id
-    from approvals.terms import Terms
 
     canonical = canonicalise(kind.tool, arguments)
-    terms = Terms(
-        rule=f"{kind.agent} {kind.tool}",
-        policy_version="bench/1",
-        groups=kind.groups,
-        needed=kind.needed,
-        four_eyes=("requester", "editor", "owner"),
-        may_bulk=kind.may_bulk,
-        expire_after=kind.hours * 3600,
-        risk=kind.risk,
-    )
-    if chance.random() < kind.people_share:
-        terms = replace(terms, groups=(), people=tuple(sorted(chance.sample(PEOPLE, 2))))
+    named = tuple(sorted(chance.sample(PEOPLE, 2))) if chance.random() < kind.people_share else ()
+    terms, terms_json = _terms(kind, named)
     starter = chance.choice(STARTERS)
     due = opened + timedelta(hours=kind.hours)
     key = next(iter(arguments.values()))
@@ -163,7 +175,7 @@ def _row(
         "dataset_versions": json.dumps([{"dataset": "handbook", "version": 3}]),
         "requested_by_id": accounts[starter] if starter else None,
         "policy_version": terms.policy_version,
-        "terms": json.dumps(terms.to_json()),
+        "terms": terms_json,
         "audience": json.dumps(list(terms.groups)),
         "people": json.dumps(list(terms.people)),
         "verdicts": json.dumps(list(terms.verdicts)),
