@@ -113,3 +113,17 @@ FAIL_SAFE = Terms(
     may_bulk=False,
     risk="high",
 )
+
+#: what each part of substance is called in a sentence
+WORDS = {
+    "outcome": "whether people are needed",
+    "groups": "who may decide",
+    "people": "who may decide by name",
+    "needed": "how many people must agree",
+    "four_eyes": "who must not decide",
+    "verdicts": "which verdicts are allowed",
+    "fresh_sign_in_minutes": "whether a recent sign-in is needed",
+    "may_bulk": "whether it may be decided with others",
+    "dwell_seconds": "how long it must be read",
+    "risk": "how high the risk is",
+}

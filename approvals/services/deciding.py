@@ -31,7 +31,7 @@ from approvals.policies import terms_for
 from approvals.selectors import closing_of
 from approvals.services.closing import close, close_by_policy, record_decision
 from approvals.services.opening import facts_of, under_terms
-from approvals.terms import Terms
+from approvals.terms import WORDS, Terms
 from console.clock import DatabaseNow, database_now
 from console.live import announce
 
@@ -146,7 +146,7 @@ def _renewed(approval: Approval) -> StaleTerms | None:
     different = stood.differences(now)
     if not different:
         return None
-    changed = ", ".join(name.replace("_", " ") for name in different)
+    changed = ", ".join(WORDS[name] for name in different)
     under_terms(approval, now)
     _next_version(approval, ProposalVersion.Reason.TERMS, detail=f"The policy changed: {changed}.")
     announce("inbox", f"approval:{approval.pk}", f"run:{approval.run_id}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from datetime import timedelta
 from typing import Any
 
@@ -10,9 +11,11 @@ import pytest
 from django.contrib.auth.models import Group, User
 
 from approvals import selectors, services
+from approvals import terms as terms_module
 from approvals.card import card_for
 from approvals.errors import AlreadyClosed, MayNotDecide, NotAuthorised, StaleTerms
 from approvals.models import AccountPerson, Approval, AuditEvent, Decision, Delegation, ProposalVersion
+from approvals.terms import Terms
 from console.clock import database_now
 from tests.approvals.conftest import REFUND, answer
 
@@ -208,7 +211,7 @@ def test_terms_that_changed_are_shown_before_anybody_decides_under_them(
     terms()
     approval = open_one()
     terms(needed=2)
-    with pytest.raises(StaleTerms, match="needed") as told:
+    with pytest.raises(StaleTerms, match="how many people must agree") as told:
         decide(approval, alice)
     assert told.value.current_version == 2
     approval.refresh_from_db()
@@ -324,3 +327,8 @@ def test_a_vote_that_is_not_enough_has_no_receipt_yet(open_one: Opener, terms: A
     shown = selectors.approval_for(alice, approval.pk)
     card = card_for(alice, shown)
     assert card.receipt == [] and card.agreed == ["alice"] and card.missing == 1
+
+
+def test_every_part_of_the_terms_that_can_change_has_words() -> None:
+    facts = [one for one in fields(Terms) if one.name not in terms_module._NOT_OF_SUBSTANCE]
+    assert {one.name for one in facts} == set(terms_module.WORDS)
