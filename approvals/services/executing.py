@@ -46,12 +46,13 @@ def authorise(*, approval_id: str, digest: str) -> Authorised:
         raise NotAuthorised(f"The approval is {found.status}, not decided.")
     if found.is_seeded:
         raise NotAuthorised("This was a test of attention; it is never executed.")
-    decision = found.decisions.select_related("by", "on_behalf_of").order_by("-number").first()
+    votes = list(found.decisions.select_related("by", "on_behalf_of").order_by("number"))
+    decision = votes[-1] if votes else None
     if decision is None or decision.for_digest != digest or decision.for_version != found.version:
         raise NotAuthorised("The decision was about another version of the proposal.")
     tool, arguments = read_canonical(canonical)
     if found.kind == Approval.Kind.ACTION:
-        _check_action(found, decision, terms_for(facts_of(found, arguments)))
+        _check_action(found, votes, terms_for(facts_of(found, arguments)))
     else:
         _check_person(found, decision)
     return Authorised(
@@ -59,8 +60,9 @@ def authorise(*, approval_id: str, digest: str) -> Authorised:
     )
 
 
-def _check_action(approval: Approval, decision: Decision, terms: Terms) -> None:
-    """Check that what was decided is enough under the policy as it is now."""
+def _check_action(approval: Approval, votes: list[Decision], terms: Terms) -> None:
+    """Check that what was decided is enough under the policy as it is now; `votes`: all decisions in their order."""
+    decision = votes[-1]
     if decision.verdict not in AGREEING:
         raise NotAuthorised(f"The verdict was {decision.verdict}.")
     if terms.outcome == "deny":
@@ -69,9 +71,9 @@ def _check_action(approval: Approval, decision: Decision, terms: Terms) -> None:
         return
     if decision.by is None:
         raise NotAuthorised(f"The policy changed: by the rule “{terms.rule}” people must decide this.")
-    _check_standing(approval, terms)
+    _check_standing(approval, votes, terms)
     _check_person(approval, decision)
-    if not set(_verdicts_given(approval)) <= set(terms.verdicts):
+    if not _verdicts_given(approval, votes) <= set(terms.verdicts):
         raise NotAuthorised(f"The policy changed: the rule “{terms.rule}” does not allow this verdict.")
     agreed = len(agreeing_persons(approval, terms))
     if agreed < terms.needed:
@@ -80,9 +82,9 @@ def _check_action(approval: Approval, decision: Decision, terms: Terms) -> None:
         )
 
 
-def _check_standing(approval: Approval, terms: Terms) -> None:
+def _check_standing(approval: Approval, votes: list[Decision], terms: Terms) -> None:
     """Say it plainly when what was approved in advance was taken back before it began, or may be so no longer."""
-    sources = [source for source in approval.decisions.values_list("source", flat=True) if source.startswith(STANDING)]
+    sources = [vote.source for vote in votes if vote.source.startswith(STANDING)]
     if not sources or len(agreeing_persons(approval, terms)) >= terms.needed:
         return
     if wants_somebody(terms):
@@ -101,7 +103,12 @@ def _check_person(approval: Approval, decision: Decision) -> None:
         raise NotAuthorised(f"{decision.by.username} may no longer decide this: {permit.sentence}")
 
 
-def _verdicts_given(approval: Approval) -> list[str]:
+def _verdicts_given(approval: Approval, votes: list[Decision]) -> set[str]:
     """Return the verdicts that the effect rests on; an edit is one as long as its bytes are the current ones."""
-    votes = approval.decisions.filter(verdict__in=AGREEING, for_digest=approval.digest)
-    return [vote.verdict for vote in votes if vote.for_version == approval.version or vote.verdict == Verdict.EDIT]
+    return {
+        vote.verdict
+        for vote in votes
+        if vote.verdict in AGREEING
+        and vote.for_digest == approval.digest
+        and (vote.for_version == approval.version or vote.verdict == Verdict.EDIT)
+    }
