@@ -35,8 +35,8 @@ from approvals.models import Approval, Decision, Risk, Verdict
 from approvals.permissions import may_decide
 from approvals.selectors import closing_of, visible_to
 from approvals.services import Answer
-from approvals.services.certainty import AWAY
 from approvals.terms import Terms
+from console.database import AWAY
 
 MOST: Final = 100  # approvals at once
 VERDICTS: Final = (Verdict.APPROVE, Verdict.REJECT)  # what can be said of several in the same words

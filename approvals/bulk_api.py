@@ -11,8 +11,8 @@ from ninja import Field, Header, Router, Schema
 from approvals import bulk, selectors
 from approvals.api import approvals_json, decision_json, errors_as_problems
 from approvals.bulk import Item, Result
-from approvals.services.certainty import AWAY
 from console.api_access import require
+from console.database import AWAY
 from console.problems import Problem
 
 router = Router(tags=["approvals"])

@@ -18,8 +18,8 @@ from approvals import bulk
 from approvals.bulk import Item, Result, Review
 from approvals.models import Verdict
 from approvals.selectors import visible_to
-from approvals.services.certainty import AWAY
 from approvals.services.deciding import NOTE_LIMIT
+from console.database import AWAY
 from console.http import needs, person, signed_in_at
 
 _ITEM: Final = re.compile(r"(?P<id>\w{1,40}):(?P<version>[1-9][0-9]{0,8}):(?P<digest>[0-9a-f]{64})", re.ASCII)

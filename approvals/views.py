@@ -25,8 +25,8 @@ from approvals.errors import (
 )
 from approvals.forms import DecisionForm
 from approvals.shown import shown_at
+from console.database import AWAY
 from console.http import is_htmx, needs, person, sentence, signed_in_at
-from console.middleware import AWAY
 from console.typed import typed_fields
 
 

@@ -16,12 +16,12 @@ http_application = get_asgi_application()  # before anything that imports models
 
 from channels.auth import AuthMiddlewareStack  # noqa: E402
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
-from django.db import InterfaceError, OperationalError  # noqa: E402
 from django.http.request import split_domain_port, validate_host  # noqa: E402
 from django.urls import path, re_path  # noqa: E402
 from django.utils.http import is_same_domain  # noqa: E402
 
 from console.consumers import LiveConsumer  # noqa: E402
+from console.database import AWAY  # noqa: E402
 from console.live_listener import listener  # noqa: E402
 
 Scope = dict[str, Any]
@@ -71,7 +71,7 @@ def patient(inner: Application) -> Application:
     async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await inner(scope, receive, send)
-        except (OperationalError, InterfaceError) as exc:
+        except AWAY as exc:
             logger.warning("a socket could not be opened: %s", type(exc).__name__)
             await _refuse(scope, receive, send)
 

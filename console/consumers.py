@@ -22,10 +22,11 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
 from django.contrib import auth
 from django.contrib.auth.models import User
-from django.db import DatabaseError, InterfaceError, OperationalError
+from django.db import DatabaseError
 from django.http import HttpRequest
 
 from console import presence, roles
+from console.database import AWAY
 from console.live_listener import LiveListener, Mailbox, listener
 
 SIGNED_OUT, NOT_ALLOWED, NOT_UNDERSTOOD, TOO_SLOW, TOO_MUCH = 4401, 4403, 4400, 4008, 4029
@@ -180,7 +181,7 @@ def access_of(scope: dict[str, Any]) -> Access:
         if not isinstance(user, User):
             return Access(SIGNED_OUT)
         return Access(None if roles.may(user, "see") else NOT_ALLOWED, user.pk)
-    except (OperationalError, InterfaceError):
+    except AWAY:
         return Access(None)
 
 

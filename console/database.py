@@ -1,6 +1,6 @@
 """The database's address for connections of our own, outside Django's pool: listeners and LangGraph's saver.
 
-And one thing the pool needs to be told: that Postgres was away.
+And what Postgres being away looks like, and that the pool needs to be told of it.
 
 A proxy or a dead host can swallow a connection without a word; the kernel's keepalive finds out.
 """
@@ -10,9 +10,12 @@ from __future__ import annotations
 from typing import Any
 
 from django.conf import settings
-from django.db import connection
+from django.db import InterfaceError, OperationalError, connection
 from psycopg.conninfo import make_conninfo
 from psycopg_pool import ConnectionPool
+
+#: what Django raises when Postgres refuses, dies or has no connection to give in time
+AWAY = (OperationalError, InterfaceError)
 
 
 def conninfo(application_name: str) -> str:

@@ -10,19 +10,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
 from console import problems
+from console.database import AWAY
 from console.http import sentence
 from console.typed import typed_fields
 
 logger = logging.getLogger(__name__)
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
-#: what Django raises when Postgres refuses, dies or has no connection to give in time
-AWAY = (OperationalError, InterfaceError)
 API_PREFIX = "/api/"
 
 

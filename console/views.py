@@ -12,9 +12,10 @@ from django.views.decorators.http import require_GET, require_safe
 
 from console import health
 from console.contracts_page import contracts_page
+from console.database import AWAY
 from console.fragments import page_or_fragment
 from console.http import is_htmx, needs, person, sentence
-from console.middleware import AWAY, postgres_away
+from console.middleware import postgres_away
 from console.typed import came_from_here, typed_fields
 
 #: layer -> how the map shows it

@@ -11,13 +11,13 @@ from datetime import datetime
 from typing import Final
 
 from django.contrib.auth.models import User
-from django.db import InterfaceError, OperationalError, connection, transaction
+from django.db import connection, transaction
 
 from approvals.errors import NotKnown, NotRecorded
 from approvals.models import Approval, Decision
 from approvals.services.deciding import Answer, decide
+from console.database import AWAY
 
-AWAY: Final = (OperationalError, InterfaceError)  # what Django raises for a connection that is lost or cannot be had
 WAIT: Final = "3s"  # for the row; PostgreSQL ends a session that idles inside a transaction after 10 s
 
 
