@@ -5,7 +5,8 @@ from __future__ import annotations
 from allauth.account import urls as account_urls
 from django.contrib import admin
 from django.http import HttpRequest
-from django.urls import URLPattern, URLResolver, include, path
+from django.urls import URLPattern, URLResolver, include, path, register_converter
+from django.urls.converters import StringConverter
 
 from console import views
 from console.api import api
@@ -18,6 +19,15 @@ def _superusers_only(request: HttpRequest) -> bool:
 
 admin.site.has_permission = _superusers_only  # type: ignore[method-assign]
 admin.site.site_header = "Signalbox tables"
+
+
+class _IdInAddress(StringConverter):
+    """`<id:...>`: what no id can look like, such as NUL, leads nowhere before any view is asked."""
+
+    regex = "[A-Za-z0-9_.-]+"
+
+
+register_converter(_IdInAddress, "id")
 
 _frame = (
     [

@@ -10,6 +10,6 @@ app_name = "orchestration"
 urlpatterns = [
     path("runs/", views.runs, name="runs"),
     path("runs/new/", views.start, name="start"),
-    path("runs/<str:run_id>/", views.run, name="run"),
-    path("runs/<str:run_id>/checkpoints/<str:checkpoint_id>/", views.checkpoint, name="checkpoint"),
+    path("runs/<id:run_id>/", views.run, name="run"),
+    path("runs/<id:run_id>/checkpoints/<id:checkpoint_id>/", views.checkpoint, name="checkpoint"),
 ]

@@ -151,7 +151,7 @@ def browser(role: str) -> Client:
 
 def filled(path: str) -> str:
     for name, value in _ARGUMENTS.items():
-        for kind in ("str:", "slug:", "int:", ""):
+        for kind in ("id:", "str:", "slug:", "int:", ""):
             path = path.replace(f"<{kind}{name}>", str(value))
     assert "<" not in path, f"give {path} an argument in _ARGUMENTS"
     return path
