@@ -123,7 +123,7 @@ def who_decides(approval: Approval, terms: Terms) -> str:
 
 
 def card_for(user: User, approval: Approval) -> Card:
-    """Return what the page shows of an approval that came from `approval_for`; no further query for its parts."""
+    """Return what the page shows of an approval from `approval_and_versions_for`; no further query for its parts."""
     _, arguments = read_canonical(bytes(approval.canonical))
     decisions = list(approval.decisions.all())
     is_open = approval.status == Approval.Status.PENDING

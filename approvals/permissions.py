@@ -103,17 +103,22 @@ def refusal_for(user: User, principal: User | None, approval: Approval, votes: l
     return None
 
 
-def agreeing_persons(approval: Approval, terms: Terms | None = None) -> set[str]:
+def agreeing_persons(
+    approval: Approval, terms: Terms | None = None, decisions: Sequence[Decision] | None = None
+) -> set[str]:
     """Return the different people who agree to the current version and may still decide, under the terms.
 
-    `terms` defaults to those that the approval stands under. A delegate's vote is the one vote of whom it stands
-    for; a vote of anybody whom four eyes exclude, or of the policy itself, counts for nobody.
+    `terms` defaults to those that the approval stands under. `decisions`: all of the approval's with `by` and
+    `on_behalf_of` loaded; they are read where the caller does not have them. A delegate's vote is the one vote of
+    whom it stands for; a vote of anybody whom four eyes exclude, or of the policy itself, counts for nobody.
     """
     terms = terms or Terms.from_json(approval.terms)
+    if decisions is None:
+        decisions = list(approval.decisions.select_related("by", "on_behalf_of"))
     audience = _named_by(terms, approval)
     votes = [
         (vote.by, vote.on_behalf_of or vote.by)
-        for vote in _counting(approval, terms)
+        for vote in _counting(decisions, terms)
         if (vote.for_version, vote.for_digest) == (approval.version, approval.digest)
         and vote.verdict in AGREEING
         and vote.by is not None
@@ -138,9 +143,8 @@ def wants_somebody(terms: Terms) -> bool:
     return bool(terms.fresh_sign_in_minutes or terms.dwell_seconds or terms.risk == Risk.HIGH)
 
 
-def _counting(approval: Approval, terms: Terms) -> list[Decision]:
+def _counting(votes: Sequence[Decision], terms: Terms) -> Sequence[Decision]:
     """Return the decisions, without those in advance when the terms want somebody or they were taken back since."""
-    votes = list(approval.decisions.select_related("by", "on_behalf_of"))
     in_advance = {vote.source for vote in votes if vote.source.startswith(STANDING)}
     if not in_advance:
         return votes

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
-from django.db.models import F, OuterRef, Prefetch, QuerySet, Subquery
+from django.db.models import F, OuterRef, Prefetch, QuerySet, Subquery, prefetch_related_objects
 from django.db.models.functions import Substr
 
 from approvals.digest import read_canonical
@@ -30,14 +30,18 @@ def visible_to(user: AbstractBaseUser | AnonymousUser) -> QuerySet[Approval]:
 
 
 def approval_for(user: AbstractBaseUser | AnonymousUser, approval_id: str) -> Approval:
-    """Return one approval with its versions, decisions and receipt.
-
-    Raises NoSuchApproval, also for what may not be seen.
-    """
-    versions = Prefetch("versions", ProposalVersion.objects.select_related("made_by").order_by("version"))
-    found = with_parts(visible_to(user)).prefetch_related(versions).filter(pk=approval_id).first()
+    """Return one approval with its decisions and receipt. Raises NoSuchApproval, also for what may not be seen."""
+    found = with_parts(visible_to(user)).filter(pk=approval_id).first()
     if found is None:
         raise NoSuchApproval
+    return found
+
+
+def approval_and_versions_for(user: AbstractBaseUser | AnonymousUser, approval_id: str) -> Approval:
+    """Return one approval as `approval_for` does, with the versions of its proposal besides."""
+    found = approval_for(user, approval_id)
+    versions = Prefetch("versions", ProposalVersion.objects.select_related("made_by").order_by("version"))
+    prefetch_related_objects([found], versions)
     return found
 
 

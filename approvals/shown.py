@@ -19,17 +19,17 @@ _LONGEST = 7 * 24 * 3600  # seconds; longer than any page stays open for a reaso
 
 def note_shown(approval: Approval, user: User, earlier: str = "") -> str:
     """Return the note for a page that is being rendered; `earlier` is the one that the page had before."""
-    if earlier and shown_at(earlier, approval, user) is not None:
+    if earlier and shown_at(earlier, approval.pk, approval.version, user) is not None:
         return earlier
     return signing.dumps([approval.pk, approval.version, user.pk, datetime.now(UTC).timestamp()], salt=_SALT)
 
 
-def shown_at(note: str, approval: Approval, user: User) -> datetime | None:
+def shown_at(note: str, approval_id: str, version: int, user: User) -> datetime | None:
     """Return when the version was first shown to the person; `None` for a note that is none, or about another."""
     try:
-        approval_id, version, user_id, at = signing.loads(note, salt=_SALT, max_age=_LONGEST)
+        *about, at = signing.loads(note, salt=_SALT, max_age=_LONGEST)
     except (signing.BadSignature, ValueError, TypeError):
         return None
-    if (approval_id, version, user_id) != (approval.pk, approval.version, user.pk):
+    if about != [approval_id, version, user.pk]:
         return None
     return datetime.fromtimestamp(at, UTC)

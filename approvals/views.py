@@ -43,19 +43,19 @@ def approval(request: HttpRequest, approval_id: str) -> HttpResponse:
 def decide(request: HttpRequest, approval_id: str) -> HttpResponse:
     """Take one verdict. Refusals come back with the page as it now is and with what was typed."""
     user = person(request)
-    found = find(user, approval_id)
     form = DecisionForm(request.POST)
     if not form.is_valid():
         refusal = Refusal(422, "The form was incomplete. Read the request again, then decide.", request)
-        return approval_page(request, user, found, refusal)
+        return approval_page(request, user, find(user, approval_id), refusal)
+    given = form.to_answer()
     try:
         recorded = services.decide_for_sure(
             approval_id=approval_id,
             reviewer=user,
-            given=form.to_answer(),
+            given=given,
             channel="page",
             signed_in_at=signed_in_at(request),
-            shown_at=shown_at(form.cleaned_data["shown"], found, user),
+            shown_at=shown_at(form.cleaned_data["shown"], approval_id, given.version, user),
         )
     except NoSuchApproval as exc:
         raise Http404 from exc

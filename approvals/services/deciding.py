@@ -166,13 +166,22 @@ def _take(approval: Approval, reviewer: User, given: Answer, circumstances: Circ
         edit, terms = consider_edit(approval, given.edited_arguments or {})
         _adopt(approval, edit, terms, reviewer)
     decision = _decision(approval, reviewer, given, circumstances, permit)
-    closes = given.verdict not in AGREEING or len(agreeing_persons(approval)) >= approval.needed
+    closes = _is_enough(approval, given.verdict)
     if closes:
         close(approval, decision)
     else:
         announce("inbox", f"approval:{approval.pk}", f"run:{approval.run_id}")
     record_decision(approval, decision, reviewer.username, closes=closes)
     return decision
+
+
+def _is_enough(approval: Approval, verdict: str) -> bool:
+    """Say whether the verdict that was just recorded closes the approval."""
+    if verdict not in AGREEING:
+        return True
+    if verdict == Verdict.APPROVE and approval.needed == 1:
+        return True  # `may_decide` has said that it counts; who edits may be barred from agreeing to the edit
+    return len(agreeing_persons(approval)) >= approval.needed
 
 
 def _decision(

@@ -75,7 +75,7 @@ def _check_action(approval: Approval, votes: list[Decision], terms: Terms) -> No
     _check_person(approval, decision)
     if not _verdicts_given(approval, votes) <= set(terms.verdicts):
         raise NotAuthorised(f"The policy changed: the rule “{terms.rule}” does not allow this verdict.")
-    agreed = len(agreeing_persons(approval, terms))
+    agreed = len(agreeing_persons(approval, terms, votes))
     if agreed < terms.needed:
         raise NotAuthorised(
             f"{terms.needed} different people must agree; of those who did, {agreed} may decide this now."
@@ -85,7 +85,7 @@ def _check_action(approval: Approval, votes: list[Decision], terms: Terms) -> No
 def _check_standing(approval: Approval, votes: list[Decision], terms: Terms) -> None:
     """Say it plainly when what was approved in advance was taken back before it began, or may be so no longer."""
     sources = [vote.source for vote in votes if vote.source.startswith(STANDING)]
-    if not sources or len(agreeing_persons(approval, terms)) >= terms.needed:
+    if not sources or len(agreeing_persons(approval, terms, votes)) >= terms.needed:
         return
     if wants_somebody(terms):
         raise NotAuthorised("The policy changed: this can no longer be approved in advance.")

@@ -160,8 +160,9 @@ def test_a_note_of_another_request_or_person_counts_for_nothing(alice: User, bob
 
     one, other = open_one(), open_one()
     note = note_shown(one, alice)
-    assert shown_at(note, one, alice) is not None
-    assert shown_at(note, other, alice) is shown_at(note, one, bob) is shown_at("x", one, alice) is None
+    assert shown_at(note, one.pk, 1, alice) is not None
+    others = ((note, other.pk, 1, alice), (note, one.pk, 1, bob), (note, one.pk, 2, alice), ("x", one.pk, 1, alice))
+    assert [shown_at(*asked) for asked in others] == [None] * 4
 
 
 def test_where_a_recent_sign_in_is_needed_the_page_says_so_first(alice: User, terms: Any, open_one: Open) -> None:

@@ -324,7 +324,7 @@ def test_a_vote_that_is_not_enough_has_no_receipt_yet(open_one: Opener, terms: A
     terms(needed=2)
     approval = open_one()
     decide(approval, alice)
-    shown = selectors.approval_for(alice, approval.pk)
+    shown = selectors.approval_and_versions_for(alice, approval.pk)
     card = card_for(alice, shown)
     assert card.receipt == [] and card.agreed == ["alice"] and card.missing == 1
 
