@@ -100,6 +100,14 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
+def sign_in(page: Page, username: str, password: str) -> None:
+    """Fill the form to which the page was sent. When this returns, the page that was asked for stands there."""
+    page.get_by_label("Username").fill(username)
+    page.get_by_label("Password").fill(password)
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url(lambda url: "/accounts/login/" not in url)
+
+
 def _is_complaint(said: ConsoleMessage) -> bool:
     """Say whether the page did something wrong; that it was left while its socket was still opening is none."""
     return said.type in ("error", "warning") and "closed before the connection is established" not in said.text
@@ -119,9 +127,7 @@ def visit(chromium: Browser, stack: Stack) -> Iterator[Callable[..., Page]]:
             page.on("console", lambda said: complaints.append(said.text) if _is_complaint(said) else None)
             page.on("pageerror", lambda error: complaints.append(str(error)))
         page.goto(path)
-        page.get_by_label("Username").fill(username)
-        page.get_by_label("Password").fill(stack.password(username))
-        page.get_by_role("button", name="Sign in").click()
+        sign_in(page, username, stack.password(username))
         return page
 
     yield visit
