@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import time
+import unicodedata
 from datetime import UTC, datetime, timedelta
 from functools import cache, lru_cache
 from typing import Any
@@ -145,10 +147,18 @@ def live_now() -> str:
 
 @register.filter
 def initials(name: str) -> str:
-    """Return up to two capitals for the round picture beside a person's name."""
-    words = [word for word in name.replace(".", " ").replace("_", " ").split() if word]
-    letters = [word[0] for word in words[:2]] if len(words) > 1 else list(name[:2])
-    return "".join(letters).upper()
+    """Return up to two capitals for the round picture beside a person's name; letters and digits that can be seen."""
+    words = [letters for word in _BETWEEN_WORDS.split(name) if (letters := "".join(filter(_is_seen, word)))]
+    letters = "".join(word[0] for word in words[:2]) if len(words) > 1 else "".join(words)[:2]
+    return letters.upper()
+
+
+def _is_seen(char: str) -> bool:
+    return unicodedata.category(char)[0] in "LN" and char not in _FILLERS
+
+
+_BETWEEN_WORDS = re.compile(r"[\s._]+")
+_FILLERS = "\u115f\u1160\u3164\uffa0"  # of Hangul: letters that print as nothing
 
 
 @register.filter

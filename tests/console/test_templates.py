@@ -11,7 +11,7 @@ from django.template.loader import get_template
 from django.utils.safestring import mark_safe
 
 from console.environment import PROJECT
-from console.templatetags.signalbox import status
+from console.templatetags.signalbox import initials, status
 from console.templatetags.signalbox import tag as draw_tag
 
 TEMPLATES = sorted((PROJECT / "templates").rglob("*.html"))
@@ -128,3 +128,14 @@ def test_what_was_drawn_of_a_safe_text_is_not_shown_for_the_same_text_unsafe() -
     assert "<b>x</b>" in draw_tag(mark_safe("<b>x</b>"), "vio")
     assert "&lt;b&gt;x&lt;/b&gt;" in draw_tag("<b>x</b>", "vio")
     assert "&lt;i&gt;" in status("<i>")
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        *[("alice", "AL"), ("ada lovelace", "AL"), ("ada.m_king", "AM"), ("Анна", "АН"), ("", "")],
+        *[("\u202ebob", "BO"), ("a\u200bb", "AB"), ("\u3164 x", "X"), ("<b>", "B"), ("\U000e0061", "")],
+    ],
+)
+def test_initials_are_letters_that_can_be_seen(name: str, shown: str) -> None:
+    assert initials(name) == shown
