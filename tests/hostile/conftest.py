@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, User
 from django.test import Client
 from ulid import ULID
 
@@ -22,6 +22,7 @@ from .corpus import Hostile
 
 Open = Callable[..., Approval]
 NAME_LENGTH, SUMMARY_LENGTH = 100, 500  # what the columns for tools, agents and summaries take
+USERNAME_LENGTH = 150
 
 
 @pytest.fixture
@@ -52,6 +53,14 @@ def open_hostile(db: None) -> Open:
     return open_hostile
 
 
+def name_reviewers(texts: Iterable[str]) -> list[User]:
+    """Make an account of each text, as no form would: the rows are written directly."""
+    users = User.objects.bulk_create(User(username=text[:USERNAME_LENGTH]) for text in texts)
+    group, _ = Group.objects.get_or_create(name="reviewer")
+    group.user_set.add(*users)
+    return users
+
+
 @pytest.fixture
 def reader(alice: User) -> Client:
     """Alice, signed in."""
@@ -71,6 +80,7 @@ class ReadPage(HTMLParser):
         self.html = html
         self.elements: Elements = set()
         self.titles: list[str] = []
+        self.labels: list[str] = []  # what is read out or shown on hover
         self.text = ""
         self._parts: list[str] = []
         self._places: dict[str, int] = {}  # id -> where its text begins
@@ -84,6 +94,8 @@ class ReadPage(HTMLParser):
         for name, value in attrs:
             if name == "data-title":
                 self.titles.append(value or "")
+            if name in ("aria-label", "data-label", "title"):
+                self.labels.append(value or "")
             if name == "id":
                 self._places[value or ""] = self._length
 
@@ -95,9 +107,9 @@ class ReadPage(HTMLParser):
         """Return the first id that begins so."""
         return next(one for one in self._places if one.startswith(begins))
 
-    def after(self, element_id: str) -> str:
-        """Return the text from an element on."""
-        return self.text[self._places[element_id] :]
+    def after(self, element_id: str, until: str = "") -> str:
+        """Return the text from an element on, to its end or to where another one begins."""
+        return self.text[self._places[element_id] : self._places[until] if until else None]
 
     def rows(self, names: Iterable[str]) -> dict[str, str]:
         """Return the text from each name's first mention to that of the next one."""
@@ -108,9 +120,9 @@ class ReadPage(HTMLParser):
         return found
 
 
-def not_shown(hostile: Hostile, text: str) -> list[str]:
-    """Return the parts of a text that a reader does not see."""
-    return [f"{hostile.name} does not show {part[:80]!r}" for part in hostile.shows if part not in text]
+def not_shown(hostile: Hostile, text: str, times: int = 1) -> list[str]:
+    """Return the parts of a text that a reader does not see, or not so often."""
+    return [f"{hostile.name} does not show {part[:80]!r}" for part in hostile.shows if text.count(part) < times]
 
 
 def not_shown_as_json(hostile: Hostile, text: str) -> list[str]:
@@ -122,6 +134,11 @@ def not_shown_as_json(hostile: Hostile, text: str) -> list[str]:
 
 
 _JSON_WRITES = ["line break", "tab \u00d7", *(f"U+{code:04X}" for code in range(0x20))]
+
+
+def hidden_from_readers(hostile: Hostile, page: ReadPage) -> list[str]:
+    """As `hidden`, for a page with inputs, which hold what is to be changed as it is."""
+    return hidden(hostile, page.text + "".join(page.labels))
 
 
 def hidden(hostile: Hostile, html: str) -> list[str]:

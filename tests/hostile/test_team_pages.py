@@ -1,93 +1,219 @@
-"""Every text of the corpus on the pages of the team: comments, standing approvals, windows, views, the lane."""
+"""Every text of the corpus on the pages of the team, as what somebody wrote and as the name of whoever wrote it."""
 
 from __future__ import annotations
 
+import json
 import re
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from django.contrib.auth.models import User
 from django.db import transaction
+from django.template.loader import render_to_string
 from django.test import Client
 from django.urls import reverse
 
 from approvals import services
-from approvals.models import Approval, Comment, Delegation, SavedView, StandingApproval
+from approvals.bulk import Cell, Group, Item, Line, Result
+from approvals.errors import AlreadyClaimed, AlreadyClosed
+from approvals.guarding import Attention
+from approvals.models import Approval, Comment, Decision, Delegation, SavedView, StandingApproval
+from approvals.presence import Person
 from approvals.services import Answer
+from approvals.standing import Given
+from approvals.team import Claim, Team
+from approvals.team_forms import StandingForm, StandingRow
 from console.clock import database_now
 
-from .conftest import Elements, Open, ReadPage, hidden, not_shown
+from .conftest import (
+    Elements,
+    Open,
+    ReadPage,
+    hidden_from_readers,
+    made,
+    name_reviewers,
+    not_shown,
+    not_shown_as_json,
+)
 from .corpus import CORPUS
 
 #: in one line and in many: a page may fold either, with elements of its own
-HARMLESS = ["plain", "x" * 30_000, "\n".join("line" for _ in range(400)), "12", "a\nb", "a" * 90]
-SHARED = [reverse(f"approvals:{name}") for name in ("standing", "delegations", "views", "reviewers", "lane", "inbox")]
-INBOX = reverse("approvals:inbox")
-TOGETHER = 8  # texts on one page
+HARMLESS = ["plain", "x" * 30_000, "\n".join("line" for _ in range(400)), "12", "a\nb", "a" * 90, "b" * 140, "c" * 140]
+TOGETHER = 45  # texts on one page
+SHOWN = 60  # characters that every column takes; longer texts are cut somewhere
 
 
-def _write(alice: User, bob: User, open_hostile: Open, text: str) -> list[str]:
-    """Write the text wherever people and agents can; return the addresses of the pages that are only about it."""
-    kept, now = text.replace("\x00", ""), database_now()
-    one, other = (open_hostile(text, risk="low", arguments={"v": text, "n": n}) for n in (1, 2))
-    Comment.objects.create(approval=one, by=bob, text=kept[:4000])
-    SavedView.objects.get_or_create(owner=alice, name=kept[:60], query="?tool=x")
+def _write(alice: User, open_hostile: Open, texts: list[str]) -> list[Approval]:
+    """Write the texts wherever people and agents can, each by a person of that name; return what waits."""
+    now = database_now()
     window = {"starts_at": now, "ends_at": now + timedelta(days=1)}
-    Delegation.objects.create(principal=bob, delegate=alice, made_by=bob, reason=kept[:300], **window)
-    standing = StandingApproval.objects.create(
-        agent=one.agent,
-        tool=one.tool,
-        conditions=[{"path": "v", "is": kept}, {"path": "n", "is": 1}],
-        reason=kept[:500],
-        made_from=one,
-        made_by=alice,
-        expires_at=now + timedelta(days=1),
-        uses_at_most=3,
+    opened = []
+    for text, by in zip(texts, name_reviewers(texts), strict=True):
+        one = open_hostile(text, risk="low", arguments={"n": 1}, requested_by_id=by.pk)
+        Approval.objects.filter(pk=one.pk).update(claimed_by=by, claimed_at=now)
+        SavedView.objects.create(owner=by, name=text[:60], query="?tool=x", is_shared=True)
+        Delegation.objects.create(principal=by, delegate=alice, made_by=by, reason=text[:300], **window)
+        StandingApproval.objects.create(
+            agent=one.agent,
+            tool=one.tool,
+            conditions=[{"path": text[:200], "is": text}, {"path": "n", "is": 1}],
+            reason=text[:500],
+            made_from=one,
+            made_by=by,
+            expires_at=now + timedelta(days=1),
+            uses_at_most=3,
+        )
+        opened.append(one)
+    Comment.objects.bulk_create(
+        Comment(approval=opened[0], by=one.requested_by, text=text[:4000])
+        for one, text in zip(opened, texts, strict=True)
     )
-    late = open_hostile(text, arguments={"n": 3})
-    answer = Answer("reject", late.version, late.digest, kept.strip()[:4000] or "no")
-    services.decide(approval_id=late.pk, reviewer=alice, given=answer, channel="page")
-    Approval.objects.filter(pk=late.pk).update(expected_by=now - timedelta(hours=1))
-    return [
-        reverse("approvals:standing_one", args=[standing.pk]),
-        reverse("approvals:team", args=[one.pk]),
-        reverse("approvals:review") + f"?id={one.pk}&id={other.pk}",
-    ]
+    return opened
 
 
-def _read(reader: Client, address: str) -> ReadPage:
-    response = reader.get(address)
-    assert response.status_code == 200, (address, response.status_code)
-    # What somebody is to change stands in its field as it is.
-    return ReadPage(re.sub(r"(<textarea[^>]*>)[^<]*", r"\1", response.content.decode()))
+def _decide(opened: list[Approval], texts: list[str]) -> None:
+    """Reject each in the name of the one before, so that nothing comes of it in time."""
+    for place, (one, text) in enumerate(zip(opened, texts, strict=True)):
+        by = opened[place - 1].requested_by
+        assert by is not None
+        given = Answer("reject", one.version, one.digest, text.strip()[:4000] or "no")
+        services.decide(approval_id=one.pk, reviewer=by, given=given, channel="page")
+    late = database_now() - timedelta(hours=1)
+    Approval.objects.filter(pk__in=[one.pk for one in opened]).update(expected_by=late)
 
 
-def _kind(address: str) -> str:
-    return address.partition("?")[0].replace("apr_", "").split("/")[-1 if "?" in address else 1]
+def _pages(reader: Client, alice: User, open_hostile: Open, texts: list[str]) -> dict[str, ReadPage]:
+    """Return the pages by what they are about, read while the requests wait and after they were decided."""
+    texts = [text.replace("\x00", "") for text in texts]
+
+    def read(name: str, *args: str, **asked: list[str]) -> ReadPage:
+        response = reader.get(reverse(f"approvals:{name}", args=args), asked)
+        assert response.status_code == 200, (name, response.status_code)
+        return _page(response.content.decode())
+
+    with transaction.atomic():
+        opened = _write(alice, open_hostile, texts)
+        pages = {name: read(name) for name in ("standing", "delegations", "views", "inbox")}
+        pages["team"] = read("team", opened[0].pk)
+        pages["review"] = read("review", id=[one.pk for one in opened])
+        _decide(opened, texts)
+        pages |= {name: read(name) for name in ("lane", "reviewers")}
+        items = [f"{one.pk}:{one.version}:{one.digest}" for one in opened[:1]]
+        sent = reader.post(reverse("approvals:decide_together"), {"item": items, "verdict": "reject", "note": "no"})
+        pages["together"] = _page(sent.content.decode())
+        assert "Already decided: rejected by" in pages["together"].text
+        transaction.set_rollback(True)
+    return pages
+
+
+def _page(html: str) -> ReadPage:
+    """Read a page. What somebody is to change stands in its field as it is."""
+    return ReadPage(re.sub(r"(<textarea[^>]*>)[^<]*", r"\1", html))
+
+
+#: how often a page shows a text; once where nothing is said
+TIMES = {"standing": 6, "delegations": 4, "views": 2, "team": 3, "review": 2, "lane": 3, "reviewers": 3, "together": 0}
 
 
 @pytest.mark.django_db
 def test_no_page_of_the_team_hides_a_character_or_makes_an_element(
-    reader: Client, alice: User, bob: User, open_hostile: Open
+    reader: Client, ada: User, open_hostile: Open
 ) -> None:
-    harmless: dict[str, Elements] = {}
-    for texts in ([one] for one in HARMLESS):
-        with transaction.atomic():
-            for address in [*_write(alice, bob, open_hostile, texts[0]), *SHARED]:
-                harmless.setdefault(_kind(address), set()).update(_read(reader, address).elements)
-            transaction.set_rollback(True)
+    ada.groups.add(*User.objects.get(username="alice").groups.all())
+    reader.force_login(ada)
+    listed = [_pages(reader, ada, open_hostile, texts) for texts in (HARMLESS[:2], HARMLESS)]
+    harmless: dict[str, Elements] = {name: listed[0][name].elements | listed[1][name].elements for name in listed[0]}
     faults = []
     for start in range(0, len(CORPUS), TOGETHER):
         bundle = CORPUS[start : start + TOGETHER]
-        with transaction.atomic():
-            own = [(hostile, _write(alice, bob, open_hostile, hostile.text)) for hostile in bundle]
-            seen = [(address, _read(reader, address), [hostile]) for hostile, pages in own for address in pages]
-            seen += [(address, _read(reader, address), bundle) for address in SHARED]
-            transaction.set_rollback(True)
-        for address, page, shown in seen:
-            found = [f"an element {one}" for one in page.elements - harmless[_kind(address)]]
-            for hostile in shown:
-                found += hidden(hostile, page.text)
-                found += not_shown(hostile, page.text) if len(hostile.text) <= 60 and address != INBOX else []
-            faults += [f"{_kind(address)}: {fault}" for fault in found]
+        for name, page in _pages(reader, ada, open_hostile, [hostile.text for hostile in bundle]).items():
+            found = [f"an element {one}" for one in page.elements - harmless[name]]
+            for hostile in bundle:
+                found += hidden_from_readers(hostile, page)
+                found += not_shown(hostile, page.text, TIMES.get(name, 1)) if len(hostile.text) <= SHOWN else []
+            faults += [f"{name}: {fault}" for fault in found]
+    assert faults == []
+
+
+def _approval(text: str, **changes: object) -> Approval:
+    """Return an approval that is in no database."""
+    digest, now = "0" * 64, database_now()
+    fields = {"tool": text, "agent": text, "summary": text, "agent_words": text, "run_id": text, "risk": "low"}
+    asker = User(username=text)
+    return Approval(**fields | {"digest": digest, "canonical": b"{}", "due_at": now, "requested_by": asker} | changes)
+
+
+def _team_part(text: str) -> str:
+    """Return the team's page of one request: who has claimed it, who looks, whom it can be handed to, what is said."""
+    approval, now = _approval(text), database_now()
+    people = [Person(text, text), Person(text, text)]
+    said = [Comment(pk=1, approval=approval, by=User(username=text), text=text, at=now)]
+    claim = Claim(text, 2, now, now + timedelta(minutes=30))
+    team = Team(approval, True, claim, False, True, True, True, [text], people, said, 0)
+    exact = json.dumps(text, ensure_ascii=False)
+    form = StandingForm(approval, [StandingRow(1, text, exact, True, fault=text)], faults={"reason": text})
+    frame = {"name": text, "roles": [], "notices": []}
+    context = {"team": team, "fault": str(AlreadyClaimed(text)), "typed": text, "standing": form, "frame": frame}
+    return render_to_string("approvals/team.html", context | {"attention": Attention("ok", text), "haste": None})
+
+
+def _standing_card(text: str) -> str:
+    """Return one standing approval on its own page, taken back by somebody, with a use."""
+    approval, now, person = _approval(text), database_now(), User(username=text)
+    standing = StandingApproval(
+        tool=text,
+        agent=text,
+        reason=text,
+        made_by=person,
+        made_at=now,
+        made_from=approval,
+        revoked_by=person,
+        revoked_at=now,
+        uses=1,
+        uses_at_most=3,
+    )
+    uses = [Decision(approval=approval, at=now)]
+    one = Given(standing, [(text, text)], "revoked", False, uses)
+    return render_to_string("approvals/_standing_card.html", {"one": one, "uses": uses, "is_whole": True})
+
+
+def _together(text: str) -> str:
+    """Return the page for deciding two requests that differ in one argument."""
+    exact = json.dumps(text, ensure_ascii=False)
+    lines = [Line(_approval(text), [Cell(text, value)]) for value in (exact, None)]
+    group = Group(text, "low", text, lines, [(text, exact)], [text], ["approve", "reject"])
+    return render_to_string("approvals/_together_form.html", {"group": group, "runs": [], "ticked": group.ids})
+
+
+def _result(text: str) -> str:
+    """Return what became of the items of a decision for many: recorded, too late, not there."""
+    now, item = database_now(), Item("apr_1", "approve", 1, "0" * 64)
+    late = Result(item, 409, str(AlreadyClosed("decided", text, now, "reject")), approval=_approval(text))
+    done = Result(item, 200, "Approved", approval=_approval(text))
+    gone = Result(replace(item, approval_id=text), 404, text)
+    given = {"results": [done, late, gone], "done": [done], "refused": [late, gone], "note": "", "key": "k"}
+    frame = {"name": text, "roles": [], "notices": []}
+    context = {"frame": "console/plain.html", "verdict": "approve", "again": [late], "cut_off": []}
+    return render_to_string("approvals/together_result.html", given | context | {"user_frame": frame})
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("part", "times", "as_json"),
+    [(_team_part, 18, 1), (_standing_card, 9, 0), (_together, 16, 2), (_result, 5, 0)],
+    ids=["the team's part", "a standing approval", "deciding together", "what became of each"],
+)
+def test_a_part_shows_the_text_in_every_place(part: object, times: int, as_json: int) -> None:
+    assert callable(part)
+    harmless = set().union(*(_page(part(text)).elements for text in HARMLESS))
+    assert _page(part("a word")).text.count("a word") == times
+    faults = []
+    for hostile in CORPUS:
+        html = part(hostile.text)
+        page = _page(html)
+        faults += made(re.sub(r"(<textarea[^>]*>)[^<]*", r"\1", html), harmless) + hidden_from_readers(hostile, page)
+        is_same = json.dumps(hostile.text, ensure_ascii=False) == f'"{hostile.text}"'
+        faults += not_shown(hostile, page.text, times if is_same else times - as_json)
+        faults += not_shown_as_json(hostile, page.text)
     assert faults == []
