@@ -15,11 +15,12 @@ from django.test import AsyncClient, Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from approvals import exports
+from approvals import exports, services
 from approvals.exports import Export, cell
 from approvals.inbox import Filters
+from approvals.services import Answer
 
-from .conftest import Open
+from .conftest import USERNAME_LENGTH, Open, name_reviewers
 from .corpus import CORPUS
 
 EXPORT = reverse("approvals:export")
@@ -35,15 +36,27 @@ def read(response: Any) -> list[list[str]]:
 
 
 def test_every_text_is_shown_and_computes_nothing(reader: Client, open_hostile: Open) -> None:
-    by_id = {open_hostile(hostile.text).pk: hostile for hostile in CORPUS}
-    heading, *lines = read(reader.get(EXPORT))
+    people = name_reviewers(hostile.text for hostile in CORPUS)
+    by_id = {}
+    for place, (hostile, by) in enumerate(zip(CORPUS, people, strict=True)):
+        opened = open_hostile(hostile.text, requested_by_id=people[place - 1].pk)
+        given = Answer("approve", opened.version, opened.digest)
+        services.decide(approval_id=opened.pk, reviewer=by, given=given, channel="page")
+        by_id[opened.pk] = hostile, people[place - 1].username
+    heading, *lines = read(reader.get(EXPORT, {"status": "decided"}))
     assert heading == list(exports.COLUMNS)
     assert len(lines) == len(CORPUS)
     faults = []
     for line in lines:
-        hostile, row = by_id[line[0]], dict(zip(heading, line, strict=True))
-        words = row["agent's own words"]
-        faults += [f"{hostile.name} does not show {part!r}" for part in hostile.shows if _flat(part) not in words]
+        (hostile, asker), row = by_id[line[0]], dict(zip(heading, line, strict=True))
+        places = ["agent's own words", *(["decided by"] if len(hostile.text) <= USERNAME_LENGTH else [])]
+        faults += [
+            f"{hostile.name} does not show {part!r} in {place}"
+            for part in hostile.shows
+            for place in places
+            if _flat(part) not in row[place]
+        ]
+        assert row["started by"] == cell(asker)
         faults += [f"{hostile.name} hides U+{ord(char):04X}" for char in hostile.hides if char in "".join(line)]
         faults += [f"{hostile.name} begins a formula" for one in line if one.startswith(STARTS_A_FORMULA)]
     assert faults == []
