@@ -169,3 +169,19 @@ def test_summaries_names_keys_comments_and_runs_do_nothing(watched: Watched, see
     expect(watched.page.locator("#palette [data-found]").first).to_be_visible()
     watched._look("the palette")
     assert watched.faults == []
+
+
+def test_rules_and_requests_decided_together_do_nothing(watched: Watched, seeded: dict[str, Any]) -> None:
+    one, other = seeded["together"]
+    shown = {
+        f"/inbox/review?id={one}&id={other}": ".differs",
+        "/policy/": ".versions",
+        f"/policy/versions/{seeded['policy']}/": ".rules",
+    }
+    for path, listed in shown.items():
+        watched.open(path)
+        expect(watched.page.locator(listed)).to_contain_text("<svg onload=window.canary('svg')></svg>")
+        watched.faults += _hidden(watched.page.locator("main").inner_text())
+        if watched.page.evaluate("document.documentElement.scrollWidth > innerWidth"):
+            watched.faults.append(f"{path} is wider than the screen")
+    assert watched.faults == []

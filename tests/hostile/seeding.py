@@ -22,7 +22,8 @@ def seed() -> dict[str, Any]:
 
     from approvals import services
     from approvals.digest import canonicalise, digest_of
-    from approvals.models import Approval
+    from approvals.models import Approval, PolicyVersion
+    from approvals.policies import shipped
     from approvals.services import Answer, Proposal
     from orchestration.models import Run
 
@@ -38,7 +39,9 @@ def seed() -> dict[str, Any]:
         result=active,
     )
 
-    def open_one(arguments: dict[str, Any], summary: str, words: str, name: str = "pay") -> Approval:
+    def open_one(
+        arguments: dict[str, Any], summary: str, words: str, name: str = "pay", risk: str = "high"
+    ) -> Approval:
         tool = name if 0 < len(name) <= NAME_LENGTH else "pay"
         canonical = canonicalise(tool, arguments)
         properties = {key: {"type": "string", "title": key, "description": words[:500]} for key in arguments}
@@ -50,7 +53,7 @@ def seed() -> dict[str, Any]:
             "summary": summary[:SUMMARY_LENGTH],
             "agent_words": words,
             "arguments_schema": {"type": "object", "properties": properties},
-            "risk": "high",
+            "risk": risk,
             "agent": tool,
             "run_id": run.pk,
             "interrupt_id": str(ULID()),
@@ -75,7 +78,30 @@ def seed() -> dict[str, Any]:
         given = Answer(verdict="reject", version=approval.version, digest=approval.digest, note=note)
         services.decide(approval_id=approval.pk, reviewer=alice, given=given, channel="page")
         decided.append(approval.pk)
-    return {"run": run.pk, "whole": whole, "named": named, "decided": decided}
+    together = []
+    for words in ("one", "other"):
+        arguments = {text[:200]: f"{text[:500]}{words}" for text in texts.values()}
+        together.append(open_one({"of": words, "the": arguments}, words, "\n".join(active.values()), risk="low").pk)
+    # Behind the rules that hold, and about tools that nobody has: nothing is decided by them.
+    rules = [{"name": text[:80], "match": {"tools": [text[:100]]}, "people": [text[:100]]} for text in texts.values()]
+    fields = {"rules": [*shipped.RULES, *rules], "calendars": shipped.CALENDARS, "made_by": alice}
+    first = PolicyVersion.objects.count() + 1
+    PolicyVersion.objects.bulk_create(
+        PolicyVersion(**fields, version=number, state=PolicyVersion.State.REFUSED, note=text[:500])
+        for number, text in enumerate(active.values(), start=first)
+    )
+    policy = first + len(active)
+    PolicyVersion.objects.create(
+        **fields, version=policy, state=PolicyVersion.State.PROPOSED, note="\n".join(active)[:500]
+    )
+    return {
+        "run": run.pk,
+        "whole": whole,
+        "named": named,
+        "decided": decided,
+        "together": together,
+        "policy": policy,
+    }
 
 
 def _joined(texts: Any) -> list[str]:
