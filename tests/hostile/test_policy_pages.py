@@ -151,7 +151,9 @@ def _times(hostile: Hostile, name: str, often: int) -> int:
     """Return how often a page must show it: less where a condition escapes it, or where no rule can be named so."""
     if not _is_usable(_rule(hostile.text, 1)):
         return 0 if name == "json" else 1
-    return often if _is_plain(hostile) else often - 3
+    if hostile.source == "rtl-names":
+        return 1  # the mark stands behind the whole of a path or a sentence's end
+    return often if _is_plain(hostile) else often - 2
 
 
 def _is_plain(hostile: Hostile) -> bool:
