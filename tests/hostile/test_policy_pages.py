@@ -149,10 +149,9 @@ def _is_short(hostile: Hostile) -> bool:
 
 def _times(hostile: Hostile, name: str, often: int) -> int:
     """Return how often a page must show it: less where a condition escapes it, or where no rule can be named so."""
-    if not _is_usable(_rule(hostile.text, 1)):
+    # The mark of what runs leftward stands behind the whole of a path, or behind a sentence's full stop.
+    if hostile.source == "rtl-names" or not _is_usable(_rule(hostile.text, 1)):
         return 0 if name == "json" else 1
-    if hostile.source == "rtl-names":
-        return 1  # the mark stands behind the whole of a path or a sentence's end
     return often if _is_plain(hostile) else often - 2
 
 

@@ -51,7 +51,8 @@ def _write(alice: User, open_hostile: Open, texts: list[str]) -> list[Approval]:
     opened = []
     for text, by in zip(texts, name_reviewers(texts), strict=True):
         one = open_hostile(text, risk="low", arguments={"n": 1}, requested_by_id=by.pk)
-        Approval.objects.filter(pk=one.pk).update(claimed_by=by, claimed_at=now)
+        terms = one.terms | {"rule": text[:80]}
+        Approval.objects.filter(pk=one.pk).update(claimed_by=by, claimed_at=now, terms=terms)
         SavedView.objects.create(owner=by, name=text[:60], query="?tool=x", is_shared=True)
         Delegation.objects.create(principal=by, delegate=alice, made_by=by, reason=text[:300], **window)
         StandingApproval.objects.create(
@@ -113,7 +114,7 @@ def _page(html: str) -> ReadPage:
 
 
 #: how often a page shows a text; once where nothing is said
-TIMES = {"standing": 6, "delegations": 4, "views": 2, "team": 3, "review": 2, "lane": 3, "reviewers": 3, "together": 0}
+TIMES = {"standing": 6, "delegations": 4, "views": 2, "team": 3, "review": 3, "lane": 3, "reviewers": 3, "together": 0}
 
 
 @pytest.mark.django_db
