@@ -262,10 +262,12 @@ def _refused(text: str) -> str:
     """Return the bar with the words of a refusal, and the form of a change that a rule never allows."""
     card = replace(_card(text, is_open=True), permit=Permit(True, "", ""))
     refusal = {"status": 409, "words": str(AlreadyClosed("decided", text, database_now(), "approve"))}
-    form = schema_form.build({"type": "object"}, {}, prefix="a")
-    form.add_error((), f"The rule “{text}” never allows this. Change something else.")
-    bar = render_to_string("approvals/_decide.html", {"card": card, "refusal": refusal, "looks": {}})
-    return bar + render_to_string("shared/_schema_form.html", {"form": form})
+    parts = [render_to_string("approvals/_decide.html", {"card": card, "refusal": refusal, "looks": {}})]
+    for schema in ({"type": "object"}, {"type": "object", "properties": {"a": {"type": "string"}}}):
+        form = schema_form.build(schema, {}, prefix="a")
+        form.add_error((), f"The rule “{text}” never allows this. Change something else.")
+        parts.append(render_to_string("shared/_schema_form.html", {"form": form}))
+    return "".join(parts)
 
 
 def _denied(text: str) -> str:
@@ -283,7 +285,7 @@ def _drawn(card: Card, text: str) -> str:
     ("part", "times", "as_json"),
     [
         *[(_form, 32, 0), (_rules, 14, 0), (_calendar, 7, 0)],
-        *[(_open_card, 24, 2), (_closed_card, 22, 2), (_refused, 2, 0), (_denied, 7, 0)],
+        *[(_open_card, 24, 2), (_closed_card, 22, 2), (_refused, 3, 0), (_denied, 7, 0)],
     ],
     ids=["form", "rules", "calendars", "open", "decided", "refused", "denied"],
 )
