@@ -18,6 +18,9 @@ from tests import session_postgres
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--histories", type=int, default=100, help="how many examples each property test makes up")
+    parser.addoption(
+        "--every-look", action="store_true", help="walk at both sizes in both themes, not in two of the four"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

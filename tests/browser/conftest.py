@@ -25,6 +25,22 @@ CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
 )
 
+DESK = {"viewport": {"width": 1440, "height": 900}}
+PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+LOOKS: dict[str, dict[str, Any]] = {
+    "desk-light": DESK | {"color_scheme": "light"},
+    "phone-dark": PHONE | {"color_scheme": "dark"},
+    "desk-dark": DESK | {"color_scheme": "dark"},
+    "phone-light": PHONE | {"color_scheme": "light"},
+}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Walk with each `look`: on a desk in the light and on a phone in the dark, with --every-look all four."""
+    if "look" in metafunc.fixturenames:
+        names = list(LOOKS) if metafunc.config.getoption("--every-look") else list(LOOKS)[:2]
+        metafunc.parametrize("look", [LOOKS[name] for name in names], ids=names)
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     mine = [item for item in items if Path(__file__).parent in item.path.parents]

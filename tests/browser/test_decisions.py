@@ -1,4 +1,4 @@
-"""Every way to decide, in Chromium against the real engines: on a desk in the light, and on a phone in the dark."""
+"""Every way to decide, in Chromium against the real engines, in each look that is asked for."""
 
 from __future__ import annotations
 
@@ -14,9 +14,6 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Stack, eventually, sign_in
 
-DESK = {"viewport": {"width": 1440, "height": 900}, "color_scheme": "light"}
-PHONE = {"viewport": {"width": 390, "height": 844}, "color_scheme": "dark", "has_touch": True, "is_mobile": True}
-LOOKS = pytest.mark.parametrize("look", [DESK, PHONE], ids=["desk-light", "phone-dark"])
 FINISHED = "#receipt-effect_finished[data-done]"
 TWO_FOR_MUCH = {
     "name": "refunds above 100",
@@ -65,7 +62,6 @@ def address(approval: dict[str, Any]) -> str:
     return f"/approvals/{approval['id']}/"
 
 
-@LOOKS
 def test_what_is_approved_with_a_change_is_what_runs(look: dict[str, Any], stack: Stack, visit: Visit) -> None:
     approval = ask_for_refund(stack)
     page = visit("alice", address(approval), refusals_expected=True, **look)
@@ -91,7 +87,6 @@ def test_what_is_approved_with_a_change_is_what_runs(look: dict[str, Any], stack
     expect(page.locator("tr", has_text="amount").filter(has_text="12.50").first).to_be_visible()
 
 
-@LOOKS
 def test_an_answer_goes_to_the_agent_and_nothing_is_run(look: dict[str, Any], stack: Stack, visit: Visit) -> None:
     approval = ask_for_refund(stack)
     page = visit("alice", address(approval), **look)
@@ -130,7 +125,6 @@ def change_policy(page: Page, change: Callable[[list[Any]], list[Any]], why: str
     expect(page.get_by_text(why).first).to_be_visible()
 
 
-@LOOKS
 def test_two_people_agree_and_each_sees_the_other(
     look: dict[str, Any], stack: Stack, visit: Visit, two_for_much: None
 ) -> None:
@@ -150,7 +144,6 @@ def test_two_people_agree_and_each_sees_the_other(
     assert [one["by"] for one in read(stack, approval["id"])["decisions"]] == ["alice", "bob"]
 
 
-@LOOKS
 def test_a_delegate_decides_for_somebody_and_both_are_named(look: dict[str, Any], stack: Stack, visit: Visit) -> None:
     approval = ask_for_refund(stack)
     page = visit("ada", address(approval), **look)
@@ -171,11 +164,10 @@ def test_a_delegate_decides_for_somebody_and_both_are_named(look: dict[str, Any]
     expect(page.get_by_text("for bob").first).to_be_visible()
     principal.goto("/delegations/")
     with principal.expect_navigation():
-        principal.get_by_role("button", name="End now: ada for bob").click()
+        principal.get_by_role("button", name=re.compile("End now ?: ada for bob")).click()
     expect(principal.get_by_role("button", name="End now")).to_have_count(0)
 
 
-@LOOKS
 def test_what_did_not_take_effect_is_told_and_redriven(look: dict[str, Any], stack: Stack, visit: Visit) -> None:
     approval = ask_for_refund(stack)
     stack.supervisor.hold("temporal", signal.SIGKILL)
@@ -190,12 +182,17 @@ def test_what_did_not_take_effect_is_told_and_redriven(look: dict[str, Any], sta
 
         eventually(stands_still, seconds=60, what="the decision stands in the lane")
         expect(page.locator(f"#lane-{approval['id']} .stuck-why")).to_contain_text("Temporal")
+        stack.supervisor.hold("relay")  # it would be quicker than a person
     finally:
         stack.supervisor.release("temporal")
-    again = page.locator(f"#lane-{approval['id']}").get_by_role("button", name="Tell the run now")
-    if again.count():  # the relay may have been quicker
-        with page.expect_response(lambda answer: answer.request.method == "POST"):
-            again.click()
+    try:
+        stack.supervisor.wait_ready(["temporal"])
+        with page.expect_response(lambda answer: answer.request.method == "POST") as told:
+            page.locator(f"#lane-{approval['id']}").get_by_role("button", name="Tell the run now").click()
+        assert told.value.status == 200
+        assert refunds_of(stack, approval) == []
+    finally:
+        stack.supervisor.release("relay")
     page.goto(address(approval))
     expect(page.locator(FINISHED)).to_be_attached(timeout=30_000)
     assert len(refunds_of(stack, approval)) == 1
@@ -203,7 +200,6 @@ def test_what_did_not_take_effect_is_told_and_redriven(look: dict[str, Any], sta
     expect(page.locator(f"#lane-{approval['id']}")).to_have_count(0)
 
 
-@LOOKS
 def test_several_are_decided_together_with_a_result_for_each(look: dict[str, Any], stack: Stack, visit: Visit) -> None:
     emails = []
     for _ in range(3):
