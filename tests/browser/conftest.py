@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
 
+from console.environment import PROJECT
 from console.stack.ports import free_port
 from console.stack.supervisor import Supervisor
 
@@ -58,13 +61,23 @@ class Stack:
     """A running product, with the demo accounts and the demo runs."""
 
     supervisor: Supervisor
+    passwords: dict[str, str] = field(default_factory=dict)  # of accounts that a test has made
 
     @property
     def url(self) -> str:
         return self.supervisor.web_url
 
     def password(self, username: str) -> str:
-        return next(one["password"] for one in self.supervisor.demo_accounts() if one["username"] == username)
+        demo = {one["username"]: one["password"] for one in self.supervisor.demo_accounts()}
+        return (demo | self.passwords)[username]
+
+    def manage(self, *arguments: str, **environment: str) -> str:
+        """Run a command of manage.py beside the stack and return what it prints."""
+        command = [sys.executable, str(PROJECT / "manage.py"), *arguments]
+        given = self.supervisor.environment() | environment
+        done = subprocess.run(command, env=given, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-2000:]
+        return done.stdout
 
     def api(self, username: str) -> httpx.Client:
         token = next(one["token"] for one in self.supervisor.demo_accounts() if one["username"] == username)

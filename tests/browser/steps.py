@@ -12,8 +12,9 @@ from playwright.sync_api import Page, expect
 from tests.browser.conftest import Stack, eventually
 
 FINISHED = "#receipt-effect_finished[data-done]"
+RULE = "refunds above 100"
 TWO_FOR_MUCH = {
-    "name": "refunds above 100",
+    "name": RULE,
     "match": {"tools": ["issue_refund"]},
     "condition": 'above(args.amount, "100")',
     "needed": 2,
@@ -68,5 +69,5 @@ def change_policy(page: Page, change: Callable[[list[Any]], list[Any]], why: str
     page.get_by_role("button", name="See what would change").click()
     page.get_by_label("What this changes, and why").fill(why)
     page.get_by_role("button", name=re.compile("^(Make it active|Propose)$")).click()
-    page.wait_for_url(re.compile(r"/policy/\d+/$"))
+    page.wait_for_url(re.compile(r"/policy/versions/\d+/$"))
     expect(page.get_by_text(why).first).to_be_visible()

@@ -10,20 +10,7 @@ from typing import Any
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Stack, eventually
-
-
-def _waiting_refund(stack: Stack) -> dict[str, Any]:
-    with stack.api("olga") as olga, stack.shop() as shop:
-        order = shop.post("/orders", json={"customer": "Ida Berg", "amount": "50.00", "currency": "EUR"}).json()
-        given = {"order_id": order["id"], "message": "The parcel arrived crushed and the bowls are broken."}
-        run = olga.post("/runs", json={"agent": "support", "input": given}).json()
-
-        def waits() -> Any:
-            waiting = olga.get(f"/runs/{run['id']}").json()["waiting_for"]
-            return olga.get(f"/approvals/{waiting[0]}").json() if waiting else None
-
-        approval: dict[str, Any] = eventually(waits, seconds=30, what="the run waits for a person")
-    return approval
+from tests.browser.steps import ask_for_refund
 
 
 def _part(stack: Stack, name: str) -> Any:
@@ -32,7 +19,7 @@ def _part(stack: Stack, name: str) -> Any:
 
 
 def test_without_temporal_decisions_are_recorded_and_delivered_later(stack: Stack, visit: Callable[..., Page]) -> None:
-    approval = _waiting_refund(stack)
+    approval = ask_for_refund(stack)
     stack.supervisor.hold("temporal", signal.SIGKILL)
     try:
         eventually(lambda: _part(stack, "temporal").get("ok") is False, seconds=10, what="health says Temporal is away")
@@ -81,7 +68,7 @@ def test_without_prefect_a_refresh_is_kept_and_made_later(stack: Stack, visit: C
 def test_postgres_killed_and_back_is_told_in_words_and_everything_recovers(
     stack: Stack, visit: Callable[..., Page]
 ) -> None:
-    approval = _waiting_refund(stack)
+    approval = ask_for_refund(stack)
     page = visit("alice", f"/approvals/{approval['id']}/", refusals_expected=True)
     expect(page.locator("[data-live-word]", has_text="Live")).to_be_visible()
     stack.supervisor.hold("postgres", signal.SIGKILL)

@@ -9,23 +9,7 @@ from typing import Any
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Stack, eventually
-
-FINISHED = "#receipt-effect_finished[data-done]"
-
-
-def _first_refund(stack: Stack) -> dict[str, Any]:
-    with stack.api("alice") as alice:
-        items = alice.get("/approvals", params={"status": "pending", "tool": "issue_refund"}).json()["items"]
-    approval: dict[str, Any] = items[0]
-    return approval
-
-
-def _refunds(stack: Stack, approval: dict[str, Any]) -> list[dict[str, Any]]:
-    with stack.shop() as shop:
-        items: list[dict[str, Any]] = shop.get(
-            "/refunds", params={"order_id": approval["arguments"]["order_id"]}
-        ).json()["items"]
-    return items
+from tests.browser.steps import FINISHED, ask_for_refund, refunds_of
 
 
 def test_a_reviewer_approves_and_sees_the_effect_finish_without_a_reload(
@@ -33,14 +17,14 @@ def test_a_reviewer_approves_and_sees_the_effect_finish_without_a_reload(
 ) -> None:
     page = visit("alice")
     expect(page).to_have_url(re.compile("/inbox/"))
-    approval = _first_refund(stack)
+    approval = ask_for_refund(stack)
     approval_id = approval["id"]
     row = page.locator(f".items a[data-row='{approval_id}']")
     name = row.locator("b").inner_text()
     row.click()
     expect(page).to_have_url(re.compile(f"/approvals/{approval_id}/"))
     expect(page.locator("h2", has_text=name).first).to_be_visible()
-    assert _refunds(stack, approval) == []
+    assert refunds_of(stack, approval) == []
     page.evaluate("window.notReloaded = true")
 
     page.get_by_role("button", name="Approve").click()
@@ -48,7 +32,7 @@ def test_a_reviewer_approves_and_sees_the_effect_finish_without_a_reload(
     expect(page.locator(FINISHED)).to_be_visible(timeout=10_000)
     assert page.evaluate("window.notReloaded") is True
     expect(page.locator("[role=status]", has_text="approved by alice").first).to_be_visible()
-    [refund] = _refunds(stack, approval)
+    [refund] = refunds_of(stack, approval)
     assert refund["amount"] == approval["arguments"]["amount"]
     assert refund["idempotency_key"] == approval_id
     with stack.api("alice") as alice:
@@ -64,8 +48,8 @@ def test_a_reviewer_approves_and_sees_the_effect_finish_without_a_reload(
 
 
 def test_the_same_walk_with_script_switched_off(stack: Stack, visit: Callable[..., Page]) -> None:
+    approval = ask_for_refund(stack)
     page = visit("alice", java_script_enabled=False)
-    approval = _first_refund(stack)
     page.locator(f".items a[data-row='{approval['id']}']").click()
     page.wait_for_url(re.compile(f"/approvals/{approval['id']}/"))
     with page.expect_navigation():
@@ -76,13 +60,13 @@ def test_the_same_walk_with_script_switched_off(stack: Stack, visit: Callable[..
         return page.locator(FINISHED).count() == 1
 
     eventually(finished, seconds=10, what="the receipt reaches its last step")
-    assert len(_refunds(stack, approval)) == 1
+    assert len(refunds_of(stack, approval)) == 1
 
 
 def test_another_browser_sees_who_decided_within_a_second_and_its_late_click_is_refused_in_words(
     stack: Stack, visit: Callable[..., Page]
 ) -> None:
-    approval = _first_refund(stack)
+    approval = ask_for_refund(stack)
     path = f"/approvals/{approval['id']}/"
     watching = visit("bob", path)
     late = visit("bob", path, java_script_enabled=False, refusals_expected=True)
@@ -104,12 +88,12 @@ def test_another_browser_sees_who_decided_within_a_second_and_its_late_click_is_
     assert refused.value.status == 409
     expect(late.get_by_text("approved by alice").first).to_be_visible()
     expect(late.get_by_label("What you had typed")).to_have_value("no, wait")
-    eventually(lambda: _refunds(stack, approval), seconds=10, what="the refund is issued")
-    assert len(_refunds(stack, approval)) == 1
+    eventually(lambda: refunds_of(stack, approval), seconds=10, what="the refund is issued")
+    assert len(refunds_of(stack, approval)) == 1
 
 
 def test_a_rejection_goes_back_to_the_agent_with_its_reason(stack: Stack, visit: Callable[..., Page]) -> None:
-    approval = _first_refund(stack)
+    approval = ask_for_refund(stack)
     page = visit("alice", f"/approvals/{approval['id']}/")
     page.get_by_role("button", name="Reject").click()
     expect(page.get_by_text("Say why").first).to_be_visible()
@@ -125,7 +109,7 @@ def test_a_rejection_goes_back_to_the_agent_with_its_reason(stack: Stack, visit:
     proposal = eventually(next_proposal, seconds=10, what="the agent proposes something else")
     assert proposal["tool"] == "issue_refund"
     assert float(proposal["arguments"]["amount"]) < float(approval["arguments"]["amount"])
-    assert _refunds(stack, approval) == []
+    assert refunds_of(stack, approval) == []
 
 
 def test_an_admin_refreshes_the_handbook_and_watches_the_flow_run(stack: Stack, visit: Callable[..., Page]) -> None:
