@@ -99,7 +99,9 @@ def act(request: HttpRequest, approval_id: str) -> HttpResponse:
     except NothingToRedrive as exc:
         return _lane(request, cursor, Refusal(approval_id, 409, str(exc), action, reason))
     if is_htmx(request):
-        return _lane(request, cursor)
+        response = _lane(request, cursor)
+        response["X-Said"] = _SAID[action]
+        return response
     messages.success(request, _SAID[action])
     return redirect(address(cursor))
 

@@ -68,7 +68,9 @@ document.addEventListener("htmx:response:error", (event) => {
 });
 // What was answered well is not away any more.
 document.addEventListener("htmx:after:request", (event) => {
-  if (event.detail?.ctx?.response?.status < 400) forgetErrors();
+  const response = event.detail?.ctx?.response;
+  if (response?.status < 400) forgetErrors();
+  say(response?.headers.get("X-Said")); // what a page without a script would be told in a message
 });
 document.addEventListener("htmx:error", (event) => {
   if (event.detail?.ctx?.sourceEvent?.type?.startsWith("live:")) return; // the next poke or resync repairs it

@@ -357,6 +357,8 @@ def test_telling_the_run_again_is_a_click_without_a_reason(open_one: Opener, cli
     OutboxEntry.objects.update(due_at=later)
     assert act(client, approval, "deliver").status_code == 302
     assert OutboxEntry.objects.get().due_at < later
+    page = client.post(f"/approvals/{approval.pk}/redrive", {"action": "deliver"}, headers={"HX-Request": "true"})
+    assert (page.status_code, page["X-Said"]) == (200, "It is being sent again.")
 
 
 @pytest.mark.parametrize(("who", "status"), [("eve", 403), ("nobody", 302), ("svc", 403)])

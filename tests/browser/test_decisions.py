@@ -141,6 +141,7 @@ def test_what_did_not_take_effect_is_told_and_redriven(look: dict[str, Any], sta
         with page.expect_response(lambda answer: answer.request.method == "POST") as told:
             page.locator(f"#lane-{approval['id']}").get_by_role("button", name="Tell the run now").click()
         assert told.value.status == 200
+        expect(page.get_by_text("It is being sent again.")).to_be_visible()
         assert refunds_of(stack, approval) == []
     finally:
         stack.supervisor.release("relay")
