@@ -194,6 +194,9 @@ def _of_answer(delivery: Delivery) -> Standstill:
     if delivery.state == "undelivered":
         sentence = f"The program did not take the answer for as long as was promised ({times}); nobody sends it now."
         return Standstill("undelivered", sentence, delivery.since, delivery.cause, may_deliver=True, is_final=True)
+    if not delivery.attempts:
+        sentence = "The program has not been sent the answer yet; that happens by itself."
+        return Standstill("undelivered", sentence, delivery.since, delivery.cause, may_deliver=True)
     sentence = f"The program has not taken the answer yet ({times}); it is sent again by itself."
     return Standstill("undelivered", sentence, delivery.since, delivery.cause, may_deliver=True)
 

@@ -399,6 +399,7 @@ def test_its_page_names_the_program_and_links_to_no_run(status: str, robot: User
     page = client.get(reverse("approvals:approval", args=[approval.pk]))
     words = page.content.decode()
     assert "robot, a program" in words and "webhook at program.example" in words
+    assert "The program gave no reason." in words and "the agent reads it" not in words
     assert "s3cret" not in words
     assert ("Delivered to the program" in words) == (status != "pending")
 

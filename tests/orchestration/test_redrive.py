@@ -298,6 +298,13 @@ def test_a_programs_answer_that_is_not_taken_tells_the_attempts_and_the_last_err
     assert lane.standstill(approval) is None and approval.took_effect_at is not None
 
 
+def test_a_programs_answer_that_was_never_sent_counts_no_attempts() -> None:
+    approval = decide(open_for(make_run(), source="program", deliver_to={"webhook": {"url": "https://p.example/"}}))
+    AnswerDelivery.objects.create(approval_id=approval.pk, attempts=0, state="trying")
+    let_pass()
+    assert why(approval).sentence == "The program has not been sent the answer yet; that happens by itself."
+
+
 def test_each_cause_costs_the_same_number_of_queries(django_assert_max_num_queries: Any) -> None:
     makers: list[Callable[[], Approval]] = [
         late,
