@@ -71,21 +71,22 @@ def _check_action(approval: Approval, votes: list[Decision], terms: Terms) -> No
         return
     if decision.by is None:
         raise NotAuthorised(f"The policy changed: by the rule “{terms.rule}” people must decide this.")
-    _check_standing(approval, votes, terms)
+    agreed = len(agreeing_persons(approval, terms, votes))
+    if agreed < terms.needed:
+        _check_standing(votes, terms)
     _check_person(approval, decision)
     if not _verdicts_given(approval, votes) <= set(terms.verdicts):
         raise NotAuthorised(f"The policy changed: the rule “{terms.rule}” does not allow this verdict.")
-    agreed = len(agreeing_persons(approval, terms, votes))
     if agreed < terms.needed:
         raise NotAuthorised(
             f"{terms.needed} different people must agree; of those who did, {agreed} may decide this now."
         )
 
 
-def _check_standing(approval: Approval, votes: list[Decision], terms: Terms) -> None:
-    """Say it plainly when what was approved in advance was taken back before it began, or may be so no longer."""
+def _check_standing(votes: list[Decision], terms: Terms) -> None:
+    """Where too few agree, say it plainly when what was approved in advance was taken back, or may be so no longer."""
     sources = [vote.source for vote in votes if vote.source.startswith(STANDING)]
-    if not sources or len(agreeing_persons(approval, terms, votes)) >= terms.needed:
+    if not sources:
         return
     if wants_somebody(terms):
         raise NotAuthorised("The policy changed: this can no longer be approved in advance.")
