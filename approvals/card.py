@@ -149,12 +149,8 @@ def card_for(user: User, approval: Approval) -> Card:
         receipt=receipt_of(approval, last),
         approve_label="It happened" if is_outcome else "Approve",
         reject_label="It did not" if is_outcome else "Reject",
-        deadline_words=f"expires without a decision, and the {_asker(approval)} is told so",
+        deadline_words=f"expires without a decision, and the {approval.source} is told so",
     )
-
-
-def _asker(approval: Approval) -> str:
-    return "agent" if approval.source == Approval.Source.AGENT else "program"
 
 
 def argument_rows_of(arguments: dict[str, Any]) -> list[ArgumentRow]:
