@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -23,6 +24,11 @@ from .corpus import Hostile
 Open = Callable[..., Approval]
 NAME_LENGTH, SUMMARY_LENGTH = 100, 500  # what the columns for tools, agents and summaries take
 USERNAME_LENGTH = 150
+
+#: in one line and in many: a page may fold either, with elements of its own
+HARMLESS = ["plain", "x" * 30_000, "\n".join("line" for _ in range(400)), "12", "a\nb", "a" * 90, "b" * 140, "c" * 140]
+TOGETHER = 45  # texts on one page
+SHOWN = 60  # characters that every column and field takes; longer texts are cut somewhere
 
 
 @pytest.fixture
@@ -118,6 +124,11 @@ class ReadPage(HTMLParser):
         for (name, start), (_, end) in pairwise(starts):
             found[name] = self.text[start:end]
         return found
+
+
+def read_with_fields(html: str) -> ReadPage:
+    """Read a page. What somebody is to change stands in its field as it is, and is left out."""
+    return ReadPage(re.sub(r"(<textarea[^>]*>)[^<]*", r"\1", html))
 
 
 def not_shown(hostile: Hostile, text: str, times: int = 1) -> list[str]:

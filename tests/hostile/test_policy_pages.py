@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -31,13 +30,20 @@ from approvals.terms import Terms
 from console import schema_form
 from console.clock import database_now
 
-from .conftest import Elements, Open, ReadPage, hidden_from_readers, name_reviewers, not_shown
+from .conftest import (
+    HARMLESS,
+    SHOWN,
+    TOGETHER,
+    Elements,
+    Open,
+    ReadPage,
+    hidden_from_readers,
+    name_reviewers,
+    not_shown,
+    read_with_fields,
+)
 from .corpus import CORPUS, Hostile
 
-#: in one line and in many, as a rule's name or not
-HARMLESS = ["plain", "x" * 30_000, "\n".join("line" for _ in range(400)), "12", "a\nb", "a" * 90, "b" * 140, "c" * 140]
-TOGETHER = 45  # texts on one page
-SHOWN = 60  # characters that every field takes; longer texts are cut somewhere
 EDIT = reverse("approvals:policy_edit")
 
 
@@ -90,11 +96,11 @@ def _pages(admin: Client, open_hostile: Open, texts: list[str]) -> dict[str, Rea
 
     def send(status: int, **sent: str) -> ReadPage:
         response = admin.post(EDIT, sent)
-        assert response.status_code == status, _page(response.content.decode()).text
-        return _page(response.content.decode())
+        assert response.status_code == status, read_with_fields(response.content.decode()).text
+        return read_with_fields(response.content.decode())
 
     def read(name: str, *args: int) -> ReadPage:
-        return _page(admin.get(reverse(f"approvals:{name}", args=args)).content.decode())
+        return read_with_fields(admin.get(reverse(f"approvals:{name}", args=args)).content.decode())
 
     with transaction.atomic():
         people = name_reviewers(texts)
@@ -114,11 +120,6 @@ def _pages(admin: Client, open_hostile: Open, texts: list[str]) -> dict[str, Rea
         }
         transaction.set_rollback(True)
     return pages
-
-
-def _page(html: str) -> ReadPage:
-    """Read a page. What somebody is to change stands in its field as it is."""
-    return ReadPage(re.sub(r"(<textarea[^>]*>)[^<]*", r"\1", html))
 
 
 @pytest.mark.django_db
@@ -290,11 +291,11 @@ def _drawn(card: Card, text: str) -> str:
     ids=["form", "rules", "calendars", "open", "decided", "refused", "denied"],
 )
 def test_a_part_shows_the_text_in_every_place(part: Callable[[str], str], times: int, as_json: int) -> None:
-    harmless: Elements = set().union(*(_page(part(text)).elements for text in HARMLESS))
-    assert _page(part("quokka")).text.count("quokka") == times
+    harmless: Elements = set().union(*(read_with_fields(part(text)).elements for text in HARMLESS))
+    assert read_with_fields(part("quokka")).text.count("quokka") == times
     faults = []
     for hostile in CORPUS:
-        page = _page(part(hostile.text))
+        page = read_with_fields(part(hostile.text))
         faults += [f"an element {one}" for one in page.elements - harmless]
         faults += hidden_from_readers(hostile, page)
         faults += not_shown(hostile, page.text, times if _is_plain(hostile) else times - as_json)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import replace
 from datetime import timedelta
 
@@ -27,21 +26,19 @@ from approvals.team_forms import StandingForm, StandingRow
 from console.clock import database_now
 
 from .conftest import (
+    HARMLESS,
+    SHOWN,
+    TOGETHER,
     Elements,
     Open,
     ReadPage,
     hidden_from_readers,
-    made,
     name_reviewers,
     not_shown,
     not_shown_as_json,
+    read_with_fields,
 )
 from .corpus import CORPUS
-
-#: in one line and in many: a page may fold either, with elements of its own
-HARMLESS = ["plain", "x" * 30_000, "\n".join("line" for _ in range(400)), "12", "a\nb", "a" * 90, "b" * 140, "c" * 140]
-TOGETHER = 45  # texts on one page
-SHOWN = 60  # characters that every column takes; longer texts are cut somewhere
 
 
 def _write(alice: User, open_hostile: Open, texts: list[str]) -> list[Approval]:
@@ -91,7 +88,7 @@ def _pages(reader: Client, alice: User, open_hostile: Open, texts: list[str]) ->
     def read(name: str, *args: str, **asked: list[str]) -> ReadPage:
         response = reader.get(reverse(f"approvals:{name}", args=args), asked)
         assert response.status_code == 200, (name, response.status_code)
-        return _page(response.content.decode())
+        return read_with_fields(response.content.decode())
 
     with transaction.atomic():
         opened = _write(alice, open_hostile, texts)
@@ -102,15 +99,10 @@ def _pages(reader: Client, alice: User, open_hostile: Open, texts: list[str]) ->
         pages |= {name: read(name) for name in ("lane", "reviewers")}
         items = [f"{one.pk}:{one.version}:{one.digest}" for one in opened[:1]]
         sent = reader.post(reverse("approvals:decide_together"), {"item": items, "verdict": "reject", "note": "no"})
-        pages["together"] = _page(sent.content.decode())
+        pages["together"] = read_with_fields(sent.content.decode())
         assert "Already decided: rejected by" in pages["together"].text
         transaction.set_rollback(True)
     return pages
-
-
-def _page(html: str) -> ReadPage:
-    """Read a page. What somebody is to change stands in its field as it is."""
-    return ReadPage(re.sub(r"(<textarea[^>]*>)[^<]*", r"\1", html))
 
 
 #: how often a page shows a text; once where nothing is said
@@ -207,13 +199,13 @@ def _result(text: str) -> str:
 )
 def test_a_part_shows_the_text_in_every_place(part: object, times: int, as_json: int) -> None:
     assert callable(part)
-    harmless = set().union(*(_page(part(text)).elements for text in HARMLESS))
-    assert _page(part("a word")).text.count("a word") == times
+    harmless = set().union(*(read_with_fields(part(text)).elements for text in HARMLESS))
+    assert read_with_fields(part("a word")).text.count("a word") == times
     faults = []
     for hostile in CORPUS:
-        html = part(hostile.text)
-        page = _page(html)
-        faults += made(re.sub(r"(<textarea[^>]*>)[^<]*", r"\1", html), harmless) + hidden_from_readers(hostile, page)
+        page = read_with_fields(part(hostile.text))
+        faults += [f"an element {one}" for one in page.elements - harmless]
+        faults += hidden_from_readers(hostile, page)
         is_same = json.dumps(hostile.text, ensure_ascii=False) == f'"{hostile.text}"'
         faults += not_shown(hostile, page.text, times if is_same else times - as_json)
         faults += not_shown_as_json(hostile, page.text)
