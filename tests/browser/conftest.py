@@ -47,7 +47,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     mine = [item for item in items if Path(__file__).parent in item.path.parents]
-    # What fills the inbox with hostile texts comes last: the walks take the first request that they find.
+    # What fills the inbox with hostile texts comes last: test_looks takes the first requests that it finds.
     last = sorted(mine, key=lambda item: item.path.name == "test_hostile_text.py")
     items[:] = [last.pop(0) if item in mine else item for item in items]
     for item in mine:
