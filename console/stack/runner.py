@@ -55,6 +55,7 @@ class Runner(threading.Thread):
         super().__init__(name=f"part-{service.name}", daemon=True)
         self.service = service
         self.ready = threading.Event()
+        self.preparing = False  # what is done once: it may take minutes, such as building a server
         self.failure: StackError | None = None  # why it is not up, while it is not
         self._needs = needs
         self._say = say
@@ -138,7 +139,7 @@ class Runner(threading.Thread):
         last = ""
         while True:
             try:
-                self.service.prepare(self._tell, self._stopping.is_set)
+                self._prepare()
             except Stopped:
                 raise
             except StackError as error:
@@ -154,6 +155,13 @@ class Runner(threading.Thread):
                     return False
             else:
                 return True
+
+    def _prepare(self) -> None:
+        self.preparing = True
+        try:
+            self.service.prepare(self._tell, self._stopping.is_set)
+        finally:
+            self.preparing = False
 
     def _launched(self, backoff: Backoff) -> bool:
         try:

@@ -206,6 +206,7 @@ class Supervisor:
     def wait_ready(self, parts: Iterable[str] | None = None, timeout_seconds: float = 120.0) -> None:
         """Wait until these parts (all of them, when not given) do their work.
 
+        The time begins anew while any part does what it needs once, such as building the Temporal server.
         Raises PartFailed with what is known about the first that does not, Stopped when stopped meanwhile.
         """
         deadline = time.monotonic() + timeout_seconds
@@ -215,7 +216,9 @@ class Supervisor:
                 self._raise_if_over()
                 if not runner.is_alive():
                     raise PartFailed(f"{name} was given up. {runner.failure or ''}")
-                if time.monotonic() >= deadline:
+                if any(one.preparing for one in self._runners.values()):
+                    deadline = time.monotonic() + timeout_seconds
+                elif time.monotonic() >= deadline:
                     reason = runner.failure or f"Its log is {runner.service.log_path}."
                     raise PartFailed(f"{name} was not ready after {timeout_seconds:.0f} s. {reason}")
 

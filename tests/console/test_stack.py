@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ import psycopg
 import pytest
 
 from console.stack import temporal_binary
+from console.stack.console_parts import Shop
 from console.stack.errors import AlreadyRunning, NoTemporalServer, PartFailed, PortTaken
 from console.stack.ports import Ports, free_port, is_free
 from console.stack.postgres import APP_ROLE, ROLE, SUPERUSER, Postgres
@@ -304,6 +306,17 @@ def test_a_second_start_on_the_same_folder_is_refused_in_words(home: Path) -> No
         stack.wait_ready(["shop"], 20)
     with Supervisor(home=home, parts=[], quiet=True):
         pass
+
+
+def test_what_a_part_needs_once_does_not_count_as_its_start(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = threading.Event()
+    monkeypatch.setattr(Shop, "prepare", lambda *_: given.wait(20))
+    with Supervisor(home=home, parts=["shop"], seed_shop=False, quiet=True) as stack:
+        threading.Timer(0.5, given.set).start()
+        with pytest.raises(PartFailed, match="shop was not ready after 0 s"):
+            stack.wait_ready(["shop"], 0)
+        assert given.is_set()
+        stack.wait_ready(["shop"], 20)
 
 
 def test_a_taken_port_is_named_with_what_to_do(home: Path) -> None:
