@@ -45,6 +45,30 @@ def strangers_page(chromium: Browser, stack: Stack, theme: str, size: ViewportSi
 SETTLED = """Promise.allSettled(document.getAnimations()
     .filter(one => one.effect.getTiming().iterations !== Infinity).map(one => one.finished))"""
 
+#: counts in `window.acted` the hotkeys that fire
+COUNT_KEYS_THAT_ACT = """window.acted = 0;
+document.addEventListener("hotkey-fire", () => { window.acted += 1; }, true);"""
+
+#: resolves when a refresh of everything has put the element of this id in place
+REFRESHED = """id => new Promise(done => {
+    document.addEventListener("htmx:after:swap", function heard(event) {
+        if (event.target.id !== id) return;
+        document.removeEventListener("htmx:after:swap", heard);
+        done();
+    });
+    document.body.dispatchEvent(new CustomEvent("live:resync"));
+})"""
+
+#: how many refreshes of everything the page tells its parts when the reader comes back to it
+TOLD_ON_RETURN = """() => {
+    let told = 0;
+    const count = () => { told += 1; };
+    document.body.addEventListener("live:resync", count);
+    document.dispatchEvent(new Event("visibilitychange"));
+    document.body.removeEventListener("live:resync", count);
+    return told;
+}"""
+
 
 def _faults(page: Page) -> list[str]:
     """Return what is wrong with the page as it stands, in words; what is fading in is waited for."""
@@ -103,7 +127,7 @@ def test_the_palette_and_the_sheet_of_keys_look_right(visit: Visit, theme: str) 
     expect(page.locator("#palette [data-found]").first).to_be_visible()
     assert _faults(page) == []
     page.keyboard.press("Escape")
-    page.wait_for_function("document.activeElement === document.body")
+    expect(page.locator("body")).to_be_focused()
     page.keyboard.press("Shift+?")
     expect(page.get_by_role("heading", name="Keyboard shortcuts")).to_be_visible()
     assert _faults(page) == []
@@ -136,13 +160,15 @@ def test_single_letters_can_be_switched_off(visit: Visit) -> None:
     page.keyboard.press("Shift+?")
     page.get_by_label("Single-letter shortcuts are on").uncheck()
     page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    page.evaluate(COUNT_KEYS_THAT_ACT)
     page.keyboard.press("a")
     page.keyboard.press("g")
     page.keyboard.press("r")
-    page.wait_for_timeout(300)
-    assert page.url.endswith("/inbox/")
     page.keyboard.press("Control+k")
     expect(page.locator("#palette-input")).to_be_focused()
+    assert page.evaluate("window.acted") == 1  # the palette's own
+    assert page.url.endswith("/inbox/")
 
 
 def test_a_live_refresh_keeps_typed_words_focus_and_opened_parts(stack: Stack, visit: Visit) -> None:
@@ -153,9 +179,7 @@ def test_a_live_refresh_keeps_typed_words_focus_and_opened_parts(stack: Stack, v
     page.get_by_text("Exact bytes and digest").click()
     page.get_by_label("Comment").fill("half a thought")
     page.get_by_label("Search requests").fill("refu")
-    with page.expect_response(f"**/approvals/{approval['id']}/?*"):
-        page.evaluate("document.body.dispatchEvent(new CustomEvent('live:resync'))")
-    page.wait_for_timeout(300)
+    page.evaluate(REFRESHED, f"approval-{approval['id']}")
     expect(page.get_by_label("Comment")).to_have_value("half a thought")
     expect(page.get_by_label("Search requests")).to_be_focused()
     expect(page.get_by_label("Search requests")).to_have_value("refu")
@@ -184,11 +208,8 @@ def test_updates_can_be_paused_and_catch_up(visit: Visit) -> None:
     expect(state).to_have_text("Paused")
     page.reload()
     expect(state).to_have_text("Paused")
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
-    page.wait_for_timeout(200)
-    assert asked == []
+    assert page.evaluate(TOLD_ON_RETURN) == 0
     with page.expect_response("**/frame/pending/"):
         state.click()
     expect(state).to_have_text("Live")
+    assert page.evaluate(TOLD_ON_RETURN) == 1
