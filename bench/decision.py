@@ -157,7 +157,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="signalbox-bench-") as folder:
         environment = {"SIGNALBOX_AGENTS": "bench.gate_agent:AGENT"}
         home = Path(folder)
-        with Supervisor(home=home, port=free_port(), parts=PARTS, environment=environment, quiet=True) as stack:
+        with Supervisor(home=home, port=free_port(), parts=PARTS, environment=environment) as stack:
             stack.wait_ready()
             stack.run_command("accounts", "manage.py", "create_demo_accounts", "--file", str(stack.accounts_path))
             addresses = {"TEMPORAL_ADDRESS": stack.temporal_address, "DATABASE_URL": stack.owner_database_url}

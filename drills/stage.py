@@ -65,7 +65,6 @@ class Stage:
             workers=len(WORKERS),
             time_skipping=True,
             demo_accounts=True,
-            quiet=True,
         )
         self.days_passed = 0.0  # on the database's clock; it never goes back
         self._clients: dict[str, httpx.AsyncClient] = {}
@@ -95,6 +94,7 @@ class Stage:
         try:
             await asyncio.to_thread(self.stack.start)
             await asyncio.to_thread(self.stack.wait_ready, None, 180)
+            self.stack.terminal.hush()  # from here on parts die on purpose
             await until(self._has_accounts, "the demo accounts")
             for account in self.stack.demo_accounts():
                 self._clients[account["username"]] = httpx.AsyncClient(

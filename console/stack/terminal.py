@@ -20,6 +20,10 @@ class Terminal:
         self._lock = threading.Lock()
         self._is_terminal = self._stream.isatty()
 
+    def hush(self) -> None:
+        """Write nothing from now on."""
+        self._quiet = True
+
     def line(self, text: str = "") -> None:
         """Write one line, or several."""
         if self._quiet:
