@@ -331,8 +331,8 @@ def test_people_see_their_own_figures_and_admins_all(open_one: Opener, alice: Us
         approval = open_one()
         services.decide(approval_id=approval.pk, reviewer=person, given=answer(approval))
     hers, all_of_them = (_client(who).get("/reviewers/").content.decode() for who in (alice, ada))
-    assert "reviewer-alice" in hers and "reviewer-bob" not in hers
-    assert "reviewer-alice" in all_of_them and "reviewer-bob" in all_of_them
+    assert "Figures of alice" in hers and "Figures of bob" not in hers
+    assert "Figures of alice" in all_of_them and "Figures of bob" in all_of_them
 
 
 def test_haste_is_said_gently_where_the_next_click_would_be(
