@@ -67,8 +67,9 @@ def _write(prefect: FakePrefect, texts: Sequence[str]) -> list[str]:
         run = prefect.create_flow_run(
             flow=HANDBOOK.flow, deployment=HANDBOOK.deployment, parameters={text: text}, idempotency_key=text, name=text
         )
-        changed = {"flow": text, "deployment": text, "state_type": "FAILED", "state_name": text, "state_message": text}
-        prefect.runs[run.id] = replace(run, **changed)
+        prefect.runs[run.id] = replace(
+            run, flow=text, deployment=text, state_type="FAILED", state_name=text, state_message=text
+        )
         prefect.lines[run.id] = [LogLine(datetime.now(UTC), level, text, "") for level in ("info", "error", text)]
         Refresh.objects.create(
             id=f"rfr_{number}",
