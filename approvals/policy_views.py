@@ -77,7 +77,7 @@ def settle(request: HttpRequest, number: int) -> HttpResponse:
     except NoSuchVersion as exc:
         raise Http404 from exc
     except PolicyError as exc:
-        return _version_page(request, _found(number), fault=str(exc), status=_status(exc))
+        return _version_page(request, _found(number), exc)
     messages.success(request, told)
     return redirect("approvals:policy")
 
@@ -295,7 +295,7 @@ def _preview_page(
     return render(request, "approvals/policy_preview.html", context, status=status)
 
 
-def _version_page(request: HttpRequest, found: PolicyVersion, *, fault: str = "", status: int = 200) -> HttpResponse:
+def _version_page(request: HttpRequest, found: PolicyVersion, fault: PolicyError | None = None) -> HttpResponse:
     user, waits = person(request), found.state == PolicyVersion.State.PROPOSED
     before = _before(found)
     refusal = AuditEvent.objects.filter(subject=f"policy:{found.version}", kind="policy.refused").first()
@@ -312,10 +312,11 @@ def _version_page(request: HttpRequest, found: PolicyVersion, *, fault: str = ""
         "seen": preview(active_policy(), Policy(str(found.version), found.rules, found.calendars)) if waits else None,
         "may_settle": may_settle,
         "is_own": may_settle and person_of(user) == person_of(found.made_by),
-        "fault": fault,
+        "fault": str(fault or ""),
         "reason": request.POST.get("reason", ""),
+        "is_reason_wrong": isinstance(fault, InvalidPolicy) and fault.errors[0]["path"] == "note",
     }
-    return render(request, "approvals/policy_version.html", context, status=status)
+    return render(request, "approvals/policy_version.html", context, status=_status(fault) if fault else 200)
 
 
 def _found(number: int) -> PolicyVersion:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -106,23 +106,25 @@ class Difference:
     name: str
     kind: str  # added, removed, changed or moved
     fields: tuple[tuple[str, str, str], ...] = ()  # name, before, after
+    card: Card | None = None  # of what was added or removed
 
 
 def compare(before: Sequence[Any], after: Sequence[Any]) -> list[Difference]:
     """Return how a list of rules differs from an earlier one, by the rules' names, in the new order."""
     old, new = _by_name(before), _by_name(after)
     moved = _moved([name for name in old if name in new], [name for name in new if name in old])
+    cards = _cards_by_name(old, before) | _cards_by_name(new, after)
     found = []
     for name, rule in new.items():
         if name not in old:
-            found.append(Difference(name, "added"))
+            found.append(Difference(name, "added", card=cards[name]))
         elif rule != old[name]:
             fields = [key for key in {**old[name], **rule} if old[name].get(key) != rule.get(key)]
             told = tuple((key.replace("_", " "), _told(old[name].get(key)), _told(rule.get(key))) for key in fields)
             found.append(Difference(name, "changed", told))
         elif name in moved:
             found.append(Difference(name, "moved"))
-    return found + [Difference(name, "removed") for name in old if name not in new]
+    return found + [Difference(name, "removed", card=cards[name]) for name in old if name not in new]
 
 
 def _by_name(rules: Sequence[Any]) -> dict[str, dict[str, Any]]:
@@ -137,6 +139,10 @@ def _by_name(rules: Sequence[Any]) -> dict[str, dict[str, Any]]:
         name = str(plain.get("name") or f"rule {place}")
         found[name if name not in found else f"{name} ({place})"] = plain
     return found
+
+
+def _cards_by_name(names: Iterable[str], rules: Sequence[Any]) -> dict[str, Card]:
+    return {name: card_of(raw, place) for place, (name, raw) in enumerate(zip(names, rules, strict=True), start=1)}
 
 
 def _moved(old: list[str], new: list[str]) -> set[str]:
@@ -173,7 +179,7 @@ def _gives(rule: Rule) -> str:
         return "Needs nobody."
     if rule.outcome == "deny":
         return "Is never done."
-    who = listed([*rule.groups, *rule.people])
+    who = _people(rule.groups, rule.people)
     some = f"All {number(rule.how_many)}" if rule.needed == "all" else number(rule.how_many).capitalize()
     kept = listed([_WHO[one] for one in rule.four_eyes], "nor")
     hours = f" of the calendar {rule.calendar}" if rule.calendar else ""
@@ -185,7 +191,7 @@ def _details(rule: Rule) -> tuple[str, ...]:
         return ()
     said = [f"Reminds after {rule.remind_after}"]
     if rule.escalate_to:
-        said.append(f"asks {listed(rule.escalate_to)} too after {rule.escalate_after}")
+        said.append(f"asks {_people(rule.escalate_to, [])} too after {rule.escalate_after}")
     if set(rule.verdicts) != set(VERDICTS):
         said.append(f"takes {listed(rule.verdicts)} only")
     if rule.fresh_sign_in_minutes:
@@ -200,4 +206,9 @@ def _details(rule: Rule) -> tuple[str, ...]:
 
 
 def _audience(terms: Terms) -> str:
-    return listed([*terms.groups, *terms.people]) or "nobody"
+    return _people(terms.groups, terms.people) or "nobody"
+
+
+def _people(groups: Sequence[str], people: Sequence[str]) -> str:
+    """Say who: everybody with one of the roles, and these."""
+    return listed([*(f"the {group}s" for group in groups), *people])

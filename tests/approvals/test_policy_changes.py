@@ -283,7 +283,7 @@ def test_a_rule_read_aloud() -> None:
         1,
     )
     assert card.about == "issue_refund of every agent"
-    assert card.gives == "Two of reviewer, never who asked for it nor the agent's owner, within 3d."
+    assert card.gives == "Two of the reviewers, never who asked for it nor the agent's owner, within 3d."
     assert "takes approve or reject only" in card.details
     broken = card_of({"name": "x", "needed": 0}, 1)
     assert broken.outcome == "broken" and "needed" in broken.gives
@@ -295,4 +295,5 @@ def test_how_two_policies_differ() -> None:
     found = {one.name: one for one in compare(before, after)}
     assert {name: one.kind for name, one in found.items()} == {"a": "changed", "c": "removed", "e": "added"}
     assert found["a"].fields == (("needed", "1", "2"),)
+    assert (found["e"].card, found["c"].card, found["a"].card) == (card_of(after[3], 4), card_of(before[2], 3), None)
     assert [one.kind for one in compare(before, [before[1], before[0], *before[2:]])] == ["moved"]

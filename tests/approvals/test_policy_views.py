@@ -106,7 +106,7 @@ def test_everybody_with_a_role_reads_and_admins_change(ada: User, alice: User, o
 def test_the_shipped_rules_are_shown_as_cards(alice: User) -> None:
     shown = text(signed_in(alice).get(POLICY))
     assert "The shipped rules" in shown and "Never changed" in shown
-    assert "One of reviewer, never who asked for it, within 72h." in shown
+    assert "One of the reviewers, never who asked for it, within 72h." in shown
 
 
 @pytest.mark.parametrize("path", ["/policy/versions/9/", "/policy/versions/99999999999999999999/"])
@@ -255,6 +255,16 @@ def test_the_same_click_twice_is_one_version(ada: User, ivo: User) -> None:
     assert PolicyVersion.objects.count() == 1
     late = signed_in(ada).post("/policy/versions/1/settle", {"do": "refuse", "reason": "too late"})
     assert late.status_code == 409 and "confirmed by ivo" in text(late) and "too late" in text(late)
+
+
+def test_a_refusal_without_a_reason_is_told_at_its_field(ada: User, ivo: User) -> None:
+    propose(rules=[{"name": "first"}], calendars={}, note="n", by=ada, based_on=0)
+    refused = signed_in(ivo).post("/policy/versions/1/settle", {"do": "refuse", "reason": "  "})
+    assert refused.status_code == 422 and PolicyVersion.objects.get().state == "proposed"
+    shown = refused.content.decode()
+    field = shown[shown.index('id="id-reason"') :]
+    assert 'aria-describedby="reason-fault"' in field and "Say why, for whoever proposed it." in field
+    assert "Say why" not in shown[: shown.index('id="id-reason"')]
 
 
 @pytest.mark.parametrize("draft", ["", "{", "[]", '{"based_on": "x"}', '{"based_on": 0, "rules": 1, "calendars": {}}'])

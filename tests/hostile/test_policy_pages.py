@@ -186,7 +186,10 @@ def _rules(text: str) -> str:
     changes = (Change(text, 1, (row,)),)
     seen = Preview(1, 1, changes, changes, (row,), False)
     card = words.Card(text, text, text, "ask", text, (text,))
-    differences = [words.Difference(text, "changed", (("condition", text, text),))]
+    differences = [
+        words.Difference(text, "changed", (("condition", text, text),)),
+        words.Difference(text, "added", card=card),
+    ]
     parts: dict[str, dict[str, Any]] = {
         "_policy_card": {"card": card, "place": 1},
         "_policy_differences": {"differences": differences},
@@ -285,7 +288,7 @@ def _drawn(card: Card, text: str) -> str:
 @pytest.mark.parametrize(
     ("part", "times", "as_json"),
     [
-        *[(_form, 32, 0), (_rules, 14, 0), (_calendar, 7, 0)],
+        *[(_form, 32, 0), (_rules, 19, 0), (_calendar, 7, 0)],
         *[(_open_card, 24, 2), (_closed_card, 22, 2), (_refused, 3, 0), (_denied, 7, 0)],
     ],
     ids=["form", "rules", "calendars", "open", "decided", "refused", "denied"],
