@@ -1,7 +1,8 @@
 """Tests of attention: harmless requests that should be rejected, put among the real ones to see whether people read.
 
-They belong to no run: closing one tells no engine, and none is ever executed. Who decides cannot tell them apart
-before; afterwards they are told, kindly.
+They belong to no run: closing one tells no engine, and none is ever executed. On its own page, in lists and in the API
+nothing tells one apart before it is decided; only the link to its run leads nowhere, and who follows that link reads.
+Afterwards they are told, kindly.
 """
 
 from __future__ import annotations
