@@ -24,6 +24,7 @@ class Environment(BaseSettings):
 
     home: Path = Field(PROJECT / ".signalbox", alias="SIGNALBOX_HOME")  # state of the embedded stack
     port: int = Field(8000, alias="PORT", ge=1, le=65535)  # the web page's port
+    url: str = Field("", alias="SIGNALBOX_URL")  # where people reach the page; empty: this machine and the port
     debug: bool = Field(False, alias="SIGNALBOX_DEBUG")
     secret_key: str = Field("", alias="SIGNALBOX_SECRET_KEY")  # empty: kept in <home>/secret-key
     allowed_hosts: str = Field("localhost,127.0.0.1,[::1]", alias="SIGNALBOX_ALLOWED_HOSTS")  # comma-separated
@@ -42,6 +43,7 @@ class Environment(BaseSettings):
     handbook: Path = Field(PROJECT / "examples" / "handbook", alias="SIGNALBOX_HANDBOOK")  # its documents
     shop_url: str = Field("", alias="SIGNALBOX_SHOP_URL")  # the example shop
     email_folder: Path | None = Field(None, alias="SIGNALBOX_EMAIL_FOLDER")  # None: <home>/mail
+    email_from: str = Field("Signalbox <signalbox@localhost>", alias="SIGNALBOX_EMAIL_FROM")  # of reminders
     email_url: str = Field("", alias="SIGNALBOX_EMAIL_URL")  # smtp://user:password@host:port; empty: files
     audit_head_url: str = Field("", alias="SIGNALBOX_AUDIT_HEAD_URL")  # takes the audit chain's head by POST
     webhook_secret: str = Field("", alias="SIGNALBOX_WEBHOOK_SECRET")  # empty: follows from the secret key

@@ -188,6 +188,8 @@ else:
     EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
     EMAIL_FILE_PATH = ENVIRONMENT.email_folder or ENVIRONMENT.home / "mail"
 DEFAULT_FROM_EMAIL = "Example shop <support@shop.example>"
+NOTICES_FROM = ENVIRONMENT.email_from
+PUBLIC_URL = ENVIRONMENT.url.rstrip("/") or f"http://127.0.0.1:{ENVIRONMENT.port}"  # for links in mails
 
 # Tables that the app's own role may add to and read, nothing else; see `console.app_role`.
 APPEND_ONLY_TABLES = [

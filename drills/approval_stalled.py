@@ -7,6 +7,7 @@ by time skipping on the real Temporal server. Neither goes back, so this failure
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 
@@ -90,6 +91,17 @@ class Stalled:
         if "expired" not in wanted:  # after that the run goes on
             await self.costs_nothing(len(wanted))
 
+    async def told(self, mails: int) -> None:
+        """Wait until so many reminders have come by mail; more are one too many."""
+
+        async def look() -> bool:
+            return self.stage.mail.reminders[self.approval["id"]] >= mails
+
+        with contextlib.suppress(NotInTime):
+            await until(look, f"reminders of {self.approval['id']}", 60)
+        if (found := self.stage.mail.reminders[self.approval["id"]]) != mails:
+            self.trial.seen.append(f"approval {self.approval['id']}: {found} reminders by mail, not {mails}")
+
     async def nobody_works(self) -> None:
         """Prove that no worker is up."""
         if up := [part for part in WORKERS if part in self.stage.stack.pids()]:
@@ -146,7 +158,9 @@ class Stalled:
 
 class DecidedOnDayTwo(Stalled):
     name = "decided on day two"
-    invariant = "reminded at 24 h, escalated at 48 h, waiting costs nothing; the decision works, one effect"
+    invariant = (
+        "reminded at 24 h, escalated at 48 h, by mail too; waiting costs nothing; the decision works, one effect"
+    )
 
 
 class DecidedWhileDown(Stalled):
@@ -179,10 +193,12 @@ async def play_days(stage: Stage, trials: int, say: Callable[[Outcome], None]) -
     await stage.let_days_pass(25 * HOURS)
     await _all(everyone, "25 h", lambda one: one.workflow_days(25 * HOURS))
     await _all(everyone, "25 h", lambda one: one.climbed("reminded"))
+    await _all(everyone, "25 h", lambda one: one.told(2))  # alice and bob
     await _nobody_holds_anything(stage, everyone)
     await stage.let_days_pass(24 * HOURS)
     await _all(everyone, "49 h", lambda one: one.workflow_days(24 * HOURS))
     await _all(everyone, "49 h", lambda one: one.climbed("reminded", "escalated"))
+    await _all(everyone, "49 h", lambda one: one.told(5))  # and once more, with ada
 
     # Day two, workers up. From the escalation on an admin may decide as well.
     await _all(day_two, "day two", lambda one: one.case.decide(one.approval, who=_who(one)))

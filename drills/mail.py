@@ -13,6 +13,7 @@ from console.stack import ports
 from drills.holds import Hold, When
 
 _SUBJECT = re.compile(rb"^Subject: Your order (\S+)\r?$", re.MULTILINE)
+_REMINDER = re.compile(rb"/approvals/(apr_\w+)/")
 
 
 class MailSystem:
@@ -21,6 +22,7 @@ class MailSystem:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.counts: Counter[str] = Counter()  # order id -> messages accepted
+        self.reminders: Counter[str] = Counter()  # approval id -> reminders accepted
         self._holds: list[Hold] = []
         self._lock = threading.Lock()
         self._server = socketserver.ThreadingTCPServer((ports.LOOPBACK, 0), self._conversation())
@@ -48,6 +50,10 @@ class MailSystem:
 
     def take(self, message: bytes) -> None:
         """Accept one message; returns when the sender may be told so."""
+        if reminder := _REMINDER.search(message):
+            with self._lock:
+                self.reminders[reminder.group(1).decode()] += 1
+            return
         found = _SUBJECT.search(message)
         order_id = found.group(1).decode() if found else ""
         hold = next((hold for hold in self._holds if hold.order_id == order_id), None)

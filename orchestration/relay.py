@@ -22,13 +22,14 @@ from approvals import lane
 from approvals import services as approvals
 from approvals.audit_heads import Publisher
 from approvals.models import Approval
+from approvals.reminders import KIND
 from console import health
 from console.clock import DatabaseNow, database_now
 from console.database import conninfo
 from console.live import announce
 from console.models import OutboxEntry
 from console.outbox import CHANNEL
-from orchestration import services
+from orchestration import reminding, services
 from orchestration.contracts import DELIVER_DECIDED, DELIVER_START, DELIVER_WATCH, StartWatch
 from orchestration.errors import OrchestrationError, TemporalAway, WorkflowGone
 from orchestration.heartbeat import beating
@@ -43,10 +44,11 @@ SEEDED_SECONDS = 60  # between two looks at the ladders of tests of attention
 HEAD_SECONDS = 60  # between two looks at the audit chain's head
 KNOCK_SECONDS = 1  # between two tries while Temporal is away
 IN_FLIGHT = 64
-_CLAIM = """
+# Reminders go their own way, see `orchestration.reminding`.
+_CLAIM = f"""
 UPDATE console_outboxentry SET attempts = attempts + 1, due_at = signalbox_now() + interval '30 seconds'
 WHERE id IN (SELECT id FROM console_outboxentry WHERE delivered_at IS NULL AND due_at <= signalbox_now()
-             ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED)
+             AND kind <> '{KIND}' ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED)
 RETURNING id, kind, subject, payload, attempts
 """
 
@@ -77,7 +79,7 @@ class Relay:
     async def run(self, stop: asyncio.Event) -> None:
         """Deliver until `stop` is set; a lost database connection is made again."""
         self._stopping = stop
-        work = (self._wake_at(stop), _watch_health(), _watch_lane(), _publish_heads(), _climb_seeded())
+        work = (self._wake_at(stop), _watch_health(), _watch_lane(), _publish_heads(), _climb_seeded(), _remind())
         side = [asyncio.create_task(one) for one in work]
         try:
             async with beating("relay", self._detail):
@@ -242,6 +244,19 @@ async def _climb_seeded() -> None:
         except DatabaseAway as exc:
             logger.warning("tests of attention wait longer: %s", type(exc).__name__)
         await asyncio.sleep(SEEDED_SECONDS)
+
+
+async def _remind() -> None:
+    """Send the mails of the ladder, one after the other."""
+    while True:
+        try:
+            while await in_database(reminding.send_next):
+                pass
+        except DatabaseAway as exc:
+            logger.warning("reminders wait longer: %s", type(exc).__name__)
+        except Exception:  # one mail that cannot be written must not keep the next
+            logger.exception("a reminder comes back when its lease ends")
+        await asyncio.sleep(LOOK_SECONDS)
 
 
 async def _publish_heads() -> None:

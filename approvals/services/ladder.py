@@ -9,7 +9,7 @@ from typing import Any, Final
 from django.db import transaction
 from django.db.models import F
 
-from approvals import audit
+from approvals import audit, reminders
 from approvals.models import Approval
 from approvals.terms import Terms
 from console.clock import DatabaseNow, database_now
@@ -29,8 +29,9 @@ class Rung:
 def climb(approval_ids: list[str]) -> list[Rung]:
     """Take every ladder step that is due, by the database's clock, and say when the next one is.
 
-    Remind announces again, escalate widens the audience, expire closes. Each step is a conditional update on the
-    number of steps taken, so that a repeated or concurrent call takes none twice; a decision wins over a late expiry.
+    Remind announces again, escalate widens the audience, both by mail too (`approvals.reminders`); expire closes. Each
+    step is a conditional update on the number of steps taken, so that a repeated or concurrent call takes none twice;
+    a decision wins over a late expiry.
     """
     return [_climb_one(approval_id) for approval_id in approval_ids]
 
@@ -60,7 +61,11 @@ def _take_step(approval: Approval, step: str) -> None:
     if not taken:
         return  # somebody decided, or another worker took the step
     announce("inbox", f"approval:{approval.pk}", f"run:{approval.run_id}")
-    audit.record(actor="ladder", kind=f"approval.{_STEP_KINDS[step]}", subject=approval.pk, body={"step": step})
+    body: dict[str, Any] = {"step": step}
+    if step != "expire":
+        approval.refresh_from_db()
+        body["told"] = reminders.tell(approval, step)
+    audit.record(actor="ladder", kind=f"approval.{_STEP_KINDS[step]}", subject=approval.pk, body=body)
 
 
 _STEP_KINDS = {"remind": "reminded", "escalate": "escalated", "expire": "expired"}

@@ -39,7 +39,7 @@ class Command(BaseCommand):
         accounts = []
         for username, roles in CAST.items():
             password = secrets.token_urlsafe(9)
-            user, _ = User.objects.get_or_create(username=username)
+            user, _ = User.objects.get_or_create(username=username, defaults={"email": f"{username}@signalbox.example"})
             user.set_password(password)
             user.save()
             user.groups.set(Group.objects.filter(name__in=roles))

@@ -1,0 +1,71 @@
+"""Send the mails that the ladder asks for, apart from what goes to Temporal: a slow mail system delays no decision."""
+
+from __future__ import annotations
+
+import logging
+import smtplib
+from datetime import timedelta
+from typing import Final
+
+from django.conf import settings
+from django.core.mail import EmailMessage, get_connection
+from django.db import transaction
+
+from approvals import reminders
+from approvals.reminders import Mail
+from console.clock import DatabaseNow, database_now
+from console.models import OutboxEntry
+
+logger = logging.getLogger(__name__)
+
+TIMEOUT_SECONDS: Final = 10
+LEASE: Final = timedelta(seconds=60)
+LONGEST_PAUSE: Final = timedelta(hours=1)
+
+
+def send_next() -> bool:
+    """Send the next reminder that is due; say whether there may be another one to send now.
+
+    A relay that is killed meanwhile leaves it to the next, so a mail may come twice, with the same Message-ID. A mail
+    system that does not take it is tried again after a minute, doubled each time to an hour, while the approval waits.
+    """
+    entry = _claimed()
+    if entry is None:
+        return False
+    mail = reminders.mail_for(**entry.payload)
+    if mail is not None:
+        try:
+            _send(mail, entry)
+        except (OSError, smtplib.SMTPException) as exc:
+            logger.warning("the reminder %s is not taken, tried again later: %s", entry.pk, exc)
+            pause = min(timedelta(minutes=1) * 2 ** min(entry.attempts - 1, 6), LONGEST_PAUSE)
+            _change(entry, due_at=database_now() + pause, last_error=str(exc)[:500])
+            return False
+    _change(entry, delivered_at=DatabaseNow(), last_error="" if mail else "There was nothing to tell any more.")
+    return True
+
+
+def _claimed() -> OutboxEntry | None:
+    with transaction.atomic():
+        due = OutboxEntry.objects.filter(kind=reminders.KIND, delivered_at=None, due_at__lte=DatabaseNow())
+        entry = due.select_for_update(skip_locked=True).order_by("id").first()
+        if entry is not None:
+            entry.attempts += 1
+            _change(entry, attempts=entry.attempts, due_at=database_now() + LEASE)
+    return entry
+
+
+def _change(entry: OutboxEntry, **changes: object) -> None:
+    OutboxEntry.objects.filter(pk=entry.pk).update(**changes)
+
+
+def _send(mail: Mail, entry: OutboxEntry) -> None:
+    message = EmailMessage(
+        mail.subject,
+        mail.text,
+        settings.NOTICES_FROM,
+        [mail.to],
+        connection=get_connection(timeout=TIMEOUT_SECONDS),
+        headers={"Message-ID": f"<reminder-{entry.pk}@signalbox>", "Auto-Submitted": "auto-generated"},
+    )
+    message.send()
