@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from django.contrib.auth.models import User
@@ -12,6 +13,7 @@ from approvals.errors import AlreadyClosed
 from approvals.leaves import leaves_of
 from approvals.models import Approval, Decision, ProposalVersion, Verdict
 from approvals.permissions import AGREEING, Permit, may_decide
+from approvals.policies.words import people_of
 from approvals.programs import where_to
 from approvals.receipt import ReceiptLine, receipt_of
 from approvals.selectors import agreed_names
@@ -40,6 +42,14 @@ class DecisionLine:
 
 
 @dataclass(frozen=True)
+class LadderStep:
+    """A step that asks again while the approval waits, in words that fit before its time."""
+
+    words: str  # "Reminded", "Asks the admins too"
+    at: datetime
+
+
+@dataclass(frozen=True)
 class Card:
     """Everything that the approval page shows, read from the canonical bytes and the rows."""
 
@@ -56,6 +66,7 @@ class Card:
     receipt: list[ReceiptLine]
     approve_label: str
     reject_label: str
+    ladder: list[LadderStep]  # what asks again before the deadline, taken or to come
     deadline_words: str  # what happens at the deadline
 
     @property
@@ -135,9 +146,10 @@ def card_for(user: User, approval: Approval) -> Card:
         last.verdict if last else None,
     )
     is_outcome = approval.kind == Approval.Kind.OUTCOME
+    terms = Terms.from_json(approval.terms)
     return Card(
         approval=approval,
-        terms=Terms.from_json(approval.terms),
+        terms=terms,
         arguments=arguments,
         argument_rows=argument_rows_of(arguments),
         permit=may_decide(user, approval),
@@ -149,8 +161,22 @@ def card_for(user: User, approval: Approval) -> Card:
         receipt=receipt_of(approval, last),
         approve_label="It happened" if is_outcome else "Approve",
         reject_label="It did not" if is_outcome else "Reject",
+        ladder=_ladder(approval, terms),
         deadline_words=f"expires without a decision, and the {approval.source} is told so",
     )
+
+
+def _ladder(approval: Approval, terms: Terms) -> list[LadderStep]:
+    others = people_of(terms.escalate_to, [])
+    steps = []
+    for number, rung in enumerate(approval.ladder):
+        taken = number < approval.steps_climbed
+        at = datetime.fromisoformat(rung["at"])
+        if rung["step"] == "remind":
+            steps.append(LadderStep("Reminded" if taken else "Reminds", at))
+        elif rung["step"] == "escalate" and others:
+            steps.append(LadderStep(f"{'Asked' if taken else 'Asks'} {others} too", at))
+    return steps
 
 
 def argument_rows_of(arguments: dict[str, Any]) -> list[ArgumentRow]:

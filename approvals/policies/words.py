@@ -179,7 +179,7 @@ def _gives(rule: Rule) -> str:
         return "Needs nobody."
     if rule.outcome == "deny":
         return "Is never done."
-    who = _people(rule.groups, rule.people)
+    who = people_of(rule.groups, rule.people)
     some = f"All {number(rule.how_many)}" if rule.needed == "all" else number(rule.how_many).capitalize()
     kept = listed([_WHO[one] for one in rule.four_eyes], "nor")
     hours = f" of the calendar {rule.calendar}" if rule.calendar else ""
@@ -191,7 +191,7 @@ def _details(rule: Rule) -> tuple[str, ...]:
         return ()
     said = [f"Reminds after {rule.remind_after}"]
     if rule.escalate_to:
-        said.append(f"asks {_people(rule.escalate_to, [])} too after {rule.escalate_after}")
+        said.append(f"asks {people_of(rule.escalate_to, [])} too after {rule.escalate_after}")
     if set(rule.verdicts) != set(VERDICTS):
         said.append(f"takes {listed(rule.verdicts)} only")
     if rule.fresh_sign_in_minutes:
@@ -206,9 +206,9 @@ def _details(rule: Rule) -> tuple[str, ...]:
 
 
 def _audience(terms: Terms) -> str:
-    return _people(terms.groups, terms.people) or "nobody"
+    return people_of(terms.groups, terms.people) or "nobody"
 
 
-def _people(groups: Sequence[str], people: Sequence[str]) -> str:
+def people_of(groups: Sequence[str], people: Sequence[str]) -> str:
     """Say who: everybody with one of the roles, and these."""
     return listed([*(f"the {group}s" for group in groups), *people])

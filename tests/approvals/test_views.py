@@ -16,6 +16,7 @@ from approvals import services
 from approvals.models import Approval
 
 from .conftest import answer
+from .test_ladder import age
 
 Open = Callable[..., Approval]
 INBOX = reverse("approvals:inbox")
@@ -158,3 +159,13 @@ def test_two_keys_never_look_the_same(alice: User, open_one: Open) -> None:
     shown = text(signed_in(alice).get(address(open_one(arguments=odd))))
     rows = re.findall(r'<th scope="row">(.*?)</th>', shown)
     assert [html.unescape(row) for row in rows] == ['[""]', "a.b", '["a.b"]', "c[0]", '["c[0]"]', "naïve-id", '["x y"]']
+
+
+def test_the_page_says_when_it_asks_again_and_whom(alice: User, open_one: Open) -> None:
+    approval = open_one()
+    shown = text(signed_in(alice).get(address(approval)))
+    assert "Reminds <time" in shown and "Asks the admins too <time" in shown
+    age(approval, 25)
+    services.climb([approval.pk])
+    shown = text(signed_in(alice).get(address(approval)))
+    assert "Reminded <time" in shown and "Asks the admins too <time" in shown
