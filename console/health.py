@@ -33,7 +33,7 @@ def beat(part: str, detail: str = "") -> None:
     """Say that this process is alive. Called every 5 s by each of our processes."""
     instance = f"{socket.gethostname()}:{os.getpid()}"
     PartHeartbeat.objects.update_or_create(
-        part=part, instance=instance, defaults={"detail": detail, "last_seen_at": DatabaseNow()}
+        part=part, instance=instance, defaults={"detail": detail[:300], "last_seen_at": DatabaseNow()}
     )
 
 

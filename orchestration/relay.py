@@ -75,11 +75,12 @@ class Relay:
         self._flying: set[asyncio.Task[None]] = set()
         self._signalled: list[Claimed] = []  # to be stamped together
         self._stamping = asyncio.Lock()
+        self._mail_fault = ""  # why reminders wait
 
     async def run(self, stop: asyncio.Event) -> None:
         """Deliver until `stop` is set; a lost database connection is made again."""
         self._stopping = stop
-        work = (self._wake_at(stop), _watch_health(), _watch_lane(), _publish_heads(), _climb_seeded(), _remind())
+        work = (self._wake_at(stop), _watch_health(), _watch_lane(), _publish_heads(), _climb_seeded(), self._remind())
         side = [asyncio.create_task(one) for one in work]
         try:
             async with beating("relay", self._detail):
@@ -101,7 +102,21 @@ class Relay:
         self._wake.set()
 
     def _detail(self) -> str:
-        return "waiting for Temporal" if self._is_away or self._temporal is None else "delivering"
+        words = "waiting for Temporal" if self._is_away or self._temporal is None else "delivering"
+        return f"{words}; reminders are not taken: {self._mail_fault}" if self._mail_fault else words
+
+    async def _remind(self) -> None:
+        """Send the mails of the ladder, one after the other."""
+        while True:
+            try:
+                while await in_database(reminding.send_next):
+                    pass
+                self._mail_fault = await in_database(reminding.fault)
+            except DatabaseAway as exc:
+                logger.warning("reminders wait longer: %s", type(exc).__name__)
+            except Exception:  # one mail that cannot be written must not keep the next
+                logger.exception("a reminder comes back when its lease ends")
+            await asyncio.sleep(LOOK_SECONDS)
 
     async def _deliver_until(self, stop: asyncio.Event) -> None:
         async with (
@@ -244,19 +259,6 @@ async def _climb_seeded() -> None:
         except DatabaseAway as exc:
             logger.warning("tests of attention wait longer: %s", type(exc).__name__)
         await asyncio.sleep(SEEDED_SECONDS)
-
-
-async def _remind() -> None:
-    """Send the mails of the ladder, one after the other."""
-    while True:
-        try:
-            while await in_database(reminding.send_next):
-                pass
-        except DatabaseAway as exc:
-            logger.warning("reminders wait longer: %s", type(exc).__name__)
-        except Exception:  # one mail that cannot be written must not keep the next
-            logger.exception("a reminder comes back when its lease ends")
-        await asyncio.sleep(LOOK_SECONDS)
 
 
 async def _publish_heads() -> None:

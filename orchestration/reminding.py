@@ -45,6 +45,12 @@ def send_next() -> bool:
     return True
 
 
+def fault() -> str:
+    """Return why the newest of the reminders that wait was not taken, "" when none was refused."""
+    refused = OutboxEntry.objects.filter(kind=reminders.KIND, delivered_at=None).exclude(last_error="")
+    return refused.order_by("-id").values_list("last_error", flat=True).first() or ""
+
+
 def _claimed() -> OutboxEntry | None:
     with transaction.atomic():
         due = OutboxEntry.objects.filter(kind=reminders.KIND, delivered_at=None, due_at__lte=DatabaseNow())

@@ -120,6 +120,25 @@ def test_the_relay_sends_them_while_temporal_is_away(transactional_db: None, mon
     assert len(mail.outbox) == 1
 
 
+def test_open_pages_are_told_while_mail_is_not_taken(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    remind("alice")
+    relay = Relay(FakeTemporal())
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0.01)
+
+    def away(*_: Any) -> int:
+        raise ConnectionRefusedError("nobody listens")
+
+    async def scene() -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr(EmailMessage, "send", away)
+            await until(lambda: relay._detail() == "delivering; reminders are not taken: nobody listens")
+        await in_database(make_due)
+        await until(lambda: relay._detail() == "delivering")
+
+    relaying(scene, relay)
+    assert len(mail.outbox) == 1
+
+
 def test_a_mail_system_that_is_slow_delays_no_decision(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> None:
     temporal = FakeTemporal()
     began, over = asyncio.Event(), asyncio.Event()
