@@ -16,7 +16,7 @@ from django.urls import reverse
 from pydantic import ValidationError
 
 from approvals import audit, services
-from approvals.card import Card, DecisionLine, argument_rows_of
+from approvals.card import Card, DecisionLine, LadderStep, argument_rows_of
 from approvals.detail import Looks
 from approvals.errors import AlreadyClosed
 from approvals.models import Approval, Decision, PolicyVersion, ProposalVersion
@@ -250,6 +250,7 @@ def _card(text: str, *, is_open: bool, outcome: Any = "ask") -> Card:
         receipt=[],
         approve_label="Approve",
         reject_label="Reject",
+        ladder=[LadderStep(text, now)],
         deadline_words=text,
     )
 
