@@ -59,11 +59,39 @@ _TAKEN_BACK_AT = Subquery(
 )
 
 
+def closing_decision(approval: Approval) -> Decision | None:
+    """Return the decision that closed the approval, with who made it; `None` when nobody decided.
+
+    Votes that were too few when it expired or was withdrawn closed nothing.
+    """
+    if approval.status != Approval.Status.DECIDED:
+        return None
+    return approval.decisions.select_related("by").order_by("number").last()
+
+
 def closing_of(approval: Approval) -> AlreadyClosed:
     """Say who or what closed the approval, as the error that a late click gets."""
-    decision = approval.decisions.select_related("by").order_by("-number").first()
+    decision = closing_decision(approval)
     by = decision.by_name if decision else None
     return AlreadyClosed(approval.status, by, approval.closed_at, decision.verdict if decision else None)
+
+
+def proposed_digest(approval: Approval) -> str:
+    """Return the digest of what was proposed at first. A query only where there is a later version."""
+    if approval.version == 1:
+        return approval.digest
+    digest: str = approval.versions.values_list("digest", flat=True).get(version=1)
+    return digest
+
+
+def outcome_of(approval: Approval, decision: Decision, proposed: str) -> str:
+    """Return what the closing decision comes to for who asked; `proposed`: the digest of what they asked for.
+
+    Agreement to arguments that are not the proposed ones is an edit, whoever agreed last.
+    """
+    if decision.verdict not in AGREEING:
+        return decision.verdict
+    return str(Verdict.APPROVE if approval.digest == proposed else Verdict.EDIT)
 
 
 @dataclass(frozen=True)
@@ -94,9 +122,7 @@ def _settled(approval: Approval) -> Settled:
     if approval.status == Approval.Status.PENDING:
         rung = approval.ladder[min(approval.steps_climbed, len(approval.ladder) - 1)]
         return Settled(approval.pk, approval.interrupt_id, datetime.fromisoformat(rung["at"]), None)
-    proposed = approval.digest
-    if approval.version > 1:
-        proposed = approval.versions.values_list("digest", flat=True).get(version=1)
+    proposed = proposed_digest(approval)
     answer: dict[str, Any] = {
         "approval_id": approval.pk,
         "decision_id": None,
@@ -110,14 +136,12 @@ def _settled(approval: Approval) -> Settled:
     }
     if approval.status == Approval.Status.DECIDED:
         decision = list(approval.decisions.all())[-1]
-        verdict = decision.verdict
-        if verdict in AGREEING:
-            verdict = Verdict.APPROVE if approval.digest == proposed else Verdict.EDIT
+        verdict = outcome_of(approval, decision, proposed)
         if verdict == Verdict.EDIT:
             answer["arguments"] = read_canonical(bytes(approval.canonical))[1]
         answer |= {
             "decision_id": decision.pk,
-            "verdict": str(verdict),
+            "verdict": verdict,
             "note": decision.note,
             "answer": decision.answer,
             "decided_by": decision.by_name,

@@ -22,6 +22,7 @@ from approvals.models import Approval
 from approvals.permissions import AGREEING
 from approvals.programs import external_id_of
 from approvals.requesting import note_undelivered
+from approvals.selectors import closing_decision, outcome_of, proposed_digest
 from console.clock import DatabaseNow
 from console.live import announce
 from orchestration.contracts import ProgramSignal
@@ -85,16 +86,14 @@ def give_up(approval_id: str) -> None:
 
 def body_of(approval: Approval) -> dict[str, Any]:
     """Return the body for a closed approval; see the module."""
-    decision = approval.decisions.select_related("by").order_by("at", "pk").last()
-    if approval.status != Approval.Status.DECIDED:
-        decision = None
+    decision = closing_decision(approval)
     agrees = decision is not None and decision.verdict in AGREEING
     return {
         "approval_id": approval.pk,
         "external_id": external_id_of(approval),
         "decision_id": decision.pk if decision else None,
         "status": approval.status,
-        "verdict": _verdict(approval, decision.verdict) if decision else None,
+        "verdict": outcome_of(approval, decision, proposed_digest(approval)) if decision else None,
         "arguments": read_canonical(bytes(approval.canonical))[1] if agrees else None,
         "answer": decision.answer if decision else None,
         "note": decision.note if decision else "",
@@ -102,14 +101,6 @@ def body_of(approval: Approval) -> dict[str, Any]:
         "decided_at": decision.at.isoformat() if decision else None,
         "digest": approval.digest,
     }
-
-
-def _verdict(approval: Approval, verdict: str) -> str:
-    """Return the verdict; agreement to arguments that are not the program's own is an edit, whoever agreed last."""
-    if verdict not in AGREEING or approval.version == 1:
-        return verdict
-    proposed = approval.versions.values_list("digest", flat=True).get(version=1)
-    return "approve" if approval.digest == proposed else "edit"
 
 
 def _parcel(approval: Approval, body: dict[str, Any]) -> Parcel:

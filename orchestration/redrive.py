@@ -21,6 +21,7 @@ from approvals.lane import Standstill
 from approvals.models import Approval, ReceiptStep
 from approvals.people import persons_of
 from approvals.permissions import may_decide
+from approvals.selectors import closing_decision
 from approvals.services.receipts import check_late, checked_reason, locked_for_redrive
 from console import health, outbox, roles
 from console.clock import DatabaseNow
@@ -266,7 +267,7 @@ def deliver_again(*, approval_id: str, by: User) -> None:
 
 def _make_due(approval: Approval) -> bool:
     """Make the open entry due, or make a new one; return False when one is due already."""
-    decision = approval.decisions.order_by("number").last()
+    decision = closing_decision(approval)
     assert decision is not None
     entry = _undelivered({approval.run_id}).get(approval.pk)
     if entry is None:

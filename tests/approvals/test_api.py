@@ -133,6 +133,18 @@ def test_an_expired_or_withdrawn_approval_says_so(open_one: Opener, alice: User)
         assert (told["approval_status"], told["decided_by"], told["verdict"]) == (status, None, None)
 
 
+def test_votes_that_were_too_few_decided_nothing(open_one: Opener, terms: Any, alice: User, bob: User) -> None:
+    terms(needed=2)
+    late, gone = open_one(), open_one(run_id="run-2")
+    for approval in (late, gone):
+        services.decide(approval_id=approval.pk, reviewer=bob, given=services.Answer("approve", 1, approval.digest))
+    Approval.objects.filter(pk=late.pk).update(status="expired", closed_at=database_now())
+    services.withdraw(run_id="run-2", reason="it ended", actor="worker")
+    for approval, status in ((late, "expired"), (gone, "withdrawn")):
+        told = problem(post(Caller(alice), {"id": approval.pk, "version": 1, "digest": approval.digest}), 409)
+        assert (told["approval_status"], told["decided_by"], told["verdict"]) == (status, None, None)
+
+
 @pytest.mark.parametrize(
     ("changed", "path"),
     [

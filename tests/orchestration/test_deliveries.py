@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import hmac
 import json
+import threading
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Group, User
 from django.core.management import call_command
+from django.db import transaction
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
@@ -21,6 +23,7 @@ from approvals.errors import NothingToRedrive, NotTheirs
 from approvals.models import Approval, AuditEvent, ProposalVersion
 from approvals.requesting import Asked, request_approval, take_back
 from approvals.services import Answer
+from console.clock import database_now
 from console.environment import environment
 from console.models import OutboxEntry
 from orchestration import deliveries, relay, selectors, services, webhook_gateway
@@ -28,6 +31,7 @@ from orchestration.activities import WatchActivities
 from orchestration.contracts import DeliverAnswer, GiveUpAnswer, StartRun, StartWatch
 from orchestration.errors import WebhookFailed
 from orchestration.relay import Relay
+from tests.at_once import at_once
 from tests.fakes import FakeTemporal
 from tests.orchestration.conftest import decide, go, make_run, open_for, reviewer
 from tests.orchestration.test_relay import everything_delivered, relaying, until
@@ -120,6 +124,34 @@ def test_what_was_not_approved_gives_no_arguments(
     body = body_of(answer(asked(), **given))
     assert body["arguments"] is None
     assert body | expected == body
+
+
+def test_of_two_at_once_the_answer_is_the_decision_that_closed_it(transactional_db: None) -> None:
+    approval = asked()
+    Approval.objects.filter(pk=approval.pk).update(needed=2)
+    alice, bob = reviewer(), reviewer("bob")
+    bob_began, alice_voted = threading.Event(), threading.Event()
+
+    def decide_as(by: User, verdict: str, note: str = "") -> None:
+        given = Answer(verdict, approval.version, approval.digest, note)
+        approvals.decide(approval_id=approval.pk, reviewer=by, given=given)
+
+    def first_to_begin() -> None:
+        with transaction.atomic():
+            database_now()  # the moment that his decision will bear
+            bob_began.set()
+            assert alice_voted.wait(5)
+            decide_as(bob, "reject", "keep it")
+
+    def first_to_vote() -> None:
+        assert bob_began.wait(5)
+        decide_as(alice, "approve")
+        alice_voted.set()
+
+    at_once(first_to_begin, first_to_vote)
+    body = body_of(approval)
+    assert (body["status"], body["verdict"], body["arguments"]) == ("decided", "reject", None)
+    assert (body["decided_by"], body["note"]) == ("bob", "keep it")
 
 
 def test_nobodys_decision_says_how_it_ended(transactional_db: None) -> None:
