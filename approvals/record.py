@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -9,6 +10,8 @@ from approvals import audit, audit_heads
 from approvals.audit import Verification
 from approvals.models import AuditEvent
 from console.keyset import make_cursor, read_cursor
+
+_NUMBER = re.compile(r"[0-9]{1,19}")
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ def entries_page(filters: Filters, *, cursor: str = "", limit: int = 50) -> Page
     if filters.since is not None:
         rows = rows.filter(at__gte=filters.since)
     after = read_cursor(cursor)
-    if after is not None and after[1].isascii() and after[1].isdigit():
+    if after is not None and _NUMBER.fullmatch(after[1]):
         rows = rows.filter(seq__lt=min(int(after[1]), 2**63 - 1))
     found = list(rows[: limit + 1])
     last = found[limit - 1] if len(found) > limit else None

@@ -25,9 +25,8 @@ def read_cursor(cursor: str) -> tuple[datetime, str] | None:
     """Return what `make_cursor` was given; `None` for an empty or unreadable cursor."""
     try:
         moment, row_id = _unpacked(cursor)
-        at = datetime.fromisoformat(moment)
-        return (at, str(row_id)) if at.tzinfo else None
-    except (ValueError, TypeError):
+        return _moment(moment), _text(row_id)
+    except (ValueError, TypeError, RecursionError):
         return None
 
 

@@ -15,6 +15,7 @@ from django.urls import reverse
 
 from approvals import audit, audit_heads, record
 from approvals.models import AuditEvent
+from console.keyset import make_cursor
 from tests.api_caller import Caller, paths_of, problem
 
 RECORD, VERIFY = "/record/", "/record/verify"
@@ -64,6 +65,13 @@ def test_a_since_that_matches_nothing_reads_no_entry(ada: User) -> None:
 
 
 # The API
+
+
+@pytest.mark.parametrize("number", ["9" * 5_000, "9" * 19, "-1", "x", "\ud800"])
+def test_a_cursor_that_names_no_entry_is_no_fault(number: str, ada: User) -> None:
+    happen(2)
+    answer = Caller(ada).get("audit", cursor=make_cursor(datetime(2026, 1, 1, tzinfo=UTC), number))
+    assert (answer.status_code, len(answer.json()["items"])) == (200, 2)
 
 
 def test_programs_read_the_record_newest_first_and_page_by_page(ada: User) -> None:
