@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth.models import User
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, RequestDataTooBig
 from django.db import DataError, InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, JsonResponse
 from ninja import NinjaAPI
@@ -76,8 +77,16 @@ def _path(loc: tuple[str | int, ...]) -> str:
 
 @api.exception_handler(HttpError)
 def _http_error(request: HttpRequest, exc: HttpError) -> JsonResponse:
-    title = "Invalid input" if exc.status_code == 400 else "Refused"
-    return problems.problem_response(Problem(exc.status_code, title, str(exc)))
+    """Answer what Ninja itself refuses: a body that is no JSON, and a browser's call without the CSRF token."""
+    if exc.status_code == 400:
+        return problems.problem_response(problems.invalid([{"path": "", "message": "cannot be read as JSON"}]))
+    return problems.problem_response(Problem(exc.status_code, "Refused", str(exc)))
+
+
+@api.exception_handler(RequestDataTooBig)
+def _too_big(request: HttpRequest, exc: RequestDataTooBig) -> JsonResponse:
+    message = f"takes more than {settings.DATA_UPLOAD_MAX_MEMORY_SIZE:,} bytes, which is the most that is read"
+    return problems.problem_response(problems.invalid([{"path": "", "message": message}]))
 
 
 api.exception_handler(Problem)(problems.handle)

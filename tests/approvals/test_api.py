@@ -190,10 +190,9 @@ def test_what_no_column_can_hold_is_refused_whole(answer: Any, open_one: Opener,
     assert (opened.status, Decision.objects.count()) == ("pending", 0)
 
 
-@pytest.mark.parametrize("body", ["{", "[]", '"approve"', "null", ""])
+@pytest.mark.parametrize("body", ["{", "[]", '"approve"', "null", "", "[" * 50_000, " " * 3_000_000])
 def test_a_body_that_is_no_object_is_refused(body: str, open_one: Opener, alice: User) -> None:
-    answer = Caller(alice).post(f"approvals/{open_one().pk}/decision", body)
-    assert problem(answer, answer.status_code)["status"] in (400, 422)
+    assert paths_of(Caller(alice).post(f"approvals/{open_one().pk}/decision", body))
 
 
 def test_an_unknown_approval_is_not_there(alice: User) -> None:
