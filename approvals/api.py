@@ -10,6 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.module_loading import import_string
 from ninja import Field, Header, Query, Router, Schema
+from pydantic import BeforeValidator
 
 from approvals import inbox, selectors, services
 from approvals.digest import digest_of, read_canonical
@@ -51,7 +52,7 @@ def list_approvals(
     agent: str = "",
     tool: str = "",
     risk: str = "",
-    mine: bool = False,
+    mine: Annotated[bool, BeforeValidator(lambda given: given or False)] = False,  # empty: not narrowed, as all are
     search: str = "",
     order: Literal["", "risk", "due_at", "opened_at"] = "",
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
