@@ -201,7 +201,7 @@ def _read(text: str | None) -> dict[str, Any] | None:
         return None
     try:
         message = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(message, dict) or not set(message) & set(MESSAGES):
         return None

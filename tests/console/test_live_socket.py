@@ -174,6 +174,7 @@ async def test_a_lost_role_closes_a_silent_socket(
     "message",
     [
         "not json",
+        "[" * 8000,
         "[]",
         '{"decide": "approve"}',
         '{"subscribe": "inbox"}',
