@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import Any
-from urllib.parse import urlencode
+from typing import Any, Final
 
 from django.http import HttpRequest, HttpResponse
-from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
 from approvals import record
@@ -16,8 +14,9 @@ from approvals.record import Filters, Page
 from console.app_role import loose_record
 from console.fragments import page_or_fragment
 from console.http import is_htmx, needs
+from console.longer_lists import address_of, more_of, rows_wanted
 
-STEP, MOST = 50, 200  # rows at first and with each "more", rows on one page
+_WISHES: Final = ("actor", "subject", "since", "cursor", "limit")  # what the address says
 
 
 @dataclass(frozen=True)
@@ -33,20 +32,12 @@ class Listed:
     page: Page
 
     def address(self, **changes: Any) -> str:
-        """Return this list's address with changes; what is usual is left out."""
-        names = ("actor", "subject", "since", "cursor", "limit")
-        values = {name: getattr(self, name) for name in names} | changes
-        told = {name: value for name, value in values.items() if value and (name, value) != ("limit", STEP)}
-        return reverse("approvals:record") + (f"?{urlencode(told)}" if told else "")
+        """Return this list's address with changes."""
+        return address_of("approvals:record", {name: getattr(self, name) for name in _WISHES} | changes)
 
     @property
     def more(self) -> str:
-        """Return the address with more rows: a longer list first, then the next page. Empty at the end."""
-        if self.page.next_cursor is None:
-            return ""
-        if self.limit < MOST:
-            return self.address(limit=self.limit + STEP)
-        return self.address(cursor=self.page.next_cursor)
+        return more_of(self, self.page.next_cursor)
 
     @property
     def is_narrowed(self) -> bool:
@@ -72,13 +63,9 @@ def verify(request: HttpRequest) -> HttpResponse:
 
 
 def _listed(request: HttpRequest) -> Listed:
-    asked = {
-        name: request.GET.get(name, "").replace("\x00", "").strip()[:300]
-        for name in ("actor", "subject", "since", "cursor", "limit")
-    }
+    asked = {name: request.GET.get(name, "").replace("\x00", "").strip()[:300] for name in _WISHES}
     since, fault = _day(asked["since"])
-    limit = asked["limit"]
-    wanted = min(MOST, max(STEP, int(limit))) if limit.isascii() and limit.isdigit() else STEP
+    wanted = rows_wanted(asked["limit"])
     page = record.entries_page(Filters(asked["actor"], asked["subject"], since), cursor=asked["cursor"], limit=wanted)
     return Listed(asked["actor"], asked["subject"], asked["since"], asked["cursor"], wanted, fault, page)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import urlencode
 
 from django.contrib.auth.models import User
 from django.http import Http404, HttpRequest, HttpResponse
@@ -16,6 +15,7 @@ from ulid import ULID
 from console import roles
 from console.fragments import page_or_fragment
 from console.http import needs, person
+from console.longer_lists import MOST, STEP, address_of, more_of, rows_wanted
 from dataplane.selectors import current_versions
 from orchestration import checkpoint_gateway, selectors, services
 from orchestration.agents.registry import agents
@@ -25,7 +25,7 @@ from orchestration.forms import input_form, place_faults
 from orchestration.models import Run
 from orchestration.selectors import Page
 
-STEP, MOST = 50, 200  # rows at first and with each "more", rows on one page
+_WISHES: Final = ("status", "agent", "search", "cursor", "limit")  # what the address says
 STATUSES: Final = {"": "All"} | {status.value: str(status.label) for status in Run.Status}
 
 
@@ -41,11 +41,8 @@ class Listed:
     page: Page
 
     def address(self, **changes: Any) -> str:
-        """Return this list's address with changes; what is usual is left out."""
-        names = ("status", "agent", "search", "cursor", "limit")
-        values = {name: getattr(self, name) for name in names} | changes
-        told = {name: value for name, value in values.items() if value and (name, value) != ("limit", STEP)}
-        return reverse("orchestration:runs") + (f"?{urlencode(told)}" if told else "")
+        """Return this list's address with changes."""
+        return address_of("orchestration:runs", {name: getattr(self, name) for name in _WISHES} | changes)
 
     @property
     def here(self) -> str:
@@ -53,11 +50,7 @@ class Listed:
 
     @property
     def more(self) -> str:
-        if self.page.next_cursor is None:
-            return ""
-        if self.limit < MOST:
-            return self.address(limit=self.limit + STEP)
-        return self.address(cursor=self.page.next_cursor)
+        return more_of(self, self.page.next_cursor)
 
     @property
     def tabs(self) -> list[tuple[str, str, bool]]:
@@ -79,8 +72,7 @@ def runs(request: HttpRequest) -> HttpResponse:
 def _listed(request: HttpRequest, user: User) -> Listed:
     asked = {name: request.GET.get(name, "").replace("\x00", "")[:200] for name in ("agent", "search", "cursor")}
     status = request.GET.get("status", "")
-    limit = request.GET.get("limit", "")
-    size = min(MOST, max(STEP, int(limit))) if limit.isascii() and limit.isdigit() else STEP
+    size = rows_wanted(request.GET.get("limit", ""))
     status = status if status in STATUSES else ""
     return Listed(status, **asked, limit=size, page=selectors.runs_page(user, status=status, limit=size, **asked))
 

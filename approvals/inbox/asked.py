@@ -11,9 +11,9 @@ from django.http import HttpRequest, QueryDict
 
 from approvals.inbox.listing import ORDERS, Filters
 from approvals.models import Approval
+from console.longer_lists import STEP, rows_wanted
 
 ALL: Final = "all"
-STEP, MOST = 50, 200  # rows on one page: usually, at most
 DUE: Final = {1: "1 hour", 4: "4 hours", 24: "24 hours", 72: "3 days"}
 RISKS: Final = {"high": "High risk", "medium": "Medium risk", "low": "Low risk"}
 SORTED: Final = {"": "Risk, deadline, age", "due_at": "Deadline", "opened_at": "Newest first"}
@@ -75,7 +75,7 @@ def read_asked(request: HttpRequest) -> Asked:
 
 def asked_of(sent: QueryDict | Mapping[str, str]) -> Asked:
     """Read the list's wishes from the parts of a query string."""
-    status, limit, due = sent.get("status", ""), sent.get("limit", ""), sent.get("due", "")
+    status, due = sent.get("status", ""), sent.get("due", "")
     risk, order = sent.get("risk", ""), sent.get("order", "")
     known = {*Approval.Status.values, ALL}
     return Asked(
@@ -90,7 +90,7 @@ def asked_of(sent: QueryDict | Mapping[str, str]) -> Asked:
         same=_text(sent, "same", 40),
         order=order if order in SORTED and status in ("", Approval.Status.PENDING) else "",
         cursor=_text(sent, "cursor", 300),
-        limit=min(MOST, max(STEP, int(limit))) if limit.isascii() and limit.isdigit() and len(limit) < 6 else STEP,
+        limit=rows_wanted(sent.get("limit", "")),
     )
 
 

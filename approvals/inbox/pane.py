@@ -11,7 +11,7 @@ from django.urls import reverse
 from django.utils.text import Truncator
 
 from approvals import lane
-from approvals.inbox.asked import ALL, DUE, MOST, RISKS, SORTED, STEP, Asked, filters_of
+from approvals.inbox.asked import ALL, DUE, RISKS, SORTED, Asked, filters_of
 from approvals.inbox.listing import Filters, Page, approvals_page, counts_of_same, pending_values
 from approvals.inbox.saved import Saved, saved_for
 from approvals.models import Approval, Decision
@@ -20,6 +20,7 @@ from approvals.team import live_claims
 from approvals.terms import Terms
 from approvals.visible import make_visible
 from console.keyset import LAST
+from console.longer_lists import MOST, STEP
 
 WORDS_SHOWN: Final = 160
 

@@ -59,6 +59,12 @@ def test_the_list_costs_the_same_for_two_rows_and_for_twenty(alice: User) -> Non
     assert few <= 10
 
 
+@pytest.mark.parametrize("limit", ["9" * 5_000, "-1", "²", "many"])
+def test_a_limit_that_is_none_shows_the_list_as_usual(alice: User, limit: str) -> None:
+    run = make_run()
+    assert run.pk in text(signed_in(alice).get(RUNS, {"limit": limit}))
+
+
 def test_the_run_page_says_what_it_waits_for_and_who_can_decide(alice: User) -> None:
     run = make_run(status="waiting", turn=1)
     approval = open_for(run, summary="Refund of the lamp")
