@@ -9,8 +9,8 @@ from ninja import Field, Schema, Status
 from pydantic import AwareDatetime, ConfigDict, field_validator, model_validator
 
 from approvals import requesting, selectors
-from approvals.api import approval_json, router
-from approvals.errors import AlreadyClosed, ExternalIdReused, InvalidRequest, NoSuchApproval
+from approvals.api import approval_json, errors_as_problems, router
+from approvals.errors import ExternalIdReused, InvalidRequest
 from approvals.requesting import Asked
 from console import problems
 from console.api_access import require
@@ -123,11 +123,6 @@ def _asked(request: HttpRequest, body: ApprovalIn) -> Asked:
 def withdraw(request: HttpRequest, approval_id: str, body: WithdrawIn) -> dict[str, Any]:
     """Take back a request of one's own; its answer then says `withdrawn`."""
     user = require(request, "request_approval")
-    try:
+    with errors_as_problems():
         requesting.take_back(approval_id=approval_id, by=user, reason=body.reason)
-    except NoSuchApproval as exc:
-        raise problems.not_found("approval") from exc
-    except AlreadyClosed as exc:
-        facts = {"decided_by": exc.by, "decided_at": exc.at, "verdict": exc.verdict, "approval_status": exc.status}
-        raise Problem(409, "Already closed", str(exc), **facts) from exc
     return approval_json(request, selectors.approval_for(user, approval_id))
