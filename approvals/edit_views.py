@@ -56,7 +56,8 @@ def edit(request: HttpRequest, approval_id: str) -> HttpResponse:
         changed, terms = consider_edit(found, form.value)
     except InvalidVerdict as exc:
         for error in exc.errors:
-            form.add_error(_steps(error["path"]), error["message"])
+            below = error["path"].removeprefix("edited_arguments")
+            form.add_error(schema_form.steps_of(below), error["message"])
         return _form_page(request, user, found, form, base, status=422)
     return _check_page(request, user, found, proposed, changed, terms)
 
@@ -137,9 +138,3 @@ def _read_object(text: str, otherwise: dict[str, Any]) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return otherwise
     return found if isinstance(found, dict) else otherwise
-
-
-def _steps(path: str) -> list[str | int]:
-    """Return an error's path below the arguments, list indices as numbers."""
-    steps = path.removeprefix("edited_arguments").strip(".")
-    return [int(step) if step.isdigit() else step for step in steps.split(".") if step]

@@ -38,8 +38,8 @@ class RefreshForm(forms.Form):
     def show(self, refusal: InvalidParameters) -> None:
         """Put each sentence of the refusal beside the field it is about."""
         for path, message in refusal.errors:
-            first, *steps = path.split(".")
+            first, _, below = path.partition(".")
             if first == "parameters":
-                self.typed.add_error([int(step) if step.isdecimal() else step for step in steps], message)
+                self.typed.add_error(schema_form.steps_of(below), message)
             else:
                 self.add_error("key" if first == "key" else None, message)

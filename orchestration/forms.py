@@ -21,6 +21,6 @@ def input_form(agent: Agent, sent: QueryDict | None = None) -> schema_form.Form:
 def place_faults(form: schema_form.Form, errors: list[dict[str, str]]) -> None:
     """Put what the agent's model refused at the fields it is about."""
     for error in errors:
-        first, *steps = error["path"].split(".")
-        path = [int(step) if step.isdecimal() else step for step in steps] if first == PREFIX else [error["path"]]
+        first, _, below = error["path"].partition(".")
+        path = schema_form.steps_of(below) if first == PREFIX else [error["path"]]
         form.add_error(path, error["message"])

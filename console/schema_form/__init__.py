@@ -23,11 +23,22 @@ from django.http import QueryDict
 from console.json_text import LIMIT_BYTES, size_fault, write_json
 from console.schema_check import BrokenSchema, Path, check
 from console.schema_form.drawing import MOST_FIELDS, MOST_ROWS, Drawing
-from console.schema_form.fields import MISSING, Field, located, told_path, walk
+from console.schema_form.fields import MISSING, Field, located, steps_of, told_path, walk
 from console.schema_form.reading import Post, Reading
 from console.schema_form.shape import properties_of, shape_of
 
-__all__ = ["MISSING", "MOST_FIELDS", "MOST_ROWS", "Field", "Form", "build", "defaults_of", "read", "told_path"]
+__all__ = [
+    "MISSING",
+    "MOST_FIELDS",
+    "MOST_ROWS",
+    "Field",
+    "Form",
+    "build",
+    "defaults_of",
+    "read",
+    "steps_of",
+    "told_path",
+]
 
 
 @dataclass

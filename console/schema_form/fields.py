@@ -161,6 +161,12 @@ def located(root: Field, path: Path) -> tuple[Field, Path]:
     return found, path[depth:]
 
 
+def steps_of(path: str) -> list[str | int]:
+    """Return the steps of a path as refusals name it, such as `items.0.name`; a list's indices are numbers."""
+    steps = [step for step in path.split(".") if step]
+    return [int(step) if step.isascii() and step.isdigit() and len(step) < 10 else step for step in steps]
+
+
 def told_path(path: Iterable[str | int]) -> str:
     """Return a path as people read it: `items[2].sku`."""
     told = ""

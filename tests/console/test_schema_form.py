@@ -552,3 +552,17 @@ def test_fields_come_in_the_order_of_what_is_needed_which_the_database_keeps() -
     schema = {"type": "object", "properties": properties, "required": ["order_id", "amount", 7, "reason"]}
     form = schema_form.build(schema, {}, prefix="a")
     assert list(form.root.children) == ["order_id", "amount", "reason", "note"]
+
+
+@pytest.mark.parametrize(
+    ("path", "steps"),
+    [
+        ("items.0.name", ["items", 0, "name"]),
+        (".items", ["items"]),
+        ("", []),
+        ("labels.²", ["labels", "²"]),
+        ("labels." + "9" * 5_000, ["labels", "9" * 5_000]),
+    ],
+)
+def test_the_path_of_a_refusal_is_read_as_steps(path: str, steps: list[str | int]) -> None:
+    assert schema_form.steps_of(path) == steps
