@@ -146,7 +146,7 @@ def checkpoints_of(thread_id: str, *, before: str = "~", limit: int = 50) -> lis
     with connection.cursor() as cursor:
         cursor.execute(_LIST, [thread_id, before, limit + 1])
         rows = cursor.fetchall()
-    following = {row[0]: [c.removeprefix(_BRANCH) for c in _channels(row[4]) if c.startswith(_BRANCH)] for row in rows}
+    following = {row[0]: _nodes_after(_loaded(row[4])) for row in rows}
     return [
         CheckpointLine(
             checkpoint_id=row[0],
@@ -160,11 +160,6 @@ def checkpoints_of(thread_id: str, *, before: str = "~", limit: int = 50) -> lis
         )
         for row in rows[:limit]
     ]
-
-
-def _channels(column: Any) -> list[str]:
-    loaded: list[str] | None = json.loads(column) if isinstance(column, str) else column
-    return loaded or []
 
 
 def checkpoint_of(thread_id: str, checkpoint_id: str) -> dict[str, Any]:
@@ -186,6 +181,32 @@ def checkpoint_of(thread_id: str, checkpoint_id: str) -> dict[str, Any]:
             return [plain(item) for item in value]
         return value if isinstance(value, str | int | float | bool | None) else str(value)
 
+    kept = _kept(thread_id, checkpoint_id)
+    values = {name: plain(value) for name, value in kept.checkpoint.get("channel_values", {}).items()}
+    values |= {
+        name: plain(serde.loads_typed((kind, bytes(blob)))) for name, kind, blob in kept.blobs if blob is not None
+    }
+    tasks: dict[str, dict[str, Any]] = {}
+    for task_id, channel, kind, blob in kept.writes:
+        written = plain(serde.loads_typed((kind, bytes(blob)))) if blob is not None else None
+        tasks.setdefault(task_id, {"id": task_id, "writes": {}})["writes"][channel] = written
+    shown = {name: value for name, value in values.items() if not name.startswith((_BRANCH, "__"))}
+    following = _nodes_after(kept.checkpoint.get("updated_channels"))
+    return {"values": shown, "next": following, "tasks": list(tasks.values()), "metadata": kept.metadata}
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """One checkpoint as LangGraph keeps it; a blob is in its serialiser's form, of the type beside it."""
+
+    checkpoint: dict[str, Any]
+    metadata: dict[str, Any]
+    blobs: list[tuple[Any, ...]]  # channel, type, blob
+    writes: list[tuple[Any, ...]]  # task's id, channel, type, blob; in the order they were made
+
+
+def _kept(thread_id: str, checkpoint_id: str) -> _Kept:
+    """Read one checkpoint. Three queries. Raises NoSuchCheckpoint."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT checkpoint, metadata FROM agent.checkpoints"
@@ -195,7 +216,7 @@ def checkpoint_of(thread_id: str, checkpoint_id: str) -> dict[str, Any]:
         found = cursor.fetchone()
         if found is None:
             raise NoSuchCheckpoint(NoSuchCheckpoint.__doc__)
-        checkpoint, metadata = (_json(column) for column in found)
+        checkpoint, metadata = (_loaded(column) for column in found)
         cursor.execute(
             "SELECT channel, type, blob FROM agent.checkpoint_blobs b"
             " JOIN jsonb_each_text(%s::jsonb) v ON (b.channel, b.version) = (v.key, v.value)"
@@ -208,19 +229,14 @@ def checkpoint_of(thread_id: str, checkpoint_id: str) -> dict[str, Any]:
             " WHERE thread_id = %s AND checkpoint_ns = '' AND checkpoint_id = %s ORDER BY task_id, idx",
             [thread_id, checkpoint_id],
         )
-        writes = cursor.fetchall()
-    values = {name: plain(value) for name, value in checkpoint.get("channel_values", {}).items()}
-    values |= {name: plain(serde.loads_typed((kind, bytes(blob)))) for name, kind, blob in blobs if blob is not None}
-    tasks: dict[str, dict[str, Any]] = {}
-    for task_id, channel, kind, blob in writes:
-        written = plain(serde.loads_typed((kind, bytes(blob)))) if blob is not None else None
-        tasks.setdefault(task_id, {"id": task_id, "writes": {}})["writes"][channel] = written
-    shown = {name: value for name, value in values.items() if not name.startswith((_BRANCH, "__"))}
-    following = [c.removeprefix(_BRANCH) for c in checkpoint.get("updated_channels") or [] if c.startswith(_BRANCH)]
-    return {"values": shown, "next": following, "tasks": list(tasks.values()), "metadata": metadata}
+        return _Kept(checkpoint, metadata, blobs, cursor.fetchall())
 
 
-def _json(column: Any) -> dict[str, Any]:
-    """Django hands jsonb of raw queries over as text."""
-    loaded: dict[str, Any] = json.loads(column) if isinstance(column, str) else column
-    return loaded
+def _nodes_after(channels: list[str] | None) -> list[str]:
+    """Return the nodes that the updated channels lead to."""
+    return [channel.removeprefix(_BRANCH) for channel in channels or [] if channel.startswith(_BRANCH)]
+
+
+def _loaded(column: Any) -> Any:  # whatever JSON the column holds
+    """Return the value of a jsonb column, which Django hands over as text from raw queries."""
+    return json.loads(column) if isinstance(column, str) else column
