@@ -16,8 +16,9 @@ from django.db.models import Exists, OuterRef, Prefetch, Q
 from django.utils.module_loading import import_string
 
 from approvals.models import Approval, Decision
-from approvals.selectors import COUNT_CAP, visible_to
+from approvals.selectors import visible_to
 from console import roles
+from console.capped import COUNT_CAP
 from console.clock import DatabaseNow
 from console.keyset import make_cursor, read_cursor
 from console.live import announce

@@ -17,8 +17,6 @@ from approvals.permissions import AGREEING, STANDING, wants_somebody
 from approvals.terms import Terms
 from console import roles
 
-COUNT_CAP = 1000  # counts stop here and read "999+"
-
 
 def visible_to(user: AbstractBaseUser | AnonymousUser) -> QuerySet[Approval]:
     """Return the approvals that the user may see: all with a role that sees, a service account what it asked for."""

@@ -13,10 +13,10 @@ from django.utils.functional import SimpleLazyObject
 from django.utils.module_loading import import_string
 
 from console import health, roles
+from console.capped import capped
 
 PENDING_COUNT = "approvals.inbox.pending_count_for"  # by name: the frame imports no app
 STOPPED_COUNT = "approvals.lane.own_count"
-PENDING_CAP = 1000  # the selector counts no further
 SECTIONS = {"approvals": "inbox", "orchestration": "runs", "dataplane": "data", "console": "system"}
 #: pages that stand apart
 ADMINISTRATION = {
@@ -42,7 +42,7 @@ class Frame:
     name: str
     roles: tuple[str, ...]
     may_see: bool
-    pending: int | None  # None: not known now
+    pending: int | None  # at most COUNT_CAP; None: not known now
     notices: tuple[str, ...] = ()  # what to know of parts that are away
     may_audit: bool = False
     stopped: int = 0  # decisions of one's own that did not take effect
@@ -50,9 +50,7 @@ class Frame:
     @property
     def pending_label(self) -> str:
         """Return the number for the badge, empty when nothing waits."""
-        if not self.pending:
-            return ""
-        return "999+" if self.pending >= PENDING_CAP else str(self.pending)
+        return capped(self.pending) if self.pending else ""
 
 
 def frame(request: HttpRequest) -> dict[str, object]:

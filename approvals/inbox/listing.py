@@ -19,8 +19,9 @@ from django.db.models import BooleanField, Count, Exists, F, Func, OuterRef, Que
 from approvals.inbox.mine import may_be_decided_by
 from approvals.models import Approval
 from approvals.people import accounts_of
-from approvals.selectors import COUNT_CAP, visible_to, with_parts
+from approvals.selectors import visible_to, with_parts
 from approvals.team import CLAIM_LASTS
+from console.capped import COUNT_CAP
 from console.clock import DatabaseNow
 from console.keyset import Order
 

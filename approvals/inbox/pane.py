@@ -15,10 +15,11 @@ from approvals.inbox.asked import ALL, DUE, RISKS, SORTED, Asked, filters_of
 from approvals.inbox.listing import Filters, Page, approvals_page, counts_of_same, pending_values
 from approvals.inbox.saved import Saved, saved_for
 from approvals.models import Approval, Decision
-from approvals.selectors import COUNT_CAP, visible_to
+from approvals.selectors import visible_to
 from approvals.team import live_claims
 from approvals.terms import Terms
 from approvals.visible import make_visible
+from console.capped import COUNT_CAP, capped
 from console.keyset import LAST
 from console.longer_lists import MOST, STEP
 
@@ -238,16 +239,10 @@ def tabs_for(user: User, current: str) -> list[Tab]:
         if kind.hides_empty and not count and not is_current:
             continue
         url = reverse(kind.address) if kind.address else reverse("approvals:inbox") + Asked(status=kind.name).query()
-        told = "" if kind.is_alarm and not count else _capped(count)
+        told = "" if count is None or (kind.is_alarm and not count) else capped(count)
         alarms = kind.is_alarm and bool(count)
         found.insert(1 if alarms else len(found), Tab(kind.name, kind.title, told, url, is_current, alarms))
     return found
-
-
-def _capped(count: int | None) -> str:
-    if count is None:
-        return ""
-    return f"{COUNT_CAP - 1}+" if count >= COUNT_CAP else str(count)
 
 
 def _fields(asked: Asked) -> dict[str, list[Choice]]:
