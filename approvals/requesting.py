@@ -29,7 +29,7 @@ from approvals.services.opening import Proposal, open_approval
 from approvals.terms import Facts, Terms
 from console import outbox, schema_check
 from console.clock import DatabaseNow, database_now
-from console.json_text import size_fault
+from console.json_text import holds_half, size_fault
 from console.live import announce
 
 SCHEMA_LIMIT_BYTES = 64 * 1024
@@ -183,18 +183,14 @@ def _text_faults(asked: Asked) -> Errors:
     errors = []
     for path in ("title", "agent_words"):
         text = getattr(asked, path)
-        if "\x00" in text or not _is_unicode(text):
+        if "\x00" in text or holds_half(text):
             errors.append({"path": path, "message": "It holds a NUL character or half of one: remove it."})
     for path in ("tool", "external_id"):
-        if not _NAME.fullmatch(getattr(asked, path)) or not _is_unicode(getattr(asked, path)):
+        if not _NAME.fullmatch(getattr(asked, path)) or holds_half(getattr(asked, path)):
             errors.append({"path": path, "message": "A name holds no control character and no half of a character."})
     if not asked.title.strip():
         errors.append({"path": "title", "message": "Say in one sentence what shall be done."})
     return errors
-
-
-def _is_unicode(text: str) -> bool:
-    return not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def _schema_faults(asked: Asked) -> Errors:
@@ -229,7 +225,7 @@ def _destination_faults(deliver_to: dict[str, Any]) -> Errors:
     return [
         {"path": f"deliver_to.temporal.{name}", "message": "A name holds no control character and no half of one."}
         for name, text in deliver_to["temporal"].items()
-        if not _NAME.fullmatch(text) or not _is_unicode(text)
+        if not _NAME.fullmatch(text) or holds_half(text)
     ]
 
 

@@ -83,11 +83,11 @@ def size_fault(value: Any) -> str:
         for one in level:
             if isinstance(one, dict):
                 below += one.values()
-                if any(_is_broken(key) for key in one):
+                if any(holds_half(key) for key in one):
                     return _BROKEN
             elif isinstance(one, list):
                 below += one
-            elif isinstance(one, str) and _is_broken(one):
+            elif isinstance(one, str) and holds_half(one):
                 return _BROKEN
         keys += len(below)
         if keys > MOST_KEYS:
@@ -105,7 +105,8 @@ def _too_deep() -> str:
     return f"This is nested more than {DEEPEST} levels deep, which is the most that can be edited."
 
 
-def _is_broken(text: str) -> bool:
+def holds_half(text: str) -> bool:
+    """Say whether the text holds half of a character (a lone surrogate), which nothing can write down."""
     return any("\ud800" <= char <= "\udfff" for char in text) if not text.isascii() else False
 
 

@@ -14,6 +14,7 @@ from approvals.errors import InvalidChange, NoSuchApproval
 from approvals.models import Comment
 from approvals.selectors import visible_to
 from console.clock import DatabaseNow
+from console.json_text import holds_half
 from console.live import announce
 
 COMMENT_LIMIT: Final = 4000  # characters
@@ -47,9 +48,7 @@ def _check(text: str) -> None:
         raise InvalidChange("text", "Say something first.")
     if len(text) > COMMENT_LIMIT:
         raise InvalidChange("text", f"At most {COMMENT_LIMIT:,} characters; this has {len(text):,}.")
-    try:
-        text.encode()
-    except UnicodeEncodeError as exc:
-        raise InvalidChange("text", "The text holds half a character; remove it.") from exc
+    if holds_half(text):
+        raise InvalidChange("text", "The text holds half a character; remove it.")
     if "\x00" in text:
         raise InvalidChange("text", "The text holds a NUL character; remove it.")

@@ -33,6 +33,7 @@ from approvals.services.closing import close, close_by_policy, record_decision
 from approvals.services.opening import facts_of, under_terms
 from approvals.terms import WORDS, Terms
 from console.clock import DatabaseNow, database_now
+from console.json_text import holds_half
 from console.live import announce
 
 NOTE_LIMIT = 4000  # characters
@@ -267,7 +268,7 @@ def _check_shape(given: Answer) -> None:
     """Refuse what no approval could take, before anything is locked."""
     if len(given.note) > NOTE_LIMIT:
         raise InvalidVerdict("note", f"At most {NOTE_LIMIT:,} characters; this has {len(given.note):,}.")
-    if "\x00" in given.note or not _is_unicode(given.note):
+    if "\x00" in given.note or holds_half(given.note):
         raise InvalidVerdict("note", "The text holds a character that cannot be kept (NUL, half a pair); remove it.")
     if given.verdict == Verdict.EDIT and given.edited_arguments is None:
         raise InvalidVerdict("edited_arguments", "Send the whole arguments as you want them, not only what changed.")
@@ -277,14 +278,6 @@ def _check_shape(given: Answer) -> None:
         _check_answer(given.answer)
     elif given.answer is not None:
         raise InvalidVerdict("answer", "An answer goes with the verdict respond only.")
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _check_answer(answer: Any) -> None:
