@@ -85,11 +85,6 @@ class Card:
         return who_decides(self.approval, self.terms)
 
     @property
-    def long_rows(self) -> int:
-        """Return how many arguments a page with script folds."""
-        return sum(row.is_long for row in self.argument_rows)
-
-    @property
     def current(self) -> ProposalVersion | None:
         """Return the current version when it is not the agent's own proposal."""
         return self.versions[-1] if len(self.versions) > 1 else None

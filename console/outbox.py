@@ -25,7 +25,7 @@ SELECT id, pg_notify(%s, '') FROM entry
 def enqueue(*, kind: str, subject: str, payload: dict[str, Any]) -> int:
     """Add one entry and wake the relay when the current transaction commits; return the entry's id.
 
-    `kind`: a name of `orchestration.contracts.Delivery`. `subject`: the id it is about, for people who search.
+    `kind`: one that `orchestration.relay` delivers. `subject`: the id it is about, for people who search.
     `payload`: JSON, ids only.
     """
     with connection.cursor() as cursor:

@@ -142,7 +142,7 @@ def get_flow_run_logs(
 
 
 def dataset_json(state: DatasetState) -> dict[str, Any]:
-    """Render a Dataset as `api.md` promises it."""
+    """Return the public shape of one dataset."""
     return {
         "name": state.name,
         "title": state.title,
@@ -165,7 +165,7 @@ def dataset_json(state: DatasetState) -> dict[str, Any]:
 
 
 def refresh_json(refresh: Refresh) -> dict[str, Any]:
-    """Render a Refresh as `api.md` promises it, with its instants and parameters."""
+    """Return the public shape of one refresh, with its instants and parameters."""
     return {
         "id": refresh.pk,
         "dataset": refresh.dataset_id,
@@ -216,7 +216,7 @@ def _instant(moment: datetime | None) -> str | None:
 
 @contextmanager
 def _errors_as_problems() -> Iterator[None]:
-    """Answer the data plane's errors with the status that `api.md` gives them."""
+    """Translate the data plane's errors, most specific first."""
     try:
         yield
     except DatasetNotFound as exc:

@@ -24,7 +24,7 @@ async def place_order(stage: Stage, amount: str = "80.00") -> str:
 
 @dataclass
 class Case:
-    """A run and its order. `expected_refunds` and what else must be true at the end is set by the fault."""
+    """A run and its order; what must be true at the end is said by the fault."""
 
     stage: Stage
     order_id: str

@@ -104,7 +104,7 @@ class Approval(models.Model):
     )  # a soft lock: shown to the others, never in their way
     claimed_at = models.DateTimeField(null=True, blank=True)
     is_seeded = models.BooleanField(default=False)  # a harmless request to keep reviewers awake; never executed
-    deliver_to = models.JSONField(null=True, blank=True)  # where a program wants its answer, see api.md
+    deliver_to = models.JSONField(null=True, blank=True)  # where a program wants its answer, see docs/programs.md
     asked = models.JSONField(default=dict)  # by a program: {"audience": [names], "body_digest"}
 
     # Kept by the database, for lists; the functions are made in the migration that adds them.

@@ -188,7 +188,6 @@ def _vote(approval: Approval, standing: StandingApproval) -> Decision:
     closes = len(agreeing_persons(approval)) >= approval.needed
     if closes:
         close(approval, decision)
-        approval.status = Approval.Status.DECIDED
     body = {"approval": approval.pk, "use": standing.uses + 1, "uses_at_most": standing.uses_at_most}
     audit.record(actor="policy", kind="standing.used", subject=standing.pk, body=body)
     record_decision(approval, decision, standing.made_by.username, closes=closes)

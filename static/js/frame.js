@@ -24,7 +24,7 @@ for (const dialog of document.querySelectorAll("dialog")) {
   dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
 }
 
-export function showPending() {
+function showPending() {
   const badge = document.getElementById("pending-count");
   if (!badge) return;
   const count = badge.dataset.pending;

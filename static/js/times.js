@@ -6,7 +6,7 @@ const exact = new Intl.DateTimeFormat(undefined, {
 });
 const UNITS = [[86400, 259200, "d"], [3600, 3600, "h"], [60, 60, "min"], [1, 1, "s"]];
 
-export function relative(moment, now = Date.now()) {
+function relative(moment, now = Date.now()) {
   const seconds = (now - moment) / 1000;
   const size = Math.abs(seconds);
   if (size < 10) return "just now";
