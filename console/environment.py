@@ -1,7 +1,7 @@
 """Everything Signalbox reads from its environment, in one place.
 
 A value that is not set comes from `<SIGNALBOX_HOME>/stack.json`, which `manage.py up` keeps current,
-so that a command typed in a second terminal finds the running stack. Nothing else reads `os.environ`.
+so that a command typed in a second terminal finds the running stack. Nothing else reads a variable of ours.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ class Environment(BaseSettings):
     model_config = SettingsConfigDict(extra="ignore", case_sensitive=True, populate_by_name=True)
 
     home: Path = Field(PROJECT / ".signalbox", alias="SIGNALBOX_HOME")  # state of the embedded stack
+    cache: str = Field("", alias="SIGNALBOX_CACHE")  # for the Temporal server's binary; empty: the user's cache folder
     port: int = Field(8000, alias="PORT", ge=1, le=65535)  # the web page's port
     url: str = Field("", alias="SIGNALBOX_URL")  # where people reach the page; empty: this machine and the port
     debug: bool = Field(False, alias="SIGNALBOX_DEBUG")

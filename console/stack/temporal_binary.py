@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from console.environment import environment
 from console.stack.errors import NoTemporalServer, Stopped
 from console.stack.files import last_lines
 from console.stack.services import Cancelled, Say
@@ -55,7 +56,7 @@ class Binary:
 
 def cache_folder() -> Path:
     """Return where the binary is kept between checkouts; need not exist."""
-    given = os.environ.get("SIGNALBOX_CACHE")
+    given = environment().cache
     if given:
         root = Path(given).expanduser().absolute()
     else:

@@ -19,6 +19,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from console.environment import environment
 from console.stack import temporal_binary
 from console.stack.console_parts import Shop
 from console.stack.errors import AlreadyRunning, NoTemporalServer, PartFailed, PortTaken
@@ -255,7 +256,7 @@ def test_a_killed_temporal_comes_back_on_its_port_and_can_be_taken_over(temporal
 
 
 def test_a_server_in_the_cache_is_used_and_a_broken_one_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SIGNALBOX_CACHE", str(tmp_path))
+    monkeypatch.setattr(environment(), "cache", str(tmp_path))
     monkeypatch.setattr(temporal_binary, "_downloaded", lambda *_: None)
     monkeypatch.setenv("PATH", "")
     server = temporal_binary.cache_folder() / "temporal-server"
@@ -280,7 +281,7 @@ def test_the_server_is_built_with_go_once(tmp_path: Path, monkeypatch: pytest.Mo
     )
     go.chmod(0o755)
     monkeypatch.setenv("PATH", f"{go.parent}:/usr/bin:/bin")
-    monkeypatch.setenv("SIGNALBOX_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(environment(), "cache", str(tmp_path / "cache"))
     monkeypatch.setattr(temporal_binary, "_downloaded", lambda *_: None)
     monkeypatch.setattr(temporal_binary, "_on_path", lambda _: None)
     said: list[str] = []
