@@ -30,8 +30,9 @@ def climb(approval_ids: list[str]) -> list[Rung]:
     """Take every ladder step that is due, by the database's clock, and say when the next one is.
 
     Remind announces again, escalate widens the audience, both by mail too (`approvals.reminders`); expire closes. Each
-    step is a conditional update on the number of steps taken, so that a repeated or concurrent call takes none twice;
-    a decision wins over a late expiry.
+    step is a conditional update on the number of steps taken, so that a repeated or concurrent call takes none twice,
+    and on the version, so that none gives back an audience that other terms have replaced; a decision wins over a late
+    expiry.
     """
     return [_climb_one(approval_id) for approval_id in approval_ids]
 
@@ -56,10 +57,13 @@ def _take_step(approval: Approval, step: str) -> None:
     elif step == "escalate":
         changes["audience"] = sorted({*approval.audience, *Terms.from_json(approval.terms).escalate_to})
     taken = Approval.objects.filter(
-        pk=approval.pk, status=Approval.Status.PENDING, steps_climbed=approval.steps_climbed
+        pk=approval.pk,
+        status=Approval.Status.PENDING,
+        steps_climbed=approval.steps_climbed,
+        version=approval.version,
     ).update(**changes)
     if not taken:
-        return  # somebody decided, or another worker took the step
+        return  # somebody decided or changed it, or another worker took the step
     announce("inbox", f"approval:{approval.pk}", f"run:{approval.run_id}")
     body: dict[str, Any] = {"step": step}
     if step != "expire":

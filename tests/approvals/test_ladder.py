@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 
 from approvals import selectors, services
-from approvals.errors import AlreadyClosed, MayNotDecide
+from approvals.errors import AlreadyClosed, MayNotDecide, StaleTerms
 from approvals.models import Approval, AuditEvent
+from approvals.services import ladder
 from console.clock import database_now
 from tests.approvals.conftest import answer
 from tests.at_once import at_once
@@ -95,6 +97,35 @@ def test_climbing_something_that_is_closed_changes_nothing(open_one: Opener, ali
     approval.refresh_from_db()
     assert approval.status == "decided"
     assert kinds() == ["approval.decided"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_escalation_gives_nobody_back_whom_new_terms_have_left_out_meanwhile(
+    open_one: Opener, terms: Any, alice: User, ada: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terms(escalate_to=("operator",))
+    approval = open_one()
+    age(approval, 25)
+    services.climb([approval.pk])
+    age(approval, 25)
+    terms(escalate_to=("operator",), groups=("admin",))
+    take_step = ladder._take_step
+
+    def click() -> None:
+        with pytest.raises(StaleTerms):
+            services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval))
+
+    def late(read: Approval, step: str) -> None:
+        if read.version == 1:
+            at_once(click)  # between reading the row and writing it
+        take_step(read, step)
+
+    monkeypatch.setattr(ladder, "_take_step", late)
+    services.climb([approval.pk])
+    approval.refresh_from_db()
+    assert (approval.version, approval.steps_climbed, approval.audience) == (2, 2, ["admin", "operator"])
+    with pytest.raises(MayNotDecide):
+        services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval))
 
 
 def test_several_are_climbed_each_for_itself(open_one: Opener) -> None:
