@@ -162,9 +162,10 @@ def _take(approval: Approval, reviewer: User, given: Answer, circumstances: Circ
     permit = may_decide(reviewer, approval)
     if not permit.allowed:
         raise MayNotDecide(permit.rule, permit.sentence)
-    _check_circumstances(approval, given, circumstances)
+    _check_circumstances(Terms.from_json(approval.terms), given, circumstances)
     if given.verdict == Verdict.EDIT:
         edit, terms = consider_edit(approval, given.edited_arguments or {})
+        _check_circumstances(terms, given, circumstances)  # the edit's own rule may ask for more
         _adopt(approval, edit, terms, reviewer)
     decision = _decision(approval, reviewer, given, circumstances, permit)
     closes = _is_enough(approval, given.verdict)
@@ -302,16 +303,15 @@ def _check_verdict(approval: Approval, given: Answer) -> None:
         raise InvalidVerdict("note", "Say why, so that the agent can do better.")
 
 
-def _check_circumstances(approval: Approval, given: Answer, circumstances: Circumstances) -> None:
+def _check_circumstances(terms: Terms, given: Answer, circumstances: Circumstances) -> None:
     """Enforce what the terms ask of the situation: a recent sign-in, a long enough look, no bulk."""
-    terms = Terms.from_json(approval.terms)
     if terms.fresh_sign_in_minutes:
         since = circumstances.signed_in_at
         if since is None or database_now() - since > timedelta(minutes=terms.fresh_sign_in_minutes):
             minutes = terms.fresh_sign_in_minutes
             sentence = f"This needs a sign-in in the last {minutes} minutes. Sign in again, then decide."
             raise MayNotDecide("recent-sign-in", sentence)
-    if circumstances.channel == "bulk" and (not terms.may_bulk or approval.risk == "high"):
+    if circumstances.channel == "bulk" and (not terms.may_bulk or terms.risk == "high"):
         raise MayNotDecide("no-bulk", "This one is decided on its own page, not together with others.")
     if terms.dwell_seconds and circumstances.channel == "page" and given.verdict in AGREEING:
         dwell_ms = _dwell_ms(circumstances)

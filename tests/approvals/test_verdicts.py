@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,8 +11,9 @@ from django.contrib.auth.models import User
 
 from approvals import audit, selectors, services
 from approvals.digest import canonicalise, digest_of
-from approvals.errors import InvalidVerdict, NotAuthorised, StaleVersion
+from approvals.errors import InvalidVerdict, MayNotDecide, NotAuthorised, StaleVersion
 from approvals.models import Approval, AuditEvent, Decision, ProposalVersion
+from console.clock import database_now
 from tests.approvals.conftest import REFUND, answer
 
 Opener = Callable[..., Approval]
@@ -136,6 +138,26 @@ def test_an_edit_stands_under_the_terms_of_its_own_arguments(
     edit(back, bob, edited_arguments=REFUND)
     back.refresh_from_db()
     assert (back.status, back.needed, back.risk) == ("pending", 2, "high")  # raised: one person is not enough now
+
+
+@pytest.mark.parametrize(
+    ("asks", "rule"), [({"fresh_sign_in_minutes": 5}, "recent-sign-in"), ({"dwell_seconds": 60}, "dwell")]
+)
+def test_an_edit_needs_the_sign_in_and_the_look_that_its_own_arguments_need(
+    asks: dict[str, int], rule: str, open_one: Opener, terms: Any, alice: User
+) -> None:
+    terms(by=lambda facts: asks if facts.arguments["amount"] == REFUND["amount"] else {})
+    approval = open_one(arguments=LESS)
+    given = answer(approval, "edit", edited_arguments=REFUND)
+    now = database_now()
+    long_ago = {"signed_in_at": now - timedelta(hours=9), "shown_at": now - timedelta(seconds=5)}
+    with pytest.raises(MayNotDecide) as told:
+        services.decide(approval_id=approval.pk, reviewer=alice, given=given, channel="page", **long_ago)
+    assert told.value.rule == rule
+    approval.refresh_from_db()
+    assert (approval.status, approval.version) == ("pending", 1)
+    enough = {"signed_in_at": now, "shown_at": now - timedelta(seconds=61)}
+    services.decide(approval_id=approval.pk, reviewer=alice, given=given, channel="page", **enough)
 
 
 def test_an_edit_into_what_the_policy_denies_is_refused(open_one: Opener, terms: Any, alice: User) -> None:
