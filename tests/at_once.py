@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from django.db import connections
+from django.db import connection, connections
 
 T = TypeVar("T")
 
@@ -25,3 +26,14 @@ def at_once(*work: Callable[[], T]) -> list[T]:
 
     with ThreadPoolExecutor(len(work)) as pool:
         return [future.result() for future in [pool.submit(one, call) for call in work]]
+
+
+def until_somebody_waits() -> None:
+    """Return when some connection waits for a lock that another one has."""
+    for _ in range(500):
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)")
+            if cursor.fetchone()[0]:
+                return
+        time.sleep(0.01)
+    raise AssertionError("Nobody waits for a lock.")

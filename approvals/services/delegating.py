@@ -33,7 +33,8 @@ def delegate(*, principal: User, to: User, starts_at: datetime, ends_at: datetim
     _check_people(principal, to)
     with transaction.atomic():
         _check_window(starts_at, ends_at, database_now())
-        User.objects.select_for_update().get(pk=principal.pk)  # a second click waits for the first
+        # A second click waits for the first; NO KEY, for a decision of theirs refers to the row when it commits.
+        User.objects.select_for_update(no_key=True).get(pk=principal.pk)
         window = Q(principal=principal, delegate=to, starts_at=starts_at, ends_at=ends_at, revoked_at=None)
         known = Delegation.objects.filter(window).first()
         if known is not None:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group, User
+from django.db import transaction
 from django.db.models import F
 
 from approvals import services
 from approvals.errors import InvalidChange, MayNotDecide, NotTheirs
 from approvals.inbox.mine import may_be_decided_by
-from approvals.models import AccountPerson, Approval, AuditEvent, Delegation
+from approvals.models import AccountPerson, Approval, AuditEvent, Decision, Delegation
 from approvals.permissions import may_decide
 from approvals.team import windows_of
 from console.clock import database_now
 from tests.approvals.conftest import answer
+from tests.at_once import at_once, until_somebody_waits
 
 Opener = Callable[..., Approval]
 HOUR = timedelta(hours=1)
@@ -183,6 +186,26 @@ def test_windows_may_overlap_and_a_second_click_makes_no_second_one(alice: User,
     assert _delegate(alice, bob, **window) == _delegate(alice, bob, **window)
     _delegate(alice, bob, starts_at=now, ends_at=now + 2 * HOUR)
     assert Delegation.objects.count() == AuditEvent.objects.filter(kind="delegation.made").count() == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_delegation_and_a_decision_of_the_same_person_do_not_block_each_other(
+    open_one: Opener, alice: User, bob: User
+) -> None:
+    approval, voted = open_one(), threading.Event()
+
+    def decide() -> None:
+        with transaction.atomic():
+            services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval))
+            voted.set()
+            until_somebody_waits()
+
+    def hand_on() -> None:
+        assert voted.wait(10)
+        _delegate(alice, bob)
+
+    at_once(decide, hand_on)
+    assert (Decision.objects.count(), Delegation.objects.count()) == (1, 1)
 
 
 def test_strangers_to_a_window_neither_see_nor_revoke_it(alice: User, bob: User, olga: User, ada: User) -> None:
