@@ -60,6 +60,7 @@ def begin(approval_id: str) -> Parcel | None:
 def delivered(approval_id: str, taken_by: str) -> None:
     """Note that the answer was taken; `taken_by` says in words by whom. A repetition changes nothing."""
     with transaction.atomic():
+        _hold(approval_id)
         open_ones = AnswerDelivery.objects.filter(pk=approval_id).exclude(state=State.DELIVERED)
         if not open_ones.update(state=State.DELIVERED, last_error="", delivered_at=DatabaseNow()):
             return
@@ -77,11 +78,17 @@ def failed(approval_id: str, reason: str) -> None:
 def give_up(approval_id: str) -> None:
     """Show the answer as undelivered, unless it was taken after all. A repetition changes nothing."""
     with transaction.atomic():
+        _hold(approval_id)
         trying = AnswerDelivery.objects.filter(pk=approval_id, state=State.TRYING)
         if not trying.update(state=State.UNDELIVERED):
             return
         note_undelivered(approval_id)
         audit.record(actor="worker", kind="approval.undelivered", subject=approval_id, body={})
+
+
+def _hold(approval_id: str) -> None:
+    """Lock the approval before its delivery, as a person does who has it sent again: else each waits for the other."""
+    Approval.objects.select_for_update(no_key=True).only("pk").get(pk=approval_id)
 
 
 def body_of(approval: Approval) -> dict[str, Any]:

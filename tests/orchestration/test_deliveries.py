@@ -23,6 +23,7 @@ from approvals.errors import NothingToRedrive, NotTheirs
 from approvals.models import Approval, AuditEvent, ProposalVersion
 from approvals.requesting import Asked, request_approval, take_back
 from approvals.services import Answer
+from approvals.services.receipts import locked_for_redrive
 from console.clock import database_now
 from console.environment import environment
 from console.models import OutboxEntry
@@ -31,7 +32,7 @@ from orchestration.activities import WatchActivities
 from orchestration.contracts import DeliverAnswer, GiveUpAnswer, StartRun, StartWatch
 from orchestration.errors import WebhookFailed
 from orchestration.relay import Relay
-from tests.at_once import at_once
+from tests.at_once import at_once, until_somebody_waits
 from tests.fakes import FakeTemporal
 from tests.orchestration.conftest import decide, go, make_run, open_for, reviewer
 from tests.orchestration.test_relay import everything_delivered, relaying, until
@@ -245,6 +246,33 @@ def test_what_nobody_takes_is_shown_and_sent_again_on_a_click(transactional_db: 
     with pytest.raises(NothingToRedrive):
         services.redeliver(approval_id=approval.pk, by=olga)
     assert kinds(approval)[2:] == ["approval.undelivered", "approval.redelivered", "approval.delivered"]
+
+
+@pytest.mark.parametrize("end", ["taken", "given up"])
+def test_a_click_and_the_end_of_the_delivery_do_not_block_each_other(
+    end: str, transactional_db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    approval, olga, clicked = answer(asked()), User.objects.create_user("olga"), threading.Event()
+    olga.groups.add(Group.objects.get_or_create(name="operator")[0])
+    deliveries.begin(approval.pk)
+    OutboxEntry.objects.all().delete()
+
+    def locked(approval_id: str, by: User) -> Approval:
+        found = locked_for_redrive(approval_id, by)
+        clicked.set()
+        until_somebody_waits()
+        return found
+
+    def deliver_to_its_end() -> None:
+        assert clicked.wait(10)
+        if end == "taken":
+            deliveries.delivered(approval.pk, "the program")
+        else:
+            deliveries.give_up(approval.pk)
+
+    monkeypatch.setattr(services, "locked_for_redrive", locked)
+    at_once(lambda: services.redeliver(approval_id=approval.pk, by=olga), deliver_to_its_end)
+    assert selectors.delivery_of([approval.pk])[approval.pk].state == ("delivered" if end == "taken" else "undelivered")
 
 
 def test_an_answer_that_nobody_gave_lands_in_the_lane_too(transactional_db: None) -> None:
