@@ -8,6 +8,8 @@ same key when the tool takes one, and becomes `unknown` when it does not.
 from __future__ import annotations
 
 import asyncio
+import math
+import re
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -160,12 +162,28 @@ def close_effect(
     effect: Effect, status: str, *, result: dict[str, Any] | None = None, error: str = "", actor: str = "worker"
 ) -> None:
     """Write how an effect ended, with its receipt and its entry in the record. The caller holds the row's lock."""
-    effect.status, effect.result, effect.error = status, result, error[:2000]
+    error = _kept(error)
+    effect.status, effect.result, effect.error = status, _kept(result), error[:2000]
     effect.finished_at = DatabaseNow() if status != Effect.Status.UNKNOWN else None
     effect.save(update_fields=["status", "result", "error", "finished_at"])
     detail = {"done": "", "failed": f"failed: {error}", "unknown": f"outcome unknown: {error}"}[status]
     approvals.note_effect(approval_id=effect.pk, event=status, detail=detail, actor=actor)
     announce(f"run:{effect.run_id}", f"approval:{effect.pk}")
+
+
+def _kept(told: Any) -> Any:
+    """Return what a tool told as PostgreSQL can keep it: whatever it holds, how the effect ended must be written."""
+    if isinstance(told, str):
+        return _HALVES.sub("\N{REPLACEMENT CHARACTER}", told.replace("\x00", "\N{SYMBOL FOR NULL}"))
+    if isinstance(told, dict):
+        return {_kept(str(key)): _kept(value) for key, value in told.items()}
+    if isinstance(told, list | tuple):
+        return [_kept(value) for value in told]
+    is_json = told is None or isinstance(told, bool | int) or (isinstance(told, float) and math.isfinite(told))
+    return told if is_json else _kept(str(told))
+
+
+_HALVES = re.compile("[\ud800-\udfff]")  # lone surrogates: half of a character
 
 
 def _check_reading(tool: Tool, arguments: dict[str, Any], digest: str) -> None:

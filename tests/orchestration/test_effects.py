@@ -16,7 +16,7 @@ from approvals import services as approvals
 from approvals.models import Approval, AuditEvent
 from console.clock import database_now
 from orchestration import effects
-from orchestration.agents.runtime import Outcome
+from orchestration.agents.runtime import Outcome, ToolFailed
 from orchestration.agents.support.agent import AGENT
 from orchestration.agents.support.tools import ISSUE_REFUND, IssueRefund
 from orchestration.effects import EffectLedger
@@ -146,6 +146,32 @@ def test_an_error_of_a_tool_without_a_key_leaves_the_outcome_unknown(
     world.mail_error = None
     assert (go(ledger.perform(approval.pk, approval.digest)))["status"] == "unknown"
     assert len(world.mails) == 1
+
+
+@pytest.mark.parametrize("told", ["\x00", "\ud800"], ids=["NUL", "half a character"])
+@pytest.mark.parametrize(("end", "status"), [("answer", "done"), ("refusal", "failed"), ("error", "unknown")])
+def test_how_an_effect_ended_is_kept_whatever_the_tool_told(
+    told: str, end: str, status: str, run: Run, world: FakeWorld
+) -> None:
+    async def tells(*_: object) -> dict[str, object]:
+        if end == "answer":
+            return {"id": f"re-{told}1", f"{told}": [told, float("nan"), 9]}
+        raise (ToolFailed if end == "refusal" else ConnectionResetError)(f"no {told}")
+
+    email = AGENT.tool("send_email")
+    assert email is not None
+    agent = replace(AGENT, tools=(replace(email, call=tells),))
+    approval = decide(open_for(run, "send_email"))
+    outcome = go(EffectLedger(run.pk, FENCE, agent, world).perform(approval.pk, approval.digest))
+    effect = Effect.objects.get()
+    assert (outcome["status"], effect.status) == (status, status)
+    shown = "\N{SYMBOL FOR NULL}" if told == "\x00" else "\N{REPLACEMENT CHARACTER}"
+    assert outcome["result"] == effect.result
+    if end == "answer":
+        assert effect.result == {"id": f"re-{shown}1", shown: [shown, "nan", 9]}
+    else:
+        assert f"no {shown}" in outcome["reason"]
+    assert audit.verify().ok
 
 
 def test_a_tool_that_does_not_answer_in_time_is_not_waited_for(run: Run, world: FakeWorld) -> None:
