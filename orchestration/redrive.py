@@ -297,6 +297,8 @@ def settle_unknown(*, approval_id: str, by: User, happened: bool, reason: str) -
             return
         if effect.status not in (Effect.Status.UNKNOWN, Effect.Status.EXECUTING):
             raise NothingToRedrive(f"It is known meanwhile: the effect is {effect.status}.")
+        if effect.status == Effect.Status.EXECUTING:
+            check_late(approval)  # the tool may still be at it, and the first word stands
         questions = _questions_about([effect]).get(approval_id, [])
         question = questions[-1] if questions else None
         if not _may_settle(effect.run, question):

@@ -223,6 +223,18 @@ def test_when_the_question_expired_a_person_can_still_say_it_on_the_record(happe
         assert "alice says that it did not happen: I asked the post office." in why(approval).words
 
 
+def test_nobody_says_how_an_effect_ended_while_the_tool_may_still_be_at_it() -> None:
+    approval = started(late(), is_idempotent=False)
+    run_of(approval, status="cancelled", closed_at=database_now())
+    Approval.objects.filter(pk=approval.pk).update(expected_by=database_now() + timedelta(seconds=80))
+    with pytest.raises(NothingToRedrive, match="not late"):
+        settle_unknown(approval_id=approval.pk, by=reviewer(), happened=False, reason="The run was cancelled.")
+    assert Effect.objects.get().status == "executing"
+    let_pass()
+    settle_unknown(approval_id=approval.pk, by=reviewer(), happened=False, reason="I asked the post office.")
+    assert Effect.objects.get().status == "failed"
+
+
 def test_who_started_the_run_or_may_not_decide_says_nothing_of_an_unknown_effect() -> None:
     olga = User.objects.create_user("olga")
     olga.groups.add(Group.objects.get_or_create(name="operator")[0])
