@@ -220,12 +220,13 @@ def _beginning(words: str) -> str:
 
 
 def may_pick(approval: Approval) -> bool:
-    """Say whether the request can be decided together with others, as far as it is its own to say."""
-    return (
-        approval.status == Approval.Status.PENDING
-        and approval.risk != "high"
-        and Terms.from_json(approval.terms).may_bulk
-    )
+    """Say whether the request can be decided together with others, as far as it is its own to say.
+
+    What wants a look of some length is looked at alone: among others nobody could say how long it was.
+    """
+    terms = Terms.from_json(approval.terms)
+    is_open = approval.status == Approval.Status.PENDING and approval.risk != "high"
+    return is_open and terms.may_bulk and not terms.dwell_seconds
 
 
 def tabs_for(user: User, current: str) -> list[Tab]:

@@ -313,7 +313,7 @@ def _check_circumstances(terms: Terms, given: Answer, circumstances: Circumstanc
             raise MayNotDecide("recent-sign-in", sentence)
     if circumstances.channel == "bulk" and (not terms.may_bulk or terms.risk == "high"):
         raise MayNotDecide("no-bulk", "This one is decided on its own page, not together with others.")
-    if terms.dwell_seconds and circumstances.channel == "page" and given.verdict in AGREEING:
+    if terms.dwell_seconds and circumstances.channel != "api" and given.verdict in AGREEING:
         dwell_ms = _dwell_ms(circumstances)
         if dwell_ms is None or dwell_ms < terms.dwell_seconds * 1000:
             sentence = f"Take at least {terms.dwell_seconds} seconds to read this before you approve it."

@@ -105,6 +105,14 @@ def test_what_cannot_be_decided_together_is_left_out_with_the_reason(
     assert text(signed_in(alice).get(REVIEW, {"id": chosen})).count("<li>") >= 5
 
 
+def test_what_wants_a_look_is_looked_at_alone(alice: User, terms: Any, open_one: Open) -> None:
+    terms(dwell_seconds=30)
+    approval = open_one(tool="send_email", risk="medium")
+    found = bulk.review(alice, [approval.pk])
+    assert [one.reason for one in found.left_out] == ["The rule “test” wants each decided on its own page."]
+    assert statuses(alice, [approval]) == [403]
+
+
 def test_a_review_changes_nothing_and_costs_the_same_for_few_and_many(
     alice: User, open_one: Open, django_assert_max_num_queries: Any
 ) -> None:

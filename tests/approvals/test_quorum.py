@@ -285,11 +285,11 @@ def test_a_recent_sign_in_is_asked_for_and_a_token_cannot_give_it(open_one: Open
 
 def test_a_page_must_have_been_looked_at_before_it_approves(open_one: Opener, terms: Any, alice: User) -> None:
     terms(dwell_seconds=10)
-    approval = open_one()
-    for shown_at in (None, database_now() - timedelta(seconds=9)):
+    approval = open_one(risk="medium")
+    for channel, shown_at in (("page", None), ("page", database_now() - timedelta(seconds=9)), ("bulk", None)):
         with pytest.raises(MayNotDecide) as told:
             given = answer(approval)
-            services.decide(approval_id=approval.pk, reviewer=alice, given=given, channel="page", shown_at=shown_at)
+            services.decide(approval_id=approval.pk, reviewer=alice, given=given, channel=channel, shown_at=shown_at)
         assert told.value.rule == "dwell"
     shown_at = database_now() - timedelta(seconds=11)
     decision = services.decide(
