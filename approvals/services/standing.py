@@ -44,10 +44,11 @@ def make_standing(
 ) -> StandingApproval:
     """Approve in advance what meets the conditions, made from a request that waits or was approved.
 
-    The request itself stays as it is. The same again from the same request is the same standing approval. `digest`:
-    of what was shown. `given`: see `approvals.conditions`; every argument is named. Raises NoSuchApproval,
-    StaleVersion, MayNotDecide when the person may not approve the request in their own right, NotTheirs when nothing
-    like it can be approved in advance, InvalidChange for what was typed, InvalidCondition when it is about an argument.
+    The request itself stays as it is. The same again from the same request is the same standing approval while that is
+    in force. `digest`: of what was shown. `given`: see `approvals.conditions`; every argument is named. Raises
+    NoSuchApproval, StaleVersion, MayNotDecide when the person may not approve the request in their own right, NotTheirs
+    when nothing like it can be approved in advance, InvalidChange for what was typed, InvalidCondition when it is about
+    an argument.
     """
     _check_typed(reason, uses_at_most)
     with transaction.atomic():
@@ -65,9 +66,9 @@ def make_standing(
             raise InvalidChange("expires_at", f"It ends at some time in the next {LONGEST.days} days.")
         _, arguments = read_canonical(bytes(approval.canonical))
         conditions.check(given, arguments)
-        known = StandingApproval.objects.filter(
-            made_from=approval, made_by=by, conditions=given, uses_at_most=uses_at_most, revoked_at=None
-        ).first()
+        same = StandingApproval.objects.filter(made_from=approval, made_by=by, conditions=given, revoked_at=None)
+        in_force = same.filter(expires_at__gt=DatabaseNow(), uses__lt=F("uses_at_most"))
+        known = in_force.filter(uses_at_most=uses_at_most).first()
         if known is not None:
             return known
         made = StandingApproval.objects.create(

@@ -339,6 +339,18 @@ def test_a_second_click_makes_no_second_one_and_an_old_page_makes_none(
         _make(approval, alice, digest="0" * 64)
 
 
+def test_the_same_again_after_its_last_use_or_its_time_is_a_new_one(
+    open_one: Opener, alice: User, policy: Policy
+) -> None:
+    approval = open_one()
+    used_up = _make(approval, alice, uses_at_most=1)
+    assert open_one().decisions.count() == 1
+    over = _make(approval, alice, uses_at_most=1)
+    StandingApproval.objects.filter(pk=over.pk).update(expires_at=database_now())
+    assert len({used_up.pk, over.pk, _make(approval, alice, uses_at_most=1).pk}) == 3
+    assert open_one().decisions.count() == 1
+
+
 def test_nothing_is_approved_in_advance_after_a_rejection_but_after_an_approval(
     open_one: Opener, alice: User, policy: Policy
 ) -> None:
