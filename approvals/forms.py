@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from django import forms
 
 from approvals.models import Verdict
 from approvals.services import Answer
+from console.json_text import NotJson, read_exactly
 
 
 class DecisionForm(forms.Form):
@@ -28,9 +28,9 @@ class DecisionForm(forms.Form):
         if not text:
             return None
         try:
-            edited = json.loads(text)
-        except (ValueError, RecursionError) as exc:
-            raise forms.ValidationError("The changed arguments are no JSON.") from exc
+            edited = read_exactly(text)
+        except NotJson as exc:
+            raise forms.ValidationError(f"The changed arguments cannot be taken exactly. {exc}") from exc
         if not isinstance(edited, dict):
             raise forms.ValidationError("The changed arguments are no object.")
         return edited

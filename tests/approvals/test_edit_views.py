@@ -118,7 +118,10 @@ def test_hidden_arguments_that_the_tool_does_not_know_change_nothing(alice: User
     assert not Decision.objects.exists()
 
 
-@pytest.mark.parametrize("edited", ["", "{", "[]", "null", '{"amount": NaN}', "[" * 100_000])
+TWICE = '{"amount": "1.00", ' + json.dumps(REFUND | {"amount": "2.00"})[1:]
+
+
+@pytest.mark.parametrize("edited", ["", "{", "[]", "null", '{"amount": NaN}', "[" * 100_000, TWICE])
 def test_broken_changed_arguments_change_nothing(edited: str, alice: User, open_one: Open) -> None:
     client, approval = signed_in(alice), open_one(arguments_schema=SCHEMA)
     assert decide(client, approval, verdict="edit", edited=edited).status_code == 422
