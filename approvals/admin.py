@@ -23,6 +23,9 @@ class AccountPersonAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic
     autocomplete_fields = ("user",)
 
     def save_model(self, request: HttpRequest, obj: AccountPerson, form: Any, change: bool) -> None:
+        before = AccountPerson.objects.select_related("user").filter(pk=obj.pk).first()
+        if before is not None and before.user_id != obj.user_id:  # the link was moved to another account
+            _record(request, "person.unlinked", before)
         super().save_model(request, obj, form, change)
         _record(request, "person.linked", obj)
 

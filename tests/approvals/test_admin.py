@@ -47,6 +47,15 @@ def test_every_change_of_a_link_is_one_entry_by_whoever_made_it(root: Client, al
     assert audit.verify().ok
 
 
+def test_a_link_that_is_moved_to_another_account_is_on_the_record_of_both(root: Client, alice: User, bob: User) -> None:
+    link = AccountPerson.objects.create(user=alice, person="Alice Liddell")
+    root.post(reverse(f"{LINKS}_change", args=[link.pk]), {"user": bob.pk, "person": "Alice Liddell"})
+    assert recorded() == [
+        ("root", "person.unlinked", {"account": "alice", "person": "Alice Liddell"}),
+        ("root", "person.linked", {"account": "bob", "person": "Alice Liddell"}),
+    ]
+
+
 def test_an_admin_without_the_machines_trust_links_nobody(ada: User, alice: User) -> None:
     client = Client()
     client.force_login(ada)
