@@ -250,9 +250,13 @@ def consider_edit(approval: Approval, arguments: dict[str, Any]) -> tuple[Edit, 
     Raises InvalidVerdict with a path for each fault, also for what the policy never allows.
     """
     edit = checked_edit(approval, arguments)
-    terms = terms_for(facts_of(approval, edit.arguments))
+    _, exact = read_canonical(edit.canonical)  # as the policy is asked again before the effect: 30.0 is 30 there
+    terms = terms_for(facts_of(approval, exact))
     if terms.outcome == "deny":
         raise InvalidVerdict("edited_arguments", f"The rule “{terms.rule}” never allows this. Change something else.")
+    if terms.outcome == "ask" and Verdict.EDIT not in terms.verdicts:
+        sentence = f"The rule “{terms.rule}”, which holds for these arguments, takes no change. Change something else."
+        raise InvalidVerdict("edited_arguments", sentence)  # else it would be decided and then never done
     return edit, terms
 
 

@@ -246,7 +246,8 @@ class Model:
             return "refused", ""
         if verdict == "edit":
             edited = self.rule_for(amount)
-            if amount == self.amount or edited.outcome == "deny":
+            takes_it = edited.outcome == "allow" or (edited.outcome == "ask" and "edit" in edited.verdicts)
+            if amount == self.amount or not takes_it:
                 return "invalid", ""
             self.amount, self.terms, self.votes, self.version = amount, edited, [], self.version + 1
             self.editors.append(name)

@@ -12,7 +12,8 @@ from django.contrib.auth.models import User
 from approvals import audit, selectors, services
 from approvals.digest import canonicalise, digest_of
 from approvals.errors import InvalidVerdict, MayNotDecide, NotAuthorised, StaleVersion
-from approvals.models import Approval, AuditEvent, Decision, ProposalVersion
+from approvals.models import Approval, AuditEvent, Decision, PolicyVersion, ProposalVersion
+from approvals.requesting import Asked, request_approval
 from console.clock import database_now
 from tests.approvals.conftest import REFUND, answer
 
@@ -164,6 +165,44 @@ def test_an_edit_into_what_the_policy_denies_is_refused(open_one: Opener, terms:
     terms(by=lambda facts: {"outcome": "deny" if facts.arguments["amount"] == "40.00" else "ask"})
     with pytest.raises(InvalidVerdict, match="never allows"):
         edit(open_one(), alice)
+
+
+def test_an_edit_into_what_takes_no_edit_is_refused_before_anybody_agrees_to_it(
+    open_one: Opener, terms: Any, alice: User
+) -> None:
+    narrow = {"verdicts": ("approve", "reject")}
+    terms(by=lambda facts: narrow if facts.arguments["amount"] == LESS["amount"] else {})
+    approval = open_one()
+    with pytest.raises(InvalidVerdict, match="takes no change"):
+        edit(approval, alice)
+    approval.refresh_from_db()
+    assert (approval.status, approval.version) == ("pending", 1)
+
+
+def test_an_edit_stands_under_the_rule_that_its_bytes_are_asked_of_again(alice: User, bob: User) -> None:
+    rules = [
+        {"name": "large", "condition": "args.amount * 2.0 > 100.0", "needed": 2},  # no answer for whole numbers
+        {"name": "small"},
+    ]
+    PolicyVersion.objects.create(version=1, rules=rules, state="active", note="x", made_by=bob)
+    asked = Asked(
+        title="Pay",
+        tool="pay",
+        arguments={"amount": 10.5},
+        external_id="1",
+        deliver_to={"temporal": {"workflow_id": "w", "signal": "s"}},
+        arguments_schema={},
+        verdicts=(),
+        risk="low",
+        agent_words="",
+        audience=(),
+        due_at=None,
+    )
+    approval, _ = request_approval(asked=asked, requested_by=bob)
+    with pytest.raises(InvalidVerdict, match="fail-safe"):
+        edit(approval, alice, edited_arguments={"amount": 30.0})  # its bytes say 30
+    approval.refresh_from_db()
+    assert (approval.status, approval.terms["rule"]) == ("pending", "small")
 
 
 def test_an_answer_reaches_the_agent_in_place_of_the_tools_result(open_one: Opener, alice: User) -> None:
