@@ -19,7 +19,7 @@ from django.db import transaction
 from django.utils.module_loading import import_string
 
 from approvals import audit, narrowing
-from approvals.digest import NotCanonical, canonicalise, digest_of
+from approvals.digest import NotCanonical, canonicalise, digest_of, read_canonical
 from approvals.errors import ExternalIdReused, InvalidRequest, NoSuchApproval
 from approvals.models import Approval, new_approval_id
 from approvals.policies import terms_for
@@ -127,7 +127,7 @@ def _proposal(asked: Asked, canonical: bytes, requested_by: User, external_id: s
         tool=asked.tool,
         kind=Approval.Kind.ACTION,
         risk=asked.risk,
-        arguments=asked.arguments,
+        arguments=read_canonical(canonical)[1],  # as the policy is asked when it opens
     )
     _check_against_policy(asked, terms_for(facts))
     approval_id = new_approval_id()

@@ -212,10 +212,10 @@ class WatchActivities:
 
         Raises a retryable error for everything: addresses come back, and workflows start late.
         """
-        parcel = await in_database(deliveries.begin, deliver.approval_id)
-        if parcel is None:
-            return
         try:
+            parcel = await in_database(deliveries.begin, deliver.approval_id)
+            if parcel is None:
+                return
             if parcel.signal is not None:
                 await self._temporal.signal_program(parcel.signal)
                 taken_by = f"signal {parcel.signal.signal} to workflow {parcel.signal.workflow_id}"

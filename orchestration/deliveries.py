@@ -18,7 +18,7 @@ from django.db.models import F
 from approvals import audit
 from approvals import services as approvals
 from approvals.digest import read_canonical
-from approvals.models import Approval
+from approvals.models import Approval, Decision
 from approvals.permissions import AGREEING
 from approvals.programs import external_id_of
 from approvals.requesting import note_undelivered
@@ -26,7 +26,7 @@ from approvals.selectors import closing_decision, outcome_of, proposed_digest
 from console.clock import DatabaseNow
 from console.live import announce
 from orchestration.contracts import ProgramSignal
-from orchestration.errors import NothingToDeliver
+from orchestration.errors import NotAsDecided, NothingToDeliver
 from orchestration.models import AnswerDelivery
 
 State = AnswerDelivery.State
@@ -44,7 +44,7 @@ class Parcel:
 def begin(approval_id: str) -> Parcel | None:
     """Count an attempt and return what is to be sent, `None` when it was taken before.
 
-    Raises NothingToDeliver while the approval is open.
+    Raises NothingToDeliver while the approval is open, NotAsDecided when other bytes were decided than are kept.
     """
     with transaction.atomic():
         approval = Approval.objects.select_related("requested_by").get(pk=approval_id)
@@ -95,6 +95,8 @@ def body_of(approval: Approval) -> dict[str, Any]:
     """Return the body for a closed approval; see the module."""
     decision = closing_decision(approval)
     agrees = decision is not None and decision.verdict in AGREEING
+    if decision is not None and agrees:
+        _check_bytes(approval, decision)
     return {
         "approval_id": approval.pk,
         "external_id": external_id_of(approval),
@@ -108,6 +110,13 @@ def body_of(approval: Approval) -> dict[str, Any]:
         "decided_at": decision.at.isoformat() if decision else None,
         "digest": approval.digest,
     }
+
+
+def _check_bytes(approval: Approval, decision: Decision) -> None:
+    """Check that what the program would use is what was agreed to, as the ledger does before an effect."""
+    decided = (decision.for_version, decision.for_digest)
+    if not decided == (approval.version, approval.digest) == (approval.version, approval.shown_digest):
+        raise NotAsDecided(NotAsDecided.__doc__)
 
 
 def _parcel(approval: Approval, body: dict[str, Any]) -> Parcel:

@@ -12,6 +12,7 @@ OrchestrationError
   Fenced            a newer attempt of the turn has begun; this one may start nothing more
   WebhookFailed     a webhook was not taken, or its address may not be called; trying again can help
   NothingToDeliver  the answer has arrived, or there is none yet
+  NotAsDecided      what is kept of a program's request is not what was decided; trying again helps once it is put back
   EffectUnclear     an idempotent tool gave no clear answer; asking again with the same key can help
 """
 
@@ -82,6 +83,12 @@ class WebhookFailed(OrchestrationError):
 
 class NothingToDeliver(OrchestrationError):
     """The answer has arrived where it was asked for, or there is none yet."""
+
+
+class NotAsDecided(OrchestrationError):
+    """What is kept of this request is not what was decided, so the program is told nothing. Tell an admin."""
+
+    permanent = False
 
 
 class EffectUnclear(OrchestrationError):

@@ -19,6 +19,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from approvals import services as approvals
+from approvals.digest import canonicalise, digest_of
 from approvals.errors import NothingToRedrive, NotTheirs
 from approvals.models import Approval, AuditEvent, ProposalVersion
 from approvals.requesting import Asked, request_approval, take_back
@@ -221,6 +222,29 @@ def test_an_open_approval_has_nothing_to_deliver(transactional_db: None, theirs:
     with pytest.raises(Exception, match="no answer to deliver"):
         deliver(approval, theirs)
     assert (theirs.program_signals, selectors.delivery_of([approval.pk])) == ([], {})
+
+
+@pytest.mark.parametrize("what", ["bytes", "bytes and digest", "version"])
+def test_a_program_is_not_given_what_was_changed_after_the_decision(
+    what: str, transactional_db: None, theirs: FakeTemporal
+) -> None:
+    approval = answer(asked())
+    other = canonicalise("delete_index", {"name": "orders-2024"})
+    ways: dict[str, dict[str, Any]] = {
+        "bytes": {"canonical": other},
+        "bytes and digest": {"canonical": other, "digest": digest_of(other)},
+        "version": {"version": 2},
+    }
+    changes = ways[what]
+    before = {name: getattr(approval, name) for name in changes}
+    Approval.objects.filter(pk=approval.pk).update(**changes)
+    with pytest.raises(ApplicationError, match="not what was decided"):
+        deliver(approval, theirs)
+    assert theirs.program_signals == []
+    assert "not what was decided" in selectors.delivery_of([approval.pk])[approval.pk].cause
+    Approval.objects.filter(pk=approval.pk).update(**before)
+    deliver(approval, theirs)
+    assert [one.body["arguments"] for one in theirs.program_signals] == [{"name": "orders-2019"}]
 
 
 def test_what_nobody_takes_is_shown_and_sent_again_on_a_click(transactional_db: None, theirs: FakeTemporal) -> None:
