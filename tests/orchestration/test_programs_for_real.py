@@ -217,13 +217,14 @@ def test_a_workflow_asks_over_http_and_hears_the_decision_though_the_worker_was_
     go(scene())
 
 
-def example() -> dict[str, Any]:
-    """Return what the example of a receiver in the documentation defines."""
+def example(*asked: str) -> dict[str, Any]:
+    """Return what the example of a receiver in the documentation defines, for one who has asked for these."""
     text = (PROJECT / "docs" / "programs.md").read_text()
     code = text.split("```python\n")[1].split("```")[0]
     defined: dict[str, Any] = {}
     exec(compile(code, "docs/programs.md", "exec"), defined)
     defined["SECRET"] = webhook_gateway.secret().encode()
+    defined["asked"].update(asked)
     return defined
 
 
@@ -243,7 +244,7 @@ def test_a_webhook_that_fails_three_times_gets_its_answer_and_the_example_reads_
         approval = go(scene())
     assert AnswerDelivery.objects.get().attempts == len(receiver.got) == 4
     assert [step.step for step in Approval.objects.get().receipt.order_by("id")][-1] == "resumed"
-    read = example()["read_answer"]
+    read = example(approval["id"])["read_answer"]
     answers = [read(one.headers["signalbox-signature"], one.body) for one in receiver.got]
     assert answers[1:] == [None, None, None]  # it came before
     assert (answers[0]["approval_id"], answers[0]["verdict"], answers[0]["arguments"]) == (
@@ -256,6 +257,8 @@ def test_a_webhook_that_fails_three_times_gets_its_answer_and_the_example_reads_
     ):
         with pytest.raises(PermissionError):
             read(signature, body)
+    with pytest.raises(PermissionError, match="Somebody else"):
+        example("apr_another")["read_answer"](receiver.got[3].headers["signalbox-signature"], receiver.got[3].body)
 
 
 def test_a_request_that_is_taken_back_or_expires_is_answered_too(
@@ -263,14 +266,15 @@ def test_a_request_that_is_taken_back_or_expires_is_answered_too(
 ) -> None:
     with Receiver() as receiver:
 
-        async def scene() -> None:
+        async def scene() -> str:
             await workers.start()
             async with relay(temporal):
                 approval = await web.ask({"webhook": {"url": receiver.url}})
                 await web.call(web.program, f"approvals/{approval['id']}/withdraw", {"reason": "no longer needed"})
                 await until(lambda: AnswerDelivery.objects.filter(pk=approval["id"], state="delivered").exists())
+            return str(approval["id"])
 
-        go(scene())
+        asked = go(scene())
     (one,) = receiver.got
-    answer = example()["read_answer"](one.headers["signalbox-signature"], one.body)
+    answer = example(asked)["read_answer"](one.headers["signalbox-signature"], one.body)
     assert (answer["status"], answer["verdict"], answer["decision_id"]) == ("withdrawn", None, None)
