@@ -45,6 +45,15 @@ def test_nothing_is_lost_or_done_twice_under(failure: str, drilled: dict[str, An
     assert [fault for fault in faults if fault["violations"]] == []
 
 
+@pytest.mark.parametrize("failure", [test.name for test in FAILURE_TESTS])
+def test_the_readme_reports_every_fault_in_the_drills_own_words(failure: str, drilled: dict[str, Any]) -> None:
+    readme = (PROJECT / "README.md").read_text()
+    told = [f"{fault['fault']}: {fault['invariant']} |" for fault in drilled["failures"][failure]]
+    if failure == "mutated-proposal":  # whose points have a column of their own
+        told = [words.partition(": ")[2] for words in told]
+    assert [words for words in told if words not in readme] == []
+
+
 def test_the_checker_sees_violations_that_were_planted(drilled: dict[str, Any]) -> None:
     (planted,) = drilled["failures"]["checker"]
     assert planted["trials"] >= 4
