@@ -210,5 +210,6 @@ def _audience(terms: Terms) -> str:
 
 
 def people_of(groups: Sequence[str], people: Sequence[str]) -> str:
-    """Say who: everybody with one of the roles, and these."""
-    return listed([*(f"the {group}s" for group in groups), *people])
+    """Say who: everybody with one of the roles, and these: "the reviewers, admins or anna"."""
+    roles = [f"{group}s" for group in groups]
+    return listed([*(["the " + roles[0], *roles[1:]] if roles else []), *people])
