@@ -4,21 +4,33 @@ import { forgetErrors, say } from "./toasts.js";
 const GUARD_MS = 12_000; // then the form may be sent again, whatever became of the first answer
 
 // A verdict that needs a reason asks for it before it is sent; the server asks again.
+const wanted = new Set(); // ids of the fields that were asked for: a live refresh draws the form as it was before
+function ask(note) {
+  const fault = note.form.querySelector(".fault");
+  fault.querySelector("[data-fault]").textContent = "Say why, so that the agent can do better.";
+  fault.hidden = false;
+  note.setAttribute("aria-invalid", "true");
+}
 document.addEventListener("click", (event) => {
   const button = event.target.closest("button[data-needs]");
   const note = button && document.getElementById(button.dataset.needs);
   if (!note || note.value.trim()) return;
   event.preventDefault();
-  const fault = button.form.querySelector(".fault");
-  fault.querySelector("[data-fault]").textContent = "Say why, so that the agent can do better.";
-  fault.hidden = false;
-  note.setAttribute("aria-invalid", "true");
+  wanted.add(note.id);
+  ask(note);
   note.focus();
 });
 document.addEventListener("input", (event) => {
   if (event.target.matches("textarea[aria-invalid]") && event.target.value.trim()) {
+    wanted.delete(event.target.id);
     event.target.removeAttribute("aria-invalid");
     event.target.form.querySelector(".fault").hidden = true;
+  }
+});
+document.addEventListener("htmx:after:swap", () => {
+  for (const id of wanted) {
+    const note = document.getElementById(id);
+    if (note && !note.value.trim()) ask(note); else wanted.delete(id);
   }
 });
 

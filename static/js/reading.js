@@ -22,13 +22,22 @@ function fold(cell) {
   cell.append(button);
 }
 
+const refused = new Set(); // ids of panels for which approving was refused: a live refresh draws the form as it was before
+function showFault(button, left) {
+  const fault = button.form.querySelector(".fault");
+  fault.querySelector("[data-fault]").textContent = left ? words(left) : "";
+  fault.hidden = !left;
+}
+
 const unread = (panel) => panel ? panel.querySelectorAll("[data-fold].folded").length : 0;
 
 function tellAll() {
   for (const button of document.querySelectorAll("[data-reads]")) {
-    const left = unread(document.getElementById(button.dataset.reads));
+    const { reads } = button.dataset, left = unread(document.getElementById(reads));
     button.toggleAttribute("data-waits", left > 0);
     button.title = left ? words(left) : "";
+    if (refused.has(reads)) showFault(button, left);
+    if (!left) refused.delete(reads);
   }
 }
 const words = (left) => `Open the ${left === 1 ? "long value" : `${left} long values`} first: nothing is approved unread.`;
@@ -46,9 +55,8 @@ document.addEventListener("click", (event) => {
   if (!left) return;
   event.preventDefault();
   event.stopImmediatePropagation();
-  const fault = button.form.querySelector(".fault");
-  fault.querySelector("[data-fault]").textContent = words(left);
-  fault.hidden = false;
+  refused.add(button.dataset.reads);
+  showFault(button, left);
   const first = panel.querySelector("[data-fold].folded > button");
   first.scrollIntoView({ block: "center" });
   first.focus();

@@ -19,6 +19,15 @@ TWO_FOR_MUCH = {
     "condition": 'above(args.amount, "100")',
     "needed": 2,
 }
+#: resolves when a refresh of everything has put the element of this id in place
+REFRESHED = """id => new Promise(done => {
+    document.addEventListener("htmx:after:swap", function heard(event) {
+        if (event.target.id !== id) return;
+        document.removeEventListener("htmx:after:swap", heard);
+        done();
+    });
+    document.body.dispatchEvent(new CustomEvent("live:resync"));
+})"""
 
 
 def ask_for_refund(stack: Stack, amount: str = "50.00") -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from playwright.sync_api import Page, expect
 from tests.browser.conftest import Stack, eventually, sign_in
 from tests.browser.steps import (
     FINISHED,
+    REFRESHED,
     TWO_FOR_MUCH,
     address,
     ask_for_refund,
@@ -173,3 +175,24 @@ def test_several_are_decided_together_with_a_result_for_each(look: dict[str, Any
     for email in emails:
         assert read(stack, email["id"])["status"] == "decided"
         expect(page.locator(f"#result-{email['id']}")).to_contain_text("Approved")
+
+
+def test_approving_waits_until_every_long_value_was_opened(stack: Stack, visit: Visit) -> None:
+    arguments = json.dumps({"first": "one " * 400, "second": "line\n" * 40, "short": "x"})
+    seeded = stack.manage(
+        "seed_attention_check", "clerk", "pay", "--by=ada", "--summary=Pay", f"--arguments={arguments}"
+    ).strip()
+    page = visit("alice", f"/approvals/{seeded}/")
+    expect(page.locator("[data-live-word]", has_text="Live")).to_be_visible()
+    approve, fault = page.get_by_role("button", name="Approve"), page.locator(f"#fault-{seeded}")
+    approve.click()
+    expect(fault).to_have_text("Open the 2 long values first: nothing is approved unread.")
+    page.evaluate(REFRESHED, f"approval-{seeded}")
+    expect(fault).to_have_text("Open the 2 long values first: nothing is approved unread.")
+    for left in ("Open the long value first: nothing is approved unread.", ""):
+        page.get_by_role("button", name="Show all").first.click()
+        expect(fault).to_have_text(left)
+    expect(fault).to_be_hidden()
+    assert read(stack, seeded)["status"] == "pending"
+    approve.click()
+    expect(page.get_by_text("approved by alice").first).to_be_visible()

@@ -10,6 +10,7 @@ from playwright.sync_api import Browser, Page, ViewportSize, expect
 
 from console.environment import PROJECT
 from tests.browser.conftest import Stack
+from tests.browser.steps import REFRESHED
 
 AXE = (PROJECT / "tests" / "vendor" / "axe.min.js").read_text()
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
@@ -48,16 +49,6 @@ SETTLED = """Promise.allSettled(document.getAnimations()
 #: counts in `window.acted` the hotkeys that fire
 COUNT_KEYS_THAT_ACT = """window.acted = 0;
 document.addEventListener("hotkey-fire", () => { window.acted += 1; }, true);"""
-
-#: resolves when a refresh of everything has put the element of this id in place
-REFRESHED = """id => new Promise(done => {
-    document.addEventListener("htmx:after:swap", function heard(event) {
-        if (event.target.id !== id) return;
-        document.removeEventListener("htmx:after:swap", heard);
-        done();
-    });
-    document.body.dispatchEvent(new CustomEvent("live:resync"));
-})"""
 
 #: how many refreshes of everything the page tells its parts when the reader comes back to it
 TOLD_ON_RETURN = """() => {
@@ -184,6 +175,24 @@ def test_a_live_refresh_keeps_typed_words_focus_and_opened_parts(stack: Stack, v
     expect(page.get_by_label("Search requests")).to_be_focused()
     expect(page.get_by_label("Search requests")).to_have_value("refu")
     expect(page.locator("pre[aria-label='Canonical JSON']")).to_be_visible()
+
+
+def test_a_live_refresh_keeps_asking_for_a_reason(stack: Stack, visit: Visit) -> None:
+    with stack.api("alice") as alice:
+        approval = alice.get("/approvals", params={"status": "pending"}).json()["items"][-1]
+    page = visit("alice", f"/approvals/{approval['id']}/")
+    expect(page.locator("[data-live-word]", has_text="Live")).to_be_visible()
+    page.get_by_role("button", name="Reject").click()
+    fault, comment = page.get_by_text("Say why").first, page.get_by_label("Comment")
+    expect(fault).to_be_visible()
+    page.evaluate(REFRESHED, f"approval-{approval['id']}")
+    expect(fault).to_be_visible()
+    expect(comment).to_be_focused()
+    expect(comment).to_have_attribute("aria-invalid", "true")
+    comment.fill("Paid twice.")
+    expect(fault).to_be_hidden()
+    page.evaluate(REFRESHED, f"approval-{approval['id']}")
+    expect(fault).to_be_hidden()
 
 
 def test_an_unsent_comment_stays_with_its_request(stack: Stack, visit: Visit) -> None:
