@@ -100,6 +100,12 @@ def test_a_fraction_is_found_also_where_it_would_be_written_as_a_whole_number() 
     assert not audit.verify().ok
 
 
+def test_an_entry_too_deep_to_be_read_does_not_fit(seqs: list[int]) -> None:
+    run("UPDATE approvals_auditevent SET body = %s::jsonb WHERE seq = %s", "[" * 5000 + "]" * 5000, seqs[2])
+    found = audit.verify()
+    assert (found.ok, found.first_bad, found.entries) == (False, seqs[2], 2)
+
+
 def test_a_forger_who_also_makes_the_digest_again_is_found_one_later(seqs: list[int]) -> None:
     event = AuditEvent.objects.get(pk=seqs[2])
     event.actor = "mallory"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from django.urls import reverse
 from approvals import bulk, services
 from approvals.inbox.mine import may_be_decided_by
 from approvals.models import Approval, Decision
+from console.clock import database_now
 from tests.api_caller import Caller, paths_of, problem
 
 from .conftest import answer
@@ -221,6 +223,21 @@ def test_high_risk_and_what_a_rule_keeps_out_is_refused_whoever_asks(alice: User
         403,
         200,
     ]
+
+
+def test_a_recent_sign_in_counts_for_each_of_them(alice: User, open_one: Open, terms: Any) -> None:
+    terms(fresh_sign_in_minutes=5)
+    some = [open_one(risk="low", arguments={"n": n}) for n in range(2)]
+    items = [bulk.Item(one.pk, "approve", one.version, one.digest) for one in some]
+    for signed_in_at, status in ((None, 403), (database_now() - timedelta(minutes=6), 403), (database_now(), 200)):
+        results = bulk.decide_each(alice, items, signed_in_at=signed_in_at)
+        assert [one.status for one in results] == [status] * 2
+
+
+def test_only_verdicts_that_all_of_them_allow_are_offered(alice: User, emails: list[Approval]) -> None:
+    Approval.objects.filter(pk=emails[0].pk).update(verdicts=["reject"])
+    assert bulk.review(alice, [one.pk for one in emails]).groups[0].verdicts == ["reject"]
+    assert bulk.review(alice, [one.pk for one in emails[1:]]).groups[0].verdicts == ["approve", "reject"]
 
 
 def test_a_vote_that_is_not_the_last_says_so(alice: User, emails: list[Approval]) -> None:

@@ -236,6 +236,21 @@ def test_finding_out_needs_the_key_and_the_person(approval: Approval, alice: Use
     assert client.get(link + "?key=key-1").status_code == 403
 
 
+def test_a_process_that_freezes_inside_a_transaction_loses_it(transactional_db: None) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW idle_in_transaction_session_timeout")
+        assert cursor.fetchone() == ("10s",)
+
+
+def test_without_a_key_it_is_found_by_what_was_sent(approval: Approval, alice: User, bob: User) -> None:
+    given = answer(approval)
+    decision = services.decide(approval_id=approval.pk, reviewer=alice, given=given)
+    sent, other = given.fingerprint(approval.pk), answer(approval, note="no").fingerprint(approval.pk)
+    for person, body_digest, found in ((alice, sent, decision), (alice, other, None), (bob, sent, None)):
+        asked: dict[str, Any] = {"approval_id": approval.pk, "reviewer": person, "body_digest": body_digest}
+        assert services.find_recorded(key="", **asked) == found
+
+
 @pytest.fixture
 def several(transactional_db: None, open_one: Opener) -> list[Approval]:
     return [open_one(tool="send_email", risk="low", arguments={"n": n}) for n in range(3)]

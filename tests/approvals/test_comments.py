@@ -37,6 +37,12 @@ def test_the_same_words_later_are_another_comment(
     assert services.comment(approval_id=approval.pk, by=olga, text="ping") != first
 
 
+def test_the_same_words_of_somebody_else_are_another_comment(open_one: Opener, olga: User, alice: User) -> None:
+    approval = open_one()
+    said = [services.comment(approval_id=approval.pk, by=person, text="I agree.") for person in (olga, alice)]
+    assert [one.by for one in said] == [olga, alice] and Comment.objects.count() == 2
+
+
 @pytest.mark.parametrize("text", ["", " \n ", "x" * 4001, "a\x00b", "half \ud800"])
 def test_what_cannot_be_kept_is_refused_in_words(open_one: Opener, alice: User, text: str) -> None:
     with pytest.raises(InvalidChange) as told:

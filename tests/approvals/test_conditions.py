@@ -105,6 +105,15 @@ def test_what_the_library_would_cut_off_has_no_answer(arguments: dict[str, Any])
         ask("true", arguments)
 
 
+@pytest.mark.parametrize(
+    "much", [{str(n): n for n in range(1001)}, {"x": "a" * (32 * 1024 + 1)}], ids=["values", "text"]
+)
+def test_too_much_to_go_through_has_no_answer_and_without_a_loop_it_has(much: dict[str, Any]) -> None:
+    with pytest.raises(Undecided, match="too many"):
+        ask("args.all(k, true)", much)
+    assert ask('tool == "issue_refund" || true', much)
+
+
 @settings(deadline=None)
 @given(
     one=st.decimals(allow_nan=False, allow_infinity=False, places=6, min_value=-(10**15), max_value=10**15),

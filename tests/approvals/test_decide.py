@@ -14,7 +14,8 @@ from approvals.errors import AlreadyClosed, InvalidVerdict, KeyReused, MayNotDec
 from approvals.models import Approval, AuditEvent, Decision
 from console.clock import database_now
 from console.models import OutboxEntry
-from tests.approvals.conftest import answer
+from tests.approvals.conftest import REFUND, answer
+from tests.at_once import at_once
 
 Opener = Callable[..., Approval]
 
@@ -86,6 +87,45 @@ def test_the_same_key_gets_the_same_decision_and_another_body_is_refused(open_on
         services.decide(approval_id=approval.pk, reviewer=alice, given=other, channel="api")
 
 
+LESS, LEAST = ({"verdict": "edit", "edited_arguments": REFUND | {"amount": amount}} for amount in ("40.00", "30.00"))
+
+
+@pytest.mark.parametrize(
+    ("first", "other"),
+    [
+        ({"note": "Paid twice."}, {"note": "Paid once."}),
+        (LESS, LEAST),
+        ({"verdict": "respond", "answer": "ask again"}, {"verdict": "respond", "answer": "wait"}),
+    ],
+    ids=["note", "arguments", "answer"],
+)
+def test_a_key_stands_for_one_body_to_its_last_word(
+    first: dict[str, Any], other: dict[str, Any], open_one: Opener, alice: User
+) -> None:
+    approval = open_one()
+    given = answer(approval, **{"idempotency_key": "k1"} | first)
+    kept = services.decide(approval_id=approval.pk, reviewer=alice, given=given, channel="api")
+    assert services.decide(approval_id=approval.pk, reviewer=alice, given=given, channel="api") == kept
+    changed = answer(approval, **{"idempotency_key": "k1"} | other)
+    with pytest.raises(KeyReused):
+        services.decide(approval_id=approval.pk, reviewer=alice, given=changed, channel="api")
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(("needed", "given"), [(1, {}), (2, {}), (2, LESS)], ids=["closes", "votes", "changes"])
+def test_the_same_key_many_times_at_once_is_one_decision_and_one_answer(
+    needed: int, given: dict[str, Any], open_one: Opener, terms: Any, alice: User
+) -> None:
+    terms(needed=needed)
+    approval = open_one()
+    sent = answer(approval, **{"idempotency_key": "k1"} | given)
+
+    def click() -> str:
+        return services.decide(approval_id=approval.pk, reviewer=alice, given=sent, channel="api").pk
+
+    assert set(at_once(*[click] * 10)) == {Decision.objects.get().pk}
+
+
 @pytest.mark.parametrize("changes", [{"digest": "0" * 64}, {"version": 2}])
 def test_a_decision_about_something_else_than_the_current_proposal_is_refused(
     open_one: Opener, alice: User, changes: dict[str, Any]
@@ -98,25 +138,36 @@ def test_a_decision_about_something_else_than_the_current_proposal_is_refused(
     assert approval.status == "pending"
 
 
-def test_after_the_deadline_nobody_decides_even_before_the_ladder_has_closed_it(open_one: Opener, alice: User) -> None:
+@pytest.mark.parametrize("late", [timedelta(0), timedelta(milliseconds=1)])
+def test_from_the_deadline_on_nobody_decides_even_before_the_ladder_has_closed_it(
+    late: timedelta, open_one: Opener, alice: User
+) -> None:
     approval = open_one()
-    Approval.objects.filter(pk=approval.pk).update(due_at=database_now() - timedelta(milliseconds=1))
+    Approval.objects.filter(pk=approval.pk).update(due_at=database_now() - late)
     with pytest.raises(AlreadyClosed) as told:
         services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval), channel="api")
     assert told.value.status == "expired"
     assert not Decision.objects.exists()
 
 
-def test_strangers_requesters_and_disabled_people_do_not_decide(open_one: Opener, alice: User, eve: User) -> None:
+def test_strangers_and_requesters_do_not_decide(open_one: Opener, alice: User, eve: User) -> None:
     approval = open_one(requested_by=alice)
     for person, rule in ((eve, "audience"), (alice, "four-eyes")):
         with pytest.raises(MayNotDecide) as told:
             services.decide(approval_id=approval.pk, reviewer=person, given=answer(approval), channel="api")
         assert told.value.rule == rule
-    alice.is_active = False
-    with pytest.raises(MayNotDecide):
-        services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval), channel="api")
     assert not Decision.objects.exists()
+
+
+def test_a_disabled_account_decides_nothing_not_even_where_it_is_named(
+    open_one: Opener, terms: Any, alice: User
+) -> None:
+    terms(groups=(), people=("alice",))
+    approval = open_one()
+    alice.is_active = False
+    with pytest.raises(MayNotDecide) as told:
+        services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval), channel="api")
+    assert told.value.rule == "active-account"
 
 
 def test_verdicts_that_are_not_allowed_or_lack_a_reason_are_refused(open_one: Opener, alice: User) -> None:
@@ -133,6 +184,13 @@ def test_verdicts_that_are_not_allowed_or_lack_a_reason_are_refused(open_one: Op
         with pytest.raises(InvalidVerdict) as told:
             services.decide(approval_id=approval.pk, reviewer=alice, given=given, channel="api")
         assert told.value.errors[0]["path"] == path
+
+
+def test_that_something_did_not_happen_needs_no_reason(open_one: Opener, alice: User) -> None:
+    approval = open_one(kind="outcome")
+    services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval, "reject"), channel="api")
+    approval.refresh_from_db()
+    assert approval.status == "decided"
 
 
 def test_an_unknown_approval_is_not_found(alice: User) -> None:

@@ -85,7 +85,13 @@ def test_the_decision_of_a_delegate_carries_both_names(
 
 @pytest.mark.parametrize(
     ("starts", "ends", "allowed"),
-    [(-HOUR, HOUR, True), (HOUR, 2 * HOUR, False), (-2 * HOUR, -HOUR, False)],
+    [
+        (-HOUR, HOUR, True),
+        (0 * HOUR, HOUR, True),
+        (HOUR, 2 * HOUR, False),
+        (-2 * HOUR, -HOUR, False),
+        (-HOUR, 0 * HOUR, False),
+    ],
 )
 def test_a_window_counts_between_its_ends_only_by_the_databases_clock(
     named_only: Callable[..., Approval], alice: User, bob: User, starts: timedelta, ends: timedelta, allowed: bool

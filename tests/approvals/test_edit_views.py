@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from django.urls import reverse
 from approvals import services
 from approvals.models import Approval, Decision
 from orchestration.agents.support.tools import IssueRefund
+from orchestration.models import Effect, Run
 
 from .conftest import REFUND, answer
 from .test_views import BY_SCRIPT, address, decide, signed_in, text
@@ -168,6 +170,17 @@ def test_a_note_of_another_request_or_person_counts_for_nothing(alice: User, bob
     assert [shown_at(*asked) for asked in others] == [None] * 4
 
 
+def test_a_note_counts_for_a_week(alice: User, open_one: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    from approvals.shown import note_shown, shown_at
+
+    approval, now, day = open_one(), time.time(), 24 * 3600
+    for age, counts in ((6 * day, True), (8 * day, False)):
+        with monkeypatch.context() as then:
+            then.setattr(time, "time", lambda: now - age)  # noqa: B023  called in this round only
+            note = note_shown(approval, alice)
+        assert (shown_at(note, approval.pk, 1, alice) is not None) == counts
+
+
 def test_where_a_recent_sign_in_is_needed_the_page_says_so_first(alice: User, terms: Any, open_one: Open) -> None:
     terms(fresh_sign_in_minutes=5)
     client, approval = signed_in(alice), open_one()
@@ -178,6 +191,10 @@ def test_where_a_recent_sign_in_is_needed_the_page_says_so_first(alice: User, te
     alice.save()
     client = Client()
     client.post(reverse("account_login"), {"login": "alice", "password": "a long secret"})
+    session = client.session
+    newest = session["account_authentication_methods"]
+    session["account_authentication_methods"] = [newest[0] | {"at": 0.0}, *newest]  # an older proof stands before it
+    session.save()
     assert "Sign in again" not in text(client.get(address(approval)))
     assert decide(client, approval).status_code == 302
 
@@ -200,3 +217,19 @@ def test_any_two_records_of_a_request_can_be_compared(alice: User, open_one: Ope
     same = text(client.get(compare, {"a": "proposed", "b": f"shown-{decision.pk}"}, headers=BY_SCRIPT))
     assert "Both are the same bytes" in same
     assert client.get(compare, {"a": "nonsense", "b": "<x>"}).status_code == 200
+
+
+def test_what_was_executed_is_compared_by_its_arguments_and_not_by_its_word(alice: User, open_one: Open) -> None:
+    client, approval = signed_in(alice), open_one()
+    decide(client, approval)
+    run = Run.objects.create(id="run-1", agent="support", input={}, input_digest="0" * 64)
+    effect = Effect.objects.create(
+        approval_id=approval.pk, run=run, tool=approval.tool, digest=approval.digest, arguments=REFUND, decision_id="d",
+        status="done", is_idempotent=True, fence=1,
+    )  # fmt: skip
+    compare = reverse("approvals:compare", args=[approval.pk])
+    asked = {"a": "proposed", "b": "executed"}
+    assert "Both are the same bytes" in text(client.get(compare, asked, headers=BY_SCRIPT))
+    effect.arguments = REFUND | {"amount": "99.40"}
+    effect.save()
+    assert "Both are the same bytes" not in text(client.get(compare, asked, headers=BY_SCRIPT))

@@ -250,24 +250,68 @@ def test_other_bytes_than_were_proposed_are_found(unpacked: Path, told: Approval
     assert status == 1
 
 
+def test_other_bytes_are_found_by_the_chain_alone_where_nobody_has_decided(open_one: Opener, tmp_path: Path) -> None:
+    """A forger who writes every file of the request anew cannot write what the chain saw opened."""
+    approval = open_one()
+    with zipfile.ZipFile(pack.export(approval.pk, tmp_path / "pack.zip").path) as archive:
+        archive.extractall(tmp_path / "forged")
+    folder, inside = tmp_path / "forged", f"approvals/{approval.pk}"
+    forged = bytes(approval.canonical).replace(b"89.40", b"99.40")
+    (folder / inside / "versions" / "1.json").write_bytes(forged)
+    digest = {"digest": hashlib.sha256(forged).hexdigest()}
+    rewritten(folder, f"{inside}/versions.json", lambda rows: [rows[0] | digest])
+    rewritten(folder, f"{inside}/approval.json", lambda facts: facts | digest)
+    faults, _ = verify.check(str(folder))
+    assert faults == [f"{inside}/versions/1.json: is not what the chain says was proposed"]
+
+
+def test_an_effect_of_what_was_rejected_is_found(open_one: Opener, alice: User, tmp_path: Path) -> None:
+    approval = open_one()
+    services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval, "reject", note="no"))
+    with zipfile.ZipFile(pack.export(approval.pk, tmp_path / "pack.zip").path) as archive:
+        archive.extractall(tmp_path / "forged")
+    assert verify.check(str(tmp_path / "forged"))[0] == []
+    effect = f"approvals/{approval.pk}/effect.json"
+    rewritten(tmp_path / "forged", effect, lambda none: {"digest": approval.digest})
+    assert verify.check(str(tmp_path / "forged"))[0] == [
+        f"{effect}: what was executed is not what a decision had approved"
+    ]
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_file_that_is_in_the_archive_twice_is_named(unpacked: Path) -> None:
+    kept = unpacked.parent / "kept.zip"
+    with zipfile.ZipFile(kept, "a") as archive:
+        archive.writestr("chain.jsonl", (unpacked / "chain.jsonl").read_bytes())
+    assert verified(unpacked, str(kept)) == (1, "CHANGED  chain.jsonl: is in the archive twice\n")
+
+
 def test_an_effect_of_the_version_that_was_not_decided_is_found(unpacked: Path, told: Approval) -> None:
     first = told.versions.get(version=1).digest
     rewritten(unpacked, f"approvals/{told.pk}/effect.json", lambda effect: effect | {"digest": first})
     assert "is not what a decision had approved" in verified(unpacked)[1]
 
 
+def renumbered(line: bytes, seq: int) -> bytes:
+    """Return the entry under another number, which its digest does not hold."""
+    return json.dumps(json.loads(line) | {"seq": seq}, ensure_ascii=False, sort_keys=True).encode()
+
+
 @pytest.mark.parametrize(
-    "change",
+    ("change", "words"),
     [
-        lambda lines: lines[1:],
-        lambda lines: lines[:-1],
-        lambda lines: [lines[1], lines[0], *lines[2:]],
-        lambda lines: [lines[0].replace(b"agent support", b"agent suppert"), *lines[1:]],
-        lambda lines: [lines[0].replace(b'"tool"', b'"tool": "x", "tool"'), *lines[1:]],
-        lambda lines: [*lines, lines[-1]],
+        (lambda lines: lines[1:], "does not follow"),
+        (lambda lines: lines[:-1], "does not end with"),
+        (lambda lines: [lines[1], lines[0], *lines[2:]], "does not follow"),
+        (lambda lines: [lines[0].replace(b"agent support", b"agent suppert"), *lines[1:]], "not that of what it says"),
+        (lambda lines: [lines[0].replace(b'"tool"', b'"tool": "x", "tool"'), *lines[1:]], "stands twice"),
+        (lambda lines: [*lines, lines[-1]], "does not follow"),
+        (lambda lines: [renumbered(lines[0], 10**6), *lines[1:]], "its number is not after"),
     ],
 )
-def test_a_chain_that_was_changed_does_not_fit(change: Callable[[list[bytes]], list[bytes]], unpacked: Path) -> None:
+def test_a_chain_that_was_changed_does_not_fit(
+    change: Callable[[list[bytes]], list[bytes]], words: str, unpacked: Path
+) -> None:
     path = unpacked / "chain.jsonl"
     lines = path.read_bytes().splitlines()
     changed = change(lines)
@@ -275,7 +319,7 @@ def test_a_chain_that_was_changed_does_not_fit(change: Callable[[list[bytes]], l
     path.write_bytes(b"\n".join(changed) + b"\n")
     manifest_anew(unpacked)
     status, said = verified(unpacked)
-    assert status == 1, said
+    assert status == 1 and words in said
 
 
 def test_a_pack_made_anew_is_found_by_the_digest_in_the_record(unpacked: Path, told: Approval) -> None:

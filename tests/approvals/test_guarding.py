@@ -117,6 +117,13 @@ def test_approving_faster_than_anybody_reads_is_told_to_who_does_it(
         haste = guarding.haste_of(alice)
     assert haste == guarding.Haste(3, 2)
     assert guarding.haste_of(bob) is None
+    for _ in range(3):  # in advance, which takes no reading
+        approval = open_one()
+        Decision.objects.create(
+            approval=approval, by=bob, verdict="approve", source="standing:std_1", version=1, digest=approval.digest,
+            for_version=1, for_digest=approval.digest, channel="standing", body_digest="",
+        )  # fmt: skip
+    assert guarding.haste_of(bob) is None
 
 
 def test_a_test_of_attention_reaches_no_engine_and_is_never_executed(ada: User, alice: User) -> None:

@@ -16,6 +16,7 @@ from approvals import services
 from approvals.digest import canonicalise, digest_of
 from approvals.inbox import Filters, approvals_page, counts_of_same, pending_values
 from approvals.models import Approval
+from approvals.team import CLAIM_LASTS
 from console.clock import database_now
 from console.keyset import LAST
 
@@ -182,6 +183,13 @@ def test_filters_hold_together(alice: User, bob: User, open_one: Open) -> None:
     assert ids(alice, Filters(risk="none")) == []
     assert ids(bob, Filters(claimed=True)) == []
     assert set(ids(alice, Filters(due_hours=90))) == {refund.pk, email.pk}
+
+
+def test_a_lapsed_claim_is_nobodys(alice: User, open_one: Open) -> None:
+    approval = open_one()
+    lapsed = database_now() - CLAIM_LASTS
+    Approval.objects.filter(pk=approval.pk).update(claimed_by=alice, claimed_at=lapsed)
+    assert ids(alice, Filters(claimed=True)) == []
 
 
 def test_a_claim_is_mine_by_whichever_account_i_come(alice: User, bob: User, open_one: Open) -> None:

@@ -13,6 +13,7 @@ from django.contrib.auth.models import Group, User
 
 from approvals import people
 from approvals.inbox import Filters, approvals_page
+from approvals.inbox.mine import may_be_decided_by
 from approvals.models import AccountPerson, Approval, Decision, Delegation, ProposalVersion
 from approvals.permissions import may_decide
 from approvals.terms import Terms
@@ -117,6 +118,14 @@ def test_the_number_of_queries_does_not_grow_with_the_requests(
             open_one(arguments={"n": number})
         with django_assert_max_num_queries(7):
             approvals_page(User.objects.get(pk=alice.pk), Filters(mine=True))
+
+
+def test_a_disabled_account_may_decide_nothing_not_even_where_it_is_named(alice: User, open_one: Open) -> None:
+    approval = open_one()
+    Approval.objects.filter(pk=approval.pk).update(audience=[], people=["alice"])
+    assert Approval.objects.filter(may_be_decided_by(alice)).exists()
+    alice.is_active = False
+    assert not Approval.objects.filter(may_be_decided_by(alice)).exists()
 
 
 def test_a_delegate_may_not_decide_what_their_principal_started(alice: User, ada: User, open_one: Open) -> None:

@@ -68,6 +68,19 @@ def test_the_same_form_sent_twice_is_one_view(alice: User) -> None:
     assert SavedView.objects.count() == AuditEvent.objects.count() == 1
 
 
+def test_the_same_name_shared_is_another_wish(alice: User) -> None:
+    client = signed_in(alice)
+    assert client.post(VIEWS, {"name": "A", "query": "mine=1"}).status_code == 302
+    assert client.post(VIEWS, {"name": "A", "query": "mine=1", "is_shared": "1"}).status_code == 422
+    assert not SavedView.objects.get().is_shared
+
+
+def test_more_words_than_can_be_kept_are_refused(alice: User) -> None:
+    answer = signed_in(alice).post(VIEWS, {"name": "A", "query": "search=" + "😀" * 200})
+    assert answer.status_code == 422 and "too many words" in text(answer)
+    assert not SavedView.objects.exists()
+
+
 @pytest.mark.parametrize("name", ["", "  ", "x" * 61, "a\x00b", "a\u202eb", "Taken"])
 def test_a_name_that_cannot_be_taken_is_refused_and_nothing_typed_is_lost(name: str, alice: User) -> None:
     saved(alice, "Taken", "risk=low")

@@ -26,8 +26,8 @@ Opener = Callable[..., Approval]
 
 def decided(open_one: Opener, by: User, verdict: str = "approve", **changes: Any) -> Approval:
     approval = open_one(**changes)
-    note = "no" if verdict == "reject" else ""
-    services.decide(approval_id=approval.pk, reviewer=by, given=answer(approval, verdict, note=note))
+    more: dict[str, Any] = {"reject": {"note": "no"}, "respond": {"answer": "ask again"}}.get(verdict, {})
+    services.decide(approval_id=approval.pk, reviewer=by, given=answer(approval, verdict, **more))
     approval.refresh_from_db()
     return approval
 
@@ -67,6 +67,7 @@ def test_each_step_gives_the_next_one_its_time(open_one: Opener, alice: User) ->
     ("verdict", "changes"),
     [
         ("reject", {}),
+        ("respond", {}),
         ("approve", {"kind": "outcome"}),
         ("reject", {"kind": "outcome"}),
         ("approve", {"source": "program"}),
@@ -113,6 +114,17 @@ def test_what_ends_otherwise_stands_in_the_lane_at_once(event: str, open_one: Op
     assert standing(alice) == [approval.pk]
 
 
+def test_what_is_late_already_does_not_become_newer_when_its_end_was_not_seen(open_one: Opener, alice: User) -> None:
+    approval = decided(open_one, alice)
+    note_effect(approval_id=approval.pk, event="started")
+    let_pass(1000)
+    approval.refresh_from_db()
+    late_since = approval.expected_by
+    note_effect(approval_id=approval.pk, event="unknown")
+    approval.refresh_from_db()
+    assert approval.expected_by == late_since
+
+
 def test_an_unknown_effect_that_happened_after_all_leaves_the_lane(open_one: Opener, alice: User) -> None:
     approval = decided(open_one, alice)
     note_effect(approval_id=approval.pk, event="started")
@@ -151,10 +163,11 @@ def test_asking_for_an_effect_of_a_pending_request_writes_nothing_on_its_receipt
     assert AuditEvent.objects.filter(kind="effect.refused", subject=approval.pk).count() == 1
 
 
-def test_the_lane_shows_what_came_last_first_and_pages_by_key(open_one: Opener, alice: User) -> None:
-    made = [decided(open_one, alice) for _ in range(5)]
+@pytest.mark.parametrize("apart", [timedelta(minutes=1), timedelta(0)])
+def test_the_lane_shows_what_came_last_first_and_pages_by_key(apart: timedelta, open_one: Opener, alice: User) -> None:
+    made = sorted((decided(open_one, alice) for _ in range(5)), key=lambda one: one.pk, reverse=True)
     for place, approval in enumerate(made):
-        moment = approval.opened_at - timedelta(minutes=place)
+        moment = approval.opened_at - timedelta(minutes=1) - place * apart
         Approval.objects.filter(pk=approval.pk).update(expected_by=moment)
     first = lane.lane_page(alice, limit=2)
     second = lane.lane_page(alice, limit=2, cursor=first.next_cursor or "")
@@ -188,6 +201,18 @@ def test_who_decided_is_told_of_their_own(open_one: Opener, alice: User, bob: Us
     let_pass(1000)
     assert (lane.own_count(alice), lane.own_count(bob), lane.own_count(eve)) == (1, 2, 0)
     assert (lane.count_for(alice), lane.count_for(eve)) == (3, 0)
+
+
+def test_what_was_decided_in_somebodys_name_is_theirs_too(open_one: Opener, alice: User, ada: User) -> None:
+    now = database_now()
+    window: dict[str, Any] = {"starts_at": now - timedelta(hours=1), "ends_at": now + timedelta(hours=1), "reason": ""}
+    services.delegate(principal=alice, to=ada, by=alice, **window)
+    approval = decided(open_one, ada)
+    assert approval.decisions.get().on_behalf_of == alice
+    let_pass(1000)
+    assert (lane.own_count(alice), lane.own_count(ada)) == (1, 1)
+    set_aside(approval_id=approval.pk, by=alice, reason="Done by hand.")
+    assert standing(alice) == []
 
 
 def test_set_aside_takes_it_out_for_good_with_the_reason_on_the_record(open_one: Opener, alice: User) -> None:
@@ -235,6 +260,11 @@ def test_only_who_took_part_operators_and_admins_set_aside(
             with pytest.raises(NotTheirs):
                 set_aside(approval_id=approval.pk, by=person, reason="Done by hand.")
     assert ReceiptStep.objects.filter(step="set_aside").count() == 3
+    approval = decided(open_one, alice)
+    let_pass(1000)
+    alice.groups.clear()
+    with pytest.raises(NotTheirs):  # who took part and may no longer see
+        set_aside(approval_id=approval.pk, by=User.objects.get(pk=alice.pk), reason="Done by hand.")
 
 
 def test_what_is_on_its_way_or_done_is_not_set_aside(open_one: Opener, alice: User) -> None:

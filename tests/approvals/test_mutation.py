@@ -139,6 +139,15 @@ def test_what_changed_between_decision_and_execution_does_not_run(what: str, ope
     assert may_run(approval) == [approval.digest]
 
 
+@pytest.mark.parametrize("what", MUTATIONS)
+def test_an_answer_to_a_question_that_was_changed_afterwards_is_none(what: str, open_one: Opener, alice: User) -> None:
+    question = open_one(kind="outcome")
+    decide(question, alice, answer(question))
+    assert may_run(question) == [question.digest]
+    change(question, **MUTATIONS[what])
+    assert may_run(question) == []
+
+
 @pytest.mark.parametrize("what", ["canonical", "digest", "both"])
 def test_payloads_of_two_approved_requests_that_were_exchanged_do_not_run(
     what: str, open_one: Opener, alice: User

@@ -71,6 +71,7 @@ def test_what_the_policy_decides_at_once_stands_in_the_record_after_its_opening(
     approval = open_one()
     kinds = AuditEvent.objects.filter(subject=approval.pk).order_by("seq").values_list("kind", flat=True)
     assert (approval.status, list(kinds)) == ("decided", ["approval.opened", "approval.decided"])
+    assert AuditEvent.objects.get(kind="approval.decided").body["source"] == approval.decisions.get().source
 
 
 @pytest.mark.django_db(transaction=True)

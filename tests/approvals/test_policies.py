@@ -52,6 +52,22 @@ def test_the_shipped_rules_hold_until_a_version_is_active(ada: User) -> None:
     assert is_fail_safe(terms_for(REFUND))
 
 
+def test_where_the_policy_cannot_say_an_admin_decides_alone_of_all() -> None:
+    assert (
+        Terms(
+            rule="fail-safe",
+            policy_version="",
+            groups=("admin",),
+            needed=1,
+            four_eyes=("requester", "editor", "owner"),
+            verdicts=("approve", "reject"),
+            may_bulk=False,
+            risk="high",
+        )
+        == FAIL_SAFE
+    )
+
+
 def test_the_first_rule_that_matches_decides() -> None:
     rules = [
         {"name": "mails", "match": {"tools": ["send_email"]}, "needed": 3},

@@ -72,6 +72,20 @@ def test_the_only_admin_changes_the_policy_and_the_record_says_so(ada: User) -> 
     assert audit.verify().ok
 
 
+def test_the_calendars_of_the_active_version_hold(ada: User) -> None:
+    office = {"timezone": "UTC", "hours": {"mon": [["09:00", "17:00"]]}}
+    rules = [{"name": "in the office", "calendar": "office", "expire_after": "72h"}]
+    put(ada, rules, calendars={"office": office})
+    terms = terms_for(FACTS)
+    assert (terms.rule, terms.hours["hours"]["mon"]) == ("in the office", [["09:00", "17:00"]])
+
+
+def test_a_superuser_is_an_admin_who_confirms(ada: User) -> None:
+    root = User.objects.create(username="root", is_superuser=True)
+    assert put(ada).state == "proposed"
+    assert confirm(version=1, by=root).state == "active"
+
+
 def test_where_two_admins_exist_the_second_confirms(ada: User, ivo: User) -> None:
     made = put(ada)
     assert made.state == "proposed" and terms_for(FACTS).needed == 1
@@ -192,6 +206,14 @@ def test_what_cannot_be_used_is_refused_where_it_is_wrong(rules: Any, path: str,
     assert [error["path"] for error in told.value.errors] == [path]
 
 
+def test_more_than_256_kib_together_are_refused(ada: User) -> None:
+    days = [f"{year}-{month:02}-{day:02}" for year in (2027, 2028) for month in range(1, 13) for day in range(1, 17)]
+    calendar = {"timezone": "UTC", "hours": {"mon": [["09:00", "17:00"]]}, "holidays": days}
+    with pytest.raises(InvalidPolicy, match="262,144 bytes"):
+        put(ada, calendars={f"calendar {number}": calendar for number in range(60)})
+    put(ada, calendars={f"calendar {number}": calendar for number in range(40)})
+
+
 def test_a_proposal_that_names_somebody_who_left_is_not_confirmed(ada: User, ivo: User, alice: User) -> None:
     put(ada, [{"name": "x", "people": ["alice"]}])
     User.objects.filter(pk=alice.pk).update(is_active=False)
@@ -231,7 +253,7 @@ def test_the_preview_says_what_would_change(open_one: Opener, alice: User, bob: 
 
 
 def test_the_preview_counts_people_as_a_decision_does(open_one: Opener, alice: User, bob: User) -> None:
-    approval = open_one(requested_by=User.objects.create(username="carl"))
+    approval = open_one(requested_by=User.objects.create(username="carl"), agent_owners=("alice",))
     services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval))
     for rules in (
         [{"name": "r", "groups": ["admin"]}],

@@ -83,6 +83,16 @@ def test_who_has_agreed_may_not_take_it_back_by_rejecting(open_one: Opener, term
         decide(approval, alice, "reject", note="changed my mind")
 
 
+def test_a_delegate_gives_no_vote_that_was_given_already(open_one: Opener, terms: Any, alice: User, ada: User) -> None:
+    terms(needed=2)
+    approval = open_one()
+    decide(approval, alice)
+    delegate(alice, ada)
+    with pytest.raises(MayNotDecide) as told:
+        decide(approval, ada)
+    assert told.value.rule == "one-vote"
+
+
 def test_an_edit_makes_the_earlier_votes_void(open_one: Opener, terms: Any, alice: User, bob: User) -> None:
     terms(needed=2)
     approval = open_one()
@@ -100,6 +110,8 @@ def test_where_the_editor_must_not_approve_somebody_else_has_to(
     approval = open_one()
     decide(approval, alice, "edit", edited_arguments=REFUND | {"amount": "40.00"})
     assert status_of(approval) == "pending"
+    shown = selectors.approval_and_versions_for(bob, approval.pk)
+    assert card_for(bob, shown).agreed == [], "who changed it does not count"
     with pytest.raises(MayNotDecide) as told:
         decide(approval, alice)
     assert told.value.rule == "four-eyes"
@@ -205,6 +217,61 @@ def test_a_vote_of_somebody_who_lost_the_right_does_not_count(
         services.authorise(approval_id=approval.pk, digest=approval.digest)
 
 
+def test_a_delegates_vote_counts_while_the_delegate_may_decide(
+    open_one: Opener, terms: Any, alice: User, bob: User, ada: User
+) -> None:
+    terms(needed=2)
+    approval = open_one()
+    delegate(alice, ada)
+    decide(approval, ada)
+    ada.groups.set([Group.objects.get_or_create(name="operator")[0]])
+    decide(approval, bob)
+    assert status_of(approval) == "pending"
+
+
+@pytest.mark.parametrize("gone", ["alice", "ada"])
+def test_no_vote_counts_that_a_disabled_account_gave_or_gave_in_the_name_of(
+    gone: str, open_one: Opener, terms: Any, alice: User, bob: User, ada: User
+) -> None:
+    terms(needed=2, groups=(), people=("alice", "bob"))  # by name, for roles fall away with the account
+    approval = open_one()
+    delegate(alice, ada)
+    decide(approval, ada)
+    User.objects.filter(username=gone).update(is_active=False)
+    decide(approval, bob)
+    assert status_of(approval) == "pending"
+
+
+def test_votes_for_the_same_bytes_under_other_terms_do_not_count(
+    open_one: Opener, terms: Any, alice: User, bob: User
+) -> None:
+    terms(needed=2)
+    approval = open_one()
+    decide(approval, alice)
+    terms(needed=2, may_bulk=False)
+    with pytest.raises(StaleTerms):
+        decide(approval, bob)
+    decide(approval, bob)
+    assert status_of(approval) == "pending"  # alice has agreed to other terms
+    decide(approval, alice)
+    assert status_of(approval) == "decided"
+
+
+def test_a_request_stands_wholly_under_its_new_terms(open_one: Opener, terms: Any, alice: User) -> None:
+    terms()
+    approval = open_one(risk="low")
+    new = {"groups": ("admin",), "people": ("bob",), "needed": 2, "verdicts": ("approve", "reject"), "risk": "high"}
+    terms(policy_version="test/2", **new)
+    with pytest.raises(StaleTerms) as told:
+        decide(approval, alice)
+    for name in new:
+        assert terms_module.WORDS[name] in str(told.value)
+    approval.refresh_from_db()
+    assert (approval.audience, approval.people) == (["admin"], ["bob"])
+    assert (approval.needed, approval.verdicts, approval.risk) == (2, ["approve", "reject"], "high")
+    assert (approval.policy_version, Terms.from_json(approval.terms).policy_version) == ("test/2", "test/2")
+
+
 def test_terms_that_changed_are_shown_before_anybody_decides_under_them(
     open_one: Opener, terms: Any, alice: User, bob: User
 ) -> None:
@@ -221,6 +288,28 @@ def test_terms_that_changed_are_shown_before_anybody_decides_under_them(
     decide(approval, alice)
     decide(approval, bob)
     assert services.authorise(approval_id=approval.pk, digest=approval.digest).verdict == "approve"
+
+
+def test_whom_the_ladder_has_added_stays_when_the_terms_change(
+    open_one: Opener, terms: Any, alice: User, ada: User
+) -> None:
+    terms()
+    approval = open_one()
+    Approval.objects.filter(pk=approval.pk).update(audience=["admin", "reviewer"], steps_climbed=2)
+    terms(may_bulk=False)
+    with pytest.raises(StaleTerms):
+        decide(approval, alice)
+    assert Approval.objects.get(pk=approval.pk).audience == ["admin", "reviewer"]
+    decide(approval, ada)
+    assert status_of(approval) == "decided"
+
+
+def test_an_unknown_tool_stays_unknown_whenever_the_policy_is_asked(open_one: Opener, alice: User, ada: User) -> None:
+    approval = open_one(tool_is_known=False)
+    with pytest.raises(MayNotDecide):
+        decide(approval, alice)
+    decide(approval, ada)
+    assert services.authorise(approval_id=approval.pk, digest=approval.digest).decided_by == "ada"
 
 
 def test_a_new_policy_that_says_the_same_changes_nothing(open_one: Opener, terms: Any, alice: User) -> None:
@@ -262,6 +351,77 @@ def test_a_policy_that_changed_after_the_decision_stops_the_effect(
         services.authorise(approval_id=approval.pk, digest=approval.digest)
 
 
+def test_who_decided_last_must_still_be_allowed_to_even_where_fewer_are_enough_now(
+    open_one: Opener, terms: Any, alice: User, bob: User
+) -> None:
+    terms(needed=2)
+    approval = open_one()
+    decide(approval, alice)
+    decide(approval, bob)
+    terms(needed=1)
+    bob.groups.clear()
+    with pytest.raises(NotAuthorised, match="bob may no longer decide"):
+        services.authorise(approval_id=approval.pk, digest=approval.digest)
+
+
+def test_a_change_stays_one_when_the_terms_change_under_it(
+    open_one: Opener, terms: Any, alice: User, bob: User
+) -> None:
+    terms(needed=2)
+    approval = open_one()
+    decide(approval, alice, "edit", edited_arguments=REFUND | {"amount": "40.00"})
+    terms(needed=2, may_bulk=False)
+    with pytest.raises(StaleTerms):
+        decide(approval, bob)
+    for person in (alice, bob):
+        decide(approval, person)
+    approval.refresh_from_db()
+    assert (approval.status, approval.version) == ("decided", 3)
+    services.authorise(approval_id=approval.pk, digest=approval.digest)
+    terms(needed=2, may_bulk=False, verdicts=("approve", "reject"))
+    with pytest.raises(NotAuthorised, match="does not allow this verdict"):
+        services.authorise(approval_id=approval.pk, digest=approval.digest)
+
+
+def test_whoever_escalation_would_add_is_not_enough_without_it(open_one: Opener, terms: Any, ada: User) -> None:
+    terms(groups=("admin",))
+    approval = open_one()
+    decide(approval, ada)
+    terms(groups=("reviewer",), escalate_to=("admin",))
+    with pytest.raises(NotAuthorised, match="may decide this now"):
+        services.authorise(approval_id=approval.pk, digest=approval.digest)
+
+
+def test_a_delegates_vote_for_whom_four_eyes_exclude_now_stops_the_effect(
+    open_one: Opener, terms: Any, alice: User, ada: User
+) -> None:
+    terms()
+    approval = open_one(agent_owners=("alice",))
+    delegate(alice, ada)
+    decide(approval, ada)
+    terms(four_eyes=("owner",))
+    with pytest.raises(NotAuthorised, match="may decide this now"):
+        services.authorise(approval_id=approval.pk, digest=approval.digest)
+
+
+@pytest.mark.parametrize("lost", ["role", "account"])
+def test_whether_it_happened_is_taken_from_nobody_who_may_no_longer_say_it(
+    lost: str, open_one: Opener, terms: Any, alice: User, ada: User
+) -> None:
+    terms(groups=(), people=("alice",) if lost == "role" else ("ada",))
+    approval = open_one(kind="outcome")
+    if lost == "role":
+        delegate(alice, ada)
+    decide(approval, ada)
+    services.authorise(approval_id=approval.pk, digest=approval.digest)
+    if lost == "role":
+        ada.groups.clear()
+    else:
+        User.objects.filter(pk=ada.pk).update(is_active=False)
+    with pytest.raises(NotAuthorised, match="no longer"):
+        services.authorise(approval_id=approval.pk, digest=approval.digest)
+
+
 def test_what_needed_nobody_and_now_needs_people_does_not_run(open_one: Opener, terms: Any) -> None:
     terms(outcome="allow")
     approval = open_one()
@@ -291,6 +451,11 @@ def test_a_page_must_have_been_looked_at_before_it_approves(open_one: Opener, te
             given = answer(approval)
             services.decide(approval_id=approval.pk, reviewer=alice, given=given, channel=channel, shown_at=shown_at)
         assert told.value.rule == "dwell"
+    less = answer(approval, "edit", edited_arguments=REFUND | {"amount": "40.00"})
+    with pytest.raises(MayNotDecide, match="10 seconds"):  # which approves too
+        services.decide(approval_id=approval.pk, reviewer=alice, given=less, channel="page")
+    unread = open_one()
+    services.decide(approval_id=unread.pk, reviewer=alice, given=answer(unread, "reject", note="no"), channel="page")
     shown_at = database_now() - timedelta(seconds=11)
     decision = services.decide(
         approval_id=approval.pk, reviewer=alice, given=answer(approval), channel="page", shown_at=shown_at

@@ -139,6 +139,11 @@ def test_the_same_external_id_with_another_body_is_409(change: dict[str, Any], r
     assert Approval.objects.count() == 1
 
 
+def test_an_account_whose_name_would_be_cut_asks_for_nothing(db: None) -> None:
+    assert "shorter name" in problem(ask(service("x" * 101)), 422)["detail"]
+    assert ask(service("x" * 100)).status_code == 201
+
+
 def test_external_ids_belong_to_their_account(robot: User) -> None:
     other = service("other")
     first, second = ask(robot), ask(other, title="Something else")
@@ -190,6 +195,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no title": ({"title": ""}, "title"),
     "a blank title": ({"title": "  "}, "title"),
     "a long title": ({"title": "x" * 501}, "title"),
+    "long words": ({"agent_words": "x" * 20_001}, "agent_words"),
     "NUL in the title": ({"title": "a\x00b"}, "title"),
     "NUL in the words": ({"agent_words": "a\x00b"}, "agent_words"),
     "no tool": ({"tool": ""}, "tool"),
@@ -252,6 +258,12 @@ def test_what_cannot_be_taken_is_422_with_its_path(what: str, robot: User, alice
         "http://127.0.0.1:8000/",
         "http://[::1]/",
         "http://[::ffff:10.0.0.1]/",
+        "http://[64:ff9b::a00:1]/",  # 10.0.0.1 through NAT64
+        "http://[2002:a00:1::]/",  # through 6to4
+        "http://[2001:0:a00:1::1]/",  # through Teredo
+        "http://[2606:4700::1%251]/",
+        "http://224.0.0.251/",
+        "http://[ff0e::1]/",
         "http://169.254.169.254/latest/meta-data",
         "https://a.example/" + "x" * 2000,
     ],
@@ -319,6 +331,16 @@ def test_who_is_named_stays_named_when_the_policy_changes(robot: User, alice: Us
     assert approval.audience == ["admin"]  # nobody named is left: the policy's own people decide
 
 
+def test_fewer_verdicts_stay_fewer_when_the_policy_changes(robot: User, alice: User, policy: Policy) -> None:
+    policy()
+    approval = asked(robot, verdicts=["approve", "reject"])
+    policy(may_bulk=False)
+    with pytest.raises(StaleTerms):
+        services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval))
+    approval.refresh_from_db()
+    assert (approval.version, approval.verdicts) == (2, ["approve", "reject"])
+
+
 def test_an_earlier_deadline_moves_the_end_of_the_ladder(robot: User) -> None:
     due_at = database_now() + timedelta(hours=30)
     approval = asked(robot, due_at=due_at.isoformat())
@@ -361,8 +383,10 @@ def test_what_needs_nobody_is_answered_at_once(robot: User, policy: Policy) -> N
 
 def test_a_program_takes_its_request_back(robot: User, alice: User) -> None:
     approval = asked(robot)
+    services.claim(approval_id=approval.pk, by=alice)
     told = Caller(robot).post(f"approvals/{approval.pk}/withdraw", {"reason": "the index is gone"})
     assert (told.status_code, told.json()["status"]) == (200, "withdrawn")
+    assert Approval.objects.get(pk=approval.pk).claimed_by is None
     again = Caller(robot).post(f"approvals/{approval.pk}/withdraw", {"reason": "the index is gone"})
     assert again.json() == told.json()
     wake = OutboxEntry.objects.get(kind="decided")

@@ -87,6 +87,7 @@ def test_what_is_exactly_alike_is_approved_at_once_with_its_source(
     assert [event.kind for event in kinds] == [
         *("standing.made", "approval.opened", "standing.used", "approval.decided"),
     ]
+    assert kinds.last().body["source"] == decision.source  # type: ignore[union-attr]
     assert services.authorise(approval_id=second.pk, digest=second.digest).decided_by == "alice"
     assert audit.verify().ok
 
@@ -149,6 +150,7 @@ def test_bounds_and_choices_hold_to_the_last_digit(open_one: Opener, alice: User
         ([*EXACTLY[:-1], {"path": "reason"}], "reason"),
         ([*EXACTLY[:-1], {"path": "reason", "is": "broken", "one_of": ["x"]}], "reason"),
         ([*EXACTLY[:-1], {"path": "reason", "one_of": []}], "reason"),
+        ([*EXACTLY[:-1], {"path": "reason", "one_of": ["broken", *map(str, range(20))]}], "reason"),
         ([EXACTLY[0], {"path": "amount", "at_most": "89.39"}, *EXACTLY[2:]], "amount"),
         ([EXACTLY[0], {"path": "amount", "at_most": "lots"}, *EXACTLY[2:]], "amount"),
     ],
@@ -160,6 +162,13 @@ def test_conditions_that_are_not_whole_or_exclude_the_request_itself_are_refused
         _make(open_one(), alice, given=given)
     assert told.value.field == field
     assert not StandingApproval.objects.exists()
+
+
+def test_a_number_a_text_and_a_truth_value_are_never_the_same() -> None:
+    values = [1, 1.0, "1", True, 0, 0.0, False, None, ""]
+    for one in values:
+        covered = [other for other in values if conditions.cover([{"path": "a", "is": one}], {"a": other})]
+        assert [repr(other) for other in covered] == [repr(one)]
 
 
 @pytest.mark.parametrize(
@@ -257,6 +266,39 @@ def test_its_maker_must_be_allowed_to_decide_when_it_is_made_and_each_time(
     assert open_one().decisions.count() == 0
 
 
+def test_it_counts_only_as_its_makers_own_right_and_while_they_may_decide_at_all(
+    open_one: Opener, alice: User, olga: User, ada: User, policy: Policy
+) -> None:
+    policy.says(groups=(), people=("alice", "olga"))
+    first = open_one()
+    _make(first, alice)
+    with pytest.raises(MayNotDecide):
+        _make(first, olga)  # named, and an operator
+    now = database_now()
+    window: dict[str, Any] = {"starts_at": now - timedelta(hours=1), "ends_at": now + timedelta(hours=1), "reason": ""}
+    services.delegate(principal=ada, to=alice, by=ada, **window)
+    policy.says(people=("ada",))
+    assert open_one().decisions.count() == 0, "the right is ada's"
+    policy.says(people=("alice",))
+    assert open_one().decisions.count() == 1
+    alice.groups.clear()
+    assert open_one().decisions.count() == 0, "named, and without a role"
+
+
+def test_where_one_vote_is_enough_only_one_is_used(open_one: Opener, alice: User, bob: User, policy: Policy) -> None:
+    first = open_one()
+    given = [_make(first, person) for person in (alice, bob)]
+    assert open_one().decisions.count() == 1
+    for standing in given:
+        standing.refresh_from_db()
+    assert sorted(standing.uses for standing in given) == [0, 1]
+
+
+def test_a_test_of_attention_is_never_approved_in_advance(open_one: Opener, alice: User, policy: Policy) -> None:
+    _make(open_one(), alice)
+    assert open_one(is_seeded=True).decisions.count() == 0
+
+
 def test_a_delegate_makes_none_for_somebody_else(open_one: Opener, alice: User, ada: User, policy: Policy) -> None:
     policy.says(groups=("admin",))
     now = database_now()
@@ -337,6 +379,8 @@ def test_a_second_click_makes_no_second_one_and_an_old_page_makes_none(
     assert StandingApproval.objects.count() == 1
     with pytest.raises(StaleVersion):
         _make(approval, alice, digest="0" * 64)
+    services.revoke_standing(standing_id=StandingApproval.objects.get().pk, by=alice)
+    assert _make(approval, alice, expires_at=until).revoked_at is None, "what was taken back can be given anew"
 
 
 def test_the_same_again_after_its_last_use_or_its_time_is_a_new_one(
@@ -360,6 +404,16 @@ def test_nothing_is_approved_in_advance_after_a_rejection_but_after_an_approval(
         _make(rejected, alice)
     services.decide(approval_id=approved.pk, reviewer=alice, given=answer(approved))
     assert _make(approved, alice).made_from == approved
+
+
+@pytest.mark.parametrize("status", ["expired", "withdrawn"])
+def test_nothing_is_approved_in_advance_after_what_nobody_decided(
+    status: str, open_one: Opener, alice: User, policy: Policy
+) -> None:
+    approval = open_one()
+    Approval.objects.filter(pk=approval.pk).update(status=status)
+    with pytest.raises(NotTheirs, match="never approved"):
+        _make(approval, alice)
 
 
 def test_nothing_made_from_a_test_of_attention_is_ever_used(open_one: Opener, alice: User, policy: Policy) -> None:

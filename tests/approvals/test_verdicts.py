@@ -45,6 +45,9 @@ def test_an_edit_is_a_new_version_with_its_own_bytes_and_sentence(open_one: Open
         "version", "reason", "digest", "made_by__username"
     )
     assert list(versions) == [(1, "proposed", proposed, None), (2, "edited", approval.digest, "alice")]
+    body = AuditEvent.objects.get(kind="approval.decided").body
+    assert (body["version"], body["digest"]) == (2, approval.digest)
+    assert (body["shown_version"], body["shown_digest"]) == (1, proposed)
     assert audit.verify().ok
 
 
@@ -58,6 +61,18 @@ def test_the_agent_is_told_of_the_edit_under_the_digest_that_it_had_proposed(ope
     assert settled.answer["verdict"] == "edit"
     assert (settled.answer["digest"], settled.answer["approved_digest"]) == (proposed, approval.digest)
     assert (settled.answer["arguments"], settled.answer["note"]) == (LESS, "half of it")
+
+
+def test_the_agent_is_told_of_the_edit_also_when_the_last_one_to_agree_only_approved(
+    open_one: Opener, terms: Any, alice: User, bob: User
+) -> None:
+    terms(needed=2)
+    approval = open_one()
+    edit(approval, alice)
+    decide(approval, bob)
+    [settled] = selectors.settled([approval.pk])
+    assert settled.answer is not None
+    assert (settled.answer["verdict"], settled.answer["arguments"]) == ("edit", LESS)
 
 
 def test_only_the_edited_bytes_may_run(open_one: Opener, alice: User) -> None:

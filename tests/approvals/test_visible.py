@@ -55,6 +55,9 @@ def test_what_shows_as_itself_stays(text: str) -> None:
     assert make_visible(text) == text
 
 
+USSCT = "\U000e0075\U000e0073\U000e0073\U000e0063\U000e0074\U000e007f"  # tags like those of a flag that there is
+
+
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
@@ -97,6 +100,10 @@ def test_what_shows_as_itself_stays(text: str) -> None:
         # direction, marks, padding
         ("https://x.example/א/b", "https://x.example/א/b⟨runs right to left in part⟩"),
         ("1\u03360\u0336", "1⟨U+0336⟩0⟨U+0336⟩"),
+        ("pa\u0336id", "pa⟨U+0336⟩id"),
+        ("https://א/1", "https://א/1⟨runs right to left in part⟩"),
+        ("/א/١/12", "/א/١⟨digits 1⟩/12⟨runs right to left in part⟩"),
+        ("a\n" + "\t" * 24 + "b", "a\n⟨tab × 24⟩b"),
         ("e\u0301\u0302\u0303\u0304", "e\u0301\u0302⟨U+0303⟩⟨U+0304⟩"),
         ("jose\u0301@x.example", "jose⟨U+0301⟩@x.example"),
         ("a" + " " * 100_000 + "b", "a⟨space × 100,000⟩b"),
@@ -110,6 +117,8 @@ def test_what_shows_as_itself_stays(text: str) -> None:
         ("😀\u200da", "😀⟨U+200D⟩a"),
         ("🏴\U000e0061\U000e007f", "🏴⟨U+E0061⟩⟨U+E007F⟩"),
         ("葛\U000e0100", "葛⟨U+E0100⟩"),
+        ("б\u0301\u200dб", "б\u0301⟨U+200D⟩б"),
+        (f"🏴{USSCT}", "🏴" + "".join(f"⟨U+{ord(tag):04X}⟩" for tag in USSCT)),
         # our own marks
         ("⟨U+202E⟩", "⟨U+27E8⟩U+202E⟨U+27E9⟩"),
         ("〈U+202E〉", "⟨U+3008⟩U+202E〉"),

@@ -11,7 +11,7 @@ from django.db import OperationalError
 from django.test import Client
 
 from approvals import inbox
-from console import tokens
+from console import roles, tokens
 from console.api import api
 from console.models import ApiToken
 from dataplane import api as dataplane_api
@@ -181,7 +181,9 @@ def test_an_address_that_is_not_there_is_a_problem_too(alice: User) -> None:
 
 
 def test_the_wrong_method_is_a_problem_too(ada: User) -> None:
-    problem(Caller(ada).post("approvals/a", {}), 405)
+    wrong = Caller(ada).post("approvals/a", {})
+    problem(wrong, 405)
+    assert wrong["Allow"] == "GET"
 
 
 @pytest.mark.parametrize(
@@ -238,3 +240,11 @@ def test_an_absent_database_is_told_with_what_to_do(alice: User, monkeypatch: py
     answer = Caller(alice).get("approvals")
     told = problem(answer, 503)
     assert (told["engine"], told["retry_after_seconds"], answer["Retry-After"]) == ("postgres", 5, "5")
+
+
+def test_a_superuser_has_every_role_of_people_and_a_disabled_account_none(db: None) -> None:
+    root = User.objects.create(username="root", is_superuser=True)
+    assert roles.roles_of(root) == {"reviewer", "operator", "admin"}
+    problem(Caller(root).post("approvals", REQUEST), 403)
+    gone = User.objects.create(username="gone", is_superuser=True, is_active=False)
+    assert roles.roles_of(gone) == frozenset()

@@ -17,12 +17,20 @@ from django.db import connection
 from psycopg import errors
 
 from console import app_role, environment, health
-from console.stack.postgres import APP_ROLE, Postgres
+from console.stack.postgres import APP_ROLE, ROLE, SUPERUSER, Postgres
 from console.stack.services import PROJECT
 from console.stack.state import Addresses
 from tests import session_postgres
 
-APPEND_ONLY = [pytest.param(table, id=table) for table in settings.APPEND_ONLY_TABLES]
+TABLES = ["approvals_auditevent", "approvals_comment", "approvals_decision", "approvals_proposalversion"]
+APPEND_ONLY = [pytest.param(table, id=table) for table in TABLES]
+
+
+def test_what_a_trigger_keeps_as_it_is_the_apps_role_can_only_add_to(app: psycopg.Connection[Any]) -> None:
+    found = app.execute(
+        "SELECT tgrelid::regclass::text FROM pg_trigger WHERE tgname ~ '^pgtrigger_.*_stays_' ORDER BY 1"
+    )
+    assert [row[0] for row in found] == settings.APPEND_ONLY_TABLES == TABLES
 
 
 @pytest.fixture(scope="module")
@@ -133,15 +141,29 @@ def test_the_owner_is_told_that_he_could_change_the_record() -> None:
     assert "could change" in report["parts"]["postgres"]["detail"]
 
 
-def test_the_apps_role_is_told_nothing(app: psycopg.Connection[Any]) -> None:
-    assert app.execute(app_role._LOOSE, [settings.APPEND_ONLY_TABLES]).fetchall() == []
-    with app.transaction(force_rollback=True), psycopg.connect(session_postgres.SERVER.url(app.info.dbname)) as owner:
-        owner.execute(f"GRANT UPDATE ON approvals_auditevent TO {APP_ROLE}")
-        owner.commit()
+def loose(app: psycopg.Connection[Any]) -> list[str]:
+    return [row[0] for row in app.execute(app_role._LOOSE, [settings.APPEND_ONLY_TABLES])]
+
+
+@pytest.mark.parametrize("right", ["UPDATE", "DELETE", "TRUNCATE", "TRIGGER"])
+def test_the_apps_role_is_told_nothing_until_it_has_a_right_too_many(app: psycopg.Connection[Any], right: str) -> None:
+    assert loose(app) == []
+    with psycopg.connect(session_postgres.SERVER.url(app.info.dbname), autocommit=True) as owner:
+        owner.execute(f"GRANT {right} ON approvals_auditevent TO {APP_ROLE}")
         try:
-            assert app.execute(app_role._LOOSE, [settings.APPEND_ONLY_TABLES]).fetchall() == [("approvals_auditevent",)]
+            assert loose(app) == ["approvals_auditevent"]
         finally:
-            owner.execute(f"REVOKE UPDATE ON approvals_auditevent FROM {APP_ROLE}")
+            owner.execute(f"REVOKE {right} ON approvals_auditevent FROM {APP_ROLE}")
+
+
+def test_the_apps_role_is_told_when_it_could_become_the_owner(app: psycopg.Connection[Any]) -> None:
+    url = session_postgres.SERVER.url(app.info.dbname, SUPERUSER)
+    with psycopg.connect(url, autocommit=True) as superuser:
+        superuser.execute(f"GRANT {ROLE} TO {APP_ROLE} WITH INHERIT FALSE")
+        try:
+            assert sorted(loose(app)) == TABLES
+        finally:
+            superuser.execute(f"REVOKE {ROLE} FROM {APP_ROLE}")
 
 
 def test_the_owner_is_known_for_the_stacks_own_database_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

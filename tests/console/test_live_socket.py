@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -17,6 +17,7 @@ from channels.db import database_sync_to_async
 from django.conf import settings
 from django.contrib.auth.models import Group, User
 from django.contrib.sessions.models import Session
+from django.db.models import F
 from django.test import Client
 
 from console import consumers, live_listener, presence
@@ -308,6 +309,19 @@ async def test_whoever_has_the_page_open_is_seen_and_their_leaving_is_told(sessi
     assert await _looking("approval:apr_2") == []
     await hers.leave()
     assert await _looking() == []
+
+
+async def test_a_row_of_a_process_that_had_the_number_before_is_nobody(session: Client) -> None:
+    await _listening()
+    socket = await _open(session)
+    await _subscribe(socket, "approval:apr_1", "presence:apr_1")
+    await _until_told(socket, "presence:apr_1")
+    rows = Presence.objects.filter(topic="approval:apr_1")
+    await rows.aupdate(backend_started_at=F("backend_started_at") - timedelta(hours=1))
+    assert await _looking() == []
+    await rows.aupdate(backend_started_at=F("backend_started_at") + timedelta(hours=1))
+    assert await _looking() == ["alice"]
+    await socket.leave()
 
 
 async def test_two_pages_of_one_person_are_one_looker(session: Client) -> None:

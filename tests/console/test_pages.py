@@ -35,8 +35,21 @@ def test_a_page_is_kept_by_nobody_and_allows_nothing_inline(alice: User, path: s
     response = signed_in(alice).get(path)
     assert response.status_code == 200
     assert response["Cache-Control"] == "no-store"
-    assert "'unsafe" not in response["Content-Security-Policy"]
+    policy = dict(part.strip().split(" ", 1) for part in response["Content-Security-Policy"].split(";"))
+    nothing = dict.fromkeys(("default-src", "base-uri", "frame-ancestors", "object-src"), "'none'")
+    ours = ("script-src", "style-src", "font-src", "connect-src", "form-action", "manifest-src", "worker-src")
+    assert policy == nothing | dict.fromkeys(ours, "'self'") | {"img-src": "'self' data:"}
+    assert (response["X-Frame-Options"], response["Referrer-Policy"]) == ("DENY", "same-origin")
+    assert (response["Cross-Origin-Opener-Policy"], response["X-Content-Type-Options"]) == ("same-origin", "nosniff")
     assert "HX-Request" in response["Vary"]
+
+
+def test_the_session_is_for_our_own_pages_and_no_script(alice: User) -> None:
+    alice.set_password("a long secret")
+    alice.save()
+    answer = Client().post("/accounts/login/", {"login": "alice", "password": "a long secret"})
+    cookie = answer.cookies["sessionid"]
+    assert (cookie["samesite"], cookie["httponly"]) == ("Lax", True)
 
 
 @pytest.mark.parametrize(("count", "label"), [(0, ""), (7, "7"), (999, "999"), (1000, "999+")])

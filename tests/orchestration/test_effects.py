@@ -365,7 +365,9 @@ def test_an_answer_about_another_effect_settles_nothing(run: Run, ledger: Effect
     go(ledger.perform(approval.pk, approval.digest))
     about_another = decide(open_for(run, "confirm_outcome", {"approval_id": "apr_other"}, kind="outcome"))
     ordinary = decide(open_for(run, "issue_refund"))
-    for question in (about_another, ordinary):
+    # An agent can name any arguments; only the question whether it happened is one.
+    posing = decide(open_for(run, "issue_refund", {"approval_id": approval.pk}))
+    for question in (about_another, ordinary, posing):
         assert (go(ledger.settle(approval.pk, question.pk)))["status"] == "unknown"
 
 

@@ -14,7 +14,7 @@ from approvals import lane
 from approvals.digest import canonicalise, digest_of
 from approvals.errors import InvalidChange, NothingToRedrive, NotTheirs
 from approvals.lane import Standstill
-from approvals.models import Approval, AuditEvent
+from approvals.models import AccountPerson, Approval, AuditEvent
 from approvals.services import note_effect, note_receipt
 from approvals.services.receipts import set_aside
 from console.clock import database_now
@@ -248,6 +248,12 @@ def test_who_started_the_run_or_may_not_decide_says_nothing_of_an_unknown_effect
     Approval.objects.filter(pk=approval.pk).update(requested_by=starter)
     with pytest.raises(NotTheirs, match="You started this run"):
         settle_unknown(approval_id=approval.pk, by=starter, happened=True, reason="I saw it.")
+    twin = reviewer("bob-too")
+    twin.groups.add(Group.objects.get(name="operator"))
+    for account in (starter, twin):
+        AccountPerson.objects.create(user=account, person="bob")
+    with pytest.raises(NotTheirs, match="You started this run"):
+        settle_unknown(approval_id=approval.pk, by=twin, happened=True, reason="I saw it.")
     with pytest.raises(InvalidChange):
         settle_unknown(approval_id=approval.pk, by=reviewer(), happened=True, reason=" ")
     assert Effect.objects.get().status == "unknown"

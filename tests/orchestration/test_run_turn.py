@@ -250,6 +250,17 @@ def test_a_newer_attempt_fences_the_older_one_everywhere(run: Run) -> None:
     assert not Approval.objects.exists()
 
 
+def test_a_run_that_was_closed_meanwhile_is_neither_paused_nor_finished(run: Run) -> None:
+    turn, fence = start(run), ATTEMPTS_PER_TURN + 1
+    services.begin_turn(turn, fence)
+    services.close_run(run_id=run.pk, status="cancelled", kind="cancelled", message="stop")
+    for end in (services.finish_turn, services.pause_turn):
+        with pytest.raises(Fenced):
+            end(turn, fence, TurnEnd("c", result={"summary": "late"}))
+    run.refresh_from_db()
+    assert (run.status, run.result) == ("cancelled", None)
+
+
 def test_a_frozen_attempt_is_evicted_and_writes_no_checkpoint(
     run: Run, world: FakeWorld, speak: Callable[[Any], None]
 ) -> None:
