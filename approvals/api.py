@@ -81,7 +81,7 @@ def post_decision(
     idempotency_key: Annotated[str, Header(alias="Idempotency-Key", max_length=200)] = "",
 ) -> dict[str, Any]:
     """Decide one approval; the same Idempotency-Key gets the same answer."""
-    user = require(request, "decide")
+    user = require(request, "see")  # whoever the policy names decides: `may_decide` says
     answer = services.Answer(**body.dict(), idempotency_key=idempotency_key)
     with errors_as_problems():
         _check_exactly(request, answer)

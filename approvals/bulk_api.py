@@ -45,7 +45,7 @@ def post_decisions(
     whether it was not recorded or is not known yet; `approval` is null when it is recorded and cannot be read just now.
     The same Idempotency-Key with the same items gets the same answer.
     """
-    user = require(request, "decide")
+    user = require(request, "see")  # as for a single one
     items = [Item(one.id, one.verdict, one.version, one.digest, one.note) for one in body.items]
     results = bulk.decide_each(user, items, key=idempotency_key)
     try:

@@ -120,7 +120,7 @@ def test_who_may_not_decide_is_told_the_rule(open_one: Opener, alice: User, ada:
     shown = Caller(alice).get(f"approvals/{open_one(requested_by=alice).pk}").json()
     assert problem(post(Caller(alice), shown), 403)["rule"] == "four-eyes"
     assert problem(post(Caller(ada), shown), 403)["rule"] == "audience"
-    assert problem(post(Caller(olga), shown), 403)["rule"] == "decide"
+    assert problem(post(Caller(olga), shown), 403)["rule"] == "audience"
     assert not Decision.objects.exists()
 
 
@@ -131,6 +131,17 @@ def test_an_expired_or_withdrawn_approval_says_so(open_one: Opener, alice: User)
     for approval, status in ((late, "expired"), (gone, "withdrawn")):
         told = problem(post(Caller(alice), {"id": approval.pk, "version": 1, "digest": approval.digest}), 409)
         assert (told["approval_status"], told["decided_by"], told["verdict"]) == (status, None, None)
+
+
+def test_whoever_the_policy_names_decides_whatever_their_role(open_one: Opener, terms: Any, olga: User) -> None:
+    terms(groups=("reviewer",))
+    approval = open_one()
+    body = {"id": approval.pk, "version": 1, "digest": approval.digest}
+    assert problem(post(Caller(olga), body), 403)["rule"] == "audience"
+    terms(groups=(), people=("olga",))
+    approval = open_one()
+    body = {"id": approval.pk, "version": 1, "digest": approval.digest}
+    assert post(Caller(olga), body).json()["decision"]["by"] == "olga"
 
 
 def test_votes_that_were_too_few_decided_nothing(open_one: Opener, terms: Any, alice: User, bob: User) -> None:
