@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from django.contrib.auth.models import User
-from django.db.models import Q
+from django.db.models import QuerySet
 
 from approvals.models import Approval, Decision, Delegation, ProposalVersion, Risk, StandingApproval, Verdict
 from approvals.people import persons_of
@@ -179,6 +179,12 @@ def _excluded(approval: Approval, four_eyes: Sequence[str]) -> list[tuple[User, 
     return excluded
 
 
+def open_windows() -> QuerySet[Delegation]:
+    """Return the delegations that hold now, by the database's clock."""
+    now = DatabaseNow()
+    return Delegation.objects.filter(revoked_at=None, starts_at__lte=now, ends_at__gt=now)
+
+
 def principals_of(user: User) -> list[User]:
     """Return the active people whom the user stands in for now, by the database's clock, with their roles known.
 
@@ -187,10 +193,7 @@ def principals_of(user: User) -> list[User]:
     """
     if not roles.may(user, "decide"):
         return []
-    now = DatabaseNow()
-    windows = Delegation.objects.filter(
-        Q(delegate=user, revoked_at=None, principal__is_active=True), starts_at__lte=now, ends_at__gt=now
-    )
+    windows = open_windows().filter(delegate=user, principal__is_active=True)
     people: dict[int, User] = {}
     for window in windows.select_related("principal").prefetch_related("principal__groups").order_by("pk"):
         principal = people.setdefault(window.principal_id, window.principal)

@@ -15,11 +15,10 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.db.models import Q
 
-from approvals.models import Approval, Delegation
-from approvals.permissions import may_decide
+from approvals.models import Approval
+from approvals.permissions import may_decide, open_windows
 from approvals.visible import one_line
 from console import outbox
-from console.clock import DatabaseNow
 
 KIND: Final = "remind"  # of the outbox entries
 PEOPLE_AT_MOST: Final = 200
@@ -84,8 +83,7 @@ def mail_for(*, approval_id: str, step: str, user_id: int) -> Mail | None:
 
 
 def _people(approval: Approval) -> list[User]:
-    now = DatabaseNow()
-    standing_in = Delegation.objects.filter(revoked_at=None, starts_at__lte=now, ends_at__gt=now).values("delegate")
+    standing_in = open_windows().values("delegate")
     named = Q(groups__name__in=approval.audience) | Q(username__in=approval.people) | Q(is_superuser=True)
     rows = User.objects.filter(named | Q(pk__in=standing_in), is_active=True).exclude(email="")
     by_address: dict[str, User] = {}

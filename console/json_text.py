@@ -110,6 +110,14 @@ def holds_half(text: str) -> bool:
     return any("\ud800" <= char <= "\udfff" for char in text) if not text.isascii() else False
 
 
+def storable(text: str) -> str:
+    """Return the text as PostgreSQL can keep it: NUL and half a character stand there as ␀ and �."""
+    return _HALVES.sub("\N{REPLACEMENT CHARACTER}", text.replace("\x00", "\N{SYMBOL FOR NULL}"))
+
+
+_HALVES = re.compile("[\ud800-\udfff]")
+
+
 def _refuse_constant(name: str) -> None:
     raise NotJson(f"{name} is no number that JSON knows.")
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import re
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -25,6 +24,7 @@ from approvals.models import Approval
 from approvals.services import Authorised
 from console import faults
 from console.clock import DatabaseNow
+from console.json_text import storable
 from console.live import announce
 from orchestration.agents.runtime import Agent, Outcome, Tool, ToolFailed, World
 from orchestration.errors import EffectUnclear, Fenced
@@ -174,16 +174,13 @@ def close_effect(
 def _kept(told: Any) -> Any:
     """Return what a tool told as PostgreSQL can keep it: whatever it holds, how the effect ended must be written."""
     if isinstance(told, str):
-        return _HALVES.sub("\N{REPLACEMENT CHARACTER}", told.replace("\x00", "\N{SYMBOL FOR NULL}"))
+        return storable(told)
     if isinstance(told, dict):
         return {_kept(str(key)): _kept(value) for key, value in told.items()}
     if isinstance(told, list | tuple):
         return [_kept(value) for value in told]
     is_json = told is None or isinstance(told, bool | int) or (isinstance(told, float) and math.isfinite(told))
     return told if is_json else _kept(str(told))
-
-
-_HALVES = re.compile("[\ud800-\udfff]")  # lone surrogates: half of a character
 
 
 def _check_reading(tool: Tool, arguments: dict[str, Any], digest: str) -> None:

@@ -12,7 +12,7 @@ from typing import Final
 
 from django.contrib.auth.models import User
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, Q
 
 from approvals import audit, conditions
 from approvals.digest import read_canonical
@@ -30,6 +30,9 @@ from console.live import announce
 LONGEST: Final = timedelta(days=30)
 MOST_USES: Final = 1000
 REASON_LIMIT: Final = 500  # characters
+
+
+_IN_FORCE = Q(revoked_at=None, expires_at__gt=DatabaseNow(), uses__lt=F("uses_at_most"))
 
 
 def make_standing(
@@ -66,9 +69,9 @@ def make_standing(
             raise InvalidChange("expires_at", f"It ends at some time in the next {LONGEST.days} days.")
         _, arguments = read_canonical(bytes(approval.canonical))
         conditions.check(given, arguments)
-        same = StandingApproval.objects.filter(made_from=approval, made_by=by, conditions=given, revoked_at=None)
-        in_force = same.filter(expires_at__gt=DatabaseNow(), uses__lt=F("uses_at_most"))
-        known = in_force.filter(uses_at_most=uses_at_most).first()
+        known = StandingApproval.objects.filter(
+            _IN_FORCE, made_from=approval, made_by=by, conditions=given, uses_at_most=uses_at_most
+        ).first()
         if known is not None:
             return known
         made = StandingApproval.objects.create(
@@ -154,16 +157,13 @@ def use_standing(approval: Approval) -> Decision | None:
 
 
 def _offered(approval: Approval):  # type: ignore[no-untyped-def]  # a queryset, annotated by Django
-    now = DatabaseNow()
     return (
         StandingApproval.objects.filter(
+            _IN_FORCE,
             agent=approval.agent,
             tool=approval.tool,
             made_from__source=approval.source,
             made_from__is_seeded=False,
-            revoked_at=None,
-            expires_at__gt=now,
-            uses__lt=F("uses_at_most"),
             made_by__is_active=True,
         )
         .select_related("made_by")

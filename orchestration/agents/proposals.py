@@ -8,7 +8,6 @@ approval's id and digest to the ledger, which reads the bytes again from the app
 from __future__ import annotations
 
 import json
-import re
 from typing import Any, Literal, TypedDict
 
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
@@ -17,6 +16,7 @@ from langgraph.types import interrupt
 from pydantic import ValidationError
 
 from approvals.digest import NotCanonical, canonicalise, digest_of
+from console.json_text import storable
 from orchestration.agents.runtime import Agent, AgentContext, Outcome, Tool
 
 REJECTIONS_AT_MOST = 3
@@ -241,9 +241,5 @@ def unreadable_calls(message: AIMessage) -> list[ToolMessage]:
 
 
 def words_of(message: BaseMessage) -> str:
-    """Return what the model said, as text that PostgreSQL can keep: what it cannot stands there as ␀ or �."""
-    kept = str(message.text).strip().replace("\x00", "\N{SYMBOL FOR NULL}")
-    return _HALVES.sub("\N{REPLACEMENT CHARACTER}", kept)
-
-
-_HALVES = re.compile("[\ud800-\udfff]")  # lone surrogates: half of a character
+    """Return what the model said, as text that can be kept."""
+    return storable(str(message.text).strip())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from datetime import timedelta
 from typing import Any
 
 import psycopg
@@ -14,10 +13,10 @@ from django.contrib.auth.models import User
 from approvals import services
 from approvals.errors import StaleTerms
 from approvals.models import Approval
-from console.clock import database_now
 from console.database import conninfo
 from console.live import CHANNEL
 from tests.approvals.conftest import answer
+from tests.approvals.test_ladder import age
 
 Opener = Callable[..., Approval]
 
@@ -33,13 +32,6 @@ def heard(transactional_db: None) -> Iterator[Callable[[], set[str]]]:
             return {json.loads(one.payload)["topic"] for one in ear.notifies(timeout=0)}
 
         yield topics
-
-
-def _late(approval: Approval, step: int) -> None:
-    """Let the ladder's steps up to this one be due."""
-    past = (database_now() - timedelta(seconds=1)).isoformat()
-    ladder = [rung | {"at": past} if place <= step else rung for place, rung in enumerate(approval.ladder)]
-    Approval.objects.filter(pk=approval.pk).update(ladder=ladder)
 
 
 @pytest.mark.parametrize("what", ["votes", "decides", "terms", "remind", "expire", "withdraw"])
@@ -59,6 +51,6 @@ def test_pages_hear_of_every_change_with_its_commit(
     elif what == "withdraw":
         services.withdraw(run_id="run-1", reason="the run failed", actor="worker")
     else:
-        _late(approval, 0 if what == "remind" else 2)
+        age(approval, 25 if what == "remind" else 73)
         services.climb([approval.pk])
     assert heard() == {"inbox", f"approval:{approval.pk}", "run:run-1"}

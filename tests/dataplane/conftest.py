@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -10,14 +9,14 @@ from django.db import connection
 
 from console.environment import environment
 from console.stack.prefect import Prefect
-from dataplane import api, health, publishing, views
+from dataplane import publishing
 from dataplane.catalogue import HANDBOOK
 from dataplane.contracts import Outcome, Refresh
 from dataplane.embedding import embedder
 from dataplane.flows.transforms import content_digest, embedded_text
 from dataplane.publishing import Content, PassageRow
 
-from .fakes import FakePrefect
+from .fakes import FakePrefect, stand_in
 
 FLOW_RUN = "00000000-0000-4000-8000-000000000001"
 
@@ -25,16 +24,7 @@ FLOW_RUN = "00000000-0000-4000-8000-000000000001"
 @pytest.fixture
 def fake_prefect(monkeypatch: pytest.MonkeyPatch) -> FakePrefect:
     """Stands in for Prefect in the views and the API."""
-    fake = FakePrefect()
-    fake.add_deployment(HANDBOOK.flow, HANDBOOK.deployment)
-
-    def prefect_health() -> dict[str, Any]:
-        return {"ok": not fake.is_away, "detail": "fake", "address": None, "last_seen_at": None}
-
-    for module in (api, views):
-        monkeypatch.setattr(module, "gateway", lambda: fake)
-    monkeypatch.setattr(health, "prefect", prefect_health)
-    return fake
+    return stand_in(monkeypatch)
 
 
 @pytest.fixture

@@ -8,8 +8,26 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+import pytest
+
+from dataplane import api, health, views
+from dataplane.catalogue import HANDBOOK
 from dataplane.errors import DeploymentNotFound, FlowRunNotFound, PrefectAway
 from dataplane.prefect_gateway import FlowRun, FlowRunPage, LogLine, LogPage
+
+
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> FakePrefect:
+    """Let a new fake stand in for Prefect in the views and the API, and return it."""
+    fake = FakePrefect()
+    fake.add_deployment(HANDBOOK.flow, HANDBOOK.deployment)
+
+    def prefect_health() -> dict[str, Any]:
+        return {"ok": not fake.is_away, "detail": "fake", "address": None, "last_seen_at": None}
+
+    for module in (api, views):
+        monkeypatch.setattr(module, "gateway", lambda: fake)
+    monkeypatch.setattr(health, "prefect", prefect_health)
+    return fake
 
 
 class FakePrefect:

@@ -131,6 +131,11 @@ def read_with_fields(html: str) -> ReadPage:
     return ReadPage(re.sub(r"(<textarea[^>]*>)[^<]*", r"\1", html))
 
 
+def flat(part: str) -> str:
+    """Return a part as it must look on one line."""
+    return part.replace("\n", "⟨U+000A⟩").replace("\t", "⟨U+0009⟩")
+
+
 def not_shown(hostile: Hostile, text: str, times: int = 1) -> list[str]:
     """Return the parts of a text that a reader does not see, or not so often."""
     return [f"{hostile.name} does not show {part[:80]!r}" for part in hostile.shows if text.count(part) < times]

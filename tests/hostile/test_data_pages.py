@@ -13,12 +13,12 @@ from django.test import Client
 from django.urls import reverse
 
 from console.clock import database_now
-from dataplane import api, health, views
+from dataplane import views
 from dataplane.catalogue import HANDBOOK
 from dataplane.embedding import DIMENSIONS
 from dataplane.models import Dataset, DatasetVersion, Passage, Refresh
 from dataplane.prefect_gateway import LogLine
-from tests.dataplane.fakes import FakePrefect
+from tests.dataplane.fakes import FakePrefect, stand_in
 
 from .conftest import HARMLESS, SHOWN, Elements, ReadPage, hidden_from_readers, not_shown, read_with_fields
 from .corpus import CORPUS
@@ -28,12 +28,7 @@ TOGETHER = views.REFRESHES_SHOWN  # texts on one page
 
 @pytest.fixture
 def prefect(monkeypatch: pytest.MonkeyPatch) -> FakePrefect:
-    fake = FakePrefect()
-    fake.add_deployment(HANDBOOK.flow, HANDBOOK.deployment)
-    for module in (api, views):
-        monkeypatch.setattr(module, "gateway", lambda: fake)
-    monkeypatch.setattr(health, "prefect", lambda: {"ok": True, "detail": "fake", "last_seen_at": None})
-    return fake
+    return stand_in(monkeypatch)
 
 
 def _write(prefect: FakePrefect, texts: Sequence[str]) -> list[str]:

@@ -20,7 +20,7 @@ from approvals.exports import Export, cell
 from approvals.inbox import Filters
 from approvals.services import Answer
 
-from .conftest import USERNAME_LENGTH, Open, name_reviewers
+from .conftest import USERNAME_LENGTH, Open, flat, name_reviewers
 from .corpus import CORPUS
 
 EXPORT = reverse("approvals:export")
@@ -54,16 +54,12 @@ def test_every_text_is_shown_and_computes_nothing(reader: Client, open_hostile: 
             f"{hostile.name} does not show {part!r} in {place}"
             for part in hostile.shows
             for place in places
-            if _flat(part) not in row[place]
+            if flat(part) not in row[place]
         ]
         assert row["started by"] == cell(asker)
         faults += [f"{hostile.name} hides U+{ord(char):04X}" for char in hostile.hides if char in "".join(line)]
         faults += [f"{hostile.name} begins a formula" for one in line if one.startswith(STARTS_A_FORMULA)]
     assert faults == []
-
-
-def _flat(part: str) -> str:
-    return part.replace("\n", "⟨U+000A⟩").replace("\t", "⟨U+0009⟩")
 
 
 @pytest.mark.parametrize(

@@ -9,22 +9,21 @@ from django.core.mail import EmailMessage
 
 from approvals.reminders import mail_for
 
-from .conftest import NAME_LENGTH, SUMMARY_LENGTH, USERNAME_LENGTH, Open, hidden, not_shown
+from .conftest import NAME_LENGTH, SUMMARY_LENGTH, USERNAME_LENGTH, Open, flat, hidden, not_shown
 from .corpus import CORPUS, Hostile
 
 LINES = 9  # of a harmless reminder
 
 
-def flat(hostile: Hostile) -> Hostile:
+def on_one_line(hostile: Hostile) -> Hostile:
     """Return the text as it must look on one line."""
-    shows = tuple(part.replace("\n", "⟨U+000A⟩").replace("\t", "⟨U+0009⟩") for part in hostile.shows)
-    return Hostile(hostile.name, hostile.text, shows, hostile.hides | {"\t"})
+    return Hostile(hostile.name, hostile.text, tuple(map(flat, hostile.shows)), hostile.hides | {"\t"})
 
 
 def test_a_reminder_shows_every_text_on_one_line(alice: User, open_hostile: Open) -> None:
     User.objects.filter(pk=alice.pk).update(email="alice@people.example")
     faults = []
-    for hostile in map(flat, CORPUS):
+    for hostile in map(on_one_line, CORPUS):
         User.objects.filter(pk=alice.pk).update(username=hostile.text.replace("\x00", "")[:USERNAME_LENGTH] or "alice")
         approval = open_hostile(hostile.text)
         mail = mail_for(approval_id=approval.pk, step="remind", user_id=alice.pk)
