@@ -12,6 +12,7 @@ import logging
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from django.db import Error as DatabaseAway
@@ -40,7 +41,7 @@ from orchestration.threads import in_database
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 5  # underneath the notifications
-SEEDED_SECONDS = 60  # between two looks at the ladders of tests of attention
+LADDER_SECONDS = 60  # between two looks at all ladders; deadlines are looked at every LOOK_SECONDS
 HEAD_SECONDS = 60  # between two looks at the audit chain's head
 KNOCK_SECONDS = 1  # between two tries while Temporal is away
 IN_FLIGHT = 64
@@ -73,6 +74,7 @@ class Relay:
         self._stopping = asyncio.Event()  # replaced by the one that `run` is given
         self._wake = asyncio.Event()
         self._flying: set[asyncio.Task[None]] = set()
+        self._claiming = asyncio.Lock()  # held while entries are asked for, and while one that failed is given back
         self._signalled: list[Claimed] = []  # to be stamped together
         self._stamping = asyncio.Lock()
         self._mail_fault = ""  # why reminders wait
@@ -80,7 +82,15 @@ class Relay:
     async def run(self, stop: asyncio.Event) -> None:
         """Deliver until `stop` is set; a lost database connection is made again."""
         self._stopping = stop
-        work = (self._wake_at(stop), _watch_health(), _watch_lane(), _publish_heads(), _climb_seeded(), self._remind())
+        work = (
+            self._wake_at(stop),
+            _watch_health(),
+            _watch_lane(),
+            _publish_heads(),
+            _climb(all_steps=False, every_seconds=LOOK_SECONDS),
+            _climb(all_steps=True, every_seconds=LADDER_SECONDS),
+            self._remind(),
+        )
         side = [asyncio.create_task(one) for one in work]
         try:
             async with beating("relay", self._detail):
@@ -152,7 +162,10 @@ class Relay:
             return False
         while len(self._flying) >= IN_FLIGHT:
             await asyncio.wait(self._flying, return_when=asyncio.FIRST_COMPLETED)
-        rows = await (await hand.execute(_CLAIM, [IN_FLIGHT - len(self._flying)])).fetchall()
+        async with self._claiming:
+            if self._is_away:  # found out by a delivery, while this waited for what had failed to be given back
+                return False
+            rows = await (await hand.execute(_CLAIM, [IN_FLIGHT - len(self._flying)])).fetchall()
         for row in sorted(rows):
             task = asyncio.create_task(self._fly(Claimed(*row)))
             self._flying.add(task)
@@ -184,8 +197,13 @@ class Relay:
             await self._give_back(entry, f"{type(exc).__name__}: {exc}", _pause(entry.attempts))
 
     async def _give_back(self, entry: Claimed, error: str, pause: int) -> None:
+        """Give a failed delivery back before more is asked for, and after what is being asked for has come.
+
+        Else that very entry could come with it, due again, and fail a second time for one reason.
+        """
         try:
-            await in_database(_put_back, entry, error, pause)
+            async with self._claiming:
+                await in_database(_put_back, entry, error, pause)
         except DatabaseAway as exc:
             logger.warning("outbox entry %s comes back when its lease ends: %s", entry.id, exc)
 
@@ -251,14 +269,15 @@ async def _watch_lane() -> None:
         await asyncio.sleep(LOOK_SECONDS)
 
 
-async def _climb_seeded() -> None:
-    """Remind of tests of attention and let them expire: no workflow waits for them."""
+async def _climb(all_steps: bool, every_seconds: float) -> None:
+    """Take the ladder steps that nobody took: what closes at its deadline closes whoever is alive."""
     while True:
         try:
-            await in_database(approvals.climb_seeded)
+            while await in_database(partial(approvals.climb_overdue, all_steps=all_steps)):
+                pass
         except DatabaseAway as exc:
-            logger.warning("tests of attention wait longer: %s", type(exc).__name__)
-        await asyncio.sleep(SEEDED_SECONDS)
+            logger.warning("overdue ladders wait longer: %s", type(exc).__name__)
+        await asyncio.sleep(every_seconds)
 
 
 async def _publish_heads() -> None:

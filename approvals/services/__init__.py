@@ -11,10 +11,10 @@ from approvals.services.commenting import comment
 from approvals.services.deciding import Answer, decide
 from approvals.services.delegating import delegate, revoke_delegation
 from approvals.services.executing import Authorised, authorise
-from approvals.services.ladder import Rung, climb, withdraw
+from approvals.services.ladder import Rung, climb, climb_overdue, withdraw
 from approvals.services.opening import Proposal, open_approval
 from approvals.services.receipts import note_effect, note_receipt, set_aside
-from approvals.services.seeding import climb_seeded, seed_attention_check
+from approvals.services.seeding import seed_attention_check
 from approvals.services.standing import make_standing, revoke_standing
 
 __all__ = [
@@ -26,7 +26,7 @@ __all__ = [
     "authorise",
     "claim",
     "climb",
-    "climb_seeded",
+    "climb_overdue",
     "comment",
     "decide",
     "decide_for_sure",

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, connection, transaction
 from django.db.models import F
 
 from approvals import audit, reminders
 from approvals.models import Approval
 from approvals.terms import Terms
+from console import outbox
 from console.clock import DatabaseNow, database_now
 from console.live import announce
 
+logger = logging.getLogger(__name__)
+
+AT_ONCE: Final = 50  # approvals in one look at what is overdue
 NOBODY: Final[dict[str, Any]] = {"claimed_by": None, "claimed_at": None}  # a closed approval is held by nobody
 
 
@@ -24,6 +29,43 @@ class Rung:
 
     approval_id: str
     next_step_at: datetime | None
+
+
+# The first looks at one index, the second reads every pending row. A workflow that is alive takes its own steps, and
+# gets half a minute for those that close nothing.
+_PAST_DEADLINE = """
+SELECT id FROM approvals_approval WHERE status = 'pending' AND due_at <= signalbox_now() ORDER BY due_at, id LIMIT %s
+"""
+_STEP_MISSED = """
+SELECT id FROM approvals_approval
+WHERE status = 'pending'
+  AND (ladder -> steps_climbed::int ->> 'at')::timestamptz <= signalbox_now() - interval '30 seconds'
+ORDER BY due_at, id LIMIT %s
+"""
+
+
+def climb_overdue(*, all_steps: bool = False) -> bool:
+    """Close what is past its deadline although nobody closed it, at most AT_ONCE of it; return whether any was.
+
+    Whoever should have done so, a run's workflow or a program's watch, may be gone; if it is not, it is woken.
+    `all_steps`: also remind and escalate where that is overdue. Call it again while it returns True.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_STEP_MISSED if all_steps else _PAST_DEADLINE, [AT_ONCE])
+        overdue = [row[0] for row in cursor.fetchall()]
+    return sum(_climbs(approval_id) for approval_id in overdue) > 0
+
+
+def _climbs(approval_id: str) -> bool:
+    """Climb one; return whether that went well. One that cannot be climbed must not keep the deadlines of others."""
+    try:
+        _climb_one(approval_id, wake=True)
+    except (OperationalError, InterfaceError):
+        raise  # the database is away, for all of them
+    except Exception:
+        logger.exception("the ladder of %s cannot be climbed", approval_id)
+        return False
+    return True
 
 
 def climb(approval_ids: list[str]) -> list[Rung]:
@@ -37,7 +79,7 @@ def climb(approval_ids: list[str]) -> list[Rung]:
     return [_climb_one(approval_id) for approval_id in approval_ids]
 
 
-def _climb_one(approval_id: str) -> Rung:
+def _climb_one(approval_id: str, *, wake: bool = False) -> Rung:
     while True:
         with transaction.atomic():
             approval = Approval.objects.get(pk=approval_id)
@@ -47,10 +89,12 @@ def _climb_one(approval_id: str) -> Rung:
             due_at = datetime.fromisoformat(rung["at"])
             if due_at > database_now():
                 return Rung(approval_id, due_at)
-            _take_step(approval, rung["step"])
+            if _take_step(approval, rung["step"]) and wake and rung["step"] == "expire":
+                _wake_who_waits(approval)
 
 
-def _take_step(approval: Approval, step: str) -> None:
+def _take_step(approval: Approval, step: str) -> bool:
+    """Take one step; return False when it was taken or overtaken meanwhile."""
     changes: dict[str, Any] = {"steps_climbed": F("steps_climbed") + 1}
     if step == "expire":
         changes = {"status": Approval.Status.EXPIRED, "closed_at": DatabaseNow(), **NOBODY}
@@ -63,13 +107,22 @@ def _take_step(approval: Approval, step: str) -> None:
         version=approval.version,
     ).update(**changes)
     if not taken:
-        return  # somebody decided or changed it, or another worker took the step
+        return False  # somebody decided or changed it, or another worker took the step
     announce("inbox", f"approval:{approval.pk}", f"run:{approval.run_id}")
     body: dict[str, Any] = {"step": step}
     if step != "expire":
         approval.refresh_from_db()
         body["told"] = reminders.tell(approval, step)
     audit.record(actor="ladder", kind=f"approval.{_STEP_KINDS[step]}", subject=approval.pk, body=body)
+    return True
+
+
+def _wake_who_waits(approval: Approval) -> None:
+    """Have the relay tell the run, or the program's watch, that the approval is closed; it reads the row."""
+    if approval.is_seeded:
+        return
+    closed = {"run_id": approval.run_id, "approval_id": approval.pk, "decision_id": f"{approval.pk}:expired"}
+    outbox.enqueue(kind="decided", subject=approval.run_id, payload=closed)
 
 
 _STEP_KINDS = {"remind": "reminded", "escalate": "escalated", "expire": "expired"}

@@ -21,7 +21,6 @@ from approvals.digest import NotCanonical, canonicalise, digest_of
 from approvals.errors import InvalidChange, NotTheirs
 from approvals.models import Approval
 from approvals.policies import terms_for
-from approvals.services.ladder import climb
 from approvals.services.opening import Proposal, open_approval
 from approvals.terms import Facts
 from console import roles
@@ -78,12 +77,6 @@ def seed_attention_check(
             is_seeded=True,
         )
     )
-
-
-def climb_seeded() -> int:
-    """Take the due ladder steps of tests of attention, for which no workflow waits; return how many are open."""
-    pending = Approval.objects.filter(is_seeded=True, status=Approval.Status.PENDING)
-    return len(climb(list(pending.order_by("due_at").values_list("pk", flat=True))))
 
 
 def _known(agent: str, tool: str, arguments: dict[str, Any]) -> ToolFacts:

@@ -186,13 +186,15 @@ def test_a_vote_on_an_open_test_gives_it_away_to_nobody(
 
 def test_a_test_of_attention_expires_though_no_workflow_waits_for_it(ada: User) -> None:
     seeded = _seed(ada)
-    assert services.climb_seeded() == 1
-    past = (database_now() - timedelta(seconds=1)).isoformat()
-    Approval.objects.filter(pk=seeded.pk).update(ladder=[{"step": "expire", "at": past}])
-    services.climb_seeded()
+    assert not services.climb_overdue()
+    past = database_now() - timedelta(seconds=1)
+    ladder = [{"step": "expire", "at": past.isoformat()}]
+    Approval.objects.filter(pk=seeded.pk).update(ladder=ladder, due_at=past)
+    assert services.climb_overdue()
     seeded.refresh_from_db()
     assert seeded.status == "expired"
-    assert services.climb_seeded() == 0
+    assert not services.climb_overdue()
+    assert not OutboxEntry.objects.exists()  # nobody waits for it
 
 
 def test_only_admins_make_them_and_never_where_the_policy_decides_alone(

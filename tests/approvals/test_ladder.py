@@ -14,6 +14,7 @@ from approvals.errors import AlreadyClosed, MayNotDecide, StaleTerms
 from approvals.models import Approval, AuditEvent
 from approvals.services import ladder
 from console.clock import database_now
+from console.models import OutboxEntry
 from tests.approvals.conftest import answer
 from tests.at_once import at_once
 
@@ -86,6 +87,58 @@ def test_at_the_deadline_it_expires_which_is_not_a_rejection(open_one: Opener, a
     with pytest.raises(AlreadyClosed) as told:
         services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval), channel="api")
     assert told.value.status == "expired"
+
+
+@pytest.mark.parametrize("source", ["agent", "program"])
+def test_a_deadline_closes_a_request_whose_workflow_is_gone_and_wakes_one_that_is_not(
+    source: str, open_one: Opener
+) -> None:
+    approval, fresh = open_one(source=source, run_id="run-gone"), open_one()
+    age(approval, 72)
+    assert services.climb_overdue()
+    assert not services.climb_overdue()
+    approval.refresh_from_db()
+    assert approval.status == "expired" and approval.closed_at is not None
+    assert kinds() == ["approval.reminded", "approval.escalated", "approval.expired"]
+    (entry,) = OutboxEntry.objects.filter(kind="decided")
+    assert entry.payload == {
+        "run_id": "run-gone",
+        "approval_id": approval.pk,
+        "decision_id": f"{approval.pk}:expired",
+    }
+    fresh.refresh_from_db()
+    assert fresh.status == "pending"
+
+
+def test_the_workflow_that_expires_it_itself_needs_no_waking(open_one: Opener) -> None:
+    approval = open_one()
+    age(approval, 72)
+    services.climb([approval.pk])
+    assert not services.climb_overdue(all_steps=True)
+    assert not OutboxEntry.objects.filter(kind="decided").exists()
+
+
+def test_steps_that_a_dead_workflow_missed_are_taken_half_a_minute_late(open_one: Opener) -> None:
+    approval, young = open_one(), open_one()
+    age(approval, 24.02)
+    age(young, 24.001)
+    assert not services.climb_overdue()
+    assert services.climb_overdue(all_steps=True)
+    assert not services.climb_overdue(all_steps=True)
+    approval.refresh_from_db()
+    young.refresh_from_db()
+    assert (approval.steps_climbed, young.steps_climbed, approval.status) == (1, 0, "pending")
+
+
+def test_one_ladder_that_cannot_be_climbed_does_not_keep_the_deadlines_of_the_others(open_one: Opener) -> None:
+    broken, approval = open_one(), open_one()
+    for one in (broken, approval):
+        age(one, 72)
+    Approval.objects.filter(pk=broken.pk).update(steps_climbed=9)  # its ladder has no such step
+    assert services.climb_overdue()
+    approval.refresh_from_db()
+    assert approval.status == "expired"
+    assert not services.climb_overdue()  # nor is it tried without end
 
 
 def test_climbing_something_that_is_closed_changes_nothing(open_one: Opener, alice: User) -> None:

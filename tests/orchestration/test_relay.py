@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
@@ -18,6 +19,7 @@ from console.models import OutboxEntry, PartHeartbeat
 from orchestration import relay as module
 from orchestration import services
 from orchestration.contracts import DELIVER_DECIDED, DELIVER_START
+from orchestration.errors import TemporalRefused
 from orchestration.models import Run
 from orchestration.relay import _CLAIM, IN_FLIGHT, Claimed, Relay, _pause, _put_back
 from orchestration.temporal_gateway import RealTemporal
@@ -130,10 +132,57 @@ def test_while_temporal_is_away_entries_wait_and_then_arrive(
         assert relay._detail() == "delivering"
 
     relaying(scene, relay)
-    assert set(OutboxEntry.objects.values_list("last_error", "attempts")) == {("", 2)}
-    assert sorted(call for call in temporal_double.calls if call != "knock") == sorted(
-        f"start {run.pk}" for run in runs * 2
+    assert set(OutboxEntry.objects.values_list("last_error", flat=True)) == {""}
+    assert set(temporal_double.started) == {run.pk for run in runs}
+
+
+def test_no_more_is_claimed_before_a_failed_delivery_was_given_back(
+    transactional_db: None, temporal_double: FakeTemporal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad, other = make_run(), make_run()
+    temporal_double.errors[bad.pk] = TemporalRefused("not this one")
+    entry = ask_to_start(bad)
+    giving_back, may_go_on = threading.Event(), threading.Event()
+
+    def slowly(*given: Any) -> None:
+        giving_back.set()
+        assert may_go_on.wait(20)
+        _put_back(*given)
+
+    monkeypatch.setattr(module, "_put_back", slowly)
+    relay = Relay(temporal_double)
+
+    async def scene() -> None:
+        await asyncio.to_thread(giving_back.wait, 20)
+        await in_database(lambda: ask_to_start(other))
+        await until(lambda: relay._claiming._waiters is not None and bool(relay._claiming._waiters))
+        assert await in_database(lambda: OutboxEntry.objects.get(subject=other.pk).attempts) == 0
+        may_go_on.set()
+        await until(lambda: OutboxEntry.objects.get(subject=other.pk).delivered_at is not None)
+
+    relaying(scene, relay)
+    entry.refresh_from_db()
+    assert entry.last_error == "not this one"
+
+
+def test_what_is_past_its_deadline_closes_though_nobody_waits_for_it_any_more(
+    transactional_db: None, temporal_double: FakeTemporal
+) -> None:
+    run = make_run(status="waiting")
+    approval = open_for(run)
+    temporal_double.started[run.pk] = services.workflow_input({"run_id": run.pk, "agent": "support", "turn_seconds": 1})
+    past = database_now() - timedelta(hours=100)
+    ladder = [rung | {"at": past.isoformat()} for rung in approval.ladder]
+    Approval.objects.filter(pk=approval.pk).update(ladder=ladder, due_at=past)
+    relaying(
+        lambda: until(lambda: OutboxEntry.objects.filter(kind=DELIVER_DECIDED, delivered_at__isnull=False).exists()),
+        Relay(temporal_double),
     )
+    approval.refresh_from_db()
+    assert approval.status == "expired"
+    assert temporal_double.signals == [
+        (run.pk, approval.pk, f"{approval.pk}:expired")
+    ]  # a workflow that lives hears it
 
 
 @pytest.mark.parametrize(("attempts", "seconds"), [(1, 1), (2, 2), (4, 8), (6, 32), (7, 60), (400, 60)])
