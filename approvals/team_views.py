@@ -41,7 +41,7 @@ from approvals.team_forms import (
 )
 from console import roles
 from console.clock import database_now
-from console.fragments import page_or_fragment
+from console.fragments import page_or_fragment, part_of_page
 from console.http import is_htmx, needs, not_allowed, person, sentence
 
 STATUSES: dict[type[ApprovalError], int] = {
@@ -68,9 +68,13 @@ def presence(request: HttpRequest, approval_id: str) -> HttpResponse:
     """Who else has the request open, fetched again when somebody comes or leaves."""
     user = person(request)
     found = find(user, approval_id)
-    if not is_htmx(request):
-        return redirect("approvals:approval", found.pk)
-    return render(request, "approvals/_team_presence.html", {"approval": found, "others": also_looking(user, found.pk)})
+    address = reverse("approvals:approval", args=[found.pk])
+    return part_of_page(
+        request,
+        address,
+        "approvals/_team_presence.html",
+        lambda: {"approval": found, "others": also_looking(user, found.pk)},
+    )
 
 
 @require_POST

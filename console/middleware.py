@@ -37,10 +37,21 @@ def no_store(get_response: GetResponse) -> GetResponse:
 
 
 def errors_in_words(get_response: GetResponse) -> GetResponse:
-    """Answer 503 in words when Postgres is away while a view works."""
+    """Answer in words when Postgres is away while a view works, and where a form's address is opened like a page."""
 
     def middleware(request: HttpRequest) -> HttpResponseBase:
-        return get_response(request)
+        response = get_response(request)
+        if response.status_code != 405 or request.path.startswith(API_PREFIX):
+            return response
+        told = sentence(
+            request,
+            405,
+            title="There is no page at this address",
+            detail="A form is sent here; the address alone shows nothing. Nothing was changed.",
+            next_step="Open the page that the form is on from the inbox.",
+        )
+        told["Allow"] = response["Allow"]
+        return told
 
     def process_exception(request: HttpRequest, exception: Exception) -> HttpResponse | None:
         return postgres_away(request, exception) if isinstance(exception, AWAY) else None

@@ -6,14 +6,15 @@ import sys
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.middleware.csrf import get_token
-from django.shortcuts import redirect, render
+from django.shortcuts import redirect
+from django.urls import reverse
 from django.utils.module_loading import import_string
 from django.views.decorators.http import require_GET, require_safe
 
 from console import health
 from console.contracts_page import contracts_page
 from console.database import AWAY
-from console.fragments import page_or_fragment
+from console.fragments import page_or_fragment, part_of_page
 from console.http import is_htmx, needs, person, sentence
 from console.middleware import postgres_away
 from console.typed import came_from_here, typed_fields
@@ -39,14 +40,14 @@ def home(request: HttpRequest) -> HttpResponse:
 @needs("see")
 def pending(request: HttpRequest) -> HttpResponse:
     """The number beside Inbox, fetched again when the inbox changes."""
-    return render(request, "console/_pending.html")
+    return part_of_page(request, reverse("home"), "console/_pending.html", dict)
 
 
 @require_GET
 @needs("see")
 def notices(request: HttpRequest) -> HttpResponse:
     """What to know of parts that are away, fetched again when one comes or goes."""
-    return render(request, "console/_notices.html")
+    return part_of_page(request, reverse("console:system"), "console/_notices.html", dict)
 
 
 @require_GET

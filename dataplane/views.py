@@ -14,7 +14,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
 from console import roles
-from console.fragments import page_or_fragment
+from console.fragments import page_or_fragment, part_of_page
 from console.http import needs, person
 from dataplane import health, selectors, services
 from dataplane.catalogue import CATALOGUE
@@ -81,7 +81,8 @@ def dataset(request: HttpRequest, dataset: str) -> HttpResponse:
         state = selectors.dataset(dataset)
     except DatasetNotFound as exc:
         raise Http404(str(exc)) from exc
-    return render(request, "dataplane/_dataset.html", _dataset_context(state, request.user))
+    address = f"{reverse('dataplane:data')}#dataset-{state.name}"
+    return part_of_page(request, address, "dataplane/_dataset.html", lambda: _dataset_context(state, request.user))
 
 
 @require_safe

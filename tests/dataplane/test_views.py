@@ -108,7 +108,7 @@ def test_the_data_page_shows_versions_refreshes_and_flow_runs(ada: User, fake_pr
     for words in ("version 1", "Fresh", "Published", "handbook k1", "Scheduled", "1 passages"):
         assert words in shown
     for path, target in ((reverse("dataplane:dataset", args=["handbook"]), 'id="dataset-handbook"'),):
-        fragment = page(ada, path)
+        fragment = page(ada, path, by_script=True)
         assert target in fragment and "<html" not in fragment
     fragment = page(ada, reverse("dataplane:flow_runs"), by_script=True)
     assert 'id="flow-runs"' in fragment and "<html" not in fragment
