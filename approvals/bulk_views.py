@@ -73,7 +73,7 @@ def _results_page(request: HttpRequest, user: User, results: list[Result], note:
         "note": note,
         "key": key,
         "verdict": request.POST["verdict"],
-        "frame": "console/plain.html" if is_away else "console/base.html",
+        "skeleton": "console/plain.html" if is_away else "console/base.html",
     }
     if not is_away:
         return render(request, "approvals/together_result.html", context)

@@ -10,9 +10,12 @@ from uuid import uuid4
 import pytest
 from django.contrib.auth.models import Group, User
 from django.db import connection
+from django.template import RequestContext
+from django.test.signals import template_rendered
 from hypothesis import settings
 
 from console import health
+from console.environment import PROJECT
 from tests import session_postgres
 
 
@@ -64,6 +67,25 @@ def no_part_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
 def no_head_is_kept(settings: Any) -> None:
     """Each test has a record of its own, so also a file of its own for the heads of its chain."""
     settings.AUDIT_HEADS_FILE = session_postgres.HOME / f"heads-{uuid4().hex}.jsonl"
+
+
+@pytest.fixture(autouse=True)
+def no_page_hides_what_every_page_shows() -> Iterator[None]:
+    """Watch each page that a test renders: no view, loop or include may use a name of the context processors."""
+    hidden: list[str] = []
+
+    def look(template: Any = None, context: Any = None, **_: Any) -> None:
+        at = getattr(context, "_processors_index", None)
+        is_ours = template is not None and str(template.origin.name).startswith(str(PROJECT / "templates"))
+        if not is_ours or not isinstance(context, RequestContext) or at is None:
+            return
+        ours = context.dicts[at].keys()
+        hidden.extend(f"{template.name}: {name}" for above in context.dicts[at + 1 :] for name in ours & above.keys())
+
+    template_rendered.connect(look)
+    yield
+    template_rendered.disconnect(look)
+    assert not hidden, "these names are the frame's own (console.context and Django's context processors)"
 
 
 def _person(username: str, *roles: str) -> User:

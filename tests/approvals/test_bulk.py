@@ -140,6 +140,7 @@ def test_a_group_of_repeats_is_reviewed_as_a_whole(alice: User, open_one: Open) 
 def test_the_ticked_are_decided_and_the_others_wait(alice: User, emails: list[Approval]) -> None:
     response = send(signed_in(alice), emails[:3], note="")
     assert response.status_code == 200 and "All 3 decisions are recorded" in text(response)
+    assert "no role" not in text(response) and 'class="muted mono">reviewer<' in text(response)
     assert [Approval.objects.get(pk=one.pk).status for one in emails] == ["decided"] * 3 + ["pending"]
     assert set(Decision.objects.values_list("channel", flat=True)) == {"bulk"}
 
