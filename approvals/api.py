@@ -156,7 +156,14 @@ def approvals_json(request: HttpRequest, approvals: list[Approval]) -> list[dict
         sorted({read["dataset"] for approval in approvals for read in approval.dataset_versions})
     )
     executed: dict[str, Any] = import_string("orchestration.selectors.effects_of")([a.pk for a in approvals])
-    return [_one(request, approval, current, executed.get(approval.pk)) for approval in approvals]
+    withdrawn = {
+        approval_id: {"by": one.by, "reason": one.reason}
+        for approval_id, one in selectors.withdrawals_of(approvals).items()
+    }
+    return [
+        _one(request, approval, current, executed.get(approval.pk)) | {"withdrawal": withdrawn.get(approval.pk)}
+        for approval in approvals
+    ]
 
 
 def _one(request: HttpRequest, approval: Approval, current: dict[str, int], executed: Any) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from approvals.permissions import AGREEING, Permit, may_decide
 from approvals.policies.words import people_of
 from approvals.programs import where_to
 from approvals.receipt import ReceiptLine, receipt_of
-from approvals.selectors import agreed_names
+from approvals.selectors import agreed_names, withdrawal_of
 from approvals.terms import Terms
 
 
@@ -139,6 +139,7 @@ def card_for(user: User, approval: Approval) -> Card:
         last.by_name if last else None,
         approval.closed_at,
         last.verdict if last else None,
+        withdrawal_of(approval),
     )
     is_outcome = approval.kind == Approval.Kind.OUTCOME
     terms = Terms.from_json(approval.terms)

@@ -69,9 +69,11 @@ def find(user: User, approval_id: str) -> Approval:
         raise Http404 from exc
 
 
-def approval_page(request: HttpRequest, user: User, found: Approval, refusal: Refusal | None = None) -> HttpResponse:
-    """Answer with the page of one request, or with its fragment."""
-    context = detail_of(request, user, found) | {"refusal": refusal, "is_chosen": True}
+def approval_page(
+    request: HttpRequest, user: User, found: Approval, refusal: Refusal | None = None, *, is_answered: bool = False
+) -> HttpResponse:
+    """Answer with the page of one request, or with its fragment. `is_answered`: to a decision that was taken."""
+    context = detail_of(request, user, found) | {"refusal": refusal, "is_chosen": True, "is_answered": is_answered}
     if not is_htmx(request):
         context["inbox"] = inbox_for(user, read_asked(request))
     status = refusal.status if refusal else 200

@@ -22,6 +22,7 @@ ApprovalError
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -42,11 +43,26 @@ class MayNotDecide(ApprovalError):
         self.rule = rule
 
 
+@dataclass(frozen=True)
+class Withdrawal:
+    """Who took a request back and why; the reason is somebody else's text."""
+
+    by: str
+    reason: str
+
+
 class AlreadyClosed(ApprovalError):
     """The approval was closed before; carries who and when."""
 
-    def __init__(self, status: str, by: str | None, at: datetime | None, verdict: str | None) -> None:
-        self.status, self.by, self.at, self.verdict = status, by, at, verdict
+    def __init__(
+        self,
+        status: str,
+        by: str | None,
+        at: datetime | None,
+        verdict: str | None,
+        withdrawal: Withdrawal | None = None,
+    ) -> None:
+        self.status, self.by, self.at, self.verdict, self.withdrawal = status, by, at, verdict, withdrawal
         fact = self.fact()
         super().__init__(f"Already decided: {fact[0].lower()}{fact[1:]}" if status == "decided" else fact)
 
@@ -57,7 +73,9 @@ class AlreadyClosed(ApprovalError):
             return f"{_past(self.verdict).capitalize()} by {self.by}{when}."
         if self.status == "expired":
             return "The deadline has passed: the request expired without a decision."
-        return f"The request was withdrawn{when}: its run ended first, or who asked took it back."
+        if self.withdrawal is None:
+            return f"The request was withdrawn{when}: its run ended first, or who asked took it back."
+        return f"The request was withdrawn{when} by {self.withdrawal.by}. The reason: {self.withdrawal.reason}"
 
 
 class StaleVersion(ApprovalError):

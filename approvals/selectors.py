@@ -11,8 +11,8 @@ from django.db.models import F, OuterRef, Prefetch, QuerySet, Subquery, prefetch
 from django.db.models.functions import Substr
 
 from approvals.digest import read_canonical
-from approvals.errors import AlreadyClosed, NoSuchApproval
-from approvals.models import Approval, Decision, ProposalVersion, ReceiptStep, StandingApproval, Verdict
+from approvals.errors import AlreadyClosed, NoSuchApproval, Withdrawal
+from approvals.models import Approval, AuditEvent, Decision, ProposalVersion, ReceiptStep, StandingApproval, Verdict
 from approvals.permissions import AGREEING, STANDING, wants_somebody
 from approvals.terms import Terms
 from console import roles
@@ -70,8 +70,20 @@ def closing_decision(approval: Approval) -> Decision | None:
 def closing_of(approval: Approval) -> AlreadyClosed:
     """Say who or what closed the approval, as the error that a late click gets."""
     decision = closing_decision(approval)
-    by = decision.by_name if decision else None
-    return AlreadyClosed(approval.status, by, approval.closed_at, decision.verdict if decision else None)
+    by, verdict = (decision.by_name, decision.verdict) if decision else (None, None)
+    return AlreadyClosed(approval.status, by, approval.closed_at, verdict, withdrawal_of(approval))
+
+
+def withdrawal_of(approval: Approval) -> Withdrawal | None:
+    """Return who took the request back and why, as the record has it; `None` for one that was not withdrawn."""
+    return withdrawals_of([approval]).get(approval.pk)
+
+
+def withdrawals_of(approvals: list[Approval]) -> dict[str, Withdrawal]:
+    """Return by id who took each withdrawn request back and why. A query only where one is withdrawn."""
+    ids = [approval.pk for approval in approvals if approval.status == Approval.Status.WITHDRAWN]
+    entries = AuditEvent.objects.filter(subject__in=ids, kind="approval.withdrawn").order_by("seq") if ids else []
+    return {entry.subject: Withdrawal(entry.actor, str(entry.body.get("reason", ""))) for entry in entries}
 
 
 def proposed_digest(approval: Approval) -> str:

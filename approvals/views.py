@@ -100,7 +100,7 @@ def _found_out(request: HttpRequest, approval_id: str) -> HttpResponse:
 
 def _decided(request: HttpRequest, user: User, approval_id: str, *, was_cut_off: bool) -> HttpResponse:
     if is_htmx(request):
-        return approval_page(request, user, find(user, approval_id))
+        return approval_page(request, user, find(user, approval_id), is_answered=True)
     broke = "The connection to the database broke just then. " if was_cut_off else ""
     messages.success(request, f"{broke}Your decision is recorded.")
     return redirect("approvals:approval", approval_id)

@@ -148,6 +148,40 @@ def test_a_get_decides_nothing(alice: User, open_one: Open) -> None:
     assert response.status_code == 405
 
 
+def test_where_only_a_form_is_sent_a_reader_gets_words(alice: User, open_one: Open) -> None:
+    response = signed_in(alice).get(reverse("approvals:decide", args=[open_one().pk]))
+    assert "no page at this address" in text(response) and response["Allow"] == "POST"
+
+
+def test_after_ones_own_decision_nothing_typed_is_left_over(alice: User, bob: User, open_one: Open) -> None:
+    approval = open_one()
+    taken = text(decide(signed_in(alice), approval, by_script=True, note="they paid twice"))
+    assert "What you had typed" not in taken
+    late = text(decide(signed_in(bob), approval, by_script=True, note="no, wait"))
+    assert "What you had typed" in late and "no, wait" in late
+
+
+def test_why_a_request_was_withdrawn_is_told_on_its_page_by_the_api_and_to_who_comes_late(
+    alice: User, open_one: Open
+) -> None:
+    approval, client = open_one(), signed_in(alice)
+    shown = client.get(f"/api/v1/approvals/{approval.pk}").json()
+    assert shown["withdrawal"] is None
+    services.withdraw(run_id="run-1", reason="The order was <cancelled>\u202e.", actor="worker")
+    told = "by worker. The reason: The order was &lt;cancelled&gt;⟨U+202E⟩."
+    assert told in text(client.get(address(approval)))
+    assert told in text(decide(client, approval))
+    shown = client.get(f"/api/v1/approvals/{approval.pk}").json()
+    assert shown["withdrawal"] == {"by": "worker", "reason": "The order was <cancelled>\u202e."}
+    late = client.post(
+        f"/api/v1/approvals/{approval.pk}/decision",
+        {"verdict": "approve", "version": 1, "digest": approval.digest},
+        content_type="application/json",
+        headers={"Origin": "http://testserver"},
+    )
+    assert late.status_code == 409 and "The order was" in late.json()["detail"]
+
+
 def test_an_unknown_request_is_told_in_words(alice: User) -> None:
     response = signed_in(alice).get("/approvals/apr_none/")
     assert response.status_code == 404

@@ -45,7 +45,7 @@ def test_a_repetition_closes_none(open_one: Opener) -> None:
 def test_a_late_click_is_told_that_the_run_ended_first(open_one: Opener, alice: User) -> None:
     approval = open_one()
     services.withdraw(run_id="run-1", reason="x", actor="worker")
-    with pytest.raises(AlreadyClosed, match=r"withdrawn .* its run ended first, or") as told:
+    with pytest.raises(AlreadyClosed, match=r"withdrawn .* by worker\. The reason: x") as told:
         services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval), channel="api")
     assert (told.value.status, told.value.by) == ("withdrawn", None)
     assert not OutboxEntry.objects.exists()
