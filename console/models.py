@@ -17,6 +17,8 @@ class ApiToken(models.Model):
     label = models.CharField(max_length=100, blank=True)
     created_at = models.DateTimeField(db_default=DatabaseNow())
     revoked_at = models.DateTimeField(null=True, blank=True)
+    first_used_at = models.DateTimeField(null=True, blank=True)
+    first_used_from = models.CharField(max_length=45, blank=True, default="", db_default="")  # the caller's address
 
     def __str__(self) -> str:
         return f"token {self.pk} of {self.owner}"

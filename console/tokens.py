@@ -10,7 +10,8 @@ from django.contrib.postgres.aggregates import ArrayAgg
 from django.db.models import Value
 
 from console import roles
-from console.clock import database_now
+from console.acting import acting_as
+from console.clock import DatabaseNow, database_now
 from console.models import ApiToken
 
 
@@ -26,10 +27,10 @@ def revoke_tokens(*, owner: User) -> int:
     return ApiToken.objects.filter(owner=owner, revoked_at=None).update(revoked_at=database_now())
 
 
-def owner_of(token: str) -> User | None:
+def owner_of(token: str, address: str = "") -> User | None:
     """Return the active user whom the token belongs to, `None` when it is unknown, revoked or its owner disabled.
 
-    The owner's roles come with it, in the one query.
+    The owner's roles come with it, in the one query. `address`: the caller's, kept with the token's first use.
     """
     found = (
         ApiToken.objects.select_related("owner")
@@ -41,7 +42,17 @@ def owner_of(token: str) -> User | None:
         return None
     roles.keep_roles(found.owner, found.groups)
     owner: User = found.owner
+    if found.first_used_at is None:
+        _note_first_use(found, address)
     return owner
+
+
+def _note_first_use(token: ApiToken, address: str) -> None:
+    """Keep when and from where a token was first used; the database records it. A second caller changes nothing."""
+    with acting_as(token.owner.username):
+        ApiToken.objects.filter(pk=token.pk, first_used_at=None).update(
+            first_used_at=DatabaseNow(), first_used_from=address
+        )
 
 
 def _digest(token: str) -> str:

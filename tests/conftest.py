@@ -48,7 +48,27 @@ def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[N
         with connection.cursor() as cursor:
             cursor.execute("ALTER TABLE approvals_auditevent DISABLE TRIGGER USER")
             cursor.execute("ALTER TABLE approvals_auditevent ENABLE TRIGGER pgtrigger_audit_stays_" + _suffix(cursor))
+            # The cast of a test is made outside of what it tells about: its accounts are not on its record.
+            _switch_account_entries(cursor, "DISABLE")
     yield
+
+
+def _switch_account_entries(cursor: Any, how: str) -> None:
+    cursor.execute("SELECT tgrelid::regclass::text FROM pg_trigger WHERE tgname = 'recorded'")
+    for (table,) in cursor.fetchall():
+        cursor.execute(f"ALTER TABLE {table} {how} TRIGGER recorded")
+
+
+@pytest.fixture
+def accounts_on_record(db: None) -> Iterator[None]:
+    """Record changes of accounts from here on, as everywhere outside of tests."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED")  # else tables cannot be altered
+        _switch_account_entries(cursor, "ENABLE")
+    yield
+    if not connection.in_atomic_block:  # else the test's transaction takes it back
+        with connection.cursor() as cursor:
+            _switch_account_entries(cursor, "DISABLE")
 
 
 def _suffix(cursor: Any) -> str:
