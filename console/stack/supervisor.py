@@ -503,6 +503,7 @@ class Supervisor:
         self._while_postgres_lasts(lambda: self.run_command("setup_checkpoints", "manage.py", "setup_checkpoints"))
         self._say_part("database", "up to date", time.monotonic() - began)
         self._database_ready.set()
+        (self.home / "logs" / "create_demo_accounts.log").unlink(missing_ok=True)  # of earlier versions: with passwords
         if self._is_demo() and not self.accounts_path.exists():
             self.run_command(
                 "create_demo_accounts",

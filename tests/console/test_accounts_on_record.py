@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from typing import Any
 
 import pytest
@@ -214,7 +215,10 @@ def test_commands_act_under_their_own_name(monkeypatch: pytest.MonkeyPatch, tmp_
         ("manage.py revoke_tokens", "token.revoked"),
         ("manage.py changepassword", "account.password_changed"),
     ]
-    run("create_demo_accounts", "--file", str(tmp_path / "demo.json"), stdout=io.StringIO())
+    said = io.StringIO()
+    run("create_demo_accounts", "--file", str(tmp_path / "demo.json"), stdout=said)
+    for one in json.loads((tmp_path / "demo.json").read_text()):
+        assert one["password"] not in said.getvalue() and one["token"] not in said.getvalue()
     assert {who for who, _, _ in recorded()[4:]} == {"manage.py create_demo_accounts"}
     assert kinds().count("token.created") == 6
 
