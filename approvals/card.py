@@ -75,6 +75,13 @@ class Card:
         return max(0, self.approval.needed - len(self.agreed))
 
     @property
+    def offered_answer(self) -> str:
+        """Return the newest answer to the current version while it needs more people, "" when there is none in text."""
+        offered = [one.decision for one in self.decisions if one.is_current and one.decision.verdict == Verdict.RESPOND]
+        answer = offered[-1].answer if self.is_open and offered else ""
+        return answer if isinstance(answer, str) else ""
+
+    @property
     def answer_goes_to(self) -> str:
         """Return in words where a program gets its answer, "" for an agent's request."""
         return where_to(self.approval.deliver_to) if self.approval.deliver_to else ""

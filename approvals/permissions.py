@@ -6,13 +6,15 @@ around four eyes.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from django.contrib.auth.models import User
 from django.db.models import QuerySet
 
-from approvals.models import Approval, Decision, Delegation, ProposalVersion, Risk, StandingApproval, Verdict
+from approvals.models import Approval, Decision, Delegation, Risk, StandingApproval, Verdict
 from approvals.people import persons_of
 from approvals.terms import Terms
 from console import roles
@@ -20,6 +22,7 @@ from console.clock import DatabaseNow
 
 AGREEING = (Verdict.APPROVE, Verdict.EDIT)
 STANDING = "standing:"  # how the source of a standing approval's decisions begins
+_CHANGED = "You changed this proposal, so somebody else has to approve it."
 
 
 @dataclass(frozen=True)
@@ -103,14 +106,26 @@ def refusal_for(user: User, principal: User | None, approval: Approval, votes: l
     return None
 
 
+def says_the_same(vote: Decision, other: Decision) -> bool:
+    """Return whether both agree to the proposal, or both give the very same answer in the tool's place."""
+    if other.verdict in AGREEING:
+        return vote.verdict in AGREEING
+    return vote.verdict == other.verdict and _exact(vote.answer) == _exact(other.answer)
+
+
 def agreeing_persons(
-    approval: Approval, terms: Terms | None = None, decisions: Sequence[Decision] | None = None
+    approval: Approval,
+    terms: Terms | None = None,
+    decisions: Sequence[Decision] | None = None,
+    *,
+    answer: Decision | None = None,
 ) -> set[str]:
     """Return the different people who agree to the current version and may still decide, under the terms.
 
     `terms` defaults to those that the approval stands under. `decisions`: all of the approval's with `by` and
-    `on_behalf_of` loaded; they are read where the caller does not have them. A delegate's vote is the one vote of
-    whom it stands for; a vote of anybody whom four eyes exclude, or of the policy itself, counts for nobody.
+    `on_behalf_of` loaded; they are read where the caller does not have them. `answer`: count those who gave the same
+    answer instead of those who agree. A delegate's vote is the one vote of whom it stands for; a vote of anybody whom
+    four eyes exclude, or of the policy itself, counts for nobody.
     """
     terms = terms or Terms.from_json(approval.terms)
     if decisions is None:
@@ -120,7 +135,7 @@ def agreeing_persons(
         (vote.by, vote.on_behalf_of or vote.by)
         for vote in _counting(decisions, terms)
         if (vote.for_version, vote.for_digest) == (approval.version, approval.digest)
-        and vote.verdict in AGREEING
+        and (says_the_same(vote, answer) if answer else vote.verdict in AGREEING)
         and vote.by is not None
     ]
     excluded = _excluded(approval, terms.four_eyes)
@@ -136,6 +151,11 @@ def agreeing_persons(
         and (by == principal or roles.may(by, "decide"))
         and not {persons[by.pk], persons[principal.pk]} & barred
     }
+
+
+def _exact(answer: Any) -> str:
+    """Return the answer's JSON as text: 1, 1.0 and true are three answers."""
+    return json.dumps(answer, sort_keys=True, ensure_ascii=False)
 
 
 def wants_somebody(terms: Terms) -> bool:
@@ -173,9 +193,10 @@ def _excluded(approval: Approval, four_eyes: Sequence[str]) -> list[tuple[User, 
         owners = User.objects.filter(username__in=approval.agent_owners)
         excluded += [(owner, "You own this agent, so somebody else has to decide for it.") for owner in owners]
     if "editor" in four_eyes and approval.version > 1:
-        edits = ProposalVersion.objects.filter(approval=approval, reason=ProposalVersion.Reason.EDITED)
-        editors = [edit.made_by for edit in edits.select_related("made_by") if edit.made_by]
-        excluded += [(editor, "You changed this proposal, so somebody else has to approve it.") for editor in editors]
+        edits = Decision.objects.filter(approval=approval, verdict=Verdict.EDIT).select_related("by", "on_behalf_of")
+        for edit in edits:  # whose right a delegate used has changed it too
+            editors = [person for person in (edit.by, edit.on_behalf_of) if person]
+            excluded += [(editor, _CHANGED) for editor in editors]
     return excluded
 
 

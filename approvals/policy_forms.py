@@ -158,7 +158,7 @@ def rule_sections(rule: Any, calendars: Sequence[str], faults: Mapping[str, Sequ
                 several("groups", "Groups", groups, ["reviewer"]),
                 text("people", "People besides", [], hint="User names, with commas between them."),
                 text("needed", "How many must agree", 1, hint="Different people; or “all” of the people named."),
-                several("four_eyes", "Never", _EYES, ["requester"], "By person, not by account."),
+                several("four_eyes", "Never", _EYES, ["requester", "editor"], "By person, not by account."),
                 several("verdicts", "Answers", tuple((one, one) for one in VERDICTS), VERDICTS),
                 choice("risk", "Counts as", (("", "the tool's own risk"), *_RISKS), ""),
             ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -104,6 +105,18 @@ def outcome_of(approval: Approval, decision: Decision, proposed: str) -> str:
     return str(Verdict.APPROVE if approval.digest == proposed else Verdict.EDIT)
 
 
+def note_of(decisions: Sequence[Decision]) -> str:
+    """Return the comment for who asked: that of the closing decision, else of whoever changed the proposal before it.
+
+    `decisions`: all of the approval's in their order; the last one has closed it.
+    """
+    closing = decisions[-1]
+    if closing.note or closing.verdict not in AGREEING:
+        return closing.note
+    edits = (one for one in reversed(decisions) if (one.verdict, one.for_digest) == (Verdict.EDIT, closing.for_digest))
+    return next((edit.note for edit in edits), "")
+
+
 @dataclass(frozen=True)
 class Settled:
     """What the rows say of one approval; `answer` is what the agent gets, `None` while it is pending."""
@@ -145,14 +158,15 @@ def _settled(approval: Approval) -> Settled:
         "decided_by": None,
     }
     if approval.status == Approval.Status.DECIDED:
-        decision = list(approval.decisions.all())[-1]
+        decisions = list(approval.decisions.all())
+        decision = decisions[-1]
         verdict = outcome_of(approval, decision, proposed)
         if verdict == Verdict.EDIT:
             answer["arguments"] = read_canonical(bytes(approval.canonical))[1]
         answer |= {
             "decision_id": decision.pk,
             "verdict": verdict,
-            "note": decision.note,
+            "note": note_of(decisions),
             "answer": decision.answer,
             "decided_by": decision.by_name,
         }

@@ -38,7 +38,7 @@ class Terms:
     outcome: Outcome = "ask"
     groups: tuple[str, ...] = ("reviewer",)  # roles that may decide
     people: tuple[str, ...] = ()  # user names that may decide besides
-    needed: int = 1  # different people who must agree; one person's rejection or answer is enough
+    needed: int = 1  # different people who must agree, or give the same answer; one person's rejection is enough
     four_eyes: tuple[FourEyes, ...] = ("requester",)  # who may not, as a person, whatever the account
     verdicts: tuple[str, ...] = ("approve", "edit", "reject", "respond")
     remind_after: int = 24 * 3600  # seconds, counted by the calendar

@@ -468,6 +468,11 @@ class EditedInFlight(Waiting):
             self.trial.seen.append(f"a good edit was answered {answer and (answer.status_code, answer.text[:200])}")
         for version in (1, 2):
             await self.refused("bob", {**self.case.answer_to(self.approval), "version": version})
+        changed = await self.stage.get("bob", f"/approvals/{self.id}")
+        await self.refused("alice", self.case.answer_to(changed), 403)  # who changes it does not approve the change
+        answer = await self.stage.post("bob", self.path, self.case.answer_to(changed))
+        if answer is None or not answer.is_success:
+            self.trial.seen.append(f"the changed one was answered {answer and (answer.status_code, answer.text[:200])}")
 
     def edit(self, arguments: Row) -> Row:
         return {**self.case.answer_to(self.approval), "verdict": "edit", "edited_arguments": arguments}

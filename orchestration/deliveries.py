@@ -22,7 +22,7 @@ from approvals.models import Approval, Decision
 from approvals.permissions import AGREEING
 from approvals.programs import external_id_of
 from approvals.requesting import note_undelivered
-from approvals.selectors import closing_decision, outcome_of, proposed_digest
+from approvals.selectors import note_of, outcome_of, proposed_digest
 from console.clock import DatabaseNow
 from console.live import announce
 from orchestration.contracts import ProgramSignal
@@ -93,7 +93,8 @@ def _hold(approval_id: str) -> None:
 
 def body_of(approval: Approval) -> dict[str, Any]:
     """Return the body for a closed approval; see the module."""
-    decision = closing_decision(approval)
+    decisions = list(approval.decisions.select_related("by").order_by("number"))
+    decision = decisions[-1] if approval.status == Approval.Status.DECIDED and decisions else None
     agrees = decision is not None and decision.verdict in AGREEING
     if decision is not None and agrees:
         _check_bytes(approval, decision)
@@ -105,7 +106,7 @@ def body_of(approval: Approval) -> dict[str, Any]:
         "verdict": outcome_of(approval, decision, proposed_digest(approval)) if decision else None,
         "arguments": read_canonical(bytes(approval.canonical))[1] if agrees else None,
         "answer": decision.answer if decision else None,
-        "note": decision.note if decision else "",
+        "note": note_of(decisions) if decision else "",
         "decided_by": decision.by_name if decision else None,
         "decided_at": decision.at.isoformat() if decision else None,
         "digest": approval.digest,

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from django.contrib.auth.models import User
 from django.db.models import BooleanField, Case, Exists, OuterRef, Q, Value, When
 
-from approvals.models import Decision, ProposalVersion
+from approvals.models import Decision, Verdict
 from approvals.people import accounts_of
 from approvals.permissions import principals_of
 from console import roles
@@ -50,14 +50,8 @@ _ESCALATED = (
 
 def _excluded(accounts: Sequence[int]) -> Q:
     """Return the condition for four eyes, or an earlier vote, to stand against the people behind the accounts."""
-    edits = ProposalVersion.objects.filter(
-        approval=OuterRef("pk"), reason=ProposalVersion.Reason.EDITED, made_by__in=accounts
-    )
-    votes = Decision.objects.filter(
-        Q(by__in=accounts) | Q(on_behalf_of__in=accounts),
-        approval=OuterRef("pk"),
-        for_version=OuterRef("version"),
-    )
+    mine = Decision.objects.filter(Q(by__in=accounts) | Q(on_behalf_of__in=accounts), approval=OuterRef("pk"))
+    edits, votes = mine.filter(verdict=Verdict.EDIT), mine.filter(for_version=OuterRef("version"))
     owned = Q(pk__in=[])
     for name in User.objects.filter(pk__in=accounts).order_by("pk").values_list("username", flat=True):
         owned |= Q(agent_owners__contains=[name])

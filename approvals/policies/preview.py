@@ -13,7 +13,7 @@ from django.contrib.auth.models import User
 from django.db.models import QuerySet
 
 from approvals.digest import read_canonical
-from approvals.models import Approval, Decision, ProposalVersion, Verdict
+from approvals.models import Approval, Decision, Verdict
 from approvals.people import persons_of
 from approvals.permissions import AGREEING
 from approvals.policies.policy import Policy
@@ -127,12 +127,11 @@ class _Agreement:
     def __init__(self, approvals: list[Approval]) -> None:
         ids = [approval.pk for approval in approvals]
         self._votes: dict[str, list[Decision]] = {}
+        self._editors: dict[str, set[int]] = {}
         for vote in Decision.objects.filter(approval_id__in=ids).order_by("at", "pk"):
             self._votes.setdefault(vote.approval_id, []).append(vote)
-        self._editors: dict[str, set[int]] = {}
-        edited = ProposalVersion.objects.filter(approval_id__in=ids, reason=ProposalVersion.Reason.EDITED)
-        for approval_id, editor in edited.values_list("approval_id", "made_by_id"):
-            self._editors.setdefault(approval_id, set()).add(editor or 0)
+            if vote.verdict == Verdict.EDIT:
+                self._editors.setdefault(vote.approval_id, set()).update({vote.by_id or 0, vote.on_behalf_of_id or 0})
         owners = {owner for approval in approvals for owner in approval.agent_owners}
         voters = {pk for votes in self._votes.values() for vote in votes for pk in (vote.by_id, vote.on_behalf_of_id)}
         askers = {approval.requested_by_id for approval in approvals}

@@ -89,7 +89,7 @@ class Rule(BaseModel):
     groups: Annotated[list[str], Field(max_length=10), AfterValidator(_different)] = ["reviewer"]
     people: Annotated[list[Name], Field(max_length=50), AfterValidator(_different)] = []  # user names
     needed: Annotated[int, Field(ge=1, le=20)] | Literal["all"] = 1  # all: every one of `people`
-    four_eyes: Annotated[list[FourEyes], AfterValidator(_different)] = ["requester"]
+    four_eyes: Annotated[list[FourEyes], AfterValidator(_different)] = ["requester", "editor"]
     verdicts: Annotated[list[VerdictWord], Field(min_length=1), AfterValidator(_different)] = list(VERDICTS)
     remind_after: Duration = "24h"
     escalate_after: Duration = "48h"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-LABEL = "shipped/1"
+LABEL = "shipped/2"  # 2: who changes a proposal does not approve the change
 RULES: list[dict[str, Any]] = [
     {
         "name": "outcome questions",

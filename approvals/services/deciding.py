@@ -91,8 +91,8 @@ def decide(
 
     1. Under the row's lock: is it open, is what was shown the current version, does the policy still say the same?
     2. Check that the verdict can be taken and that the reviewer may decide. An edit becomes a new version.
-    3. Record the Decision. A rejection or an answer closes the approval; agreement closes it once enough different
-       people agree to the current version. The database's clock decides the deadline.
+    3. Record the Decision. A rejection closes the approval; agreement, or one and the same answer, closes it once
+       enough different people have given it to the current version. The database's clock decides the deadline.
     4. In the same transaction: receipt, outbox entry for the run, audit entry. At commit, pages and the relay hear.
 
     The run is told later by the relay; this function never calls an engine. The same `idempotency_key` with the
@@ -168,7 +168,7 @@ def _take(approval: Approval, reviewer: User, given: Answer, circumstances: Circ
         _check_circumstances(terms, given, circumstances)  # the edit's own rule may ask for more
         _adopt(approval, edit, terms, reviewer)
     decision = _decision(approval, reviewer, given, circumstances, permit)
-    closes = _is_enough(approval, given.verdict)
+    closes = _is_enough(approval, decision)
     if closes:
         close(approval, decision)
     else:
@@ -177,13 +177,17 @@ def _take(approval: Approval, reviewer: User, given: Answer, circumstances: Circ
     return decision
 
 
-def _is_enough(approval: Approval, verdict: str) -> bool:
-    """Say whether the verdict that was just recorded closes the approval."""
-    if verdict not in AGREEING:
+def _is_enough(approval: Approval, decision: Decision) -> bool:
+    """Return whether the decision that was just recorded closes the approval.
+
+    One person's rejection does. An answer stands in for the tool's result, so it needs as many people as an approval.
+    """
+    if decision.verdict == Verdict.REJECT:
         return True
-    if verdict == Verdict.APPROVE and approval.needed == 1:
+    if decision.verdict != Verdict.EDIT and approval.needed == 1:
         return True  # `may_decide` has said that it counts; who edits may be barred from agreeing to the edit
-    return len(agreeing_persons(approval)) >= approval.needed
+    answer = decision if decision.verdict == Verdict.RESPOND else None
+    return len(agreeing_persons(approval, answer=answer)) >= approval.needed
 
 
 def _decision(

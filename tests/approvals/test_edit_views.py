@@ -44,7 +44,7 @@ def change(client: Any, approval: Approval, **typed: str) -> Any:
     return client.post(edit_address(approval), sent | {"note": "less", "check": "1"})
 
 
-def test_a_change_is_typed_read_as_a_difference_and_approved(alice: User, open_one: Open) -> None:
+def test_a_change_is_typed_read_as_a_difference_and_approved_by_another(alice: User, bob: User, open_one: Open) -> None:
     client, approval = signed_in(alice), open_one(arguments_schema=SCHEMA)
     checked = change(client, approval, amount="40.00")
     page = text(checked)
@@ -56,8 +56,10 @@ def test_a_change_is_typed_read_as_a_difference_and_approved(alice: User, open_o
     response = client.post(reverse("approvals:decide", args=[approval.pk]), sent | {"verdict": "edit", "note": "less"})
     assert response.status_code == 302
     approval.refresh_from_db()
-    assert (approval.status, approval.version) == ("decided", 2)
+    assert (approval.status, approval.version) == ("pending", 2), "who changes a proposal does not approve the change"
     assert json.loads(bytes(approval.canonical))["arguments"] == REFUND | {"amount": "40.00"}
+    assert "You changed this proposal, so somebody else has to approve it." in text(client.get(address(approval)))
+    services.decide(approval_id=approval.pk, reviewer=bob, given=answer(approval), channel="api")
     shown = text(client.get(address(approval)))
     assert "changed by alice" in shown and "Approved with change" in shown
 
@@ -206,10 +208,12 @@ def test_long_values_are_marked_and_nothing_of_them_is_missing(alice: User, open
     assert long.strip() in page and 'data-reads="action-' in page
 
 
-def test_any_two_records_of_a_request_can_be_compared(alice: User, open_one: Open) -> None:
+def test_any_two_records_of_a_request_can_be_compared(alice: User, bob: User, open_one: Open) -> None:
     client, approval = signed_in(alice), open_one(arguments_schema=SCHEMA)
     given = answer(approval, "edit", edited_arguments=REFUND | {"amount": "40.00"})
     decision = services.decide(approval_id=approval.pk, reviewer=alice, given=given, channel="api")
+    approval.refresh_from_db()
+    services.decide(approval_id=approval.pk, reviewer=bob, given=answer(approval), channel="api")
     compare = reverse("approvals:compare", args=[approval.pk])
     whole = text(client.get(compare))
     assert "Proposed by the agent" in whole and "Shown to alice" in whole and "Changed by alice" in whole

@@ -23,7 +23,7 @@ def test_an_opened_approval_holds_the_bytes_the_policy_and_the_ladder(open_one: 
     assert digest_of(bytes(approval.canonical)) == approval.digest
     assert (approval.tool, approval.status, approval.version) == ("issue_refund", "pending", 1)
     assert (approval.policy_version, approval.audience, approval.verdicts, approval.needed) == (
-        *("shipped/1", ["reviewer"], ["approve", "edit", "reject", "respond"], 1),
+        *("shipped/2", ["reviewer"], ["approve", "edit", "reject", "respond"], 1),
     )
     assert [rung["step"] for rung in approval.ladder] == ["remind", "escalate", "expire"]
     times = [datetime.fromisoformat(rung["at"]) - approval.opened_at for rung in approval.ladder]

@@ -35,10 +35,13 @@ def is_fail_safe(terms: Terms) -> bool:
 
 
 def test_the_shipped_rules_hold_until_a_version_is_active(ada: User) -> None:
-    assert terms_for(REFUND) == Terms(rule="everything", policy_version="shipped/1", risk="high")
+    assert terms_for(REFUND) == Terms(
+        rule="everything", policy_version="shipped/2", four_eyes=("requester", "editor"), risk="high"
+    )
     assert terms_for(OUTCOME) == Terms(
         rule="outcome questions",
-        policy_version="shipped/1",
+        policy_version="shipped/2",
+        four_eyes=("requester", "editor"),
         verdicts=("approve", "reject"),
         may_bulk=False,
         risk="high",

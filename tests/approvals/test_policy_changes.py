@@ -117,7 +117,7 @@ def test_a_refusal_needs_a_reason_and_ends_the_proposal(ada: User, ivo: User) ->
         confirm(version=1, by=admin("una"))
     assert "refused by ivo" in str(told.value)
     assert AuditEvent.objects.get(kind="policy.refused").body["reason"] == "too strict"
-    assert terms_for(FACTS).policy_version == "shipped/1"
+    assert terms_for(FACTS).policy_version == "shipped/2"
     put(ada)
     assert refuse(version=2, by=ada, reason="taken back").state == "refused"
 

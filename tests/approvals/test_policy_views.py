@@ -106,7 +106,7 @@ def test_everybody_with_a_role_reads_and_admins_change(ada: User, alice: User, o
 def test_the_shipped_rules_are_shown_as_cards(alice: User) -> None:
     shown = text(signed_in(alice).get(POLICY))
     assert "The shipped rules" in shown and "Never changed" in shown
-    assert "One of the reviewers, never who asked for it, within 72h." in shown
+    assert "One of the reviewers, never who asked for it nor who changed it, within 72h." in shown
 
 
 @pytest.mark.parametrize("path", ["/policy/versions/9/", "/policy/versions/99999999999999999999/"])

@@ -497,3 +497,88 @@ def test_a_vote_that_is_not_enough_has_no_receipt_yet(open_one: Opener, terms: A
 def test_every_part_of_the_terms_that_can_change_has_words() -> None:
     facts = [one for one in fields(Terms) if one.name not in terms_module._NOT_OF_SUBSTANCE]
     assert {one.name for one in facts} == set(terms_module.WORDS)
+
+
+def test_an_answer_needs_as_many_people_as_an_approval(open_one: Opener, terms: Any, alice: User, bob: User) -> None:
+    terms(needed=2)
+    approval = open_one()
+    decide(approval, alice, "respond", answer="no need")
+    assert status_of(approval) == "pending"
+    with pytest.raises(MayNotDecide) as told:
+        decide(approval, alice, "respond", answer="no need")
+    assert told.value.rule == "one-vote"
+    (waiting,) = selectors.settled([approval.pk])
+    assert waiting.answer is None, "one person stood in for the tool"
+    decide(approval, bob, "respond", answer="no need")
+    (settled,) = selectors.settled([approval.pk])
+    assert settled.answer is not None
+    assert (settled.answer["verdict"], settled.answer["answer"]) == ("respond", "no need")
+
+
+@pytest.mark.parametrize("other", ["No need", "no need ", {"text": "no need"}, ["no need"]])
+def test_different_answers_do_not_add_up(open_one: Opener, terms: Any, alice: User, bob: User, other: Any) -> None:
+    terms(needed=2)
+    approval = open_one()
+    decide(approval, alice, "respond", answer="no need")
+    decide(approval, bob, "respond", answer=other)
+    assert status_of(approval) == "pending"
+
+
+def test_an_answer_and_an_approval_do_not_add_up(open_one: Opener, terms: Any, alice: User, bob: User) -> None:
+    terms(needed=2)
+    approval = open_one()
+    decide(approval, alice, "respond", answer="no need")
+    decide(approval, bob)
+    assert status_of(approval) == "pending"
+    with pytest.raises(NotAuthorised):
+        services.authorise(approval_id=approval.pk, digest=approval.digest)
+
+
+@pytest.mark.parametrize(("one", "other"), [(1, True), (1, 1.0), (0, False), ([1], [True])])
+def test_answers_are_compared_as_json_not_as_python(
+    open_one: Opener, terms: Any, alice: User, bob: User, one: Any, other: Any
+) -> None:
+    terms(needed=2)
+    approval = open_one()
+    decide(approval, alice, "respond", answer=one)
+    decide(approval, bob, "respond", answer=other)
+    assert status_of(approval) == "pending"
+
+
+def test_a_second_account_gives_no_second_answer(open_one: Opener, terms: Any, alice: User) -> None:
+    terms(needed=2)
+    User.objects.filter(pk=alice.pk).update(email="alice@example.org")
+    approval = open_one()
+    decide(approval, alice, "respond", answer="no need")
+    with pytest.raises(MayNotDecide) as told:
+        decide(approval, second_account(alice, email="Alice@example.org"), "respond", answer="no need")
+    assert told.value.rule == "one-vote"
+
+
+def test_an_edit_makes_an_earlier_answer_void(open_one: Opener, terms: Any, alice: User, bob: User, ada: User) -> None:
+    terms(needed=2, groups=("reviewer", "admin"))
+    approval = open_one()
+    decide(approval, alice, "respond", answer="no need")
+    decide(approval, bob, "edit", edited_arguments=REFUND | {"amount": "40.00"})
+    decide(approval, ada, "respond", answer="no need")
+    assert status_of(approval) == "pending", "alice answered another proposal"
+    decide(approval, alice, "respond", answer="no need")
+    assert status_of(approval) == "decided"
+
+
+def test_whose_right_an_editor_used_has_changed_it_too(
+    open_one: Opener, terms: Any, alice: User, bob: User, ada: User
+) -> None:
+    terms(needed=1, four_eyes=("requester", "editor"))
+    approval = open_one()
+    delegate(alice, ada)
+    decide(approval, ada, "edit", edited_arguments=REFUND | {"amount": "40.00"})
+    terms(needed=1, four_eyes=("requester", "editor"), dwell_seconds=0, may_bulk=False)
+    with pytest.raises(StaleTerms):  # another version, on which nobody has voted yet
+        decide(approval, bob)
+    for editor in (alice, ada):
+        with pytest.raises(MayNotDecide) as told:
+            decide(approval, editor)
+        assert told.value.rule in ("four-eyes", "audience")
+    decide(approval, bob)
+    assert status_of(approval) == "decided"

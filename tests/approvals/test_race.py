@@ -34,7 +34,7 @@ PEOPLE = ("alice", "bob", "carol", "dan")  # dan is no reviewer and stands in fo
 VERDICTS = ("approve", "edit", "reject", "respond")
 #: what closes at once is rarer, so that histories get long; half of the clicks are made on an old screen
 AGREE = st.tuples(st.sampled_from(PEOPLE), st.sampled_from(["approve", "approve", "edit"])).map(" ".join)
-REFUSE = st.tuples(st.sampled_from(PEOPLE), st.sampled_from(["reject", "respond"])).map(" ".join)
+REFUSE = st.tuples(st.sampled_from(PEOPLE), st.sampled_from(["reject", "respond", "respond"])).map(" ".join)
 LOOK = st.sampled_from([f"{name} looks" for name in PEOPLE])
 OTHER = st.sampled_from(["alice repeats", "bob forges", "time passes", "the ladder", "the run ends", "the agent looks"])
 MOSTLY = st.sampled_from([AGREE, AGREE, AGREE, AGREE, LOOK, LOOK, REFUSE, OTHER]).flatmap(lambda kind: kind)
@@ -44,6 +44,8 @@ AT_ONCE = st.lists(
     min_size=2,
     max_size=6,
 )
+#: two of them say the same; different answers never add up
+ANSWERS = {"alice": "no need", "bob": "no need", "carol": "ask again", "dan": "ask again"}
 CLOSING = {"approval.decided", "approval.expired", "approval.withdrawn"}
 
 
@@ -102,7 +104,7 @@ class World:
             digest=digest,
             note="because",
             edited_arguments=REFUND | {"amount": amount} if verdict == "edit" else None,
-            answer="no need" if verdict == "respond" else None,
+            answer=ANSWERS[name] if verdict == "respond" else None,
             idempotency_key=key,
         )
         reviewer = User.objects.get(pk=self.cast.people[name].pk)
@@ -146,8 +148,17 @@ class World:
             and decision.verdict in ("approve", "edit")
             and not (decision.verdict == "edit" and "editor" in approval.terms["four_eyes"])
         }
-        refused = [decision for decision in decisions if decision.verdict in ("reject", "respond")]
-        assert len(refused) <= 1
+        answered: dict[Any, set[str]] = {}
+        for decision in decisions:
+            if decision.verdict == "respond" and decision.for_version == approval.version:
+                who = "alice" if decision.by_name == "dan" else decision.by_name
+                answered.setdefault(decision.answer, set()).add(who)
+        is_answered = any(len(people) >= approval.needed for people in answered.values())
+        refused = [decision for decision in decisions if decision.verdict == "reject"]
+        assert len(refused) + is_answered <= 1
+        if is_answered or refused:
+            refused = refused or decisions[-1:]
+            assert approval.status == "decided" and decisions[-1].verdict in ("reject", "respond")
         agreed = approval.status == "decided" and not refused
         assert agreed == (len(behind) >= approval.needed and approval.status == "decided" and not refused)
         if approval.status == "pending":

@@ -36,7 +36,7 @@ def test_an_edit_is_a_new_version_with_its_own_bytes_and_sentence(open_one: Open
     proposed = approval.digest
     decision = edit(approval, alice)
     approval.refresh_from_db()
-    assert (approval.status, approval.version, approval.tool) == ("decided", 2, "issue_refund")
+    assert (approval.status, approval.version, approval.tool) == ("pending", 2, "issue_refund")
     assert approval.digest == digest_of(canonicalise("issue_refund", LESS)) == digest_of(bytes(approval.canonical))
     assert approval.summary == "Refund 40.00 EUR to order 8801"
     assert (decision.version, decision.digest) == (1, proposed)
@@ -45,16 +45,19 @@ def test_an_edit_is_a_new_version_with_its_own_bytes_and_sentence(open_one: Open
         "version", "reason", "digest", "made_by__username"
     )
     assert list(versions) == [(1, "proposed", proposed, None), (2, "edited", approval.digest, "alice")]
-    body = AuditEvent.objects.get(kind="approval.decided").body
+    body = AuditEvent.objects.get(kind="approval.voted").body
     assert (body["version"], body["digest"]) == (2, approval.digest)
     assert (body["shown_version"], body["shown_digest"]) == (1, proposed)
     assert audit.verify().ok
 
 
-def test_the_agent_is_told_of_the_edit_under_the_digest_that_it_had_proposed(open_one: Opener, alice: User) -> None:
+def test_the_agent_is_told_of_the_edit_under_the_digest_that_it_had_proposed(
+    open_one: Opener, alice: User, bob: User
+) -> None:
     approval = open_one()
     proposed = approval.digest
     edit(approval, alice, note="half of it")
+    decide(approval, bob)
     [settled] = selectors.settled([approval.pk])
     assert settled.answer is not None
     approval.refresh_from_db()
@@ -75,13 +78,16 @@ def test_the_agent_is_told_of_the_edit_also_when_the_last_one_to_agree_only_appr
     assert (settled.answer["verdict"], settled.answer["arguments"]) == ("edit", LESS)
 
 
-def test_only_the_edited_bytes_may_run(open_one: Opener, alice: User) -> None:
+def test_only_the_edited_bytes_may_run_and_only_once_another_agreed(open_one: Opener, alice: User, bob: User) -> None:
     approval = open_one()
     proposed = approval.digest
     edit(approval, alice)
     approval.refresh_from_db()
+    with pytest.raises(NotAuthorised):
+        services.authorise(approval_id=approval.pk, digest=approval.digest)
+    decide(approval, bob)
     allowed = services.authorise(approval_id=approval.pk, digest=approval.digest)
-    assert (allowed.arguments, allowed.verdict) == (LESS, "edit")
+    assert (allowed.arguments, allowed.decided_by) == (LESS, "bob")
     with pytest.raises(NotAuthorised):
         services.authorise(approval_id=approval.pk, digest=proposed)
 
@@ -118,14 +124,14 @@ def test_an_edit_of_a_tool_that_is_not_registered_is_refused(open_one: Opener, a
     assert "not registered" in told.value.errors[0]["message"]
 
 
-def test_a_programs_edit_is_checked_by_its_schema(open_one: Opener, alice: User) -> None:
+def test_a_programs_edit_is_checked_by_its_schema(open_one: Opener, alice: User, bob: User) -> None:
     schema = {"type": "object", "properties": {"seats": {"type": "integer", "maximum": 8}}, "required": ["seats"]}
     approval = open_one(source="program", tool="book", arguments={"seats": 2}, arguments_schema=schema)
     with pytest.raises(InvalidVerdict) as told:
         edit(approval, alice, edited_arguments={"seats": 9})
     assert told.value.errors[0]["path"] == "edited_arguments.seats"
     edit(approval, alice, edited_arguments={"seats": 8})
-    approval.refresh_from_db()
+    decide(approval, bob)
     assert services.authorise(approval_id=approval.pk, digest=approval.digest).arguments == {"seats": 8}
 
 

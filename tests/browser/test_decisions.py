@@ -43,6 +43,11 @@ def test_what_is_approved_with_a_change_is_what_runs(look: dict[str, Any], stack
 
     page.get_by_role("button", name="Approve with change").click()
 
+    expect(page.get_by_text("You changed this proposal, so somebody else has to approve it.")).to_be_visible()
+    assert refunds_of(stack, approval) == []
+    page = visit("bob", address(approval), **look)
+    page.get_by_role("button", name="Approve").click()
+
     expect(page.locator(FINISHED)).to_be_attached(timeout=15_000)
     [refund] = refunds_of(stack, approval)
     assert (refund["amount"], refund["idempotency_key"]) == ("12.50", approval["id"])

@@ -106,8 +106,12 @@ def test_an_approval_gives_the_arguments_that_may_be_used(transactional_db: None
 def test_an_edit_gives_the_edited_arguments_and_their_digest(transactional_db: None) -> None:
     approval = asked()
     proposed = approval.digest
-    body = body_of(answer(approval, verdict="edit", edited_arguments={"name": "orders-2018"}))
+    answer(approval, verdict="edit", edited_arguments={"name": "orders-2018"}, note="the older one")
+    given = Answer("approve", approval.version, approval.digest)
+    approvals.decide(approval_id=approval.pk, reviewer=reviewer("bob"), given=given)
+    body = body_of(approval)
     assert (body["verdict"], body["arguments"]) == ("edit", {"name": "orders-2018"})
+    assert (body["note"], body["decided_by"]) == ("the older one", "bob"), "the program hears why it was changed"
     assert body["digest"] == approval.digest != proposed
     assert ProposalVersion.objects.get(approval=approval, version=1).digest == proposed
 

@@ -64,6 +64,7 @@ class Web:
     def __init__(self, url: str) -> None:
         self.url = f"{url}/api/v1/"
         self.program, self.reviewer = _token("robot", "service"), _token("alice", "reviewer")
+        self.second = _token("bob", "reviewer")
 
     async def call(self, token: str, path: str, body: Any = None) -> dict[str, Any]:
         async with httpx.AsyncClient(base_url=self.url, timeout=30) as client:
@@ -84,9 +85,9 @@ class Web:
         }
         return await self.call(self.program, "approvals", body)
 
-    async def decide(self, approval: dict[str, Any], **given: Any) -> None:
+    async def decide(self, approval: dict[str, Any], *, by: str = "", **given: Any) -> None:
         body = {"verdict": "approve", "version": 1, "digest": approval["digest"]} | given
-        await self.call(self.reviewer, f"approvals/{approval['id']}/decision", body)
+        await self.call(by or self.reviewer, f"approvals/{approval['id']}/decision", body)
 
     async def receipt(self, approval: dict[str, Any]) -> list[str]:
         told = await self.call(self.program, f"approvals/{approval['id']}")
@@ -203,12 +204,14 @@ def test_a_workflow_asks_over_http_and_hears_the_decision_though_the_worker_was_
                     pass  # each look is a round trip of its own
             workers.kill()
             await web.decide(asked[0], verdict="edit", edited_arguments={"name": "orders-2018"}, note="that one")
+            changed = await web.call(web.program, f"approvals/{asked[0]['id']}")
+            await web.decide(changed, by=web.second, version=2)
             await workers.start()
             async with asyncio.timeout(60):
                 (answer,) = await theirs.result()
             assert (answer["approval_id"], answer["status"], answer["verdict"]) == (asked[0]["id"], "decided", "edit")
             assert (answer["arguments"], answer["note"]) == ({"name": "orders-2018"}, "that one")
-            assert answer["decided_by"] == "alice"
+            assert answer["decided_by"] == "bob"
             await until(lambda: AnswerDelivery.objects.filter(pk=asked[0]["id"], state="delivered").exists())
             assert await web.receipt(asked[0]) == ["recorded", "signalled", "resumed"]
             async with asyncio.timeout(30):
