@@ -19,8 +19,9 @@ with workflow.unsafe.imports_passed_through():
     from langgraph.types import Command, interrupt
     from psycopg.rows import dict_row
     from psycopg_pool import AsyncConnectionPool
-    from temporalio.client import Client
     from temporalio.worker import Worker
+
+    from console.temporal_connection import connect, embedded
 
 TASK_QUEUE = "bare"
 SCHEMA = "bare"
@@ -105,7 +106,7 @@ async def main() -> None:
         state = await app.ainvoke(given, config, durability="sync")
         return int(state.get("reached_at_ns", 0))
 
-    client = await Client.connect(os.environ["TEMPORAL_ADDRESS"])
+    client = await connect(embedded(os.environ["TEMPORAL_ADDRESS"], "default"))
     async with Worker(
         client, task_queue=TASK_QUEUE, workflows=[BareWait], activities=[bare_turn], max_concurrent_activities=20
     ):

@@ -30,6 +30,7 @@ from temporalio.client import Client, WorkflowHandle
 from bench.bare_path import TASK_QUEUE, BareWait
 from console.stack.ports import free_port
 from console.stack.supervisor import Supervisor
+from console.temporal_connection import connect, embedded
 
 PARTS = ("postgres", "temporal", "web", "worker", "relay", "shop")
 Milliseconds = list[float]
@@ -132,7 +133,7 @@ async def measure(stack: Supervisor, trials: int, count: int) -> None:
         return httpx.AsyncClient(base_url=f"{stack.web_url}/api/v1", headers=headers, limits=limits, timeout=60)
 
     product = Product(client("olga"), client("alice"))
-    bare = Bare(await Client.connect(stack.temporal_address))
+    bare = Bare(await connect(embedded(stack.temporal_address, "default")))
     await one_by_one(product, bare, 10)  # warm
     found = await one_by_one(product, bare, trials)
     say("                    p50 ms   p95 ms")

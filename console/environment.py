@@ -2,6 +2,8 @@
 
 A value that is not set comes from `<SIGNALBOX_HOME>/stack.json`, which `manage.py up` keeps current,
 so that a command typed in a second terminal finds the running stack. Nothing else reads a variable of ours.
+How to reach a Temporal that is somebody else's, TEMPORAL_TLS* and TEMPORAL_API_KEY among it, the SDK reads by itself:
+see `console.temporal_connection`.
 """
 
 from __future__ import annotations
@@ -9,7 +11,8 @@ from __future__ import annotations
 import json
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
+from urllib.parse import unquote, urlsplit
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -36,8 +39,12 @@ class Environment(BaseSettings):
     owner_url: str = Field("", alias="SIGNALBOX_OWNER_DATABASE_URL")
     temporal_address: str = Field("", alias="TEMPORAL_ADDRESS")  # host:port
     temporal_namespace: str = Field("default", alias="TEMPORAL_NAMESPACE")
+    temporal_profile: str = Field("", alias="TEMPORAL_PROFILE")  # of the file below; its address counts
+    temporal_config_file: str = Field("", alias="TEMPORAL_CONFIG_FILE")  # TOML; empty: where the Temporal CLI keeps it
     temporal_task_queue: str = Field("signalbox", alias="SIGNALBOX_TASK_QUEUE")
     prefect_api_url: str = Field("", alias="PREFECT_API_URL")  # http://host:port/api
+    prefect_auth_string: str = Field("", alias="PREFECT_API_AUTH_STRING", repr=False)  # user:password
+    prefect_api_key: str = Field("", alias="PREFECT_API_KEY", repr=False)
 
     agents: str = Field("orchestration.agents.support.agent:AGENT", alias="SIGNALBOX_AGENTS")  # comma-separated
     model: str = Field("", alias="SIGNALBOX_MODEL")  # e.g. openai:gpt-5; empty: the offline model
@@ -73,6 +80,20 @@ _FROM_STACK = {
 }
 
 
+Engine = Literal["postgres", "temporal", "prefect"]
+#: any of these in the environment says that Temporal is somebody else's
+TEMPORAL_ELSEWHERE: Final = ("TEMPORAL_ADDRESS", "TEMPORAL_PROFILE", "TEMPORAL_CONFIG_FILE")
+
+
+def without_credentials(url: str) -> tuple[str, str]:
+    """Return an address without the user and password in it, and these as "user:password", "" when there are none."""
+    parts = urlsplit(url)
+    if parts.username is None:
+        return url, ""
+    place = parts.netloc.rpartition("@")[2]
+    return parts._replace(netloc=place).geturl(), f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+
+
 def _stack(home: Path) -> dict[str, Any]:
     """Return what the running stack says of itself, `{}` when there is none."""
     try:
@@ -82,9 +103,17 @@ def _stack(home: Path) -> dict[str, Any]:
     return stack
 
 
-def _stack_values(home: Path) -> dict[str, Any]:
+def _stack_values(given: Environment, home: Path) -> dict[str, Any]:
+    """Return what the running stack knows and the environment does not say."""
     stack = _stack(home)
-    return {name: stack[key] for name, key in _FROM_STACK.items() if stack.get(key)}
+    named = {name for name in TEMPORAL_ELSEWHERE if _field(name) in given.model_fields_set}
+    return {
+        name: stack[key]
+        for name, key in _FROM_STACK.items()
+        if stack.get(key)
+        and _field(name) not in given.model_fields_set
+        and not (named and name.startswith("TEMPORAL_"))  # a profile's address and namespace belong together
+    }
 
 
 @cache
@@ -92,8 +121,25 @@ def environment() -> Environment:
     """Return the environment, read once per process."""
     given = Environment()
     home = given.home.expanduser().absolute()
-    missing = {name: value for name, value in _stack_values(home).items() if _field(name) not in given.model_fields_set}
-    return Environment(**{**given.model_dump(exclude_unset=True, by_alias=True), **missing, "SIGNALBOX_HOME": home})
+    told = given.model_dump(exclude_unset=True, by_alias=True) | _stack_values(given, home) | {"SIGNALBOX_HOME": home}
+    if told.get("PREFECT_API_URL"):
+        told["PREFECT_API_URL"], in_address = without_credentials(told["PREFECT_API_URL"])
+        if in_address:
+            told.setdefault("PREFECT_API_AUTH_STRING", in_address)
+    return Environment(**told)
+
+
+def is_embedded(engine: Engine) -> bool:
+    """Return whether the engine that is used is the stack's own, for which nobody's keys and certificates are meant."""
+    given = environment()
+    stack = _stack(given.home)
+    used = {
+        "postgres": ("database_url", given.database_url),
+        "temporal": ("temporal_address", given.temporal_address),
+        "prefect": ("prefect_api_url", given.prefect_api_url),
+    }
+    key, address = used[engine]
+    return engine in stack.get("pids", ()) and stack.get(key) == address
 
 
 def owner_database_url() -> str:

@@ -20,6 +20,7 @@ from dataplane.errors import (
     FlowRunNotFound,
     InvalidParameters,
     PrefectAway,
+    PrefectLocked,
     PrefectRefused,
     RefreshKeyTaken,
     RefreshNotFound,
@@ -229,6 +230,8 @@ def _errors_as_problems() -> Iterator[None]:
         raise problems.invalid([{"path": path, "message": message} for path, message in exc.errors]) from exc
     except RefreshKeyTaken as exc:
         raise Problem(409, "Key taken", str(exc), refresh_id=exc.refresh_id) from exc
+    except PrefectLocked as exc:
+        raise problems.engine_away("prefect", f"{exc} {STILL_WORKS}") from exc
     except PrefectAway as exc:
         raise problems.engine_away("prefect", STILL_WORKS) from exc
     except PrefectRefused as exc:

@@ -11,6 +11,7 @@ DataplaneError
 ├── RefreshHeldElsewhere     another flow run holds the refresh and did not finish in time
 └── PrefectError
     ├── PrefectAway          no connection, no answer in time, or a 5xx (try again later)
+    │   └── PrefectLocked    it answers, and does not let us in (try again when somebody has mended that)
     ├── FlowRunNotFound
     ├── DeploymentNotFound   nobody has registered the deployment yet
     └── PrefectRefused       Prefect understood and said no
@@ -89,6 +90,10 @@ class PrefectAway(PrefectError):
     """Prefect cannot be reached."""
 
     permanent = False
+
+
+class PrefectLocked(PrefectAway):
+    """Prefect does not accept our credentials. What was asked is kept."""
 
 
 class FlowRunNotFound(PrefectError):

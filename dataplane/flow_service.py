@@ -25,8 +25,9 @@ from websockets.sync.client import connect as connect_websocket
 from console import health
 from console.environment import PROJECT, environment
 from console.live import announce
+from console.prefect_access import authorization, locked_out, prefect_token
 from dataplane import catalogue, dispatcher, selectors, services
-from dataplane.errors import PrefectAway, PrefectError
+from dataplane.errors import PrefectAway, PrefectError, PrefectLocked
 from dataplane.models import Dataset, Refresh
 from dataplane.prefect_gateway import PrefectGateway, gateway
 from dataplane.recovery import Watch
@@ -175,10 +176,17 @@ class FlowService:
         """Tell open pages, and look at the refresh at once, when a flow run changes its state."""
         watch = Watch(self._prefect())
         api_url = environment().prefect_api_url
+        auth_string, api_key = prefect_token()
         address = api_url.replace("http", "ws", 1) + "/events/out"
         try:
-            with connect_websocket(address, subprotocols=[_PREFECT], open_timeout=5, close_timeout=1) as socket:
-                socket.send(json.dumps({"type": "auth", "token": None}))
+            with connect_websocket(
+                address,
+                subprotocols=[_PREFECT],
+                additional_headers=authorization(auth_string, api_key),  # for what stands before the server
+                open_timeout=5,
+                close_timeout=1,
+            ) as socket:
+                socket.send(json.dumps({"type": "auth", "token": auth_string or api_key or None}))
                 socket.recv(timeout=5)
                 socket.send(json.dumps(_events_since(datetime.now(UTC))))
                 self._hears_prefect = True
@@ -190,6 +198,8 @@ class FlowService:
                         continue
                     self._heard(watch, json.loads(message))
         except (OSError, TimeoutError, websockets.exceptions.WebSocketException) as exc:
+            if refused := _locked_out(exc, bool(auth_string or api_key)):
+                raise PrefectLocked(f"Prefect's events do not come. {refused}") from exc
             raise PrefectAway(f"Prefect's events do not come: {type(exc).__name__}.") from exc
         finally:
             self._runner_is_deaf |= self._hears_prefect
@@ -205,7 +215,17 @@ class FlowService:
         watch.look_at_flow_run(flow_run.removeprefix("prefect.flow-run."))
 
 
+_REFUSED = 1008  # how Prefect closes a socket whose token is not right
 _PREFECT: Any = "prefect"  # Any: the library's own NewType for names of subprotocols
+
+
+def _locked_out(exc: Exception, had_credentials: bool) -> str:
+    """Return in words that Prefect does not let us in, "" when the connection ended for another reason."""
+    if isinstance(exc, websockets.exceptions.InvalidStatus):
+        return locked_out(exc.response.status_code, had_credentials)
+    if isinstance(exc, websockets.exceptions.ConnectionClosed) and exc.rcvd is not None and exc.rcvd.code == _REFUSED:
+        return locked_out(401, had_credentials)
+    return ""
 
 
 def _events_since(moment: datetime) -> dict[str, Any]:
@@ -239,6 +259,7 @@ def runner_environment(given: Mapping[str, str]) -> dict[str, str]:
     its own and lose the runs, so that is switched off as well.
     """
     ours = environment()
+    credentials = dict(zip(("PREFECT_API_AUTH_STRING", "PREFECT_API_KEY"), prefect_token(), strict=True))
     return {
         **{name: given[name] for name in PASSED_ON if name in given},
         "PYTHONPATH": str(PROJECT),
@@ -246,6 +267,7 @@ def runner_environment(given: Mapping[str, str]) -> dict[str, str]:
         "SIGNALBOX_HOME": str(ours.home),
         "SIGNALBOX_FAULTS": str(ours.faults).lower(),
         "PREFECT_API_URL": ours.prefect_api_url,
+        **{name: value for name, value in credentials.items() if value},
         "PREFECT_HOME": str(ours.home / "prefect"),
         "PREFECT_SERVER_EPHEMERAL_ENABLED": "false",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",

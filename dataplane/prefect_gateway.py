@@ -18,7 +18,8 @@ from uuid import UUID
 import httpx
 
 from console.environment import environment
-from dataplane.errors import DeploymentNotFound, FlowRunNotFound, PrefectAway, PrefectRefused
+from console.prefect_access import authorization, locked_out, prefect_token
+from dataplane.errors import DeploymentNotFound, FlowRunNotFound, PrefectAway, PrefectLocked, PrefectRefused
 
 API_VERSION = "0.8.4"
 MOST_ROWS = 200
@@ -139,10 +140,11 @@ class HttpPrefectGateway:
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self.api_url = api_url
+        self._credentials = authorization(*prefect_token())
         self._http = httpx.Client(
             base_url=api_url,
             timeout=timeout or httpx.Timeout(5.0, connect=1.0),
-            headers={"X-Prefect-API-Version": API_VERSION},
+            headers={"X-Prefect-API-Version": API_VERSION, **self._credentials},
             transport=transport,
         )
         self._flow_names: dict[str, str] = {}  # id -> name; neither ever changes in Prefect
@@ -247,6 +249,8 @@ class HttpPrefectGateway:
             response = self._request(method, path, body)
         if response.status_code == 404:
             raise _NotFound
+        if words := locked_out(response.status_code, bool(self._credentials)):
+            raise PrefectLocked(f"Prefect at {self.api_url} does not let us in. {words}")
         if response.status_code >= 500:
             raise PrefectAway(f"Prefect answers {response.status_code} at {self.api_url}.")
         if response.status_code >= 400:

@@ -22,6 +22,7 @@ from console.environment import PROJECT
 from console.stack import ports
 from console.stack.processes import identify
 from console.stack.supervisor import Supervisor
+from console.temporal_connection import connect, embedded
 from drills.errors import NotStruck
 from drills.history import History
 from drills.mail import MailSystem
@@ -181,7 +182,7 @@ class Stage:
 
     async def temporal(self) -> Client:
         if self._temporal is None:
-            self._temporal = await Client.connect(self.stack.temporal_address, namespace=self.stack.temporal_namespace)
+            self._temporal = await connect(embedded(self.stack.temporal_address, self.stack.temporal_namespace))
         return self._temporal
 
     async def workflow(self, run_id: str) -> WorkflowHandle[Any, Any]:

@@ -78,6 +78,7 @@ class Relay:
         self._signalled: list[Claimed] = []  # to be stamped together
         self._stamping = asyncio.Lock()
         self._mail_fault = ""  # why reminders wait
+        self._said = ""  # why there is no connection to Temporal
 
     async def run(self, stop: asyncio.Event) -> None:
         """Deliver until `stop` is set; a lost database connection is made again."""
@@ -180,8 +181,11 @@ class Relay:
             elif self._is_away:
                 self._is_away = not await self._temporal.is_there()
         except TemporalAway as exc:
-            logger.warning("%s", exc)
+            if str(exc) != self._said:  # once, not every second for a night
+                logger.warning("the relay waits: %s", exc)
+            self._said = str(exc)
             return False
+        self._said = ""
         return not self._is_away
 
     async def _fly(self, entry: Claimed) -> None:

@@ -15,7 +15,9 @@ from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from console import temporal_connection
 from console.environment import environment
+from console.temporal_connection import CannotConnect, connect
 from orchestration.contracts import DECIDED, WATCH, WORKFLOW, ProgramSignal, StartRun, StartWatch
 from orchestration.errors import TemporalAway, TemporalRefused, WorkflowGone
 
@@ -50,7 +52,7 @@ class TemporalGateway(Protocol):
         """Signal a workflow of somebody else's. Raises WorkflowGone when it is not there or has ended."""
 
     async def is_there(self) -> bool:
-        """Say whether the server answers."""
+        """Say whether the server answers, lets us in, and has our namespace."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class RealTemporal:
     @classmethod
     async def connect(cls) -> RealTemporal:
         """Connect once. Raises TemporalAway; the caller tries again with backoff."""
-        return cls(await _translated(lambda: connect()))
+        return cls(await _translated(connect))
 
     async def start_run(self, start: StartRun) -> str:
         async def call() -> str:
@@ -137,22 +139,21 @@ class RealTemporal:
 
     async def is_there(self) -> bool:
         try:
-            return await self.client.service_client.check_health(timeout=timedelta(seconds=1))
+            await temporal_connection.ask_for_namespace(self.client)
         except (RPCError, RuntimeError, OSError):
             return False
-
-
-async def connect() -> Client:
-    """Return a client of the configured server. Raises RuntimeError when it is not there."""
-    address = environment().temporal_address or "127.0.0.1:7233"
-    return await Client.connect(address, namespace=environment().temporal_namespace)
+        return True
 
 
 async def _translated(call: Callable[[], Coroutine[Any, Any, _R]]) -> _R:
     """Turn the SDK's errors into ours, most specific first."""
     try:
         return await call()
+    except CannotConnect as exc:
+        raise TemporalAway(str(exc)) from exc
     except RPCError as exc:
+        if temporal_connection.is_about_namespace(exc):  # nothing is known of the workflow
+            raise TemporalAway(f"Temporal answered: {exc.message}") from exc
         if exc.status == RPCStatusCode.NOT_FOUND:
             raise WorkflowGone(str(exc)) from exc
         if exc.status in _REFUSALS:

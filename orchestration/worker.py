@@ -12,10 +12,11 @@ from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxMatcher, SandboxRestrictions
 
 from console.environment import environment
+from console.temporal_connection import CannotConnect, connect
 from orchestration.activities import Activities, WatchActivities
 from orchestration.checkpoint_gateway import Checkpoints
 from orchestration.heartbeat import beating
-from orchestration.temporal_gateway import RealTemporal, connect
+from orchestration.temporal_gateway import RealTemporal
 from orchestration.workflows.agent_run import AgentRun
 from orchestration.workflows.watch import Watch
 from orchestration.world import OutsideWorld
@@ -72,13 +73,15 @@ async def _work(client: Client, activities: Activities, stop: asyncio.Event) -> 
 
 
 async def _connect(stop: asyncio.Event) -> Client | None:
-    """Connect with backoff; `None` when told to stop first."""
-    pause = 0.1  # seconds
+    """Connect with backoff, saying each reason once; `None` when told to stop first."""
+    pause, said = 0.1, ""  # seconds
     while not stop.is_set():
         try:
             return await connect()
-        except RuntimeError as exc:
-            logger.warning("Temporal is not there yet: %s", exc)
+        except CannotConnect as exc:
+            if str(exc) != said:
+                logger.warning("the worker waits: %s", exc)
+            said = str(exc)
             await _wait(stop, pause)
             pause = min(pause * 2, 5)
     return None

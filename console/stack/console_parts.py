@@ -113,14 +113,17 @@ class OutsideEngine(Service):
 
     poll_seconds = 1.0
 
-    def __init__(self, home: Path, name: str, place: str, check: Callable[[], bool]) -> None:
+    def __init__(self, home: Path, name: str, place: str, fault: Callable[[], str]) -> None:
+        """`fault`: why it cannot be used now, in the engine's own words and for people to read; "" when it can."""
         super().__init__(home)
         self.name = name
+        self.fault = ""  # as of the last look
         self._place = place
-        self._check = check
+        self._look = fault
 
     def place(self) -> str:
         return f"at {self._place}, not ours"
 
     def is_ready(self) -> bool:
-        return self._check()
+        self.fault = self._look()
+        return not self.fault

@@ -5,12 +5,15 @@ It takes 12-18 s for its first start and about 7 s afterwards, so nothing waits 
 
 from __future__ import annotations
 
+import json
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from http.client import HTTPException
 from pathlib import Path
 
+from console.prefect_access import locked_out
 from console.stack import ports
 from console.stack.processes import Command
 from console.stack.services import Cancelled, Say, Service, inherited_environment, never, silent
@@ -88,3 +91,23 @@ def answers(url: str, timeout_seconds: float = 2.0, *, refusal_counts: bool = Fa
         return refusal_counts
     except (OSError, ValueError, HTTPException):
         return False
+
+
+def refusal(api_url: str, authorization: Mapping[str, str]) -> str:
+    """Return why Prefect cannot be used by whoever sends this header, "" when it can.
+
+    Its health is told to anybody, so it is asked something that is not.
+    """
+    headers = {"Content-Type": "application/json", **authorization}
+    question = urllib.request.Request(f"{api_url}/flows/count", data=b"{}", headers=headers, method="POST")
+    try:
+        with urllib.request.urlopen(question, timeout=3) as answer:
+            json.loads(answer.read())
+    except urllib.error.HTTPError as error:
+        error.close()
+        return locked_out(error.code, bool(authorization)) or f"It answers {error.code}."
+    except (OSError, HTTPException) as error:
+        return f"It does not answer: {getattr(error, 'reason', None) or error}."
+    except ValueError:
+        return "What answers there is not Prefect's API: its address ends with /api."
+    return ""

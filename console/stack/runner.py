@@ -16,6 +16,7 @@ LONGEST_PAUSE_SECONDS = 15.0
 HEALTHY_AFTER_SECONDS = 60.0
 _LOOK_SECONDS = 0.1  # how soon a death is seen
 RETRY_PREPARE_SECONDS = 60.0
+_SILENT_SECONDS = 3.0  # an engine that is started at the same time is not talked about
 
 #: Says one line about a part; the number is the seconds it took, when that is of interest.
 SayPart = Callable[[str, str, float | None], None]
@@ -114,7 +115,7 @@ class Runner(threading.Thread):
         if not self._prepared():
             return
         if isinstance(self.service, OutsideEngine):
-            self._await_outside(began)
+            self._await_outside(self.service, began)
             return
         adopted = self.service.adopt()
         backoff = Backoff()
@@ -212,20 +213,20 @@ class Runner(threading.Thread):
         self._tell(f"{_how_it_ended(status)}; starting it again in {pause:g} s")
         self._pause(pause)
 
-    def _await_outside(self, began: float) -> None:
-        told = False
+    def _await_outside(self, outside: OutsideEngine, began: float) -> None:
+        told = ""
         while not self._stopping.is_set():
-            if self.service.is_ready():
+            if outside.is_ready():
                 self.failure = None
-                self._tell(f"ready {self.service.place()}", time.monotonic() - began)
+                self._tell(f"ready {outside.place()}", time.monotonic() - began)
                 self.ready.set()
                 self._stopping.wait()
                 return
-            if not told and time.monotonic() - began > 3:
-                told = True
-                self.failure = PartFailed(f"{self.service.name} does not answer {self.service.place()}.")
-                self._tell(f"does not answer {self.service.place()}; waiting for it")
-            self._pause(self.service.poll_seconds)
+            if outside.fault != told and time.monotonic() - began > _SILENT_SECONDS:
+                told = outside.fault
+                self.failure = PartFailed(f"{outside.name} {outside.place()} cannot be used: {told}")
+                self._tell(f"{outside.place()}, cannot be used yet; waiting for it. {told}")
+            self._pause(outside.poll_seconds)
 
     def _wait_for(self, event: threading.Event) -> None:
         while not event.wait(_LOOK_SECONDS):

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from console.stack.errors import AlreadyRunning
+from console.environment import TEMPORAL_ELSEWHERE, without_credentials
+from console.prefect_access import authorization
+from console.stack.errors import AlreadyRunning, PartFailed
 from console.stack.files import write_atomically
 
 
@@ -24,19 +26,43 @@ class Outside:
     temporal_address: str = ""
     temporal_namespace: str = "default"
     prefect_api_url: str = ""
+    prefect_authorization: dict[str, str] = field(default_factory=dict, repr=False)  # a header
     shop_url: str = ""
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> Outside:
-        """Read the variables as the person set them; never from `stack.json`, which is our own word."""
+        """Read the variables as the person set them; never from `stack.json`, which is our own word.
+
+        Raises PartFailed when Temporal's profile cannot be used.
+        """
+        address, namespace = _temporal_elsewhere(environment)
+        prefect, in_address = without_credentials(environment.get("PREFECT_API_URL", "").rstrip("/"))
+        auth_string = environment.get("PREFECT_API_AUTH_STRING") or in_address
         return cls(
             database_url=environment.get("DATABASE_URL", ""),
             owner_database_url=environment.get("SIGNALBOX_OWNER_DATABASE_URL", ""),
-            temporal_address=environment.get("TEMPORAL_ADDRESS", ""),
-            temporal_namespace=environment.get("TEMPORAL_NAMESPACE") or "default",
-            prefect_api_url=environment.get("PREFECT_API_URL", "").rstrip("/"),
+            temporal_address=address,
+            temporal_namespace=namespace or environment.get("TEMPORAL_NAMESPACE") or "default",
+            prefect_api_url=prefect,
+            prefect_authorization=authorization(auth_string, environment.get("PREFECT_API_KEY", "")),
             shop_url=environment.get("SIGNALBOX_SHOP_URL", "").rstrip("/"),
         )
+
+
+def _temporal_elsewhere(environment: Mapping[str, str]) -> tuple[str, str]:
+    """Return address and namespace of a Temporal that is somebody else's, "" twice when none is named.
+
+    One has to be named: that the person's own profile file exists is no wish to work on what it leads to.
+    """
+    if not any(environment.get(name) for name in TEMPORAL_ELSEWHERE):
+        return "", ""
+    from console.temporal_connection import CannotConnect, configured
+
+    try:
+        found = configured(environment)
+    except CannotConnect as error:
+        raise PartFailed(str(error)) from error
+    return found["target_host"], found["namespace"]
 
 
 @dataclass

@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import signal
@@ -25,12 +26,13 @@ from pathlib import Path
 from types import TracebackType
 from urllib.parse import urlsplit
 
-from console.stack import ports
+from console.environment import without_credentials
+from console.stack import ports, postgres_refusal, prefect
 from console.stack.console_parts import Loop, OutsideEngine, Shop, Web
 from console.stack.errors import PartFailed, PortTaken, StackError, Stopped
 from console.stack.files import last_lines
 from console.stack.postgres import APP_ROLE, Postgres
-from console.stack.prefect import CLIENT_ENVIRONMENT, Prefect, answers
+from console.stack.prefect import CLIENT_ENVIRONMENT, Prefect
 from console.stack.processes import Command, Process, end_stragglers
 from console.stack.runner import Runner
 from console.stack.services import PROJECT, Service, inherited_environment
@@ -150,9 +152,20 @@ class Supervisor:
         }
         inherited = self._inherited()
         inherited.pop("SIGNALBOX_OWNER_DATABASE_URL", None)  # commands that migrate find it in `stack.json`
+        for name in self._not_for_ours(inherited):
+            del inherited[name]
+        in_address = without_credentials(inherited.get("PREFECT_API_URL", ""))[1]
+        if in_address:  # the parts get the address alone
+            inherited.setdefault("PREFECT_API_AUTH_STRING", in_address)
         if self._is_demo():  # whoever tries it out has a program on this machine
             inherited.setdefault("SIGNALBOX_WEBHOOKS_TO_PRIVATE", "1")
         return inherited | {name: value for name, value in values.items() if value}
+
+    def _not_for_ours(self, inherited: Mapping[str, str]) -> list[str]:
+        """Return the variables that say how to get into somebody else's engine where the stack runs its own."""
+        elsewhere = {"TEMPORAL_": self._outside.temporal_address, "PREFECT_API_": self._outside.prefect_api_url}
+        ours = tuple(prefix for prefix, address in elsewhere.items() if not address)
+        return [name for name in inherited if name.startswith(ours)]
 
     def _is_demo(self) -> bool:
         """Return whether there are demo accounts: as asked for, or else unless the database came from outside."""
@@ -314,20 +327,22 @@ class Supervisor:
                 home,
                 "postgres",
                 _without_password(outside.database_url),
-                lambda: _takes_clients(outside.database_url),
+                lambda: postgres_refusal.refusal(outside.database_url),
             )
         elif "postgres" in self._parts:
             made["postgres"] = Postgres(home)
         if outside.temporal_address:
-            host, port = _host_and_port(outside.temporal_address, 7233)
             made["temporal"] = OutsideEngine(
-                home, "temporal", outside.temporal_address, lambda: ports.accepts(port, host, 3)
+                home, "temporal", outside.temporal_address, lambda: _temporal_fault(self._inherited())
             )
         elif "temporal" in self._parts:
             made["temporal"] = Temporal(home, namespace=outside.temporal_namespace, time_skipping=self._time_skipping)
         if outside.prefect_api_url:
             made["prefect"] = OutsideEngine(
-                home, "prefect", outside.prefect_api_url, lambda: answers(f"{outside.prefect_api_url}/health")
+                home,
+                "prefect",
+                outside.prefect_api_url,
+                lambda: prefect.refusal(outside.prefect_api_url, outside.prefect_authorization),
             )
         elif "prefect" in self._parts:
             made["prefect"] = Prefect(home)
@@ -626,21 +641,17 @@ class Supervisor:
         return list(accounts)
 
 
-def _takes_clients(database_url: str) -> bool:
-    import psycopg
+def _temporal_fault(variables: Mapping[str, str]) -> str:
+    """Return why nobody can work on the Temporal that these variables name, "" when one can."""
+    from console.temporal_connection import CannotConnect, configured, connect
 
     try:
-        psycopg.connect(database_url, connect_timeout=3).close()
-    except psycopg.Error:
-        return False
-    return True
+        asyncio.run(connect(configured(variables)))
+    except CannotConnect as error:
+        return str(error)
+    return ""
 
 
 def _without_password(url: str) -> str:
     parts = urlsplit(url)
     return f"{parts.hostname or 'localhost'}:{parts.port or 5432}"
-
-
-def _host_and_port(address: str, default_port: int) -> tuple[str, int]:
-    host, colon, port = address.rpartition(":")
-    return (host, int(port)) if colon and port.isdigit() else (address, default_port)

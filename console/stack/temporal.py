@@ -17,13 +17,16 @@ import json
 import os
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from console.stack import ports, temporal_binary
 from console.stack.errors import PartFailed
 from console.stack.files import write_atomically
 from console.stack.processes import Command
 from console.stack.services import Cancelled, Say, Service, never, silent
+
+if TYPE_CHECKING:  # the SDK takes its time to load, and `manage.py up` has none while it starts
+    from temporalio.envconfig import ClientConnectConfig
 
 RETENTION = timedelta(days=30)
 _SERVICES = ("frontend", "history", "matching", "worker")
@@ -185,10 +188,13 @@ def namespace_answers(address: str, namespace: str, *, register: bool = False) -
 
     Its history is kept for 30 days after a workflow closed. Never raises for a server that is away.
     """
-    return asyncio.run(_namespace_answers(address, namespace, register))
+    from console.temporal_connection import embedded
+
+    return asyncio.run(answers_calls(embedded(address, namespace), register=register))
 
 
-async def _namespace_answers(address: str, namespace: str, register: bool) -> bool:
+async def answers_calls(config: ClientConnectConfig, *, register: bool) -> bool:
+    """Return whether the namespace answers calls to whoever connects like this; see `namespace_answers`."""
     from google.protobuf.duration_pb2 import Duration
     from temporalio.api.common.v1 import WorkflowExecution
     from temporalio.api.workflowservice.v1 import (
@@ -196,13 +202,15 @@ async def _namespace_answers(address: str, namespace: str, register: bool) -> bo
         DescribeWorkflowExecutionRequest,
         RegisterNamespaceRequest,
     )
-    from temporalio.client import Client
     from temporalio.service import RPCError, RPCStatusCode
 
+    from console.temporal_connection import connect
+
+    namespace = config["namespace"]
     limit = timedelta(seconds=2)
     try:
         async with asyncio.timeout(2.5):
-            client = await Client.connect(address, namespace=namespace)
+            client = await connect(config, namespace_may_be_missing=True)
             service = client.workflow_service
             try:
                 await service.describe_namespace(DescribeNamespaceRequest(namespace=namespace), timeout=limit)
@@ -225,6 +233,6 @@ async def _namespace_answers(address: str, namespace: str, register: bool) -> bo
                 )
             except RPCError as error:
                 return error.status is RPCStatusCode.NOT_FOUND and "amespace" not in error.message
-    except (RPCError, RuntimeError, TimeoutError):  # RuntimeError: the SDK's word for "cannot connect"
+    except (RPCError, RuntimeError, TimeoutError):  # RuntimeError: no connection
         return False
     return True

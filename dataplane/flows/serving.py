@@ -8,6 +8,7 @@ goes.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import threading
@@ -20,6 +21,7 @@ from prefect.schedules import Cron
 from prefect.types.entrypoint import EntrypointType
 
 from console.environment import environment
+from console.prefect_access import authorization, locked_out, prefect_token
 from dataplane.catalogue import CATALOGUE, DatasetEntry
 from dataplane.flows.refresh_handbook import refresh_handbook
 
@@ -37,12 +39,19 @@ async def serve() -> None:
 
 
 async def until_prefect_answers() -> None:
-    """Wait for the server, which may take 20 s to start."""
-    async with httpx.AsyncClient(timeout=2) as client:
+    """Wait for the server, which may take 20 s to start, and until it lets us in; say once why it does not."""
+    credentials, said = authorization(*prefect_token()), ""
+    question = f"{environment().prefect_api_url}/flows/count"  # its health is told to anybody
+    async with httpx.AsyncClient(timeout=2, headers=credentials) as client:
         while True:
             try:
-                if (await client.get(f"{environment().prefect_api_url}/health")).is_success:
+                answer = await client.post(question, json={})
+                if answer.is_success:
                     return
+                words = locked_out(answer.status_code, bool(credentials))
+                if words and words != said:
+                    logging.getLogger(__name__).warning("Flows wait for Prefect. %s", words)
+                said = words
             except httpx.HTTPError:
                 pass  # not yet there
             await asyncio.sleep(0.3)
