@@ -1,6 +1,10 @@
 """The exact bytes of a proposal and their digest. Pure Python: the agent's freeze node and the executor both use it.
 
 Canonical form: RFC 8785 JSON of `{"arguments": {...}, "tool": "..."}`, UTF-8. Digest: SHA-256 of those bytes, hex.
+
+Whole numbers go up to 2^53 - 1 on both sides of zero. JSON itself has no limit, but most that read it do: a browser, a
+receiver of the webhook, a workflow in another language would see 9007199254740993 as ...992, and act on that under
+the same digest. So a longer number is refused, by its path, and an order number of twenty digits is carried as text.
 """
 
 from __future__ import annotations
@@ -14,11 +18,19 @@ import rfc8785
 
 LIMIT_BYTES = 256 * 1024
 LIMIT_DEPTH = 64  # lists and objects inside each other
+LARGEST = 2**53 - 1  # the largest whole number that every reader of JSON reads exactly
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")  # escaped by the canonical form, the backslash itself is not
 
 
 class NotCanonical(ValueError):
-    """The proposal cannot be written exactly; the message says which value and what to do."""
+    """The proposal cannot be written exactly; the message says which value and what to do.
+
+    `path`: where the value is, `("lines", 0, "count")`; empty when it is about all of them.
+    """
+
+    def __init__(self, sentence: str, path: tuple[str | int, ...] = ()) -> None:
+        super().__init__(sentence)
+        self.path = path
 
 
 def canonicalise(tool: str, arguments: dict[str, Any]) -> bytes:
@@ -27,10 +39,20 @@ def canonicalise(tool: str, arguments: dict[str, Any]) -> bytes:
     Raises NotCanonical for numbers that JSON cannot carry exactly (beyond 2^53 or not finite), for text that is
     not valid Unicode or holds NUL, for values that are not JSON, for more than 256 KiB and for more than 64 levels.
     """
-    if not _is_shallow(arguments):
+    if not is_shallow(arguments):
         raise NotCanonical(f"The arguments are nested more than {LIMIT_DEPTH} levels deep, which nobody can read.")
     try:
-        canonical = rfc8785.dumps({"tool": tool, "arguments": arguments})
+        canonical = _exact_bytes({"tool": tool, "arguments": arguments})
+    except NotCanonical as exc:
+        raise _located(exc, arguments) from exc
+    if len(canonical) > LIMIT_BYTES:
+        raise NotCanonical(f"The arguments take {len(canonical):,} bytes; at most {LIMIT_BYTES:,} can be approved.")
+    return canonical
+
+
+def _exact_bytes(value: Any) -> bytes:
+    try:
+        canonical = rfc8785.dumps(value)
         rfc8785.dumps(json.loads(canonical))  # 2.1e16 is written as a whole number that nobody can read exactly
     except rfc8785.IntegerDomainError as exc:
         raise NotCanonical(f"A whole number beyond 2^53 cannot be approved exactly: send it as text ({exc}).") from exc
@@ -40,12 +62,27 @@ def canonicalise(tool: str, arguments: dict[str, Any]) -> bytes:
         raise NotCanonical(f"The arguments cannot be written as JSON: {exc}.") from exc
     if _NUL.search(canonical):
         raise NotCanonical("A NUL character can neither be shown nor kept: remove it.")
-    if len(canonical) > LIMIT_BYTES:
-        raise NotCanonical(f"The arguments take {len(canonical):,} bytes; at most {LIMIT_BYTES:,} can be approved.")
-    return canonical
+    return bytes(canonical)
 
 
-def _is_shallow(value: Any) -> bool:
+def _located(fault: NotCanonical, arguments: Any) -> NotCanonical:
+    """Return the same fault with the path of the first value that has one by itself."""
+    path: tuple[str | int, ...] = ()
+    value = arguments
+    while isinstance(value, _NESTS):
+        steps: Any = value.items() if isinstance(value, dict) else enumerate(value)
+        for step, one in steps:
+            try:
+                _exact_bytes(one)
+            except NotCanonical as exc:
+                path, value, fault = (*path, step), one, exc
+                break
+        else:
+            break
+    return NotCanonical(str(fault), path)
+
+
+def is_shallow(value: Any) -> bool:
     """Say whether no part lies too deep; level by level, for recursion would fail on what it is to find."""
     level = [value]
     for _ in range(LIMIT_DEPTH):

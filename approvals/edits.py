@@ -39,14 +39,14 @@ def checked_edit(approval: Approval, arguments: dict[str, Any]) -> Edit:
     The tools belong to the agent plane, which is asked by name; a program's own tool is checked by its schema.
     """
     try:
-        canonicalise(approval.tool, arguments)  # before the schema: it would write not-a-number as null
+        canonicalise(approval.tool, arguments)  # before the schema, which would be asked about what cannot be kept
         check: Callable[..., Checked] = import_string("orchestration.selectors.check_arguments")
         checked = check(approval, arguments)
         if checked.errors:
             raise InvalidVerdict("edited_arguments", "The changed arguments do not fit the tool.", checked.errors)
         canonical = canonicalise(approval.tool, checked.arguments)
     except NotCanonical as exc:
-        raise InvalidVerdict("edited_arguments", str(exc)) from exc
+        raise InvalidVerdict(".".join(map(str, ("edited_arguments", *exc.path))), str(exc)) from exc
     digest = digest_of(canonical)
     if digest == approval.digest:
         raise InvalidVerdict("edited_arguments", "Nothing was changed. Approve it as it is, or change something.")

@@ -161,7 +161,8 @@ def _checked(asked: Asked, requested_by: User) -> bytes:
     try:
         canonical = canonicalise(asked.tool, asked.arguments)
     except NotCanonical as exc:
-        raise InvalidRequest([*errors, {"path": "arguments", "message": str(exc)}]) from exc
+        path = ".".join(map(str, ("arguments", *exc.path)))
+        raise InvalidRequest([*errors, {"path": path, "message": str(exc)}]) from exc
     if fault := size_fault(asked.arguments):
         errors.append({"path": "arguments", "message": fault})
     else:
