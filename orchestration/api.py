@@ -13,6 +13,7 @@ from console import problems
 from console.api_access import require
 from console.problems import Problem
 from orchestration import checkpoint_gateway, selectors, services
+from orchestration.agents.arguments import schema_of
 from orchestration.agents.registry import agents
 from orchestration.agents.runtime import Agent
 from orchestration.errors import InvalidInput, NoSuchCheckpoint, NoSuchRun, RunKeyReused
@@ -125,7 +126,7 @@ def _agent_json(agent: Agent) -> dict[str, Any]:
     return {
         "name": agent.name,
         "title": agent.title,
-        "input_schema": agent.input.model_json_schema(),
+        "input_schema": schema_of(agent.input),
         "tools": [
             {
                 "name": tool.name,
@@ -133,7 +134,7 @@ def _agent_json(agent: Agent) -> dict[str, Any]:
                 "risk": tool.risk,
                 "needs_approval": tool.needs_approval,
                 "idempotent": tool.is_idempotent,
-                "arguments_schema": tool.arguments.model_json_schema(),
+                "arguments_schema": schema_of(tool.arguments),
             }
             for tool in agent.tools
         ],

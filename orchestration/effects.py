@@ -15,7 +15,6 @@ from typing import Any
 
 from django.db import transaction
 from django.db.models import F
-from pydantic import ValidationError
 
 from approvals import services as approvals
 from approvals.digest import canonicalise, digest_of
@@ -26,10 +25,20 @@ from console import faults
 from console.clock import DatabaseNow
 from console.json_text import storable
 from console.live import announce
+from orchestration.agents.arguments import Unfit, read_back, write_down
 from orchestration.agents.runtime import Agent, Outcome, Tool, ToolFailed, World
 from orchestration.errors import EffectUnclear, Fenced
 from orchestration.models import Effect, Run
 from orchestration.threads import in_database
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """An effect that may start now; `arguments`: the tool's own object, read once from the approved bytes."""
+
+    action: Authorised
+    arguments: Any
+
 
 _under_way: set[asyncio.Task[Outcome]] = set()  # the event loop itself keeps tasks only weakly
 
@@ -51,7 +60,7 @@ class EffectLedger:
         gave no clear answer (the turn is then tried again).
         """
         begun = await in_database(self._begin, approval_id, digest)
-        if not isinstance(begun, Authorised):
+        if not isinstance(begun, _Begun):
             return begun
         # Cancelling the turn does not undo a call that is under way: its end is still seen and written.
         call = asyncio.create_task(self._call(begun))
@@ -63,7 +72,7 @@ class EffectLedger:
         """Close an unknown effect by what a person says of it; without an answer it stays unknown."""
         return await in_database(self._settle, approval_id, question_id)
 
-    def _begin(self, approval_id: str, digest: str) -> Authorised | Outcome:
+    def _begin(self, approval_id: str, digest: str) -> _Begun | Outcome:
         with transaction.atomic():
             self._check_fence()
             effect = Effect.objects.select_for_update().filter(pk=approval_id).first()
@@ -77,7 +86,7 @@ class EffectLedger:
                 tool = self._tool(action.tool)
                 if action.run_id != self.run_id:
                     raise NotAuthorised("The approval was given to another run.")
-                _check_reading(tool, action.arguments, digest)
+                arguments = _read_approved(tool, action.arguments, digest)
             except NotAuthorised as exc:
                 if effect is not None:  # an attempt before this one began it, and may have done it
                     close_effect(effect, Effect.Status.UNKNOWN, error=f"It was cut off, and not asked again: {exc}")
@@ -100,11 +109,11 @@ class EffectLedger:
             else:
                 Effect.objects.filter(pk=approval_id).update(fence=self.fence, attempts=F("attempts") + 1)
             announce(f"run:{self.run_id}")
-            return action
+            return _Begun(action, arguments)
 
-    async def _call(self, action: Authorised) -> Outcome:
+    async def _call(self, begun: _Begun) -> Outcome:
+        action, arguments = begun.action, begun.arguments
         tool = self._tool(action.tool)
-        arguments = tool.arguments.model_validate(action.arguments)
         faults.reach("effect.before_call", self.run_id)
         try:
             async with asyncio.timeout(tool.timeout_seconds):
@@ -183,17 +192,22 @@ def _kept(told: Any) -> Any:
     return told if is_json else _kept(str(told))
 
 
-def _check_reading(tool: Tool, arguments: dict[str, Any], digest: str) -> None:
-    """Refuse when the tool would get other arguments than those that were approved.
+def _read_approved(tool: Tool, arguments: dict[str, Any], digest: str) -> Any:
+    """Return the tool's own object, or refuse when it would be another one than was approved.
 
     A release may have changed the tool's model, a default or a way of reading, since the proposal was frozen.
     """
     try:
-        read = tool.arguments.model_validate(arguments).model_dump(mode="json")
-    except ValidationError as exc:
+        read = read_back(tool.arguments, arguments)
+    except Unfit as exc:
         raise NotAuthorised(f"The tool {tool.name} does not take these arguments any more: {exc}"[:500]) from exc
-    if digest_of(canonicalise(tool.name, read)) != digest:
+    try:
+        is_same = digest_of(canonicalise(tool.name, write_down(read))) == digest
+    except Exception as exc:  # a serializer is the author's code, which may raise anything
+        raise NotAuthorised(f"The tool {tool.name} cannot write the approved arguments down now: {exc}"[:500]) from exc
+    if not is_same:
         raise NotAuthorised(f"The tool {tool.name} reads the approved arguments differently now.")
+    return read
 
 
 def _outcome(effect: Effect) -> Outcome:

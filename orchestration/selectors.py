@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db.models import Q, QuerySet
-from pydantic import ValidationError
 
 from approvals import selectors as approval_selectors
 from approvals.edits import Checked
@@ -17,6 +16,7 @@ from approvals.services.seeding import ToolFacts
 from console import roles, schema_check
 from console.keyset import make_cursor, read_cursor
 from console.models import OutboxEntry
+from orchestration.agents.arguments import Unfit, read_asked, schema_of
 from orchestration.agents.registry import agents
 from orchestration.errors import NoSuchRun
 from orchestration.models import AnswerDelivery, Effect, Run
@@ -191,11 +191,10 @@ def check_arguments(approval: Approval, arguments: dict[str, Any]) -> Checked:
         message = f"The tool {approval.tool} is not registered now, so a change of its arguments cannot be checked."
         return Checked(arguments, "", [{"path": "", "message": message}])
     try:
-        read = tool.arguments.model_validate(arguments)
-    except ValidationError as exc:
-        errors = [{"path": ".".join(str(part) for part in one["loc"]), "message": one["msg"]} for one in exc.errors()]
-        return Checked(arguments, "", errors)
-    return Checked(read.model_dump(mode="json"), tool.render(read), [])
+        read = read_asked(tool.arguments, tool.name, arguments)
+    except Unfit as exc:
+        return Checked(arguments, "", exc.errors)
+    return Checked(read.arguments, tool.render(read.model), [])
 
 
 def tool_facts(agent: str, tool: str, arguments: dict[str, Any]) -> tuple[ToolFacts | None, str]:
@@ -208,11 +207,10 @@ def tool_facts(agent: str, tool: str, arguments: dict[str, Any]) -> tuple[ToolFa
     if known is None:
         return None, ""
     try:
-        read = known.arguments.model_validate(arguments)
-    except ValidationError as exc:
-        return None, f"The tool does not take these arguments: {exc.errors()[0]['msg']}."
-    shown = read.model_dump(mode="json")
-    return ToolFacts(known.risk, shown, known.arguments.model_json_schema(), known.render(read)), ""
+        read = read_asked(known.arguments, known.name, arguments)
+    except Unfit as exc:
+        return None, f"The tool does not take these arguments: {exc}"
+    return ToolFacts(known.risk, read.arguments, schema_of(known.arguments), known.render(read.model)), ""
 
 
 def _schema_errors(schema: dict[str, Any], arguments: dict[str, Any]) -> list[dict[str, str]]:

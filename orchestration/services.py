@@ -12,12 +12,12 @@ import rfc8785
 from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
 from django.db.models import Q
-from pydantic import ValidationError
 from ulid import ULID
 
 from approvals import audit
 from approvals import selectors as approval_selectors
 from approvals import services as approval_services
+from approvals.digest import LARGEST
 from approvals.errors import NothingToRedrive
 from approvals.models import Approval
 from approvals.requesting import start_watch
@@ -30,6 +30,7 @@ from console.environment import environment
 from console.live import announce
 from console.models import OutboxEntry
 from orchestration import redrive, selectors
+from orchestration.agents.arguments import Unfit, read_asked
 from orchestration.agents.registry import UnknownAgent, agent_named
 from orchestration.contracts import DELIVER_START, DELIVER_WATCH, StartRun, Turn
 from orchestration.errors import Fenced, InvalidInput, RunClosed, RunKeyReused
@@ -88,33 +89,21 @@ def _checked_input(agent: str, given: Any) -> dict[str, Any]:
     except UnknownAgent as exc:
         raise InvalidInput([{"path": "agent", "message": str(exc)}]) from exc
     try:
-        checked: dict[str, Any] = model.model_validate(given).model_dump(mode="json")
-        rfc8785.dumps(checked)
-    except ValidationError as exc:
-        raise InvalidInput(
-            [
-                {"path": ".".join(str(part) for part in ("input", *error["loc"])), "message": error["msg"]}
-                for error in exc.errors()
-            ]
-        ) from exc
-    except (rfc8785.CanonicalizationError, UnicodeError) as exc:
-        raise InvalidInput([{"path": "input", "message": f"cannot be kept exactly: {exc}"}]) from exc
-    if bad := _not_storable(checked):
-        raise InvalidInput([{"path": f"input.{bad}", "message": "holds a NUL character; remove it"}])
+        checked = read_asked(model, "input", given).arguments
+    except Unfit as exc:
+        raise InvalidInput([{**one, "path": f"input.{one['path']}".rstrip(".")} for one in exc.errors]) from exc
+    if path := _beyond_every_reader(checked):
+        message = "a number beyond 2^53 (9007199254740992) cannot be kept exactly: send it as text"
+        raise InvalidInput([{"path": ".".join(["input", *path]), "message": message}])
     return checked
 
 
-def _not_storable(checked: dict[str, Any]) -> str | None:
-    """PostgreSQL's JSON cannot hold NUL; return the first field that has one."""
-    return next((name for name, value in checked.items() if _holds_nul(value)), None)
-
-
-def _holds_nul(value: Any) -> bool:
-    if isinstance(value, dict):
-        return any(_holds_nul(part) for pair in value.items() for part in pair)
-    if isinstance(value, list):
-        return any(_holds_nul(part) for part in value)
-    return isinstance(value, str) and "\x00" in value
+def _beyond_every_reader(value: Any, path: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """Return the path of a number that PostgreSQL's JSON gives back as another one: 1e21 comes back in digits."""
+    if isinstance(value, dict | list):
+        parts: Any = value.items() if isinstance(value, dict) else enumerate(value)
+        return next((found for step, one in parts if (found := _beyond_every_reader(one, (*path, str(step))))), ())
+    return path if isinstance(value, float) and abs(value) > LARGEST else ()
 
 
 def _run_id(agent: str, idempotency_key: str) -> str:

@@ -7,16 +7,17 @@ approval's id and digest to the ledger, which reads the bytes again from the app
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any, Literal, TypedDict
 
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langgraph.runtime import Runtime
 from langgraph.types import interrupt
-from pydantic import ValidationError
 
-from approvals.digest import NotCanonical, canonicalise, digest_of
+from approvals.digest import canonicalise, digest_of
 from console.json_text import storable
+from orchestration.agents import arguments
 from orchestration.agents.runtime import Agent, AgentContext, Outcome, Tool
 
 REJECTIONS_AT_MOST = 3
@@ -78,16 +79,14 @@ class ProposalNodes:
         tool = self._agent.tool(call["name"])
         assert tool is not None
         try:
-            canonicalise(tool.name, call["args"])  # before the schema: it would write not-a-number as null
-            arguments = tool.arguments.model_validate(call["args"]).model_dump(mode="json")
-            canonicalise(tool.name, arguments)
-        except (ValidationError, NotCanonical) as exc:
-            problem = {"invalid_arguments": str(exc)[:2000]}
+            read = await asyncio.to_thread(arguments.read_asked, tool.arguments, tool.name, call["args"])
+        except arguments.Unfit as exc:
+            problem = {"invalid_arguments": storable(str(exc))[:2000]}
             return {"wish": None, "messages": [_tell(call["id"], "error", problem), *others]}
         wish = Wish(
             kind="action",
             tool=tool.name,
-            arguments=arguments,
+            arguments=read.arguments,
             words=words_of(message)[:20_000],
             call_id=call["id"] or "",
             about="",
@@ -106,7 +105,7 @@ class ProposalNodes:
             digest=digest_of(canonical),
             summary=_summary(tool, wish),
             agent_words=wish["words"],
-            arguments_schema=tool.arguments.model_json_schema() if tool else {},
+            arguments_schema=arguments.schema_of(tool.arguments) if tool else {},
             risk=tool.risk if tool else "high",
         )
         return {"frozen": frozen, "answer": None}
@@ -227,7 +226,7 @@ def _summary(tool: Tool | None, wish: Wish) -> str:
     if wish["kind"] == "outcome":
         return f"Did it happen? {_tool_of(wish)} was cut off, and it cannot be asked"
     assert tool is not None
-    return tool.render(tool.arguments.model_validate(wish["arguments"]))
+    return tool.render(arguments.read_back(tool.arguments, wish["arguments"]))
 
 
 def _tell(call_id: str | None, status: Literal["success", "error"], content: dict[str, Any]) -> ToolMessage:

@@ -9,6 +9,7 @@ from importlib.metadata import entry_points
 from typing import Final
 
 from console.environment import environment
+from orchestration.agents.arguments import faults_of
 from orchestration.agents.runtime import Agent
 
 
@@ -23,6 +24,7 @@ def agents() -> dict[str, Agent]:
     found = [_load(path) for path in paths] + [entry.load() for entry in entry_points(group="signalbox.agents")]
     for agent in found:
         check_names(agent)
+        check_arguments(agent)
     return {agent.name: agent for agent in found}
 
 
@@ -39,6 +41,17 @@ def check_names(agent: Agent) -> None:
                 f"The agent {agent.name} cannot have a tool called {tool.name[:200]!r}: a name takes 1 to {NAME_LIMIT} "
                 "characters, none of them a control character."
             )
+
+
+def check_arguments(agent: Agent) -> None:
+    """Refuse arguments that would not run as they were shown, and such an input. Raises ImportError with all of them.
+
+    A tool that needs no approval reads its arguments where they were asked for, and may take what it likes.
+    """
+    models = [(f"the tool {tool.name}", tool.arguments) for tool in agent.tools if tool.needs_approval]
+    faults = [f"{what}, {fault}" for what, model in [("its input", agent.input), *models] for fault in faults_of(model)]
+    if faults:
+        raise ImportError(f"The agent {agent.name} cannot be registered. {' '.join(faults)}")
 
 
 NAME_LIMIT: Final = 100  # characters
