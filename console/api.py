@@ -8,7 +8,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied, RequestDataTooBig
-from django.db import DataError, InterfaceError, OperationalError
+from django.db import DatabaseError, DataError, InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, JsonResponse
 from ninja import NinjaAPI
 from ninja.errors import AuthenticationError, HttpError, ValidationError
@@ -16,6 +16,7 @@ from ninja.security import HttpBearer, SessionAuth
 
 from console import health, problems, tokens
 from console.contracts_page import contracts_page
+from console.probes import within
 from console.problems import Problem
 
 
@@ -50,8 +51,22 @@ api = NinjaAPI(title="Signalbox", version="1", urls_namespace="api", auth=[Token
 def get_health(request: HttpRequest) -> JsonResponse:
     """Tell how the parts are; strangers see the status alone. 503 only without Postgres."""
     status, body = health.report()
-    known = isinstance(request.user, User) or TokenAuth()(request) is not None if status == 200 else False
+    known: bool | None = False
+    if status == 200:
+        known = within(health.WAIT_SECONDS, lambda: _is_known(request), otherwise=None)
+    if known is None:  # Postgres stopped answering since it was asked
+        status, body = 503, {"status": "degraded"}
     return JsonResponse(body if known else {"status": body["status"]}, status=status)
+
+
+def _is_known(request: HttpRequest) -> bool | None:
+    """Return whether somebody of ours asks, `None` when the database does not say."""
+    try:
+        return isinstance(request.user, User) or TokenAuth()(request) is not None
+    except (OperationalError, InterfaceError):
+        return None
+    except DatabaseError:  # it takes no writes, and the token's first use is one
+        return False
 
 
 @api.get("/contracts")

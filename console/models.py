@@ -45,10 +45,11 @@ class OutboxEntry(models.Model):
 
 
 class PartHeartbeat(models.Model):
-    """The last time one process of one part said that it is alive."""
+    """The last time one process of one part said that it is alive, and whether it could do its work."""
 
     part = models.CharField(max_length=40)  # worker, relay, flows
     instance = models.CharField(max_length=100)  # host and pid
+    ok = models.BooleanField(default=True, db_default=True)  # it can do what it is for
     detail = models.CharField(max_length=300, blank=True)
     last_seen_at = models.DateTimeField(db_default=DatabaseNow())
 

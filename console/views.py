@@ -66,11 +66,15 @@ def search(request: HttpRequest) -> HttpResponse:
 def system(request: HttpRequest) -> HttpResponse:
     """How the parts are, and what they promise each other."""
     _, report = health.report()
-    context: dict[str, object] = {"report": report}
+    context: dict[str, object] = {"report": report, "nobody_decides": _nobody_decides()}
     if not is_htmx(request):
         contracts = contracts_page()
         context |= {"contracts": contracts, "lanes": _lanes(contracts["steps"])}
     return page_or_fragment(request, "console/system.html", "console/_health.html", context)
+
+
+def _nobody_decides() -> str:
+    return "" if health.somebody_decides() else health.NOBODY_DECIDES
 
 
 def _lanes(steps: list[dict[str, str]]) -> list[dict[str, object]]:

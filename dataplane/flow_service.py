@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -26,8 +27,9 @@ from console import health
 from console.environment import PROJECT, environment
 from console.live import announce
 from console.prefect_access import authorization, locked_out, prefect_token
-from dataplane import catalogue, dispatcher, selectors, services
-from dataplane.errors import PrefectAway, PrefectError, PrefectLocked
+from dataplane import dispatcher, selectors, services
+from dataplane.catalogue import CATALOGUE
+from dataplane.errors import DeploymentNotFound, PrefectAway, PrefectError, PrefectLocked
 from dataplane.models import Dataset, Refresh
 from dataplane.prefect_gateway import PrefectGateway, gateway
 from dataplane.recovery import Watch
@@ -38,6 +40,7 @@ IDLE_LOOK_SECONDS = 30.0
 WAKE_SECONDS = 30.0  # the dispatcher looks for itself at least this often
 UNSENT_SECONDS = 0.5  # while something waits for its next attempt
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 2.0  # short: what waits for Prefect waits for this too
+UNSERVED = 30.0  # seconds without a question for work until flows count as not served
 STOP_SECONDS = 4.0  # for the loops to end
 #: what the runner and its flow runs may know; no Temporal address among it
 PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV", "SIGNALBOX_HANDBOOK")
@@ -55,6 +58,8 @@ class FlowService:
         self._hears_prefect = False
         # Prefect's runner does not get over the server's absence: it polls seldom and hears no cancellation.
         self._runner_is_deaf = False
+        self._fault = ""  # why Prefect's events do not come
+        self._served = Served()
 
     def run(self) -> None:
         """Start the loops and wait. Returns within 5 s of `stop`."""
@@ -104,15 +109,20 @@ class FlowService:
     def _beat(self) -> None:
         while True:
             close_old_connections()
-            health.beat("flows", self._in_words())
+            ok, words = self._state()
+            health.beat("flows", words, ok=ok)
             if self._stopping.wait(BEAT_SECONDS):
                 health.forget("flows")
                 return
 
-    def _in_words(self) -> str:
+    def _state(self) -> tuple[bool, str]:
+        """Return whether what is due is run now, and in words what this process does."""
         if not self._hears_prefect:
-            return "waiting for Prefect"
-        return "serving flows" if self._runs_flows else "starting the runner"
+            return False, f"waiting for Prefect: {self._fault}" if self._fault else "waiting for Prefect"
+        if not self._runs_flows:
+            return False, "starting the runner"
+        late = self._served.late(self._prefect)
+        return not late, late or "serving flows"
 
     # the runner
 
@@ -189,7 +199,7 @@ class FlowService:
                 socket.send(json.dumps({"type": "auth", "token": auth_string or api_key or None}))
                 socket.recv(timeout=5)
                 socket.send(json.dumps(_events_since(datetime.now(UTC))))
-                self._hears_prefect = True
+                self._hears_prefect, self._fault = True, ""
                 dispatcher.send_soon()
                 while not self._stopping.is_set():
                     try:
@@ -199,7 +209,9 @@ class FlowService:
                     self._heard(watch, json.loads(message))
         except (OSError, TimeoutError, websockets.exceptions.WebSocketException) as exc:
             if refused := _locked_out(exc, bool(auth_string or api_key)):
+                self._fault = refused
                 raise PrefectLocked(f"Prefect's events do not come. {refused}") from exc
+            self._fault = f"its events do not come: {str(exc) or type(exc).__name__}"
             raise PrefectAway(f"Prefect's events do not come: {type(exc).__name__}.") from exc
         finally:
             self._runner_is_deaf |= self._hears_prefect
@@ -213,6 +225,31 @@ class FlowService:
         with transaction.atomic():
             announce("data")
         watch.look_at_flow_run(flow_run.removeprefix("prefect.flow-run."))
+
+
+class Served:
+    """Whether somebody asks Prefect for what is due. Prefect is asked: it keeps when that was.
+
+    A runner asks every 2 s. One that is frozen or has lost Prefect is a living process all the same.
+    """
+
+    def __init__(self) -> None:
+        self._last: dict[str, datetime | None] = {}  # deployment -> on Prefect's clock
+        self._moved_at = time.monotonic()
+
+    def late(self, prefect: Callable[[], PrefectGateway]) -> str:
+        """Return in a sentence that nobody has asked for some time, "" while somebody does."""
+        try:
+            door = prefect()
+            now = {f"{e.flow}/{e.deployment}": door.last_polled(e.flow, e.deployment) for e in CATALOGUE.values()}
+        except DeploymentNotFound:
+            now = {}  # the runner registers it when it starts
+        except PrefectError as exc:
+            return f"waiting for Prefect: {exc}"
+        if now != self._last:
+            self._last, self._moved_at = now, time.monotonic()
+        silent = time.monotonic() - self._moved_at
+        return f"the runner has not asked for work for {silent:.0f} s; what is due is late" if silent > UNSERVED else ""
 
 
 _REFUSED = 1008  # how Prefect closes a socket whose token is not right
@@ -244,7 +281,7 @@ def _events_since(moment: datetime) -> dict[str, Any]:
 def request_first_refreshes() -> None:
     """Ask for the first refresh of every dataset that was never published and has none under way."""
     published = set(Dataset.objects.filter(current_version__isnull=False).values_list("name", flat=True))
-    for name in catalogue.CATALOGUE.keys() - published:
+    for name in CATALOGUE.keys() - published:
         services.request_refresh(dataset=name, key=selectors.suggested_key(name), user=None)
 
 

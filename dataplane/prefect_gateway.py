@@ -87,7 +87,11 @@ class PrefectGateway(Protocol):
     """
 
     def health(self) -> None:
-        """Return when Prefect is ready to serve."""
+        """Return when Prefect serves us: it knows who we are and reads its database."""
+        ...
+
+    def last_polled(self, flow: str, deployment: str) -> datetime | None:
+        """Return when work of the deployment was last asked for, on Prefect's clock. Raises DeploymentNotFound."""
         ...
 
     def create_flow_run(
@@ -154,7 +158,16 @@ class HttpPrefectGateway:
         self._http.close()
 
     def health(self) -> None:
-        self._call("GET", "/health")
+        try:
+            self._call("POST", "/flows/filter", {"limit": 1})  # its /health needs neither an account nor a database
+        except _NotFound as exc:
+            raise PrefectAway(f"What answers at {self.api_url} is not Prefect.") from exc
+
+    def last_polled(self, flow: str, deployment: str) -> datetime | None:
+        try:
+            return _maybe_instant(self._call("GET", f"/deployments/name/{flow}/{deployment}").get("last_polled"))
+        except _NotFound as exc:
+            raise DeploymentNotFound(f"Prefect does not know the deployment {flow}/{deployment} yet.") from exc
 
     def create_flow_run(
         self, *, flow: str, deployment: str, parameters: Mapping[str, Any], idempotency_key: str, name: str

@@ -1,4 +1,4 @@
-"""Say every few seconds that this process is alive, for the health report."""
+"""Say every few seconds that this process is alive and whether it can work, for the health report."""
 
 from __future__ import annotations
 
@@ -17,9 +17,12 @@ BEAT_SECONDS = 5
 
 
 @asynccontextmanager
-async def beating(part: str, detail: Callable[[], str]) -> AsyncIterator[None]:
-    """Beat for `part` as long as the block runs, and take the heartbeat away at its end."""
-    task = asyncio.create_task(_beat_for_ever(part, detail))
+async def beating(part: str, state: Callable[[], tuple[bool, str]]) -> AsyncIterator[None]:
+    """Beat for `part` as long as the block runs, and take the heartbeat away at its end.
+
+    `state`: whether the process can do its work now, and a few words about it.
+    """
+    task = asyncio.create_task(_beat_for_ever(part, state))
     try:
         yield
     finally:
@@ -30,10 +33,11 @@ async def beating(part: str, detail: Callable[[], str]) -> AsyncIterator[None]:
             logger.info("heartbeat left behind: %s", type(exc).__name__)
 
 
-async def _beat_for_ever(part: str, detail: Callable[[], str]) -> None:
+async def _beat_for_ever(part: str, state: Callable[[], tuple[bool, str]]) -> None:
     while True:
+        ok, detail = state()
         try:
-            await in_database(health.beat, part, detail())
+            await in_database(health.beat, part, detail, ok=ok)
         except Exception as exc:  # noqa: BLE001  one missed heartbeat must not end the next
             logger.warning("no heartbeat: %s", type(exc).__name__)
             await in_database(renew_pool)

@@ -43,6 +43,7 @@ logger = logging.getLogger(__name__)
 LOOK_SECONDS = 5  # underneath the notifications
 LADDER_SECONDS = 60  # between two looks at all ladders; deadlines are looked at every LOOK_SECONDS
 HEAD_SECONDS = 60  # between two looks at the audit chain's head
+IDLE_KNOCK_SECONDS = 5  # between two while it is believed to be there
 KNOCK_SECONDS = 1  # between two tries while Temporal is away
 IN_FLIGHT = 64
 # Reminders go their own way, see `orchestration.reminding`.
@@ -91,10 +92,11 @@ class Relay:
             _climb(all_steps=False, every_seconds=LOOK_SECONDS),
             _climb(all_steps=True, every_seconds=LADDER_SECONDS),
             self._remind(),
+            self._knock(),
         )
         side = [asyncio.create_task(one) for one in work]
         try:
-            async with beating("relay", self._detail):
+            async with beating("relay", self._state):
                 while not stop.is_set():
                     try:
                         await self._deliver_until(stop)
@@ -111,6 +113,17 @@ class Relay:
     async def _wake_at(self, stop: asyncio.Event) -> None:
         await stop.wait()
         self._wake.set()
+
+    def _state(self) -> tuple[bool, str]:
+        """Return whether deliveries can be made now, and in words what the relay does."""
+        return not (self._is_away or self._temporal is None), self._detail()
+
+    async def _knock(self) -> None:
+        """Notice that Temporal stopped answering also while there is nothing to deliver."""
+        while True:
+            await asyncio.sleep(IDLE_KNOCK_SECONDS)
+            if self._temporal is not None and not self._is_away:
+                self._is_away = not await self._temporal.is_there()
 
     def _detail(self) -> str:
         words = "waiting for Temporal" if self._is_away or self._temporal is None else "delivering"

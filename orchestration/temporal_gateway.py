@@ -5,11 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, TypeVar
 
 from temporalio.api.common.v1 import Payloads, WorkflowExecution
-from temporalio.api.workflowservice.v1 import SignalWorkflowExecutionRequest
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import (
+    DescribeTaskQueueRequest,
+    DescribeWorkflowExecutionRequest,
+    SignalWorkflowExecutionRequest,
+)
 from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
@@ -22,6 +28,7 @@ from orchestration.contracts import DECIDED, WATCH, WORKFLOW, ProgramSignal, Sta
 from orchestration.errors import TemporalAway, TemporalRefused, WorkflowGone
 
 _CALL = timedelta(seconds=10)
+_LOOK = timedelta(seconds=1.5)  # for a question about the server itself
 _R = TypeVar("_R")
 #: answers about this one call, which say nothing about the next
 _REFUSALS = frozenset(
@@ -143,6 +150,58 @@ class RealTemporal:
         except (RPCError, RuntimeError, OSError):
             return False
         return True
+
+
+async def examine(client: Client) -> None:
+    """Ask the server what it is for: its own health, our namespace, and a workflow in it.
+
+    The last goes to the history service, which may be down while the frontend answers.
+    Raises TemporalAway or TemporalRefused with a sentence.
+    """
+    nobody = WorkflowExecution(workflow_id="nobody")
+    service = client.workflow_service
+    try:
+        if not await client.service_client.check_health(timeout=_LOOK):
+            raise TemporalAway("Temporal's own health check says that it does not serve")
+        await temporal_connection.ask_for_namespace(client)
+        request = DescribeWorkflowExecutionRequest(namespace=client.namespace, execution=nobody)
+        await service.describe_workflow_execution(request, timeout=_LOOK)
+    except RPCError as exc:
+        if exc.status is RPCStatusCode.NOT_FOUND and not temporal_connection.is_about_namespace(exc):
+            return
+        raise _in_words(exc, client) from exc
+    except temporal_connection.NoSuchNamespace as exc:
+        raise TemporalRefused(str(exc)) from exc
+
+
+async def pollers(client: Client, task_queue: str) -> dict[str, datetime]:
+    """Return who asks for workflow tasks on the queue, by identity, with when it last asked (server's clock, UTC).
+
+    Kept by the server for 5 minutes. Raises TemporalAway or TemporalRefused with a sentence.
+    """
+    request = DescribeTaskQueueRequest(
+        namespace=client.namespace,
+        task_queue=TaskQueue(name=task_queue),
+        task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
+    )
+    try:
+        found = await client.workflow_service.describe_task_queue(request, timeout=_LOOK)
+    except RPCError as exc:
+        raise _in_words(exc, client) from exc
+    return {one.identity: one.last_access_time.ToDatetime(tzinfo=UTC) for one in found.pollers}
+
+
+def _in_words(exc: RPCError, client: Client) -> TemporalAway | TemporalRefused:
+    address, namespace = client.service_client.config.target_host, client.namespace
+    if temporal_connection.is_about_namespace(exc):
+        return TemporalRefused(temporal_connection.missing_namespace(namespace, address))
+    if exc.status in (RPCStatusCode.UNAUTHENTICATED, RPCStatusCode.PERMISSION_DENIED):
+        return TemporalRefused(f"Temporal at {address} refuses us in the namespace {namespace!r}: {exc.message}")
+    words = "does not answer in time" if exc.status in _TOO_LATE else f"answers {exc.status.name}: {exc.message}"
+    return TemporalAway(f"Temporal at {address} cannot be reached: it {words}")
+
+
+_TOO_LATE = (RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED)
 
 
 async def _translated(call: Callable[[], Coroutine[Any, Any, _R]]) -> _R:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from temporalio.client import Client
 from temporalio.worker import Worker
@@ -15,8 +16,9 @@ from console.environment import environment
 from console.temporal_connection import CannotConnect, connect
 from orchestration.activities import Activities, WatchActivities
 from orchestration.checkpoint_gateway import Checkpoints
-from orchestration.heartbeat import beating
-from orchestration.temporal_gateway import RealTemporal
+from orchestration.errors import OrchestrationError
+from orchestration.heartbeat import BEAT_SECONDS, beating
+from orchestration.temporal_gateway import RealTemporal, pollers
 from orchestration.workflows.agent_run import AgentRun
 from orchestration.workflows.watch import Watch
 from orchestration.world import OutsideWorld
@@ -24,6 +26,8 @@ from orchestration.world import OutsideWorld
 logger = logging.getLogger(__name__)
 
 GRACE = timedelta(seconds=3)  # for running turns when the worker stops; `up` kills after 3.5 s
+FIRST_LOOK_SECONDS = 0.5  # until the server has seen a poll of ours
+POLLS_WITHIN_SECONDS = 150  # two and a half polls
 FORBIDDEN = ("django", "psycopg", "langgraph", "langchain", "langchain_core", "approvals", "dataplane")
 
 
@@ -33,15 +37,60 @@ def workflow_runner() -> SandboxedWorkflowRunner:
     return SandboxedWorkflowRunner(restrictions=replace(SandboxRestrictions.default, invalid_modules=forbidden))
 
 
+class Polling:
+    """Whether this worker's questions for work reach Temporal. The server is asked: it keeps who polls.
+
+    A poll waits for a minute at most, so a worker that polls is seen again within that; the SDK tries again in silence
+    where it is refused, and a connection that was swallowed looks idle.
+    """
+
+    def __init__(self) -> None:
+        self._fault = "waiting for Temporal"
+        self._seen_at = time.monotonic()  # when the server's last word of our polls was a new one
+        self._last: datetime | None = None  # on the server's clock
+
+    def state(self) -> tuple[bool, str]:
+        """Return whether the worker is given work, and in words what it does."""
+        return not self._fault, self._fault or f"task queue {environment().temporal_task_queue}"
+
+    def cannot_connect(self, reason: str) -> None:
+        self._fault = f"waiting for Temporal: {reason}"
+
+    async def watch(self, client: Client) -> None:
+        """Look every few seconds for as long as the worker works."""
+        while True:
+            try:
+                self._look(await pollers(client, environment().temporal_task_queue), client.identity)
+            except OrchestrationError as exc:
+                self._fault = str(exc)
+            await asyncio.sleep(BEAT_SECONDS if self._last is not None else FIRST_LOOK_SECONDS)
+
+    def _look(self, seen: dict[str, datetime], identity: str) -> None:
+        last = seen.get(identity)
+        if last is not None and last != self._last:
+            self._last, self._seen_at, self._fault = last, time.monotonic(), ""
+        elif time.monotonic() - self._seen_at > POLLS_WITHIN_SECONDS:
+            self._fault = f"its polls have not reached Temporal for {time.monotonic() - self._seen_at:.0f} s"
+        elif self._last is not None:
+            self._fault = ""
+        else:
+            self._fault = "has not been given work by Temporal yet"
+
+
 async def run(stop: asyncio.Event) -> None:
     """Work until `stop` is set; waits for Temporal and Postgres as long as it takes."""
     checkpoints, world = Checkpoints(), OutsideWorld()
     await checkpoints.open()
+    polling = Polling()
     try:
-        async with beating("worker", lambda: f"task queue {environment().temporal_task_queue}"):
-            client = await _connect(stop)
+        async with beating("worker", polling.state):
+            client = await _connect(stop, polling)
             if client is not None:
-                await _work(client, Activities(checkpoints, world), stop)
+                watching = asyncio.create_task(polling.watch(client))
+                try:
+                    await _work(client, Activities(checkpoints, world), stop)
+                finally:
+                    watching.cancel()
     finally:
         await world.close()
         await checkpoints.close()
@@ -72,7 +121,7 @@ async def _work(client: Client, activities: Activities, stop: asyncio.Event) -> 
         await stop.wait()
 
 
-async def _connect(stop: asyncio.Event) -> Client | None:
+async def _connect(stop: asyncio.Event, polling: Polling) -> Client | None:
     """Connect with backoff, saying each reason once; `None` when told to stop first."""
     pause, said = 0.1, ""  # seconds
     while not stop.is_set():
@@ -82,6 +131,7 @@ async def _connect(stop: asyncio.Event) -> Client | None:
             if str(exc) != said:
                 logger.warning("the worker waits: %s", exc)
             said = str(exc)
+            polling.cannot_connect(said)
             await _wait(stop, pause)
             pause = min(pause * 2, 5)
     return None

@@ -14,7 +14,7 @@ from django.template import RequestContext
 from django.test.signals import template_rendered
 from hypothesis import settings
 
-from console import health
+from console import health, probes
 from console.environment import PROJECT
 from tests import session_postgres
 
@@ -79,8 +79,15 @@ def _suffix(cursor: Any) -> str:
 
 @pytest.fixture(autouse=True)
 def no_part_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pages tell of absent parts, asked every few seconds. In tests none is asked unless the test says so."""
+    """Pages tell of absent parts, asked every few seconds. In tests none is asked unless the test says so.
+
+    Whoever asks gets a new answer, from this thread: another one would not see what the test has not committed.
+    """
     monkeypatch.setattr(health, "_noticed", (float("inf"), []))
+    monkeypatch.setattr(health, "KEPT_SECONDS", 0.0)
+    monkeypatch.setattr(probes, "in_background", lambda work: work())
+    health._database_probe.cache_clear()
+    health._engine_probe.cache_clear()
 
 
 @pytest.fixture(autouse=True)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import socket
+import threading
+from collections.abc import Callable
 from datetime import timedelta
+from html import unescape
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import OperationalError
+from django.db import OperationalError, connection, transaction
+from django.test import Client
 
-from console import health
+from console import health, probes, temporal_connection
 from console.clock import database_now
+from console.environment import environment
 from console.models import PartHeartbeat
 from console.stack.ports import free_port
 from orchestration import health as orchestration_health
@@ -117,22 +122,118 @@ def test_without_postgres_the_answer_is_503_and_says_which_part(monkeypatch: pyt
     assert (status, set(body["parts"])) == (503, {"postgres"})
 
 
-def test_temporal_is_asked_by_its_port_and_not_at_every_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        address = f"127.0.0.1:{server.getsockname()[1]}"
-        known = orchestration_health.environment().model_copy(update={"temporal_address": address})  # type: ignore[attr-defined]
-        monkeypatch.setattr(orchestration_health, "environment", lambda: known)
-        monkeypatch.setattr(orchestration_health, "_kept", None)
-        first = orchestration_health.temporal()
-        assert (first["ok"], first["address"]) == (True, address)
-    assert orchestration_health.temporal() is first  # kept for two seconds
-
-
 @pytest.mark.parametrize("address", [f"127.0.0.1:{free_port()}", "127.0.0.1:none", "nowhere"])
 def test_a_temporal_that_is_not_there_is_told_in_words(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     known = orchestration_health.environment().model_copy(update={"temporal_address": address})  # type: ignore[attr-defined]
-    monkeypatch.setattr(orchestration_health, "environment", lambda: known)
-    monkeypatch.setattr(orchestration_health, "_kept", None)
+    for module in (orchestration_health, temporal_connection):
+        monkeypatch.setattr(module, "environment", lambda: known)
     told = orchestration_health.temporal()
     assert (told["ok"], told["address"]) == (False, address)
     assert "cannot be reached" in told["detail"]
+
+
+def test_a_port_that_only_accepts_connections_is_no_temporal(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        known = orchestration_health.environment().model_copy(update={"temporal_address": address})  # type: ignore[attr-defined]
+        for module in (orchestration_health, temporal_connection):
+            monkeypatch.setattr(module, "environment", lambda: known)
+        told = orchestration_health.temporal()
+    assert not told["ok"]
+    assert "no answer within" in told["detail"]
+
+
+def test_a_process_that_lives_and_cannot_work_is_not_ok(engines: Any, eve: User) -> None:
+    all_beat()
+    health.beat("worker", "waiting for Temporal: no namespace", ok=False)
+    part = Caller(eve).get("health").json()["parts"]["worker"]
+    assert (part["ok"], part["detail"]) == (False, "waiting for Temporal: no namespace")
+    PartHeartbeat.objects.create(part="worker", instance="other:1", detail="task queue signalbox")
+    part = Caller(eve).get("health").json()["parts"]["worker"]
+    assert (part["ok"], part["address"]) == (True, "other:1")
+    assert "1 more cannot work: waiting for Temporal" in part["detail"]
+
+
+def test_a_database_that_takes_no_writes_is_not_ok_and_no_503(engines: Any, eve: User) -> None:
+    all_beat()
+    caller = Caller(eve)
+    assert caller.get("health").json()["status"] == "ok"
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL transaction_read_only = on")
+        answer = caller.get("health")
+        transaction.set_rollback(True)
+    assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
+    part = answer.json()["parts"]["postgres"]
+    assert not part["ok"]
+    assert "takes no writes: cannot execute INSERT in a read-only transaction" in part["detail"]
+
+
+def test_a_disk_that_is_nearly_full_is_told_with_what_is_left(
+    engines: Any, eve: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    all_beat()
+    more_than_there_is = environment().model_copy(update={"least_free_mb": 10**9})
+    monkeypatch.setattr(health, "environment", lambda: more_than_there_is)
+    part = Caller(eve).get("health").json()["parts"]["postgres"]
+    assert not part["ok"]
+    assert "MB are free in " in part["detail"]
+
+
+def test_nobody_who_could_decide_is_said_on_system_at_once(
+    engines: Any, ada: User, bob: User, olga: User, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    all_beat()
+    monkeypatch.setattr(health, "_noticed", (float("-inf"), []))
+    client.force_login(olga)
+    assert health.NOBODY_DECIDES not in unescape(client.get("/system/").content.decode())
+    User.objects.filter(pk__in=[ada.pk, bob.pk]).update(is_active=False)
+    page = unescape(client.get("/system/").content.decode())
+    assert health.NOBODY_DECIDES in page
+    assert "Everything works" not in page
+
+
+def test_strangers_who_ask_again_and_again_ask_the_engines_once(
+    engines: Any, db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def counted() -> dict[str, Any]:
+        asked.append(1)
+        return away()
+
+    monkeypatch.setattr(f"{__name__}.fine", counted)
+    monkeypatch.setattr(health, "KEPT_SECONDS", 3600.0)
+    for _ in range(20):
+        Caller().get("health")
+    assert len(asked) == 1  # both engines are the same question here
+
+
+def test_a_part_that_does_not_answer_holds_nobody_up_and_is_told_with_since_when(
+    engines: Any, eve: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    all_beat()
+    release, calls = threading.Event(), []
+
+    def hang() -> dict[str, Any]:
+        calls.append(1)
+        assert release.wait(60)
+        return fine()
+
+    def only_engines_beside(work: Callable[[], None]) -> None:
+        hangs = getattr(getattr(work, "__self__", None), "_ask", None) is not health._ask_database
+        threading.Thread(target=work, daemon=True).start() if hangs else work()
+
+    monkeypatch.setattr(f"{__name__}.away", hang)
+    monkeypatch.setattr(health, "WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(health, "DEADLINE_SECONDS", 0.0)
+    engines.HEALTH_CHECKS = {"temporal": f"{__name__}.away"}
+    monkeypatch.setattr(probes, "in_background", only_engines_beside)
+    try:
+        for _ in range(3):
+            _, told = health.report(wait=0.1)
+            assert not told["parts"]["temporal"]["ok"]
+            assert "does not answer (since " in told["parts"]["temporal"]["detail"]
+        assert len(calls) == 1  # one question at a time
+    finally:
+        release.set()

@@ -13,7 +13,7 @@ from console import health
 def parts(db: None, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The parts as the report shall tell them; all are well."""
     parts = {name: {"ok": True} for name in ("postgres", "temporal", "prefect", "worker", "relay", "flows")}
-    monkeypatch.setattr(health, "report", lambda: (200, {"status": "ok", "parts": parts}))
+    monkeypatch.setattr(health, "report", lambda wait=0: (200, {"status": "ok", "parts": parts}))
     monkeypatch.setattr(health, "_noticed", (float("-inf"), []))
     return parts
 

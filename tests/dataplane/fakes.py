@@ -37,6 +37,7 @@ class FakePrefect:
         self.is_away = False
         self.deployments: set[tuple[str, str]] = set()
         self.runs: dict[str, FlowRun] = {}
+        self.polled_at: datetime | None = None
         self.lines: dict[str, list[LogLine]] = {}
         self.calls: list[str] = []
 
@@ -55,6 +56,12 @@ class FakePrefect:
 
     def health(self) -> None:
         self._called("health")
+
+    def last_polled(self, flow: str, deployment: str) -> datetime | None:
+        self._called("last_polled")
+        if (flow, deployment) not in self.deployments:
+            raise DeploymentNotFound(f"{flow}/{deployment}")
+        return self.polled_at
 
     def create_flow_run(
         self, *, flow: str, deployment: str, parameters: Mapping[str, Any], idempotency_key: str, name: str

@@ -480,3 +480,19 @@ def test_a_relay_without_temporal_looks_again_and_says_so(
     assert relay._detail() == "waiting for Temporal"
     relaying(lambda: until(everything_delivered), relay)
     assert (len(tries), relay._detail()) == (3, "delivering")
+
+
+def test_a_temporal_that_stops_answering_is_noticed_with_nothing_to_deliver(
+    transactional_db: None, temporal_double: FakeTemporal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "IDLE_KNOCK_SECONDS", 0.05)
+    relay = Relay(temporal_double)
+
+    async def scene() -> None:
+        await until(lambda: relay._state() == (True, "delivering"))
+        temporal_double.is_away = True
+        await until(lambda: relay._state() == (False, "waiting for Temporal"))
+        temporal_double.is_away = False
+        await until(lambda: relay._state()[0])
+
+    relaying(scene, relay)
