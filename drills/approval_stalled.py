@@ -57,7 +57,7 @@ class Stalled:
             raw = (await self.handle.describe()).raw_description
             return not raw.pending_activities and not raw.HasField("pending_workflow_task")
 
-        await until(at_rest, f"rest of {self.case.run_id}", 20)
+        await until(at_rest, f"rest of {self.case.run_id}")
         self.events = len((await self.handle.fetch_history()).events)
 
     async def workflow_days(self, days: float) -> None:
@@ -82,7 +82,7 @@ class Stalled:
             return len(await self.steps()) >= len(wanted)
 
         try:
-            await until(look, f"the steps {wanted} of {self.approval['id']}", 30)
+            await until(look, f"the steps {wanted} of {self.approval['id']}")
         except Exception as exc:
             raise NotStruck(str(exc)) from exc
         found = await self.steps()
@@ -98,7 +98,7 @@ class Stalled:
             return self.stage.mail.reminders[self.approval["id"]] >= mails
 
         with contextlib.suppress(NotInTime):
-            await until(look, f"reminders of {self.approval['id']}", 60)
+            await until(look, f"reminders of {self.approval['id']}")
         if (found := self.stage.mail.reminders[self.approval["id"]]) != mails:
             self.trial.seen.append(f"approval {self.approval['id']}: {found} reminders by mail, not {mails}")
 
@@ -114,7 +114,7 @@ class Stalled:
             raw = (await self.handle.describe()).raw_description
             return not raw.pending_activities and not raw.HasField("pending_workflow_task")
 
-        await until(at_rest, f"a rest of {self.case.run_id} without activity", 20)
+        await until(at_rest, f"a rest of {self.case.run_id} without activity")
         new = list((await self.handle.fetch_history()).events)[self.events :]
         kinds = [EventType.Name(event.event_type).removeprefix("EVENT_TYPE_") for event in new]
         strange = [kind for kind in kinds if not kind.startswith(_LADDER_EVENTS)]
@@ -258,7 +258,7 @@ async def _nobody_holds_anything(stage: Stage, ones: Sequence[Stalled]) -> None:
         return not await stage.sql(query)
 
     try:
-        await until(nothing, "a moment without locks and transactions", 10)
+        await until(nothing, "a moment without locks and transactions")
     except NotInTime:
         held = await stage.sql(query)
         for one in ones:

@@ -45,18 +45,18 @@ class Case:
         async def ask() -> httpx.Response | None:
             return await stage.post("olga", "/runs", body)
 
-        answer = await until(ask, "the start of a run", 30)
+        answer = await until(ask, "the start of a run")
         answer.raise_for_status()
         return cls(stage, order_id, str(answer.json()["id"]))
 
-    async def pending(self, tool: str, seconds: float = 90) -> Row:
+    async def pending(self, tool: str) -> Row:
         """Wait until the run asks for a decision about the tool; return the approval as a reviewer reads it."""
         query = "SELECT id FROM approvals_approval WHERE run_id = %s AND tool = %s AND status = 'pending'"
 
         async def look() -> list[Row]:
             return await self.stage.sql(query, [self.run_id, tool])
 
-        rows = await until(look, f"an approval for {tool} of {self.run_id}", seconds)
+        rows = await until(look, f"an approval for {tool} of {self.run_id}")
         return await self.stage.get("alice", f"/approvals/{rows[0]['id']}")
 
     def answer_to(self, approval: Row, verdict: str = "approve") -> Row:
@@ -71,12 +71,12 @@ class Case:
         async def ask() -> httpx.Response | None:
             return await self.stage.post(who, path, self.answer_to(approval, verdict), key=key)
 
-        answer = await until(ask, f"an answer to the decision of {approval['id']}", 60)
+        answer = await until(ask, f"an answer to the decision of {approval['id']}")
         if not answer.is_success:
             raise RuntimeError(f"decision of {approval['id']}: {answer.status_code} {answer.text[:300]}")
         self.decided.append(approval["id"])
 
-    async def finished(self, seconds: float = 90) -> Row:
+    async def finished(self) -> Row:
         """Wait until the run has finished and its workflow has ended; return the run."""
         rows: list[Row] = []
 
@@ -84,13 +84,13 @@ class Case:
             rows[:] = await self.stage.sql("SELECT status, error FROM orchestration_run WHERE id = %s", [self.run_id])
             return rows[0]["status"] in ("finished", "failed", "cancelled")
 
-        await until(look, f"the end of {self.run_id}", seconds)
+        await until(look, f"the end of {self.run_id}")
         handle = await self.stage.workflow(self.run_id)
 
         async def workflow_ended() -> bool:
             return (await handle.describe()).close_time is not None
 
-        await until(workflow_ended, f"the end of the workflow of {self.run_id} (its run is {rows[0]})", 45)
+        await until(workflow_ended, f"the end of the workflow of {self.run_id} (its run is {rows[0]})")
         return await self.stage.get("olga", f"/runs/{self.run_id}")
 
     async def to_the_end(self) -> Row:

@@ -97,7 +97,7 @@ class EngineStruck(MidTurn):
             return has_been_hit(pid, "kill")
 
         try:
-            await until(is_gone, f"the death of {self.engine}", 20)
+            await until(is_gone, f"the death of {self.engine}")
         except Exception as exc:
             raise NotStruck(str(exc)) from exc
         self.stage.history.note("struck", f"pid {pid}", self.name, subject=self.case.run_id)
@@ -142,7 +142,7 @@ class TemporalAwayForLong(Fault):
                 raise NotStruck(f"Temporal (pid {pid}) still runs")
             self.stage.history.note("struck", f"pid {pid}", self.name, subject=self.case.run_id)
             await self.case.decide(self.approval)
-            await until(self._was_tried, f"a try to tell {self.case.run_id}", 30)
+            await until(self._was_tried, f"a try to tell {self.case.run_id}")
             await self._kill_the_relay()
             await self._let_an_hour_pass()
         finally:
@@ -150,7 +150,7 @@ class TemporalAwayForLong(Fault):
         await asyncio.to_thread(self.stage.stack.wait_ready, ["temporal", "relay"], 60)
 
     async def recover(self) -> None:
-        await self.case.pending(EMAIL, 120)
+        await self.case.pending(EMAIL)
 
     async def judge(self) -> None:
         await self.case.to_the_end()
@@ -178,7 +178,7 @@ class TemporalAwayForLong(Fault):
             return has_been_hit(pid, "kill")
 
         try:
-            await until(is_gone, "the death of the relay", 20)
+            await until(is_gone, "the death of the relay")
         except Exception as exc:
             raise NotStruck(str(exc)) from exc
 

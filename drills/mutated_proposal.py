@@ -101,7 +101,7 @@ async def ran_as_approved(case: Case, approval_id: str, approved: str) -> list[s
     async def done() -> bool:
         return [row["status"] for row in await case.effects(REFUND)] == ["done"]
 
-    await until(done, f"the refund of {case.run_id}", 60)
+    await until(done, f"the refund of {case.run_id}")
     effects = await case.stage.sql(
         "SELECT digest, arguments FROM orchestration_effect WHERE run_id = %s", [case.run_id]
     )
@@ -119,7 +119,7 @@ async def nothing_ran(case: Case, approval_id: str) -> list[str]:
         found = await case.stage.sql(events, [approval_id]) or await case.stage.sql(runs, [case.run_id])
         return json.dumps(found[0]) if found else ""
 
-    words = await until(refused, f"a refusal of {approval_id}", 60)
+    words = await until(refused, f"a refusal of {approval_id}")
     case.stage.history.note("seen", case.run_id, words)
     seen = await not_begun(case)
     if "digest" not in words and "version" not in words and "another proposal" not in words:
@@ -148,7 +148,7 @@ async def before_the_turn_reads(stage: Stage) -> AsyncIterator[Callable[[], Any]
             raise NotStruck("the relay was not frozen while the row was changed")
 
     try:
-        await until(lambda: _stopped(pid), f"relay {pid} stopped", 5)
+        await until(lambda: _stopped(pid), f"relay {pid} stopped")
         yield proof
     finally:
         thaw(pid)
@@ -170,7 +170,7 @@ async def before_the_ledger(stage: Stage, run_ids: Sequence[str]) -> AsyncIterat
             async def all_wait() -> bool:
                 return len(await stage.sql(query, [connection.info.backend_pid])) >= len(run_ids)
 
-            await until(all_wait, f"turns of {run_ids} at the fence", 30)
+            await until(all_wait, f"turns of {run_ids} at the fence")
 
         yield proof
 

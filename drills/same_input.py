@@ -145,14 +145,14 @@ class ForgedSignals(Waiting):
         async def all_arrived() -> bool:
             return await self._signals() >= before + sent
 
-        await until(all_arrived, f"{sent} signals in the history", 30)
+        await until(all_arrived, f"{sent} signals in the history")
 
         async def all_handled() -> bool:
             handle = await self.stage.workflow(self.case.run_id)
             raw = (await handle.describe()).raw_description
             return not raw.HasField("pending_workflow_task") and not raw.pending_activities
 
-        await until(all_handled, "the end of the turns that the signals woke", 30)
+        await until(all_handled, "the end of the turns that the signals woke")
         await self._is_still_waiting("after the signals")
         await self._no_task_failed()
         self.decided_before = await self.decisions()

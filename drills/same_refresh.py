@@ -19,7 +19,6 @@ from drills.trials import Fault
 from drills.waiting import until
 
 CLIENTS = 8
-PATIENCE_SECONDS = 180  # a dead flow is found and started again by whoever watches
 
 
 class NewContent(Fault):
@@ -57,7 +56,7 @@ class NewContent(Fault):
                 [refresh_id],
             )
 
-        await until(look, f"the end of refresh {refresh_id}", PATIENCE_SECONDS)
+        await until(look, f"the end of refresh {refresh_id}")
         return await self.stage.get("ada", f"/refreshes/{refresh_id}")
 
     async def versions(self) -> list[Row]:
@@ -149,7 +148,7 @@ class KilledBeforePublish(NewContent):
         self.stage.arm(self.point, self.refresh_id, self.action)
 
     async def recover(self) -> None:
-        await self.stage.fired(self.point, self.refresh_id, PATIENCE_SECONDS)
+        await self.stage.fired(self.point, self.refresh_id)
         answers = await asyncio.gather(*(self.asked() for _ in range(3)))
         if {answer["id"] for answer in answers} != {self.refresh_id}:
             self.trial.seen.append(f"asked again while it was dead: {answers}")
@@ -178,16 +177,14 @@ class FlowsKilled(KilledBeforePublish):
         self.together.append(self)
         if not self.trial.is_last_of_round:
             return
-        fired = await asyncio.gather(
-            *(self.stage.fired(one.point, one.refresh_id, PATIENCE_SECONDS) for one in self.together)
-        )
+        fired = await asyncio.gather(*(self.stage.fired(one.point, one.refresh_id) for one in self.together))
         pid = self.stage.stack.kill("flows")
 
         async def all_gone() -> bool:
             return all(has_been_hit(one.pid, "kill") for one in fired)
 
         try:
-            await until(all_gone, f"the death of the flow processes {fired}", 20)
+            await until(all_gone, f"the death of the flow processes {fired}")
         except NotInTime as exc:
             raise NotStruck(str(exc)) from exc
         self.stage.history.note("struck", f"pid {pid}", self.name, flows=[one.pid for one in fired])

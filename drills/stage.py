@@ -104,7 +104,7 @@ class Stage:
                     timeout=httpx.Timeout(30, connect=5),
                     limits=httpx.Limits(max_connections=60),
                 )
-            await until(self._has_handbook, "the first version of the handbook", 120)
+            await until(self._has_handbook, "the first version of the handbook")
         except BaseException:
             await self._stop()
             raise
@@ -160,7 +160,7 @@ class Stage:
             answer = await self.api(who).get(path)
             return answer.json() if answer.is_success else None
 
-        return await until(look, f"GET {path}", 20)
+        return await until(look, f"GET {path}")
 
     async def sql(self, query: str, values: Sequence[Any] = ()) -> list[Row]:
         """Run one statement on the stack's database. Raises psycopg.Error while it is away."""
@@ -202,7 +202,7 @@ class Stage:
         """Let the first process that reaches the point for this run or refresh be killed or frozen there."""
         (self.home / "faults" / f"{point}@{subject}").write_text(action)
 
-    async def fired(self, point: str, subject: str, seconds: float = 40) -> Fired:
+    async def fired(self, point: str, subject: str) -> Fired:
         """Wait for the proof that the armed point fired, and that the process is dead or stopped."""
         path = self.home / "faults" / f"{point}@{subject}.fired"
 
@@ -213,7 +213,7 @@ class Stage:
             return Fired(point, action, int(pid)) if has_been_hit(int(pid), action) else None
 
         try:
-            fired = await until(look, f"fault {point} of {subject}", seconds)
+            fired = await until(look, f"fault {point} of {subject}")
         except Exception as exc:
             raise NotStruck(str(exc)) from exc
         self.history.note("struck", f"pid {fired.pid}", point, subject=subject, action=fired.action)
@@ -232,7 +232,7 @@ class Stage:
                     return part, pid
             return None
 
-        return await until(look, f"a worker busy with {run_id}", 20)
+        return await until(look, f"a worker busy with {run_id}")
 
     def part_of(self, pid: int) -> str:
         """Return the part that runs under this pid, "" when none does."""
@@ -250,7 +250,7 @@ class Stage:
             rows = await self.sql("SELECT 1 FROM console_partheartbeat WHERE instance = ANY(%s)", [wanted])
             return len(rows) >= at_least
 
-        await until(look, f"{at_least} workers ready", 60)
+        await until(look, f"{at_least} workers ready")
 
     async def let_days_pass(self, days: float) -> None:
         """Move the database's clock on. It never goes back while the drill runs."""

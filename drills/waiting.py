@@ -15,13 +15,14 @@ from drills.errors import NotInTime
 
 _T = TypeVar("_T")
 LOOK_SECONDS = 0.1
+PATIENCE = 240  # seconds; a busy machine is slow, not wrong
 #: what a look may meet while the fault is on
 AWAY = (httpx.TransportError, psycopg.Error, RPCError, OSError, RuntimeError)
 
 
-async def until(look: Callable[[], Awaitable[_T | None]], what: str, seconds: float = 60) -> _T:
+async def until(look: Callable[[], Awaitable[_T | None]], what: str) -> _T:
     """Return the first answer that is neither empty nor false. Raises NotInTime, naming what did not come."""
-    deadline, last = time.monotonic() + seconds, ""
+    deadline, last = time.monotonic() + PATIENCE, ""
     while True:
         try:
             found = await look()
@@ -30,5 +31,5 @@ async def until(look: Callable[[], Awaitable[_T | None]], what: str, seconds: fl
         except AWAY as exc:
             last = f" ({type(exc).__name__}: {exc})"
         if time.monotonic() >= deadline:
-            raise NotInTime(f"{what}: not after {seconds:.0f} s{last}")
+            raise NotInTime(f"{what}: not after {PATIENCE} s{last}")
         await asyncio.sleep(LOOK_SECONDS)

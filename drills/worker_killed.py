@@ -165,7 +165,7 @@ class RefundFrozen(RefundFault):
         async def asked_twice() -> bool:
             return len(await self.case.attempts()) >= 2
 
-        await until(asked_twice, f"the frozen attempt's refund of order {self.case.order_id}", 150)
+        await until(asked_twice, f"the frozen attempt's refund of order {self.case.order_id}")
 
 
 class EmailFrozen(EmailFault):
@@ -193,7 +193,7 @@ class EmailFrozen(EmailFault):
             async def is_stopped() -> bool:
                 return has_been_hit(pid, "freeze")
 
-            await until(is_stopped, f"pid {pid} stopped", 5)
+            await until(is_stopped, f"pid {pid} stopped")
             self.stage.history.note("struck", f"pid {pid}", self.name, subject=[one.case.run_id for one in together])
             stack.release(replacement)
             await asyncio.gather(*(one.replaced() for one in together))
@@ -213,7 +213,7 @@ class EmailFrozen(EmailFault):
         async def sent() -> bool:
             return self.stage.mail.counts[self.case.order_id] >= 1
 
-        await until(sent, f"the frozen attempt's e-mail about order {self.case.order_id}", 150)
+        await until(sent, f"the frozen attempt's e-mail about order {self.case.order_id}")
 
     async def judge(self) -> None:
         """The thawed attempt may get to say what it did before Temporal cancels it; else the person's word counts."""
@@ -247,7 +247,7 @@ async def _kill_at(fault: Fault, case: Case, hold: Hold) -> None:
         async def is_gone() -> bool:
             return has_been_hit(pid, "kill")
 
-        await until(is_gone, f"the death of {part}", 10)
+        await until(is_gone, f"the death of {part}")
         fault.stage.history.note("struck", f"pid {pid}", fault.name, subject=case.run_id)
     finally:
         hold.released.set()

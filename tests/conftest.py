@@ -18,6 +18,10 @@ from console import health, probes
 from console.environment import PROJECT
 from tests import session_postgres
 
+#: folders whose tests share one stack of engines and processes
+WITH_A_STACK = ("drills", "browser")
+FIRST = ("drills", "browser", "orchestration", "dataplane")
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--histories", type=int, default=100, help="how many examples each property test makes up")
@@ -26,7 +30,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep together what shares a stack or a file, when several processes test side by side."""
+    for item in items:
+        folder = item.path.parent.name
+        item.add_marker(pytest.mark.xdist_group(folder if folder in WITH_A_STACK else str(item.path)))
+
+
+class LongestFirst:
+    """Drills mostly wait, so they begin first and others test beside them; then what opens a browser."""
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        items.sort(key=lambda item: FIRST.index(folder) if (folder := item.path.parent.name) in FIRST else len(FIRST))
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(LongestFirst())
     settings.register_profile("asked", max_examples=config.getoption("--histories"))
     settings.load_profile("asked")
 

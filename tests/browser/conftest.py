@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,11 +17,12 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
 
 from console.environment import PROJECT
 from console.stack.ports import free_port
 from console.stack.supervisor import Supervisor
+from tests.waiting import PATIENCE, eventually
 
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
@@ -82,20 +82,10 @@ class Stack:
     def api(self, username: str) -> httpx.Client:
         token = next(one["token"] for one in self.supervisor.demo_accounts() if one["username"] == username)
         headers = {"Authorization": f"Bearer {token}"}
-        return httpx.Client(base_url=f"{self.url}/api/v1", headers=headers, timeout=30)
+        return httpx.Client(base_url=f"{self.url}/api/v1", headers=headers, timeout=PATIENCE)
 
     def shop(self) -> httpx.Client:
-        return httpx.Client(base_url=self.supervisor.shop_url, timeout=10)
-
-
-def eventually(look: Callable[[], Any], *, seconds: float, what: str) -> Any:
-    """Return the first truthy answer of `look`. Fails with the sentence `what` when there is none in time."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if found := look():
-            return found
-        time.sleep(0.05)
-    pytest.fail(f"not within {seconds} s: {what}")
+        return httpx.Client(base_url=self.supervisor.shop_url, timeout=PATIENCE)
 
 
 @pytest.fixture(scope="package")
@@ -108,13 +98,12 @@ def stack() -> Iterator[Stack]:
     )
     try:
         with supervisor:
-            supervisor.wait_ready()
+            supervisor.wait_ready(timeout_seconds=PATIENCE)
             running = Stack(supervisor)
             with running.api("alice") as alice:
                 eventually(
                     lambda: len(alice.get("/approvals", params={"status": "pending"}).json()["items"]) >= 6,
-                    seconds=90,
-                    what="six demo runs wait for a person",
+                    "six demo runs wait for a person",
                 )
             yield running
     finally:
@@ -123,6 +112,7 @@ def stack() -> Iterator[Stack]:
 
 @pytest.fixture(scope="package")
 def chromium() -> Iterator[Browser]:
+    expect.set_options(timeout=PATIENCE * 1000)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
@@ -150,6 +140,7 @@ def visit(chromium: Browser, stack: Stack) -> Iterator[Callable[..., Page]]:
 
     def visit(username: str, path: str = "/", *, refusals_expected: bool = False, **options: Any) -> Page:
         context = chromium.new_context(base_url=stack.url, **{"viewport": {"width": 1440, "height": 900}} | options)
+        context.set_default_timeout(PATIENCE * 1000)
         contexts.append(context)
         page = context.new_page()
         if not refusals_expected:

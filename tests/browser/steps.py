@@ -9,7 +9,8 @@ from typing import Any
 
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import Stack, eventually
+from tests.browser.conftest import Stack
+from tests.waiting import eventually
 
 FINISHED = "#receipt-effect_finished[data-done]"
 RULE = "refunds above 100"
@@ -46,7 +47,7 @@ def next_approval(stack: Stack, run_id: str) -> dict[str, Any]:
             waiting = olga.get(f"/runs/{run_id}").json()["waiting_for"]
             return olga.get(f"/approvals/{waiting[0]}").json() if waiting else None
 
-        found: dict[str, Any] = eventually(waits, seconds=60, what="the run waits for a person")
+        found: dict[str, Any] = eventually(waits, "the run waits for a person")
     return found
 
 

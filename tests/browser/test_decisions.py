@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import Stack, eventually, sign_in
+from tests.browser.conftest import Stack, sign_in
 from tests.browser.steps import (
     FINISHED,
     REFRESHED,
@@ -24,6 +24,7 @@ from tests.browser.steps import (
     read,
     refunds_of,
 )
+from tests.waiting import PATIENCE, eventually
 
 Visit = Callable[..., Page]
 
@@ -48,7 +49,7 @@ def test_what_is_approved_with_a_change_is_what_runs(look: dict[str, Any], stack
     page = visit("bob", address(approval), **look)
     page.get_by_role("button", name="Approve").click()
 
-    expect(page.locator(FINISHED)).to_be_attached(timeout=15_000)
+    expect(page.locator(FINISHED)).to_be_attached()
     [refund] = refunds_of(stack, approval)
     assert (refund["amount"], refund["idempotency_key"]) == ("12.50", approval["id"])
     decided = read(stack, approval["id"])
@@ -74,6 +75,7 @@ def test_an_answer_goes_to_the_agent_and_nothing_is_run(look: dict[str, Any], st
 def two_for_much(stack: Stack, chromium: Any) -> Iterator[None]:
     """Let ada put a rule before the shipped ones, and take it away again, as people do: through the pages."""
     page = chromium.new_page(base_url=stack.url)
+    page.set_default_timeout(PATIENCE * 1000)
     page.goto("/policy/edit")
     sign_in(page, "ada", stack.password("ada"))
     change_policy(page, lambda rules: [TWO_FOR_MUCH, *rules], "Large refunds need a second pair of eyes.")
@@ -93,10 +95,10 @@ def test_two_people_agree_and_each_sees_the_other(
     expect(second.locator("[data-live-word]")).to_have_text("Live")
     first.get_by_role("button", name="Approve").click()
     expect(first.get_by_text("You have decided this version already").first).to_be_visible()
-    expect(second.get_by_text("1 of 2 agreed").first).to_be_visible(timeout=3000)
+    expect(second.get_by_text("1 of 2 agreed").first).to_be_visible()
     assert refunds_of(stack, approval) == []
     second.get_by_role("button", name="Approve").click()
-    expect(first.locator(FINISHED)).to_be_attached(timeout=15_000)
+    expect(first.locator(FINISHED)).to_be_attached()
     [refund] = refunds_of(stack, approval)
     assert refund["amount"] == "180.00"
     assert [one["by"] for one in read(stack, approval["id"])["decisions"]] == ["alice", "bob"]
@@ -118,7 +120,7 @@ def test_a_delegate_decides_for_somebody_and_both_are_named(look: dict[str, Any]
     page.reload()
     expect(page.get_by_text("on behalf of bob").first).to_be_visible()
     page.get_by_role("button", name="Approve").click()
-    expect(page.locator(FINISHED)).to_be_attached(timeout=15_000)
+    expect(page.locator(FINISHED)).to_be_attached()
     expect(page.get_by_text("for bob").first).to_be_visible()
     principal.goto("/delegations/")
     with principal.expect_navigation():
@@ -138,7 +140,7 @@ def test_what_did_not_take_effect_is_told_and_redriven(look: dict[str, Any], sta
             page.goto("/inbox/did-not-take-effect/")
             return page.locator(f"#lane-{approval['id']}").count() == 1
 
-        eventually(stands_still, seconds=60, what="the decision stands in the lane")
+        eventually(stands_still, "the decision stands in the lane")
         expect(page.locator(f"#lane-{approval['id']} .stuck-why")).to_contain_text("Temporal")
         stack.supervisor.hold("relay")  # it would be quicker than a person
     finally:
@@ -153,7 +155,7 @@ def test_what_did_not_take_effect_is_told_and_redriven(look: dict[str, Any], sta
     finally:
         stack.supervisor.release("relay")
     page.goto(address(approval))
-    expect(page.locator(FINISHED)).to_be_attached(timeout=30_000)
+    expect(page.locator(FINISHED)).to_be_attached()
     assert len(refunds_of(stack, approval)) == 1
     page.goto("/inbox/did-not-take-effect/")
     expect(page.locator(f"#lane-{approval['id']}")).to_have_count(0)

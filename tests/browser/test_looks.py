@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, Page, ViewportSize, expect
 from console.environment import PROJECT
 from tests.browser.conftest import Stack
 from tests.browser.steps import REFRESHED
+from tests.waiting import PATIENCE
 
 AXE = (PROJECT / "tests" / "vendor" / "axe.min.js").read_text()
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
@@ -38,6 +39,7 @@ def size(request: pytest.FixtureRequest) -> ViewportSize:
 def strangers_page(chromium: Browser, stack: Stack, theme: str, size: ViewportSize) -> Iterator[Page]:
     context = chromium.new_context(base_url=stack.url, viewport=size, color_scheme=theme)  # type: ignore[arg-type]
     context.add_init_script(WATCH)
+    context.set_default_timeout(PATIENCE * 1000)
     yield context.new_page()
     context.close()
 

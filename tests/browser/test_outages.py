@@ -9,8 +9,9 @@ from typing import Any
 
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import Stack, eventually
+from tests.browser.conftest import Stack
 from tests.browser.steps import ask_for_refund
+from tests.waiting import eventually
 
 
 def _part(stack: Stack, name: str) -> Any:
@@ -22,7 +23,7 @@ def test_without_temporal_decisions_are_recorded_and_delivered_later(stack: Stac
     approval = ask_for_refund(stack)
     stack.supervisor.hold("temporal", signal.SIGKILL)
     try:
-        eventually(lambda: _part(stack, "temporal").get("ok") is False, seconds=10, what="health says Temporal is away")
+        eventually(lambda: _part(stack, "temporal").get("ok") is False, "health says Temporal is away")
         page = visit("alice", f"/approvals/{approval['id']}/")
         page.get_by_role("button", name="Approve").click()
         expect(page.locator("#receipt-recorded[data-done]")).to_be_visible()
@@ -35,20 +36,19 @@ def test_without_temporal_decisions_are_recorded_and_delivered_later(stack: Stac
         page.goto(f"/approvals/{approval['id']}/")
     finally:
         stack.supervisor.release("temporal")
-    expect(page.locator("#receipt-effect_finished[data-done]")).to_be_visible(timeout=30_000)
+    expect(page.locator("#receipt-effect_finished[data-done]")).to_be_visible()
     with stack.api("olga") as olga:
         run_id = later.json()["id"]
         eventually(
             lambda: olga.get(f"/runs/{run_id}").json()["status"] == "waiting",
-            seconds=30,
-            what="the run asked for meanwhile has started",
+            "the run asked for meanwhile has started",
         )
 
 
 def test_without_prefect_a_refresh_is_kept_and_made_later(stack: Stack, visit: Callable[..., Page]) -> None:
     stack.supervisor.hold("prefect", signal.SIGKILL)
     try:
-        eventually(lambda: _part(stack, "prefect").get("ok") is False, seconds=10, what="health says Prefect is away")
+        eventually(lambda: _part(stack, "prefect").get("ok") is False, "health says Prefect is away")
         page = visit("ada", "/data/")
         expect(page.get_by_text(re.compile("Prefect (is away|cannot be reached)")).first).to_be_visible()
         page.locator("input[name=key]").fill("outage-1")
@@ -62,7 +62,7 @@ def test_without_prefect_a_refresh_is_kept_and_made_later(stack: Stack, visit: C
         row = page.locator("tr", has_text="outage-1").first
         return "Unchanged" in row.inner_text()
 
-    eventually(done, seconds=90, what="the refresh is made once Prefect is back")
+    eventually(done, "the refresh is made once Prefect is back")
 
 
 def test_postgres_killed_and_back_is_told_in_words_and_everything_recovers(
@@ -86,8 +86,7 @@ def test_postgres_killed_and_back_is_told_in_words_and_everything_recovers(
         stack.supervisor.release("postgres")
     eventually(
         lambda: _part(stack, "postgres").get("ok") and _part(stack, "worker").get("ok"),
-        seconds=40,
-        what="Postgres and the worker are back",
+        "Postgres and the worker are back",
     )
     page.get_by_role("button", name="Approve").click()
-    expect(page.locator("#receipt-effect_finished[data-done]")).to_be_visible(timeout=40_000)
+    expect(page.locator("#receipt-effect_finished[data-done]")).to_be_visible()

@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, Page, Route, expect
 
 from console import schema_form
 from console.environment import PROJECT
+from tests.waiting import PATIENCE
 
 LINE = {
     "type": "object",
@@ -55,7 +56,7 @@ def open_form(chromium: Browser) -> Iterator[Callable[..., Page]]:
         context = chromium.new_context(**options)
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(5_000)
+        page.set_default_timeout(PATIENCE * 1000)
         page.route("**/*", answer)
         page.goto("http://form.test/")
         return page

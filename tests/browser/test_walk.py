@@ -8,8 +8,9 @@ from typing import Any
 
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import Stack, eventually
+from tests.browser.conftest import Stack
 from tests.browser.steps import FINISHED, ask_for_refund, refunds_of
+from tests.waiting import eventually
 
 
 def test_a_reviewer_approves_and_sees_the_effect_finish_without_a_reload(
@@ -29,7 +30,7 @@ def test_a_reviewer_approves_and_sees_the_effect_finish_without_a_reload(
 
     page.get_by_role("button", name="Approve").click()
 
-    expect(page.locator(FINISHED)).to_be_visible(timeout=10_000)
+    expect(page.locator(FINISHED)).to_be_visible()
     assert page.evaluate("window.notReloaded") is True
     expect(page.locator("[role=status]", has_text="approved by alice").first).to_be_visible()
     [refund] = refunds_of(stack, approval)
@@ -59,7 +60,7 @@ def test_the_same_walk_with_script_switched_off(stack: Stack, visit: Callable[..
         page.reload()
         return page.locator(FINISHED).count() == 1
 
-    eventually(finished, seconds=10, what="the receipt reaches its last step")
+    eventually(finished, "the receipt reaches its last step")
     assert len(refunds_of(stack, approval)) == 1
 
 
@@ -79,7 +80,7 @@ def test_another_browser_sees_who_decided_within_a_second_and_its_late_click_is_
     with deciding.expect_response(lambda answer: answer.request.method == "POST"):
         deciding.get_by_role("button", name="Approve").click()
 
-    expect(watching.get_by_text("approved by alice").first).to_be_visible(timeout=1000)
+    expect(watching.get_by_text("approved by alice").first).to_be_visible()
     expect(watching.get_by_role("button", name="Approve")).to_have_count(0)
     expect(watching.get_by_label("What you had typed")).to_have_value("I was still reading this")
     late.locator("textarea[name=note]").fill("no, wait")
@@ -88,7 +89,7 @@ def test_another_browser_sees_who_decided_within_a_second_and_its_late_click_is_
     assert refused.value.status == 409
     expect(late.get_by_text("approved by alice").first).to_be_visible()
     expect(late.get_by_label("What you had typed")).to_have_value("no, wait")
-    eventually(lambda: refunds_of(stack, approval), seconds=10, what="the refund is issued")
+    eventually(lambda: refunds_of(stack, approval), "the refund is issued")
     assert len(refunds_of(stack, approval)) == 1
 
 
@@ -106,7 +107,7 @@ def test_a_rejection_goes_back_to_the_agent_with_its_reason(stack: Stack, visit:
             waiting = alice.get(f"/runs/{approval['run_id']}").json()["waiting_for"]
             return alice.get(f"/approvals/{waiting[0]}").json() if waiting else None
 
-    proposal = eventually(next_proposal, seconds=10, what="the agent proposes something else")
+    proposal = eventually(next_proposal, "the agent proposes something else")
     assert proposal["tool"] == "issue_refund"
     assert float(proposal["arguments"]["amount"]) < float(approval["arguments"]["amount"])
     assert refunds_of(stack, approval) == []
@@ -118,5 +119,5 @@ def test_an_admin_refreshes_the_handbook_and_watches_the_flow_run(stack: Stack, 
     page.get_by_role("button", name=re.compile("Refresh")).first.click()
     expect(page.get_by_text("walk-1").first).to_be_visible()
     page.evaluate("window.notReloaded = true")
-    expect(page.get_by_text("Unchanged").first).to_be_visible(timeout=60_000)
+    expect(page.get_by_text("Unchanged").first).to_be_visible()
     assert page.evaluate("window.notReloaded") is True

@@ -14,6 +14,7 @@ import pytest_asyncio
 from console.database import conninfo
 from console.live import CHANNEL
 from console.live_listener import LiveListener, Mailbox
+from tests.waiting import PATIENCE
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.asyncio]
 
@@ -22,7 +23,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.asyncio]
 async def running() -> AsyncIterator[LiveListener]:
     listener = LiveListener()
     listener.start()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         await listener.is_listening.wait()
     yield listener
     await listener.stop()
@@ -35,7 +36,7 @@ async def _announce(*topics: str) -> None:
 
 
 async def _next(mailbox: Mailbox) -> dict[str, Any]:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         return await mailbox.take()
 
 
@@ -50,13 +51,12 @@ async def test_an_announcement_reaches_only_who_asked_for_its_topic(running: Liv
 
 async def test_a_burst_on_one_topic_is_told_once(running: LiveListener) -> None:
     mailbox = Mailbox()
-    running.subscribe(mailbox, ["inbox"])
+    running.subscribe(mailbox, ["inbox", "runs"])
     for _ in range(500):
         running.hand_on('{"topic": "inbox"}')
     assert await _next(mailbox) == {"topics": ["inbox"]}
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.05):
-            await mailbox.take()
+    running.hand_on('{"topic": "runs"}')
+    assert await _next(mailbox) == {"topics": ["runs"]}
 
 
 async def test_after_the_connection_was_killed_everybody_resynchronises(running: LiveListener) -> None:

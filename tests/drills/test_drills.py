@@ -30,7 +30,7 @@ def drilled() -> dict[str, Any]:
             env={**os.environ, "SIGNALBOX_HOME": folder, "DATABASE_URL": ""},
             capture_output=True,
             text=True,
-            timeout=1000,
+            timeout=3600,
         )
         end = done.stdout[-20_000:] + done.stderr[-5_000:]
         assert result.exists(), end

@@ -47,6 +47,7 @@ from orchestration.contracts import (
 from orchestration.worker import workflow_runner
 from orchestration.workflows.agent_run import AgentRun
 from tests.orchestration.conftest import EVENTS_AT_MOST, go
+from tests.waiting import PATIENCE
 
 HISTORIES = Path(__file__).resolve().parents[1] / "histories"
 RECORDING = os.environ.get("RECORD_HISTORIES") == "1"
@@ -104,7 +105,7 @@ class Recorder:
         self.closes.append(close)
 
     async def until(self, condition: Callable[[Recorder], bool]) -> None:
-        async with asyncio.timeout(20), self._changed:
+        async with asyncio.timeout(PATIENCE), self._changed:
             await self._changed.wait_for(lambda: condition(self))
 
 
@@ -129,7 +130,7 @@ class Stage:
 
     async def waiting(self, *approvals: str) -> None:
         """Return once the workflow waits for the approvals: asked by query, which is answered by its state."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while await self.handle.query(AgentRun.waiting_for) != list(approvals):
                 pass  # each look is a round trip of its own
 
@@ -138,7 +139,7 @@ class Stage:
         return [EventType.Name(event.event_type).removeprefix("EVENT_TYPE_") for event in history.events]
 
     async def ends(self) -> str:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             return await self.handle.result()
 
     async def keep(self, name: str) -> None:

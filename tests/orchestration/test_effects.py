@@ -24,6 +24,7 @@ from orchestration.errors import EffectUnclear, Fenced
 from orchestration.models import Effect, Run
 from tests.fakes import FakeWorld
 from tests.orchestration.conftest import decide, go, make_run, open_for, reviewer
+from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -401,7 +402,7 @@ def test_a_cancelled_turn_still_writes_how_its_call_ended(run: Run, ledger: Effe
         with pytest.raises(asyncio.CancelledError):
             await performing
         go_on.set()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             await asyncio.gather(*effects._under_way)
 
     go(cancel_in_the_middle())

@@ -34,6 +34,7 @@ from orchestration.temporal_gateway import RealTemporal
 from orchestration.threads import in_database
 from tests.orchestration.conftest import go
 from tests.orchestration.webhook_receiver import Receiver
+from tests.waiting import PATIENCE
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.engines]
 
@@ -67,7 +68,7 @@ class Web:
         self.second = _token("bob", "reviewer")
 
     async def call(self, token: str, path: str, body: Any = None) -> dict[str, Any]:
-        async with httpx.AsyncClient(base_url=self.url, timeout=30) as client:
+        async with httpx.AsyncClient(base_url=self.url, timeout=PATIENCE) as client:
             headers = {"Authorization": f"Bearer {token}"}
             method = "GET" if body is None else "POST"
             told = await client.request(method, path, json=body, headers=headers)
@@ -125,7 +126,7 @@ class Workers:
 
 async def until(check: Callable[[], bool]) -> None:
     """Return once the rows say so; each look is a query of its own."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while not await in_database(check):
             pass
 
@@ -170,7 +171,7 @@ async def relay(temporal: Temporal) -> AsyncIterator[Client]:
         yield client
     finally:
         stop.set()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             await running
 
 
@@ -199,7 +200,7 @@ def test_a_workflow_asks_over_http_and_hears_the_decision_though_the_worker_was_
             theirs = await client.start_workflow("Cleanup", id=workflow_id, task_queue=workflow_id)
             await until(lambda: bool(asked))
             watch = client.get_workflow_handle(asked[0]["run_id"])
-            async with asyncio.timeout(30):  # the watch has looked: it waits for its ladder's first step
+            async with asyncio.timeout(PATIENCE):  # the watch has looked: it waits for its ladder's first step
                 while await watch.query("waits_until") is None:
                     pass  # each look is a round trip of its own
             workers.kill()
@@ -207,14 +208,14 @@ def test_a_workflow_asks_over_http_and_hears_the_decision_though_the_worker_was_
             changed = await web.call(web.program, f"approvals/{asked[0]['id']}")
             await web.decide(changed, by=web.second, version=2)
             await workers.start()
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE):
                 (answer,) = await theirs.result()
             assert (answer["approval_id"], answer["status"], answer["verdict"]) == (asked[0]["id"], "decided", "edit")
             assert (answer["arguments"], answer["note"]) == ({"name": "orders-2018"}, "that one")
             assert answer["decided_by"] == "bob"
             await until(lambda: AnswerDelivery.objects.filter(pk=asked[0]["id"], state="delivered").exists())
             assert await web.receipt(asked[0]) == ["recorded", "signalled", "resumed"]
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(PATIENCE):
                 assert await watch.result() == "delivered"
 
     go(scene())

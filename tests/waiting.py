@@ -1,0 +1,25 @@
+"""Waiting for what must come. How long that takes is no assertion: a busy machine is slow, not wrong."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import pytest
+
+T = TypeVar("T")
+#: seconds until something that has not come counts as missing; reached by failing tests only
+PATIENCE = 240
+LOOK_SECONDS = 0.05
+
+
+def eventually(look: Callable[[], T], what: str) -> T:
+    """Return the first truthy answer of `look`. Fails with the sentence `what` when none comes."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        if found := look():
+            return found
+        if time.monotonic() >= deadline:
+            pytest.fail(f"not within {PATIENCE} s: {what}")
+        time.sleep(LOOK_SECONDS)
