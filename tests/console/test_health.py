@@ -122,7 +122,9 @@ def test_without_postgres_the_answer_is_503_and_says_which_part(monkeypatch: pyt
     assert (status, set(body["parts"])) == (503, {"postgres"})
 
 
-@pytest.mark.parametrize("address", [f"127.0.0.1:{free_port()}", "127.0.0.1:none", "nowhere"])
+@pytest.mark.parametrize(
+    "address", [f"127.0.0.1:{free_port()}", "127.0.0.1:none", "nowhere"], ids=["silent", "no port", "no host"]
+)
 def test_a_temporal_that_is_not_there_is_told_in_words(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     known = orchestration_health.environment().model_copy(update={"temporal_address": address})  # type: ignore[attr-defined]
     for module in (orchestration_health, temporal_connection):
