@@ -21,8 +21,8 @@ import rfc8785
 from django.db import connection
 
 from approvals.models import AuditEvent
+from console.locks import AdvisoryLock
 
-_CHAIN_LOCK = 7_310_001
 _LARGEST = 2**53 - 1  # the largest whole number that RFC 8785 carries exactly
 
 
@@ -46,7 +46,7 @@ def record(*, actor: str, kind: str, subject: str, body: dict[str, Any]) -> None
 def hold_chain() -> None:
     """Keep the chain for this transaction, as `record` does, for changes that lock something else after an entry."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_CHAIN_LOCK])
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [AdvisoryLock.AUDIT_CHAIN])
 
 
 def _check(value: Any) -> None:

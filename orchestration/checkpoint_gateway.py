@@ -24,10 +24,10 @@ from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool
 
 from console.database import conninfo
+from console.locks import AdvisoryLock
 from orchestration.errors import NoSuchCheckpoint
 
 SCHEMA = "agent"
-_SETUP_LOCK = 7_310_002
 _POLL = 0.05  # seconds between tries for a lock that is being given up
 
 
@@ -45,7 +45,7 @@ async def setup() -> None:
 
     lock = await AsyncConnection.connect(conninfo("signalbox checkpoints"), autocommit=True)
     async with lock:
-        await lock.execute("SELECT pg_advisory_lock(%s)", [_SETUP_LOCK])
+        await lock.execute("SELECT pg_advisory_lock(%s)", [AdvisoryLock.CHECKPOINT_TABLES])
         await lock.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
         async with await AsyncConnection[DictRow].connect(conninfo("signalbox checkpoints"), **_CONNECTION) as writer:
             await AsyncPostgresSaver(writer).setup()

@@ -31,10 +31,10 @@ from approvals.policies.rules import RULES_LIMIT, Rule, faults_of, words_of
 from console import roles
 from console.clock import DatabaseNow
 from console.live import announce
+from console.locks import AdvisoryLock
 
 NOTE_LIMIT = 500
 SIZE_LIMIT = 256 * 1024  # bytes of rules and calendars together
-_LOCK = 7_310_002
 
 
 def propose(*, rules: Any, calendars: Any, note: str, by: User, based_on: int) -> PolicyVersion:
@@ -162,7 +162,7 @@ def _checked_note(note: str, missing: str) -> str:
 
 def _lock() -> None:
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [AdvisoryLock.POLICY_CHANGE])
 
 
 def _locked(version: int) -> PolicyVersion:

@@ -25,6 +25,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
 
+from console.locks import AdvisoryLock
 from console.stack import ports
 from console.stack.errors import PartFailed
 from console.stack.files import write_atomically
@@ -194,7 +195,7 @@ class Postgres(Service):
 
         try:
             with psycopg.connect(self.url(user=SUPERUSER), connect_timeout=5) as connection:
-                connection.execute("SELECT pg_advisory_xact_lock(7310003)")
+                connection.execute("SELECT pg_advisory_xact_lock(%s)", [AdvisoryLock.APP_ROLE])
                 known = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [APP_ROLE]).fetchone()
                 statement = (
                     "{verb} ROLE {role} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"

@@ -1,0 +1,22 @@
+"""No two purposes may share the number of an advisory lock: they would wait for each other, and nobody would see it."""
+
+from __future__ import annotations
+
+import re
+
+from console.environment import PROJECT
+
+PLANES = ("console", "approvals", "orchestration", "dataplane")
+#: a number written where the lock is taken, or kept under a name beside it
+_LITERAL = re.compile(r"pg_(?:try_)?advisory_\w+\(\s*\d|7_?310_?0\d\d")
+
+
+def test_every_numbered_lock_is_named_in_one_place() -> None:
+    written = [
+        f"{path.relative_to(PROJECT)}:{number}"
+        for plane in PLANES
+        for path in sorted((PROJECT / plane).rglob("*.py"))
+        for number, line in enumerate(path.read_text().splitlines(), start=1)
+        if _LITERAL.search(line) and path != PROJECT / "console" / "locks.py"
+    ]
+    assert written == []
