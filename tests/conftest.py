@@ -13,6 +13,8 @@ from django.db import connection
 from django.template import RequestContext
 from django.test.signals import template_rendered
 from hypothesis import settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from console import health, probes
 from console.environment import PROJECT
@@ -30,12 +32,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep together what shares a stack or a file, when several processes test side by side."""
-    for item in items:
-        folder = item.path.parent.name
-        item.add_marker(pytest.mark.xdist_group(folder if folder in WITH_A_STACK else str(item.path)))
+class ByStack(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
+    """Give one process what shares a stack, and each file as a whole, when several test side by side."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        folder = file.split("/")[1]
+        return folder if folder in WITH_A_STACK else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByStack:
+    return ByStack(config, log)
 
 
 class LongestFirst:
