@@ -132,9 +132,9 @@ def test_flows_work_on_a_prefect_with_a_password(
     with (tmp_path / "flows.log").open("ab") as log:
         process = subprocess.Popen([sys.executable, "manage.py", "serve_flows"], cwd=PROJECT, stdout=log, stderr=log)
     try:
-        wait_until(DatasetVersion.objects.exists, seconds=180)
+        wait_until(DatasetVersion.objects.exists)
         # The words come when the events do, past their own check of who listens.
-        wait_until(lambda: PartHeartbeat.objects.filter(part="flows", detail="serving flows").exists(), seconds=60)
+        wait_until(lambda: PartHeartbeat.objects.filter(part="flows", detail="serving flows").exists())
     finally:
         process.terminate()
         process.wait(timeout=30)
