@@ -27,6 +27,7 @@ LANES = (
     ("console", "Console, Django", "warn", "users"),
 )
 #: by name, for the frame imports no app: (user, words) -> [{"title", "hint", "icon", "url"}]
+AGENT_FAULTS = "orchestration.selectors.agent_faults"
 FINDERS = ("approvals.inbox.found", "orchestration.views.found")
 
 
@@ -70,6 +71,7 @@ def system(request: HttpRequest) -> HttpResponse:
     if not is_htmx(request):
         contracts = contracts_page()
         context |= {"contracts": contracts, "lanes": _lanes(contracts["steps"])}
+        context["agent_faults"] = import_string(AGENT_FAULTS)()
     return page_or_fragment(request, "console/system.html", "console/_health.html", context)
 
 

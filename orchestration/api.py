@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from django.http import HttpRequest
@@ -14,7 +15,7 @@ from console.api_access import require
 from console.problems import Problem
 from orchestration import checkpoint_gateway, selectors, services
 from orchestration.agents.arguments import schema_of
-from orchestration.agents.registry import agents
+from orchestration.agents.registry import agents, faults
 from orchestration.agents.runtime import Agent
 from orchestration.errors import InvalidInput, NoSuchCheckpoint, NoSuchRun, RunKeyReused
 from orchestration.models import Run
@@ -32,9 +33,13 @@ class RunIn(Schema):
 
 @router.get("/agents")
 def list_agents(request: HttpRequest) -> dict[str, Any]:
-    """List the registered agents with their schemas."""
+    """List the registered agents with their schemas, and what stands in SIGNALBOX_AGENTS and cannot be used."""
     require(request, "see")
-    return {"items": [_agent_json(agent) for agent in agents().values()], "next": None}
+    return {
+        "items": [_agent_json(agent) for agent in agents().values()],
+        "next": None,
+        "faults": [asdict(fault) for fault in faults()],
+    }
 
 
 @router.post("/runs", response={200: Any, 201: Any})

@@ -17,7 +17,8 @@ from console import roles, schema_check
 from console.keyset import make_cursor, read_cursor
 from console.models import OutboxEntry
 from orchestration.agents.arguments import Unfit, read_asked, schema_of
-from orchestration.agents.registry import agents
+from orchestration.agents.loading import AgentFault
+from orchestration.agents.registry import agents, faults
 from orchestration.errors import NoSuchRun
 from orchestration.models import AnswerDelivery, Effect, Run
 
@@ -227,3 +228,8 @@ def _schema_errors(schema: dict[str, Any], arguments: dict[str, Any]) -> list[di
 def agents_reading(dataset: str) -> list[str]:
     """Return the names of the registered agents that read the dataset."""
     return [agent.name for agent in agents().values() if dataset in agent.reads]
+
+
+def agent_faults() -> list[AgentFault]:
+    """Return what stands in SIGNALBOX_AGENTS and cannot be used, for the System page, which asks by name."""
+    return faults()

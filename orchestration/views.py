@@ -18,7 +18,7 @@ from console.http import needs, person
 from console.longer_lists import MOST, STEP, address_of, more_of, rows_wanted
 from dataplane.selectors import current_versions
 from orchestration import checkpoint_gateway, selectors, services
-from orchestration.agents.registry import agents
+from orchestration.agents.registry import agents, faults
 from orchestration.agents.runtime import Agent
 from orchestration.errors import InvalidInput, NoSuchCheckpoint, NoSuchRun, RunKeyReused
 from orchestration.forms import input_form, place_faults
@@ -113,7 +113,8 @@ def start(request: HttpRequest) -> HttpResponse:
     """Start a run of an agent, from a form that its input schema draws."""
     agent = _chosen_agent(request)
     if agent is None:
-        return render(request, "orchestration/start.html", {"agents": list(agents().values()), "agent": None})
+        known = {"agents": list(agents().values()), "agent": None, "unusable": faults()}
+        return render(request, "orchestration/start.html", known)
     sent = request.POST if request.method == "POST" else None
     form = input_form(agent, sent)
     fault = ""

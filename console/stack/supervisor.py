@@ -439,6 +439,8 @@ class Supervisor:
             self._job("seed", self._fill_shop)
         if self._demo_runs:
             self._job("demo-runs", self._start_demo_runs)
+        if "worker" in self._parts and self._inherited().get("SIGNALBOX_AGENTS"):
+            self._job("agents", self._check_agents)
 
     def _ready_events(self, engine: str) -> tuple[threading.Event, ...]:
         return (self._runners[engine].ready,) if engine in self._runners else ()
@@ -567,6 +569,16 @@ class Supervisor:
         else:
             done.add("demo-runs")
             self._say_part("demo", "runs started: the inbox fills now", time.monotonic() - began)
+
+    def _check_agents(self) -> None:
+        """Say which of the agents that the person named cannot be used; the rest works without them."""
+        self._await(self._database_ready)
+        try:
+            self.run_command("check_agents", "manage.py", "check_agents")
+        except PartFailed:
+            # Before it stands what the agents' own code has printed.
+            log = last_lines(self.home / "logs" / "check_agents.log", 100)
+            self._say_part("agents", log.rpartition("CommandError: ")[2])
 
     def run_command(self, name: str, *argv: str, timeout_seconds: float = 180.0) -> None:
         """Run one of our Python commands to its end with the stack's environment, its output in a log.

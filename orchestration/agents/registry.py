@@ -1,31 +1,97 @@
-"""The agents of this installation: import paths in SIGNALBOX_AGENTS, and the entry points `signalbox.agents`."""
+"""The agents of this installation: import paths in SIGNALBOX_AGENTS, and the entry points `signalbox.agents`.
+
+What cannot be used is a fault in words, and the others go on working: whoever asks for the agents gets no error.
+"""
 
 from __future__ import annotations
 
 import re
-from functools import cache
-from importlib import import_module
-from importlib.metadata import entry_points
-from typing import Final
+from functools import cache, partial
+from importlib.metadata import EntryPoint, entry_points
+from threading import Lock
+from typing import Any, Final
 
 from console.environment import environment
 from orchestration.agents.arguments import faults_of
+from orchestration.agents.loading import AgentFault, Entry, as_agent, imported
 from orchestration.agents.runtime import Agent
+
+GROUP: Final = "signalbox.agents"
+_loading = Lock()
 
 
 class UnknownAgent(LookupError):
-    """No agent of that name is registered."""
+    """No agent of that name is registered. `permanent`: no entry has a fault that may be mended."""
+
+    def __init__(self, message: str, permanent: bool) -> None:
+        super().__init__(message)
+        self.permanent = permanent
+
+
+def agents() -> dict[str, Agent]:
+    """Return the agents that can be used, by name. Never raises: see `faults`."""
+    return _registered()[0]
+
+
+def faults() -> list[AgentFault]:
+    """Return the entries that lead to no agent, with what to write instead."""
+    return _registered()[1]
+
+
+def agent_named(name: str) -> Agent:
+    """Return one agent. Raises UnknownAgent, whose message names those that exist."""
+    good, bad = _registered()
+    try:
+        return good[name]
+    except KeyError:
+        known = ", ".join(sorted(good)) or "none"
+        unusable = f" Not usable: {', '.join(fault.entry for fault in bad)}; System says why." if bad else ""
+        raise UnknownAgent(f"There is no agent {name!r}. Registered: {known}.{unusable}", not bad) from None
+
+
+def _registered() -> tuple[dict[str, Agent], list[AgentFault]]:
+    good: dict[str, Agent] = {}
+    bad: list[AgentFault] = []
+    with _loading:
+        entries = _entries()
+    for entry in entries:
+        found = entry.agent()
+        if isinstance(found, AgentFault):
+            bad.append(found)
+        elif good.setdefault(found.name, found) is not found:
+            reason = f"An entry before this one has given an agent called {found.name!r} already."
+            bad.append(AgentFault(entry.path, reason, "Give one of the two another name."))
+    return good, bad
 
 
 @cache
-def agents() -> dict[str, Agent]:
-    """Return the registered agents by name. Raises ImportError naming the path that does not lead to one."""
+def _entries() -> list[Entry]:
+    """Import everything, once in a process, one after the other: two imports at once may wait for each other."""
     paths = [path.strip() for path in environment().agents.split(",") if path.strip()]
-    found = [_load(path) for path in paths] + [entry.load() for entry in entry_points(group="signalbox.agents")]
-    for agent in found:
-        check_names(agent)
-        check_arguments(agent)
-    return {agent.name: agent for agent in found}
+    loads = [(path, partial(_load, path)) for path in dict.fromkeys(paths)]
+    loads += [(point.value, partial(_load_point, point)) for point in entry_points(group=GROUP)]
+    found = []
+    for path, load in loads:
+        found.append(Entry(path, load))
+        found[-1].agent()
+    return found
+
+
+def _load(path: str) -> Agent:
+    return _checked(imported(path), path)
+
+
+def _load_point(point: EntryPoint) -> Agent:
+    found: Any = point.load()
+    return _checked(found, point.value)
+
+
+def _checked(found: Any, path: str) -> Agent:
+    """Return it as an agent. Raises ImportError, in words, for whatever is found now rather than in a run."""
+    agent = as_agent(found, path)
+    check_names(agent)
+    check_arguments(agent)
+    return agent
 
 
 def check_names(agent: Agent) -> None:
@@ -57,20 +123,3 @@ def check_arguments(agent: Agent) -> None:
 NAME_LIMIT: Final = 100  # characters
 _AGENT_NAME: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_.-]{{0,{NAME_LIMIT - 1}}}")
 _TOOL_NAME: Final = re.compile(rf"[^\x00-\x1f\x7f\ud800-\udfff]{{1,{NAME_LIMIT}}}")
-
-
-def agent_named(name: str) -> Agent:
-    """Return one agent. Raises UnknownAgent, whose message names those that exist."""
-    try:
-        return agents()[name]
-    except KeyError:
-        known = ", ".join(sorted(agents())) or "none"
-        raise UnknownAgent(f"There is no agent {name!r}. Registered: {known}.") from None
-
-
-def _load(path: str) -> Agent:
-    module, _, attribute = path.partition(":")
-    found = getattr(import_module(module), attribute or "AGENT", None)
-    if not isinstance(found, Agent):
-        raise ImportError(f"SIGNALBOX_AGENTS: {path!r} is not an Agent. Write it as package.module:NAME.")
-    return found
