@@ -12,7 +12,7 @@ from django.utils.module_loading import import_string
 from ninja import Field, Header, Query, Router, Schema
 from pydantic import BeforeValidator
 
-from approvals import inbox, selectors, services
+from approvals import inbox, reach, selectors, services
 from approvals.digest import digest_of, read_canonical
 from approvals.errors import (
     AlreadyClosed,
@@ -160,8 +160,10 @@ def approvals_json(request: HttpRequest, approvals: list[Approval]) -> list[dict
         approval_id: {"by": one.by, "reason": one.reason}
         for approval_id, one in selectors.withdrawals_of(approvals).items()
     }
+    nobody = {approval_id: one.sentence for approval_id, one in reach.stranded(approvals, with_parts=True).items()}
     return [
-        _one(request, approval, current, executed.get(approval.pk)) | {"withdrawal": withdrawn.get(approval.pk)}
+        _one(request, approval, current, executed.get(approval.pk))
+        | {"withdrawal": withdrawn.get(approval.pk), "nobody_can_decide": nobody.get(approval.pk)}
         for approval in approvals
     ]
 

@@ -11,7 +11,7 @@ from django.contrib.auth.models import User
 from django.http import Http404, HttpRequest, HttpResponse
 from django.utils.module_loading import import_string
 
-from approvals import guarding, selectors
+from approvals import guarding, reach, selectors
 from approvals.card import Card, card_for
 from approvals.errors import NoSuchApproval
 from approvals.inbox import inbox_for, read_asked
@@ -99,6 +99,7 @@ def detail_of(request: HttpRequest, user: User, found: Approval) -> dict[str, An
             must_sign_in_again=_must_sign_in_again(request, card),
             has_run=bool(import_string("orchestration.selectors.runs_there")([found.run_id])),
         ),
+        "nobody": reach.stranded([found], with_parts=True).get(found.pk),
         "reads": [
             DatasetRead(read["dataset"], read["version"], current.get(read["dataset"]) == read["version"])
             for read in found.dataset_versions

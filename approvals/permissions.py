@@ -61,7 +61,7 @@ def may_decide(user: User, approval: Approval) -> Permit:
     """
     if not user.is_active:
         return Permit(False, "active-account", "This account is disabled.")
-    audience = _audience_of(approval)
+    audience = audience_of(approval)
     principals = [None] if audience.names(user) else [p for p in principals_of(user) if audience.names(p)]
     if not principals:
         return Permit(False, "audience", f"This request can be decided by: {audience.words()}.")
@@ -82,7 +82,7 @@ def may_still_decide(user: User, principal: User | None, approval: Approval) -> 
     """Say whether a decision that was theirs to make still would be: asked again before its effect."""
     if not user.is_active:
         return Permit(False, "active-account", "This account is disabled.")
-    audience = _audience_of(approval)
+    audience = audience_of(approval)
     if not audience.names(principal or user) or (principal and not roles.may(user, "decide")):
         return Permit(False, "audience", f"This request can be decided by: {audience.words()}.")
     return refusal_for(user, principal, approval, []) or Permit(True, "audience", "The decision stands.", principal)
@@ -173,7 +173,7 @@ def _counting(votes: Sequence[Decision], terms: Terms) -> Sequence[Decision]:
     return [vote for vote in votes if vote.source not in in_advance or vote.source in standing]
 
 
-def _audience_of(approval: Approval) -> Audience:
+def audience_of(approval: Approval) -> Audience:
     """Return who may decide. A program names people by name, who count only while the policy names them too."""
     within = _named_by(Terms.from_json(approval.terms), approval) if approval.asked.get("audience") else None
     return Audience(approval.audience, approval.people, within)

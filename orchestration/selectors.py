@@ -12,6 +12,7 @@ from django.db.models import Q, QuerySet
 from approvals import selectors as approval_selectors
 from approvals.edits import Checked
 from approvals.models import Approval, ReceiptStep
+from approvals.reach import Stranded, stranded
 from approvals.services.seeding import ToolFacts
 from console import roles, schema_check
 from console.keyset import make_cursor, read_cursor
@@ -98,6 +99,12 @@ class RunStory:
     run: Run
     approvals: list[Approval]
     effects: list[Effect]
+    stranded: dict[str, Stranded]  # by approval id: what too few people can decide
+
+    @property
+    def nobody(self) -> list[Stranded]:
+        """Return what waits and cannot be decided as things stand."""
+        return list(self.stranded.values())
 
     @property
     def waiting_for(self) -> list[Approval]:
@@ -105,8 +112,9 @@ class RunStory:
 
 
 def story_of(run: Run) -> RunStory:
-    """Return a run's approvals and effects. Three queries."""
-    return RunStory(run, approval_selectors.approvals_of_run(run.pk), list(run.effects.order_by("started_at")))
+    """Return a run's approvals and effects. Three queries, and five more while something waits."""
+    found = approval_selectors.approvals_of_run(run.pk)
+    return RunStory(run, found, list(run.effects.order_by("started_at")), stranded(found))
 
 
 def effects_of(approval_ids: list[str]) -> dict[str, dict[str, Any]]:

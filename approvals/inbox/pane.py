@@ -15,6 +15,7 @@ from approvals.inbox.asked import ALL, DUE, RISKS, SORTED, Asked, filters_of
 from approvals.inbox.listing import Filters, Page, approvals_page, counts_of_same, pending_values
 from approvals.inbox.saved import Saved, saved_for
 from approvals.models import Approval, Decision
+from approvals.reach import stranded
 from approvals.selectors import visible_to
 from approvals.team import live_claims
 from approvals.terms import Terms
@@ -98,6 +99,7 @@ class Row:
     asked_times: int = 1  # how many pending requests are exactly this one
     may_pick: bool = False  # it can be decided together with others
     claimed_by: str = ""
+    is_stranded: bool = False  # too few people can decide it
 
     @property
     def group(self) -> str:
@@ -171,8 +173,8 @@ class Inbox:
 def inbox_for(user: User, asked: Asked) -> Inbox:
     """Return the list pane.
 
-    A constant number of queries: its rows, their verdicts, repeats and claims, the saved views, the choices of the
-    filter form, one for each counted tab; a few more where a filter asks who the user is.
+    A constant number of queries: its rows, their verdicts, repeats and claims, who could decide them, the saved views,
+    the choices of the filter form, one for each counted tab; a few more where a filter asks who the user is.
     """
     page = approvals_page(user, filters_of(asked), cursor=asked.cursor, limit=asked.limit, repeats_once=True)
     return Inbox(
@@ -197,6 +199,7 @@ def _rows(approvals: list[Approval], asked: Asked) -> list[Row]:
     )
     claims = live_claims(row.pk for row in approvals if row.claimed_by_id)
     times = {} if asked.same else counts_of_same(approvals)
+    nobody = stranded(approvals)
     query = asked.query(cursor="")
     return [
         Row(
@@ -208,6 +211,7 @@ def _rows(approvals: list[Approval], asked: Asked) -> list[Row]:
             asked_times=times.get(row.pk, 1),
             may_pick=may_pick(row),
             claimed_by=claims[row.pk].by if row.pk in claims else "",
+            is_stranded=row.pk in nobody,
         )
         for row in approvals
     ]

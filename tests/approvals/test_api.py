@@ -338,7 +338,7 @@ def test_the_list_asks_the_database_the_same_number_of_questions_for_any_length(
     caller = Caller(alice)
     for count in (5, 55):
         add(count)
-        with django_assert_num_queries(6):
+        with django_assert_num_queries(12):
             listed = caller.get("approvals", limit=200, status=status)
         assert listed.status_code == 200
     assert len(listed.json()["items"]) == 60
