@@ -32,7 +32,9 @@ TOLD_AT_MOST = 50  # approvals whose pages hear that theirs has come to stand st
 class Standstill:
     """Why a decision has not taken effect. `sentence` is ours, `words` are somebody else's and untrusted."""
 
-    cause: str  # undelivered, not_taken, run_ended, turn_fails, passed_over, slow, failed, refused, unknown, not_known
+    #: undelivered, not_taken, run_ended, code_changed, checkpoints_gone, turn_fails, passed_over, slow, failed,
+    #: refused, unknown, not_known
+    cause: str
     sentence: str
     since: datetime
     words: str = ""  # an engine's, a tool's or the ledger's

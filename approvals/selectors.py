@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
-from django.db.models import F, OuterRef, Prefetch, QuerySet, Subquery, prefetch_related_objects
+from django.db.models import Exists, F, OuterRef, Prefetch, QuerySet, Subquery, prefetch_related_objects
 from django.db.models.functions import Substr
 
 from approvals.digest import read_canonical
@@ -125,6 +125,7 @@ class Settled:
     interrupt_id: str
     next_step_at: datetime | None
     answer: dict[str, Any] | None
+    checkpoint_id: str = ""  # where the agent had asked
 
 
 def settled(approval_ids: list[str]) -> list[Settled]:
@@ -144,7 +145,9 @@ def settled(approval_ids: list[str]) -> list[Settled]:
 def _settled(approval: Approval) -> Settled:
     if approval.status == Approval.Status.PENDING:
         rung = approval.ladder[min(approval.steps_climbed, len(approval.ladder) - 1)]
-        return Settled(approval.pk, approval.interrupt_id, datetime.fromisoformat(rung["at"]), None)
+        return Settled(
+            approval.pk, approval.interrupt_id, datetime.fromisoformat(rung["at"]), None, approval.checkpoint_id
+        )
     proposed = proposed_digest(approval)
     answer: dict[str, Any] = {
         "approval_id": approval.pk,
@@ -170,7 +173,7 @@ def _settled(approval: Approval) -> Settled:
             "answer": decision.answer,
             "decided_by": decision.by_name,
         }
-    return Settled(approval.pk, approval.interrupt_id, None, answer)
+    return Settled(approval.pk, approval.interrupt_id, None, answer, approval.checkpoint_id)
 
 
 def agreed_names(approval: Approval, decisions: list[Decision]) -> list[str]:
@@ -205,6 +208,25 @@ def waiting_of_runs(run_ids: list[str]) -> dict[str, list[str]]:
     for run_id, approval_id in pending.values_list("run_id", "id"):
         waiting.setdefault(run_id, []).append(approval_id)
     return waiting
+
+
+def approved_of_run(run_id: str) -> QuerySet[Approval]:
+    """Return what people, or the policy, have approved of a run's actions and what has neither been done nor refused.
+
+    Who does it knows besides what has begun. Answers that cause no effect are left out: a rejection, silence, an answer
+    in the tool's place, a question about an outcome.
+    """
+    approved = Approval.objects.filter(
+        run_id=run_id,
+        status=Approval.Status.DECIDED,
+        kind=Approval.Kind.ACTION,
+        source=Approval.Source.AGENT,
+        is_seeded=False,
+        took_effect_at=None,
+    )
+    no_effect = Decision.objects.filter(approval=OuterRef("pk")).exclude(verdict__in=AGREEING)
+    refused = ReceiptStep.objects.filter(approval=OuterRef("pk"), step=ReceiptStep.Step.REFUSED)
+    return approved.exclude(Exists(no_effect)).exclude(Exists(refused)).order_by("opened_at", "pk")
 
 
 def approvals_of_run(run_id: str) -> list[Approval]:

@@ -9,7 +9,7 @@ from langgraph.graph import END, START, StateGraph
 from pydantic import BaseModel
 
 from orchestration.agents.proposals import ProposalNodes, ProposalState, Wish
-from orchestration.agents.runtime import Agent, Tool, World
+from orchestration.agents.runtime import Agent, AgentContext, Tool, World
 
 STATE_BYTES = 20_000
 
@@ -18,8 +18,8 @@ class GateInput(BaseModel):
     number: int
 
 
-async def _never(arguments: GateInput, world: World, key: str) -> dict[str, Any]:
-    raise RuntimeError("the bench performs no effect")
+async def _nothing(arguments: GateInput, world: World, key: str) -> dict[str, Any]:
+    return {}
 
 
 class GateState(ProposalState, total=False):
@@ -40,16 +40,18 @@ def build(agent: Agent) -> StateGraph[Any, Any, Any, Any]:
     async def next_node(state: GateState) -> dict[str, Any]:
         return {"result": {"reached_at_ns": time.monotonic_ns()}}
 
-    graph = StateGraph(GateState)
+    graph = StateGraph(GateState, context_schema=AgentContext)
     graph.add_node("propose", propose)
     graph.add_node("freeze", proposals.freeze)
     graph.add_node("gate", proposals.gate)
     graph.add_node("next_node", next_node)
+    graph.add_node("act", proposals.act)
     graph.add_edge(START, "propose")
     graph.add_edge("propose", "freeze")
     graph.add_edge("freeze", "gate")
     graph.add_edge("gate", "next_node")
-    graph.add_edge("next_node", END)
+    graph.add_edge("next_node", "act")  # after what is measured: what was approved has to be done
+    graph.add_edge("act", END)
     return graph
 
 
@@ -64,7 +66,7 @@ AGENT = Agent(
             description="Does nothing.",
             arguments=GateInput,
             render=lambda arguments: f"Do nothing, number {arguments.number}",
-            call=_never,
+            call=_nothing,
         ),
     ),
     graph="bench.gate_agent.build",

@@ -7,7 +7,9 @@ goes on from its last checkpoint, the ledger knows its effects.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import re
+import traceback
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,10 +18,10 @@ from typing import Any
 
 from django.db import DatabaseError, DataError
 from django.utils.module_loading import import_string
-from langgraph.errors import GraphDrained, GraphRecursionError, UnknownInterruptError
+from langgraph.errors import EmptyInputError, GraphDrained, GraphRecursionError, InvalidUpdateError
 from langgraph.graph import StateGraph
 from langgraph.runtime import RunControl
-from langgraph.types import Command, Interrupt
+from langgraph.types import Command
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
@@ -29,7 +31,7 @@ from approvals.services import Proposal
 from console import faults
 from dataplane import selectors as datasets
 from dataplane.errors import DataplaneError
-from orchestration import deliveries, services, webhook_gateway
+from orchestration import deliveries, failing, pausing, services, webhook_gateway
 from orchestration.agents.models import chat_model, model_name
 from orchestration.agents.registry import UnknownAgent, agent_named
 from orchestration.agents.runtime import Agent, AgentContext, Passage, Passages, World
@@ -49,13 +51,14 @@ from orchestration.contracts import (
     TurnResult,
 )
 from orchestration.effects import EffectLedger
-from orchestration.errors import OrchestrationError, RunClosed
+from orchestration.errors import AgentStopped, Fenced, GaveUp, OrchestrationError, RunClosed, TooManySteps
+from orchestration.failing import Failed
 from orchestration.models import Run
-from orchestration.services import ATTEMPTS_PER_TURN, TurnEnd, TurnStart
+from orchestration.pausing import Kept, Stand
+from orchestration.services import Attempt, TurnEnd, TurnStart
 from orchestration.temporal_gateway import TemporalGateway
 from orchestration.threads import in_database
 
-STEPS_AT_MOST = 100  # of the graph in one turn
 HEARTBEATS_PER_TIMEOUT = 6
 
 #: trying the same again cannot help: the agent's code or its input is wrong
@@ -66,8 +69,14 @@ _PERMANENT = (
     AssertionError,
     AttributeError,
     ImportError,
+    NameError,
+    SyntaxError,
+    ArithmeticError,
+    NotImplementedError,
+    RecursionError,
     DataError,
-    GraphRecursionError,
+    InvalidUpdateError,
+    EmptyInputError,
 )
 
 
@@ -110,14 +119,17 @@ class Activities:
         has landed is not given twice, and no approval is opened twice. Raises a non-retryable error for permanent
         failures, whose type and message close the run.
         """
-        fence = turn.turn * ATTEMPTS_PER_TURN + activity.info().attempt
         try:
-            async with _failure_kept(turn, fence):
-                start = await in_database(services.begin_turn, turn, fence)
-                if turn.approval_ids and not start.answers:
+            async with _failure_kept(turn) as taken:
+                info = activity.info()
+                attempt = Attempt(info.workflow_run_id or "", turn.turn, info.attempt)
+                start = await in_database(services.begin_turn, turn, attempt)
+                if start.run is None:
                     return _still_waiting(turn, start)
+                taken.run = start.run
+                await in_database(failing.check_lost, start.run, turn)
                 agent = agent_named(turn.agent)
-                result = await self._run_graph(agent, turn, start, fence)
+                result = await self._run_graph(agent, turn, start, start.run)
                 faults.reach("turn.before_report", turn.run_id)
                 return result
         except RunClosed as exc:
@@ -126,13 +138,13 @@ class Activities:
             raise ApplicationError(str(exc), type="RunClosed", non_retryable=True) from exc
         except GraphDrained as exc:
             raise ApplicationError("The worker is stopping; another one goes on.", type="Drained") from exc
-        except (OrchestrationError, ApprovalError, DataplaneError, UnknownAgent) as exc:
-            permanent = getattr(exc, "permanent", True)
-            raise ApplicationError(str(exc), type=type(exc).__name__, non_retryable=permanent) from exc
-        except _PERMANENT as exc:
-            raise ApplicationError(
-                f"{type(exc).__name__}: {exc}"[:2000], type="AgentError", non_retryable=True
-            ) from exc
+        except GaveUp as exc:
+            raise ApplicationError(str(exc), type=exc.kind, non_retryable=True) from exc
+        except Exception as exc:
+            failed = _failed(exc)
+            if isinstance(exc, _OURS) or failed.is_permanent:
+                raise ApplicationError(failed.message, type=failed.kind, non_retryable=failed.is_permanent) from exc
+            raise
 
     @activity.defn(name=CLIMB)
     async def climb(self, climb: Climb) -> Climbed:
@@ -155,49 +167,103 @@ class Activities:
             message=close.message,
         )
 
-    async def _run_graph(self, agent: Agent, turn: Turn, start: TurnStart, fence: int) -> TurnResult:
+    async def _run_graph(self, agent: Agent, turn: Turn, start: TurnStart, run: Run) -> TurnResult:
         control = RunControl()
         async with self._checkpoints.thread(turn.run_id) as saver, _alive(control, turn):
             graph = _graph_of(agent.name).compile(checkpointer=saver)
+            code = pausing.code_of(graph)
             context = AgentContext(
                 run_id=turn.run_id,
-                effects=EffectLedger(turn.run_id, fence, agent, self._world),
+                effects=EffectLedger(turn.run_id, run.fence, agent, self._world),
                 datasets=PublishedDatasets(),
                 world=self._world,
                 model=chat_model(),
             )
+            before = await pausing.stand_of(graph, saver, turn.run_id)
+            changed = pausing.changes_between((run.pause or {}).get("code", {}), code)
+            pausing.check(before, _kept(turn, start, run), changed)
+            if changed:
+                await in_database(services.note_code_changed, turn, run.fence, changed)
             faults.reach("turn.before_graph", turn.run_id)
-            output = await _drive(graph, turn.run_id, start, context, control)
-            head = await saver.aget_tuple({"configurable": {"thread_id": turn.run_id, "checkpoint_ns": ""}})
-            checkpoint_id = str(head.checkpoint["id"]) if head else ""
+            answers = {name: answer for name, answer in start.answers.items() if name in before.pending}
+            await _drive(graph, agent, run, before, answers, context, control)
+            after = await pausing.stand_of(graph, saver, turn.run_id)
         faults.reach("turn.after_graph", turn.run_id)
-        end = _end_of(agent, turn, start, output.value, output.interrupts, checkpoint_id)
+        end = _end_of(agent, turn, run, after, code)
         if end.proposals:
-            waiting_for, next_step_at = await in_database(services.pause_turn, turn, fence, end)
+            waiting_for, next_step_at = await in_database(services.pause_turn, turn, run.fence, end)
             return TurnResult(
                 outcome="needs_approval",
                 waiting_for=waiting_for,
                 next_step_at=next_step_at.isoformat(),
-                checkpoint_id=checkpoint_id,
+                checkpoint_id=end.checkpoint_id,
                 dataset_versions=end.dataset_versions,
                 usage=end.usage,
             )
-        await in_database(services.finish_turn, turn, fence, end)
-        return TurnResult("finished", [], None, checkpoint_id, end.dataset_versions, end.usage)
+        if after.next:
+            raise AgentStopped(
+                f"The agent stopped before {' and '.join(f'“{node}”' for node in after.next)} without asking anybody, "
+                "so nobody can let it go on. A graph waits for people by `interrupt()`, not by a stop before a node."
+            )
+        await in_database(services.finish_turn, turn, run.fence, end)
+        return TurnResult("finished", [], None, end.checkpoint_id, end.dataset_versions, end.usage)
+
+
+@dataclass
+class _Taken:
+    """The run as an attempt holds it, once it has begun."""
+
+    run: Run | None = None
 
 
 @asynccontextmanager
-async def _failure_kept(turn: Turn, fence: int) -> AsyncIterator[None]:
-    """Keep with the run why this attempt failed; Temporal tells that only to who asks it."""
+async def _failure_kept(turn: Turn) -> AsyncIterator[_Taken]:
+    """Keep with the run why this attempt failed; Temporal tells that only to who asks it.
+
+    Raises GaveUp in the error's place where the agent's limits say so.
+    """
+    taken = _Taken()
     try:
-        yield
-    except (RunClosed, GraphDrained):
+        yield taken
+    except (RunClosed, GaveUp, Fenced):
+        raise
+    except GraphDrained:
+        if taken.run is not None:
+            with suppress(DatabaseError):
+                await in_database(services.let_go, turn, taken.run.fence)
         raise
     except Exception as exc:
-        with suppress(DatabaseError):
-            message = str(exc) if isinstance(exc, OrchestrationError) else f"{type(exc).__name__}: {exc}"
-            await in_database(services.note_failure, turn, fence, message)
+        if taken.run is not None:
+            with suppress(DatabaseError):
+                attempt = activity.info().attempt
+                await in_database(failing.note, turn, taken.run.fence, attempt, _failed(exc))
         raise
+
+
+_OURS = (OrchestrationError, ApprovalError, DataplaneError, UnknownAgent)
+_IN_NODE = re.compile(r"During task with name '(.+?)' and id '")
+_FRAMES_AT_MOST = 12
+
+
+def _failed(exc: Exception) -> Failed:
+    """Return what an attempt failed of, in a sentence, with the node and the folded trace where they are known."""
+    kinds = tuple(kind.__name__ for kind in type(exc).__mro__ if issubclass(kind, Exception))
+    nodes = [found[1] for note in getattr(exc, "__notes__", ()) if (found := _IN_NODE.match(note))]
+    node = "/".join(reversed(nodes))  # the innermost is noted first
+    if isinstance(exc, _OURS):
+        return Failed(kinds, str(exc), bool(getattr(exc, "permanent", True)), node)
+    if isinstance(exc, GraphRecursionError):
+        sentence = (
+            "The agent took more steps in one turn than it may, so it does not seem to come to an end. "
+            "`steps_per_turn` of its registration is the limit."
+        )
+        return Failed((TooManySteps.__name__, *kinds), sentence, is_permanent=True, node=node)
+    trace = "".join(traceback.format_list(traceback.extract_tb(exc.__traceback__)[-_FRAMES_AT_MOST:]))
+    where = f" in the node “{node}”" if node else ""
+    if isinstance(exc, _PERMANENT):
+        said = f"The agent's code raised {type(exc).__name__}{where}: {exc}"[:1500]
+        return Failed(("AgentError", *kinds), said, is_permanent=True, node=node, trace=trace)
+    return Failed(kinds, f"{type(exc).__name__}{where}: {exc}"[:1500], node=node, trace=trace)
 
 
 class WatchActivities:
@@ -239,38 +305,43 @@ def _graph_of(agent: str) -> StateGraph[Any, Any, Any, Any]:
     return graph
 
 
-async def _drive(graph: Any, run_id: str, start: TurnStart, context: AgentContext, control: RunControl) -> Any:
+def _kept(turn: Turn, start: TurnStart, run: Run) -> Kept:
+    """Return what our rows say of the thread before a turn."""
+    return Kept(
+        must_be_there=bool(run.checkpoint_id) or turn.turn > 1,
+        checkpoint_id=run.checkpoint_id,
+        asked_in=dict((run.pause or {}).get("asked_in", {})),
+        answers_at={one.interrupt_id: one.checkpoint_id for one in start.settled if one.answer is not None},
+    )
+
+
+async def _drive(
+    graph: Any,
+    agent: Agent,
+    run: Run,
+    before: Stand,
+    answers: dict[str, dict[str, Any]],
+    context: AgentContext,
+    control: RunControl,
+) -> None:
     """Call the graph so that it can be called again at any point and nothing happens twice.
 
-    Answers go by interrupt id in strict mode: unknown and used ids are refused before anything is written. The same
-    `run_id` in the metadata makes a repeated start go on instead of beginning again. Both are internal to langgraph
-    1.2.22 and covered by tests.
+    `answers`: by interrupt id, those that the thread still waits for. Those that have landed are not given again, and
+    strict mode refuses unknown and used ids before anything is written. The same `run_id` in the metadata makes a
+    repeated start go on instead of beginning again. Both are internal to langgraph 1.2.22 and covered by tests.
     """
     config: Any = {
-        "configurable": {"thread_id": run_id, "__pregel_strict_resume": True},
-        "metadata": {"run_id": run_id},
-        "recursion_limit": STEPS_AT_MOST,
+        "configurable": {"thread_id": run.pk, "__pregel_strict_resume": True},
+        "metadata": {"run_id": run.pk},
+        "recursion_limit": agent.steps_per_turn,
     }
     options: Any = {"version": "v2", "durability": "sync", "context": context, "control": control}
-    if not start.answers:
-        return await graph.ainvoke(start.input, config, **options)
-    try:
-        return await graph.ainvoke(Command(resume=start.answers), config, **options)
-    except UnknownInterruptError as exc:
-        if exc.reason != "not_pending":
-            raise
-        return await graph.ainvoke(None, config, **options)  # the answer had landed: go on from there
+    given: Any = Command(resume=answers) if answers else None if before.checkpoint_id else run.input
+    await graph.ainvoke(given, config, **options)
 
 
-def _end_of(
-    agent: Agent,
-    turn: Turn,
-    start: TurnStart,
-    state: dict[str, Any],
-    interrupts: Sequence[Interrupt],
-    checkpoint_id: str,
-) -> TurnEnd:
-    versions = state.get("dataset_versions", [])
+def _end_of(agent: Agent, turn: Turn, run: Run, after: Stand, code: dict[str, Any]) -> TurnEnd:
+    versions = after.values.get("dataset_versions", [])
     proposals = [
         Proposal(
             external_id=f"{turn.run_id}:{interrupt.id}",
@@ -284,13 +355,15 @@ def _end_of(
             agent=agent.name,
             run_id=turn.run_id,
             interrupt_id=interrupt.id,
-            checkpoint_id=checkpoint_id,
-            requested_by_id=start.requested_by_id,
+            checkpoint_id=after.checkpoint_id,
+            requested_by_id=run.requested_by_id,
             dataset_versions=versions,
         )
-        for interrupt in interrupts
+        for interrupt in after.interrupts
     ]
-    return TurnEnd(checkpoint_id, proposals, state.get("result"), versions, _usage(state))
+    pause = {"code": code, "asked_in": after.asked_in}
+    result = after.values.get("result")
+    return TurnEnd(after.checkpoint_id, proposals, result, versions, _usage(after.values), pause)
 
 
 def _usage(state: dict[str, Any]) -> dict[str, Any]:

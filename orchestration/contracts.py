@@ -21,6 +21,8 @@ WATCH = "Watch"  # the workflow beside a program's approval, and its activities
 DELIVER = "deliver_answer"
 GIVE_UP = "give_up_answer"
 
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1, 30  # between two attempts of a turn: doubled each time
+
 DELIVER_START, DELIVER_DECIDED, DELIVER_WATCH = "start_run", "decided", "start_watch"  # kinds of outbox entries
 
 
@@ -150,12 +152,12 @@ BOUNDARIES = (
     Boundary(
         name="durable -> agent: turn",
         version=1,
-        takes="Turn(run_id, turn, approval_ids); the fence is made from turn and attempt",
+        takes="Turn(run_id, turn, approval_ids); each attempt takes a newer fence, in whichever Temporal run",
         gives="finished | needs_approval(ids, next ladder step) | still_waiting | failed(kind, message)",
         key="run id + turn; the graph is entered again by run id, never started twice",
         timeouts="start-to-close 10 min, heartbeat 30 s, retry with backoff 1 s to 30 s",
         checkpoint="LangGraph's tables in schema agent, written before each next step (durability sync)",
-        on_resume="the last checkpoint; finished nodes do not run again; a landed answer is not given twice",
+        on_resume="the last checkpoint, where the code has a place for it; no finished node, no landed answer twice",
         must_not="agent: wait for a person in memory, touch the world except through the ledger",
     ),
     Boundary(

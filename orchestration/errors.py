@@ -10,6 +10,13 @@ OrchestrationError
   WorkflowGone      there is no such workflow, or it has ended
   RunClosed         the run has ended; nothing more can be done for it
   Fenced            a newer attempt of the turn has begun; this one may start nothing more
+  AgentCodeChanged  the code has no place for what the run holds
+  CheckpointsGone   what the run had reached is not kept any more, or cannot be read
+  AgentStopped      the graph stopped before a node without asking anybody
+  NotCarriedOut     the graph ended without doing what was approved
+  TooManySteps      the graph took more steps in one turn than its agent may
+  AttemptLost       an attempt ended without a word: its worker died, or its time was over
+  GaveUp            a failure came as often, or lasted as long, as the agent allows
   WebhookFailed     a webhook was not taken, or its address may not be called; trying again can help
   NothingToDeliver  the answer has arrived, or there is none yet
   NotAsDecided      what is kept of a program's request is not what was decided; trying again helps once it is put back
@@ -73,6 +80,40 @@ class Fenced(OrchestrationError):
     """A newer attempt of this turn has begun."""
 
     permanent = False
+
+
+class AgentCodeChanged(OrchestrationError):
+    """The agent's code changed while the run was open, and the run cannot go on in it."""
+
+
+class CheckpointsGone(OrchestrationError):
+    """What the run had reached is not kept any more, so it cannot go on, and must not begin again."""
+
+
+class AgentStopped(OrchestrationError):
+    """The graph stopped before its end without asking anybody, so nobody could let it go on."""
+
+
+class NotCarriedOut(OrchestrationError):
+    """The graph came to its end without doing what was approved."""
+
+
+class TooManySteps(OrchestrationError):
+    """The graph took more steps in one turn than its agent may."""
+
+
+class AttemptLost(OrchestrationError):
+    """The attempt ended without a word: its worker died, or its time was over."""
+
+    permanent = False
+
+
+class GaveUp(OrchestrationError):
+    """The same failure came as often, or lasted as long, as the agent allows; `kind` is the failure's."""
+
+    def __init__(self, kind: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.kind = kind
 
 
 class WebhookFailed(OrchestrationError):

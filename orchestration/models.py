@@ -30,14 +30,23 @@ class Run(models.Model):
     idempotency_key = models.CharField(max_length=200, null=True, blank=True)
     status = models.CharField(max_length=10, choices=Status, default=Status.STARTING)
     result = models.JSONField(null=True, blank=True)
-    error = models.JSONField(null=True, blank=True)  # {"kind", "message"}
+    error = models.JSONField(null=True, blank=True)  # {"kind", "message"}, where known with "node" and "trace"
     requested_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.PROTECT, related_name="+")
     temporal_run_id = models.CharField(max_length=100, blank=True)
+    #: those whose turns have begun: [{"id", "turn", "attempt"}] with the newest attempt of each, the newest run last
+    temporal_runs = models.JSONField(default=list)
     turn = models.PositiveIntegerField(default=0)  # the newest turn that has begun
-    fence = models.BigIntegerField(default=0)  # of the newest attempt; an older attempt may start no effect
+    fence = models.BigIntegerField(default=0)  # goes up with each attempt; an older attempt may start no effect
     checkpoint_id = models.CharField(max_length=100, blank=True)
     dataset_versions = models.JSONField(default=list)  # [{"dataset", "version"}]
-    failure = models.JSONField(null=True, blank=True)  # the newest failed attempt: {"turn", "attempt", "at", "message"}
+    #: how the graph stood at its newest pause: {"code": its shape, "asked_in": {interrupt id: node}}
+    pause = models.JSONField(null=True, blank=True)
+    code_changes = models.JSONField(default=list)  # [{"turn", "at", "changed"}] that the run went on after
+    #: of the turn under way, the newest failed attempt: {"turn", "attempt", "at", "kind", "message", "since", "times",
+    #: "next_try_at", "node", "trace"}; `since` and `times` are of the same kind of failure
+    failure = models.JSONField(null=True, blank=True)
+    failing_since = models.DateTimeField(null=True, blank=True)  # the turn under way, whatever the kinds
+    stuck_at = models.DateTimeField(null=True, blank=True)  # when it was found to fail for too long
     usage = models.JSONField(default=dict)  # {"model", "input_tokens", "output_tokens"}
     created_at = models.DateTimeField(db_default=DatabaseNow())
     started_at = models.DateTimeField(null=True, blank=True)
@@ -67,6 +76,7 @@ class Run(models.Model):
                 ),
                 name="run_by_status",
             ),
+            models.Index(fields=("stuck_at",), condition=Q(stuck_at__isnull=False), name="run_stuck"),
         )
 
     def __str__(self) -> str:

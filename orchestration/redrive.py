@@ -110,12 +110,12 @@ def _standstill(facts: _Facts) -> Standstill:
     if (refused := facts.steps.get(Step.REFUSED)) is not None:
         sentence = "Not done: when it was to start, no standing approval covered it any more."
         return Standstill("refused", sentence, refused.at, refused.detail, is_final=True)
+    if facts.run is not None and facts.run.status not in Run.OPEN:
+        return _of_ended_run(facts, facts.run)
     if facts.entry is not None:
         return _of_delivery(facts, facts.entry)
     if facts.run is None:
         return _unheard(facts)
-    if facts.run.status not in Run.OPEN:
-        return _of_ended_run(facts, facts.run)
     if (resumed := facts.steps.get(Step.RESUMED)) is not None:
         return _of_turn(facts.run, resumed)
     return _unheard(facts)
@@ -204,11 +204,22 @@ def _of_answer(delivery: Delivery) -> Standstill:
 
 def _of_ended_run(facts: _Facts, run: Run) -> Standstill:
     since = run.closed_at or facts.approval.closed_at or run.created_at
+    cause, sentence = _CAUSES.get(str((run.error or {}).get("kind")), ("", ""))
+    if cause:
+        return Standstill(cause, f"{sentence} Nothing was done.", since, _error_of(run), is_final=True)
     if Step.RESUMED in facts.steps:
         sentence = f"The run took the decision up, but {_ended(run)} before the effect began. Nothing was done."
     else:
         sentence = f"The run {_ended(run)} before the decision reached it. Nothing was done."
     return Standstill("run_ended", sentence, since, _error_of(run), is_final=True)
+
+
+#: kind of a run's error -> why a decision of it did not take effect
+_CAUSES = {
+    "AgentCodeChanged": ("code_changed", "The agent's code changed while the run was open, so the run failed."),
+    "CheckpointsGone": ("checkpoints_gone", "What the run had reached is not kept any more, so the run failed."),
+    "NotCarriedOut": ("passed_over", "The agent took the decision up and came to its end without doing it."),
+}
 
 
 def _of_turn(run: Run, resumed: ReceiptStep) -> Standstill:

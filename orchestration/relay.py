@@ -23,7 +23,6 @@ from approvals import lane
 from approvals import services as approvals
 from approvals.audit_heads import Publisher
 from approvals.models import Approval
-from approvals.reminders import KIND
 from console import health
 from console.clock import DatabaseNow, database_now
 from console.database import conninfo
@@ -46,11 +45,12 @@ HEAD_SECONDS = 60  # between two looks at the audit chain's head
 IDLE_KNOCK_SECONDS = 5  # between two while it is believed to be there
 KNOCK_SECONDS = 1  # between two tries while Temporal is away
 IN_FLIGHT = 64
-# Reminders go their own way, see `orchestration.reminding`.
+# Mails go their own way, see `orchestration.reminding`.
+_MAILS = ", ".join(f"'{kind}'" for kind in reminding.MAILS)
 _CLAIM = f"""
 UPDATE console_outboxentry SET attempts = attempts + 1, due_at = signalbox_now() + interval '30 seconds'
 WHERE id IN (SELECT id FROM console_outboxentry WHERE delivered_at IS NULL AND due_at <= signalbox_now()
-             AND kind <> '{KIND}' ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED)
+             AND kind NOT IN ({_MAILS}) ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED)
 RETURNING id, kind, subject, payload, attempts
 """
 

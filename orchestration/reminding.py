@@ -1,9 +1,10 @@
-"""Send the mails that the ladder asks for, apart from what goes to Temporal: a slow mail system delays no decision."""
+"""Send mails apart from what goes to Temporal: a slow mail system delays no decision."""
 
 from __future__ import annotations
 
 import logging
 import smtplib
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
 
@@ -15,12 +16,18 @@ from approvals import reminders
 from approvals.reminders import Mail
 from console.clock import DatabaseNow, database_now
 from console.models import OutboxEntry
+from orchestration import stuck_mails
 
 logger = logging.getLogger(__name__)
 
 TIMEOUT_SECONDS: Final = 10
 LEASE: Final = timedelta(seconds=60)
 LONGEST_PAUSE: Final = timedelta(hours=1)
+#: kind of outbox entry -> the mail for its payload, `None` when there is nothing to tell any more
+MAILS: Final[dict[str, Callable[..., Mail | None]]] = {
+    reminders.KIND: reminders.mail_for,
+    stuck_mails.KIND: stuck_mails.mail_for,
+}
 
 
 def send_next() -> bool:
@@ -32,7 +39,7 @@ def send_next() -> bool:
     entry = _claimed()
     if entry is None:
         return False
-    mail = reminders.mail_for(**entry.payload)
+    mail = MAILS[entry.kind](**entry.payload)
     if mail is not None:
         try:
             _send(mail, entry)
@@ -47,13 +54,13 @@ def send_next() -> bool:
 
 def fault() -> str:
     """Return why the newest of the reminders that wait was not taken, "" when none was refused."""
-    refused = OutboxEntry.objects.filter(kind=reminders.KIND, delivered_at=None).exclude(last_error="")
+    refused = OutboxEntry.objects.filter(kind__in=MAILS, delivered_at=None).exclude(last_error="")
     return refused.order_by("-id").values_list("last_error", flat=True).first() or ""
 
 
 def _claimed() -> OutboxEntry | None:
     with transaction.atomic():
-        due = OutboxEntry.objects.filter(kind=reminders.KIND, delivered_at=None, due_at__lte=DatabaseNow())
+        due = OutboxEntry.objects.filter(kind__in=MAILS, delivered_at=None, due_at__lte=DatabaseNow())
         entry = due.select_for_update(skip_locked=True).order_by("id").first()
         if entry is not None:
             entry.attempts += 1

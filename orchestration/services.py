@@ -29,14 +29,21 @@ from console.clock import DatabaseNow, database_now
 from console.environment import environment
 from console.live import announce
 from console.models import OutboxEntry
-from orchestration import redrive, selectors
+from orchestration import failing, redrive, selectors
 from orchestration.agents.arguments import Unfit, read_asked
 from orchestration.agents.registry import UnknownAgent, agent_named
 from orchestration.contracts import DELIVER_START, DELIVER_WATCH, StartRun, Turn
-from orchestration.errors import Fenced, InvalidInput, RunClosed, RunKeyReused
-from orchestration.models import AnswerDelivery, Run
+from orchestration.errors import (
+    AgentCodeChanged,
+    Fenced,
+    InvalidInput,
+    NoSuchRun,
+    NotCarriedOut,
+    RunClosed,
+    RunKeyReused,
+)
+from orchestration.models import AnswerDelivery, Effect, Run
 
-ATTEMPTS_PER_TURN = 1_000_000  # room between two turns' fences
 _URL_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
@@ -126,12 +133,20 @@ def workflow_started(*, run_id: str, temporal_run_id: str) -> None:
 
 
 @dataclass(frozen=True)
-class TurnStart:
-    """What a turn begins with: the run's input, and what became of the approvals it waited for."""
+class Attempt:
+    """One attempt of a turn, as Temporal names it. After a reset the same turn comes again, in another Temporal run."""
 
-    input: dict[str, Any]
-    requested_by_id: int | None
+    temporal_run_id: str
+    turn: int
+    number: int  # from 1
+
+
+@dataclass(frozen=True)
+class TurnStart:
+    """What a turn begins with: the run's row, and what became of the approvals it waited for."""
+
     settled: list[Settled]
+    run: Run | None = None  # `None` when there is nothing to do yet
 
     @property
     def answers(self) -> dict[str, dict[str, Any]]:
@@ -143,73 +158,83 @@ class TurnStart:
         return min((one.next_step_at for one in self.settled if one.next_step_at), default=None)
 
 
-def begin_turn(turn: Turn, fence: int) -> TurnStart:
+def begin_turn(turn: Turn, attempt: Attempt) -> TurnStart:
     """Settle the approvals the run waits for, and take the fence when there is something to do.
 
     A run that still waits for all of them is left as it is. Raises RunClosed when the run has ended, Fenced when a
-    newer attempt has begun.
+    newer attempt has begun, NoSuchRun.
     """
     with transaction.atomic():
         settled = approval_selectors.settled(turn.approval_ids)
         answered = [one.approval_id for one in settled if one.answer is not None]
         if turn.approval_ids and not answered:
-            return TurnStart({}, None, settled)
-        run = _take_fence(turn, fence)
+            return TurnStart(settled)
+        run = _take_fence(turn, attempt)
         topics = (f"run:{turn.run_id}", "runs")
         if answered:
             detail = f"turn {turn.turn}"
             approval_services.note_receipt(approval_ids=answered, step="resumed", detail=detail, topics=topics)
         else:
             announce(*topics)
-        return TurnStart(run.input, run.requested_by_id, settled)
+        return TurnStart(settled, run)
 
 
-def note_failure(turn: Turn, fence: int, message: str) -> None:
-    """Keep why the newest attempt of a turn failed, for who asks why a run stands still. Older ones change nothing."""
-    failure = {
-        "turn": turn.turn,
-        "attempt": fence - turn.turn * ATTEMPTS_PER_TURN,
-        "at": database_now().isoformat(),
-        "message": message.replace("\x00", "")[:2000],
-    }
+TEMPORAL_RUNS_AT_MOST = 500  # kept of one run, the newest
+
+
+def _take_fence(turn: Turn, attempt: Attempt) -> Run:
+    """Take the fence: let no older attempt start an effect or move the run. Raises RunClosed, Fenced, NoSuchRun.
+
+    An attempt takes it when it is newer than all that have begun in the same Temporal run. Two Temporal runs of one
+    workflow are never both alive: a late attempt of a run that was reset takes it once more at most, and the next
+    attempt of the living run takes it back.
+    """
+    run = Run.objects.select_for_update().filter(pk=turn.run_id).first()
+    if run is None:
+        raise NoSuchRun("This database does not know the run; it may be older than the engines.")
+    if run.status not in Run.OPEN:
+        raise RunClosed(turn.run_id, run.status)
+    before = next((one for one in run.temporal_runs if one["id"] == attempt.temporal_run_id), None)
+    if before is not None and (before["turn"], before["attempt"]) >= (attempt.turn, attempt.number):
+        raise Fenced(f"A newer attempt of {turn.run_id} has begun.")
+    if before is not None and _ended_without_a_word(run, before, attempt):
+        failing.note_lost(run, turn, before["attempt"])
+    others = [one for one in run.temporal_runs if one["id"] != attempt.temporal_run_id]
+    mine = {"id": attempt.temporal_run_id, "turn": attempt.turn, "attempt": attempt.number}
+    run.temporal_runs = [*others, mine][-TEMPORAL_RUNS_AT_MOST:]
+    run.temporal_run_id = attempt.temporal_run_id
+    run.fence, run.turn, run.status = run.fence + 1, turn.turn, Run.Status.RUNNING
+    run.save(update_fields=["temporal_runs", "temporal_run_id", "fence", "turn", "status"])
+    return run
+
+
+def _ended_without_a_word(run: Run, before: dict[str, Any], attempt: Attempt) -> bool:
+    """Return whether the attempt just before this one has said neither why it failed nor that it was let go."""
+    is_the_one_before = (before["turn"], before["attempt"]) == (attempt.turn, attempt.number - 1)
+    told: dict[str, Any] = run.failure or {}
+    has_told = (told.get("turn"), told.get("attempt")) == (before["turn"], before["attempt"])
+    return is_the_one_before and not has_told and not before.get("ended")
+
+
+def let_go(turn: Turn, fence: int) -> None:
+    """Note that the attempt ended early and well, for its worker is stopping; the next one does not miss it."""
     with transaction.atomic():
-        if Run.objects.filter(pk=turn.run_id, fence=fence, status__in=Run.OPEN).update(failure=failure):
-            announce(f"run:{turn.run_id}")
-
-
-_TAKE_FENCE = """
-UPDATE orchestration_run SET fence = %(fence)s, turn = %(turn)s, status = %(running)s
-WHERE id = %(run_id)s AND fence < %(fence)s AND status = ANY(%(open)s)
-RETURNING *
-"""
-
-
-def _take_fence(turn: Turn, fence: int) -> Run:
-    """Take the fence and read the run, in one statement. Raises RunClosed, Fenced."""
-    asked = {
-        "run_id": turn.run_id,
-        "turn": turn.turn,
-        "fence": fence,
-        "running": str(Run.Status.RUNNING),
-        "open": [str(status) for status in Run.OPEN],
-    }
-    for run in Run.objects.raw(_TAKE_FENCE, asked):
-        return run
-    status = Run.objects.values_list("status", flat=True).get(pk=turn.run_id)
-    if status not in Run.OPEN:
-        raise RunClosed(turn.run_id, status)
-    raise Fenced(f"A newer attempt of {turn.run_id} has begun.")
+        run = Run.objects.select_for_update().filter(pk=turn.run_id, fence=fence).first()
+        if run is not None and run.temporal_runs:
+            run.temporal_runs[-1]["ended"] = True
+            run.save(update_fields=["temporal_runs"])
 
 
 @dataclass(frozen=True)
 class TurnEnd:
-    """How the graph stood when its turn ended."""
+    """How the graph stood when its turn ended. `pause`: as in Run, for a turn that ends by asking."""
 
     checkpoint_id: str
     proposals: list[Proposal] = field(default_factory=list)
     result: dict[str, Any] | None = None
     dataset_versions: list[dict[str, Any]] = field(default_factory=list)
     usage: dict[str, Any] = field(default_factory=dict)
+    pause: dict[str, Any] | None = None
 
 
 def pause_turn(turn: Turn, fence: int, end: TurnEnd) -> tuple[list[str], datetime]:
@@ -218,21 +243,61 @@ def pause_turn(turn: Turn, fence: int, end: TurnEnd) -> tuple[list[str], datetim
     A repetition opens nothing twice. Raises Fenced when a newer attempt has begun.
     """
     with transaction.atomic():
-        _move(turn, fence, end, status=Run.Status.WAITING)
+        _move(turn, fence, end, status=Run.Status.WAITING, pause=end.pause)
         opened = [approval_services.open_approval(proposal) for proposal in end.proposals]
     return [approval.pk for approval in opened], min(datetime.fromisoformat(a.ladder[0]["at"]) for a in opened)
 
 
 def finish_turn(turn: Turn, fence: int, end: TurnEnd) -> None:
-    """Close the run with its result. Raises Fenced when a newer attempt has begun."""
+    """Close the run with its result.
+
+    Raises Fenced when a newer attempt has begun. Raises NotCarriedOut, or AgentCodeChanged where the code has changed,
+    while something that was approved has neither begun nor been refused: an end without it would look like success.
+    """
     with transaction.atomic():
+        _check_carried_out(turn.run_id)
         _move(turn, fence, end, status=Run.Status.FINISHED, result=end.result, closed_at=DatabaseNow())
         audit.record(actor="worker", kind="run.finished", subject=turn.run_id, body={"turns": turn.turn})
 
 
+def _check_carried_out(run_id: str) -> None:
+    undone = approval_selectors.approved_of_run(run_id).exclude(
+        pk__in=Effect.objects.filter(run_id=run_id).values("pk")
+    )
+    names = ", ".join(f"{approval.tool} ({approval.pk})" for approval in undone[:5])
+    if not names:
+        return
+    changes = Run.objects.values_list("code_changes", flat=True).get(pk=run_id)
+    if changes:
+        raise AgentCodeChanged(
+            f"The agent's code changed ({changes[-1]['changed']}), and it came to its end without doing what was "
+            f"approved: {names}. Nothing of that was done."
+        )
+    raise NotCarriedOut(
+        f"The agent came to its end without doing what was approved: {names}. Nothing of that was done."
+    )
+
+
+def note_code_changed(turn: Turn, fence: int, changed: str) -> None:
+    """Say with the run, once for each change, that it goes on under other code than it had paused under."""
+    with transaction.atomic():
+        run = Run.objects.select_for_update().filter(pk=turn.run_id, fence=fence).first()
+        if run is None or any(one["changed"] == changed for one in run.code_changes[-1:]):
+            return
+        change = {"turn": turn.turn, "at": database_now().isoformat(), "changed": changed}
+        run.code_changes = [*run.code_changes, change][-20:]
+        run.save(update_fields=["code_changes"])
+        announce(f"run:{turn.run_id}")
+        audit.record(actor="worker", kind="run.code_changed", subject=turn.run_id, body={"changed": changed[:500]})
+
+
 def _move(turn: Turn, fence: int, end: TurnEnd, **changes: Any) -> None:
     moved = Run.objects.filter(pk=turn.run_id, fence=fence, status__in=Run.OPEN).update(
-        checkpoint_id=end.checkpoint_id, dataset_versions=end.dataset_versions, usage=end.usage, **changes
+        checkpoint_id=end.checkpoint_id,
+        dataset_versions=end.dataset_versions,
+        usage=end.usage,
+        **failing.OVER,
+        **changes,
     )
     if not moved:
         raise Fenced(f"A newer attempt of {turn.run_id} has begun, or the run is closed.")
@@ -242,13 +307,14 @@ def _move(turn: Turn, fence: int, end: TurnEnd, **changes: Any) -> None:
 def close_run(*, run_id: str, status: str, kind: str, message: str) -> None:
     """Close a run that failed or was cancelled, and withdraw what still waits. A closed run stays as it is."""
     with transaction.atomic():
-        closed = Run.objects.filter(pk=run_id, status__in=Run.OPEN).update(
-            status=status, error={"kind": kind, "message": message[:2000]}, closed_at=DatabaseNow()
-        )
-        if not closed:
+        run = Run.objects.select_for_update().filter(pk=run_id, status__in=Run.OPEN).first()
+        if run is None:
             return
+        error = {"kind": kind, "message": message[:2000], **failing.place_of(run, kind)}
+        Run.objects.filter(pk=run_id).update(status=status, error=error, closed_at=DatabaseNow(), **failing.OVER)
         announce("runs", f"run:{run_id}")
         approval_services.withdraw(run_id=run_id, reason=f"the run {status}", actor="worker")
+        approval_services.stand_still(run_id)
         audit.record(actor="worker", kind=f"run.{status}", subject=run_id, body={"kind": kind})
 
 

@@ -13,7 +13,7 @@ from approvals.services.delegating import delegate, revoke_delegation
 from approvals.services.executing import Authorised, authorise
 from approvals.services.ladder import Rung, climb, climb_overdue, withdraw
 from approvals.services.opening import Proposal, open_approval
-from approvals.services.receipts import note_effect, note_receipt, set_aside
+from approvals.services.receipts import note_effect, note_receipt, set_aside, stand_still
 from approvals.services.seeding import seed_attention_check
 from approvals.services.standing import make_standing, revoke_standing
 
@@ -42,5 +42,6 @@ __all__ = [
     "revoke_standing",
     "seed_attention_check",
     "set_aside",
+    "stand_still",
     "withdraw",
 ]

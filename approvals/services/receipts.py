@@ -127,6 +127,19 @@ def _is_on_its_way(approval_id: str) -> bool:
     return Approval.objects.filter(pk=approval_id, status="decided", took_effect_at=None).exists()
 
 
+def stand_still(run_id: str) -> None:
+    """Let what was decided of a run that is over stand in the lane at once: nothing more comes by itself.
+
+    But for effects that have begun: their tools may still be at it.
+    """
+    waiting = Approval.objects.filter(run_id=run_id, took_effect_at=None, expected_by__gt=DatabaseNow())
+    waiting = waiting.exclude(receipt__step=Step.EFFECT_STARTED)
+    ids = list(waiting.values_list("pk", flat=True))
+    if ids:
+        Approval.objects.filter(pk__in=ids).update(expected_by=DatabaseNow())
+        announce("inbox", *(f"approval:{approval_id}" for approval_id in ids))
+
+
 def _stand_still(approval_id: str) -> None:
     """Let the decision stand in the lane from now on: nothing more comes by itself."""
     waiting = Approval.objects.filter(pk=approval_id, expected_by__isnull=False)

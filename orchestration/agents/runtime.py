@@ -6,8 +6,8 @@ in a notebook, with any objects of these shapes.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypedDict
 
 import httpx
@@ -110,11 +110,27 @@ class AgentContext:
 
 
 @dataclass(frozen=True)
+class Limit:
+    """How often, or for how many seconds, a turn may fail in the same way before the run fails for good."""
+
+    attempts: int | None = None
+    seconds: int | None = None
+
+    def is_reached(self, times: int, seconds: float) -> bool:
+        """Return whether so many failures, the first of them so long ago, are enough."""
+        return (self.attempts is not None and times >= self.attempts) or (
+            self.seconds is not None and seconds >= self.seconds
+        )
+
+
+@dataclass(frozen=True)
 class Agent:
     """A registered agent.
 
     `graph` names a function `(agent: Agent) -> StateGraph`, so that the web process can list agents and check
-    inputs without importing LangGraph.
+    inputs without importing LangGraph. `limits` goes by the kind of failure: the name of an exception's class or of
+    one it is made from, `AttemptLost` for attempts that end without a word, "*" for every other; what no limit names is
+    tried again for as long as the run is open.
     """
 
     name: str
@@ -124,6 +140,12 @@ class Agent:
     graph: str  # import path
     reads: tuple[str, ...] = ()  # datasets
     turn_seconds: int = 600
+    steps_per_turn: int = 100  # of the graph, before the run fails as one that does not end
+    limits: Mapping[str, Limit] = field(default_factory=dict)
+
+    def limit_of(self, kinds: Sequence[str]) -> Limit | None:
+        """Return the limit for a failure; `kinds`: the names of its class and those it is made from, nearest first."""
+        return next((self.limits[kind] for kind in (*kinds, "*") if kind in self.limits), None)
 
     def tool(self, name: str) -> Tool | None:
         return next((tool for tool in self.tools if tool.name == name), None)

@@ -22,6 +22,8 @@ with workflow.unsafe.imports_passed_through():
         CLIMB,
         CLOSE_RUN,
         DECIDED,
+        FIRST_PAUSE_SECONDS,
+        LONGEST_PAUSE_SECONDS,
         RUN_TURN,
         WORKFLOW,
         Carried,
@@ -34,7 +36,9 @@ with workflow.unsafe.imports_passed_through():
     )
     from orchestration.workflows.signals import ids_of
 
-_PATIENT = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30))
+_PATIENT = RetryPolicy(
+    initial_interval=timedelta(seconds=FIRST_PAUSE_SECONDS), maximum_interval=timedelta(seconds=LONGEST_PAUSE_SECONDS)
+)
 
 
 @workflow.defn(name=WORKFLOW)
@@ -165,4 +169,5 @@ def _kind_of(error: ActivityError) -> str:
 
 
 def _message_of(error: ActivityError) -> str:
-    return str(error.cause or error)[:1000]
+    cause = error.cause
+    return (cause.message if isinstance(cause, ApplicationError) else str(cause or error))[:2000]

@@ -19,15 +19,14 @@ from approvals.services import note_effect, note_receipt
 from approvals.services.receipts import set_aside
 from console.clock import database_now
 from console.models import OutboxEntry, PartHeartbeat
-from orchestration import services as runs
+from orchestration import failing
 from orchestration.contracts import Turn
+from orchestration.failing import Failed
 from orchestration.models import AnswerDelivery, Effect, Run
 from orchestration.redrive import deliver_again, settle_unknown, standstill_of
 from tests.orchestration.conftest import decide, make_run, open_for, reviewer
 
 pytestmark = pytest.mark.django_db
-
-ATTEMPT = 1_000_000
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +61,7 @@ def told(approval: Approval) -> Approval:
 
 def resumed(approval: Approval, turn: int = 2) -> Approval:
     told(approval)
-    run_of(approval, status="running", turn=turn, fence=turn * ATTEMPT + 1)
+    run_of(approval, status="running", turn=turn, fence=1)
     note_receipt(approval_ids=[approval.pk], step="resumed", detail=f"turn {turn}")
     let_pass()
     return approval
@@ -144,10 +143,10 @@ def test_a_turn_that_fails_again_and_again_tells_its_newest_error() -> None:
     approval = resumed(late())
     assert "has not come to the effect yet" in why(approval).sentence
     turn = Turn(approval.run_id, "support", 2)
-    run_of(approval, fence=2 * ATTEMPT + 14)
-    runs.note_failure(turn, 2 * ATTEMPT + 13, "an older attempt")
+    run_of(approval, fence=14)
+    failing.note(turn, 13, 13, Failed(("ConnectError",), "an older attempt"))
     assert why(approval).words == ""
-    runs.note_failure(turn, 2 * ATTEMPT + 14, "ConnectError: no route to the \x00 model")
+    failing.note(turn, 14, 14, Failed(("ConnectError",), "ConnectError: no route to the \x00 model"))
     found = why(approval)
     assert "its turn fails (attempt 14)" in found.sentence
     assert found.words == "ConnectError: no route to the  model"
@@ -186,8 +185,10 @@ def test_a_failed_effect_tells_the_tools_words_and_offers_no_second_try() -> Non
 
 def test_an_effect_that_takes_too_long_tells_its_attempts_and_the_last_error() -> None:
     approval = started(late(), attempts=3)
-    run_of(approval, fence=2 * ATTEMPT + 3)
-    runs.note_failure(Turn(approval.run_id, "support", 2), 2 * ATTEMPT + 3, "issue_refund gave no clear answer")
+    run_of(approval, fence=3)
+    failing.note(
+        Turn(approval.run_id, "support", 2), 3, 3, Failed(("EffectUnclear",), "issue_refund gave no clear answer")
+    )
     found = why(approval)
     assert found.cause == "slow" and "(3 attempts, under one key)" in found.sentence
     assert found.words == "issue_refund gave no clear answer"

@@ -24,7 +24,7 @@ from orchestration.checkpoint_gateway import Checkpoints, checkpoint_of, checkpo
 from orchestration.contracts import Climb, CloseRun, Turn, TurnResult
 from orchestration.errors import Fenced
 from orchestration.models import Effect, Run
-from orchestration.services import ATTEMPTS_PER_TURN, TurnEnd
+from orchestration.services import Attempt, TurnEnd, TurnStart
 from tests.fakes import FakeWorld, ScriptedModel, calls
 from tests.orchestration.conftest import EMAIL, REFUND, decide, go, make_run, open_for
 
@@ -80,6 +80,11 @@ def run(transactional_db: None, speak: Callable[[Any], None]) -> Run:
     return make_run()
 
 
+def fence_of(start: TurnStart) -> int:
+    assert start.run is not None
+    return start.run.fence
+
+
 def start(run: Run) -> Turn:
     return Turn(run.pk, "support", 1)
 
@@ -96,7 +101,7 @@ def test_the_first_turn_opens_one_approval_and_waits(run: Run, world: FakeWorld)
     assert (approval.tool, approval.run_id, approval.checkpoint_id) == ("issue_refund", run.pk, result.checkpoint_id)
     assert approval.dataset_versions == [{"dataset": "handbook", "version": 3}]
     run.refresh_from_db()
-    assert (run.status, run.turn, run.fence) == ("waiting", 1, ATTEMPTS_PER_TURN + 1)
+    assert (run.status, run.turn, run.fence) == ("waiting", 1, 1)
     assert run.dataset_versions == result.dataset_versions == [{"dataset": "handbook", "version": 3}]
     assert run.usage["model"] == "offline (rules, no language model)"
     assert world.shop.refunds == {}
@@ -235,12 +240,12 @@ def test_an_expired_approval_is_told_to_the_agent(run: Run, world: FakeWorld) ->
 
 
 def test_a_newer_attempt_fences_the_older_one_everywhere(run: Run) -> None:
-    turn, older, newer = start(run), ATTEMPTS_PER_TURN + 1, ATTEMPTS_PER_TURN + 2
-    services.begin_turn(turn, newer)
-    with pytest.raises(Fenced):
-        services.begin_turn(turn, older)
-    with pytest.raises(Fenced):
-        services.begin_turn(turn, newer)
+    turn = start(run)
+    older = fence_of(services.begin_turn(turn, Attempt("first", 1, 1)))
+    newer = fence_of(services.begin_turn(turn, Attempt("first", 1, 3)))
+    for late in (2, 3):
+        with pytest.raises(Fenced):
+            services.begin_turn(turn, Attempt("first", 1, late))
     with pytest.raises(Fenced):
         services.finish_turn(turn, older, TurnEnd("c", result={"summary": "late"}))
     with pytest.raises(Fenced):
@@ -251,8 +256,8 @@ def test_a_newer_attempt_fences_the_older_one_everywhere(run: Run) -> None:
 
 
 def test_a_run_that_was_closed_meanwhile_is_neither_paused_nor_finished(run: Run) -> None:
-    turn, fence = start(run), ATTEMPTS_PER_TURN + 1
-    services.begin_turn(turn, fence)
+    turn = start(run)
+    fence = fence_of(services.begin_turn(turn, Attempt("first", 1, 1)))
     services.close_run(run_id=run.pk, status="cancelled", kind="cancelled", message="stop")
     for end in (services.finish_turn, services.pause_turn):
         with pytest.raises(Fenced):
@@ -291,7 +296,7 @@ def test_a_frozen_attempt_is_evicted_and_writes_no_checkpoint(
     assert len(checkpoints_of(run.pk)) == written
     assert [approval.pk for approval in Approval.objects.all()] == result.waiting_for
     run.refresh_from_db()
-    assert run.fence == ATTEMPTS_PER_TURN + 2
+    assert run.fence == 2
 
 
 def test_a_stopping_worker_lets_go_after_its_step_and_the_next_attempt_goes_on(

@@ -1,0 +1,144 @@
+"""Turns that fail again and again: what is kept of it, when the run is stuck, when it fails for good.
+
+A turn is tried again by Temporal for as long as its run is open. So what it fails of, since when, and when it is tried
+next stands in the run's row; after STUCK_AFTER the run is stuck, which is recorded and told once. A turn that gets to
+its end clears all of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from django.db import transaction
+
+from approvals import audit
+from console.clock import database_now
+from console.live import announce
+from orchestration import stuck_mails
+from orchestration.agents.registry import UnknownAgent, agent_named
+from orchestration.contracts import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Turn
+from orchestration.errors import AttemptLost, GaveUp
+from orchestration.models import Run
+
+STUCK_AFTER: Final = timedelta(minutes=30)
+OVER: Final[dict[str, Any]] = {"failure": None, "failing_since": None, "stuck_at": None}  # a turn has got to its end
+
+
+@dataclass(frozen=True)
+class Failed:
+    """Why an attempt failed. `kinds`: the names of the error's class and those it is made from, nearest first."""
+
+    kinds: tuple[str, ...]
+    message: str
+    is_permanent: bool = False
+    node: str = ""  # of the graph, where it is known
+    trace: str = ""
+
+    @property
+    def kind(self) -> str:
+        return self.kinds[0]
+
+
+def note(turn: Turn, fence: int, attempt: int, failed: Failed) -> None:
+    """Keep why the newest attempt failed. An older one, or one of a closed run, changes nothing.
+
+    Raises GaveUp when the same kind of failure came as often, or lasts as long, as the agent allows.
+    """
+    with transaction.atomic():
+        run = Run.objects.select_for_update().filter(pk=turn.run_id, fence=fence, status__in=Run.OPEN).first()
+        if run is None:
+            return
+        now = database_now()
+        _keep(run, turn, attempt, failed, now)
+    if not failed.is_permanent:
+        _give_up(run, turn, failed, now)
+
+
+def note_lost(run: Run, turn: Turn, attempt: int) -> None:
+    """Keep that the attempt before this one ended without a word. The caller's transaction holds the row."""
+    seconds = f"{run_seconds(turn):,}"
+    message = f"The attempt ended without a word: its worker died, or it took longer than {seconds} s."
+    _keep(run, turn, attempt, Failed((AttemptLost.__name__,), message), database_now())
+
+
+def run_seconds(turn: Turn) -> int:
+    """Return how long one attempt of the turn may take."""
+    try:
+        return agent_named(turn.agent).turn_seconds
+    except UnknownAgent:
+        return 0
+
+
+def check_lost(run: Run, turn: Turn) -> None:
+    """Raise GaveUp when attempts have ended without a word as often, or for as long, as the agent allows."""
+    failure = run.failure or {}
+    if failure.get("turn") == turn.turn and failure.get("kind") == AttemptLost.__name__:
+        _give_up(run, turn, Failed((AttemptLost.__name__,), str(failure["message"])), database_now())
+
+
+def _keep(run: Run, turn: Turn, attempt: int, failed: Failed, now: datetime) -> None:
+    before: dict[str, Any] = run.failure or {}
+    is_same_turn = run.failing_since is not None and before.get("turn") == turn.turn
+    is_same = is_same_turn and before.get("kind") == failed.kind
+    pause = min(FIRST_PAUSE_SECONDS << min(attempt - 1, 10), LONGEST_PAUSE_SECONDS)
+    run.failure = {
+        "turn": turn.turn,
+        "attempt": attempt,
+        "at": now.isoformat(),
+        "kind": failed.kind,
+        "message": failed.message.replace("\x00", "")[:2000],
+        "since": before["since"] if is_same else now.isoformat(),
+        "times": before["times"] + 1 if is_same else 1,
+        "next_try_at": None if failed.is_permanent else (now + timedelta(seconds=pause)).isoformat(),
+        "node": failed.node[:200],
+        "trace": failed.trace.replace("\x00", "")[-6000:],
+    }
+    if not is_same_turn:
+        run.failing_since, run.stuck_at = now, None
+    if run.stuck_at is None and run.failing_since is not None and now - run.failing_since >= STUCK_AFTER:
+        run.stuck_at = now
+        told = stuck_mails.tell(run)
+        body = {"turn": turn.turn, "attempt": attempt, "kind": failed.kind, "told": told}
+        audit.record(actor="worker", kind="run.stuck", subject=run.pk, body=body)
+    run.save(update_fields=["failure", "failing_since", "stuck_at"])
+    announce("runs", f"run:{run.pk}")
+
+
+def _give_up(run: Run, turn: Turn, failed: Failed, now: datetime) -> None:
+    try:
+        limit = agent_named(turn.agent).limit_of(failed.kinds)
+    except UnknownAgent:
+        return
+    failure = run.failure or {}
+    times, since = int(failure["times"]), datetime.fromisoformat(failure["since"])
+    if limit is None or not limit.is_reached(times, (now - since).total_seconds()):
+        return
+    often = "once" if times == 1 else f"{times:,} times"
+    raise GaveUp(
+        failed.kind, f"Given up as the agent's limits say, after it failed {often} in the same way: {failed.message}"
+    )
+
+
+def place_of(run: Run, kind: str) -> dict[str, str]:
+    """Return where in the agent's code the run's last failure came from, for its error: {"node", "trace"}."""
+    failure: dict[str, Any] = run.failure or {}
+    if failure.get("kind") != kind:
+        return {}
+    return {name: str(failure[name]) for name in ("node", "trace") if failure.get(name)}
+
+
+def failure_json(run: Run) -> dict[str, Any] | None:
+    """Return the public shape of what the turn under way fails of, `None` when it does not."""
+    failure: dict[str, Any] | None = run.failure if run.status in Run.OPEN else None
+    if failure is None or failure.get("turn") != run.turn:
+        return None
+    at = failure.get("at")
+    return {
+        "attempt": failure.get("attempt"),
+        "error": failure.get("message"),
+        "since": failure.get("since", at),
+        "next_try_at": failure.get("next_try_at"),
+        "kind": failure.get("kind", ""),
+    }

@@ -1,0 +1,257 @@
+"""How a graph stands between two calls, and whether the code can go on from there.
+
+A graph that finds nothing to do ends, and its end looks like success: a node that was renamed, an answer that no task
+takes, values that are gone. So before each call the newest checkpoint is held against the code, and whatever the code
+cannot take up is an error of its own.
+
+Facts this relies on (langgraph 1.2.22, covered by tests): a checkpoint names the nodes that come next by channels
+`branch:to:<node>` and `join:<nodes>:<node>`, and Sends by node in `__pregel_tasks`; a task's id is made from its
+checkpoint, its node and what triggers it, so an answer lands only where the code still makes the task that asked; a
+channel of state that has a version has a value.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from psycopg import Error as DatabaseAway
+
+from orchestration.errors import AgentCodeChanged, CheckpointsGone
+
+_BRANCH: Final = "branch:to:"
+_JOIN: Final = "join:"
+_SENDS: Final = "__pregel_tasks"
+_INTERRUPT: Final = "__interrupt__"
+_RESUME: Final = "__resume__"
+_NO_END: Final = (_INTERRUPT, _RESUME, "__error__")  # writes of a task that has not ended well
+_NOBODY: Final = "00000000-0000-0000-0000-000000000000"  # the task of what was written from outside
+#: channels of state that keep a value for good once they have one
+_LASTING: Final = ("LastValue", "BinaryOperatorAggregate")
+_NAMED_AT_MOST = 5
+
+
+@dataclass
+class Stand:
+    """How a thread's newest checkpoint stands under the present code, graphs inside the graph included.
+
+    Inner nodes and state keys are written "outer/inner".
+    """
+
+    checkpoint_id: str = ""  # "" when there is none
+    values: dict[str, Any] = field(default_factory=dict)
+    interrupts: tuple[Any, ...] = ()  # LangGraph's, not answered yet, as the checkpoint holds them
+    next: list[str] = field(default_factory=list)  # nodes that are still to run
+    asked_in: dict[str, str] = field(default_factory=dict)  # pending interrupt id -> the node whose task waits for it
+    written: set[str] = field(default_factory=set)  # interrupt ids that the newest checkpoint's writes hold
+    has_answers: bool = False  # some task of the newest checkpoint has an answer
+    lacking: list[str] = field(default_factory=list)  # what the checkpoint names and the code has not
+    lost: list[str] = field(default_factory=list)  # state keys whose values are gone
+    stranded: list[str] = field(default_factory=list)  # interrupt ids of tasks that the code does not make any more
+
+    @property
+    def pending(self) -> set[str]:
+        return {interrupt.id for interrupt in self.interrupts}
+
+
+async def stand_of(graph: Any, saver: Any, thread_id: str) -> Stand:
+    """Read how the thread stands. Raises CheckpointsGone when what is kept cannot be read."""
+    config = {"configurable": {"thread_id": thread_id, "checkpoint_ns": ""}}
+    head = await _read(saver, config)
+    if head is None:
+        return Stand()
+    snapshot = await graph.aget_state(config, subgraphs=True)
+    stand = Stand(
+        checkpoint_id=str(head.checkpoint["id"]),
+        values=snapshot.values if isinstance(snapshot.values, dict) else {},
+        interrupts=tuple(snapshot.interrupts),
+        written={one.id for _, one in _interrupts_of(head)},
+        has_answers=any(channel == _RESUME for _, channel, _ in head.pending_writes or []),
+    )
+    await _look(stand, graph, saver, snapshot, head, "")
+    return stand
+
+
+async def _read(saver: Any, config: dict[str, Any]) -> Any:
+    """Return the newest checkpoint of a namespace, `None` when there is none."""
+    try:
+        return await saver.aget_tuple(config)
+    except (DatabaseAway, OSError):
+        raise
+    except Exception as exc:  # whatever a serialiser makes of bytes that are not its own
+        raise CheckpointsGone(f"Its checkpoints cannot be read any more ({type(exc).__name__}).") from exc
+
+
+async def _look(stand: Stand, graph: Any, saver: Any, snapshot: Any, head: Any, path: str) -> None:
+    """Add to the stand what one graph, and those inside it, have of it."""
+    stand.lacking += _lacking(graph, head, path)
+    stand.lost += _lost(graph, head, path)
+    stand.stranded += _stranded(snapshot, head)
+    inner_graphs = dict(graph.get_subgraphs())
+    for task in snapshot.tasks:
+        if task.name not in snapshot.next:
+            continue
+        where, reached = f"{path}{task.name}", len(stand.next)
+        inside = None
+        if task.name in inner_graphs and hasattr(task.state, "tasks"):
+            inside = await _read(saver, task.state.config)
+        if inside is None:
+            # A graph in the node's place cannot have asked without a checkpoint of its own: a function had.
+            is_graph = hasattr(graph.nodes[task.name].bound, "aget_state")
+            stand.asked_in |= {} if is_graph else {interrupt.id: where for interrupt in task.interrupts}
+        else:
+            await _look(stand, inner_graphs[task.name], saver, task.state, inside, f"{where}/")
+        if len(stand.next) == reached:
+            stand.next.append(where)
+
+
+def _stranded(snapshot: Any, head: Any) -> list[str]:
+    """Return what tasks wait for that the code does not make any more; "" where only their answer is known."""
+    waiting = {task for task, channel, _ in head.pending_writes or [] if channel in (_INTERRUPT, _RESUME)}
+    ended = {task for task, channel, _ in head.pending_writes or [] if channel not in _NO_END}
+    strangers = waiting - ended - {task.id for task in snapshot.tasks} - {_NOBODY}
+    asked = {task: interrupt.id for task, interrupt in _interrupts_of(head)}
+    return [asked.get(task, "") for task in sorted(strangers)]
+
+
+def _lacking(graph: Any, head: Any, path: str) -> list[str]:
+    """Return what the checkpoint and its writes name that the graph has not, as words."""
+    writes = [(channel, value) for _, channel, value in head.pending_writes or []]
+    values = dict(head.checkpoint.get("channel_values", {}))
+    sends = [*(values.get(_SENDS) or []), *(value for channel, value in writes if channel == _SENDS)]
+    named = [*values.items(), *writes]
+    found = [_words_for(name, path) for name, value in named if _is_lacking(graph, name, value)]
+    found += [f"the node “{path}{send.node}”" for send in sends if getattr(send, "node", "") not in graph.nodes]
+    return list(dict.fromkeys(found))
+
+
+def _is_lacking(graph: Any, name: str, value: Any) -> bool:
+    if name.startswith("__") or name in graph.channels:
+        return False
+    return name.startswith((_BRANCH, _JOIN)) or value not in (None, "", [], {})
+
+
+def _words_for(channel: str, path: str) -> str:
+    if channel.startswith(_BRANCH):
+        return f"the node “{path}{channel.removeprefix(_BRANCH)}”"
+    if channel.startswith(_JOIN):
+        before, _, node = channel.removeprefix(_JOIN).rpartition(":")
+        return f"the node “{path}{node}” after {before.replace('+', ' and ')}"
+    return f"the state key “{path}{channel}”"
+
+
+def _lost(graph: Any, head: Any, path: str) -> list[str]:
+    """Return the state keys that have had a value, and have none in what is kept."""
+    values = head.checkpoint.get("channel_values", {})
+    return [
+        f"{path}{name}"
+        for name in head.checkpoint.get("channel_versions", {})
+        if name not in values and type(graph.channels.get(name)).__name__ in _LASTING and not name.startswith("__")
+    ]
+
+
+def _interrupts_of(head: Any) -> list[tuple[str, Any]]:
+    """Return the interrupts that a checkpoint's writes hold, each with its task's id."""
+    found: list[tuple[str, Any]] = []
+    for task, channel, value in head.pending_writes or []:
+        if channel == _INTERRUPT:
+            found += [(task, one) for one in (value if isinstance(value, list | tuple) else [value])]
+    return found
+
+
+def code_of(graph: Any) -> dict[str, Any]:
+    """Return the graph's shape: {"nodes", "edges", "keys", "stops", "digest"}, graphs inside it included."""
+    nodes: set[str] = set()
+    edges: set[str] = set()
+    keys: set[str] = set()
+    stops: set[str] = set()
+    for name, one in [("", graph), *graph.get_subgraphs(recurse=True)]:
+        path = f"{name.replace('|', '/')}/" if name else ""
+        nodes |= {f"{path}{node}" for node in one.nodes if not node.startswith("__")}
+        keys |= {f"{path}{key}" for key in one.channels if not key.startswith(("__", _BRANCH, _JOIN))}
+        edges |= {f"{path}{edge}" for edge in _edges(one)}
+        for when, stop in (("before", one.interrupt_before_nodes), ("after", one.interrupt_after_nodes)):
+            stops |= {f"{when} {path}{node}" for node in ([stop] if isinstance(stop, str) else stop)}
+    shape = {"nodes": sorted(nodes), "edges": sorted(edges), "keys": sorted(keys), "stops": sorted(stops)}
+    return {**shape, "digest": hashlib.sha256(json.dumps(shape).encode()).hexdigest()}
+
+
+def _edges(graph: Any) -> set[str]:
+    builder = getattr(graph, "builder", None)
+    if builder is None:  # not made from a StateGraph: what starts each node
+        return {f"{trigger} to {name}" for name, node in graph.nodes.items() for trigger in node.triggers}
+    found = {f"{before} to {after}" for before, after in builder.edges}
+    found |= {f"{' and '.join(sorted(before))} to {after}" for before, after in builder.waiting_edges}
+    for before, branches in builder.branches.items():
+        for branch in branches.values():
+            found |= {f"{before} to {after}, perhaps" for after in (branch.ends or {}).values()}
+    return found
+
+
+_WORDS: Final = {"nodes": "node", "edges": "edge", "keys": "state key", "stops": "stop"}
+
+
+def changes_between(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """Return in words how the code's shape has changed, "" when it has not."""
+    if not before or before.get("digest") == now["digest"]:
+        return ""
+    said: list[str] = []
+    for kind, word in _WORDS.items():
+        old, new = set(before.get(kind, [])), set(now[kind])
+        said += [
+            f"{word} {verb}: {_named(names)}" for verb, names in (("gone", old - new), ("new", new - old)) if names
+        ]
+    return "; ".join(said)
+
+
+def _named(names: set[str]) -> str:
+    shown = sorted(names)[:_NAMED_AT_MOST]
+    return ", ".join(shown) + (f" and {len(names) - len(shown)} more" if len(names) > len(shown) else "")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What our rows say of the thread: held against what the checkpoints say."""
+
+    must_be_there: bool  # the run has paused before, or this is not its first turn
+    checkpoint_id: str = ""  # of the newest pause
+    asked_in: dict[str, str] = field(default_factory=dict)  # at that pause: interrupt id -> node
+    answers_at: dict[str, str] = field(default_factory=dict)  # interrupt id to be answered -> checkpoint that asked it
+
+
+def check(stand: Stand, kept: Kept, changed: str) -> None:
+    """Check that a call of the graph goes on from where the run stands. `changed`: how the code has changed.
+
+    Raises CheckpointsGone when what the run had reached is not there any more: its first input would begin it again and
+    do things twice. Raises AgentCodeChanged when the code has no place for what is there.
+    """
+    if kept.must_be_there and not stand.checkpoint_id:
+        raise CheckpointsGone("Its checkpoints are gone: none is left.")
+    if stand.checkpoint_id < kept.checkpoint_id:
+        raise CheckpointsGone(
+            "Its newest checkpoints are gone: what is left is older than what the run had reached when it paused."
+        )
+    if stand.lacking:
+        raise AgentCodeChanged(f"The agent's code changed: it has not got {' and '.join(stand.lacking)} any more.")
+    if stand.lost:
+        names = ", ".join(f"“{name}”" for name in stand.lost[:_NAMED_AT_MOST])
+        raise CheckpointsGone(f"Its checkpoints are gone: values that it had kept are missing ({names}).")
+    is_asked_here = stand.checkpoint_id in kept.answers_at.values()
+    if is_asked_here and not stand.written and not stand.has_answers:
+        raise CheckpointsGone("Its checkpoints are gone: what it had asked is missing, so an answer has no place.")
+    for interrupt in [*stand.stranded, *_moved(stand, kept)]:
+        before = kept.asked_in.get(interrupt)
+        where = f"the node “{before}”, which waits for the answer," if before else "the node that waits for the answer"
+        said = f" ({changed})" if changed else ""
+        raise AgentCodeChanged(f"The agent's code changed: {where} cannot take it any more{said}.")
+
+
+def _moved(stand: Stand, kept: Kept) -> list[str]:
+    """Return the pending interrupts that no node waits for any more, or another one than had asked."""
+    return [
+        interrupt
+        for interrupt in sorted(stand.pending)
+        if (now := stand.asked_in.get(interrupt)) is None or kept.asked_in.get(interrupt, now) != now
+    ]
