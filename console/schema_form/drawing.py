@@ -32,7 +32,7 @@ class Drawing:
         try:
             if value is not MISSING and size_fault(value):
                 raise TooMany
-            drawn = self.field(self.schema, value, prefix, id_, label="Arguments")
+            drawn = self.field(self.schema, value, prefix, id_, label="Arguments", is_item=True)
         except TooMany:
             shape = shape_of(self.schema, self.schema)
             words: dict[str, Any] = {
@@ -59,9 +59,13 @@ class Drawing:
         *,
         label: str,
         is_required: bool = True,
+        is_item: bool = False,
         above: Field | None = None,
     ) -> Field:
-        """Draw one part, and what is in it. `above`: the field that it is in."""
+        """Draw one part, and what is in it. `above`: the field that it is in.
+
+        `is_item`: it is there because its row is; left out, it would be a row without a value.
+        """
         self.left -= 1
         if self.left < 0:
             raise TooMany
@@ -69,7 +73,7 @@ class Drawing:
         depth = above.depth + 1 if above else 0
         seen = above.references if above else frozenset()
         kind, note = _kind_for(shape, value, depth, seen)
-        drawn = Field(name, id_, _title(shape) or label, shape, kind, value, is_required)
+        drawn = Field(name, id_, _title(shape) or label, shape, kind, value, is_required, is_item)
         drawn.depth, drawn.references, drawn.above = depth, seen | shape.references, above
         drawn.notes += [note] if note else []
         if kind in ("group", "list"):
@@ -103,6 +107,7 @@ class Drawing:
                     is_required=key in required,
                     above=drawn,
                 )
+                drawn.children[key].argument = key
             if drawn.takes_rows:
                 drawn.rows = [self.row(drawn, index, given[key], key) for index, key in enumerate(given_rows(drawn))]
         self.add_spare_row(drawn)
@@ -112,7 +117,8 @@ class Drawing:
         step = str(index) if of.kind == "list" else f"~{index}"
         name, id_ = inside(of.name, step), f"{of.id}-{step}"
         part = of.shape.schema["items"] if of.kind == "list" else more_of(of.shape)
-        drawn = self.field(part, value, name, id_, label=of.label if of.kind == "list" else "Value", above=of)
+        label = of.label if of.kind == "list" else "Value"
+        drawn = self.field(part, value, name, id_, label=label, is_item=True, above=of)
         if of.kind == "list":
             drawn.label = f"{drawn.label} {index + 1}"
         return Row(index, name, drawn, is_spare=value is MISSING, key=key)
@@ -172,10 +178,10 @@ def _kind_for(shape: Shape, value: Any, depth: int, seen: frozenset[str]) -> tup
         is_endless = depth >= _DEEPEST_FIELDS or bool(seen & shape.references)
         return ("json" if shape.kind in ("group", "list") and is_endless else shape.kind), ""
     types: dict[str, Any] = {"text": str, "integer": int | float, "number": int | float, "group": dict, "list": list}
-    wanted = types.get(shape.kind, object)
+    wanted = str | int | float if shape.kind == "scalar" else types.get(shape.kind, object)
     if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not object):
         return "json", "This is not of the type that the schema names, so it is written as JSON."
-    if shape.kind == "text" and not _survives(value):
+    if shape.kind in ("text", "scalar") and isinstance(value, str) and not _survives(value):
         return "json", "This text holds characters that a text box cannot carry, so it is written as JSON."
     if shape.kind in ("group", "list"):
         if depth >= _DEEPEST_FIELDS:
@@ -192,11 +198,15 @@ def _kind_for(shape: Shape, value: Any, depth: int, seen: frozenset[str]) -> tup
 def _offer_states(drawn: Field) -> None:
     """Find out what the field can be besides a value, and what it is now."""
     schema, original = drawn.shape.schema, drawn.original
-    may = [] if drawn.is_required else ["absent"]
+    # What is needed and was not given is not given yet: an empty text that nobody typed would be a value.
+    is_new = drawn.above is not None and drawn.above.original is MISSING
+    says_so_itself = drawn.kind == "choice" or (drawn.kind in ("group", "list") and is_new)  # "Choose…"; no item
+    is_open = original is MISSING and not drawn.is_item and not says_so_itself
+    may = ["absent"] if not drawn.is_required or is_open else []
     may += ["null"] if drawn.shape.is_nullable and drawn.kind != "json" else []
     if len(may) == 2 and "default" in schema and schema["default"] is None:
         may = ["absent"] if original is MISSING else ["null"]  # they mean the same
-    if original is MISSING and not drawn.is_required:
+    if original is MISSING and "absent" in may:
         drawn.drawn_state = "absent"
     elif original is None and drawn.shape.is_nullable and drawn.kind != "json":
         drawn.drawn_state = "null"
@@ -208,15 +218,27 @@ def _offer_states(drawn: Field) -> None:
     elif may:
         words = {"absent": "Not set", "null": "Not set"} if len(may) == 1 else {"absent": "Left out", "null": "Null"}
         drawn.states = (("value", "Set"), *((one, words[one]) for one in may))
-    if original is MISSING and drawn.is_required:
+    if drawn.kind == "scalar":
+        drawn.states = (*_types_to_choose(original), *drawn.states[1:])
+    if original is MISSING and "absent" not in may:
         drawn.drawn_state = drawn.empty_state
     drawn.state = drawn.drawn_state
+
+
+def _types_to_choose(original: Any) -> tuple[tuple[str, str], ...]:
+    """Return what a text can be read as; "value" is what keeps the type of the original."""
+    text, number = ("text", "Text"), ("number", "Number")
+    if isinstance(original, str):
+        return ("value", "Text"), number
+    if isinstance(original, int | float):
+        return ("value", "Number"), text
+    return ("value", "As typed"), text, number
 
 
 def _fill_scalar(drawn: Field) -> None:
     _offer_states(drawn)
     if drawn.drawn_state == "value" and drawn.original is not MISSING:
-        if drawn.kind == "text":
+        if drawn.kind == "text" or (drawn.kind == "scalar" and isinstance(drawn.original, str)):
             drawn.text = drawn.original.replace("\r\n", "\n")
         else:
             try:
@@ -241,7 +263,8 @@ def _fill_choice(drawn: Field) -> None:
     if drawn.drawn_state != "value":
         drawn.text = f"~{drawn.drawn_state}"
     elif drawn.original is MISSING:
-        drawn.text = drawn.choices[0].token if len(drawn.choices) == 1 else ""
+        is_new = drawn.above is not None and drawn.above.original is MISSING
+        drawn.text = drawn.choices[0].token if len(drawn.choices) == 1 and is_new else ""
         if not drawn.text:
             drawn.choices.insert(0, Choice("", "Choose…", MISSING))
     elif (token := write_json(drawn.original)) in texts:

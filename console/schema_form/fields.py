@@ -61,9 +61,11 @@ class Field:
     id: str  # of its element
     label: str
     shape: Shape
-    kind: str  # text, integer, number, choice, group, list or json
+    kind: str  # text, integer, number, scalar, choice, group, list or json
     original: Any = MISSING
     is_required: bool = True
+    is_item: bool = False  # of a row, or the whole: it cannot be left out by itself
+    argument: str | None = None  # its exact name in the value, where it has one
     states: tuple[tuple[str, str], ...] = ()  # what may be chosen besides a value, when empty text cannot say it
     empty_state: str = "value"  # what empty text stands for where there is no choice of states
     drawn_state: str = "value"
@@ -85,9 +87,10 @@ class Field:
 
     @property
     def full_label(self) -> str:
-        """The label with that of the part it is in: "Order line 2: Count"."""
+        """The label with the exact name and that of the part it is in: "Order line 2: Count (count)"."""
         is_inner = self.above is not None and not self.above.is_root
-        return f"{self.above.label}: {self.label}" if is_inner and self.above else self.label
+        label = self.label if self.argument is None else f"{self.label} ({self.argument})"
+        return f"{self.above.label}: {label}" if is_inner and self.above else label
 
     @property
     def hint(self) -> str:
@@ -104,6 +107,8 @@ class Field:
         """Whether the text gets more than one line."""
         schema = self.shape.schema
         most = schema.get("maxLength")
+        if self.kind == "scalar":
+            return "\n" in self.text or len(self.text) > LONG_TEXT
         may_be_long = (most is None or most > _LONG_LIMIT) and not {"format", "pattern"} & schema.keys()
         return may_be_long or "\n" in self.text or len(self.text) > LONG_TEXT
 
@@ -189,6 +194,8 @@ def _limits(drawn: Field) -> str:
     elif drawn.kind == "list":
         told.append(_span(schema.get("minItems"), schema.get("maxItems"), "item"))
         told.append("each once only" if schema.get("uniqueItems") is True else "")
+    elif drawn.kind == "scalar":
+        told.append("a text or a number")
     elif drawn.kind == "json":
         told.append("typed as JSON")
     if not drawn.is_required and schema.get("default") is not None and drawn.kind not in ("group", "list"):

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.http import QueryDict
 
-from console.json_text import WHOLE, NotJson, read_json, read_number
+from console.json_text import WHOLE, NotJson, read_json, read_number, write_json
 from console.schema_form.drawing import Drawing, TooMany, given_rows, has_plain_crlf
 from console.schema_form.fields import MISSING, Field, Row
 
@@ -69,9 +69,9 @@ class Reading:
         sent = self.post.one(drawn.name)
         drawn.text = drawn.drawn_text if sent is None else sent
         state = self._state(drawn)
-        is_empty = not drawn.text if drawn.kind == "text" else not drawn.text.strip()
+        is_empty = not drawn.text if drawn.kind in ("text", "scalar") else not drawn.text.strip()
         is_same = drawn.text == drawn.drawn_text
-        if drawn.states and state != "value" and not is_empty and not is_same:
+        if drawn.states and state in _NOT_SET and not is_empty and not is_same:
             if state != drawn.drawn_state:
                 drawn.state, drawn.is_touched = state, True
                 drawn.faults.append("This is marked as not set, but something was typed: choose one of the two.")
@@ -81,8 +81,8 @@ class Reading:
             is_left = is_same and drawn.original is not MISSING
             state = drawn.drawn_state if is_left else drawn.empty_state if is_empty else "value"
         drawn.state = state
-        drawn.is_touched = state != drawn.drawn_state or (state == "value" and not is_same)
-        if state != "value":
+        drawn.is_touched = state != drawn.drawn_state or (state not in _NOT_SET and not is_same)
+        if state in _NOT_SET:
             drawn.value = MISSING if state == "absent" else None
         elif not drawn.is_touched and drawn.original is not MISSING:
             drawn.value = drawn.original
@@ -92,13 +92,13 @@ class Reading:
     def _parse(self, drawn: Field) -> None:
         text = drawn.text
         try:
-            if drawn.kind == "text":
+            if drawn.kind == "text" or (drawn.kind == "scalar" and not _is_meant_as_number(drawn)):
                 drawn.value = _text_value(text, drawn.original)
             elif not text.strip():
                 raise NotJson("This is needed.")
             elif drawn.kind == "json":
                 drawn.value = read_json(text)
-            elif drawn.kind == "integer" and not WHOLE.fullmatch(text.strip()):
+            elif drawn.shape.is_whole and not WHOLE.fullmatch(text.strip()):
                 raise NotJson("Type a whole number in digits, like 12.")
             else:
                 drawn.value = read_number(text.strip())
@@ -199,6 +199,27 @@ def _assembled(drawn: Field, rows: list[Row]) -> dict[str, Any]:
     found |= {key: child.value for key, child in drawn.children.items()}
     found |= {row.key: row.item.value for row in rows if row.key is not None}
     return {key: value for key, value in found.items() if value is not MISSING}
+
+
+#: States of a field that has no value.
+_NOT_SET = ("absent", "null")
+
+
+def _is_meant_as_number(drawn: Field) -> bool:
+    """Return whether a text that may be a number is one: as chosen, else as the original, else as it is written.
+
+    0012 and 1.50 are texts: as numbers they would be written otherwise.
+    """
+    if drawn.state in ("text", "number"):
+        return drawn.state == "number"
+    if isinstance(drawn.original, str | int | float):
+        return not isinstance(drawn.original, str)
+    if drawn.shape.is_whole and not WHOLE.fullmatch(drawn.text):
+        return False
+    try:
+        return write_json(read_number(drawn.text)) == drawn.text
+    except NotJson:
+        return False
 
 
 def _text_value(text: str, original: Any) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import unquote
 
-Kind = Literal["text", "integer", "number", "choice", "group", "list", "json"]
+Kind = Literal["text", "integer", "number", "scalar", "choice", "group", "list", "json"]
 
 MOST_CHOICES = 300
 _LONGEST_CHAIN = 32  # references and alternatives that lead from one part to what it means
@@ -29,6 +29,7 @@ class Shape:
     is_nullable: bool = False
     references: frozenset[str] = frozenset()  # followed to get here; meeting one again means recursion
     choices: tuple[tuple[Any, str | None], ...] = ()  # value and, where the schema has one, its title
+    is_whole: bool = False  # its numbers are whole ones
 
 
 class _NotDrawable(Exception):
@@ -77,6 +78,8 @@ def _shape(part: dict[str, Any], root: Any) -> Shape:
             elif others and all(isinstance(one, dict) and "const" in one for one in others):
                 titled = tuple((one["const"], _text(one.get("title"))) for one in others)
                 return _choice(flat, titled, is_nullable, references)
+            elif types := _scalar_types(flat, key, others):
+                flat = {**{name: value for name, value in flat.items() if name != key}, "type": types}
             else:
                 flat = _without_rules(flat, key, others)
         else:
@@ -99,7 +102,9 @@ def _kind_of(flat: dict[str, Any], is_nullable: bool, references: frozenset[str]
     if isinstance(type_, list):
         others = [one for one in type_ if one != "null"]
         is_nullable = is_nullable or len(others) < len(type_)
-        type_ = others[0] if len(others) == 1 else "json"
+        type_ = others[0] if len(others) == 1 else _one_type(others)
+        if type_ == "scalar":
+            return Shape("scalar", flat, is_nullable, references, is_whole="number" not in others)
     if type_ is None:
         type_ = "object" if "properties" in flat else "array" if "items" in flat else "json"
     if type_ == "boolean":
@@ -107,7 +112,35 @@ def _kind_of(flat: dict[str, Any], is_nullable: bool, references: frozenset[str]
     if type_ == "null":
         return _choice(flat, ((None, None),), False, references)
     kind = _plain_kind(type_, flat)
-    return Shape(kind, flat, is_nullable, references)
+    return Shape(kind, flat, is_nullable, references, is_whole=kind == "integer")
+
+
+def _scalar_types(flat: dict[str, Any], key: str, others: list[Any]) -> list[str]:
+    """Return the types of alternatives that are texts and numbers, with whatever rules: one text can hold either.
+
+    The rules are the check's; what else is said beside the alternatives would have to hold for all of them.
+    """
+    if (_STRUCTURE | _LEADING) & (flat.keys() - {key}) or not others:
+        return []
+    types = [one.get("type") if isinstance(one, dict) else None for one in others]
+    if any((_STRUCTURE | _LEADING) & (one.keys() - {"type"}) for one in others if isinstance(one, dict)):
+        return []
+    is_plain = all(isinstance(one, str) and one in ("string", "integer", "number") for one in types)
+    return list(dict.fromkeys(map(str, types))) if is_plain else []
+
+
+def _one_type(types: list[Any]) -> str:
+    """Return the type that several are for a form: whole or not is one number, texts and numbers are one scalar."""
+    if not all(isinstance(one, str) for one in types):
+        return "json"
+    match sorted(set(types)):
+        case ["integer", "number"]:
+            return "number"
+        case ["string"] | ["integer"] | ["number"] as alone:
+            return str(alone[0])
+        case ["integer", "string"] | ["number", "string"] | ["integer", "number", "string"]:
+            return "scalar"
+    return "json"
 
 
 def _plain_kind(type_: Any, flat: dict[str, Any]) -> Kind:

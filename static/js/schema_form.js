@@ -48,7 +48,7 @@ document.addEventListener("click", (event) => {
   row.hidden = false;
   row.removeAttribute("data-offered");
   row.querySelector(":scope > .check [data-row-add]").checked = true;
-  row.querySelector("input:not([type=hidden]), select, textarea")?.focus();
+  row.querySelector("input:not([type=hidden]), select:not([data-schema-state]), textarea")?.focus();
 });
 
 // What is typed is meant: the parts around it count as set, the empty row as an item.
@@ -58,7 +58,7 @@ function countAsSet(event) {
   for (let part = event.target.parentElement; part && !part.matches("[data-schema-form]"); part = part.parentElement) {
     if (part.matches("[data-schema-part]")) {
       const state = part.querySelector(":scope > [data-schema-state], :scope > .schema-head > [data-schema-state]");
-      if (state && state.value !== "value") state.value = "value";
+      if (state && (state.value === "absent" || state.value === "null")) state.value = "value";
     } else if (part.matches("[data-offered]")) {
       part.querySelector(":scope > .check [data-row-add]").checked = true;
     }

@@ -90,7 +90,7 @@ def test_items_and_keys_are_added_at_a_click_inside_each_other_too(open_form: Ca
     add = lines.get_by_role("button", name="Add an item").last
     for number, sku in ((2, "b"), (3, "c")):
         add.click()
-        expect(page.get_by_role("group", name=f"Order line {number}").get_by_label("Sku")).to_be_focused()
+        expect(page.get_by_role("group", name=f"Order line {number}").get_by_label("Sku sku")).to_be_focused()
         page.keyboard.type(sku)
     third = page.get_by_role("group", name="Order line 3")
     for mark in ("m", "n"):
@@ -120,7 +120,7 @@ def test_what_is_typed_counts_as_set_and_can_be_taken_back(open_form: Callable[.
 
 def test_without_a_script_the_empty_row_does_it(open_form: Callable[..., Page]) -> None:
     page = open_form(java_script_enabled=False)
-    page.get_by_role("group", name="Order line 2").get_by_label("Sku").fill("b")
+    page.get_by_role("group", name="Order line 2").get_by_label("Sku sku").fill("b")
     page.get_by_label("Note (optional)").fill("typed")
     expect(page.get_by_role("button", name="Add an item").first).to_be_hidden()
     assert sent(page).value == {"lines": [*VALUE["lines"], {"sku": "b", "marks": []}], "note": "typed"}

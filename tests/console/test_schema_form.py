@@ -201,13 +201,15 @@ def _type(part: Field, wanted: Any, drawing: Drawing, post: QueryDict) -> None:
     if part.kind == "json":
         post[part.name] = "" if wanted is MISSING else write_json(wanted)
         return
-    if part.states:
+    if part.kind == "scalar" and state == "value":
+        post[part.state_name] = "text" if isinstance(wanted, str) else "number"
+    elif part.states:
         post[part.state_name] = state
     if part.kind in ("group", "list"):
         if state == "value":
             _type_parts(part, wanted, drawing, post)
         return
-    is_text = part.kind == "text"
+    is_text = part.kind in ("text", "scalar") and isinstance(wanted, str)
     post[part.name] = "" if state != "value" else wanted.replace("\n", "\r\n") if is_text else write_json(wanted)
 
 
@@ -566,3 +568,79 @@ def test_fields_come_in_the_order_of_what_is_needed_which_the_database_keeps() -
 )
 def test_the_path_of_a_refusal_is_read_as_steps(path: str, steps: list[str | int]) -> None:
     assert schema_form.steps_of(path) == steps
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "string"},
+        {"type": "string", "minLength": 1},
+        {"type": ["string", "null"]},
+        {"type": "integer"},
+        {"type": ["string", "number"]},
+        {"const": "only"},
+        of({"below": {"type": "string"}}),
+        of({"below": {"const": 1}}, ("below",)),
+        {"type": "array", "items": {"type": "string"}},
+        {"type": "object", "additionalProperties": {"type": "string"}},
+        {},
+    ],
+)
+def test_what_is_needed_and_was_not_given_is_not_made_up(part: Any) -> None:
+    """A text that nobody typed became "", a list [], an object {}, an only choice its value."""
+    schema = of({"x": part, "y": {"type": "string"}}, ("x", "y"))
+    for changes, after in (({}, {"y": "a"}), ({"y": "b"}, {"y": "b"})):
+        form = sent_back(schema, {"y": "a"}, **changes)
+        assert [path for path, _ in form.errors] == [("x",)]
+        assert form.value == after
+
+
+def test_what_is_needed_can_be_given_empty_on_purpose() -> None:
+    schema = of({"x": {"type": "string"}, "list": {"type": "array", "items": {"type": "string"}}}, ("x", "list"))
+    form = sent_back(schema, {}, **{"x.~is": "value", "list.~is": "value"})
+    assert form.is_valid and form.value == {"x": "", "list": []}
+
+
+DECIMAL = {"anyOf": [{"type": "number"}, {"type": "string", "pattern": r"^\d+(\.\d+)?$"}, {"type": "null"}]}
+
+
+@pytest.mark.parametrize(
+    ("before", "typed", "state", "after"),
+    [
+        ("12.50", "13.00", None, "13.00"),
+        (12.5, "13", None, 13),
+        (12.5, "13.0", None, 13.0),
+        ("12", "13", None, "13"),
+        ("12", "12", "number", 12),
+        (12, "12", "text", "12"),
+        (None, "12", "value", 12),
+        (None, "12.50", "value", "12.50"),
+        (None, "007", "value", "007"),
+        (None, "12", "text", "12"),
+        ("12", "12", "null", None),
+        (None, "12.50", None, "12.50"),
+    ],
+)
+def test_a_choice_between_texts_and_numbers_is_one_field_that_keeps_the_type(
+    before: Any, typed: str, state: str | None, after: Any
+) -> None:
+    schema = of({"x": DECIMAL, "y": {"type": "string"}}, ("x", "y"))
+    assert drawn(schema, {"x": before, "y": ""}).root.children["x"].kind == "scalar"
+    changes = {"x": typed, **({"x.~is": state} if state else {})}
+    form = sent_back(schema, {"x": before, "y": ""}, **changes)
+    assert form.errors == [] and exact(form.value) == exact({"x": after, "y": ""})
+
+
+def test_a_number_that_is_meant_and_is_none_is_told() -> None:
+    form = sent_back(of({"x": {"type": ["string", "integer"]}}, ("x",)), {"x": 1}, x="1.5")
+    assert "whole number" in form.root.children["x"].faults[0]
+
+
+def test_every_field_shows_the_exact_name_of_its_argument() -> None:
+    names = ("userId", "userID", "a.b", "", "x\u202ey")
+    text = {"type": "string", "title": "Userid"}
+    schema = of({**dict.fromkeys(names, text), "lines": of({"n": text})}, names)
+    html = html_of(drawn(schema, {}))
+    for shown in ("userId", "userID", "a.b", "(empty)", "x⟨U+202E⟩y", "lines", "n"):
+        assert f'<code class="schema-name">{shown}</code>' in html
+    assert drawn(schema, {}).root.children["userID"].full_label == "Userid (userID)"
