@@ -1,4 +1,5 @@
-"""Mail to the people whom an approval waits for, when its ladder reminds or escalates.
+"""Mail to the people whom an approval waits for, when its ladder reminds or escalates, and to those who decided it
+when its run ends before the decision took effect.
 
 Who is told stands in the step's own audit entry, and one outbox entry for each of them in its transaction; the relay
 sends them. A mail is written when it is sent, from what holds then. It only links to the page: nothing can be decided
@@ -7,6 +8,7 @@ by it, nor by whatever opens its link.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -14,14 +16,17 @@ from typing import Final
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db.models import Q
+from django.utils.module_loading import import_string
 
-from approvals.models import Approval
+from approvals.models import Approval, Decision
 from approvals.permissions import may_decide, open_windows
 from approvals.visible import one_line
-from console import outbox
+from console import outbox, roles
 
 KIND: Final = "remind"  # of the outbox entries
 PEOPLE_AT_MOST: Final = 200
+ENDED: Final = "ended"  # the step of the mails to who had decided
+WHY_ENDED: Final = "orchestration.selectors.why_ended"  # (run id) -> sentence; by name, for this knows no engine
 _SUBJECT_LETTERS = 150
 _WHY = {
     "remind": "It waits for a decision and has not been decided yet.",
@@ -54,11 +59,28 @@ def tell(approval: Approval, step: str) -> list[str]:
     return [user.username for user in told]
 
 
+def tell_ended(approval_id: str) -> list[str]:
+    """Let everybody who decided the approval, and has an address, be told that its run has ended; return their names.
+
+    Call it in the transaction that closes the run.
+    """
+    took_part = Decision.objects.filter(approval_id=approval_id, by__isnull=False)
+    people = User.objects.filter(pk__in=took_part.values("by"), is_active=True).order_by("username")
+    for user in people:
+        if user.email:
+            payload = {"approval_id": approval_id, "step": ENDED, "user_id": user.pk}
+            outbox.enqueue(kind=KIND, subject=approval_id, payload=payload)
+    return [user.username for user in people]
+
+
 def mail_for(*, approval_id: str, step: str, user_id: int) -> Mail | None:
     """Return the mail as it is right now; `None` when there is nothing to tell any more.
 
-    That is so when the approval is closed, or the person has left, has no address or may not decide it any more.
+    That is so when the approval is closed, or the person has left, has no address or may not decide it any more. What
+    has ended is told to who decided it, unless it took effect after all.
     """
+    if step == ENDED:
+        return _ended_mail(approval_id, user_id)
     approval = Approval.objects.filter(pk=approval_id, status=Approval.Status.PENDING).first()
     user = User.objects.filter(pk=user_id).exclude(email="").first()
     if approval is None or user is None:
@@ -67,7 +89,6 @@ def mail_for(*, approval_id: str, step: str, user_id: int) -> Mail | None:
     if not permit.allowed:
         return None
     summary = one_line(approval.summary)
-    cut = summary if len(summary) <= _SUBJECT_LETTERS else f"{summary[:_SUBJECT_LETTERS]}…"
     lines = [
         summary,
         f"{one_line(approval.tool)} of {one_line(approval.agent)}, {approval.risk} risk",
@@ -79,7 +100,30 @@ def mail_for(*, approval_id: str, step: str, user_id: int) -> Mail | None:
         "",
         "The link opens the page, where you sign in and decide. Nothing is decided by this mail.",
     ]
-    return Mail(user.email, f"Waits for you: {cut}", "\n".join(lines))
+    return Mail(user.email, f"Waits for you: {_cut(summary)}", "\n".join(lines))
+
+
+def _ended_mail(approval_id: str, user_id: int) -> Mail | None:
+    approval = Approval.objects.filter(pk=approval_id, took_effect_at=None).first()
+    user = User.objects.filter(pk=user_id, is_active=True).exclude(email="").first()
+    if approval is None or user is None or not roles.may(user, "see"):
+        return None
+    why_ended: Callable[[str], str] = import_string(WHY_ENDED)
+    summary = one_line(approval.summary)
+    lines = [
+        summary,
+        f"{one_line(approval.tool)} of {one_line(approval.agent)}, {approval.risk} risk",
+        "",
+        "You decided this, and its run has ended before your decision took effect. Nothing was done.",
+        one_line(why_ended(approval.run_id)),
+        "",
+        f"{settings.PUBLIC_URL}/approvals/{approval.pk}/",
+    ]
+    return Mail(user.email, f"Did not take effect: {_cut(summary)}", "\n".join(lines))
+
+
+def _cut(summary: str) -> str:
+    return summary if len(summary) <= _SUBJECT_LETTERS else f"{summary[:_SUBJECT_LETTERS]}…"
 
 
 def _people(approval: Approval) -> list[User]:

@@ -67,6 +67,7 @@ class Database:
     now: datetime | None = None  # its clock
     beats: list[Beat] = field(default_factory=list)
     somebody_decides: bool = True
+    findings: list[dict[str, Any]] = field(default_factory=list)  # [{"sentence", "since"}] of the whole installation
 
 
 def beat(part: str, detail: str = "", *, ok: bool = True) -> None:
@@ -105,7 +106,7 @@ def report(wait: float = WAIT_SECONDS) -> tuple[int, dict[str, Any]]:
     # Degraded still takes clicks and delivers them later. Before any of our processes was here, it is starting.
     otherwise = "degraded" if told.beats else "starting"
     status = "ok" if all(part["ok"] for part in parts.values()) else otherwise
-    return 200, {"status": status, "parts": parts}
+    return 200, {"status": status, "parts": parts, "findings": told.findings}
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ _noticed: tuple[float, list[str]] = (float("-inf"), [])
 
 
 def notices() -> list[str]:
-    """Return what people should know of absent parts, a sentence each; looked up every 3 s per process at most.
+    """Return what people should know of the installation and of absent parts; looked up every 3 s per process at most.
 
     Waits for nothing: a part that was not asked yet is not told of.
     """
@@ -149,7 +150,9 @@ def notices() -> list[str]:
         absent = [part for part in CONSEQUENCES if _is_absent(found["parts"].get(part))]
         hidden = {explained for part in absent for explained in _EXPLAINED.get(part, ())}
         sentences = [CONSEQUENCES[part] for part in absent if part not in hidden]
-        _noticed = (time.monotonic(), sentences if somebody_decides() else [NOBODY_DECIDES, *sentences])
+        told = [finding["sentence"] for finding in found.get("findings", [])]
+        told += [] if somebody_decides() else [NOBODY_DECIDES]
+        _noticed = (time.monotonic(), [*told, *sentences])
     return _noticed[1]
 
 
@@ -213,6 +216,7 @@ def _ask_database() -> Database:
             "loose": loose_record(),
             "beats": beats,
             "somebody_decides": _somebody_decides(),
+            "findings": import_string(settings.FINDINGS)(),
         }
     except Error as exc:
         return Database(away=f"PostgreSQL cannot be reached: {_first_line(exc)}")

@@ -208,6 +208,8 @@ HEALTH_CHECKS = {
     "temporal": "orchestration.health.temporal",
     "prefect": "dataplane.health.prefect",
 }
+# What people should know of the whole installation, on every page.
+FINDINGS = "orchestration.findings.told"
 # Who reads a dataset; the data plane itself knows no agent.
 DATASET_READERS = "orchestration.selectors.agents_reading"
 # What each app puts on the System page: boundaries, the map of steps to layers, the failure tests.

@@ -6,8 +6,10 @@ OrchestrationError
   NoSuchRun         there is no such run, or it may not be seen
   NoSuchCheckpoint
   TemporalAway      the Temporal server cannot be reached; trying again can help
+    NamespaceGone   it is there, and has no namespace of the configured name
   TemporalRefused   the server answered, and said no to this one call
   WorkflowGone      there is no such workflow, or it has ended
+  ActionRefused     the run is not in a state for what an operator asks; says why
   RunClosed         the run has ended; nothing more can be done for it
   Fenced            a newer attempt of the turn has begun; this one may start nothing more
   AgentCodeChanged  the code has no place for what the run holds
@@ -58,14 +60,23 @@ class TemporalAway(OrchestrationError):
     permanent = False
 
 
+class NamespaceGone(TemporalAway):
+    """Temporal has no namespace of this name, so it says nothing about any workflow: no run is gone for it."""
+
+
 class TemporalRefused(OrchestrationError):
     """The Temporal server is there and refuses this call; others may succeed."""
 
     permanent = False
+    is_data_loss = False  # it cannot read what it kept
 
 
 class WorkflowGone(OrchestrationError):
     """There is no such workflow, or it has ended."""
+
+
+class ActionRefused(OrchestrationError):
+    """The run is not in a state for this: it is closed, something else is under way, or it has changed since."""
 
 
 class RunClosed(OrchestrationError):

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
+import pgtrigger
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
 
 from console.clock import DatabaseNow
+
+LOOKED_AT_AFTER = timedelta(seconds=60)  # without any move; the trigger `run_moved` says so too
 
 
 class Run(models.Model):
@@ -48,6 +53,8 @@ class Run(models.Model):
     failing_since = models.DateTimeField(null=True, blank=True)  # the turn under way, whatever the kinds
     stuck_at = models.DateTimeField(null=True, blank=True)  # when it was found to fail for too long
     usage = models.JSONField(default=dict)  # {"model", "input_tokens", "output_tokens"}
+    ending = models.JSONField(null=True, blank=True)  # {"action", "by", "reason", "at"}: what an operator has asked for
+    look_due_at = models.DateTimeField(db_default=DatabaseNow() + LOOKED_AT_AFTER)  # see orchestration.reconciling
     created_at = models.DateTimeField(db_default=DatabaseNow())
     started_at = models.DateTimeField(null=True, blank=True)
     closed_at = models.DateTimeField(null=True, blank=True)
@@ -77,6 +84,22 @@ class Run(models.Model):
                 name="run_by_status",
             ),
             models.Index(fields=("stuck_at",), condition=Q(stuck_at__isnull=False), name="run_stuck"),
+            models.Index(
+                fields=("look_due_at",),
+                condition=Q(status__in=("starting", "running", "waiting", "paused")),
+                name="run_to_look_at",
+            ),
+        )
+        triggers = (
+            pgtrigger.Trigger(
+                name="run_moved",  # whoever moves it: what moves need not be looked at
+                when=pgtrigger.Before,
+                operation=pgtrigger.Update,
+                condition=pgtrigger.Condition(
+                    "OLD.status IS DISTINCT FROM NEW.status OR OLD.fence IS DISTINCT FROM NEW.fence"
+                ),
+                func="NEW.look_due_at = signalbox_now() + interval '60 seconds'; RETURN NEW;",
+            ),
         )
 
     def __str__(self) -> str:
@@ -128,3 +151,41 @@ class AnswerDelivery(models.Model):
 
     def __str__(self) -> str:
         return f"{self.approval_id} {self.state}"
+
+
+class Watched(models.Model):
+    """A program's approval that has a watch in Temporal, until its answer is delivered or given up."""
+
+    approval_id = models.CharField(primary_key=True, max_length=40)
+    workflow_id = models.CharField(max_length=200)
+    look_due_at = models.DateTimeField(db_default=DatabaseNow())  # to compare it with Temporal
+
+    class Meta:
+        indexes = (models.Index(fields=("look_due_at",), name="watch_to_look_at"),)
+
+    def __str__(self) -> str:
+        return self.workflow_id
+
+
+class Lookout(models.Model):
+    """The one row that all relays share who compare runs with Temporal; see `orchestration.reconciling`."""
+
+    looked_at = models.DateTimeField(null=True, blank=True)  # the newest second in which somebody asked
+    home = models.CharField(max_length=100, blank=True)  # the id of the namespace in which our runs live
+    stranger = models.CharField(max_length=100, blank=True)  # another one that answers in its place
+    stranger_since = models.DateTimeField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        return self.home
+
+
+class Finding(models.Model):
+    """Something about the whole installation that people should know, on every page; see `orchestration.findings`."""
+
+    key = models.CharField(primary_key=True, max_length=40)
+    sentence = models.TextField()
+    body = models.JSONField(default=dict)
+    since = models.DateTimeField(db_default=DatabaseNow())
+
+    def __str__(self) -> str:
+        return self.sentence

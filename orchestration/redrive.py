@@ -111,7 +111,7 @@ def _standstill(facts: _Facts) -> Standstill:
         sentence = "Not done: when it was to start, no standing approval covered it any more."
         return Standstill("refused", sentence, refused.at, refused.detail, is_final=True)
     if facts.run is not None and facts.run.status not in Run.OPEN:
-        return _of_ended_run(facts, facts.run)
+        return _of_ended_run(facts, facts.run)  # whatever is still on its way to it: telling it helps nobody
     if facts.entry is not None:
         return _of_delivery(facts, facts.entry)
     if facts.run is None:
@@ -268,6 +268,8 @@ def deliver_again(*, approval_id: str, by: User) -> None:
         approval = locked_for_redrive(approval_id, by)
         check_late(approval)
         found = standstill_of([approval_id]).get(approval_id)
+        if found is not None and found.cause == "run_ended":
+            raise NothingToRedrive(found.sentence)
         if found is None or not found.may_deliver:
             raise NothingToRedrive("The run has been told; telling it again would not help.")
         if not _make_due(approval):

@@ -29,11 +29,11 @@ from console.database import conninfo
 from console.live import announce
 from console.models import OutboxEntry
 from console.outbox import CHANNEL
-from orchestration import reminding, services
+from orchestration import reconciling, reminding, services
 from orchestration.contracts import DELIVER_DECIDED, DELIVER_START, DELIVER_WATCH, StartWatch
 from orchestration.errors import OrchestrationError, TemporalAway, WorkflowGone
 from orchestration.heartbeat import beating
-from orchestration.models import Run
+from orchestration.models import LOOKED_AT_AFTER, Run, Watched
 from orchestration.temporal_gateway import RealTemporal, TemporalGateway
 from orchestration.threads import in_database
 
@@ -43,6 +43,7 @@ LOOK_SECONDS = 5  # underneath the notifications
 LADDER_SECONDS = 60  # between two looks at all ladders; deadlines are looked at every LOOK_SECONDS
 HEAD_SECONDS = 60  # between two looks at the audit chain's head
 IDLE_KNOCK_SECONDS = 5  # between two while it is believed to be there
+LOOKS_SECONDS = 1  # between two handfuls of looks at runs, while some are due
 KNOCK_SECONDS = 1  # between two tries while Temporal is away
 IN_FLIGHT = 64
 # Mails go their own way, see `orchestration.reminding`.
@@ -93,6 +94,7 @@ class Relay:
             _climb(all_steps=True, every_seconds=LADDER_SECONDS),
             self._remind(),
             self._knock(),
+            self._reconcile(),
         )
         side = [asyncio.create_task(one) for one in work]
         try:
@@ -141,6 +143,25 @@ class Relay:
             except Exception:  # one mail that cannot be written must not keep the next
                 logger.exception("a reminder comes back when its lease ends")
             await asyncio.sleep(LOOK_SECONDS)
+
+    async def _reconcile(self) -> None:
+        """Look at open runs and watches that nobody heard of for a while, a few each second."""
+        is_first = True
+        while True:
+            looked = False
+            try:
+                if is_first:
+                    await in_database(reconciling.let_go_of_closed)
+                    is_first = False
+                if self._temporal is not None and not self._is_away:
+                    looked = await reconciling.look_around(self._temporal)
+            except DatabaseAway as exc:
+                logger.warning("runs are compared with Temporal later: %s", type(exc).__name__)
+            except OrchestrationError as exc:
+                logger.warning("runs are compared with Temporal later: %s", exc)
+            except Exception:  # one run that cannot be looked at must not keep the others
+                logger.exception("runs are compared with Temporal later")
+            await asyncio.sleep(LOOKS_SECONDS if looked else LOOK_SECONDS)
 
     async def _deliver_until(self, stop: asyncio.Event) -> None:
         async with (
@@ -227,30 +248,41 @@ class Relay:
     async def _deliver(self, entry: Claimed) -> None:
         assert self._temporal is not None
         if entry.kind == DELIVER_START:
-            temporal_run_id = await self._temporal.start_run(services.workflow_input(entry.payload))
-            await in_database(_started, entry, temporal_run_id)
+            await self._start(self._temporal, entry)
         elif entry.kind == DELIVER_WATCH:
             start = StartWatch(entry.payload["approval_id"])
             await self._temporal.start_watch(entry.payload["workflow_id"], start, entry.payload["again"])
-            await in_database(_stamp, [entry])
+            await in_database(_watched, entry)
         elif entry.kind == DELIVER_DECIDED:
-            try:
-                await self._temporal.signal_decided(
-                    entry.payload["run_id"], entry.payload["approval_id"], entry.payload["decision_id"]
-                )
-            except WorkflowGone:
-                if await in_database(_is_watched, entry.payload["approval_id"]):
-                    start = StartWatch(entry.payload["approval_id"])  # which looks first, and finds the decision
-                    await self._temporal.start_watch(entry.payload["run_id"], start, again=False)
-                    await self._stamp_signalled(entry)
-                    return
-                if not await in_database(_is_closed, entry.payload["run_id"]):
-                    raise
-                await in_database(_signalled, [entry], "the run had ended")
-            else:
-                await self._stamp_signalled(entry)
+            await self._signal(self._temporal, entry)
         else:
             raise OrchestrationError(f"Nobody knows how to deliver {entry.kind!r}.")
+
+    async def _start(self, temporal: TemporalGateway, entry: Claimed) -> None:
+        start = services.workflow_input(entry.payload)
+        if entry.attempts > 1 and await in_database(_is_closed, start.run_id):
+            await in_database(_stamp, [entry])  # ended by a person before Temporal could take it
+            return
+        temporal_run_id = await temporal.start_run(start)
+        await in_database(_started, entry, temporal_run_id)
+
+    async def _signal(self, temporal: TemporalGateway, entry: Claimed) -> None:
+        """Tell the run, or a program's watch, of a decision. What is gone ends as a fact; it is not told for ever."""
+        run_id, approval_id = entry.payload["run_id"], entry.payload["approval_id"]
+        try:
+            await temporal.signal_decided(run_id, approval_id, entry.payload["decision_id"])
+        except WorkflowGone:
+            if await in_database(_is_watched, approval_id):
+                # which looks first, and finds the decision
+                await temporal.start_watch(run_id, StartWatch(approval_id), again=False)
+                await self._stamp_signalled(entry)
+                return
+            if not await in_database(_is_closed, run_id):
+                await in_database(reconciling.look_soon, run_id)  # which closes it, unless it has not begun yet
+                raise
+            await in_database(_signalled, [entry], "the run had ended")
+        else:
+            await self._stamp_signalled(entry)
 
     async def _stamp_signalled(self, entry: Claimed) -> None:
         """Stamp the entry together with all that were signalled while the stamps before were written.
@@ -311,6 +343,16 @@ async def _publish_heads() -> None:
 def _started(entry: Claimed, temporal_run_id: str) -> None:
     with transaction.atomic():
         services.workflow_started(run_id=entry.subject, temporal_run_id=temporal_run_id)
+        if not temporal_run_id:  # it ran before, and has ended
+            reconciling.look_soon(entry.subject)
+        _stamp([entry])
+
+
+def _watched(entry: Claimed) -> None:
+    with transaction.atomic():
+        approval_id, workflow_id = entry.payload["approval_id"], entry.payload["workflow_id"]
+        again = {"workflow_id": workflow_id, "look_due_at": DatabaseNow() + LOOKED_AT_AFTER}
+        Watched.objects.update_or_create(pk=approval_id, defaults=again)
         _stamp([entry])
 
 

@@ -46,6 +46,12 @@ def runs_there(run_ids: list[str]) -> set[str]:
     return set(Run.objects.filter(pk__in=run_ids).values_list("pk", flat=True))
 
 
+def why_ended(run_id: str) -> str:
+    """Return in a sentence why a run ended without a result, "" while it is open. Asked by name from `approvals`."""
+    error = Run.objects.filter(pk=run_id, closed_at__isnull=False).values_list("error", flat=True).first()
+    return str((error or {}).get("message", ""))
+
+
 @dataclass(frozen=True)
 class RunRow:
     """One line of the runs list."""

@@ -29,7 +29,7 @@ from console.clock import DatabaseNow, database_now
 from console.environment import environment
 from console.live import announce
 from console.models import OutboxEntry
-from orchestration import failing, redrive, selectors
+from orchestration import ending, failing, redrive, selectors
 from orchestration.agents.arguments import Unfit, read_asked
 from orchestration.agents.registry import UnknownAgent, agent_named
 from orchestration.contracts import DELIVER_START, DELIVER_WATCH, StartRun, Turn
@@ -305,17 +305,8 @@ def _move(turn: Turn, fence: int, end: TurnEnd, **changes: Any) -> None:
 
 
 def close_run(*, run_id: str, status: str, kind: str, message: str) -> None:
-    """Close a run that failed or was cancelled, and withdraw what still waits. A closed run stays as it is."""
-    with transaction.atomic():
-        run = Run.objects.select_for_update().filter(pk=run_id, status__in=Run.OPEN).first()
-        if run is None:
-            return
-        error = {"kind": kind, "message": message[:2000], **failing.place_of(run, kind)}
-        Run.objects.filter(pk=run_id).update(status=status, error=error, closed_at=DatabaseNow(), **failing.OVER)
-        announce("runs", f"run:{run_id}")
-        approval_services.withdraw(run_id=run_id, reason=f"the run {status}", actor="worker")
-        approval_services.stand_still(run_id)
-        audit.record(actor="worker", kind=f"run.{status}", subject=run_id, body={"kind": kind})
+    """Close a run that failed or was cancelled, by its own workflow's word. A closed run stays as it is."""
+    ending.close_run(run_id=run_id, status=status, kind=kind, message=message, actor="worker")
 
 
 def workflow_input(payload: dict[str, Any]) -> StartRun:

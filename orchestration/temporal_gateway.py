@@ -9,12 +9,18 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, TypeVar
 
 from temporalio.api.common.v1 import Payloads, WorkflowExecution
-from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.enums.v1 import EventType, HistoryEventFilterType, TaskQueueType
+from temporalio.api.history.v1 import HistoryEvent
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import (
+    DescribeNamespaceRequest,
     DescribeTaskQueueRequest,
     DescribeWorkflowExecutionRequest,
+    GetWorkflowExecutionHistoryRequest,
+    GetWorkflowExecutionHistoryReverseRequest,
+    RequestCancelWorkflowExecutionRequest,
     SignalWorkflowExecutionRequest,
+    TerminateWorkflowExecutionRequest,
 )
 from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
@@ -25,7 +31,7 @@ from console import temporal_connection
 from console.environment import environment
 from console.temporal_connection import CannotConnect, connect
 from orchestration.contracts import DECIDED, WATCH, WORKFLOW, ProgramSignal, StartRun, StartWatch
-from orchestration.errors import TemporalAway, TemporalRefused, WorkflowGone
+from orchestration.errors import NamespaceGone, TemporalAway, TemporalRefused, WorkflowGone
 
 _CALL = timedelta(seconds=10)
 _LOOK = timedelta(seconds=1.5)  # for a question about the server itself
@@ -43,6 +49,18 @@ _REFUSALS = frozenset(
 )
 
 
+@dataclass(frozen=True)
+class Seen:
+    """How a workflow is. `status`: Temporal's own word in lower case; `reason`: why it ended, in words of others."""
+
+    status: str  # running, paused, completed, failed, canceled, terminated, timed_out, continued_as_new
+    reason: str = ""
+
+    @property
+    def is_open(self) -> bool:
+        return self.status in ("running", "paused", "continued_as_new", "unspecified")
+
+
 class TemporalGateway(Protocol):
     """What the relay needs of Temporal."""
 
@@ -57,6 +75,21 @@ class TemporalGateway(Protocol):
 
     async def signal_program(self, signal: ProgramSignal) -> None:
         """Signal a workflow of somebody else's. Raises WorkflowGone when it is not there or has ended."""
+
+    async def look(self, workflow_id: str) -> Seen:
+        """Say how the newest workflow of this id is. Raises WorkflowGone when there is none, or nothing left of it."""
+
+    async def moved_between(self, workflow_id: str, begin: datetime, end: datetime) -> bool:
+        """Say whether its history has an event of that time. Raises WorkflowGone."""
+
+    async def cancel(self, workflow_id: str, reason: str, request_id: str) -> None:
+        """Ask a workflow to cancel; the server takes that for one that has ended, too. Raises WorkflowGone."""
+
+    async def terminate(self, workflow_id: str, reason: str) -> None:
+        """End a workflow at once. Raises WorkflowGone when it has ended or never was."""
+
+    async def home(self) -> str:
+        """Return the id of the namespace: another one under the same name is another Temporal."""
 
     async def is_there(self) -> bool:
         """Say whether the server answers, lets us in, and has our namespace."""
@@ -144,6 +177,82 @@ class RealTemporal:
         service = self.client.workflow_service
         await _translated(lambda: service.signal_workflow_execution(request, timeout=_CALL))
 
+    async def look(self, workflow_id: str) -> Seen:
+        handle = self.client.get_workflow_handle(workflow_id)
+        try:
+            found = await _translated(lambda: handle.describe(rpc_timeout=_CALL))
+        except TemporalRefused as exc:
+            if exc.is_data_loss:
+                raise WorkflowGone(f"its history cannot be read any more: {exc}") from exc
+            raise
+        status = found.status.name.lower() if found.status else "unspecified"
+        if Seen(status).is_open:
+            return Seen(status)
+        try:
+            return Seen(status, await self._reason(workflow_id, found.run_id or ""))
+        except (WorkflowGone, TemporalRefused):  # it has ended, whatever is left of its history
+            return Seen(status)
+
+    async def _reason(self, workflow_id: str, run_id: str) -> str:
+        """Return why a workflow ended, as whoever ended it said, "" when nobody did."""
+        request = GetWorkflowExecutionHistoryRequest(
+            namespace=self.client.namespace,
+            execution=WorkflowExecution(workflow_id=workflow_id, run_id=run_id),
+            history_event_filter_type=HistoryEventFilterType.HISTORY_EVENT_FILTER_TYPE_CLOSE_EVENT,
+        )
+        service = self.client.workflow_service
+        answer = await _translated(lambda: service.get_workflow_execution_history(request, timeout=_CALL))
+        return _reason_of(answer.history.events[-1]) if answer.history.events else ""
+
+    async def moved_between(self, workflow_id: str, begin: datetime, end: datetime) -> bool:
+        service, token = self.client.workflow_service, b""
+        while True:
+            request = GetWorkflowExecutionHistoryReverseRequest(
+                namespace=self.client.namespace,
+                execution=WorkflowExecution(workflow_id=workflow_id),
+                maximum_page_size=100,
+                next_page_token=token,
+            )
+            answer = await _translated(
+                lambda request=request: service.get_workflow_execution_history_reverse(request, timeout=_CALL)  # type: ignore[misc]
+            )
+            for event in answer.history.events:  # newest first
+                at = event.event_time.ToDatetime(UTC)
+                if at <= begin:
+                    return False
+                if at <= end:
+                    return True
+            token = answer.next_page_token
+            if not token:
+                return False
+
+    async def cancel(self, workflow_id: str, reason: str, request_id: str) -> None:
+        request = RequestCancelWorkflowExecutionRequest(
+            namespace=self.client.namespace,
+            workflow_execution=WorkflowExecution(workflow_id=workflow_id),
+            identity=self.client.identity,
+            reason=reason,
+            request_id=request_id,
+        )
+        service = self.client.workflow_service
+        await _translated(lambda: service.request_cancel_workflow_execution(request, timeout=_CALL))
+
+    async def terminate(self, workflow_id: str, reason: str) -> None:
+        request = TerminateWorkflowExecutionRequest(
+            namespace=self.client.namespace,
+            workflow_execution=WorkflowExecution(workflow_id=workflow_id),
+            identity=self.client.identity,
+            reason=reason,
+        )
+        service = self.client.workflow_service
+        await _translated(lambda: service.terminate_workflow_execution(request, timeout=_CALL))
+
+    async def home(self) -> str:
+        request = DescribeNamespaceRequest(namespace=self.client.namespace)
+        service = self.client.workflow_service
+        answer = await _translated(lambda: service.describe_namespace(request, timeout=_CALL))
+        return str(answer.namespace_info.id)
+
     async def is_there(self) -> bool:
         try:
             await temporal_connection.ask_for_namespace(self.client)
@@ -204,6 +313,14 @@ def _in_words(exc: RPCError, client: Client) -> TemporalAway | TemporalRefused:
 _TOO_LATE = (RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED)
 
 
+def _reason_of(event: HistoryEvent) -> str:
+    if event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED:
+        return event.workflow_execution_terminated_event_attributes.reason
+    if event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED:
+        return event.workflow_execution_failed_event_attributes.failure.message
+    return ""
+
+
 async def _translated(call: Callable[[], Coroutine[Any, Any, _R]]) -> _R:
     """Turn the SDK's errors into ours, most specific first."""
     try:
@@ -212,11 +329,13 @@ async def _translated(call: Callable[[], Coroutine[Any, Any, _R]]) -> _R:
         raise TemporalAway(str(exc)) from exc
     except RPCError as exc:
         if temporal_connection.is_about_namespace(exc):  # nothing is known of the workflow
-            raise TemporalAway(f"Temporal answered: {exc.message}") from exc
+            raise NamespaceGone(f"Temporal answered: {exc.message}") from exc
         if exc.status == RPCStatusCode.NOT_FOUND:
             raise WorkflowGone(str(exc)) from exc
         if exc.status in _REFUSALS:
-            raise TemporalRefused(f"Temporal refused with {exc.status.name}: {exc.message}") from exc
+            refused = TemporalRefused(f"Temporal refused with {exc.status.name}: {exc.message}")
+            refused.is_data_loss = exc.status == RPCStatusCode.DATA_LOSS
+            raise refused from exc
         raise TemporalAway(f"Temporal answered {exc.status.name}: {exc.message}") from exc
     except (TimeoutError, RuntimeError, OSError) as exc:
         raise TemporalAway(f"Temporal cannot be reached: {exc}") from exc

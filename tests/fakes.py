@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -19,6 +20,7 @@ from pydantic import PrivateAttr
 from orchestration.agents.runtime import Outcome, Passage, Passages, ToolFailed
 from orchestration.contracts import ProgramSignal, StartRun, StartWatch
 from orchestration.errors import TemporalAway, WorkflowGone
+from orchestration.temporal_gateway import Seen
 
 
 class FakeTemporal:
@@ -28,6 +30,9 @@ class FakeTemporal:
         self.is_away = False
         self.started: dict[str, StartRun] = {}
         self.ended: set[str] = set()
+        self.ends: dict[str, Seen] = {}  # how workflows have ended, where not by `end`
+        self.moves: dict[str, list[datetime]] = {}  # when workflows have moved
+        self.namespace_id = "namespace-1"
         self.signals: list[tuple[str, str, str]] = []  # run, approval, decision
         self.watches: dict[str, StartWatch] = {}
         self.program_signals: list[ProgramSignal] = []
@@ -55,6 +60,7 @@ class FakeTemporal:
         self.watches[workflow_id] = start
         self.started.setdefault(workflow_id, StartRun(workflow_id, "watch"))
         self.ended.discard(workflow_id)
+        self.ends.pop(workflow_id, None)
 
     async def signal_program(self, signal: ProgramSignal) -> None:
         await self._called(f"program {signal.workflow_id} {signal.request_id}", signal.workflow_id)
@@ -62,6 +68,35 @@ class FakeTemporal:
             raise WorkflowGone(f"no workflow {signal.workflow_id}")
         if signal.request_id not in {one.request_id for one in self.program_signals}:
             self.program_signals.append(signal)
+
+    async def look(self, workflow_id: str) -> Seen:
+        await self._called(f"look {workflow_id}", workflow_id)
+        if workflow_id not in self.started:
+            raise WorkflowGone(f"no workflow {workflow_id}")
+        return self.ends.get(workflow_id) or Seen("terminated" if workflow_id in self.ended else "running")
+
+    async def moved_between(self, workflow_id: str, begin: datetime, end: datetime) -> bool:
+        await self._called(f"moved {workflow_id}", workflow_id)
+        if workflow_id not in self.started:
+            raise WorkflowGone(f"no workflow {workflow_id}")
+        return any(begin < at <= end for at in self.moves.get(workflow_id, []))
+
+    async def cancel(self, workflow_id: str, reason: str, request_id: str) -> None:
+        await self._called(f"cancel {workflow_id} {reason}", workflow_id)
+        if workflow_id not in self.started:  # the server takes it for one that has ended
+            raise WorkflowGone(f"no workflow {workflow_id}")
+
+    async def terminate(self, workflow_id: str, reason: str) -> None:
+        await self._called(f"terminate {workflow_id} {reason}", workflow_id)
+        if workflow_id not in self.started or workflow_id in self.ended:
+            raise WorkflowGone(f"no workflow {workflow_id}")
+        self.ended.add(workflow_id)
+        self.ends[workflow_id] = Seen("terminated", reason)
+
+    async def home(self) -> str:
+        if self.is_away:
+            raise TemporalAway("Temporal cannot be reached: the test says so")
+        return self.namespace_id
 
     async def is_there(self) -> bool:
         self.calls.append("knock")

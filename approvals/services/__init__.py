@@ -10,6 +10,7 @@ from approvals.services.claims import claim, reassign, release
 from approvals.services.commenting import comment
 from approvals.services.deciding import Answer, decide
 from approvals.services.delegating import delegate, revoke_delegation
+from approvals.services.ending import LetGo, decisions_of, let_go, not_begun_of_run, open_of_run
 from approvals.services.executing import Authorised, authorise
 from approvals.services.ladder import Rung, climb, climb_overdue, withdraw
 from approvals.services.opening import Proposal, open_approval
@@ -20,6 +21,7 @@ from approvals.services.standing import make_standing, revoke_standing
 __all__ = [
     "Answer",
     "Authorised",
+    "LetGo",
     "Proposal",
     "Recorded",
     "Rung",
@@ -30,12 +32,16 @@ __all__ = [
     "comment",
     "decide",
     "decide_for_sure",
+    "decisions_of",
     "delegate",
     "find_recorded",
+    "let_go",
     "make_standing",
+    "not_begun_of_run",
     "note_effect",
     "note_receipt",
     "open_approval",
+    "open_of_run",
     "reassign",
     "release",
     "revoke_delegation",

@@ -55,7 +55,7 @@ def test_strangers_see_the_status_and_nothing_else(engines: Any, db: None) -> No
 def test_whoever_is_signed_in_sees_every_part(engines: Any, eve: User) -> None:
     all_beat()
     body = Caller(eve).get("health").json()
-    assert set(body) == {"status", "parts"}
+    assert set(body) == {"status", "parts", "findings"}
     assert set(body["parts"]) == PARTS
     for part in body["parts"].values():
         assert set(part) == {"ok", "detail", "address", "last_seen_at"}

@@ -300,7 +300,8 @@ def test_a_decision_for_a_run_that_has_ended_is_stamped_with_why(
 def test_a_decision_for_a_run_whose_workflow_is_not_there_yet_is_tried_again(
     transactional_db: None, temporal_double: FakeTemporal
 ) -> None:
-    run, approval = _signal_to_gone("waiting")
+    run, approval = _signal_to_gone("starting")
+    OutboxEntry.objects.filter(pk=ask_to_start(run).pk).update(due_at=database_now() + timedelta(hours=1))
 
     async def scene() -> None:
         await until(lambda: OutboxEntry.objects.exclude(last_error="").exists())

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 import pytest
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 from ulid import ULID
@@ -16,8 +20,8 @@ from console.stack.ports import free_port
 from console.stack.temporal import Temporal
 from orchestration import temporal_gateway
 from orchestration.contracts import ProgramSignal, StartRun, StartWatch
-from orchestration.errors import TemporalAway, TemporalRefused, WorkflowGone
-from orchestration.temporal_gateway import RealTemporal, TemporalGateway
+from orchestration.errors import NamespaceGone, TemporalAway, TemporalRefused, WorkflowGone
+from orchestration.temporal_gateway import RealTemporal, Seen, TemporalGateway
 from tests.fakes import FakeTemporal
 from tests.orchestration.conftest import go
 
@@ -200,3 +204,60 @@ def test_each_error_of_the_engine_is_one_of_ours(status: RPCStatusCode) -> None:
     expected = {"NOT_FOUND": WorkflowGone} | dict.fromkeys(about_the_call, TemporalRefused)
     with pytest.raises(expected.get(status.name, TemporalAway)):
         go(temporal_gateway._translated(refused))
+
+
+def test_a_look_says_how_a_workflow_is_and_why_it_ended(play: Play) -> None:
+    async def scene(door: Door) -> None:
+        given = start()
+        with pytest.raises(WorkflowGone):
+            await door.look(given.run_id)
+        await door.start_run(given)
+        assert await door.look(given.run_id) == Seen("running")
+        await door.cancel(given.run_id, "no longer needed", "once")
+        await door.cancel(given.run_id, "no longer needed", "once")
+        await door.terminate(given.run_id, "cleanup by ops")
+        assert await door.look(given.run_id) == Seen("terminated", "cleanup by ops")
+        never = start().run_id
+        for gone in (door.terminate(given.run_id, "x"), door.terminate(never, "x"), door.cancel(never, "x", "twice")):
+            with pytest.raises(WorkflowGone):
+                await gone
+
+    play(scene)
+
+
+def test_a_home_is_the_same_at_each_look(play: Play) -> None:
+    async def scene(door: Door) -> None:
+        assert await door.home() == await door.home() != ""
+
+    play(scene)
+
+
+@pytest.mark.engines
+def test_a_workflow_whose_time_is_up_or_that_was_deleted_is_told_apart_from_a_namespace_that_is_missing(
+    temporal: Temporal,
+) -> None:
+    async def inside() -> None:
+        client = await Client.connect(temporal.address, namespace=temporal.namespace)
+        door, timed, deleted = RealTemporal(client), start(), start()
+        began = datetime.now(UTC)
+        policy: Any = {"task_queue": "nobody-listens", "execution_timeout": timedelta(seconds=1)}
+        await client.start_workflow("AgentRun", timed, id=timed.run_id, **policy)
+        await door.start_run(deleted)
+        assert await door.moved_between(deleted.run_id, began - timedelta(hours=1), began + timedelta(hours=1))
+        assert not await door.moved_between(deleted.run_id, began - timedelta(hours=2), began - timedelta(hours=1))
+        execution = WorkflowExecution(workflow_id=deleted.run_id)
+        request = DeleteWorkflowExecutionRequest(namespace=temporal.namespace, workflow_execution=execution)
+        await client.workflow_service.delete_workflow_execution(request)
+        async with asyncio.timeout(60):
+            while (await door.look(timed.run_id)).is_open:
+                pass
+            assert await door.look(timed.run_id) == Seen("timed_out")
+            with pytest.raises(WorkflowGone):
+                while True:
+                    await door.look(deleted.run_id)
+        elsewhere = RealTemporal(await Client.connect(temporal.address, namespace="nowhere", lazy=True))
+        for asked in (elsewhere.look(timed.run_id), elsewhere.home(), elsewhere.signal_decided("a", "b", "c")):
+            with pytest.raises(NamespaceGone):
+                await asked
+
+    go(inside())

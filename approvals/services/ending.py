@@ -1,0 +1,59 @@
+"""What becomes of a run's requests when the run ends, however it ends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.db import transaction
+
+from approvals import reminders
+from approvals.models import Approval, Decision
+from approvals.services.ladder import withdraw
+from approvals.services.receipts import stand_still
+
+
+@dataclass(frozen=True)
+class LetGo:
+    """What nobody does any more because a run has ended: ids, oldest first."""
+
+    withdrawn: list[str]  # approvals that were open
+    voided: list[str]  # approvals that were decided, and whose effect has not begun
+    told: list[str]  # the people who had decided, by their user names
+
+
+def open_of_run(run_id: str) -> list[str]:
+    """Return the ids of a run's open approvals, oldest first."""
+    rows = Approval.objects.filter(run_id=run_id, status=Approval.Status.PENDING)
+    return list(rows.order_by("opened_at", "pk").values_list("pk", flat=True))
+
+
+def not_begun_of_run(run_id: str, begun: list[str]) -> list[str]:
+    """Return the ids of a run's approvals that were decided and did not take effect, but for those that have begun."""
+    rows = Approval.objects.filter(run_id=run_id, status=Approval.Status.DECIDED, took_effect_at=None)
+    return list(rows.exclude(pk__in=begun).order_by("opened_at", "pk").values_list("pk", flat=True))
+
+
+def decisions_of(approval_ids: list[str]) -> list[str]:
+    """Return the ids of all decisions on the approvals."""
+    rows = Decision.objects.filter(approval_id__in=approval_ids).order_by("at", "pk")
+    return list(rows.values_list("pk", flat=True))
+
+
+def let_go(*, run_id: str, reason: str, actor: str, begun: list[str]) -> LetGo:
+    """Withdraw what a run that has ended left open, and let what was decided in vain stand in the lane at once.
+
+    `begun`: approvals whose effect has begun; nobody here knows its end. Whoever had decided anything of this is told,
+    by mail too. Call it in the transaction that closes the run. A repetition finds nothing left.
+    """
+    with transaction.atomic():
+        voided = not_begun_of_run(run_id, begun)
+        stand_still(run_id)
+        open_ones = open_of_run(run_id)
+        withdraw(run_id=run_id, reason=reason, actor=actor)
+        withdrawn = list(
+            Approval.objects.filter(pk__in=open_ones, status=Approval.Status.WITHDRAWN)
+            .order_by("opened_at", "pk")
+            .values_list("pk", flat=True)
+        )
+        told = sorted({name for approval_id in (*withdrawn, *voided) for name in reminders.tell_ended(approval_id)})
+    return LetGo(withdrawn, voided, told)
