@@ -10,6 +10,7 @@ from django.contrib.auth.models import User
 
 from approvals.digest import read_canonical
 from approvals.errors import AlreadyClosed
+from approvals.fixed import fixed_in, touched
 from approvals.leaves import leaves_of
 from approvals.models import Approval, Decision, ProposalVersion, Verdict
 from approvals.permissions import AGREEING, Permit, may_decide
@@ -95,6 +96,14 @@ class Card:
     def current(self) -> ProposalVersion | None:
         """Return the current version when it is not the agent's own proposal."""
         return self.versions[-1] if len(self.versions) > 1 else None
+
+    @property
+    def changed_identity(self) -> list[str]:
+        """Return the names of fixed arguments that a change has touched, which only a rule can have let."""
+        names = fixed_in(self.approval.arguments_schema)
+        if not names or self.current is None:
+            return []
+        return touched(names, read_canonical(bytes(self.versions[0].canonical))[1], self.arguments)
 
     @property
     def word(self) -> str:

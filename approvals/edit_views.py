@@ -11,12 +11,13 @@ from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_http_methods, require_safe
 
 from approvals import comparing
-from approvals.card import who_decides
+from approvals.card import ArgumentRow, argument_rows_of, who_decides
 from approvals.detail import Refusal, approval_page, find
 from approvals.diff import diff
 from approvals.digest import read_canonical
-from approvals.edits import Edit
+from approvals.edits import Edit, fixed_for
 from approvals.errors import InvalidVerdict
+from approvals.fixed import fixed_in, touched
 from approvals.inbox import inbox_for, read_asked
 from approvals.models import Approval
 from approvals.permissions import may_decide
@@ -43,22 +44,23 @@ def edit(request: HttpRequest, approval_id: str) -> HttpResponse:
         form = schema_form.build(found.arguments_schema, base, prefix=PREFIX)
     else:
         form = schema_form.read(found.arguments_schema, base, request.POST, prefix=PREFIX)
+    fixed = _take_fixed(form, found)
     if found.status != Approval.Status.PENDING or "edit" not in found.verdicts or not may_decide(user, found).allowed:
         return _too_late(request, user, found, form)
     if request.method != "POST" or "again" in request.POST:
-        return _form_page(request, user, found, form, base)
+        return _form_page(request, user, found, form, base, fixed)
     if "check" not in request.POST or not form.is_valid:  # a row was added or removed, or something does not fit
-        return _form_page(request, user, found, form, base, status=422 if "check" in request.POST else 200)
+        return _form_page(request, user, found, form, base, fixed, status=422 if "check" in request.POST else 200)
     if not isinstance(form.value, dict):
         form.add_error((), "The arguments of a tool are an object: write them between braces.")
-        return _form_page(request, user, found, form, base, status=422)
+        return _form_page(request, user, found, form, base, fixed, status=422)
     try:
         changed, terms = consider_edit(found, form.value)
     except InvalidVerdict as exc:
         for error in exc.errors:
             below = error["path"].removeprefix("edited_arguments")
             form.add_error(schema_form.steps_of(below), error["message"])
-        return _form_page(request, user, found, form, base, status=422)
+        return _form_page(request, user, found, form, base, fixed, status=422)
     return _check_page(request, user, found, proposed, changed, terms)
 
 
@@ -75,6 +77,20 @@ def compare(request: HttpRequest, approval_id: str) -> HttpResponse:
     return page_or_fragment(request, "approvals/compare.html", "approvals/_compare.html", context)
 
 
+def _take_fixed(form: schema_form.Form, found: Approval) -> list[ArgumentRow]:
+    """Take out of the form what no change may touch, and return it as it is. What is not sent is not changed.
+
+    A field that has a fault of its own stays, so that its sentence is seen.
+    """
+    fields = form.root.children if form.root.kind == "group" else {}
+    _, now = read_canonical(bytes(found.canonical))
+    names = [name for name in fixed_for(found, Terms.from_json(found.terms)) if name in now]
+    for name in names:
+        if name in fields and not fields[name].faults:
+            del fields[name]
+    return argument_rows_of({name: now[name] for name in names})
+
+
 def _too_late(request: HttpRequest, user: User, found: Approval, form: schema_form.Form) -> HttpResponse:
     """Answer with the request as it is, which says why it cannot be changed, and with what was typed."""
     if request.method != "POST":
@@ -89,6 +105,7 @@ def _form_page(
     found: Approval,
     form: schema_form.Form,
     base: dict[str, Any],
+    fixed: list[ArgumentRow],
     *,
     status: int = 200,
 ) -> HttpResponse:
@@ -97,6 +114,7 @@ def _form_page(
     context = {
         "approval": found,
         "form": form,
+        "fixed": fixed,
         "base": json.dumps(base, ensure_ascii=False),
         "note": sent.get("note", ""),
         "shown": note_shown(found, user, sent.get("shown", "")),
@@ -114,6 +132,7 @@ def _check_page(
         "approval": found,
         "summary": changed.summary,
         "changes": diff(proposed, changed.arguments),
+        "identity": touched(fixed_in(found.arguments_schema), proposed, changed.arguments),
         "edited": json.dumps(changed.arguments, ensure_ascii=False),
         "who": who_decides(after, terms),
         "is_raised": (after.needed, after.audience, after.risk) != (found.needed, found.audience, found.risk),

@@ -8,10 +8,12 @@ from typing import Any
 
 from django.utils.module_loading import import_string
 
-from approvals.digest import NotCanonical, canonicalise, digest_of
+from approvals.digest import NotCanonical, canonicalise, digest_of, read_canonical
 from approvals.errors import InvalidVerdict
+from approvals.fixed import fixed_in, touched
 from approvals.models import Approval
 from approvals.summaries import summary_of
+from approvals.terms import Terms
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,23 @@ class Edit:
     summary: str
 
 
+def fixed_for(approval: Approval, terms: Terms) -> list[str]:
+    """Return the names of the arguments that no change of this request may touch under the terms."""
+    return [] if terms.may_change_fixed else fixed_in(approval.arguments_schema)
+
+
+def check_fixed(approval: Approval, arguments: dict[str, Any], terms: Terms) -> None:
+    """Refuse arguments that change what is fixed under the terms. Raises InvalidVerdict with a path for each."""
+    now = read_canonical(bytes(approval.canonical))[1]
+    names = touched(fixed_for(approval, terms), now, arguments)
+    if names:
+        errors = [{"path": name, "message": FIXED} for name in names]
+        raise InvalidVerdict("edited_arguments", f"{', '.join(names)}: {FIXED}", errors)
+
+
+FIXED = "This is fixed: with another one it would be another request. Reject it, and say what to ask for instead."
+
+
 def checked_edit(approval: Approval, arguments: dict[str, Any]) -> Edit:
     """Check edited arguments against the tool and make their bytes. Raises InvalidVerdict with a path for each fault.
 
@@ -47,6 +66,7 @@ def checked_edit(approval: Approval, arguments: dict[str, Any]) -> Edit:
         canonical = canonicalise(approval.tool, checked.arguments)
     except NotCanonical as exc:
         raise InvalidVerdict(".".join(map(str, ("edited_arguments", *exc.path))), str(exc)) from exc
+    check_fixed(approval, checked.arguments, Terms.from_json(approval.terms))
     digest = digest_of(canonical)
     if digest == approval.digest:
         raise InvalidVerdict("edited_arguments", "Nothing was changed. Approve it as it is, or change something.")

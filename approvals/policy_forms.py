@@ -179,6 +179,7 @@ def rule_sections(rule: Any, calendars: Sequence[str], faults: Mapping[str, Sequ
                 text("fresh_sign_in_minutes", "Sign-in not older than, in minutes", 0, hint="0: any session will do."),
                 text("dwell_seconds", "Least look before approving, in seconds", 0),
                 flag("may_bulk", "May be decided together with others (never at high risk)", True),
+                flag("may_change_fixed", "A change may touch the arguments that its tool has fixed", False),
             ),
         ),
     ]
@@ -208,6 +209,7 @@ def read_rule(sent: QueryDict) -> dict[str, Any]:
         "condition": sent.get("condition", "").strip(),
         "people": _names(sent, "people"),
         "may_bulk": "may_bulk" in sent,
+        "may_change_fixed": "may_change_fixed" in sent,
     }
     for name in ("outcome", "remind_after", "escalate_after", "expire_after", "calendar", "risk"):
         rule[name] = sent.get(name, "").strip()

@@ -18,7 +18,7 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.utils.module_loading import import_string
 
-from approvals import audit, narrowing
+from approvals import audit, fixed, narrowing
 from approvals.digest import NotCanonical, canonicalise, digest_of, read_canonical
 from approvals.errors import ExternalIdReused, InvalidRequest, NoSuchApproval
 from approvals.models import Approval, new_approval_id
@@ -204,6 +204,8 @@ def _schema_faults(asked: Asked) -> Errors:
         return [{"path": "arguments_schema", "message": message}]
     if fault := size_fault(asked.arguments_schema):
         return [{"path": "arguments_schema", "message": fault}]
+    if marks := fixed.faults_of(asked.arguments_schema):
+        return [{"path": f"arguments_schema.{path}", "message": message} for path, message in marks]
     try:
         faults = schema_check.check(asked.arguments_schema, asked.arguments)
     except schema_check.BrokenSchema as exc:

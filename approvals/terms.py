@@ -48,7 +48,8 @@ class Terms:
     calendar: str = ""  # the business calendar's name; "" counts every hour
     fresh_sign_in_minutes: int = 0  # 0: any session will do
     may_bulk: bool = True  # never for high risk, whatever is said here
-    dwell_seconds: int = 0  # the least time between seeing and approving, on pages
+    dwell_seconds: int = 0  # the least time between being shown it and approving, by whatever door
+    may_change_fixed: bool = False  # a change may touch what who asked has fixed; see approvals.fixed
     risk: str = "high"  # the tool's, or what the rule makes of it
     reason: str = field(default="", compare=False)  # in words, when the policy failed safe
     hours: dict[str, Any] = field(default_factory=dict, compare=False)  # the calendar itself, as it was then
@@ -125,5 +126,6 @@ WORDS = {
     "fresh_sign_in_minutes": "whether a recent sign-in is needed",
     "may_bulk": "whether it may be decided with others",
     "dwell_seconds": "how long it must be read",
+    "may_change_fixed": "whether a change may touch what is fixed",
     "risk": "how high the risk is",
 }

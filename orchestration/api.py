@@ -14,7 +14,7 @@ from console import problems
 from console.api_access import require
 from console.problems import Problem
 from orchestration import checkpoint_gateway, selectors, services
-from orchestration.agents.arguments import schema_of
+from orchestration.agents.arguments import asked_schema, schema_of
 from orchestration.agents.registry import agents, faults
 from orchestration.agents.runtime import Agent
 from orchestration.errors import InvalidInput, NoSuchCheckpoint, NoSuchRun, RunKeyReused
@@ -139,7 +139,7 @@ def _agent_json(agent: Agent) -> dict[str, Any]:
                 "risk": tool.risk,
                 "needs_approval": tool.needs_approval,
                 "idempotent": tool.is_idempotent,
-                "arguments_schema": schema_of(tool.arguments),
+                "arguments_schema": asked_schema(tool),
             }
             for tool in agent.tools
         ],

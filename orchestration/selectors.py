@@ -17,7 +17,7 @@ from approvals.services.seeding import ToolFacts
 from console import roles, schema_check
 from console.keyset import make_cursor, read_cursor
 from console.models import OutboxEntry
-from orchestration.agents.arguments import Unfit, read_asked, schema_of
+from orchestration.agents.arguments import Unfit, asked_schema, read_asked
 from orchestration.agents.loading import AgentFault
 from orchestration.agents.registry import agents, faults
 from orchestration.errors import NoSuchRun
@@ -225,7 +225,7 @@ def tool_facts(agent: str, tool: str, arguments: dict[str, Any]) -> tuple[ToolFa
         read = read_asked(known.arguments, known.name, arguments)
     except Unfit as exc:
         return None, f"The tool does not take these arguments: {exc}"
-    return ToolFacts(known.risk, read.arguments, schema_of(known.arguments), known.render(read.model)), ""
+    return ToolFacts(known.risk, read.arguments, asked_schema(known), known.render(read.model)), ""
 
 
 def _schema_errors(schema: dict[str, Any], arguments: dict[str, Any]) -> list[dict[str, str]]:

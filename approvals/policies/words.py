@@ -90,6 +90,8 @@ def changes(now: Terms, then: Terms) -> list[str]:
         said.append(f"needs a look of {then.dwell_seconds} seconds")
     if now.may_bulk != then.may_bulk:
         said.append("may be decided in bulk" if then.may_bulk else "may not be decided in bulk")
+    if now.may_change_fixed != then.may_change_fixed:
+        said.append(f"{'lets' if then.may_change_fixed else 'no longer lets'} a change touch what is fixed")
     ladder = ("remind_after", "escalate_after", "expire_after", "escalate_to", "calendar", "hours")
     if any(getattr(now, one) != getattr(then, one) for one in ladder):
         said.append("gets other deadlines, if it is asked anew")
@@ -200,6 +202,8 @@ def _details(rule: Rule) -> tuple[str, ...]:
         said.append(f"needs a look of {rule.dwell_seconds} s")
     if not rule.may_bulk:
         said.append("not in bulk")
+    if rule.may_change_fixed:
+        said.append("a change may touch what is fixed")
     if rule.risk:
         said.append(f"counts as {rule.risk} risk")
     return tuple(said)

@@ -14,7 +14,7 @@ from django.db.models import BooleanField, ExpressionWrapper, Q
 
 from approvals import audit
 from approvals.digest import LIMIT_BYTES, read_canonical
-from approvals.edits import Edit, checked_edit
+from approvals.edits import Edit, check_fixed, checked_edit
 from approvals.errors import (
     AlreadyClosed,
     BytesChanged,
@@ -258,6 +258,7 @@ def consider_edit(approval: Approval, arguments: dict[str, Any]) -> tuple[Edit, 
     terms = terms_for(facts_of(approval, exact))
     if terms.outcome == "deny":
         raise InvalidVerdict("edited_arguments", f"The rule “{terms.rule}” never allows this. Change something else.")
+    check_fixed(approval, edit.arguments, terms)  # the rule that it leads under has to let it as well
     if terms.outcome == "ask" and Verdict.EDIT not in terms.verdicts:
         sentence = f"The rule “{terms.rule}”, which holds for these arguments, takes no change. Change something else."
         raise InvalidVerdict("edited_arguments", sentence)  # else it would be decided and then never done

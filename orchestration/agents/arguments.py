@@ -26,7 +26,10 @@ from pydantic import BaseModel, ValidationError
 from pydantic.errors import PydanticUserError
 
 from approvals.digest import LARGEST, LIMIT_DEPTH, NotCanonical, canonicalise, is_shallow, read_canonical
+from approvals.fixed import faults_of as fixed_faults
+from approvals.fixed import mark
 from console.json_text import holds_half
+from orchestration.agents.runtime import Tool
 from orchestration.agents.second_reading import Seen, differs_elsewhere, watched
 
 Path = tuple[str | int, ...]
@@ -108,6 +111,16 @@ def write_down(read: Any) -> dict[str, Any]:
 def schema_of(model: type[BaseModel]) -> dict[str, Any]:
     """Return the JSON Schema of arguments as they are asked for: the same names as `write_down` gives."""
     return model.model_json_schema(by_alias=True, mode="validation")
+
+
+def asked_schema(tool: Tool) -> dict[str, Any]:
+    """Return the schema of a tool's arguments as a request keeps it: with what a change may not touch marked."""
+    return mark(schema_of(tool.arguments), tool.fixed)
+
+
+def faults_of_tool(tool: Tool) -> list[str]:
+    """Return what makes a tool unfit for proposals, as `faults_of` does for its arguments."""
+    return faults_of(tool.arguments) or [sentence for _, sentence in fixed_faults(asked_schema(tool))]
 
 
 def faults_of(model: type[BaseModel]) -> list[str]:

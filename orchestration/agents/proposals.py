@@ -105,7 +105,7 @@ class ProposalNodes:
             digest=digest_of(canonical),
             summary=_summary(tool, wish),
             agent_words=wish["words"],
-            arguments_schema=arguments.schema_of(tool.arguments) if tool else {},
+            arguments_schema=arguments.asked_schema(tool) if tool else {},
             risk=tool.risk if tool else "high",
         )
         return {"frozen": frozen, "answer": None}

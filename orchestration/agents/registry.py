@@ -12,7 +12,7 @@ from threading import Lock
 from typing import Any, Final
 
 from console.environment import environment
-from orchestration.agents.arguments import faults_of
+from orchestration.agents.arguments import faults_of, faults_of_tool
 from orchestration.agents.loading import AgentFault, Entry, as_agent, imported
 from orchestration.agents.runtime import Agent
 
@@ -114,8 +114,9 @@ def check_arguments(agent: Agent) -> None:
 
     A tool that needs no approval reads its arguments where they were asked for, and may take what it likes.
     """
-    models = [(f"the tool {tool.name}", tool.arguments) for tool in agent.tools if tool.needs_approval]
-    faults = [f"{what}, {fault}" for what, model in [("its input", agent.input), *models] for fault in faults_of(model)]
+    faults = [f"its input, {fault}" for fault in faults_of(agent.input)]
+    asked_for = [tool for tool in agent.tools if tool.needs_approval]
+    faults += [f"the tool {tool.name}, {fault}" for tool in asked_for for fault in faults_of_tool(tool)]
     if faults:
         raise ImportError(f"The agent {agent.name} cannot be registered. {' '.join(faults)}")
 

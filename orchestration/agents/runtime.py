@@ -96,6 +96,7 @@ class Tool:
     needs_approval: bool = True
     is_idempotent: bool = False
     timeout_seconds: int = 30
+    fixed: tuple[str, ...] = ()  # arguments that a reviewer's change may not touch; see `approvals.fixed`
 
 
 @dataclass(frozen=True)

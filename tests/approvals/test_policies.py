@@ -121,6 +121,7 @@ def test_a_rule_gives_every_term() -> None:
         "fresh_sign_in_minutes": 5,
         "may_bulk": False,
         "dwell_seconds": 10,
+        "may_change_fixed": True,
         "risk": "low",
     }
     terms = asked([rule], calendars=OFFICE)
@@ -141,6 +142,7 @@ def test_a_rule_gives_every_term() -> None:
         fresh_sign_in_minutes=5,
         may_bulk=False,
         dwell_seconds=10,
+        may_change_fixed=True,
         risk="low",
     )
 

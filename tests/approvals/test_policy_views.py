@@ -80,8 +80,9 @@ class Editor:
             held[name] = re.findall(r'value="([^"]*)" selected', body)[0]
         for name, value in re.findall(r'type="checkbox" name="([^"]+)" value="([^"]*)" checked', page):
             held.setdefault(name, []).append(value)
-        if re.search(r'type="checkbox" name="may_bulk" checked', page):
-            held["may_bulk"] = "on"
+        for name in ("may_bulk", "may_change_fixed"):
+            if re.search(rf'type="checkbox" name="{name}" checked', page):
+                held[name] = "on"
         return held
 
 
@@ -173,6 +174,7 @@ def test_every_field_survives_the_form_unchanged(ada: User, alice: User) -> None
         "fresh_sign_in_minutes": 15,
         "may_bulk": False,
         "dwell_seconds": 20,
+        "may_change_fixed": True,
         "risk": "medium",
     }
     office = {"timezone": "Europe/Berlin", "hours": {"mon": [["09:00", "17:00"]]}, "holidays": ["2026-12-25"]}

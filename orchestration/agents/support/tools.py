@@ -94,6 +94,7 @@ ISSUE_REFUND = Tool(
     call=_issue_refund,
     risk="high",
     is_idempotent=True,
+    fixed=("order_id", "currency"),
 )
 SEND_EMAIL = Tool(
     name="send_email",
@@ -103,4 +104,5 @@ SEND_EMAIL = Tool(
     render=lambda arguments: f"E-mail {arguments.to}: {arguments.subject}",
     call=_send_email,
     risk="medium",
+    fixed=("to",),
 )
