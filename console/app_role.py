@@ -7,13 +7,16 @@ change the record. Where one role does everything, the app works too, and `loose
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import ProgrammingError, connection, transaction
+from psycopg.errors import InsufficientPrivilege
 
 from console.environment import owner_database_url
 
@@ -80,6 +83,67 @@ def grant(role: str, schema: str) -> None:
         ours = cursor.fetchone()
         if ours:  # a temporary table of the same name would be written to in place of the record
             cursor.execute(f"REVOKE TEMPORARY ON DATABASE {quote(ours[0])} FROM PUBLIC, {to}")
+
+
+class NoExtension(Exception):
+    """pgvector is not in this database, and this role cannot put it there; the message says who can, and how."""
+
+
+def make_extension() -> None:
+    """Make the extension `vector` unless it is there. Raises NoExtension. Call it as the owner of the tables."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM pg_extension WHERE extname = 'vector'")
+        if cursor.fetchone():
+            return
+        cursor.execute("SELECT 1 FROM pg_available_extensions WHERE name = 'vector'")
+        if cursor.fetchone() is None:
+            cursor.execute("SELECT current_setting('server_version_num')::int / 10000")
+            major = cursor.fetchone()[0]
+            raise NoExtension(
+                f"pgvector is not installed on the PostgreSQL server at {_server()}. Install it there: the package "
+                f"postgresql-{major}-pgvector of apt.postgresql.org, pgvector_{major} of yum.postgresql.org, the image "
+                f"pgvector/pgvector:pg{major}, or from its source, https://github.com/pgvector/pgvector. "
+                f"Then let a superuser run once:  {_as_superuser('CREATE EXTENSION vector')}"
+            )
+        try:
+            with transaction.atomic():
+                cursor.execute("CREATE EXTENSION IF NOT EXISTS vector")
+        except ProgrammingError as exc:
+            if not isinstance(exc.__cause__, InsufficientPrivilege):
+                raise
+            raise NoExtension(
+                f"The role {connection.settings_dict['USER']} may not make the extension vector; that needs a "
+                f"superuser, once:  {_as_superuser('CREATE EXTENSION vector')}  Then start this again: nothing else "
+                "needs more rights than the role has."
+            ) from exc
+
+
+def what_is_missing(said: str) -> str:
+    """Return in words what to do about a right that a migration lacked, with what PostgreSQL said."""
+    said = said.splitlines()[0].removeprefix("Unable to create the django_migrations table (")
+    user, name = connection.settings_dict["USER"], connection.settings_dict["NAME"]
+    quote = connection.ops.quote_name
+    if schema := re.search(r"for schema (\w+)", said):
+        grant = f"GRANT USAGE, CREATE ON SCHEMA {quote(schema[1])} TO {quote(user)}"
+    elif "for database" in said:
+        grant = f"GRANT CREATE ON DATABASE {quote(name)} TO {quote(user)}"
+    else:
+        return (
+            f"This database role, {user}, may not change tables ({said}). Set SIGNALBOX_OWNER_DATABASE_URL "
+            "to the address of the role that owns them."
+        )
+    command = _as_superuser(grant)
+    return f"The role {user} lacks a right ({said}). Let the database's owner or a superuser run:  {command}"
+
+
+def _as_superuser(statement: str) -> str:
+    at = connection.settings_dict
+    place = ["-h", at["HOST"], "-p", str(at["PORT"])] if at["HOST"] else []
+    return shlex.join(["psql", *place, "-U", "postgres", "-d", at["NAME"], "-c", statement])
+
+
+def _server() -> str:
+    return f"{connection.settings_dict['HOST']}:{connection.settings_dict['PORT']}"
 
 
 _LOOSE = """

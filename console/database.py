@@ -32,6 +32,7 @@ def conninfo(application_name: str) -> str:
         keepalives_idle=15,
         keepalives_interval=5,
         keepalives_count=3,
+        **settings.LIBPQ,
     )
 
 

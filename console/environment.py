@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import unquote, urlsplit
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -23,7 +23,12 @@ PROJECT = Path(__file__).resolve().parent.parent
 class Environment(BaseSettings):
     """The honoured variables; each field's alias is the variable's name."""
 
-    model_config = SettingsConfigDict(extra="ignore", case_sensitive=True, populate_by_name=True)
+    model_config = SettingsConfigDict(
+        extra="ignore",
+        case_sensitive=True,
+        populate_by_name=True,
+        hide_input_in_errors=True,  # it may be a password
+    )
 
     home: Path = Field(PROJECT / ".signalbox", alias="SIGNALBOX_HOME")  # state of the embedded stack
     cache: str = Field("", alias="SIGNALBOX_CACHE")  # for the Temporal server's binary; empty: the user's cache folder
@@ -59,6 +64,21 @@ class Environment(BaseSettings):
     heartbeat_seconds: int = Field(30, alias="SIGNALBOX_HEARTBEAT_SECONDS", ge=2)  # a silent turn is given up after it
     least_free_mb: int = Field(500, alias="SIGNALBOX_LEAST_FREE_MB", ge=0)  # below it the disk counts as nearly full
     faults: bool = Field(False, alias="SIGNALBOX_FAULTS")  # drills only: fault points are live
+
+    @field_validator("database_url", "owner_url")
+    @classmethod
+    def _is_an_address(cls, url: str) -> str:
+        """Refuse, without quoting it, what every process would stumble over later, and might write into its log."""
+        try:
+            parts = urlsplit(url)
+            readable = not url or (parts.scheme in ("postgresql", "postgres") and (parts.port or 5432) > 0)
+        except ValueError:
+            readable = False
+        if not readable:
+            raise ValueError(
+                "write postgresql://user:password@host:port/name; in a password, / is %2F, @ is %40, : is %3A, % is %25"
+            )
+        return url
 
     @classmethod
     def settings_customise_sources(

@@ -7,7 +7,7 @@ import os
 import secrets
 import tempfile
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import structlog
 from csp.constants import NONE, SELF
@@ -39,6 +39,10 @@ def _secret_key(home: Path) -> str:
     return path.read_text()
 
 
+#: what the address says after its question mark, for libpq: sslmode=verify-full, sslrootcert=..., and so on
+LIBPQ = dict(parse_qsl(urlsplit(ENVIRONMENT.database_url).query))
+
+
 def _database(url: str) -> dict[str, object]:
     """Return Django's form of a postgresql:// address, with a pool per process."""
     parts = urlsplit(url or "postgresql://signalbox@127.0.0.1:5432/signalbox")
@@ -59,6 +63,7 @@ def _database(url: str) -> dict[str, object]:
             # A process that freezes inside a transaction keeps its locks, the audit chain's among them, and everybody
             # waits. PostgreSQL ends such a session; 10 s is above the one call that is made inside a transaction.
             "options": "-c idle_in_transaction_session_timeout=10s",
+            **LIBPQ,
         },
         "TEST": {"NAME": unquote(parts.path.lstrip("/")) + "_test"},
     }

@@ -26,8 +26,9 @@ from pathlib import Path
 from types import TracebackType
 from urllib.parse import urlsplit
 
+from console import postgres_refusal
 from console.environment import without_credentials
-from console.stack import ports, postgres_refusal, prefect
+from console.stack import ports, prefect
 from console.stack.console_parts import Loop, OutsideEngine, Shop, Web
 from console.stack.errors import PartFailed, PortTaken, StackError, Stopped
 from console.stack.files import last_lines

@@ -2,12 +2,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import CommandError
 from django.core.management.commands import migrate
-from django.db import ProgrammingError
+from django.db import OperationalError, ProgrammingError
+from django.db.migrations.exceptions import MigrationSchemaMissing
 from psycopg.errors import InsufficientPrivilege
 
-from console import app_role
+from console import app_role, postgres_refusal
+from console.database import conninfo
 
 
 class Command(migrate.Command):
@@ -15,14 +18,25 @@ class Command(migrate.Command):
 
     def handle(self, *args: Any, **options: Any) -> None:
         with app_role.as_owner() as role:
+            if reason := postgres_refusal.refusal(conninfo("signalbox migrate")):
+                raise CommandError(f"PostgreSQL at {_place()} cannot be used: {reason}")
             try:
+                app_role.make_extension()
                 super().handle(*args, **options)
+            except app_role.NoExtension as exc:
+                raise CommandError(str(exc)) from exc
             except ProgrammingError as exc:
                 if isinstance(exc.__cause__, InsufficientPrivilege):
-                    raise CommandError(
-                        f"This database role may not change tables ({exc}). Set SIGNALBOX_OWNER_DATABASE_URL "
-                        "to the address of the role that owns them."
-                    ) from exc
+                    raise CommandError(app_role.what_is_missing(str(exc))) from exc
                 raise
+            except MigrationSchemaMissing as exc:  # Django's word for a first table that may not be made
+                raise CommandError(app_role.what_is_missing(str(exc))) from exc
+            except OperationalError as exc:
+                reason = postgres_refusal.in_words(str(exc))
+                raise CommandError(f"PostgreSQL at {_place()} went away: {reason}") from exc
             if role:
                 app_role.grant(role, "public")
+
+
+def _place() -> str:
+    return f"{settings.DATABASES['default']['HOST']}:{settings.DATABASES['default']['PORT']}"

@@ -28,7 +28,10 @@ _ADVICE: Final = (
 
 
 def refusal(database_url: str) -> str:
-    """Return in one line why the database does not take clients, "" when it does. Holds no password."""
+    """Return in one line why the database does not take clients, "" when it does. Holds no password.
+
+    `database_url`: an address, or libpq's connection string.
+    """
     import psycopg
 
     try:
@@ -38,7 +41,7 @@ def refusal(database_url: str) -> str:
     return ""
 
 
-def in_words(reason: str, database_url: str) -> str:
+def in_words(reason: str, database_url: str = "") -> str:
     """Return the reason in one line with what to do about it."""
     lines = [line.strip() for line in reason.splitlines() if line.strip()]
     # With several addresses libpq tells of each try; the last one is the answer, the others are "Multiple ..." lines.
@@ -49,7 +52,7 @@ def in_words(reason: str, database_url: str) -> str:
 
 def _without_password(words: str, database_url: str) -> str:
     """An address that cannot be read is quoted by libpq, password and all."""
-    words = words.replace(database_url, "DATABASE_URL")
+    words = words.replace(database_url, "DATABASE_URL") if database_url else words
     try:
         password = urlsplit(database_url).password or ""
     except ValueError:
