@@ -9,6 +9,7 @@ from typing import Any
 
 from django.contrib.auth.models import User
 from django.http import Http404, HttpRequest, HttpResponse
+from django.urls import reverse
 from django.utils.module_loading import import_string
 
 from approvals import guarding, reach, selectors
@@ -22,6 +23,7 @@ from approvals.team import team_of
 from approvals.team_forms import standing_form
 from console.fragments import page_or_fragment
 from console.http import is_htmx, signed_in_at
+from console.typed import held_for
 
 
 class Refusal:
@@ -74,6 +76,9 @@ def approval_page(
 ) -> HttpResponse:
     """Answer with the page of one request, or with its fragment. `is_answered`: to a decision that was taken."""
     context = detail_of(request, user, found) | {"refusal": refusal, "is_chosen": True, "is_answered": is_answered}
+    if refusal is None and not is_answered:  # what was held while its sender signed in again
+        held = held_for(request, reverse("approvals:decide", args=[found.pk]))
+        context["typed"] = {name: held.value(name) for name in ("note", "answer")} if held else {}
     if not is_htmx(request):
         context["inbox"] = inbox_for(user, read_asked(request))
     status = refusal.status if refusal else 200

@@ -13,8 +13,9 @@ from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse
 from django.middleware.csrf import get_token
 from django.template.loader import render_to_string
+from django.urls import reverse
 
-from console import roles
+from console import roles, typed
 
 P = ParamSpec("P")
 Page = Callable[Concatenate[HttpRequest, P], HttpResponse]
@@ -46,6 +47,8 @@ def needs(permission: str) -> Callable[[Page[P]], Page[P]]:
         def guarded(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
             if not request.user.is_authenticated:
                 return _signed_out(request)
+            if is_of_somebody_else(request):
+                return sentence(request, 409, title="Another account is signed in here now", detail=_OPEN_AGAIN)
             if not roles.may(request.user, permission):
                 return not_allowed(request, permission)
             return view(request, *args, **kwargs)
@@ -94,9 +97,21 @@ def sentence(
     return response
 
 
+_OPEN_AGAIN = "Nothing was changed. Sign in as yourself again, or open the page again as who is signed in."
+
+
+def is_of_somebody_else(request: HttpRequest) -> bool:
+    """Say whether a script asks from a page that was drawn for another account than the one that is signed in."""
+    drawn_for = request.headers.get("X-Drawn-For", "")
+    return is_htmx(request) and bool(drawn_for) and request.user.pk is not None and drawn_for != str(request.user.pk)
+
+
 def _signed_out(request: HttpRequest) -> HttpResponse:
+    """Lead to the sign-in, and from there to the page or to the form that was sent, with all that was typed."""
     if is_htmx(request):
         return sentence(
             request, 401, title="You are signed out", detail="Sign in again in another tab, then repeat this."
         )
-    return redirect_to_login(request.get_full_path())
+    if request.method in ("GET", "HEAD"):
+        return redirect_to_login(request.get_full_path())
+    return redirect_to_login(reverse("console:typed") if typed.hold(request) else typed.page_before(request))

@@ -34,6 +34,7 @@ _frame = (
         path("system/", views.system, name="system"),
         path("search/", views.search, name="search"),
         path("frame/pending/", views.pending, name="pending"),
+        path("typed/", views.held, name="typed"),
         path("frame/notices/", views.notices, name="notices"),
     ],
     "console",

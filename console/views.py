@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import sys
+from urllib.parse import urlencode
 
+from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.middleware.csrf import get_token
 from django.shortcuts import redirect
 from django.urls import reverse
+from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.module_loading import import_string
-from django.views.decorators.http import require_GET, require_safe
+from django.views.decorators.http import require_GET, require_http_methods, require_safe
 
 from console import health
 from console.contracts_page import contracts_page
 from console.database import AWAY
 from console.fragments import page_or_fragment, part_of_page
-from console.http import is_htmx, needs, person, sentence
+from console.http import is_htmx, is_of_somebody_else, needs, person, sentence
 from console.middleware import postgres_away
-from console.typed import came_from_here, typed_fields
+from console.typed import came_from_here, held_for, hold, typed_fields
 
 #: layer -> how the map shows it
 LANES = (
@@ -87,15 +90,48 @@ def _lanes(steps: list[dict[str, str]]) -> list[dict[str, object]]:
     ]
 
 
+@require_http_methods(["GET", "HEAD", "POST"])
+def held(request: HttpRequest) -> HttpResponse:
+    """Give back the form that was sent when its session had ended; it goes when it is sent again.
+
+    A POST holds a form while its sender proves once more who they are; `for`: where it is to be sent then, `page`: the
+    page that it is on, which shows what was typed.
+    """
+    if not request.user.is_authenticated:
+        return redirect_to_login(reverse("console:typed"))
+    if request.method == "POST":
+        hold(request, request.GET.get("for", ""))
+        page = request.GET.get("page", "")
+        back = page if url_has_allowed_host_and_scheme(page, None) else reverse("home")
+        return redirect(f"{reverse('account_reauthenticate')}?{urlencode({'next': back})}")
+    form = held_for(request)
+    if form is None:
+        return redirect("home")
+    return sentence(
+        request,
+        200,
+        title="What you typed is still here",
+        detail="You were signed out when you sent this, so nothing was recorded.",
+        next_step="Check it and send it again. It is shown to nobody else, and goes when you send it.",
+        fields=form.fields,
+        may_resend=True,
+        action=form.address,
+    )
+
+
 def csrf_failed(request: HttpRequest, reason: str = "") -> HttpResponse:
     """The form's protection ran out, most often by a new sign-in: keep what was typed, offer to send it."""
+    if is_of_somebody_else(request):
+        title, detail = "Another account is signed in here now", "This page was drawn for somebody else."
+        return sentence(request, 403, title=title, detail=f"{detail} Nothing was changed. Open the page again.")
     ours = came_from_here(request)
+    name = request.user.get_username() if ours else ""
     response = sentence(
         request,
         403,
         title="This form had gone stale",
         detail="You signed in or out since the page was opened, so the form could not be trusted. Nothing was changed.",
-        next_step="Check what you typed below and send it again."
+        next_step="Check what you typed below and send it again" + (f", as {name}." if name else ".")
         if ours
         else "Open the page again from the console and repeat this there.",
         fields=typed_fields(request) if ours else [],

@@ -4,6 +4,7 @@ import "./times.js";
 import "./zones.js";
 import "./reading.js";
 import "./forms.js";
+import "./drafts.js";
 import "./schema_form.js";
 import "./lists.js";
 import "./palette.js";

@@ -59,8 +59,15 @@ document.addEventListener("htmx:finally:request", (event) => {
 
 // The form's protection had run out: the page keeps what was typed and gets a new token, so a second click works.
 function refreshToken(token) {
-  document.body.setAttribute("hx-headers:inherited", JSON.stringify({ "X-CSRFToken": token }));
+  const headers = JSON.parse(document.body.getAttribute("hx-headers:inherited"));
+  document.body.setAttribute("hx-headers:inherited", JSON.stringify({ ...headers, "X-CSRFToken": token }));
   for (const input of document.querySelectorAll("[name=csrfmiddlewaretoken]")) input.value = token;
+}
+
+// The way to the sign-in and back to this page, whose forms then hold what was typed.
+function signInLink() {
+  const here = encodeURIComponent(location.pathname + location.search);
+  return { href: `${document.body.dataset.loginUrl}?next=${here}`, text: "Sign in" };
 }
 
 // Answers that were not swapped in: words come as plain text.
@@ -71,10 +78,10 @@ document.addEventListener("htmx:response:error", (event) => {
   if (token) refreshToken(token);
   const isLive = ctx.sourceEvent?.type?.startsWith("live:");
   if (ctx.response.status === 401) {
-    say("You are signed out. What you typed is still here.", { error: true, link: { href: document.body.dataset.loginUrl, text: "Sign in" } });
+    say("You are signed out. What you typed is still here.", { error: true, link: signInLink() });
   } else if (type.startsWith("text/plain")) {
     if (!isLive || ctx.response.status === 503) say(ctx.text, { error: !isLive });
-  } else if (ctx.response.status >= 500 && !isLive) {
+  } else if (!isLive && ![403, 409, 422].includes(ctx.response.status)) {
     say("The server could not answer. Nothing you typed is lost; try again in a moment.", { error: true });
   }
 });
@@ -88,33 +95,3 @@ document.addEventListener("htmx:error", (event) => {
   if (event.detail?.ctx?.sourceEvent?.type?.startsWith("live:")) return; // the next poke or resync repairs it
   say("The server cannot be reached. What you typed is still here; try again in a moment.", { error: true });
 });
-
-// A comment that is not sent yet stays with its request, also when another one is read meanwhile. It lives in
-// this tab only, until the decision is there or somebody signs in.
-const draftKey = (area) => `draft:${area.id}`;
-document.addEventListener("input", (event) => {
-  if (!event.target.matches("textarea[data-draft]")) return;
-  try { sessionStorage.setItem(draftKey(event.target), event.target.value); } catch { /* the page itself still has it */ }
-});
-function restoreDrafts() {
-  try {
-    for (const area of document.querySelectorAll("textarea[data-draft]")) {
-      if (!area.value) area.value = sessionStorage.getItem(draftKey(area)) ?? "";
-    }
-    for (const area of document.querySelectorAll(".kept textarea")) sessionStorage.removeItem(draftKey(area));
-    if (!document.querySelector("input[name=login]")) return; // proving who one is once more keeps them
-    for (const key of Object.keys(sessionStorage)) if (key.startsWith("draft:")) sessionStorage.removeItem(key);
-  } catch { /* no storage, no drafts */ }
-}
-restoreDrafts();
-document.addEventListener("htmx:after:swap", restoreDrafts);
-
-// Unsaved words of other forms: ask before leaving the page, not after.
-let sent = false;
-document.addEventListener("submit", () => { sent = true; });
-addEventListener("beforeunload", (event) => {
-  if (sent) return;
-  const dirty = [...document.querySelectorAll("textarea[data-keep]")].some((t) => t.value.trim() && t.value !== t.defaultValue);
-  if (dirty) event.preventDefault();
-});
-document.addEventListener("htmx:finally:request", () => { sent = false; });

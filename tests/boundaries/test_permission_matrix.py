@@ -32,6 +32,7 @@ PAGES: dict[str, tuple[frozenset[str] | None, frozenset[str] | None]] = {
     "console:search": (SEE, None),
     "console:pending": (SEE, None),
     "console:notices": (SEE, None),
+    "console:typed": (SIGNED_IN, SIGNED_IN),  # what oneself has typed, which is given to nobody else
     "approvals:inbox": (SEE, None),
     "approvals:views": (SEE, SEE),
     "approvals:view": (None, SEE),  # the owner's, and an admin's if it is shared; others are told whose it is

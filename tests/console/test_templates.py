@@ -119,7 +119,7 @@ def test_styles_load_nothing_from_elsewhere(path: Path) -> None:
 
 def test_error_answers_never_replace_the_page_by_accident() -> None:
     base = (PROJECT / "templates" / "console" / "base.html").read_text()
-    assert '"noSwap": [204, 304, "5xx"]' in base
+    assert '"noSwap": [204, 304, 400, 401, 404, 405, 408, 413, 414, 429, 431, "5xx"]' in base
     assert '"history": "reload"' in base
     assert "hx-headers:inherited" in base
 
