@@ -14,7 +14,8 @@ from ninja import NinjaAPI
 from ninja.errors import AuthenticationError, HttpError, ValidationError
 from ninja.security import HttpBearer, SessionAuth
 
-from console import health, problems, tokens
+from console import health, problems, tokens, tries
+from console.callers import address_of
 from console.contracts_page import contracts_page
 from console.probes import within
 from console.problems import Problem
@@ -24,9 +25,11 @@ class TokenAuth(HttpBearer):
     """`Authorization: Bearer <token>`."""
 
     def authenticate(self, request: HttpRequest, token: str) -> User | None:
-        owner = tokens.owner_of(token)
+        owner = tokens.owner_of(token, address_of(request))
         if owner is not None:
             request.user = owner
+        elif wait := tries.begin_token(request).wait_seconds:
+            raise problems.too_many(f"Too many unknown tokens came from your address. Wait {tries.words(wait)}.", wait)
         return owner
 
 
@@ -66,6 +69,8 @@ def _is_known(request: HttpRequest) -> bool | None:
     except (OperationalError, InterfaceError):
         return None
     except DatabaseError:  # it takes no writes, and the token's first use is one
+        return False
+    except Problem:  # too many unknown tokens: a stranger all the same, and strangers are told the status
         return False
 
 

@@ -34,6 +34,10 @@ class Environment(BaseSettings):
     cache: str = Field("", alias="SIGNALBOX_CACHE")  # for the Temporal server's binary; empty: the user's cache folder
     port: int = Field(8000, alias="PORT", ge=1, le=65535)  # the web page's port
     url: str = Field("", alias="SIGNALBOX_URL")  # where people reach the page; empty: this machine and the port
+    # Whether people reach the page over https alone; None: as the address above says.
+    secure: bool | None = Field(None, alias="SIGNALBOX_SECURE")
+    hsts_seconds: int = Field(31_536_000, alias="SIGNALBOX_HSTS_SECONDS", ge=0)  # where secure; 0: not told
+    trusted_proxies: str = Field("", alias="SIGNALBOX_TRUSTED_PROXIES")  # comma-separated addresses or networks
     debug: bool = Field(False, alias="SIGNALBOX_DEBUG")
     secret_key: str = Field("", alias="SIGNALBOX_SECRET_KEY")  # empty: kept in <home>/secret-key
     allowed_hosts: str = Field("localhost,127.0.0.1,[::1]", alias="SIGNALBOX_ALLOWED_HOSTS")  # comma-separated

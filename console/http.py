@@ -59,7 +59,9 @@ def needs(permission: str) -> Callable[[Page[P]], Page[P]]:
 
 
 def not_allowed(request: HttpRequest, permission: str) -> HttpResponse:
-    """Answer 403 with the roles that would do."""
+    """Answer 403 with the roles that would do, and lead nowhere that would answer 403 as well."""
+    if not roles.roles_of(request.user):
+        return no_role(request)
     return sentence(
         request,
         403,
@@ -67,6 +69,22 @@ def not_allowed(request: HttpRequest, permission: str) -> HttpResponse:
         detail=f"This needs one of the roles: {', '.join(sorted(roles.PERMISSIONS[permission]))}.",
         next_step="Ask an admin to add the role to your account, then open this page again.",
         other_account=True,
+        home=roles.may(request.user, "see"),
+    )
+
+
+def no_role(request: HttpRequest) -> HttpResponse:
+    """Answer 403 to an account that opens nothing yet: whom to ask, and what it can do here."""
+    return sentence(
+        request,
+        403,
+        title="Your account has no role yet",
+        detail="You are signed in, but everything here is for reviewers, operators and admins.",
+        next_step="Ask whoever has the role admin, or the superuser who made your account, to give it a role; "
+        "then open this page again.",
+        other_account=True,
+        own_password=True,
+        home=False,
     )
 
 
@@ -78,18 +96,20 @@ def sentence(
     detail: str,
     next_step: str = "",
     may_resend: bool = False,
+    home: bool = True,
     **context: Any,
 ) -> HttpResponse:
     """Answer with a page in words; a script gets the words alone and shows them beside the page.
 
-    `may_resend`: offer the sent `fields` as a form to send again. The page asks neither the database nor the
-    session, so that it can tell of their absence.
+    `home`: offer the way to the inbox; False for who would not be let in there. `may_resend`: offer the sent `fields`
+    as a form to send again. The page asks neither the database nor the session, so that it can tell of their absence.
     """
     if is_htmx(request):
         response = HttpResponse(f"{title}. {detail}", status=status, content_type="text/plain; charset=utf-8")
         response["HX-Reswap"] = "none"  # htmx 4 swaps 4xx bodies in: what is on the page stays
     else:
-        words = {"status": status, "title": title, "detail": detail, "next_step": next_step}
+        words: dict[str, Any] = {"status": status, "title": title, "detail": detail, "next_step": next_step}
+        words["home"] = home
         if may_resend:
             words |= {"may_resend": True, "csrf_token": get_token(request), "action": request.get_full_path()}
         response = HttpResponse(render_to_string("console/sentence.html", words | context), status=status)

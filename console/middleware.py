@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
@@ -22,6 +23,32 @@ logger = logging.getLogger(__name__)
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
 API_PREFIX = "/api/"
+
+
+#: what no page of ours asks of a browser, so that nothing put into one can
+_POLICY = ", ".join(
+    f"{name}=()"
+    for name in (
+        *("accelerometer", "autoplay", "bluetooth", "browsing-topics", "camera", "display-capture"),
+        *("encrypted-media", "fullscreen", "geolocation", "gyroscope", "hid", "idle-detection", "local-fonts"),
+        *("magnetometer", "microphone", "midi", "payment", "picture-in-picture", "publickey-credentials-get"),
+        *("screen-wake-lock", "serial", "usb", "web-share", "xr-spatial-tracking"),
+    )
+)
+
+
+def hardened(get_response: GetResponse) -> GetResponse:
+    """Tell browsers with every answer what they need not allow, and to stay with https where that is how we are met."""
+
+    def middleware(request: HttpRequest) -> HttpResponseBase:
+        response = get_response(request)
+        response["Permissions-Policy"] = _POLICY
+        response["Cross-Origin-Resource-Policy"] = "same-origin"
+        if settings.HSTS_SECONDS:  # whoever ends https passes it on; over plain http it means nothing
+            response["Strict-Transport-Security"] = f"max-age={settings.HSTS_SECONDS}"
+        return response
+
+    return middleware
 
 
 def no_store(get_response: GetResponse) -> GetResponse:

@@ -24,6 +24,24 @@ class ApiToken(models.Model):
         return f"token {self.pk} of {self.owner}"
 
 
+class SignInCount(models.Model):
+    """How often something was tried in vain lately; see `console.tries`. A row is removed when its time is over."""
+
+    scope = models.CharField(max_length=10)  # one of console.tries.LIMITS
+    account = models.CharField(max_length=20, blank=True)  # an account's id, or unknown-<n>
+    place = models.CharField(max_length=50, blank=True)  # an address or network, or a device's id
+    since = models.DateTimeField()
+    count = models.PositiveIntegerField()
+    told = models.PositiveIntegerField(default=0)  # how many of them the record knows of
+
+    class Meta:
+        constraints = (models.UniqueConstraint(fields=("scope", "account", "place"), name="one_count_of_tries"),)
+        indexes = (models.Index(fields=("since",), name="tries_by_age"),)
+
+    def __str__(self) -> str:
+        return f"{self.scope} {self.account} {self.place}: {self.count}"
+
+
 class OutboxEntry(models.Model):
     """One message that must reach an engine; see `console.outbox`."""
 

@@ -44,6 +44,10 @@ def invalid(errors: list[dict[str, str]]) -> Problem:
     return Problem(422, "Invalid input", f"{first['path'] or 'body'}: {first['message']}", errors=errors)
 
 
+def too_many(detail: str, retry_after_seconds: int) -> Problem:
+    return Problem(429, "Too many", detail, retry_after_seconds=retry_after_seconds)
+
+
 def engine_away(engine: str, still_works: str, retry_after_seconds: int = 5) -> Problem:
     return Problem(
         503,

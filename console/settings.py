@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import structlog
 from csp.constants import NONE, SELF
 
+from console.callers import networks
 from console.environment import PROJECT, environment
 
 # LangGraph reads this when it is imported: a checkpoint must never import or call what it names.
@@ -69,9 +70,23 @@ def _database(url: str) -> dict[str, object]:
     }
 
 
+def _named(text: str) -> list[str]:
+    return [one.strip() for one in text.split(",") if one.strip()]
+
+
 SECRET_KEY = _secret_key(ENVIRONMENT.home)
-ALLOWED_HOSTS = [host.strip() for host in ENVIRONMENT.allowed_hosts.split(",") if host.strip()]
-CSRF_TRUSTED_ORIGINS = [origin.strip() for origin in ENVIRONMENT.origins.split(",") if origin.strip()]
+PUBLIC_URL = ENVIRONMENT.url.rstrip("/") or f"http://127.0.0.1:{ENVIRONMENT.port}"  # for links in mails
+_public = urlsplit(PUBLIC_URL)
+# Over https alone: cookies that no plain connection carries, and browsers told to stay with https.
+IS_SECURE = _public.scheme == "https" if ENVIRONMENT.secure is None else ENVIRONMENT.secure
+HSTS_SECONDS = ENVIRONMENT.hsts_seconds if IS_SECURE else 0
+TRUSTED_PROXIES = networks(ENVIRONMENT.trusted_proxies)
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")  # of trusted proxies alone, see console.callers
+ALLOWED_HOSTS = _named(ENVIRONMENT.allowed_hosts)
+CSRF_TRUSTED_ORIGINS = _named(ENVIRONMENT.origins)
+if ENVIRONMENT.url:  # a proxy in front ends https: what it passes on looks like http
+    ALLOWED_HOSTS.append(_public.hostname or "")
+    CSRF_TRUSTED_ORIGINS.append(f"{_public.scheme}://{_public.netloc}")
 DATABASES = {"default": _database(ENVIRONMENT.database_url)}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
@@ -100,9 +115,14 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "console.callers.believe_proxies",
+    # What every answer carries, static files and errors too, so these stand outside of what makes answers.
+    "console.middleware.hardened",
     "django.middleware.security.SecurityMiddleware",
-    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "csp.middleware.CSPMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "console.devices.remembering",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -111,7 +131,6 @@ MIDDLEWARE = [
     "console.typed.remember_typist",
     "allauth.account.middleware.AccountMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
-    "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "django_structlog.middlewares.RequestMiddleware",
     "console.middleware.no_store",
@@ -149,7 +168,22 @@ ACCOUNT_EMAIL_VERIFICATION = "none"
 ACCOUNT_LOGOUT_ON_GET = False
 LOGIN_REDIRECT_URL = "/"
 LOGIN_URL = "/accounts/login/"
-SESSION_COOKIE_HTTPONLY = True
+ACCOUNT_RATE_LIMITS = False  # those count in one process; see console.tries
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}", "OPTIONS": options}
+    for name, options in (
+        ("UserAttributeSimilarityValidator", {}),
+        ("MinimumLengthValidator", {"min_length": 10}),
+        ("CommonPasswordValidator", {}),
+        ("NumericPasswordValidator", {}),
+    )
+]
+# `__Host-`: a browser takes it over https alone, for this very host, and no other host can set it.
+SESSION_COOKIE_NAME = "__Host-sessionid" if IS_SECURE else "sessionid"
+CSRF_COOKIE_NAME = "__Host-csrftoken" if IS_SECURE else "csrftoken"
+DEVICE_COOKIE_NAME = "__Host-device" if IS_SECURE else "signalbox_device"
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = IS_SECURE
+SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True  # the page itself carries the token
 SESSION_COOKIE_SAMESITE = "Lax"
 CSRF_COOKIE_SAMESITE = "Lax"
 CSRF_FAILURE_VIEW = "console.views.csrf_failed"
@@ -196,7 +230,6 @@ else:
     EMAIL_FILE_PATH = ENVIRONMENT.email_folder or ENVIRONMENT.home / "mail"
 DEFAULT_FROM_EMAIL = "Example shop <support@shop.example>"
 NOTICES_FROM = ENVIRONMENT.email_from
-PUBLIC_URL = ENVIRONMENT.url.rstrip("/") or f"http://127.0.0.1:{ENVIRONMENT.port}"  # for links in mails
 
 # Tables that the app's own role may add to and read, nothing else; see `console.app_role`.
 APPEND_ONLY_TABLES = [

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from allauth.account import urls as account_urls
 from django.contrib import admin
+from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest
 from django.urls import URLPattern, URLResolver, include, path, register_converter
 from django.urls.converters import StringConverter
+from django.views.generic import RedirectView
 
-from console import views
+from console import account_views, views
 from console.api import api
 
 
@@ -19,6 +21,10 @@ def _superusers_only(request: HttpRequest) -> bool:
 
 admin.site.has_permission = _superusers_only  # type: ignore[method-assign]
 admin.site.site_header = "Signalbox tables"
+# One sign-in, one sign-out, one page for one's own password: for this door as well.
+admin.site.login = account_views.admin_sign_in  # type: ignore[method-assign,assignment]
+admin.site.logout = RedirectView.as_view(pattern_name="account_logout")  # type: ignore[method-assign,assignment]
+admin.site.password_change = RedirectView.as_view(pattern_name="account_change_password")  # type: ignore[method-assign,assignment]
 
 
 class _IdInAddress(StringConverter):
@@ -42,8 +48,13 @@ _frame = (
 
 #: Of allauth only what has a page of ours. Nobody changes their own e-mail address here: it tells which accounts
 #: belong to one person (approvals.people).
-_ACCOUNT_PAGES = {"account_login", "account_logout", "account_inactive", "account_signup", "account_reauthenticate"}
-_accounts = [page for page in account_urls.urlpatterns if getattr(page, "name", None) in _ACCOUNT_PAGES]
+_ACCOUNT_PAGES = {"account_logout", "account_inactive", "account_signup"}
+_accounts = [
+    path("login/", account_views.SignIn.as_view(), name="account_login"),
+    path("reauthenticate/", login_required(account_views.SignInAgain.as_view()), name="account_reauthenticate"),
+    path("password/", account_views.change_password, name="account_change_password"),
+    *(page for page in account_urls.urlpatterns if getattr(page, "name", None) in _ACCOUNT_PAGES),
+]
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", views.home, name="home"),

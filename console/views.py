@@ -14,7 +14,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.module_loading import import_string
 from django.views.decorators.http import require_GET, require_http_methods, require_safe
 
-from console import health
+from console import health, roles
 from console.contracts_page import contracts_page
 from console.database import AWAY
 from console.fragments import page_or_fragment, part_of_page
@@ -159,6 +159,7 @@ def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
         title="Your account may not do this",
         detail="None of your roles allows it.",
         next_step="Ask an admin to add the role you need to your account.",
+        home=roles.may(request.user, "see"),
     )
 
 

@@ -43,6 +43,7 @@ class Web(ConsolePart):
         self.port = port
         self.argv = (
             *("-m", "uvicorn", "console.asgi:application", "--host", ports.LOOPBACK, "--port", str(port)),
+            "--no-proxy-headers",  # it believes whoever is on this machine; console.callers believes named proxies
             *("--ws-max-size", "65536", "--no-access-log", "--lifespan", "on"),
             *("--timeout-graceful-shutdown", "2"),  # open sockets would keep it for ever
         )

@@ -81,6 +81,7 @@ PAGES: dict[str, tuple[frozenset[str] | None, frozenset[str] | None]] = {
     "account_inactive": (ANYBODY, None),
     "account_signup": (ANYBODY, ANYBODY),  # closed, and says so
     "account_reauthenticate": (SIGNED_IN, SIGNED_IN),
+    "account_change_password": (SIGNED_IN, SIGNED_IN),
 }
 
 #: command -> what gives the right to run it. Commands run on the machine, as whoever owns its secrets: none takes a
@@ -136,7 +137,7 @@ def _walk(patterns: Any, path: str, space: str) -> Iterator[tuple[str, str]]:
 def person(role: str) -> User | None:
     if role == "stranger":
         return None
-    user = User.objects.create(username=f"somebody-{role}")
+    user = User.objects.create(username=f"somebody-{role}", password="one that nothing matches")
     if role != "nobody":
         user.groups.add(Group.objects.get_or_create(name=role)[0])
     return user
