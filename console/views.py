@@ -31,6 +31,7 @@ LANES = (
 )
 #: by name, for the frame imports no app: (user, words) -> [{"title", "hint", "icon", "url"}]
 AGENT_FAULTS = "orchestration.selectors.agent_faults"
+STUCK_RUNS = "orchestration.selectors.stuck_count"
 FINDERS = ("approvals.inbox.found", "orchestration.views.found")
 
 
@@ -71,6 +72,7 @@ def system(request: HttpRequest) -> HttpResponse:
     """How the parts are, and what they promise each other."""
     _, report = health.report()
     context: dict[str, object] = {"report": report, "nobody_decides": _nobody_decides()}
+    context["stuck_runs"] = import_string(STUCK_RUNS)()
     if not is_htmx(request):
         contracts = contracts_page()
         context |= {"contracts": contracts, "lanes": _lanes(contracts["steps"])}

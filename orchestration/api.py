@@ -13,7 +13,7 @@ from approvals.selectors import waiting_of_runs
 from console import problems
 from console.api_access import require
 from console.problems import Problem
-from orchestration import checkpoint_gateway, selectors, services
+from orchestration import checkpoint_gateway, failing, selectors, services
 from orchestration.agents.arguments import asked_schema, schema_of
 from orchestration.agents.registry import agents, faults
 from orchestration.agents.runtime import Agent
@@ -65,12 +65,15 @@ def list_runs(
     status: Literal["starting", "running", "waiting", "paused", "finished", "failed", "cancelled", ""] = "",
     agent: str = "",
     search: str = "",
+    stuck: Literal["1", ""] = "",
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     cursor: str = "",
 ) -> dict[str, Any]:
-    """List runs, newest first."""
+    """List runs, newest first; `stuck=1`: those whose turn has failed for half an hour."""
     user = require(request, "see_runs")
-    page = selectors.runs_page(user, status=status, agent=agent, search=search, cursor=cursor, limit=limit)
+    page = selectors.runs_page(
+        user, status=status, agent=agent, search=search, is_stuck=bool(stuck), cursor=cursor, limit=limit
+    )
     return {
         "items": [run_json(request, row.run, row.waiting_for) for row in page.rows],
         "next": page.next_cursor,
@@ -148,6 +151,7 @@ def _agent_json(agent: Agent) -> dict[str, Any]:
 
 def run_json(request: HttpRequest, run: Run, waiting_for: list[str]) -> dict[str, Any]:
     """Return the public shape of one run."""
+    failure = failing.failure_of(run)
     return {
         "id": run.pk,
         "agent": run.agent,
@@ -159,10 +163,14 @@ def run_json(request: HttpRequest, run: Run, waiting_for: list[str]) -> dict[str
         "waiting_for": waiting_for,
         "temporal_workflow_id": run.pk,
         "temporal_run_id": run.temporal_run_id or None,
+        "temporal_run_ids": run.temporal_run_ids,
         "thread_id": run.pk,
         "dataset_versions": run.dataset_versions,
         "turn": run.turn,
         "usage": run.usage,
+        "failure": failure.as_json() if failure else None,
+        "stuck_since": run.stuck_at,
+        "code_changes": run.code_changes,
         "created_at": run.created_at,
         "started_at": run.started_at,
         "closed_at": run.closed_at,

@@ -129,16 +129,32 @@ def place_of(run: Run, kind: str) -> dict[str, str]:
     return {name: str(failure[name]) for name in ("node", "trace") if failure.get(name)}
 
 
-def failure_json(run: Run) -> dict[str, Any] | None:
-    """Return the public shape of what the turn under way fails of, `None` when it does not."""
-    failure: dict[str, Any] | None = run.failure if run.status in Run.OPEN else None
-    if failure is None or failure.get("turn") != run.turn:
+@dataclass(frozen=True)
+class Failure:
+    """What the turn under way fails of, as people and programs see it."""
+
+    attempt: int
+    error: str  # the agent's or an engine's words among it: untrusted
+    since: datetime  # of the same kind of failure
+    next_try_at: datetime | None
+    kind: str
+    stuck_at: datetime | None  # when it was found to fail for too long, which was told
+
+    def as_json(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("attempt", "error", "since", "next_try_at", "kind")}
+
+
+def failure_of(run: Run) -> Failure | None:
+    """Return what the turn under way fails of, `None` when it does not."""
+    kept: dict[str, Any] | None = run.failure if run.status in Run.OPEN else None
+    if kept is None or kept.get("turn") != run.turn:
         return None
-    at = failure.get("at")
-    return {
-        "attempt": failure.get("attempt"),
-        "error": failure.get("message"),
-        "since": failure.get("since", at),
-        "next_try_at": failure.get("next_try_at"),
-        "kind": failure.get("kind", ""),
-    }
+    next_try_at = kept.get("next_try_at")
+    return Failure(
+        attempt=kept["attempt"],
+        error=kept["message"],
+        since=datetime.fromisoformat(kept.get("since", kept["at"])),  # rows of before say only `at`
+        next_try_at=datetime.fromisoformat(next_try_at) if next_try_at else None,
+        kind=kept.get("kind", ""),
+        stuck_at=run.stuck_at,
+    )

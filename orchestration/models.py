@@ -105,6 +105,12 @@ class Run(models.Model):
     def __str__(self) -> str:
         return self.id
 
+    @property
+    def temporal_run_ids(self) -> list[str]:
+        """The chain of Temporal runs, oldest first: one more for each continuation and each reset."""
+        known = [str(one["id"]) for one in self.temporal_runs]
+        return known or ([self.temporal_run_id] if self.temporal_run_id else [])
+
 
 class Effect(models.Model):
     """One thing done to the outside world; at most one per approval. See `orchestration.effects`."""

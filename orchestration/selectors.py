@@ -15,12 +15,14 @@ from approvals.models import Approval, ReceiptStep
 from approvals.reach import Stranded, stranded
 from approvals.services.seeding import ToolFacts
 from console import roles, schema_check
+from console.capped import COUNT_CAP
 from console.keyset import make_cursor, read_cursor
 from console.models import OutboxEntry
 from orchestration.agents.arguments import Unfit, asked_schema, read_asked
 from orchestration.agents.loading import AgentFault
 from orchestration.agents.registry import agents, faults
 from orchestration.errors import NoSuchRun
+from orchestration.failing import Failure, failure_of
 from orchestration.models import AnswerDelivery, Effect, Run
 
 
@@ -59,6 +61,10 @@ class RunRow:
     run: Run
     waiting_for: list[str]  # ids of pending approvals, oldest first
 
+    @property
+    def failure(self) -> Failure | None:
+        return failure_of(self.run)
+
 
 @dataclass(frozen=True)
 class Page:
@@ -74,6 +80,7 @@ def runs_page(
     status: str = "",
     agent: str = "",
     search: str = "",
+    is_stuck: bool = False,
     cursor: str = "",
     limit: int = 50,
 ) -> Page:
@@ -83,6 +90,8 @@ def runs_page(
         rows = rows.filter(status=status)
     if agent:
         rows = rows.filter(agent=agent)
+    if is_stuck:
+        rows = rows.filter(stuck_at__isnull=False)
     for word in search.split()[:8]:
         rows = rows.filter(Q(id__icontains=word) | Q(input__icontains=word))
     if (after := read_cursor(cursor)) is not None:
@@ -98,6 +107,11 @@ def runs_page(
     )
 
 
+def stuck_count() -> int:
+    """Return how many runs are stuck, at most COUNT_CAP; the System page asks by name."""
+    return Run.objects.filter(stuck_at__isnull=False).order_by()[:COUNT_CAP].count()
+
+
 @dataclass(frozen=True)
 class RunStory:
     """What the run page shows beside the run itself."""
@@ -106,6 +120,10 @@ class RunStory:
     approvals: list[Approval]
     effects: list[Effect]
     stranded: dict[str, Stranded]  # by approval id: what too few people can decide
+
+    @property
+    def failure(self) -> Failure | None:
+        return failure_of(self.run)
 
     @property
     def nobody(self) -> list[Stranded]:

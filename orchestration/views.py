@@ -25,7 +25,7 @@ from orchestration.forms import input_form, place_faults
 from orchestration.models import Run
 from orchestration.selectors import Page
 
-_WISHES: Final = ("status", "agent", "search", "cursor", "limit")  # what the address says
+_WISHES: Final = ("status", "stuck", "agent", "search", "cursor", "limit")  # what the address says
 STATUSES: Final = {"": "All"} | {status.value: str(status.label) for status in Run.Status}
 
 
@@ -39,6 +39,7 @@ class Listed:
     cursor: str
     limit: int
     page: Page
+    stuck: str = ""  # "1": only those whose turn has failed for too long
 
     def address(self, **changes: Any) -> str:
         """Return this list's address with changes."""
@@ -55,10 +56,15 @@ class Listed:
     @property
     def tabs(self) -> list[tuple[str, str, bool]]:
         """Return address, title and whether it is open, for each status."""
-        return [
-            (self.address(status=status, cursor="", limit=STEP), title, status == self.status)
+        tabs = [
+            (
+                self.address(status=status, stuck="", cursor="", limit=STEP),
+                title,
+                status == self.status and not self.stuck,
+            )
             for status, title in STATUSES.items()
         ]
+        return [*tabs, (self.address(status="", stuck="1", cursor="", limit=STEP), "Stuck", bool(self.stuck))]
 
 
 @require_safe
@@ -74,7 +80,9 @@ def _listed(request: HttpRequest, user: User) -> Listed:
     status = request.GET.get("status", "")
     size = rows_wanted(request.GET.get("limit", ""))
     status = status if status in STATUSES else ""
-    return Listed(status, **asked, limit=size, page=selectors.runs_page(user, status=status, limit=size, **asked))
+    stuck = "1" if request.GET.get("stuck") == "1" else ""
+    page = selectors.runs_page(user, status=status, is_stuck=bool(stuck), limit=size, **asked)
+    return Listed(status, **asked, limit=size, page=page, stuck=stuck)
 
 
 @require_safe
