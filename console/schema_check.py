@@ -32,6 +32,7 @@ from jsonschema_specifications import REGISTRY
 from referencing.exceptions import Unresolvable
 
 from console.json_text import write_json
+from console.schema_references import scope_of
 
 SECONDS = 2.0  # for one value, all patterns together
 _MOST = 200  # faults told
@@ -65,7 +66,8 @@ def check(schema: Any, value: Any) -> list[Fault]:
     token = _deadline.set(time.monotonic() + SECONDS)
     faults: dict[Fault, None] = {}
     try:
-        for error in islice(kind(schema, registry=REGISTRY).iter_errors(value), _MOST):
+        validator = kind(schema, registry=REGISTRY, _resolver=scope_of(schema).resolver)
+        for error in islice(validator.iter_errors(value), _MOST):
             faults |= dict.fromkeys(_faults(error))
     except _OutOfTime:
         faults[Fault((), "This could not be checked in time: the schema's patterns or branches take too long.")] = None
@@ -116,7 +118,9 @@ def _validator(text: str) -> Any:
             base.check_schema(schema, format_checker=FormatChecker(formats=()))
         except SchemaError as exc:
             where = "/".join(map(str, exc.absolute_path)) or "its top"
-            raise BrokenSchema(f"The schema is no JSON Schema; look at {where[:_SHOWN]}.") from exc
+            is_old = isinstance(exc.instance, bool) and where.endswith(("exclusiveMinimum", "exclusiveMaximum"))
+            named = " This is OpenAPI 3.0's dialect: write the number itself as the exclusive limit." if is_old else ""
+            raise BrokenSchema(f"The schema is no JSON Schema; look at {where[:_SHOWN]}.{named}") from exc
         except RecursionError as exc:
             raise BrokenSchema("The schema is nested too deep.") from exc
         finally:
@@ -292,7 +296,8 @@ def _sentence(error: ValidationError) -> str:
             return "This is needed."
         case "type":
             wanted = limit if isinstance(limit, list) else [limit]
-            return f"This must be {' or '.join(_TYPES.get(one, str(one)) for one in wanted)}."
+            told = f"This must be {' or '.join(_TYPES.get(one, str(one)) for one in wanted)}."
+            return f"{told} {_NULLABLE}" if value is None and _says_nullable(error) else told
         case "enum":
             return f"Choose one of: {_listed(limit)}."
         case "const":
@@ -336,6 +341,15 @@ def _sentence(error: ValidationError) -> str:
     if "propertyNames" in error.absolute_schema_path:
         return f"The name {_short(value)} is not allowed here."
     return "This value is not allowed here."
+
+
+_NULLABLE = (
+    'The schema says "nullable", which only OpenAPI 3.0\'s dialect knows: in JSON Schema, name "null" among the types.'
+)
+
+
+def _says_nullable(error: ValidationError) -> bool:
+    return isinstance(error.schema, dict) and error.schema.get("nullable") is True
 
 
 def _many(number: int, what: str) -> str:

@@ -26,6 +26,7 @@ from console.schema_form.drawing import MOST_FIELDS, MOST_ROWS, Drawing
 from console.schema_form.fields import MISSING, Field, located, steps_of, told_path, walk
 from console.schema_form.reading import Post, Reading
 from console.schema_form.shape import properties_of, shape_of
+from console.schema_references import scope_of
 
 __all__ = [
     "MISSING",
@@ -100,10 +101,11 @@ def read(schema: Any, value: Any, sent: QueryDict, *, prefix: str, id_prefix: st
 
 def defaults_of(schema: Any) -> Any:
     """Return what a form starts with when there is no value yet: the defaults of an object's properties."""
-    shape = shape_of(schema, schema)
+    shape = shape_of(schema, scope_of(schema))
     if shape.kind != "group":
         return shape.schema.get("default", MISSING)
-    found = {name: shape_of(one, schema).schema.get("default") for name, one in properties_of(shape).items()}
+    parts = properties_of(shape).items() if shape.scope else ()
+    found = {name: shape_of(one, shape.scope).schema.get("default") for name, one in parts if shape.scope}
     return {name: default for name, default in found.items() if default is not None}
 
 

@@ -9,6 +9,7 @@ from urllib.parse import quote
 from console.json_text import size_fault, write_json
 from console.schema_form.fields import LONG_TEXT, MISSING, Choice, Field, Row, inside, walk
 from console.schema_form.shape import Shape, more_of, properties_of, shape_of
+from console.schema_references import scope_of
 
 MOST_FIELDS = 200  # drawn as controls; beyond that the whole value is one box
 MOST_ROWS = 50  # of one list
@@ -24,6 +25,7 @@ class Drawing:
 
     def __init__(self, schema: Any) -> None:
         self.schema = schema
+        self.scope = scope_of(schema)
         self.left = MOST_FIELDS
 
     def whole(self, value: Any, prefix: str, id_prefix: str) -> Field:
@@ -34,7 +36,7 @@ class Drawing:
                 raise TooMany
             drawn = self.field(self.schema, value, prefix, id_, label="Arguments", is_item=True)
         except TooMany:
-            shape = shape_of(self.schema, self.schema)
+            shape = shape_of(self.schema, self.scope)
             words: dict[str, Any] = {
                 name: shape.schema[name] for name in ("title", "description") if name in shape.schema
             }
@@ -69,7 +71,7 @@ class Drawing:
         self.left -= 1
         if self.left < 0:
             raise TooMany
-        shape = shape_of(part, self.schema)
+        shape = shape_of(part, (above and above.shape.scope) or self.scope)
         depth = above.depth + 1 if above else 0
         seen = above.references if above else frozenset()
         kind, note = _kind_for(shape, value, depth, seen)

@@ -6,9 +6,10 @@ What is not understood is of the kind "json": a box for that part only.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
-from urllib.parse import unquote
+
+from console.schema_references import Scope, Unresolved
 
 Kind = Literal["text", "integer", "number", "scalar", "choice", "group", "list", "json"]
 
@@ -17,7 +18,8 @@ _LONGEST_CHAIN = 32  # references and alternatives that lead from one part to wh
 _STRUCTURE = frozenset(
     ("type", "properties", "items", "prefixItems", "additionalProperties", "patternProperties", "enum", "const")
 )
-_LEADING = frozenset(("$ref", "$dynamicRef", "anyOf", "oneOf", "allOf"))
+_LEADING = frozenset(("$ref", "$dynamicRef", "$recursiveRef", "anyOf", "oneOf", "allOf"))
+_WORDS = ("title", "description", "default")
 
 
 @dataclass(frozen=True)
@@ -30,19 +32,21 @@ class Shape:
     references: frozenset[str] = frozenset()  # followed to get here; meeting one again means recursion
     choices: tuple[tuple[Any, str | None], ...] = ()  # value and, where the schema has one, its title
     is_whole: bool = False  # its numbers are whole ones
+    scope: Scope | None = None  # of its own parts
 
 
 class _NotDrawable(Exception):
     """This part is typed as JSON."""
 
 
-def shape_of(part: Any, root: Any) -> Shape:
-    """Return the shape of one part of the schema `root`. Never raises: what cannot be drawn is "json"."""
+def shape_of(part: Any, scope: Scope) -> Shape:
+    """Return the shape of one part of a schema. Never raises: what cannot be drawn is "json"."""
     words = part if isinstance(part, dict) else {}
+    scope = scope.inside(words)
     try:
-        return _shape(words, root)
+        return _shape(words, scope)
     except _NotDrawable:
-        return Shape("json", _words_of(words, root))
+        return Shape("json", _words_of(words, scope), scope=scope)
 
 
 def properties_of(shape: Shape) -> dict[str, Any]:
@@ -62,12 +66,15 @@ def more_of(shape: Shape) -> dict[str, Any] | None:
     return more if isinstance(more, dict) and more else None
 
 
-def _shape(part: dict[str, Any], root: Any) -> Shape:
+def _shape(part: dict[str, Any], scope: Scope) -> Shape:
     flat, is_nullable, references = part, False, set()
     for _ in range(_LONGEST_CHAIN):
         if "$ref" in flat:
             references.add(str(flat["$ref"]))
-            flat = _merged(flat, "$ref", _target(flat["$ref"], root))
+            if not scope.counts_siblings:
+                flat = {name: flat[name] for name in ("$ref", *_WORDS) if name in flat}
+            target, scope = _target(flat["$ref"], scope)
+            flat = _merged(flat, "$ref", target)
         elif isinstance(flat.get("allOf"), list) and len(flat["allOf"]) == 1:
             flat = _merged(flat, "allOf", flat["allOf"][0])
         elif key := next((key for key in ("anyOf", "oneOf") if isinstance(flat.get(key), list)), None):
@@ -77,7 +84,7 @@ def _shape(part: dict[str, Any], root: Any) -> Shape:
                 flat = _merged(flat, key, others[0])
             elif others and all(isinstance(one, dict) and "const" in one for one in others):
                 titled = tuple((one["const"], _text(one.get("title"))) for one in others)
-                return _choice(flat, titled, is_nullable, references)
+                return replace(_choice(flat, titled, is_nullable, references), scope=scope)
             elif types := _scalar_types(flat, key, others):
                 flat = {**{name: value for name, value in flat.items() if name != key}, "type": types}
             else:
@@ -86,7 +93,7 @@ def _shape(part: dict[str, Any], root: Any) -> Shape:
             break
     if _LEADING & flat.keys() - {"allOf"}:
         raise _NotDrawable
-    return _kind_of(flat, is_nullable, frozenset(references))
+    return replace(_kind_of(flat, is_nullable, frozenset(references)), scope=scope)
 
 
 def _kind_of(flat: dict[str, Any], is_nullable: bool, references: frozenset[str]) -> Shape:
@@ -189,27 +196,19 @@ def _without_rules(flat: dict[str, Any], key: str, alternatives: list[Any]) -> d
     return {name: value for name, value in flat.items() if name != key}
 
 
-def _target(reference: Any, root: Any) -> Any:
-    if not isinstance(reference, str) or not reference.startswith("#"):
-        raise _NotDrawable
-    found = root
-    for step in unquote(reference[1:]).split("/")[1:]:
-        name = step.replace("~1", "/").replace("~0", "~")
-        if isinstance(found, list) and name.isdecimal() and int(name) < len(found):
-            found = found[int(name)]
-        elif isinstance(found, dict) and name in found:
-            found = found[name]
-        else:
-            raise _NotDrawable
-    return found
+def _target(reference: Any, scope: Scope) -> tuple[Any, Scope]:
+    try:
+        return scope.lookup(reference)
+    except Unresolved as exc:
+        raise _NotDrawable from exc
 
 
-def _words_of(part: dict[str, Any], root: Any) -> dict[str, Any]:
+def _words_of(part: dict[str, Any], scope: Scope) -> dict[str, Any]:
     """Return title, description and default of a part that is typed as JSON."""
-    words: dict[str, Any] = {name: part[name] for name in ("title", "description", "default") if name in part}
+    words: dict[str, Any] = {name: part[name] for name in _WORDS if name in part}
     if "$ref" in part:
         try:
-            target = _target(part["$ref"], root)
+            target, _ = _target(part["$ref"], scope)
         except _NotDrawable:
             return words
         return {name: value for name, value in _dict(target).items() if name in ("title", "description")} | words
