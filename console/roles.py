@@ -21,6 +21,7 @@ PERMISSIONS: Final[dict[str, frozenset[Role]]] = {
     "see_approvals": frozenset({"reviewer", "operator", "admin", "service"}),  # a service sees its own only
     "see_runs": frozenset({"reviewer", "operator", "admin", "service"}),  # a service sees its own only
     "start_run": frozenset({"operator", "admin", "service"}),
+    "act_on_run": frozenset({"operator", "admin"}),  # cancel or end it
     "refresh": frozenset({"admin"}),
     "redrive": frozenset({"operator", "admin"}),  # what was decided and stands still; besides, those who decided it
     "audit": frozenset({"admin"}),  # the record of everything

@@ -9,15 +9,16 @@ from django.http import HttpRequest
 from django.urls import reverse
 from ninja import Field, Query, Router, Schema, Status
 
+from approvals.errors import InvalidChange
 from approvals.selectors import waiting_of_runs
 from console import problems
 from console.api_access import require
 from console.problems import Problem
-from orchestration import checkpoint_gateway, failing, selectors, services
+from orchestration import acting, checkpoint_gateway, failing, selectors, services
 from orchestration.agents.arguments import asked_schema, schema_of
 from orchestration.agents.registry import agents, faults
 from orchestration.agents.runtime import Agent
-from orchestration.errors import InvalidInput, NoSuchCheckpoint, NoSuchRun, RunKeyReused
+from orchestration.errors import ActionRefused, InvalidInput, NoSuchCheckpoint, NoSuchRun, RunKeyReused
 from orchestration.models import Run
 
 router = Router(tags=["runs"])
@@ -85,6 +86,33 @@ def get_run(request: HttpRequest, run_id: str) -> dict[str, Any]:
     """Return one run."""
     run = _visible(request, run_id)
     return run_json(request, run, waiting_of_runs([run.pk]).get(run.pk, []))
+
+
+class ActionIn(Schema):
+    """What to do about a run. `state`, from a preview: refuse it when it would do something else by now."""
+
+    action: Literal["cancel", "end"]
+    reason: str = ""
+    dry_run: bool = False
+    state: str = ""
+
+
+@router.post("/runs/{run_id}/actions", response={200: Any, 202: Any})
+def act_on_run(request: HttpRequest, run_id: str, body: ActionIn) -> Status[dict[str, Any]]:
+    """Cancel or end a run, with a reason; with `dry_run`, only say what that would do."""
+    user = require(request, "act_on_run")
+    run = _visible(request, run_id)
+    try:
+        if body.dry_run:
+            seen = acting.preview(run, body.action)
+            return Status(200, {**asdict(seen), "state": seen.state})
+        run = acting.act(run_id=run.pk, action=body.action, reason=body.reason, by=user, state=body.state)
+    except InvalidChange as exc:
+        raise problems.invalid([{"path": "reason", "message": str(exc)}]) from exc
+    except ActionRefused as exc:
+        raise Problem(409, "Not in this state", str(exc), status_now=run.status) from exc
+    run_now = run_json(request, run, waiting_of_runs([run.pk]).get(run.pk, []))
+    return Status(202, {"action": body.action, "run": run_now})
 
 
 @router.get("/runs/{run_id}/checkpoints")
@@ -174,5 +202,6 @@ def run_json(request: HttpRequest, run: Run, waiting_for: list[str]) -> dict[str
         "created_at": run.created_at,
         "started_at": run.started_at,
         "closed_at": run.closed_at,
+        "ending": run.ending,
         "url": request.build_absolute_uri(reverse("orchestration:run", args=[run.pk])),
     }

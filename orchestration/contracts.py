@@ -24,6 +24,7 @@ GIVE_UP = "give_up_answer"
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1, 30  # between two attempts of a turn: doubled each time
 
 DELIVER_START, DELIVER_DECIDED, DELIVER_WATCH = "start_run", "decided", "start_watch"  # kinds of outbox entries
+DELIVER_CANCEL, DELIVER_TERMINATE = "cancel_run", "terminate_run"
 
 
 @dataclass(frozen=True)
@@ -170,6 +171,17 @@ BOUNDARIES = (
         checkpoint="Decision row and outbox entry, one transaction",
         on_resume="delivered again; the workflow knows the decision id",
         must_not="console: put a verdict into a signal. durable: believe a signal without the row",
+    ),
+    Boundary(
+        name="console -> durable: cancel, terminate",
+        version=1,
+        takes="a run id; who asked and why stand in the Run row and go along as Temporal's reason",
+        gives="cancel: the workflow closes the row. terminate: the row is closed before it is asked",
+        key="run id; a workflow that is gone is looked at, and its row is closed",
+        timeouts="10 s per call; retried by the relay with backoff until acknowledged",
+        checkpoint="Run row (ending) and outbox entry, one transaction",
+        on_resume="delivered again; Temporal takes a second one for the first",
+        must_not="console: call an effect undone that has begun. durable: begin an effect of a closed run",
     ),
     Boundary(
         name="durable -> approvals: climb",

@@ -30,7 +30,14 @@ from console.live import announce
 from console.models import OutboxEntry
 from console.outbox import CHANNEL
 from orchestration import reconciling, reminding, services
-from orchestration.contracts import DELIVER_DECIDED, DELIVER_START, DELIVER_WATCH, StartWatch
+from orchestration.contracts import (
+    DELIVER_CANCEL,
+    DELIVER_DECIDED,
+    DELIVER_START,
+    DELIVER_TERMINATE,
+    DELIVER_WATCH,
+    StartWatch,
+)
 from orchestration.errors import OrchestrationError, TemporalAway, WorkflowGone
 from orchestration.heartbeat import beating
 from orchestration.models import LOOKED_AT_AFTER, Run, Watched
@@ -255,16 +262,32 @@ class Relay:
             await in_database(_watched, entry)
         elif entry.kind == DELIVER_DECIDED:
             await self._signal(self._temporal, entry)
+        elif entry.kind == DELIVER_CANCEL:
+            await self._cancel(self._temporal, entry)
+        elif entry.kind == DELIVER_TERMINATE:
+            with suppress(WorkflowGone):  # its row is closed, so nobody starts it any more
+                await self._temporal.terminate(entry.subject, await in_database(_asked, entry.subject))
+            await in_database(_stamp, [entry])
         else:
             raise OrchestrationError(f"Nobody knows how to deliver {entry.kind!r}.")
 
     async def _start(self, temporal: TemporalGateway, entry: Claimed) -> None:
         start = services.workflow_input(entry.payload)
-        if entry.attempts > 1 and await in_database(_is_closed, start.run_id):
-            await in_database(_stamp, [entry])  # ended by a person before Temporal could take it
+        if await in_database(_is_closed, start.run_id):  # ended by a person before Temporal could take it
+            await in_database(_stamp, [entry])
             return
         temporal_run_id = await temporal.start_run(start)
         await in_database(_started, entry, temporal_run_id)
+
+    async def _cancel(self, temporal: TemporalGateway, entry: Claimed) -> None:
+        """Have the workflow cancelled; where it is gone, the row is closed by the look that follows."""
+        run_id = entry.subject
+        if not await in_database(_is_closed, run_id):
+            try:
+                await temporal.cancel(run_id, await in_database(_asked, run_id), f"cancel-{entry.id}")
+            finally:
+                await in_database(reconciling.look_soon, run_id)  # Temporal takes it for what has ended, too
+        await in_database(_stamp, [entry])
 
     async def _signal(self, temporal: TemporalGateway, entry: Claimed) -> None:
         """Tell the run, or a program's watch, of a decision. What is gone ends as a fact; it is not told for ever."""
@@ -384,6 +407,12 @@ def _put_back(entry: Claimed, error: str, pause: int) -> None:
 def _is_watched(approval_id: str) -> bool:
     """Say whether a program has asked for it: then its watch, not a run, hears of the decision."""
     return Approval.objects.filter(pk=approval_id, source=Approval.Source.PROGRAM).exists()
+
+
+def _asked(run_id: str) -> str:
+    """Return who wants the run to end and why, for Temporal's own record."""
+    asked = Run.objects.values_list("ending", flat=True).get(pk=run_id) or {}
+    return f"Signalbox: {asked['by']}: {asked['reason']}" if asked else "Signalbox"
 
 
 def _is_closed(run_id: str) -> bool:

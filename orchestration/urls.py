@@ -11,5 +11,6 @@ urlpatterns = [
     path("runs/", views.runs, name="runs"),
     path("runs/new/", views.start, name="start"),
     path("runs/<id:run_id>/", views.run, name="run"),
+    path("runs/<id:run_id>/actions/<str:action>/", views.act, name="act"),
     path("runs/<id:run_id>/checkpoints/<id:checkpoint_id>/", views.checkpoint, name="checkpoint"),
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
+from django.contrib import messages
 from django.contrib.auth.models import User
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
@@ -12,15 +13,16 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_safe
 from ulid import ULID
 
+from approvals.errors import InvalidChange
 from console import roles
 from console.fragments import page_or_fragment
 from console.http import needs, person
 from console.longer_lists import MOST, STEP, address_of, more_of, rows_wanted
 from dataplane.selectors import current_versions
-from orchestration import checkpoint_gateway, selectors, services
+from orchestration import acting, checkpoint_gateway, selectors, services
 from orchestration.agents.registry import agents, faults
 from orchestration.agents.runtime import Agent
-from orchestration.errors import InvalidInput, NoSuchCheckpoint, NoSuchRun, RunKeyReused
+from orchestration.errors import ActionRefused, InvalidInput, NoSuchCheckpoint, NoSuchRun, RunKeyReused
 from orchestration.forms import input_form, place_faults
 from orchestration.models import Run
 from orchestration.selectors import Page
@@ -98,8 +100,51 @@ def run(request: HttpRequest, run_id: str) -> HttpResponse:
             {**read, "is_current": current.get(read["dataset"]) == read["version"]} for read in found.dataset_versions
         ],
         "title": agents()[found.agent].title if found.agent in agents() else found.agent,
+        "may_act": found.status in Run.OPEN and roles.may(request.user, "act_on_run"),
+        "is_told": found.ending is None or acting.is_told(found),
     }
     return page_or_fragment(request, "orchestration/run.html", "orchestration/_run.html", context)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@needs("act_on_run")
+def act(request: HttpRequest, run_id: str, action: str) -> HttpResponse:
+    """Cancel or end a run: what that would do, a reason, and the button that does it."""
+    found = _find(request, run_id)
+    known = next((one for one in acting.ACTIONS if one == action), None)
+    if known is None:
+        raise Http404
+    fault, status, reason = "", 200, request.POST.get("reason", "")
+    if request.method == "POST":
+        try:
+            state = request.POST.get("state", "")[:100]
+            acting.act(run_id=found.pk, action=known, reason=reason, by=person(request), state=state)
+        except InvalidChange as exc:
+            fault, status = str(exc), 422
+        except ActionRefused as exc:
+            fault, status = str(exc), 409
+        else:
+            messages.success(request, _DONE[known])
+            return redirect("orchestration:run", found.pk)
+        found.refresh_from_db()
+    context = {"run": found, "action": known, "reason": reason, "fault": fault, **_preview(found, known)}
+    return render(request, "orchestration/action.html", context, status=status)
+
+
+_DONE: Final = {
+    "cancel": "The run is being cancelled. The reason is in the record.",
+    "end": "The run is ended. The reason is in the record.",
+}
+
+
+def _preview(run: Run, action: acting.Action) -> dict[str, Any]:
+    """Return what the action would do, or why it would not be taken."""
+    try:
+        seen = acting.preview(run, action)
+    except ActionRefused as exc:
+        return {"preview": None, "refusal": str(exc)}
+    asked = {approval.pk: approval for approval in selectors.story_of(run).approvals}
+    return {"preview": seen, "withdrawn": [asked[pk] for pk in seen.approvals_withdrawn if pk in asked], "refusal": ""}
 
 
 @require_safe

@@ -20,6 +20,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 SEE = frozenset({"reviewer", "operator", "admin"})
 DECIDE = frozenset({"reviewer", "admin"})
 ADMIN = frozenset({"admin"})
+ACT = frozenset({"operator", "admin"})
 START = frozenset({"operator", "admin", "service"})
 ANYBODY = frozenset({"stranger", "nobody", "reviewer", "operator", "admin", "service"})
 SIGNED_IN = ANYBODY - {"stranger"}
@@ -70,6 +71,7 @@ PAGES: dict[str, tuple[frozenset[str] | None, frozenset[str] | None]] = {
     "orchestration:start": (START, START),
     "orchestration:run": (SEE, None),
     "orchestration:checkpoint": (SEE, None),
+    "orchestration:act": (ACT, ACT),
     "dataplane:data": (SEE, None),
     "dataplane:flow_runs": (SEE, None),
     "dataplane:flow_run": (SEE, None),
@@ -109,6 +111,7 @@ _ARGUMENTS = {
     "view_id": 1,
     "approval_id": "apr_none",
     "run_id": "run-none",
+    "action": "end",
     "checkpoint_id": "none",
     "flow_run_id": "00000000-0000-4000-8000-000000000009",
     "dataset": "none",

@@ -40,6 +40,7 @@ ENDPOINTS: dict[str, tuple[set[str], Any]] = {
     "POST /runs": ({"operator", "admin", "service"}, {"agent": "support", "input": {"order_id": "1", "message": "m"}}),
     "GET /runs/{run_id}": (RUNS, None),
     "GET /runs/{run_id}/checkpoints": (RUNS, None),
+    "POST /runs/{run_id}/actions": ({"operator", "admin"}, {"action": "end", "reason": "no longer needed"}),
     "GET /runs/{run_id}/checkpoints/{checkpoint_id}": (RUNS, None),
     "GET /approvals": (SEE, None),
     "GET /approvals/{approval_id}": (RUNS, None),
@@ -151,7 +152,7 @@ def test_a_stranger_who_writes_is_unknown_and_not_merely_unprotected(db: None) -
             problem(Caller(token="sb_made_up").post(path.format_map(_ANY), body), 401)
 
 
-_ANY = {"approval_id": "a", "name": "handbook"}
+_ANY = {"approval_id": "a", "name": "handbook", "run_id": "x"}
 
 
 def test_a_browsers_session_reads_and_needs_the_csrf_token_to_write(olga: User) -> None:

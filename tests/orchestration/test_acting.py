@@ -1,0 +1,294 @@
+"""An operator cancels or ends a run: what it says before, what it does, and what it leaves."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group, User
+from django.db import transaction
+from django.test import Client
+
+from approvals import audit, lane
+from approvals.errors import AlreadyClosed, InvalidChange
+from approvals.models import Approval, AuditEvent
+from approvals.services import note_effect
+from console import outbox
+from console.clock import database_now
+from console.models import OutboxEntry, PartHeartbeat
+from orchestration import acting, services
+from orchestration.contracts import DELIVER_CANCEL, DELIVER_START, DELIVER_TERMINATE
+from orchestration.effects import EffectLedger
+from orchestration.errors import ActionRefused, Fenced
+from orchestration.models import Effect, Run
+from orchestration.relay import Relay
+from tests.api_caller import Caller, problem
+from tests.fakes import FakeTemporal
+from tests.orchestration.conftest import decide, make_run, open_for, reviewer
+from tests.orchestration.test_relay import everything_delivered, relaying, until
+
+pytestmark = pytest.mark.django_db
+
+
+def somebody(role: str, name: str = "") -> User:
+    user, _ = User.objects.get_or_create(username=name or f"some-{role}")
+    user.groups.add(Group.objects.get_or_create(name=role)[0])
+    return user
+
+
+@pytest.fixture
+def olga(db: None) -> User:
+    return somebody("operator", "olga")
+
+
+def executing(run: Run) -> Approval:
+    """Return an approval whose effect is being carried out."""
+    approval = decide(open_for(run))
+    fields: dict[str, Any] = {"tool": approval.tool, "digest": approval.digest, "decision_id": "dec_1", "fence": 1}
+    Effect.objects.create(approval_id=approval.pk, run_id=run.pk, is_idempotent=True, status="executing", **fields)
+    note_effect(approval_id=approval.pk, event="started", within=timedelta(seconds=30))
+    return approval
+
+
+def kinds() -> list[str]:
+    return [entry.kind for entry in OutboxEntry.objects.order_by("id") if entry.kind.endswith("_run")]
+
+
+def test_a_dry_run_tells_what_it_would_do_and_does_nothing(olga: User) -> None:
+    run = make_run(status="waiting")
+    decided, open_one, busy = decide(open_for(run)), open_for(run), executing(run)
+    for action in ("cancel", "end"):
+        answer = Caller(olga).post(f"runs/{run.pk}/actions", {"action": action, "dry_run": True})
+        assert answer.status_code == 200
+        body = answer.json()
+        assert body["effects_repeated"] == body["checkpoints_dropped"] == []
+        assert body["approvals_withdrawn"] == [open_one.pk]
+        assert body["decisions_voided"] == [decided.decisions.get().pk]
+        assert any("issue_refund is being carried out right now" in warning for warning in body["warnings"])
+    run.refresh_from_db()
+    open_one.refresh_from_db()
+    assert (run.status, run.ending, open_one.status) == ("waiting", None, "pending")
+    assert kinds() == []
+    assert busy.pk not in body["approvals_withdrawn"]
+
+
+def test_end_closes_the_row_at_once_and_says_who_and_why(olga: User) -> None:
+    run = make_run(status="waiting")
+    decided, open_one = decide(open_for(run)), open_for(run)
+    answer = Caller(olga).post(f"runs/{run.pk}/actions", {"action": "end", "reason": "It hangs"})
+    assert answer.status_code == 202
+    body = answer.json()
+    assert body["action"] == "end"
+    assert (body["run"]["id"], body["run"]["status"], body["run"]["waiting_for"]) == (run.pk, "cancelled", [])
+    assert body["run"]["error"] == {"kind": "ended", "message": "Ended by olga: It hangs"}
+    open_one.refresh_from_db()
+    assert open_one.status == "withdrawn"
+    with pytest.raises(AlreadyClosed, match="Ended by olga: It hangs"):
+        decide(open_one)
+    (item,) = lane.lane_page(reviewer()).items
+    assert (item.approval.pk, item.standstill.cause, item.standstill.may_deliver) == (decided.pk, "run_ended", False)
+    assert item.standstill.words == "Ended by olga: It hangs"
+    assert kinds() == [DELIVER_TERMINATE]
+    events = AuditEvent.objects.filter(actor="olga", subject=run.pk).order_by("seq")
+    assert [(event.kind, event.body.get("reason")) for event in events] == [
+        ("run.cancelled", None),
+        ("run.end_requested", "It hangs"),
+    ]
+    assert audit.verify().ok
+
+    again = Caller(olga).post(f"runs/{run.pk}/actions", {"action": "end", "reason": "It hangs"})
+    assert (again.status_code, again.json()) == (202, body)
+    assert kinds() == [DELIVER_TERMINATE]
+
+
+def test_cancel_is_kept_for_temporal_and_the_run_stays_open_until_its_workflow_closes_it(olga: User) -> None:
+    run = make_run(status="waiting")
+    approval = open_for(run)
+    body = Caller(olga).post(f"runs/{run.pk}/actions", {"action": "cancel", "reason": "Wrong order"}).json()
+    assert (body["run"]["status"], body["run"]["ending"]["by"]) == ("waiting", "olga")
+    assert Caller(olga).post(f"runs/{run.pk}/actions", {"action": "cancel", "reason": "x"}).status_code == 202
+    assert kinds() == [DELIVER_CANCEL]
+    services.close_run(run_id=run.pk, status="cancelled", kind="cancelled", message="The run was cancelled.")
+    run.refresh_from_db()
+    approval.refresh_from_db()
+    assert run.error == {"kind": "cancelled", "message": "Cancelled by olga: Wrong order"}
+    assert approval.status == "withdrawn"
+
+
+def test_somebody_elses_cancel_is_under_way_and_an_end_overtakes_it(olga: User) -> None:
+    run = make_run(status="waiting")
+    other = somebody("admin", "ada")
+    acting.act(run_id=run.pk, action="cancel", reason="first", by=olga)
+    answer = Caller(other).post(f"runs/{run.pk}/actions", {"action": "cancel", "reason": "second"})
+    assert problem(answer, 409)["detail"] == "olga has asked to cancel it already: first"
+    seen = Caller(other).post(f"runs/{run.pk}/actions", {"action": "end", "dry_run": True}).json()
+    assert seen["warnings"] == ["olga has asked to cancel it, and that is under way. This overtakes it."]
+    assert Caller(other).post(f"runs/{run.pk}/actions", {"action": "end", "reason": "hangs"}).status_code == 202
+    run.refresh_from_db()
+    assert run.error is not None and run.error["message"] == "Ended by ada: hangs"
+
+
+@pytest.mark.parametrize("action", ["cancel", "end"])
+def test_what_is_closed_already_is_refused_with_how_it_ended(action: str, olga: User) -> None:
+    error = {"kind": "ended_outside", "message": "Ended outside: terminated."}
+    run = make_run(status="cancelled", closed_at=database_now(), error=error)
+    for extra in ({}, {"dry_run": True}):
+        answer = Caller(olga).post(f"runs/{run.pk}/actions", {"action": action, "reason": "x", **extra})
+        assert problem(answer, 409)["detail"] == "The run is closed already: cancelled. Ended outside: terminated."
+
+
+@pytest.mark.parametrize("reason", ["", "   ", "x" * 401])
+def test_without_a_reason_nothing_is_done(reason: str, olga: User) -> None:
+    run = make_run(status="waiting")
+    answer = Caller(olga).post(f"runs/{run.pk}/actions", {"action": "end", "reason": reason})
+    assert problem(answer, 422)["errors"][0]["path"] == "reason"
+    run.refresh_from_db()
+    assert run.status == "waiting"
+
+
+def test_an_unknown_action_and_a_preview_that_has_grown_old_are_refused(olga: User) -> None:
+    run = make_run(status="waiting")
+    assert Caller(olga).post(f"runs/{run.pk}/actions", {"action": "explode", "reason": "x"}).status_code == 422
+    state = Caller(olga).post(f"runs/{run.pk}/actions", {"action": "end", "dry_run": True}).json()["state"]
+    open_for(run)
+    answer = Caller(olga).post(f"runs/{run.pk}/actions", {"action": "end", "reason": "x", "state": state})
+    assert "has moved on since" in problem(answer, 409)["detail"]
+
+
+def test_the_ledger_begins_no_effect_of_a_run_that_was_ended(olga: User) -> None:
+    run = make_run(status="running", fence=7)
+    approval = decide(open_for(run))
+    acting.act(run_id=run.pk, action="end", reason="stop", by=olga)
+    unused: Any = None
+    with pytest.raises(Fenced):
+        EffectLedger(run.pk, 7, unused, unused)._begin(approval.pk, approval.digest)
+    assert not Effect.objects.exists()
+
+
+def test_an_effect_under_way_is_not_called_undone_and_its_end_is_still_written(olga: User) -> None:
+    run = make_run(status="running", fence=7)
+    approval = executing(run)
+    acting.act(run_id=run.pk, action="end", reason="stop", by=olga)
+    assert lane.lane_page(reviewer()).items == []
+    unused: Any = None
+    EffectLedger(run.pk, 7, unused, unused)._end(approval.pk, "done", {"refund": "re-1"}, "")
+    approval.refresh_from_db()
+    assert approval.took_effect_at is not None
+
+
+def test_a_cancel_without_a_worker_or_without_temporal_says_so_before(olga: User) -> None:
+    run = make_run(status="waiting")
+    PartHeartbeat.objects.create(part="relay", instance="here", detail="waiting for Temporal")
+    warnings = acting.preview(run, "cancel").warnings
+    assert any(warning.startswith("No worker is alive") for warning in warnings)
+    assert any(warning.startswith("Temporal cannot be told now") for warning in warnings)
+    assert acting.preview(run, "end").warnings == []
+
+
+# The relay.
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_was_asked_waits_for_temporal_and_arrives_with_who_and_why(olga: User) -> None:
+    run, other, gone = make_run(status="waiting"), make_run(status="waiting"), make_run(status="waiting")
+    temporal = FakeTemporal()
+    for one in (run, other):
+        temporal.started[one.pk] = services.workflow_input({"run_id": one.pk, "agent": "a", "turn_seconds": 1})
+    temporal.is_away = True
+
+    async def scene() -> None:
+        await until(lambda: OutboxEntry.objects.exclude(last_error="").exists())
+        temporal.is_away = False
+        await until(everything_delivered)
+
+    acting.act(run_id=run.pk, action="cancel", reason="Wrong order", by=olga)
+    acting.act(run_id=other.pk, action="end", reason="It hangs", by=olga)
+    acting.act(run_id=gone.pk, action="end", reason="Its workflow is lost", by=olga)
+    assert not acting.is_told(run)
+    relaying(scene, Relay(temporal))
+    assert acting.is_told(run)
+    assert f"cancel {run.pk} Signalbox: olga: Wrong order" in temporal.calls
+    assert f"terminate {other.pk} Signalbox: olga: It hangs" in temporal.calls
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_cancel_of_a_run_whose_workflow_is_gone_closes_the_row(olga: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run(status="waiting")
+    acting.act(run_id=run.pk, action="cancel", reason="x", by=olga)
+
+    def is_over() -> bool:
+        OutboxEntry.objects.filter(delivered_at=None).update(due_at=database_now())
+        return everything_delivered() and not Run.objects.filter(status="waiting").exists()
+
+    from orchestration import relay as module
+
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0.05)
+    relaying(lambda: until(is_over), Relay(FakeTemporal()))
+    run.refresh_from_db()
+    assert (run.status, (run.error or {})["kind"]) == ("failed", "ended_outside")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_run_that_was_ended_before_temporal_took_it_is_never_started(olga: User) -> None:
+    run = make_run()
+    payload = {"run_id": run.pk, "agent": "support", "turn_seconds": 1}
+    with transaction.atomic():
+        outbox.enqueue(kind=DELIVER_START, subject=run.pk, payload=payload)
+    acting.act(run_id=run.pk, action="end", reason="x", by=olga)
+    temporal = FakeTemporal()
+    relaying(lambda: until(everything_delivered), Relay(temporal))
+    assert temporal.started == {}
+
+
+# The page.
+
+
+def page_of(user: User) -> Client:
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def test_the_page_shows_what_will_happen_and_takes_a_reason_without_script(olga: User) -> None:
+    run = make_run(status="waiting")
+    open_for(run)
+    client = page_of(olga)
+    shown = client.get(f"/runs/{run.pk}/").content.decode()
+    assert f"/runs/{run.pk}/actions/cancel/" in shown and f"/runs/{run.pk}/actions/end/" in shown
+    form = client.get(f"/runs/{run.pk}/actions/end/")
+    assert "It withdraws" in form.content.decode() and "A refund" in form.content.decode()
+    state = form.context["preview"].state
+    empty = client.post(f"/runs/{run.pk}/actions/end/", {"reason": " ", "state": state})
+    assert empty.status_code == 422
+    open_for(run)
+    old = client.post(f"/runs/{run.pk}/actions/end/", {"reason": "It hangs", "state": state})
+    assert old.status_code == 409
+    assert "has moved on since" in old.content.decode() and "It hangs</textarea>" in old.content.decode()
+    done = client.post(f"/runs/{run.pk}/actions/end/", {"reason": "It hangs", "state": old.context["preview"].state})
+    assert (done.status_code, done["Location"]) == (302, f"/runs/{run.pk}/")
+    after = client.get(f"/runs/{run.pk}/").content.decode()
+    assert "Ended by olga: It hangs" in after and "/actions/end/" not in after
+    late = client.get(f"/runs/{run.pk}/actions/cancel/").content.decode()
+    assert "The run is closed already" in late and "<textarea" not in late
+
+
+def test_the_page_says_what_is_under_way_and_reviewers_see_no_button(olga: User) -> None:
+    run = make_run(status="waiting")
+    acting.act(run_id=run.pk, action="cancel", reason="Wrong <b>order</b>", by=olga)
+    shown = page_of(reviewer()).get(f"/runs/{run.pk}/").content.decode()
+    assert "olga has asked to cancel it: Wrong &lt;b&gt;order&lt;/b&gt;" in shown
+    assert "Temporal has not taken that yet" in shown
+    assert "/actions/" not in shown
+    OutboxEntry.objects.update(delivered_at=database_now())
+    assert "Its workflow has been told" in page_of(olga).get(f"/runs/{run.pk}/").content.decode()
+
+
+def test_two_operators_at_once_are_one_action(olga: User) -> None:
+    run = make_run(status="waiting")
+    with pytest.raises(InvalidChange):
+        acting.act(run_id=run.pk, action="end", reason="", by=olga)
+    acting.act(run_id=run.pk, action="end", reason="x", by=olga)
+    with pytest.raises(ActionRefused, match="closed already"):
+        acting.act(run_id=run.pk, action="end", reason="y", by=somebody("admin", "ada"))
+    assert kinds() == [DELIVER_TERMINATE]
