@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import subprocess
 import sys
@@ -18,7 +19,8 @@ from django.conf import settings
 from django.contrib.auth.models import Group, User
 from django.db import connection
 from temporalio import activity, workflow
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowFailureError
+from temporalio.exceptions import ActivityError, ApplicationError
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from ulid import ULID
 
@@ -282,3 +284,85 @@ def test_a_request_that_is_taken_back_or_expires_is_answered_too(
     (one,) = receiver.got
     answer = example(asked)["read_answer"](one.headers["signalbox-signature"], one.body)
     assert (answer["status"], answer["verdict"], answer["decision_id"]) == ("withdrawn", None, None)
+
+
+DELETE = """
+deleted = []
+
+@activity.defn
+async def delete(arguments: dict) -> None:
+    deleted.append(arguments)
+"""
+
+
+@pytest.fixture
+def copied(tmp_path: Path, web: Web, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The example of a workflow in the documentation, copied into a module of somebody's own, with their activity."""
+    (code,) = [
+        block.split("```")[0]
+        for block in (PROJECT / "docs" / "programs.md").read_text().split("```python\n")[1:]
+        if "@workflow.defn" in block
+    ]
+    (tmp_path / "copied_cleanup.py").write_text(code + DELETE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    module = importlib.import_module("copied_cleanup")
+    monkeypatch.setattr(module, "SIGNALBOX", web.url.removesuffix("/api/v1/"))
+    monkeypatch.setattr(module, "TOKEN", web.program)
+    yield module
+    del sys.modules["copied_cleanup"]
+
+
+@asynccontextmanager
+async def running(copied: Any, temporal: Temporal, queue: str) -> AsyncIterator[Client]:
+    """Run somebody's own worker with the copied example, in the sandbox, and the relay beside it."""
+    async with (
+        relay(temporal) as client,
+        Worker(client, task_queue=queue, workflows=[copied.Cleanup], activities=[copied.ask, copied.delete]),
+    ):
+        yield client
+
+
+def test_the_copied_example_gets_its_answer_and_the_earlier_one_when_it_is_run_again(
+    web: Web, workers: Workers, temporal: Temporal, copied: Any
+) -> None:
+    workflow_id = f"cleanup-{str(ULID()).lower()}"
+
+    async def scene() -> None:
+        await workers.start()
+        async with running(copied, temporal, workflow_id) as client:
+            first = await client.start_workflow("Cleanup", "orders-2019", id=workflow_id, task_queue=workflow_id)
+            await until(Approval.objects.exists)
+            (found,) = await in_database(lambda: list(Approval.objects.all()))
+            asked = await web.call(web.program, f"approvals/{found.pk}")
+            await web.decide(asked)
+            async with asyncio.timeout(120):
+                assert await first.result() == "deleted"
+                again = await client.start_workflow("Cleanup", "orders-2019", id=workflow_id, task_queue=workflow_id)
+                assert await again.result() == "deleted"  # nobody is asked, and nobody waits
+
+    go(scene())
+    assert copied.deleted == [{"name": "orders-2019"}] * 2
+    assert Approval.objects.count() == 1
+
+
+def test_a_refusal_ends_the_copied_example_at_once(web: Web, temporal: Temporal, copied: Any) -> None:
+    workflow_id = f"cleanup-{str(ULID()).lower()}"
+
+    async def scene() -> None:
+        copied.TOKEN = "sb_nobodys"
+        async with running(copied, temporal, workflow_id) as client:
+            with pytest.raises(WorkflowFailureError) as told:
+                async with asyncio.timeout(120):
+                    await client.execute_workflow("Cleanup", "orders-2019", id=workflow_id, task_queue=workflow_id)
+        assert isinstance(told.value.cause, ActivityError)
+        refused = told.value.cause.cause
+        assert isinstance(refused, ApplicationError) and refused.type == "Refused" and refused.non_retryable
+
+    go(scene())
+
+
+@pytest.mark.parametrize("status", ["expired", "withdrawn"])
+def test_the_copied_example_reads_what_nobody_decided(copied: Any, status: str) -> None:
+    approval = {"id": "apr_1", "status": status, "decisions": [], "arguments": {"name": "x"}}
+    answer = copied.answer_in(approval)
+    assert (answer["status"], answer["verdict"], answer["arguments"]) == (status, None, None)

@@ -19,6 +19,7 @@ CAST: dict[str, list[Role]] = {
     "olga": ["operator"],
     "ada": ["admin"],
     "eve": [],
+    "robot": ["service"],
 }
 
 
