@@ -97,6 +97,18 @@ def _parts(one: Any) -> Any:
     return one.values() if isinstance(one, dict) else one
 
 
+def from_jsonb(value: Any) -> Any:
+    """Return JSON that PostgreSQL kept, as it was given: 1e21 comes back from `jsonb` in digits, as a whole number.
+
+    No whole number beyond 2^53 was ever taken, so such a one was a fraction's power, and is the same float again.
+    """
+    if isinstance(value, dict):
+        return {key: from_jsonb(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [from_jsonb(one) for one in value]
+    return float(value) if type(value) is int and abs(value) > LARGEST else value
+
+
 def digest_of(canonical: bytes) -> str:
     """Return the hex SHA-256 of canonical bytes."""
     return hashlib.sha256(canonical).hexdigest()

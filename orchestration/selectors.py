@@ -10,6 +10,7 @@ from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db.models import Q, QuerySet
 
 from approvals import selectors as approval_selectors
+from approvals.digest import from_jsonb
 from approvals.edits import Checked
 from approvals.models import Approval, ReceiptStep
 from approvals.reach import Stranded, stranded
@@ -148,7 +149,7 @@ def effects_of(approval_ids: list[str]) -> dict[str, dict[str, Any]]:
             "status": effect.status,
             "tool": effect.tool,
             "digest": effect.digest,
-            "arguments": effect.arguments,
+            "arguments": from_jsonb(effect.arguments),
             "result": effect.result,
             "error": effect.error,
             "attempts": effect.attempts,
@@ -227,7 +228,7 @@ def check_arguments(approval: Approval, arguments: dict[str, Any]) -> Checked:
         read = read_asked(tool.arguments, tool.name, arguments)
     except Unfit as exc:
         return Checked(arguments, "", exc.errors)
-    return Checked(read.arguments, tool.render(read.model), [])
+    return Checked(read.arguments, tool.sentence(read.model), [])
 
 
 def tool_facts(agent: str, tool: str, arguments: dict[str, Any]) -> tuple[ToolFacts | None, str]:
@@ -243,7 +244,7 @@ def tool_facts(agent: str, tool: str, arguments: dict[str, Any]) -> tuple[ToolFa
         read = read_asked(known.arguments, known.name, arguments)
     except Unfit as exc:
         return None, f"The tool does not take these arguments: {exc}"
-    return ToolFacts(known.risk, read.arguments, asked_schema(known), known.render(read.model)), ""
+    return ToolFacts(known.risk, read.arguments, asked_schema(known), known.sentence(read.model)), ""
 
 
 def _schema_errors(schema: dict[str, Any], arguments: dict[str, Any]) -> list[dict[str, str]]:

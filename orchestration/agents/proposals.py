@@ -15,7 +15,7 @@ from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langgraph.runtime import Runtime
 from langgraph.types import interrupt
 
-from approvals.digest import canonicalise, digest_of
+from approvals.digest import NotCanonical, canonicalise, digest_of
 from console.json_text import storable
 from orchestration.agents import arguments
 from orchestration.agents.runtime import Agent, AgentContext, Outcome, Tool
@@ -208,10 +208,15 @@ _MEANINGS = {
 
 def _question(wish: Wish, approval_id: str) -> Wish:
     """Ask a person whether an effect happened: the attempt was cut off and the tool cannot be asked."""
+    asked = {"approval_id": approval_id, "tool": wish["tool"], "arguments": wish["arguments"]}
+    try:
+        canonicalise(OUTCOME_TOOL, asked)
+    except NotCanonical:  # the arguments alone were as large or as deep as can be
+        asked["arguments"] = f"The same as those of approval {approval_id}."
     return Wish(
         kind="outcome",
         tool=OUTCOME_TOOL,
-        arguments={"approval_id": approval_id, "tool": wish["tool"], "arguments": wish["arguments"]},
+        arguments=asked,
         words="",
         call_id=wish["call_id"],
         about=approval_id,
@@ -226,7 +231,7 @@ def _summary(tool: Tool | None, wish: Wish) -> str:
     if wish["kind"] == "outcome":
         return f"Did it happen? {_tool_of(wish)} was cut off, and it cannot be asked"
     assert tool is not None
-    return tool.render(arguments.read_back(tool.arguments, wish["arguments"]))
+    return tool.sentence(arguments.read_back(tool.arguments, wish["arguments"]))
 
 
 def _tell(call_id: str | None, status: Literal["success", "error"], content: dict[str, Any]) -> ToolMessage:

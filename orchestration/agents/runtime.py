@@ -7,6 +7,7 @@ in a notebook, with any objects of these shapes.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypedDict
 
@@ -97,6 +98,12 @@ class Tool:
     is_idempotent: bool = False
     timeout_seconds: int = 30
     fixed: tuple[str, ...] = ()  # arguments that a reviewer's change may not touch; see `approvals.fixed`
+
+    def sentence(self, arguments: Any) -> str:
+        """Return the action in one sentence; where the tool's own words fail, its title."""
+        with suppress(Exception):  # it is the author's code, and arguments may be of any shape
+            return str(self.render(arguments))
+        return self.title
 
 
 @dataclass(frozen=True)

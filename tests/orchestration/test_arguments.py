@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from uuid import UUID, uuid4
 
 import pytest
+from django.contrib.auth.models import User
 from langchain_core.messages import AIMessage
 from pydantic import (
     AfterValidator,
@@ -31,9 +32,11 @@ from pydantic import (
 from approvals.digest import canonicalise, digest_of
 from orchestration.agents import arguments
 from orchestration.agents.arguments import Unfit, faults_of, read_asked, read_back
-from orchestration.agents.proposals import ProposalNodes
+from orchestration.agents.proposals import ProposalNodes, _question
 from orchestration.agents.registry import agents, check_arguments
 from orchestration.agents.runtime import Agent, Tool
+from orchestration.models import Run
+from tests.api_caller import Caller, problem
 from tests.orchestration.conftest import go
 from tests.orchestration.made_models import Masked, NotPast, Sorted, Unsorted, counted
 
@@ -186,3 +189,38 @@ def test_no_sentence_tells_the_secret_that_it_is_about() -> None:
         read_asked(of(SecretStr), "pay", {"x": "hunter2"})
     assert "hunter2" not in str(told.value)
     assert arguments._MEND in str(told.value)
+
+
+def test_the_question_about_an_outcome_can_be_asked_of_the_largest_arguments() -> None:
+    deep: Any = "x"
+    for _ in range(63):
+        deep = [deep]
+    canonicalise("pay", {"x": deep})
+    wish: Any = {"tool": "pay", "arguments": {"x": deep}, "call_id": "1"}
+    asked = _question(wish, "ap_1")
+    assert canonicalise(asked["tool"], asked["arguments"])
+    assert asked["arguments"]["arguments"] == "The same as those of approval ap_1."
+
+
+class Started(BaseModel):
+    order_id: int
+    weight: Any = None
+
+
+@pytest.mark.parametrize(
+    ("given", "path"),
+    [
+        ({"order_id": 2**53 + 1}, "input.order_id"),
+        ({"order_id": 1, "weight": {"a": [1.0, 1e21]}}, "input.weight.a.1"),
+        ({"order_id": 1, "weight": 1e300}, "input.weight"),
+    ],
+)
+def test_a_number_that_would_come_back_as_another_starts_no_run(
+    given: Any, path: str, olga: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """1e21 was taken, and the run then failed."""
+    registered = {"support": replace(agents()["support"], input=Started)}
+    monkeypatch.setattr("orchestration.services.agent_named", registered.__getitem__)
+    told = problem(Caller(olga).post("runs", {"agent": "support", "input": given}), 422)
+    assert [error["path"] for error in told["errors"]] == [path]
+    assert "2^53" in told["errors"][0]["message"] and not Run.objects.exists()

@@ -6,22 +6,27 @@ import asyncio
 import json
 from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
+from typing import Any
 
 import pytest
 from django.db import connection
-from pydantic import Field
+from pydantic import BaseModel, Field
 
-from approvals import audit
+from approvals import audit, comparing
+from approvals import selectors as approvals_selectors
 from approvals import services as approvals
 from approvals.models import Approval, AuditEvent
 from console.clock import database_now
 from orchestration import effects
+from orchestration.agents.arguments import read_asked
 from orchestration.agents.runtime import Outcome, ToolFailed
 from orchestration.agents.support.agent import AGENT
 from orchestration.agents.support.tools import ISSUE_REFUND, IssueRefund
 from orchestration.effects import EffectLedger
 from orchestration.errors import EffectUnclear, Fenced
 from orchestration.models import Effect, Run
+from orchestration.selectors import check_arguments
 from tests.fakes import FakeWorld
 from tests.orchestration.conftest import decide, go, make_run, open_for, reviewer
 from tests.waiting import PATIENCE
@@ -408,3 +413,59 @@ def test_a_cancelled_turn_still_writes_how_its_call_ended(run: Run, ledger: Effe
     go(cancel_in_the_middle())
     assert Effect.objects.get().status == "done"
     assert len(world.mails) == 1
+
+
+class Sending(BaseModel):
+    from_: str = Field(alias="from")
+    weight: float
+    parts: list[Decimal] = []
+
+
+def sending_ledger(ledger: EffectLedger, got: list[Any]) -> EffectLedger:
+    async def call(arguments: Sending, world: Any, key: str) -> dict[str, Any]:
+        got.append(arguments)
+        return {}
+
+    tool = replace(ISSUE_REFUND, name="send", arguments=Sending, render=lambda one: f"Send from {one.from_}", call=call)
+    return replace(ledger, agent=replace(AGENT, tools=(tool,)))
+
+
+def test_the_tool_gets_what_was_approved_by_its_alias_and_every_record_agrees(run: Run, ledger: EffectLedger) -> None:
+    """1e21 comes back from PostgreSQL's JSON as a whole number; the record of what was executed could not be shown."""
+    got: list[Any] = []
+    read = read_asked(Sending, "send", {"from": "ana", "weight": 1e21, "parts": ["1.50", 2]})
+    approval = decide(open_for(run, "send", read.arguments))
+    assert go(sending_ledger(ledger, got).perform(approval.pk, approval.digest))["status"] == "done"
+    assert got == [Sending(**{"from": "ana", "weight": 1e21, "parts": [Decimal("1.50"), Decimal(2)]})]
+    approval = approvals_selectors.approval_for(reviewer(), approval.pk)
+    records = {record.name.partition("-")[0]: record.digest for record in comparing.records_of(approval)}
+    assert records.keys() >= {"proposed", "shown", "decided", "executed"}
+    assert set(records.values()) == {approval.digest}
+
+
+def test_a_person_edits_an_argument_by_its_alias(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = read_asked(Sending, "send", {"from": "ana", "weight": 1})
+    approval = open_for(run, "send", read.arguments)
+    tool = replace(ISSUE_REFUND, name="send", arguments=Sending, render=lambda one: one.nothing)
+    monkeypatch.setattr("orchestration.selectors.agents", lambda: {AGENT.name: replace(AGENT, tools=(tool,))})
+    checked = check_arguments(approval, {"from": "bob", "weight": 2.0})
+    assert checked.errors == [] and checked.arguments == {"from": "bob", "weight": 2, "parts": []}
+    assert checked.summary == ISSUE_REFUND.title, "a sentence that fails is replaced, nothing breaks"
+    [error] = check_arguments(approval, {"weight": 1}).errors
+    assert error["path"] == "from"
+
+
+class Changed(BaseModel):
+    from_: str = Field(alias="from")
+    weight: int
+    parts: list[str] = []
+
+
+def test_a_tool_that_reads_otherwise_after_a_release_is_not_called(run: Run, ledger: EffectLedger) -> None:
+    got: list[Any] = []
+    read = read_asked(Sending, "send", {"from": "ana", "weight": 1.5})
+    approval = decide(open_for(run, "send", read.arguments))
+    released = sending_ledger(ledger, got)
+    tool = replace(released.agent.tools[0], arguments=Changed)
+    outcome = go(replace(released, agent=replace(AGENT, tools=(tool,))).perform(approval.pk, approval.digest))
+    assert outcome["status"] == "refused" and "weight" in outcome["reason"] and got == []
