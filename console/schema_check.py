@@ -3,8 +3,10 @@
 Schemas come from tools that others wrote. What they could do to us, and what prevents it:
 - a reference to another machine: the registry below fetches nothing;
 - a pattern that never ends: patterns run in the `regex` library, which stops at a deadline;
-- branches that multiply through references: every reference looks at the same deadline;
-- quadratic keywords (`enum`, `uniqueItems`): replaced by sets of canonical keys.
+- branches that multiply: every keyword and every step into a part counts as work, of which there is so much;
+- quadratic keywords (`enum`, `uniqueItems`): replaced by sets of canonical keys;
+- a part that names a dialect of its own, whose keywords would not be ours: it is checked by ours all the same;
+- the schema's own check, which is one of a value against the dialect's schema: it runs by the same rules.
 """
 
 from __future__ import annotations
@@ -15,8 +17,9 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from datetime import time as time_of_day
 from fractions import Fraction
@@ -24,9 +27,10 @@ from functools import cache
 from itertools import islice
 from typing import Any
 
+import attrs
 import regex
-from jsonschema import Draft202012Validator, FormatChecker
-from jsonschema.exceptions import SchemaError, ValidationError
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError
 from jsonschema.validators import extend, validator_for
 from jsonschema_specifications import REGISTRY
 from referencing.exceptions import Unresolvable
@@ -34,7 +38,12 @@ from referencing.exceptions import Unresolvable
 from console.json_text import write_json
 from console.schema_references import scope_of
 
-SECONDS = 2.0  # for one value, all patterns together
+SECONDS = 2.0  # of this thread's own work, for one value, all keywords and patterns together
+_SECONDS_FOR_SCHEMA = 5.0  # the same, for a schema, once
+STEPS = 2_000_000  # keywords looked at, for one value or one schema
+MOST_PARTS = 20_000  # lists, objects and values in a schema
+DEEPEST = 100  # lists and objects inside each other
+_LONGEST_PATTERN = 4_000  # characters; reading a pattern has no deadline
 _MOST = 200  # faults told
 _SHOWN = 120  # characters of a schema's own words inside a sentence
 
@@ -54,37 +63,78 @@ class BrokenSchema(ValueError):
 
 
 class _OutOfTime(Exception):
-    """The deadline has passed."""
+    """The work is over."""
 
 
-_deadline: ContextVar[float] = ContextVar("_deadline")
+@dataclass
+class Work:
+    """How much may still be done for one value."""
+
+    ends: float  # by time.thread_time(): what else the machine does counts for nothing
+    steps: int = 0
+    choices: dict[int, set[str]] = field(default_factory=dict)  # of each `enum` that was met, by the list's id
+
+    def step(self) -> None:
+        """Count one step. Raises _OutOfTime when there were too many, or the time is over."""
+        self.steps += 1
+        if self.steps > STEPS or time.thread_time() > self.ends:
+            raise _OutOfTime
+
+
+_work: ContextVar[Work] = ContextVar("_work")
+
+
+@contextmanager
+def _working(seconds: float) -> Iterator[Work]:
+    work = Work(time.thread_time() + seconds)
+    token = _work.set(work)
+    try:
+        yield work
+    finally:
+        _work.reset(token)
 
 
 def check(schema: Any, value: Any) -> list[Fault]:
     """Return what does not fit, at most 200 faults, in the order of the schema. Raises BrokenSchema."""
+    measure(schema)
     kind = _validator(json.dumps(schema, sort_keys=True))
-    token = _deadline.set(time.monotonic() + SECONDS)
     faults: dict[Fault, None] = {}
     try:
-        validator = kind(schema, registry=REGISTRY, _resolver=scope_of(schema).resolver)
-        for error in islice(validator.iter_errors(value), _MOST):
-            faults |= dict.fromkeys(_faults(error))
+        with _working(SECONDS):
+            validator = kind(schema, registry=REGISTRY, _resolver=scope_of(schema).resolver)
+            for error in islice(validator.iter_errors(value), _MOST):
+                faults |= dict.fromkeys(_faults(error))
     except _OutOfTime:
         faults[Fault((), "This could not be checked in time: the schema's patterns or branches take too long.")] = None
     except Unresolvable as exc:
         raise BrokenSchema(f"The schema refers to {str(exc.ref)[:_SHOWN]}, which it does not hold.") from exc
     except RecursionError as exc:
         raise BrokenSchema("The schema refers to itself without an end.") from exc
-    finally:
-        _deadline.reset(token)
     return list(faults)
+
+
+def measure(schema: Any) -> None:
+    """Look at the schema's size alone. Raises BrokenSchema when it is deeper or has more parts than are looked at."""
+    parts, depth, level = 0, 0, [schema]
+    while level:
+        parts, depth = parts + len(level), depth + 1
+        if parts > MOST_PARTS:
+            raise BrokenSchema(f"The schema has more than {MOST_PARTS:,} parts. Leave out what the form does not need.")
+        if depth > DEEPEST:
+            raise BrokenSchema(f"The schema is nested deeper than {DEEPEST} levels. Flatten it.")
+        level = [
+            below
+            for one in level
+            if isinstance(one, dict | list)
+            for below in (one.values() if isinstance(one, dict) else one)
+        ]
 
 
 @cache
 def _strict(base: Any) -> Any:
-    """Return the draft's validator with the keywords that could hang or that say too little replaced."""
+    """Return the draft's validator, bounded: each keyword is a step, and those that could hang or say too little
+    are replaced."""
     ours = {
-        "$ref": _timed(base.VALIDATORS["$ref"]),
         "pattern": _pattern,
         "patternProperties": _pattern_properties,
         "additionalProperties": _additional_properties,
@@ -94,9 +144,18 @@ def _strict(base: Any) -> Any:
         "multipleOf": _multiple_of,
         "required": _required,
     }
-    if "$dynamicRef" in base.VALIDATORS:
-        ours["$dynamicRef"] = _timed(base.VALIDATORS["$dynamicRef"])
-    return extend(base, ours)
+    kind = extend(base, {name: _counted(keyword) for name, keyword in {**base.VALIDATORS, **ours}.items()})
+    kind.evolve = _evolve
+    return kind
+
+
+def _evolve(self: Any, **changes: Any) -> Any:
+    """Step into a part, with our keywords whatever dialect the part names; jsonschema would take that one's own."""
+    _work.get().step()
+    for kept in attrs.fields(type(self)):
+        if kept.init and kept.alias not in changes:
+            changes[kept.alias] = getattr(self, kept.name)
+    return type(self)(**changes)
 
 
 _known: dict[str, Any] = {}
@@ -113,18 +172,18 @@ def _validator(text: str) -> Any:
         if "patternProperties" in text and "unevaluatedProperties" in text:
             raise BrokenSchema("The schema uses unevaluatedProperties with patternProperties, which is not supported.")
         base = validator_for(schema, default=Draft202012Validator)
-        token = _deadline.set(time.monotonic() + SECONDS)
         try:
-            base.check_schema(schema, format_checker=FormatChecker(formats=()))
-        except SchemaError as exc:
-            where = "/".join(map(str, exc.absolute_path)) or "its top"
-            is_old = isinstance(exc.instance, bool) and where.endswith(("exclusiveMinimum", "exclusiveMaximum"))
-            named = " This is OpenAPI 3.0's dialect: write the number itself as the exclusive limit." if is_old else ""
-            raise BrokenSchema(f"The schema is no JSON Schema; look at {where[:_SHOWN]}.{named}") from exc
+            with _working(_SECONDS_FOR_SCHEMA):
+                fault = next(iter(_strict(base)(base.META_SCHEMA, registry=REGISTRY).iter_errors(schema)), None)
+        except _OutOfTime as exc:
+            raise BrokenSchema("The schema could not be checked in time. Make it smaller.") from exc
         except RecursionError as exc:
             raise BrokenSchema("The schema is nested too deep.") from exc
-        finally:
-            _deadline.reset(token)
+        if fault is not None:
+            where = "/".join(map(str, fault.absolute_path)) or "its top"
+            is_old = isinstance(fault.instance, bool) and where.endswith(("exclusiveMinimum", "exclusiveMaximum"))
+            named = " This is OpenAPI 3.0's dialect: write the number itself as the exclusive limit." if is_old else ""
+            raise BrokenSchema(f"The schema is no JSON Schema; look at {where[:_SHOWN]}.{named}")
         if len(_known) >= 256:
             _known.clear()
         _known[text] = _strict(base)
@@ -133,10 +192,12 @@ def _validator(text: str) -> Any:
 
 def matches(pattern: str, text: str) -> bool:
     """Say whether the pattern is found in the text. Raises BrokenSchema, and _OutOfTime at the deadline."""
-    left = _deadline.get() - time.monotonic()
+    work = _work.get()
+    work.step()
+    if len(pattern) > _LONGEST_PATTERN:
+        raise BrokenSchema(f"The schema has a pattern of more than {_LONGEST_PATTERN:,} characters. Shorten it.")
+    left = max(work.ends - time.thread_time(), 0.001)
     try:
-        if left <= 0:
-            raise _OutOfTime
         return regex.search(pattern, text, timeout=left) is not None
     except TimeoutError as exc:
         raise _OutOfTime from exc
@@ -147,13 +208,15 @@ def matches(pattern: str, text: str) -> bool:
 Keyword = Callable[[Any, Any, Any, Any], Iterable[ValidationError]]
 
 
-def _timed(keyword: Keyword) -> Keyword:
-    def timed(validator: Any, reference: Any, value: Any, schema: Any) -> Iterator[ValidationError]:
-        if time.monotonic() > _deadline.get():
-            raise _OutOfTime
-        yield from keyword(validator, reference, value, schema) or ()
+def _counted(keyword: Keyword) -> Keyword:
+    def counted(validator: Any, wanted: Any, value: Any, schema: Any) -> Iterator[ValidationError]:
+        work = _work.get()
+        work.step()
+        for error in keyword(validator, wanted, value, schema) or ():
+            work.step()
+            yield error
 
-    return timed
+    return counted
 
 
 def _pattern(validator: Any, pattern: Any, value: Any, schema: Any) -> Iterator[ValidationError]:
@@ -165,7 +228,7 @@ def _pattern_properties(validator: Any, patterns: Any, value: Any, schema: Any) 
     if not isinstance(value, dict):
         return
     for pattern, below in patterns.items():
-        for key, one in value.items():
+        for key, one in value.items():  # each match is a step
             if matches(pattern, key):
                 yield from validator.descend(one, below, path=key, schema_path=pattern)
 
@@ -195,7 +258,10 @@ def _format(validator: Any, name: Any, value: Any, schema: Any) -> Iterator[Vali
 
 
 def _enum(validator: Any, choices: Any, value: Any, schema: Any) -> Iterator[ValidationError]:
-    if _key(value) not in set(map(_key, choices)):
+    known = _work.get().choices
+    if id(choices) not in known:  # the list lives as long as its schema, which outlives this work
+        known[id(choices)] = set(map(_key, choices))
+    if _key(value) not in known[id(choices)]:
         yield ValidationError("enum")
 
 
@@ -211,7 +277,11 @@ def _multiple_of(validator: Any, step: Any, value: Any, schema: Any) -> Iterator
 
 
 def _key(value: Any) -> str:
-    """Return a text that two values share when JSON Schema calls them equal: 1 and 1.0 are, 1 and true are not."""
+    """Return a text that two values share when JSON Schema calls them equal: 1 and 1.0 are, 1 and true are not.
+
+    Each part of the value is a step.
+    """
+    _work.get().step()
     if isinstance(value, dict):
         return "{" + ",".join(f"{json.dumps(name)}:{_key(value[name])}" for name in sorted(value)) + "}"
     if isinstance(value, list):
@@ -261,6 +331,7 @@ def _has_format(name: str, text: str) -> bool:
 
 def _faults(error: ValidationError) -> Iterator[Fault]:
     """Turn one error into sentences. Of alternatives, the one that was meant speaks for itself."""
+    _work.get().step()
     if error.validator in ("anyOf", "oneOf") and error.context:
         branches: dict[Any, list[ValidationError]] = {}
         for below in error.context:
