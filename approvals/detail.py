@@ -52,6 +52,7 @@ class Looks:
     is_answering: bool  # the bar takes an answer in place of a verdict
     must_sign_in_again: bool
     has_run: bool  # there is a page of its run to lead to
+    list_query: str  # of the list beside it, so that the way on keeps its filters
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,7 @@ def detail_of(request: HttpRequest, user: User, found: Approval) -> dict[str, An
             next_step=ahead[0] if ahead else 0,
             is_answering=may_answer and (sent.get("answering") == "1" or sent.get("verdict") == "respond"),
             must_sign_in_again=_must_sign_in_again(request, card),
+            list_query=read_asked(request).query(),
             has_run=bool(import_string("orchestration.selectors.runs_there")([found.run_id])),
         ),
         "nobody": reach.stranded([found], with_parts=True).get(found.pk),

@@ -24,6 +24,7 @@ from approvals.errors import (
     StaleVersion,
 )
 from approvals.forms import DecisionForm
+from approvals.inbox import read_asked
 from approvals.shown import shown_at
 from console.database import AWAY
 from console.http import is_htmx, needs, person, sentence, signed_in_at
@@ -103,7 +104,7 @@ def _decided(request: HttpRequest, user: User, approval_id: str, *, was_cut_off:
         return approval_page(request, user, find(user, approval_id), is_answered=True)
     broke = "The connection to the database broke just then. " if was_cut_off else ""
     messages.success(request, f"{broke}Your decision is recorded.")
-    return redirect("approvals:approval", approval_id)
+    return redirect(reverse("approvals:approval", args=[approval_id]) + read_asked(request).query())
 
 
 def _not_known(request: HttpRequest, words: str, approval_id: str = "", key: str = "") -> HttpResponse:

@@ -15,6 +15,8 @@ from django.templatetags.static import static
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from console.keys import KEYS
+
 register = template.Library()
 
 #: state word -> (tone, icon, label); a state is never shown by its colour alone
@@ -78,6 +80,26 @@ def icon(name: str) -> SafeString:
         static("vendor/lucide/icons.svg"),
         name,
     )
+
+
+@register.simple_tag
+@cache
+def hotkey(name: str) -> SafeString:
+    """Make the link or button listen to the key that the table of keys has under this name."""
+    return format_html('data-hotkey="{}"', KEYS[name].hotkey)
+
+
+@register.simple_tag
+@cache
+def key(name: str) -> SafeString:
+    """Draw the key of this name, for the eye only: the help says it to everybody."""
+    return format_html('<kbd class="k" aria-hidden="true">{}</kbd>', KEYS[name].shown)
+
+
+@register.simple_tag
+def helped_keys() -> list[tuple[list[str], str]]:
+    """Return for the help each key, in its parts, and what it does."""
+    return [(one.shown.split(), one.words) for one in KEYS.values() if one.is_helped]
 
 
 @register.simple_tag

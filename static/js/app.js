@@ -9,4 +9,5 @@ import "./schema_form.js";
 import "./lists.js";
 import "./palette.js";
 import "./keys.js";
+import "./typing.js";
 import "./frame.js";

@@ -17,10 +17,24 @@ function apply() {
 
 apply();
 document.addEventListener("htmx:after:swap", apply);
-// A key never acts behind an open dialog.
 document.addEventListener("hotkey-fire", (event) => {
+  const element = event.target;
   const open = document.querySelector("dialog[open]");
-  if (open && !open.contains(event.target)) event.preventDefault();
+  // Never behind an open dialog, and never on what is not on the screen, such as a request behind the list of a phone.
+  if ((open && !open.contains(element)) || (element.closest(".pane-detail") && !element.checkVisibility())) {
+    event.preventDefault();
+    return;
+  }
+  // At high risk a letter goes to the button, and Enter decides; asking for the reason first decides nothing.
+  const note = element.dataset.needs && document.getElementById(element.dataset.needs);
+  if (element.dataset.careful === undefined || (note && !note.value.trim())) return;
+  event.preventDefault();
+  element.focus();
+}, true);
+// A key that is held down acts once.
+addEventListener("keydown", (event) => {
+  const types = event.target.matches?.("input, textarea, select, [contenteditable]");
+  if (event.repeat && !types && /^[aernsx]$/i.test(event.key)) event.stopImmediatePropagation();
 }, true);
 
 const box = document.querySelector("[data-action=letters]");

@@ -14,6 +14,7 @@ document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || typing(event.target) || !lettersOn()) return;
   if (document.querySelector("dialog[open]")) return;
   if (event.key === "x") { pickCurrent(event); return; }
+  if (event.key === "n") { openNext(event); return; }
   if (event.key !== "j" && event.key !== "k") return;
   const all = rows();
   if (!all.length) return;
@@ -24,12 +25,51 @@ document.addEventListener("keydown", (event) => {
   event.preventDefault();
 });
 
+const openable = () => [...document.querySelectorAll("a[data-row][hx-get]")];
+let place = 0; // of the open row in the list, kept when a refresh takes the row away
+
 function markOpen() {
-  for (const row of document.querySelectorAll("a[data-row]")) {
-    if (row.pathname === location.pathname) row.setAttribute("aria-current", "true");
+  for (const [at, row] of openable().entries()) {
+    if (row.pathname === location.pathname) { row.setAttribute("aria-current", "true"); place = at; }
     else row.removeAttribute("aria-current");
   }
 }
+markOpen();
+
+// The next request opens in place, with the list's filters and its scroll kept; without one the link leads to the list.
+let goesOn = false;
+function openNext(event) {
+  const all = openable();
+  const isOpen = (row) => row.dataset.row === document.querySelector("[data-approval]")?.dataset.approval;
+  const at = all.findIndex(isOpen);
+  const next = at < 0 ? all[place] ?? all[0] : all[at + 1] ?? all.find((row) => !isOpen(row));
+  if (!next || (at >= 0 && all.length === 1)) {
+    if (event.type === "keydown") document.querySelector("a[data-next]")?.click();
+    return;
+  }
+  event.preventDefault();
+  goesOn = true;
+  next.click();
+  next.scrollIntoView({ block: "nearest" });
+}
+document.addEventListener("click", (event) => {
+  const link = event.target.closest?.("a[data-next]");
+  if (link && event.isTrusted && !event.ctrlKey && !event.metaKey && !event.shiftKey) openNext(event);
+});
+
+// Where the focus goes when what had it is gone: to the outcome of a decision, to the title of the next request.
+let decided = "";
+document.addEventListener("htmx:before:request", ({ detail }) => {
+  const { sourceElement, request } = detail.ctx;
+  if (request.method === "POST" && sourceElement?.matches?.("form.decide")) decided = sourceElement.id;
+});
+document.addEventListener("htmx:after:swap", () => {
+  const title = document.getElementById("approval-title");
+  const outcome = document.querySelector(".outcome");
+  const isLost = document.activeElement === document.body || !document.activeElement;
+  if (goesOn && title) { goesOn = false; title.focus(); }
+  else if (decided && outcome && isLost && !document.getElementById(decided)) { decided = ""; outcome.focus(); }
+});
 document.addEventListener("htmx:after:swap", markOpen);
 document.addEventListener("htmx:after:history:push", () => {
   markOpen();

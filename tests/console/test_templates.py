@@ -11,6 +11,7 @@ from django.template.loader import get_template
 from django.utils.safestring import mark_safe
 
 from console.environment import PROJECT
+from console.keys import KEYS
 from console.templatetags.signalbox import initials, status
 from console.templatetags.signalbox import tag as draw_tag
 
@@ -140,3 +141,16 @@ def test_what_was_drawn_of_a_safe_text_is_not_shown_for_the_same_text_unsafe() -
 )
 def test_initials_are_letters_that_can_be_seen(name: str, shown: str) -> None:
     assert initials(name) == shown
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=_name)
+def test_no_template_names_a_key_beside_the_table(path: Path) -> None:
+    assert "data-hotkey=" not in path.read_text(), "use the tag hotkey: the help is made from the same table"
+
+
+def test_every_key_of_the_table_is_heard() -> None:
+    used = set(re.findall(r'{% hotkey "(\w+)" %}', "".join(path.read_text() for path in TEMPLATES)))
+    assert used == {name for name, one in KEYS.items() if one.hotkey}
+    for one in KEYS.values():
+        assert bool(one.hotkey) != bool(one.heard_in)
+        assert not one.heard_in or (PROJECT / "static" / "js" / one.heard_in).exists()
