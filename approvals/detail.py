@@ -52,7 +52,7 @@ class Looks:
     is_answering: bool  # the bar takes an answer in place of a verdict
     must_sign_in_again: bool
     has_run: bool  # there is a page of its run to lead to
-    list_query: str  # of the list beside it, so that the way on keeps its filters
+    list_query: str = ""  # of the list beside it, so that the way on keeps its filters
 
 
 @dataclass(frozen=True)
