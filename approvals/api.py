@@ -152,8 +152,8 @@ def approvals_json(request: HttpRequest, approvals: list[Approval]) -> list[dict
     What was executed and which dataset versions are current belong to other apps, which are asked by name, once
     for all rows.
     """
-    current: dict[str, int] = import_string("dataplane.selectors.current_versions")(
-        sorted({read["dataset"] for approval in approvals for read in approval.dataset_versions})
+    reads: list[list[dict[str, Any]]] = import_string("dataplane.currency.told_of_all")(
+        [approval.dataset_versions for approval in approvals]
     )
     executed: dict[str, Any] = import_string("orchestration.selectors.effects_of")([a.pk for a in approvals])
     withdrawn = {
@@ -162,13 +162,13 @@ def approvals_json(request: HttpRequest, approvals: list[Approval]) -> list[dict
     }
     nobody = {approval_id: one.sentence for approval_id, one in reach.stranded(approvals, with_parts=True).items()}
     return [
-        _one(request, approval, current, executed.get(approval.pk))
+        _one(request, approval, read, executed.get(approval.pk))
         | {"withdrawal": withdrawn.get(approval.pk), "nobody_can_decide": nobody.get(approval.pk)}
-        for approval in approvals
+        for approval, read in zip(approvals, reads, strict=True)
     ]
 
 
-def _one(request: HttpRequest, approval: Approval, current: dict[str, int], executed: Any) -> dict[str, Any]:
+def _one(request: HttpRequest, approval: Approval, reads: list[dict[str, Any]], executed: Any) -> dict[str, Any]:
     canonical = bytes(approval.canonical)
     tool, arguments = read_canonical(canonical)
     decisions = list(approval.decisions.all())
@@ -196,10 +196,7 @@ def _one(request: HttpRequest, approval: Approval, current: dict[str, int], exec
         "opened_at": approval.opened_at,
         "due_at": approval.due_at,
         "closed_at": approval.closed_at,
-        "dataset_versions": [
-            {**read, "is_current": current.get(read["dataset"]) == read["version"]}
-            for read in approval.dataset_versions
-        ],
+        "dataset_versions": reads,
         "receipt": [{"step": step.step, "at": step.at, "detail": step.detail} for step in approval.receipt.all()],
         "decisions": [decision_json(decision) for decision in decisions],
         "executed": executed,

@@ -55,15 +55,6 @@ class Looks:
     list_query: str = ""  # of the list beside it, so that the way on keeps its filters
 
 
-@dataclass(frozen=True)
-class DatasetRead:
-    """One dataset version that the agent had read when it asked."""
-
-    dataset: str
-    version: int
-    is_current: bool
-
-
 def find(user: User, approval_id: str) -> Approval:
     """Return the approval with its parts; whoever may not see it is told that there is none."""
     try:
@@ -88,9 +79,6 @@ def approval_page(
 
 def detail_of(request: HttpRequest, user: User, found: Approval) -> dict[str, Any]:
     """Return what `_approval.html` shows. Data and effects belong to other apps, which are asked by name."""
-    current: dict[str, int] = import_string("dataplane.selectors.current_versions")(
-        sorted({read["dataset"] for read in found.dataset_versions})
-    )
     executed: dict[str, Any] = import_string("orchestration.selectors.effects_of")([found.pk])
     card = card_for(user, found)
     ahead = [number for number, line in enumerate(card.receipt, start=1) if line.at is None]
@@ -107,10 +95,7 @@ def detail_of(request: HttpRequest, user: User, found: Approval) -> dict[str, An
             has_run=bool(import_string("orchestration.selectors.runs_there")([found.run_id])),
         ),
         "nobody": reach.stranded([found], with_parts=True).get(found.pk),
-        "reads": [
-            DatasetRead(read["dataset"], read["version"], current.get(read["dataset"]) == read["version"])
-            for read in found.dataset_versions
-        ],
+        "reads": import_string("dataplane.currency.told")(found.dataset_versions),
         "executed": executed.get(found.pk),
         "key": secrets.token_urlsafe(16),  # a second send of this very form is the same decision
         "shown": note_shown(found, user, sent.get("shown", "")),

@@ -58,6 +58,17 @@ class RunRow:
     refresh: Refresh | None
 
     @property
+    def without_refresh(self) -> str:
+        """Return in words why there is no refresh; only a run of one of our deployments can have had one."""
+        if (self.run.flow, self.run.deployment) not in {(ours.flow, ours.deployment) for ours in CATALOGUE.values()}:
+            return "not started from here"
+        if not self.run.is_terminal:
+            return "none yet: it is made when the run begins its work"
+        if self.run.state_type == "COMPLETED":
+            return "another run's: that one had the same key and was first"
+        return "none: the run ended before it was made"
+
+    @property
     def tone(self) -> str:
         return STATE_LOOKS[self.run.state_type][0]
 

@@ -14,6 +14,7 @@ from approvals.selectors import waiting_of_runs
 from console import problems
 from console.api_access import require
 from console.problems import Problem
+from dataplane.currency import Read, told, told_of_all
 from orchestration import acting, checkpoint_gateway, failing, selectors, services
 from orchestration.agents.arguments import asked_schema, schema_of
 from orchestration.agents.registry import agents, faults
@@ -76,7 +77,10 @@ def list_runs(
         user, status=status, agent=agent, search=search, is_stuck=bool(stuck), cursor=cursor, limit=limit
     )
     return {
-        "items": [run_json(request, row.run, row.waiting_for) for row in page.rows],
+        "items": [
+            run_json(request, row.run, row.waiting_for, read)
+            for row, read in zip(page.rows, told_of_all([row.run.dataset_versions for row in page.rows]), strict=True)
+        ],
         "next": page.next_cursor,
     }
 
@@ -177,8 +181,8 @@ def _agent_json(agent: Agent) -> dict[str, Any]:
     }
 
 
-def run_json(request: HttpRequest, run: Run, waiting_for: list[str]) -> dict[str, Any]:
-    """Return the public shape of one run."""
+def run_json(request: HttpRequest, run: Run, waiting_for: list[str], reads: list[Read] | None = None) -> dict[str, Any]:
+    """Return the public shape of one run. `reads`: of its dataset versions; asked for when not given."""
     failure = failing.failure_of(run)
     return {
         "id": run.pk,
@@ -193,7 +197,7 @@ def run_json(request: HttpRequest, run: Run, waiting_for: list[str]) -> dict[str
         "temporal_run_id": run.temporal_run_id or None,
         "temporal_run_ids": run.temporal_run_ids,
         "thread_id": run.pk,
-        "dataset_versions": run.dataset_versions,
+        "dataset_versions": told(run.dataset_versions) if reads is None else reads,
         "turn": run.turn,
         "usage": run.usage,
         "failure": failure.as_json() if failure else None,

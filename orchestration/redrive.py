@@ -108,8 +108,8 @@ def _standstill(facts: _Facts) -> Standstill:
     if facts.effect is not None:
         return _of_effect(facts, facts.effect)
     if (refused := facts.steps.get(Step.REFUSED)) is not None:
-        sentence = "Not done: when it was to start, no standing approval covered it any more."
-        return Standstill("refused", sentence, refused.at, refused.detail, is_final=True)
+        sentence = f"Not done. {refused.detail}" if refused.detail else "Not done: no reason was recorded."
+        return Standstill("refused", sentence, refused.at, is_final=True)
     if facts.run is not None and facts.run.status not in Run.OPEN:
         return _of_ended_run(facts, facts.run)  # whatever is still on its way to it: telling it helps nobody
     if facts.entry is not None:

@@ -18,7 +18,7 @@ from console import roles
 from console.fragments import page_or_fragment
 from console.http import needs, person
 from console.longer_lists import MOST, STEP, address_of, more_of, rows_wanted
-from dataplane.selectors import current_versions
+from dataplane.currency import told
 from orchestration import acting, checkpoint_gateway, selectors, services
 from orchestration.agents.registry import agents, faults
 from orchestration.agents.runtime import Agent
@@ -92,13 +92,10 @@ def _listed(request: HttpRequest, user: User) -> Listed:
 def run(request: HttpRequest, run_id: str) -> HttpResponse:
     """One run: what it waits for, what it did, and the checkpoints of its thread."""
     found = _find(request, run_id)
-    current = current_versions(sorted({read["dataset"] for read in found.dataset_versions}))
     context = {
         "story": selectors.story_of(found),
         "checkpoints": checkpoint_gateway.checkpoints_of(found.pk, limit=MOST),
-        "reads": [
-            {**read, "is_current": current.get(read["dataset"]) == read["version"]} for read in found.dataset_versions
-        ],
+        "reads": told(found.dataset_versions),
         "title": agents()[found.agent].title if found.agent in agents() else found.agent,
         "may_act": found.status in Run.OPEN and roles.may(request.user, "act_on_run"),
         "is_told": found.ending is None or acting.is_told(found),

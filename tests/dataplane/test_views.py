@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
@@ -11,6 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from dataplane import dispatcher, selectors, services
+from dataplane.catalogue import HANDBOOK
 from dataplane.models import Refresh
 from dataplane.prefect_gateway import LogLine
 
@@ -165,3 +167,38 @@ def test_the_data_page_costs_the_same_however_much_there_is(ada: User, fake_pref
     for number in range(1, 9):
         refreshed(number)
     assert cost() == few
+
+
+def test_a_run_of_somebody_elses_is_told_nothing_about_keys(alice: User, fake_prefect: FakePrefect) -> None:
+    fake_prefect.add_deployment("load_orders", "nightly")
+    theirs = fake_prefect.create_flow_run(
+        flow="load_orders", deployment="nightly", parameters={}, idempotency_key="n", name="orders"
+    )
+    fake_prefect.move(theirs.id, "COMPLETED")
+    for path in (DATA, reverse("dataplane:flow_run", args=[theirs.id])):
+        shown = page(alice, path)
+        assert "ot started from here" in shown
+        assert "same key" not in shown and "another run" not in shown
+
+
+@pytest.mark.parametrize(
+    ("state", "words"), [("RUNNING", "none yet"), ("COMPLETED", "same key"), ("CRASHED", "ended before it was made")]
+)
+def test_a_run_of_ours_without_a_refresh_says_why(
+    state: str, words: str, alice: User, fake_prefect: FakePrefect
+) -> None:
+    ours = fake_prefect.create_flow_run(
+        flow=HANDBOOK.flow, deployment=HANDBOOK.deployment, parameters={}, idempotency_key="n", name="ours"
+    )
+    fake_prefect.move(ours.id, state)
+    assert words in page(alice, DATA)
+
+
+def test_what_is_next_on_the_schedule_names_its_deployment(alice: User, fake_prefect: FakePrefect) -> None:
+    fake_prefect.add_deployment("load_orders", "nightly")
+    planned = fake_prefect.create_flow_run(
+        flow="load_orders", deployment="nightly", parameters={}, idempotency_key="n", name="orders"
+    )
+    later = datetime.now(UTC) + timedelta(hours=9)
+    fake_prefect.runs[planned.id] = replace(fake_prefect.runs[planned.id], expected_start_at=later)
+    assert 'next on schedule: <span class="mono">load_orders/nightly</span>' in page(alice, DATA)

@@ -162,11 +162,13 @@ def test_a_run_that_failed_between_resuming_and_the_effect_says_that_nothing_was
     assert found.words == "KeyError: 'order'" and found.is_final
 
 
-def test_a_refusal_tells_the_ledgers_reason() -> None:
+@pytest.mark.parametrize("reason", ["alice may no longer decide this.", "The agent support has no tool 'x'.", ""])
+def test_a_refusal_tells_the_ledgers_reason_and_nothing_made_up(reason: str) -> None:
     approval = resumed(late())
-    note_effect(approval_id=approval.pk, event="refused", detail="alice may no longer decide this.")
+    note_effect(approval_id=approval.pk, event="refused", detail=reason)
     found = why(approval)
-    assert (found.cause, found.words, found.is_final) == ("refused", "alice may no longer decide this.", True)
+    assert (found.cause, found.is_final) == ("refused", True)
+    assert found.sentence == (f"Not done. {reason}" if reason else "Not done: no reason was recorded.")
 
 
 def test_a_failed_effect_tells_the_tools_words_and_offers_no_second_try() -> None:
