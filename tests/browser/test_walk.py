@@ -64,7 +64,7 @@ def test_the_same_walk_with_script_switched_off(stack: Stack, visit: Callable[..
     assert len(refunds_of(stack, approval)) == 1
 
 
-def test_another_browser_sees_who_decided_within_a_second_and_its_late_click_is_refused_in_words(
+def test_another_browser_sees_who_decided_and_its_late_click_is_refused_in_words(
     stack: Stack, visit: Callable[..., Page]
 ) -> None:
     approval = ask_for_refund(stack)
