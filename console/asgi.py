@@ -7,12 +7,16 @@ import os
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import django
 from django.conf import settings
 from django.core.asgi import get_asgi_application
 
+from console.statics import make as make_statics
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "console.settings")
-settings.STATIC_ROOT.mkdir(parents=True, exist_ok=True)  # whitenoise warns about a folder that is not there
-http_application = get_asgi_application()  # before anything that imports models
+django.setup()  # before anything that imports models
+make_statics()  # before whitenoise reads the folder
+http_application = get_asgi_application()
 
 from channels.auth import AuthMiddlewareStack  # noqa: E402
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402

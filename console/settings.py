@@ -195,8 +195,13 @@ TIME_ZONE = "UTC"
 STATIC_URL = "/static/"
 STATICFILES_DIRS = [BASE_DIR / "static"]
 STATIC_ROOT = ENVIRONMENT.home / "static"
-WHITENOISE_USE_FINDERS = True  # one checkout, no collectstatic step
-WHITENOISE_MAX_AGE = 300
+# Made by the first web process of a release (`console.statics`); no collectstatic step.
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "console.statics.NamedByContent"},
+}
+WHITENOISE_USE_FINDERS = True  # what was not made lies in the source
+WHITENOISE_MAX_AGE = 300  # for names without a digest; those with one are kept for ever
 
 # One strict policy for every page: no inline anything, nothing from elsewhere.
 CONTENT_SECURITY_POLICY = {
