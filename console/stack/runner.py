@@ -210,7 +210,9 @@ class Runner(threading.Thread):
             self._tell(f"{_how_it_ended(status)}; kept down")
             return
         pause = backoff.pause(time.monotonic() - ready_at)
-        self._tell(f"{_how_it_ended(status)}; starting it again in {pause:g} s")
+        last = self.service.last_word()
+        said = f"\nIts last words: {last}" if last else ""
+        self._tell(f"{_how_it_ended(status)}; starting it again in {pause:g} s{said}")
         self._pause(pause)
 
     def _await_outside(self, outside: OutsideEngine, began: float) -> None:

@@ -10,12 +10,15 @@ from pathlib import Path
 
 from console.stack.errors import PartFailed, Stopped
 from console.stack.files import last_lines
-from console.stack.processes import Command, Process
+from console.stack.processes import Command, Process, cpu_seconds
 
 #: Says one line to the person at the terminal.
 Say = Callable[[str], None]
 #: Asks whether to give up waiting.
 Cancelled = Callable[[], bool]
+
+LEAST_WORK = 1 / 60  # of its time to become ready: a part that used less of a processor waits, or hangs
+SLOW_AT_MOST = 9  # times that a part which works is given its time to become ready again
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 
@@ -115,16 +118,28 @@ class Service:
             raise PartFailed(f"{self.name} could not be started: {error}.") from error
 
     def wait_ready(self, cancelled: Cancelled = never) -> None:
-        """Wait until ready. Raises PartFailed when it died or took too long, Stopped when `cancelled`."""
-        deadline = time.monotonic() + self.ready_seconds
+        """Wait until ready. Raises PartFailed when it died or took too long, Stopped when `cancelled`.
+
+        What works is given its time again, some times: on a busy machine an import alone may take minutes, and whoever
+        is ended in the middle of it begins anew and never comes up.
+        """
+        deadline, worked, left = time.monotonic() + self.ready_seconds, self._worked(), SLOW_AT_MOST
         while not self.is_ready():
             if cancelled():
                 raise Stopped(f"{self.name} was told to stop while it started.")
             if self.pid is None:
                 raise PartFailed(f"{self.name} ended while it started.\n{self.log_end()}")
             if time.monotonic() >= deadline:
-                raise PartFailed(f"{self.name} was not ready after {self.ready_seconds:.0f} s.\n{self.log_end()}")
+                now = self._worked()
+                if not left or now - worked < self.ready_seconds * LEAST_WORK:
+                    raise PartFailed(f"{self.name} was not ready after {self.ready_seconds:.0f} s.\n{self.log_end()}")
+                deadline, worked, left = time.monotonic() + self.ready_seconds, now, left - 1
             time.sleep(self.poll_seconds)
+
+    def _worked(self) -> float:
+        """Return the seconds of processor time that the process has used."""
+        process = self.process
+        return cpu_seconds(process.pid) if process is not None else 0.0
 
     def start(self, say: Say = silent) -> None:
         """Prepare, take over or launch, and wait until ready."""
@@ -139,6 +154,10 @@ class Service:
         if process is None:
             return True
         return process.stop(self.stop_signal, self.stop_seconds, leader_only=self.stop_leader_only)
+
+    def last_word(self) -> str:
+        """Return the last line of its log, cut short; "" when there is none."""
+        return last_lines(self.log_path, count=1).strip()[:300]
 
     def log_end(self) -> str:
         """Return the last lines of its log with the log's path, for an error message."""
