@@ -206,3 +206,14 @@ def test_an_amount_a_date_and_a_time_change_as_a_whole(before: str, after: str) 
     [change] = diff({"value": before}, {"value": after})
     assert [part.text for part in change.before_parts if part.mark != "same"] == [before]
     assert [part.text for part in change.after_parts if part.mark != "same"] == [after]
+
+
+def test_what_changed_comes_first_and_the_rest_is_folded_behind_it() -> None:
+    before = {f"a{number}": number for number in range(30)}
+    page = html_of(diff(before, before | {"a29": "other"}))
+    first, folded = page.split("<details", 1)
+    assert "a29" in first and "a28" not in first
+    assert "29 unchanged arguments" in folded and "a28" in folded and "a29" not in folded
+    assert "<details" not in html_of(diff({"a": 1}, {"a": 2}))
+    assert "No argument differs." in html_of(diff({"a": 1}, {"a": 1}))
+    assert "No arguments." in html_of(diff({}, {"a": 1})[:0])
