@@ -20,6 +20,7 @@ from orchestration.models import Effect, Run
 MESSAGE_LIMIT = 2000  # characters
 ENDED_OUTSIDE = "ended_outside"  # the kind of what was ended in Temporal, past this console
 ENDED = "ended"  # the kind of what an operator ended here
+OLDER_DATABASE = "older_database"  # the kind of what went on after the backup that was restored
 _DONE = {"cancel": "Cancelled", "end": "Ended"}
 
 
@@ -40,10 +41,10 @@ def close_run(*, run_id: str, status: str, kind: str, message: str, actor: str) 
         Run.objects.filter(pk=run_id).update(status=status, error=error, closed_at=DatabaseNow(), **failing.OVER)
         announce("runs", f"run:{run_id}")
         begun = list(Effect.objects.filter(run_id=run_id).values_list("pk", flat=True))
-        reason = message[:500] if kind in (ENDED_OUTSIDE, ENDED) else f"the run {status}"
+        reason = message[:500] if kind in (ENDED_OUTSIDE, ENDED, OLDER_DATABASE) else f"the run {status}"
         left = approvals.let_go(run_id=run_id, reason=reason, actor=actor, begun=begun)
         body: dict[str, Any] = {"kind": kind}
-        if kind in (ENDED_OUTSIDE, ENDED):
+        if kind in (ENDED_OUTSIDE, ENDED, OLDER_DATABASE):
             body["message"] = message[:500]
         if left.voided:
             body["voided"] = left.voided

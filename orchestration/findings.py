@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
+from django.db.models import Q
+
+from console.clock import DatabaseNow
 from console.live import announce
 from orchestration.models import Finding
 
 TEMPORAL_REPLACED = "temporal-replaced"
 DATABASE_OLDER = "database-older"
+OLDER_IS_SAID_FOR = timedelta(days=7)
 
 
 def say(key: str, sentence: str, **body: Any) -> None:
@@ -16,7 +21,7 @@ def say(key: str, sentence: str, **body: Any) -> None:
     found, is_new = Finding.objects.get_or_create(key=key, defaults={"sentence": sentence, "body": body})
     if not is_new and found.sentence == sentence:
         return
-    Finding.objects.filter(pk=key).update(sentence=sentence, body=body)
+    Finding.objects.filter(pk=key).update(sentence=sentence, body=body, since=DatabaseNow())
     announce("health")
 
 
@@ -27,7 +32,10 @@ def over(key: str) -> None:
 
 
 def told() -> list[dict[str, Any]]:
-    """Return what is to be said, oldest first: [{"sentence", "since"}]. Asked by name from `console.health`."""
-    return [
-        {"sentence": found.sentence, "since": found.since.isoformat()} for found in Finding.objects.order_by("since")
-    ]
+    """Return what is to be said, oldest first: [{"sentence", "since"}]. Asked by name from `console.health`.
+
+    An older database is said for a week: it never becomes whole again.
+    """
+    past = Q(key=DATABASE_OLDER, since__lte=DatabaseNow() - OLDER_IS_SAID_FOR)
+    rows = Finding.objects.exclude(past).order_by("since")
+    return [{"sentence": found.sentence, "since": found.since.isoformat()} for found in rows]

@@ -24,7 +24,7 @@ from approvals.models import Approval
 from approvals.requesting import start_watch
 from console.clock import DatabaseNow, database_now
 from console.live import announce
-from orchestration import ending, findings
+from orchestration import ending, findings, restored
 from orchestration.errors import WorkflowGone
 from orchestration.models import LOOKED_AT_AFTER, AnswerDelivery, Lookout, Run, Watched
 from orchestration.temporal_gateway import Seen, TemporalGateway
@@ -107,7 +107,12 @@ async def _look_at(temporal: TemporalGateway, look: Look, at_home: bool) -> None
         seen = await temporal.look(look.workflow_id)
     except WorkflowGone:
         seen = Seen("not_found")
-    if seen.is_open or not at_home:
+    if seen.is_open:
+        if not look.approval_id and (lost := await in_database(restored.lost_for, look.workflow_id)):
+            moved = await temporal.moved_between(look.workflow_id, lost.begin, lost.end)
+            await in_database(restored.compared, look.workflow_id, lost, moved)
+        return
+    if not at_home:
         return
     if look.approval_id:
         await in_database(watch_is_gone, look.approval_id, seen)

@@ -29,7 +29,7 @@ from console.database import conninfo
 from console.live import announce
 from console.models import OutboxEntry
 from console.outbox import CHANNEL
-from orchestration import reconciling, reminding, services
+from orchestration import reconciling, reminding, restored, services
 from orchestration.contracts import (
     DELIVER_CANCEL,
     DELIVER_DECIDED,
@@ -357,6 +357,8 @@ async def _publish_heads() -> None:
     publisher = Publisher()
     while True:
         try:
+            if await in_database(restored.check):
+                logger.warning("the database is older than what was recorded: see System")
             await in_database(publisher.step)
         except Exception as exc:  # noqa: BLE001  whatever keeps one head from being written must not keep the next
             logger.warning("the audit head is not written down, tried again in a minute: %s", exc)
