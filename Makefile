@@ -7,12 +7,14 @@ export UV_PYTHON_DOWNLOADS := never
 ARGS ?=
 NAME ?=
 TRIALS ?= 3
+PYTHONS ?= 3.11 3.13
 
-.PHONY: help run test format drill setup setup-dev clean
+.PHONY: help run test test-pythons format drill setup setup-dev clean
 
 help:
 	@echo "make run      start Signalbox in this terminal (ARGS=--no-demo, PORT=8001)"
 	@echo "make test     every check: lint, types, boundaries, templates, tests"
+	@echo "make test-pythons   the tests that need no engine, on the oldest and the newest Python"
 	@echo "make drill    the five failures against a stack of its own (NAME=..., TRIALS=20)"
 	@echo "make format   format Python and templates"
 	@echo "make clean    remove what was installed and cached; the state in .signalbox stays"
@@ -22,6 +24,16 @@ run: setup
 
 test: setup-dev
 	@exec tests/run $(ARGS)
+
+# Each in an environment of its own; one that is not on the PATH is skipped, and said so.
+test-pythons: .uv/bin/uv
+	@for version in $(PYTHONS); do \
+	  if ! python$$version -c '' 2>/dev/null; then echo "  There is no Python $$version here: skipped"; continue; fi; \
+	  echo "  Python $$version"; \
+	  export UV_PROJECT_ENVIRONMENT=.uv/python$$version; \
+	  .uv/bin/uv sync --frozen --quiet --python "python$$version" || exit 1; \
+	  $$UV_PROJECT_ENVIRONMENT/bin/python -m pytest -m "not engines and not browser and not drill" $(ARGS) || exit 1; \
+	done
 
 drill: setup
 	@exec .venv/bin/python manage.py drill $(NAME) --trials $(TRIALS) $(ARGS)
@@ -46,13 +58,19 @@ setup-dev: .uv/bin/uv
 	@if [ "$$(.uv/bin/uv --version 2>/dev/null | cut -d' ' -f2)" = "$(UV_VERSION)" ]; then \
 	  touch .uv/bin/uv; exit 0; \
 	fi; \
-	for python in python3.12 python3.11 python3 python; do \
-	  if $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null; then \
+	for python in python3.12 python3.13 python3.11 python3 python; do \
+	  if $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then \
 	    found=$$python; break; \
 	  fi; \
 	done; \
 	if [ -z "$$found" ]; then \
-	  echo "Signalbox needs Python 3.11 or 3.12, and neither is on the PATH." >&2; exit 1; \
+	  echo "Signalbox needs Python 3.11, 3.12 or 3.13, and none of them is on the PATH." >&2; \
+	  if python3 -c 'import sys; sys.exit(sys.version_info < (3, 14))' 2>/dev/null; then \
+	    echo "There is $$(python3 --version). For that there is no wheel yet of wordllama, which makes the vectors" \
+	      "that agents search the data by. Put another Python beside it: apt-get install python3.13," \
+	      "brew install python@3.13, or pyenv install 3.13." >&2; \
+	  fi; \
+	  exit 1; \
 	fi; \
 	echo "  Setting up with $$($$found --version); the first time takes about a minute"; \
 	rm -rf .uv; \
