@@ -36,6 +36,10 @@ FAILURE_TESTS = (
         "What is shown is what runs: a proposal that is changed on its way is not decided, or not executed",
     ),
     FailureTest(
+        "code-changed",
+        "An agent's code changes while its runs wait: they go on rightly or fail as that; none ends green undone",
+    ),
+    FailureTest(
         "same-refresh",
         "The same refresh again, at once or later or killed in between: one version, one write",
     ),

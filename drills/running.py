@@ -11,6 +11,7 @@ from typing import Any
 
 from drills import host_killed, mutated_proposal, same_input, same_refresh, worker_killed
 from drills.approval_stalled import play_days
+from drills.code_changed import play_release
 from drills.planted import self_test
 from drills.stage import Stage
 from drills.trials import Outcome, play
@@ -49,6 +50,7 @@ FAILURES: dict[str, Played] = {
     "worker-killed": worker_killed_,
     "same-refresh": same_refresh_,
     "host-killed": host_killed_,
+    "code-changed": play_release,
     "approval-stalled": play_days,
 }
 #: Played from top to bottom. Those of one line run beside each other: they strike different processes. Postgres stops
@@ -56,6 +58,7 @@ FAILURES: dict[str, Played] = {
 PROGRAMME: tuple[tuple[tuple[str, ...], ...], ...] = (
     (("same-input", "mutated-proposal", "worker-killed"), ("same-refresh",)),
     (("host-killed",),),
+    (("code-changed",),),  # stops all workers
     (("approval-stalled",),),
 )
 

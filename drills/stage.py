@@ -31,7 +31,14 @@ from drills.waiting import until
 
 HEARTBEAT_SECONDS = 3  # of a turn: a killed worker is noticed after it
 WORKERS = ("worker", "worker-2")
-AGENTS = ("orchestration.agents.support.agent:AGENT", "drills.fickle_agent:AGENT")
+AGENTS = (
+    "orchestration.agents.support.agent:AGENT",
+    "drills.fickle_agent:AGENT",
+    *(
+        f"drills.changing_agents:{name}"
+        for name in ("GATE_RENAMED", "GATE_REMOVED", "ACT_REMOVED", "ACT_RENAMED", "NODE_ADDED", "KEY_GONE")
+    ),
+)
 #: of the person's own environment, nothing that would change what is tried
 _NOT_INHERITED = ("SIGNALBOX_", "TEMPORAL_", "PREFECT_", "OPENAI_", "ANTHROPIC_", "DATABASE_URL", "DJANGO_")
 _KEPT = ("SIGNALBOX_CACHE",)

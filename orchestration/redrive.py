@@ -268,7 +268,7 @@ def deliver_again(*, approval_id: str, by: User) -> None:
         approval = locked_for_redrive(approval_id, by)
         check_late(approval)
         found = standstill_of([approval_id]).get(approval_id)
-        if found is not None and found.cause == "run_ended":
+        if found is not None and found.cause in ("run_ended", "code_changed", "checkpoints_gone"):
             raise NothingToRedrive(found.sentence)
         if found is None or not found.may_deliver:
             raise NothingToRedrive("The run has been told; telling it again would not help.")
