@@ -44,7 +44,7 @@ def test_what_is_approved_with_a_change_is_what_runs(look: dict[str, Any], stack
 
     page.get_by_role("button", name="Approve with change").click()
 
-    expect(page.get_by_text("You changed this proposal, so somebody else has to approve it.")).to_be_visible()
+    expect(page.get_by_text("You changed this proposal, so somebody else has to approve it.").first).to_be_visible()
     assert refunds_of(stack, approval) == []
     page = visit("bob", address(approval), **look)
     page.get_by_role("button", name="Approve").click()
