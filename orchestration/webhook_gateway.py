@@ -3,7 +3,8 @@
 The address is a stranger's, so it could point at something inside. What prevents that: http and https only; a name is
 looked up once, every address it has must be a public one, and the connection goes to the address that was checked;
 no redirect is followed, no proxy is used, and no byte of the answer's body is read. SIGNALBOX_WEBHOOKS_TO_PRIVATE
-lets private addresses through, for programs on the same machine or network.
+lets private addresses through, for programs on the same machine or network, but never those under which a cloud tells
+a machine its own secrets.
 """
 
 from __future__ import annotations
@@ -30,6 +31,34 @@ _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,252})")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def _networks(*names: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+    return tuple(ipaddress.ip_network(name) for name in names)
+
+
+#: Where clouds answer a machine with its credentials; nobody's program takes an answer there.
+_METADATA = _networks(
+    "169.254.0.0/16",  # AWS, Azure, Google, Oracle and others: 169.254.169.254, of containers 169.254.170.2 and .23
+    "fe80::a9fe:a9fe/128",  # OpenStack
+    "fd00:ec2::/32",  # AWS
+    "fd20:ce::254/128",  # Google
+    "100.100.100.200/32",  # Alibaba
+    "168.63.129.16/32",  # Azure; a public address in form
+    "192.0.0.192/32",  # Oracle
+)
+#: What Python calls global and the internet does not carry, or what stands for an address that nobody here can see.
+_NOT_PUBLIC = _networks(
+    "0.0.0.0/8",
+    "100.64.0.0/10",  # carriers' own
+    "192.88.99.0/24",  # 6to4's relays
+    "::/96",  # IPv4 written as IPv6
+    "64:ff9b:1::/48",  # NAT64 inside one network
+    "2001::/23",  # Teredo and other protocols'
+    "2002::/16",  # 6to4
+    "5f00::/16",  # segment routing
+    "fec0::/10",  # site-local
+)
 
 
 @dataclass(frozen=True)
@@ -120,7 +149,12 @@ async def _looked_up(target: _Target) -> Address:
 
 
 def _refusal_of_address(address: Address) -> str:
-    if environment().webhooks_to_private or all(_is_public(one) for one in _inside(address)):
+    every = _inside(address)
+    if any(one in network for one in every for network in _METADATA):
+        return f"{address} is where a cloud tells a machine its own secrets. No answer is sent there."
+    if any(one.is_multicast or one.is_unspecified for one in every):
+        return f"{address} is no address of one machine."
+    if environment().webhooks_to_private or all(_is_public(one) for one in every):
         return ""
     return (
         f"{address} is not a public address. Private ones are called only where SIGNALBOX_WEBHOOKS_TO_PRIVATE is set."
@@ -132,6 +166,8 @@ def _inside(address: Address) -> list[Address]:
     if isinstance(address, ipaddress.IPv4Address):
         return [address]
     carried: list[Address | None] = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
+    if int(address) >> 32 == 0 and int(address) > 1:  # ::192.0.2.1, the oldest form
+        carried.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
     if address in _NAT64:
         carried.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
     if address.ipv4_mapped is not None:
@@ -140,7 +176,11 @@ def _inside(address: Address) -> list[Address]:
 
 
 def _is_public(address: Address) -> bool:
-    return address.is_global and not (address.is_multicast or address.is_reserved or address.is_unspecified)
+    return (
+        address.is_global
+        and not (address.is_multicast or address.is_reserved or address.is_unspecified)
+        and not any(address in network for network in _NOT_PUBLIC)
+    )
 
 
 def _taken_apart(url: str) -> _Target:
