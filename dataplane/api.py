@@ -14,7 +14,7 @@ from ninja import Field, Query, Router, Schema, Status
 from console import problems
 from console.api_access import require
 from console.problems import Problem
-from dataplane import selectors, services
+from dataplane import masking, selectors, services
 from dataplane.errors import (
     DatasetNotFound,
     FlowRunNotFound,
@@ -199,7 +199,7 @@ def _flow_run_json(request: HttpRequest, run: FlowRun, refresh: Refresh | None) 
         "state": run.state_type.lower(),
         "state_name": run.state_name,
         "state_message": run.state_message or None,
-        "parameters": run.parameters,
+        "parameters": masking.shown(run.parameters, flow=run.flow, user=request.user),
         "refresh_id": refresh.pk if refresh else None,
         "run_count": run.run_count,
         "created_at": _instant(run.created_at),

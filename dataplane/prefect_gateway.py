@@ -20,6 +20,7 @@ import httpx
 from console.environment import environment
 from console.prefect_access import authorization, locked_out, prefect_token
 from dataplane.errors import DeploymentNotFound, FlowRunNotFound, PrefectAway, PrefectLocked, PrefectRefused
+from dataplane.masking import without_credentials
 
 API_VERSION = "0.8.4"
 MOST_ROWS = 200
@@ -220,7 +221,7 @@ class HttpPrefectGateway:
             LogLine(
                 at=_instant(row["timestamp"]),
                 level=LEVELS.get(row["level"], "info"),
-                message=row["message"],
+                message=without_credentials(row["message"]),
                 task_run_id=row.get("task_run_id") or "",
             )
             for row in rows
@@ -302,7 +303,7 @@ class HttpPrefectGateway:
             deployment=self._deployments.get(row.get("deployment_id") or "", ""),
             state_type=row.get("state_type") or "PENDING",
             state_name=row.get("state_name") or "Pending",
-            state_message=state.get("message") or "",
+            state_message=without_credentials(state.get("message") or ""),
             state_at=_instant(state["timestamp"]) if state else created_at,
             created_at=created_at,
             parameters=row.get("parameters") or {},

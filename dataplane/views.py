@@ -16,7 +16,7 @@ from django.views.decorators.http import require_POST, require_safe
 from console import roles
 from console.fragments import page_or_fragment, part_of_page
 from console.http import needs, person
-from dataplane import health, selectors, services
+from dataplane import health, masking, selectors, services
 from dataplane.catalogue import CATALOGUE
 from dataplane.errors import (
     DatasetNotFound,
@@ -179,6 +179,7 @@ def flow_run(request: HttpRequest, flow_run_id: str) -> HttpResponse:
         if known is None:
             return _away(request, str(exc))
     context = {
+        "parameters": _parameters(run, known, request.user),
         "flow_run_id": flow_run_id,
         "row": RunRow(run, known) if run else None,
         "refresh": known,
@@ -187,6 +188,13 @@ def flow_run(request: HttpRequest, flow_run_id: str) -> HttpResponse:
         "is_moving": run is None or not run.is_terminal or _just_ended(run),
     }
     return page_or_fragment(request, "dataplane/flow_run.html", "dataplane/_flow_run.html", context)
+
+
+def _parameters(run: FlowRun | None, known: Refresh | None, user: User | AnonymousUser) -> Any:
+    """Return the run's parameters as this person may see them; without Prefect, what Postgres knows of them."""
+    if run is not None:
+        return masking.shown(run.parameters, flow=run.flow, user=user)
+    return known.parameters if known is not None else {}
 
 
 def _just_ended(run: FlowRun) -> bool:

@@ -54,7 +54,7 @@ def test_no_answer_goes_inside(host: str) -> None:
     assert webhook_gateway.refusal_of(f"https://{host}/answers")
 
 
-@pytest.mark.parametrize("host", METADATA + ["224.0.0.1", "0.0.0.0", "[ff02::1]", "[::]"])
+@pytest.mark.parametrize("host", [*METADATA, "224.0.0.1", "0.0.0.0", "[ff02::1]", "[::]"])
 def test_nor_to_a_clouds_secrets_where_private_addresses_are_let_through(
     host: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
