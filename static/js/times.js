@@ -4,9 +4,13 @@ const exact = new Intl.DateTimeFormat(undefined, {
   weekday: "short", day: "2-digit", month: "short", year: "numeric",
   hour: "2-digit", minute: "2-digit", second: "2-digit", timeZoneName: "short", hourCycle: "h23",
 });
+// Moments are the server's, and a browser's clock may be hours wrong: the page says when the server made it.
+// Small differences are the time that the page took to arrive.
+const served = Number(document.body.dataset.liveSince) * 1000;
+const ahead = Math.abs(served - Date.now()) > 5000 ? served - Date.now() : 0; // NaN, without the attribute, is not more
 const UNITS = [[86400, 259200, "d"], [3600, 3600, "h"], [60, 60, "min"], [1, 1, "s"]];
 
-function relative(moment, now = Date.now()) {
+function relative(moment, now = Date.now() + ahead) {
   const seconds = (now - moment) / 1000;
   const size = Math.abs(seconds);
   if (size < 10) return "just now";
