@@ -26,8 +26,10 @@ from approvals.errors import (
 )
 from approvals.models import Approval, Decision
 from approvals.programs import external_id_of
+from approvals.shown import note_shown, shown_at
 from console import problems
 from console.api_access import require
+from console.http import signed_in_at
 from console.json_text import NotJson, read_exactly
 from console.problems import Problem
 
@@ -43,6 +45,7 @@ class DecisionIn(Schema):
     note: str = ""
     edited_arguments: dict[str, Any] | None = None
     answer: Any = None
+    shown: Annotated[str, Field(max_length=500)] = ""  # as `GET approvals/{id}` gave it, where a least look is asked
 
 
 @router.get("/approvals")
@@ -68,8 +71,10 @@ def list_approvals(
 @router.get("/approvals/{approval_id}")
 def get_approval(request: HttpRequest, approval_id: str) -> dict[str, Any]:
     """Return one approval."""
+    user = require(request, "see_approvals")
     with errors_as_problems():
-        return approval_json(request, selectors.approval_for(require(request, "see_approvals"), approval_id))
+        found = selectors.approval_for(user, approval_id)
+    return approval_json(request, found) | {"shown": note_shown(found, user)}
 
 
 @router.post("/approvals/{approval_id}/decision")
@@ -82,10 +87,17 @@ def post_decision(
 ) -> dict[str, Any]:
     """Decide one approval; the same Idempotency-Key gets the same answer."""
     user = require(request, "see")  # whoever the policy names decides: `may_decide` says
-    answer = services.Answer(**body.dict(), idempotency_key=idempotency_key)
+    answer = services.Answer(**body.dict(exclude={"shown"}), idempotency_key=idempotency_key)
     with errors_as_problems():
         _check_exactly(request, answer)
-        recorded = services.decide_for_sure(approval_id=approval_id, reviewer=user, given=answer, channel="api")
+        recorded = services.decide_for_sure(
+            approval_id=approval_id,
+            reviewer=user,
+            given=answer,
+            channel="api",
+            signed_in_at=signed_in_at(request),
+            shown_at=shown_at(body.shown, approval_id, body.version, user),
+        )
         approval = selectors.approval_for(user, approval_id)
     return {"approval": approval_json(request, approval), "decision": decision_json(recorded.decision)}
 

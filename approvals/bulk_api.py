@@ -13,6 +13,7 @@ from approvals.api import approvals_json, decision_json, errors_as_problems
 from approvals.bulk import Item, Result
 from console.api_access import require
 from console.database import AWAY
+from console.http import signed_in_at
 from console.problems import Problem
 
 router = Router(tags=["approvals"])
@@ -47,7 +48,7 @@ def post_decisions(
     """
     user = require(request, "see")  # as for a single one
     items = [Item(one.id, one.verdict, one.version, one.digest, one.note) for one in body.items]
-    results = bulk.decide_each(user, items, key=idempotency_key)
+    results = bulk.decide_each(user, items, key=idempotency_key, signed_in_at=signed_in_at(request))
     try:
         shown = _shown(request, user, [one.item.approval_id for one in results if one.status == 200])
     except AWAY:  # what is known of each item must not be lost with it

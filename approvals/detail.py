@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from django.contrib.auth.models import User
@@ -21,6 +21,7 @@ from approvals.permissions import Permit
 from approvals.shown import note_shown
 from approvals.team import team_of
 from approvals.team_forms import standing_form
+from console.clock import database_now
 from console.fragments import page_or_fragment
 from console.http import is_htmx, signed_in_at
 from console.typed import held_for
@@ -120,4 +121,4 @@ def _must_sign_in_again(request: HttpRequest, card: Card) -> bool:
     if not (minutes and card.is_open and card.permit.allowed):
         return False
     since = signed_in_at(request)
-    return since is None or datetime.now(UTC) - since > timedelta(minutes=minutes)
+    return since is None or database_now() - since > timedelta(minutes=minutes)

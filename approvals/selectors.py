@@ -17,6 +17,7 @@ from approvals.models import Approval, AuditEvent, Decision, ProposalVersion, Re
 from approvals.permissions import AGREEING, STANDING, wants_somebody
 from approvals.terms import Terms
 from console import roles
+from console.clock import DatabaseNow
 
 
 def visible_to(user: AbstractBaseUser | AnonymousUser) -> QuerySet[Approval]:
@@ -30,7 +31,7 @@ def visible_to(user: AbstractBaseUser | AnonymousUser) -> QuerySet[Approval]:
 
 def approval_for(user: AbstractBaseUser | AnonymousUser, approval_id: str) -> Approval:
     """Return one approval with its decisions and receipt. Raises NoSuchApproval, also for what may not be seen."""
-    found = with_parts(visible_to(user)).filter(pk=approval_id).first()
+    found = with_parts(visible_to(user)).annotate(read_at=DatabaseNow()).filter(pk=approval_id).first()
     if found is None:
         raise NoSuchApproval
     return found

@@ -34,7 +34,10 @@ def person(request: HttpRequest) -> User:
 
 
 def signed_in_at(request: HttpRequest) -> datetime | None:
-    """Return when the person last proved who they are in this session; `None` when the session does not say."""
+    """Return when the person last proved who they are in this session; `None` when the session does not say.
+
+    By the database's clock: see `console.proofs`.
+    """
     records = get_authentication_records(request, person(request))
     return datetime.fromtimestamp(records[-1]["at"], UTC) if records else None
 

@@ -70,7 +70,8 @@ class Answer:
 class Circumstances:
     """How an answer came: through what, by whom signed in when, and after how long a look.
 
-    `signed_in_at` is `None` for tokens, which cannot be asked to sign in again. `shown_at` is known for pages only.
+    Both times are the database's. `signed_in_at` is `None` for tokens, which cannot be asked to sign in again.
+    `shown_at`: when that version was first shown to the person; `None` when nothing says so.
     """
 
     channel: str = "api"  # page, api or bulk
@@ -322,10 +323,12 @@ def _check_circumstances(terms: Terms, given: Answer, circumstances: Circumstanc
             raise MayNotDecide("recent-sign-in", sentence)
     if circumstances.channel == "bulk" and (not terms.may_bulk or terms.risk == "high"):
         raise MayNotDecide("no-bulk", "This one is decided on its own page, not together with others.")
-    if terms.dwell_seconds and circumstances.channel != "api" and given.verdict in AGREEING:
+    if terms.dwell_seconds and given.verdict in AGREEING:  # by whatever door: a token is somebody's, too
         dwell_ms = _dwell_ms(circumstances)
         if dwell_ms is None or dwell_ms < terms.dwell_seconds * 1000:
             sentence = f"Take at least {terms.dwell_seconds} seconds to read this before you approve it."
+            if circumstances.channel == "api":
+                sentence += " Get the approval, and send its `shown` back with the decision."
             raise MayNotDecide("dwell", sentence)
 
 
