@@ -7,12 +7,12 @@ around four eyes.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from django.contrib.auth.models import User
-from django.db.models import QuerySet
+from django.db.models import F, Q, QuerySet
 
 from approvals.models import Approval, Decision, Delegation, Risk, StandingApproval, Verdict
 from approvals.people import persons_of
@@ -201,9 +201,10 @@ def _excluded(approval: Approval, four_eyes: Sequence[str]) -> list[tuple[User, 
 
 
 def open_windows() -> QuerySet[Delegation]:
-    """Return the delegations that hold now, by the database's clock."""
+    """Return the delegations that hold now, by the database's clock; see `Delegation.is_confirmed`."""
     now = DatabaseNow()
-    return Delegation.objects.filter(revoked_at=None, starts_at__lte=now, ends_at__gt=now)
+    is_confirmed = Q(made_by=F("principal")) | Q(confirmed_by__isnull=False)
+    return Delegation.objects.filter(is_confirmed, revoked_at=None, starts_at__lte=now, ends_at__gt=now)
 
 
 def principals_of(user: User) -> list[User]:
@@ -220,3 +221,14 @@ def principals_of(user: User) -> list[User]:
         principal = people.setdefault(window.principal_id, window.principal)
         roles.keep_roles(principal, [group.name for group in principal.groups.all()])
     return list(people.values())
+
+
+def may_confirm(window: Delegation, by: User, persons: Mapping[int, str]) -> bool:
+    """Return whether the person may let a delegation hold that somebody made for somebody else.
+
+    `persons`: of `by`, of its maker and of whoever stands in, by user id.
+    """
+    if by.pk == window.principal_id:
+        return True
+    others = {persons[window.made_by_id], persons[window.delegate_id]}
+    return roles.has_role(by, "admin") and persons[by.pk] not in others

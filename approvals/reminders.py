@@ -18,10 +18,11 @@ from django.contrib.auth.models import User
 from django.db.models import Q
 from django.utils.module_loading import import_string
 
-from approvals.models import Approval, Decision
+from approvals.models import Approval, Decision, Delegation
 from approvals.permissions import may_decide, open_windows
 from approvals.visible import one_line
 from console import outbox, roles
+from console.clock import DatabaseNow
 
 KIND: Final = "remind"  # of the outbox entries
 PEOPLE_AT_MOST: Final = 200
@@ -73,12 +74,21 @@ def tell_ended(approval_id: str) -> list[str]:
     return [user.username for user in people]
 
 
-def mail_for(*, approval_id: str, step: str, user_id: int) -> Mail | None:
+def tell_principal(window: Delegation) -> None:
+    """Let whom a delegation is for be told that somebody else made or confirmed it. Part of its transaction."""
+    if window.principal.email:
+        payload = {"delegation_id": window.pk, "user_id": window.principal_id}
+        outbox.enqueue(kind=KIND, subject=f"delegation:{window.pk}", payload=payload)
+
+
+def mail_for(*, user_id: int, approval_id: str = "", step: str = "", delegation_id: int = 0) -> Mail | None:
     """Return the mail as it is right now; `None` when there is nothing to tell any more.
 
     That is so when the approval is closed, or the person has left, has no address or may not decide it any more. What
     has ended is told to who decided it, unless it took effect after all.
     """
+    if delegation_id:
+        return _about_delegation(delegation_id)
     if step == ENDED:
         return _ended_mail(approval_id, user_id)
     approval = Approval.objects.filter(pk=approval_id, status=Approval.Status.PENDING).first()
@@ -124,6 +134,27 @@ def _ended_mail(approval_id: str, user_id: int) -> Mail | None:
 
 def _cut(summary: str) -> str:
     return summary if len(summary) <= _SUBJECT_LETTERS else f"{summary[:_SUBJECT_LETTERS]}…"
+
+
+def _about_delegation(delegation_id: int) -> Mail | None:
+    rows = Delegation.objects.select_related("principal", "delegate", "made_by", "confirmed_by")
+    window = rows.filter(pk=delegation_id, revoked_at=None, ends_at__gt=DatabaseNow()).first()
+    if window is None or not (window.principal.is_active and window.principal.email):
+        return None
+    who = one_line(window.delegate.username)
+    lines = [
+        f"{one_line(window.made_by.username)} wants {who} to decide in your place",
+        f"from {_moment(window.starts_at)} until {_moment(window.ends_at)}.",
+        "",
+        f"{one_line(window.confirmed_by.username)} has confirmed it."
+        if window.confirmed_by
+        else "It does not hold before you or a second admin has confirmed it.",
+        "",
+        f"{settings.PUBLIC_URL}/delegations/",
+        "",
+        "There you can end it, also before it begins.",
+    ]
+    return Mail(window.principal.email, f"{who} is to stand in for you", "\n".join(lines))
 
 
 def _people(approval: Approval) -> list[User]:

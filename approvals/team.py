@@ -11,7 +11,8 @@ from django.contrib.auth.models import User
 from django.db.models import Q
 
 from approvals.models import Approval, Comment, Delegation
-from approvals.permissions import Permit
+from approvals.people import persons_of
+from approvals.permissions import Permit, may_confirm
 from approvals.presence import Person, also_looking
 from console import roles
 from console.clock import DatabaseNow
@@ -105,19 +106,31 @@ class Windows:
     mine: list[Delegation]
     for_me: list[Delegation]
     all: list[Delegation]  # for admins
+    confirmable: set[int]  # ids of those that wait for a word and may be confirmed by the user
 
 
 MOST_WINDOWS: Final = 200
 
 
 def windows_of(user: User) -> Windows:
-    """Return the delegations that concern the user, all of them for admins. One query, MOST_WINDOWS rows."""
-    rows = Delegation.objects.select_related("principal", "delegate", "made_by").order_by("-ends_at", "-pk")
+    """Return the delegations that concern the user, all of them for admins. Two queries, MOST_WINDOWS rows."""
+    rows = Delegation.objects.select_related("principal", "delegate", "made_by", "confirmed_by").order_by(
+        "-ends_at", "-pk"
+    )
     if not roles.has_role(user, "admin"):
         rows = rows.filter(Q(principal=user) | Q(delegate=user))
     found = list(rows[:MOST_WINDOWS])
+    waiting = [one for one in found if not one.is_confirmed and one.revoked_at is None]
+    persons = persons_of([user, *(person for one in waiting for person in (one.made_by, one.delegate))])
     return Windows(
         mine=[one for one in found if one.principal_id == user.pk],
         for_me=[one for one in found if one.delegate_id == user.pk],
         all=[one for one in found if user.pk not in (one.principal_id, one.delegate_id)],
+        confirmable={one.pk for one in waiting if may_confirm(one, user, persons)},
     )
+
+
+def to_confirm(user: User) -> list[Delegation]:
+    """Return the delegations that others made in the user's name and that wait for a word. One query."""
+    rows = Delegation.objects.filter(principal=user, confirmed_by=None, revoked_at=None, ends_at__gt=DatabaseNow())
+    return list(rows.exclude(made_by=user).select_related("delegate", "made_by").order_by("pk")[:MOST_WINDOWS])

@@ -17,6 +17,7 @@ urlpatterns = [
     path("delegations/", team_views.delegations, name="delegations"),
     path("delegations/make", team_views.delegate, name="delegate"),
     path("delegations/<int:delegation_id>/revoke", team_views.revoke_delegation, name="revoke_delegation"),
+    path("delegations/<int:delegation_id>/confirm", team_views.confirm_delegation, name="confirm_delegation"),
     path("standing/", team_views.standing, name="standing"),
     path("standing/<id:standing_id>/", team_views.standing_one, name="standing_one"),
     path("standing/<id:standing_id>/revoke", team_views.revoke_standing, name="revoke_standing"),

@@ -204,7 +204,10 @@ def delegate(request: HttpRequest) -> HttpResponse:
     except NotTheirs as exc:
         form.faults["principal"] = str(exc)
         return _delegations(request, form, status=403)
-    messages.success(request, f"{form.to} stands in from then on, for open requests too.")
+    is_for_me = form.principal in ("", user.username)
+    later = f"once {form.principal} or a second admin has confirmed it. {form.principal} is told"
+    words = "from then on, for open requests too" if is_for_me else later
+    messages.success(request, f"{form.to} stands in {words}.")
     return redirect("approvals:delegations")
 
 
@@ -217,6 +220,21 @@ def revoke_delegation(request: HttpRequest, delegation_id: int) -> HttpResponse:
     except NotTheirs as exc:
         raise Http404 from exc
     messages.success(request, "That delegation has ended.")
+    return redirect("approvals:delegations")
+
+
+@require_POST
+@needs("see")
+def confirm_delegation(request: HttpRequest, delegation_id: int) -> HttpResponse:
+    """Let a delegation hold that an admin made for somebody else."""
+    try:
+        services.confirm_delegation(delegation_id=delegation_id, by=person(request))
+    except NotTheirs as exc:
+        raise Http404 from exc
+    except InvalidChange as exc:
+        messages.error(request, str(exc))
+    else:
+        messages.success(request, "Confirmed: it holds for the time that it names.")
     return redirect("approvals:delegations")
 
 

@@ -25,6 +25,7 @@ ADMINISTRATION = {
     "approvals:reviewers": "team",
     "approvals:delegations": "team",
     "approvals:delegate": "team",
+    "approvals:confirm_delegation": "team",
     "approvals:standing": "team",
     "approvals:standing_one": "team",
     "approvals:policy": "policy",

@@ -14,10 +14,10 @@ from approvals import lane
 from approvals.inbox.asked import ALL, DUE, RISKS, SORTED, Asked, filters_of
 from approvals.inbox.listing import Filters, Page, approvals_page, counts_of_same, pending_values
 from approvals.inbox.saved import Saved, saved_for
-from approvals.models import Approval, Decision
+from approvals.models import Approval, Decision, Delegation
 from approvals.reach import stranded
 from approvals.selectors import visible_to
-from approvals.team import live_claims
+from approvals.team import live_claims, to_confirm
 from approvals.terms import Terms
 from approvals.visible import make_visible
 from console.capped import COUNT_CAP, capped
@@ -118,6 +118,7 @@ class Inbox:
     chips: list[Chip]
     fields: dict[str, list[Choice]]  # of the filter form: agent, tool, risk, due, order, limit
     saved: list[Saved]
+    to_confirm: list[Delegation]  # what others arranged in the reader's name, and waits for a word
 
     @property
     def here(self) -> str:
@@ -185,6 +186,7 @@ def inbox_for(user: User, asked: Asked) -> Inbox:
         chips=[Chip(name, words, _without(asked, name)) for name, words in asked.narrowed_by().items()],
         fields=_fields(asked),
         saved=saved_for(user, asked),
+        to_confirm=to_confirm(user),
     )
 
 

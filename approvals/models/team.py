@@ -26,7 +26,7 @@ class AccountPerson(models.Model):
 
 
 class Delegation(models.Model):
-    """From `starts_at` to `ends_at`, `delegate` may decide what `principal` may. Open requests move too."""
+    """From `starts_at` to `ends_at`, `delegate` may decide what `principal` may, once it is confirmed."""
 
     principal = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
     delegate = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
@@ -36,12 +36,22 @@ class Delegation(models.Model):
     made_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
     made_at = models.DateTimeField(db_default=DatabaseNow())
     revoked_at = models.DateTimeField(null=True, blank=True)
+    # Who made one for somebody else needs another's word: the principal's, or a second admin's.
+    confirmed_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="+"
+    )
+    confirmed_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         indexes = (models.Index(fields=("delegate", "ends_at"), name="delegation_of_delegate"),)
 
     def __str__(self) -> str:
         return f"{self.delegate_id} for {self.principal_id}"
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Return whether it holds at its time: the principal made it, or somebody besides its maker confirmed it."""
+        return self.made_by_id == self.principal_id or self.confirmed_by_id is not None
 
 
 class Comment(models.Model):

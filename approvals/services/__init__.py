@@ -9,7 +9,7 @@ from approvals.services.certainty import Recorded, decide_for_sure, find_recorde
 from approvals.services.claims import claim, reassign, release
 from approvals.services.commenting import comment
 from approvals.services.deciding import Answer, decide
-from approvals.services.delegating import delegate, revoke_delegation
+from approvals.services.delegating import confirm_delegation, delegate, revoke_delegation
 from approvals.services.ending import LetGo, decisions_of, let_go, not_begun_of_run, open_of_run
 from approvals.services.executing import Authorised, authorise
 from approvals.services.ladder import Rung, climb, climb_overdue, withdraw
@@ -30,6 +30,7 @@ __all__ = [
     "climb",
     "climb_overdue",
     "comment",
+    "confirm_delegation",
     "decide",
     "decide_for_sure",
     "decisions_of",

@@ -13,6 +13,8 @@ from approvals import audit
 from approvals.errors import InvalidChange, NotTheirs
 from approvals.models import Delegation
 from approvals.people import persons_of
+from approvals.permissions import may_confirm
+from approvals.reminders import tell_principal
 from console import roles
 from console.clock import DatabaseNow, database_now
 from console.live import announce
@@ -24,13 +26,14 @@ REASON_LIMIT: Final = 300  # characters
 def delegate(*, principal: User, to: User, starts_at: datetime, ends_at: datetime, reason: str, by: User) -> Delegation:
     """Let `to` decide what `principal` may, from `starts_at` until just before `ends_at` (aware), open requests too.
 
-    People delegate for themselves, admins for others as well; windows may overlap. The same window again is the same
-    delegation. What somebody decides for others cannot be handed on. Raises NotTheirs, and InvalidChange for a
-    window that is no window, for oneself, and for who has no active account or may not decide.
+    People delegate for themselves, admins for others as well, though never to themselves: it then holds once the
+    principal or a second admin has confirmed it, and the principal is told by mail. Windows may overlap. The same
+    window again is the same delegation. What somebody decides for others cannot be handed on. Raises NotTheirs, and
+    InvalidChange for a window that is no window, for oneself, and for who has no active account or may not decide.
     """
     if by != principal and not roles.has_role(by, "admin"):
         raise NotTheirs("You can hand on your own decisions only; an admin can do it for others.")
-    _check_people(principal, to)
+    _check_people(principal, to, by)
     with transaction.atomic():
         _check_window(starts_at, ends_at, database_now())
         # A second click waits for the first; NO KEY, for a decision of theirs refers to the row when it commits.
@@ -49,7 +52,34 @@ def delegate(*, principal: User, to: User, starts_at: datetime, ends_at: datetim
         )
         announce("inbox")
         _record(made, by, "delegation.made")
+        if not made.is_confirmed:
+            tell_principal(made)
     return made
+
+
+def confirm_delegation(*, delegation_id: int, by: User) -> Delegation:
+    """Let a delegation hold that an admin made for somebody else. A second click changes nothing.
+
+    Its principal may, or an admin who is a person besides its maker and whoever stands in. Raises NotTheirs, also
+    for what is not there, and InvalidChange when it has ended.
+    """
+    with transaction.atomic():
+        rows = Delegation.objects.select_for_update(of=("self",)).select_related("principal", "delegate", "made_by")
+        found = rows.filter(pk=delegation_id).first()
+        persons = persons_of([by, found.made_by, found.delegate]) if found else {}
+        if found is None or not may_confirm(found, by, persons):
+            raise NotTheirs("Whom it is for can confirm it, or an admin who has neither made it nor stands in.")
+        if found.is_confirmed:
+            return found
+        open_ones = Delegation.objects.filter(pk=found.pk, revoked_at=None, ends_at__gt=DatabaseNow())
+        if not open_ones.update(confirmed_by=by, confirmed_at=DatabaseNow()):
+            raise InvalidChange("ends_at", "It has ended, so there is nothing to confirm.")
+        found.confirmed_by = by
+        announce("inbox")
+        _record(found, by, "delegation.confirmed")
+        if by != found.principal:
+            tell_principal(found)
+    return found
 
 
 def revoke_delegation(*, delegation_id: int, by: User) -> Delegation:
@@ -70,8 +100,10 @@ def revoke_delegation(*, delegation_id: int, by: User) -> Delegation:
     return found
 
 
-def _check_people(principal: User, to: User) -> None:
-    persons = persons_of([principal, to])
+def _check_people(principal: User, to: User, by: User) -> None:
+    persons = persons_of([principal, to, by])
+    if by != principal and persons[by.pk] == persons[to.pk]:
+        raise InvalidChange("to", "Nobody makes themselves somebody's stand-in: they can, or another admin.")
     if persons[principal.pk] == persons[to.pk]:
         raise InvalidChange("to", "Choose somebody else: nobody stands in for themselves.")
     if not to.is_active:
@@ -95,5 +127,7 @@ def _record(made: Delegation, by: User, kind: str) -> None:
         "delegate": made.delegate.username,
         "starts_at": made.starts_at.isoformat(),
         "ends_at": made.ends_at.isoformat(),
+        "made_by": made.made_by.username,
+        "holds": made.is_confirmed,
     }
     audit.record(actor=by.username, kind=kind, subject=f"delegation:{made.pk}", body=body)

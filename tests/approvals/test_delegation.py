@@ -12,13 +12,14 @@ from django.contrib.auth.models import Group, User
 from django.db import transaction
 from django.db.models import F
 
-from approvals import services
+from approvals import reminders, services
 from approvals.errors import InvalidChange, MayNotDecide, NotTheirs
 from approvals.inbox.mine import may_be_decided_by
 from approvals.models import AccountPerson, Approval, AuditEvent, Decision, Delegation
 from approvals.permissions import may_decide
 from approvals.team import windows_of
 from console.clock import database_now
+from console.models import OutboxEntry
 from tests.approvals.conftest import answer
 from tests.at_once import at_once, until_somebody_waits
 
@@ -216,7 +217,7 @@ def test_a_delegation_and_a_decision_of_the_same_person_do_not_block_each_other(
 
 def test_strangers_to_a_window_neither_see_nor_revoke_it(alice: User, bob: User, olga: User, ada: User) -> None:
     window = _delegate(alice, bob)
-    assert windows_of(olga) == windows_of(olga).__class__([], [], [])
+    assert windows_of(olga) == windows_of(olga).__class__([], [], [], set())
     assert (windows_of(alice).mine, windows_of(bob).for_me, windows_of(ada).all) == ([window], [window], [window])
     with pytest.raises(NotTheirs):
         services.revoke_delegation(delegation_id=window.pk, by=olga)
@@ -224,3 +225,96 @@ def test_strangers_to_a_window_neither_see_nor_revoke_it(alice: User, bob: User,
     services.revoke_delegation(delegation_id=window.pk, by=ada)
     window.refresh_from_db()
     assert window.revoked_at is None, "what has ended is not ended again"
+
+
+def _second_admin(name: str = "ivo") -> User:
+    user = User.objects.create(username=name)
+    user.groups.add(Group.objects.get(name="admin"))
+    return user
+
+
+def test_an_admin_does_not_make_herself_a_stand_in(named_only: Callable[..., Approval], alice: User, ada: User) -> None:
+    twin = User.objects.create(username="ada-2")
+    twin.groups.add(Group.objects.get(name="reviewer"))
+    for user in (ada, twin):
+        AccountPerson.objects.create(user=user, person="ada")
+    for to in (ada, twin):
+        with pytest.raises(InvalidChange, match="Nobody makes themselves"):
+            _delegate(alice, to, by=ada)
+    assert not Delegation.objects.exists()
+
+
+def test_what_an_admin_makes_for_others_holds_once_another_has_confirmed_it(
+    named_only: Callable[..., Approval], alice: User, bob: User, ada: User
+) -> None:
+    approval = named_only(alice)
+    Approval.objects.filter(pk=approval.pk).update(terms=approval.terms | {"people": ["alice"], "groups": []})
+    approval.refresh_from_db()
+    window = _delegate(alice, bob, by=ada)
+    assert not may_decide(_again(bob), approval).allowed
+    assert not Approval.objects.filter(may_be_decided_by(_again(bob))).exists()
+    for person in (ada, bob):
+        with pytest.raises(NotTheirs):
+            services.confirm_delegation(delegation_id=window.pk, by=_again(person))
+    assert not may_decide(_again(bob), approval).allowed
+    services.confirm_delegation(delegation_id=window.pk, by=alice)
+    services.confirm_delegation(delegation_id=window.pk, by=alice)
+    assert may_decide(_again(bob), approval).on_behalf_of == alice
+    kinds = list(
+        AuditEvent.objects.filter(subject=f"delegation:{window.pk}").order_by("seq").values_list("kind", "actor")
+    )
+    assert kinds == [("delegation.made", "ada"), ("delegation.confirmed", "alice")]
+
+
+def test_a_second_admin_may_confirm_it_who_is_another_person_and_does_not_stand_in(
+    alice: User, bob: User, ada: User
+) -> None:
+    window = _delegate(alice, bob, by=ada)
+    twin, ivo = _second_admin("ada-2"), _second_admin()
+    for user in (ada, twin):
+        AccountPerson.objects.create(user=user, person="ada")
+    with pytest.raises(NotTheirs):
+        services.confirm_delegation(delegation_id=window.pk, by=twin)
+    assert services.confirm_delegation(delegation_id=window.pk, by=ivo).confirmed_by == ivo
+    for_ivo = _delegate(alice, ivo, by=ada)
+    with pytest.raises(NotTheirs):
+        services.confirm_delegation(delegation_id=for_ivo.pk, by=_again(ivo))
+
+
+def test_what_has_ended_is_not_confirmed(alice: User, bob: User, ada: User) -> None:
+    window = _delegate(alice, bob, by=ada)
+    services.revoke_delegation(delegation_id=window.pk, by=alice)
+    with pytest.raises(InvalidChange):
+        services.confirm_delegation(delegation_id=window.pk, by=alice)
+
+
+def test_whom_it_is_for_is_told_by_mail(alice: User, bob: User, ada: User) -> None:
+    User.objects.filter(pk=alice.pk).update(email="alice@example.org")
+    window = _delegate(_again(alice), bob, by=ada)
+    (entry,) = OutboxEntry.objects.filter(kind=reminders.KIND)
+    mail = reminders.mail_for(**entry.payload)
+    assert mail is not None and mail.to == "alice@example.org"
+    assert "ada wants bob to decide in your place" in mail.text and "does not hold before you" in mail.text
+    services.confirm_delegation(delegation_id=window.pk, by=_second_admin())
+    told = reminders.mail_for(**OutboxEntry.objects.filter(kind=reminders.KIND).order_by("-id")[0].payload)
+    assert told is not None and "ivo has confirmed it" in told.text
+    services.revoke_delegation(delegation_id=window.pk, by=alice)
+    assert reminders.mail_for(**entry.payload) is None
+
+
+def test_a_delegation_of_ones_own_needs_nobody_and_sends_no_mail(alice: User, bob: User) -> None:
+    User.objects.filter(pk=alice.pk).update(email="alice@example.org")
+    assert _delegate(_again(alice), bob).is_confirmed
+    assert not OutboxEntry.objects.filter(kind=reminders.KIND).exists()
+
+
+def test_a_circle_of_delegations_hands_nothing_on(named_only: Callable[..., Approval], alice: User, bob: User) -> None:
+    carol = User.objects.create(username="carol")
+    carol.groups.add(Group.objects.get(name="reviewer"))
+    approval = named_only(alice, requested_by=bob)
+    Approval.objects.filter(pk=approval.pk).update(terms=approval.terms | {"people": ["alice"], "groups": []})
+    approval.refresh_from_db()
+    for principal, to in ((alice, bob), (bob, carol), (carol, alice), (bob, alice)):
+        _delegate(principal, to)
+    assert not may_decide(_again(bob), approval).allowed, "he asked for it"
+    assert not may_decide(_again(carol), approval).allowed, "what bob decides for alice is not handed on"

@@ -209,7 +209,16 @@ def test_an_admin_makes_one_for_somebody_else(alice: User, bob: User, ada: User)
     client = _client(ada)
     assert client.post("/delegations/make", _window(principal="alice")).status_code == 302
     assert (Delegation.objects.get().principal, Delegation.objects.get().made_by) == (alice, ada)
-    assert "made by ada" in client.get("/delegations/").content.decode()
+    page = client.get("/delegations/").content.decode()
+    assert "made by ada" in page and "Not confirmed" in page
+    window = Delegation.objects.get()
+    assert "confirm" not in page.split(f'id="delegation-{window.pk}"')[1].split("</tr>")[0].replace("Not confirmed", "")
+    assert client.post(f"/delegations/{window.pk}/confirm").status_code == 404
+    assert "ada wants bob to decide in your place" in _client(alice).get("/inbox/").content.decode()
+    assert "Confirm" in _client(alice).get("/delegations/").content.decode()
+    assert _client(alice).post(f"/delegations/{window.pk}/confirm").status_code == 302
+    assert "confirmed by alice" in _client(alice).get("/delegations/").content.decode()
+    assert "wants bob to decide" not in _client(alice).get("/inbox/").content.decode()
 
 
 @pytest.mark.parametrize(

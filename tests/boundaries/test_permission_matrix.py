@@ -57,6 +57,7 @@ PAGES: dict[str, tuple[frozenset[str] | None, frozenset[str] | None]] = {
     "approvals:delegations": (SEE, None),
     "approvals:delegate": (None, SEE),  # for oneself; the service asks for an admin for others
     "approvals:revoke_delegation": (None, SEE),
+    "approvals:confirm_delegation": (None, SEE),  # whom it is for, and a second admin: the service says so
     "approvals:standing": (SEE, None),
     "approvals:standing_one": (SEE, None),
     "approvals:revoke_standing": (None, SEE),  # who made it, and admins
