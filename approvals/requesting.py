@@ -157,7 +157,7 @@ def _proposal(asked: Asked, canonical: bytes, requested_by: User, external_id: s
 
 def _checked(asked: Asked, requested_by: User) -> bytes:
     """Return the canonical bytes, after everything was checked that does not depend on the policy."""
-    errors = _account_faults(requested_by) + _text_faults(asked) + _destination_faults(asked.deliver_to)
+    errors = _account_faults(requested_by) + _text_faults(asked) + _destination_faults(asked.deliver_to, requested_by)
     try:
         canonical = canonicalise(asked.tool, asked.arguments)
     except NotCanonical as exc:
@@ -216,7 +216,7 @@ def _schema_faults(asked: Asked) -> Errors:
     ]
 
 
-def _destination_faults(deliver_to: dict[str, Any]) -> Errors:
+def _destination_faults(deliver_to: dict[str, Any], requested_by: User) -> Errors:
     """Check the form of the address; where a webhook's name leads is looked up at each delivery."""
     if "webhook" in deliver_to:
         path, url = "deliver_to.webhook.url", deliver_to["webhook"]["url"]
@@ -225,11 +225,15 @@ def _destination_faults(deliver_to: dict[str, Any]) -> Errors:
             return [{"path": path, "message": message}]
         refusal: str = import_string("orchestration.webhook_gateway.refusal_of")(url)
         return [{"path": path, "message": refusal}] if refusal else []
-    return [
+    errors = [
         {"path": f"deliver_to.temporal.{name}", "message": "A name holds no control character and no half of one."}
         for name, text in deliver_to["temporal"].items()
         if not _NAME.fullmatch(text) or holds_half(text)
     ]
+    if errors:
+        return errors
+    refused = import_string("orchestration.signal_rules.refusal_of")(requested_by.username, deliver_to["temporal"])
+    return [{"path": "deliver_to.temporal", "message": refused}] if refused else []
 
 
 def _check_against_policy(asked: Asked, terms: Terms) -> None:

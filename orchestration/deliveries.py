@@ -25,6 +25,7 @@ from approvals.requesting import note_undelivered
 from approvals.selectors import note_of, outcome_of, proposed_digest
 from console.clock import DatabaseNow
 from console.live import announce
+from orchestration import signal_rules
 from orchestration.contracts import ProgramSignal
 from orchestration.errors import NotAsDecided, NothingToDeliver
 from orchestration.models import AnswerDelivery
@@ -44,7 +45,8 @@ class Parcel:
 def begin(approval_id: str) -> Parcel | None:
     """Count an attempt and return what is to be sent, `None` when it was taken before.
 
-    Raises NothingToDeliver while the approval is open, NotAsDecided when other bytes were decided than are kept.
+    Raises NothingToDeliver while the approval is open, NotAsDecided when other bytes were decided than are kept,
+    SignalRefused when the program may not have the workflow signalled.
     """
     with transaction.atomic():
         approval = Approval.objects.select_related("requested_by").get(pk=approval_id)
@@ -125,6 +127,7 @@ def _parcel(approval: Approval, body: dict[str, Any]) -> Parcel:
     if "webhook" in to:
         return Parcel(None, to["webhook"]["url"], json.dumps(body, ensure_ascii=False).encode())
     temporal = to["temporal"]
+    signal_rules.check(approval.agent, temporal)  # again: the list may have changed, or a run taken that id
     signal = ProgramSignal(
         workflow_id=temporal["workflow_id"],
         signal=temporal["signal"],

@@ -20,6 +20,7 @@ OrchestrationError
   AttemptLost       an attempt ended without a word: its worker died, or its time was over
   GaveUp            a failure came as often, or lasted as long, as the agent allows
   WebhookFailed     a webhook was not taken, or its address may not be called; trying again can help
+  SignalRefused     a program's answer may not go to this workflow; trying again helps once it is allowed
   NothingToDeliver  the answer has arrived, or there is none yet
   NotAsDecided      what is kept of a program's request is not what was decided; trying again helps once it is put back
   EffectUnclear     an idempotent tool gave no clear answer; asking again with the same key can help
@@ -129,6 +130,12 @@ class GaveUp(OrchestrationError):
 
 class WebhookFailed(OrchestrationError):
     """The webhook was not taken."""
+
+    permanent = False
+
+
+class SignalRefused(OrchestrationError):
+    """The program may not have this workflow signalled; the message says why."""
 
     permanent = False
 

@@ -1,0 +1,77 @@
+"""Which workflows a program may have signalled: the signal goes out under Signalbox's own credentials.
+
+Never one of Signalbox's own runs and watches. Besides, `SIGNALBOX_SIGNALS` lists what each service account may name:
+`account=namespace/signal` or `account=namespace/signal/beginning-of-the-workflow-id`, with commas between them. An
+account that it names may use nothing else; once anything is listed, accounts that are not named may use nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+from approvals.models import Approval
+from console.environment import environment
+from orchestration.errors import SignalRefused
+from orchestration.models import Run
+
+WATCH_PREFIX = "watch-"  # see approvals.requesting
+
+
+@dataclass(frozen=True)
+class Grant:
+    """What one account may have signalled."""
+
+    account: str
+    namespace: str
+    signal: str
+    workflow_prefix: str = ""  # "" is any
+
+
+@lru_cache(maxsize=4)
+def read_grants(text: str) -> tuple[Grant, ...]:
+    """Read the setting. Raises ValueError in words for an entry that is none."""
+    grants = []
+    for entry in filter(None, (one.strip() for one in text.split(","))):
+        account, is_there, rest = entry.partition("=")
+        parts = rest.split("/", 2)
+        if not (is_there and account.strip() and len(parts) >= 2 and all(parts)):
+            raise ValueError(f"SIGNALBOX_SIGNALS: write {entry!r} as account=namespace/signal.")
+        grants.append(Grant(account.strip(), *parts))
+    return tuple(grants)
+
+
+def refusal_of(account: str, temporal: Mapping[str, str]) -> str:
+    """Return why the account may not have this workflow signalled, "" when it may. Two queries at most.
+
+    `temporal`: {"workflow_id", "signal", "namespace"?}, as a program asks.
+    """
+    ours = environment().temporal_namespace
+    namespace, workflow_id, signal = temporal.get("namespace") or ours, temporal["workflow_id"], temporal["signal"]
+    if namespace == ours and _is_own(workflow_id):
+        return "This workflow is Signalbox's own: no program has it signalled."
+    grants = read_grants(environment().signals)
+    if not grants:
+        return ""
+    fits = any(
+        (grant.account, grant.namespace, grant.signal) == (account, namespace, signal)
+        and workflow_id.startswith(grant.workflow_prefix)
+        for grant in grants
+    )
+    if fits:
+        return ""
+    return f"The account {account} may not have {signal} sent in {namespace}: an admin adds it to SIGNALBOX_SIGNALS."
+
+
+def check(account: str, temporal: Mapping[str, str]) -> None:
+    """Raise SignalRefused where `refusal_of` says why."""
+    if refusal := refusal_of(account, temporal):
+        raise SignalRefused(refusal)
+
+
+def _is_own(workflow_id: str) -> bool:
+    if workflow_id.startswith(WATCH_PREFIX):
+        return True
+    is_run = Run.objects.filter(pk=workflow_id).exists()
+    return is_run or Approval.objects.filter(run_id=workflow_id, source=Approval.Source.AGENT).exists()
