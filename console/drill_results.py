@@ -30,6 +30,10 @@ FAILURE_TESTS = (
         "approval-stalled",
         "Days pass at no cost; a late decision works, silence expires and the agent is told so",
     ),
+    FailureTest(
+        "ended-outside",
+        "What is ended past the console is closed with why; no decision is lost, and programs get their answer",
+    ),
     FailureTest("same-input", "The same start, decision or signal again: one run, one decision, one effect"),
     FailureTest(
         "mutated-proposal",

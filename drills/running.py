@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from drills import host_killed, mutated_proposal, same_input, same_refresh, worker_killed
+from drills import ended_outside, host_killed, mutated_proposal, same_input, same_refresh, worker_killed
 from drills.approval_stalled import play_days
 from drills.code_changed import play_release
 from drills.planted import self_test
@@ -44,11 +44,16 @@ async def same_refresh_(stage: Stage, trials: int, heard: Heard) -> list[Outcome
     ]
 
 
+async def ended_outside_(stage: Stage, trials: int, heard: Heard) -> list[Outcome]:
+    return await play(stage, ended_outside.FAILURE, ended_outside.FAULTS, trials, heard)
+
+
 FAILURES: dict[str, Played] = {
     "same-input": same_input_,
     "mutated-proposal": mutated_proposal_,
     "worker-killed": worker_killed_,
     "same-refresh": same_refresh_,
+    "ended-outside": ended_outside_,
     "host-killed": host_killed_,
     "code-changed": play_release,
     "approval-stalled": play_days,
@@ -57,6 +62,7 @@ FAILURES: dict[str, Played] = {
 #: for everybody, so `host-killed` is alone; the clocks never go back, so `approval-stalled` is last.
 PROGRAMME: tuple[tuple[tuple[str, ...], ...], ...] = (
     (("same-input", "mutated-proposal", "worker-killed"), ("same-refresh",)),
+    (("ended-outside",),),
     (("host-killed",),),
     (("code-changed",),),  # stops all workers
     (("approval-stalled",),),

@@ -303,7 +303,7 @@ class Relay:
             if not await in_database(_is_closed, run_id):
                 await in_database(reconciling.look_soon, run_id)  # which closes it, unless it has not begun yet
                 raise
-            await in_database(_signalled, [entry], "the run had ended")
+            await in_database(_signalled, [entry], "the run had ended", within=timedelta(0))
         else:
             await self._stamp_signalled(entry)
 
@@ -381,10 +381,11 @@ def _watched(entry: Claimed) -> None:
         _stamp([entry])
 
 
-def _signalled(entries: list[Claimed], detail: str = "") -> None:
+def _signalled(entries: list[Claimed], detail: str = "", within: timedelta | None = None) -> None:
+    """Stamp decisions as told. `within`: how long the next step may take, none where none can come."""
     approval_ids = [entry.payload["approval_id"] for entry in entries]
     with transaction.atomic():
-        approvals.note_receipt(approval_ids=approval_ids, step="signalled", detail=detail)
+        approvals.note_receipt(approval_ids=approval_ids, step="signalled", detail=detail, within=within)
         _stamp(entries)
 
 

@@ -245,6 +245,7 @@ def test_a_decision_for_a_run_that_is_gone_is_told_once_and_ends_as_a_fact(
     run.refresh_from_db()
     assert run.status == "cancelled"
     assert approval.receipt.get(step="signalled").detail == "the run had ended"
+    assert [item.approval.pk for item in lane.lane_page(reviewer()).items] == [approval.pk]  # and stays there
 
 
 # Watches of programs' requests.

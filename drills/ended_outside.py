@@ -1,0 +1,265 @@
+"""Failure 7: a workflow is ended past the console, at Temporal itself, while people are asked.
+
+A run that is gone is closed with what Temporal says; a decision that came too late stands in the lane, or was refused
+in words. A program's watch that is gone starts again, and the program gets its answer once.
+"""
+
+from __future__ import annotations
+
+import uuid
+from datetime import timedelta
+from typing import Any
+
+import httpx
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
+from temporalio.common import WorkflowIDConflictPolicy
+from temporalio.service import RPCError, RPCStatusCode
+
+from drills.case import REFUND, Case
+from drills.errors import NotStruck
+from drills.stage import Row, Stage
+from drills.trials import Fault
+from drills.waiting import until
+
+FAILURE = "ended-outside"
+REASON = "cleanup by ops"
+CLOSED = "not finished, its requests withdrawn, every decision refused in words or in the lane, no refund"
+ANSWERED = "the watch starts again; the decision is taken, and the program hears it once"
+NOBODY = "nobody-listens"  # a task queue
+
+
+async def status_of(stage: Stage, workflow_id: str) -> str:
+    """Return how the newest workflow of the id is, "gone" when there is none."""
+    try:
+        found = await (await stage.workflow(workflow_id)).describe()
+    except RPCError as exc:
+        if exc.status == RPCStatusCode.NOT_FOUND:
+            return "gone"
+        raise
+    return found.status.name.lower() if found.status else ""
+
+
+async def terminate(stage: Stage, workflow_id: str) -> None:
+    await (await stage.workflow(workflow_id)).terminate(reason=REASON)
+
+
+async def delete(stage: Stage, workflow_id: str) -> None:
+    client = await stage.temporal()
+    execution = WorkflowExecution(workflow_id=workflow_id)
+    request = DeleteWorkflowExecutionRequest(namespace=client.namespace, workflow_execution=execution)
+    await client.workflow_service.delete_workflow_execution(request)
+
+
+async def time_out(stage: Stage, workflow_id: str) -> None:
+    """Put one in its place that nobody works at and whose time is up at once."""
+    client = await stage.temporal()
+    await client.start_workflow(
+        "NobodyKnows",
+        id=workflow_id,
+        task_queue=NOBODY,
+        execution_timeout=timedelta(seconds=1),
+        id_conflict_policy=WorkflowIDConflictPolicy.TERMINATE_EXISTING,
+    )
+
+
+class RunEnded(Fault):
+    """A run that waits for a person; every other time the person decides before the console has noticed."""
+
+    invariant = CLOSED
+    wanted = ""  # how Temporal then says that the workflow is
+    says = ""  # a part of the run's error
+
+    async def end(self) -> None:
+        raise NotImplementedError
+
+    async def steady(self) -> None:
+        self.case = await Case.open(self.stage)
+        self.approval = await self.case.pending(REFUND)
+        self.answers: list[httpx.Response] = []
+
+    async def strike(self) -> None:
+        await self.end()
+
+        async def is_ended() -> bool:
+            return await status_of(self.stage, self.case.run_id) == self.wanted
+
+        await until(is_ended, f"the end of {self.case.run_id} as {self.wanted}")
+        self.stage.history.note("struck", self.case.run_id, self.name)
+        if self.trial.number % 2:
+            self.answers.append(await self.ask())
+
+    async def ask(self) -> httpx.Response:
+        async def post() -> httpx.Response | None:
+            path = f"/approvals/{self.approval['id']}/decision"
+            return await self.stage.post("alice", path, self.case.answer_to(self.approval), key=uuid.uuid4().hex)
+
+        return await until(post, f"an answer to the decision of {self.approval['id']}")
+
+    async def recover(self) -> None:
+        async def is_closed() -> bool:
+            return (await self.run())["status"] not in ("starting", "running", "waiting", "paused")
+
+        await until(is_closed, f"the row of {self.case.run_id} to be closed")
+
+    async def run(self) -> Row:
+        query = "SELECT status, error, result FROM orchestration_run WHERE id = %s"
+        return (await self.stage.sql(query, [self.case.run_id]))[0]
+
+    async def judge(self) -> None:
+        run, seen = await self.run(), self.trial.seen
+        if run["status"] not in ("cancelled", "failed") or self.says not in str(run["error"]):
+            seen.append(f"run {self.case.run_id} is {run['status']}: {run['error']}")
+        late = await self.ask()
+        if late.status_code != 409 or not late.json().get("detail"):
+            seen.append(f"a decision after the end got {late.status_code}: {late.text[:200]}")
+        taken = any(answer.is_success for answer in self.answers)
+        if not taken and any(answer.status_code != 409 for answer in self.answers):
+            seen.append(f"the decision got {[answer.status_code for answer in self.answers]}")
+        await self.judge_approval(taken)
+        if refunds := await self.case.refunds():
+            seen.append(f"order {self.case.order_id} has refunds: {refunds}")
+
+    async def judge_approval(self, taken: bool) -> None:
+        columns = "status, took_effect_at, expected_by <= signalbox_now() AS late"
+        query = f"SELECT {columns} FROM approvals_approval WHERE id = %s"
+        row = (await self.stage.sql(query, [self.approval["id"]]))[0]
+        wanted = ("decided", True) if taken else ("withdrawn", None)
+        if (row["status"], row["late"]) != wanted or row["took_effect_at"] is not None:
+            self.trial.seen.append(f"the approval is {row}; the decision was {'taken' if taken else 'refused'}")
+
+        async def nothing_waits() -> bool:
+            left = "SELECT 1 FROM console_outboxentry WHERE subject = %s AND delivered_at IS NULL"
+            return not await self.stage.sql(left, [self.case.run_id])
+
+        await until(nothing_waits, f"nothing more to be told to {self.case.run_id}")
+
+
+class RunTerminated(RunEnded):
+    name, wanted, says = "run terminated", "terminated", REASON
+
+    async def end(self) -> None:
+        await terminate(self.stage, self.case.run_id)
+
+
+class RunDeleted(RunEnded):
+    name, wanted, says = "run deleted with its history", "gone", "does not know its workflow"
+
+    async def end(self) -> None:
+        await delete(self.stage, self.case.run_id)
+
+
+class RunTimedOut(RunEnded):
+    name, wanted, says = "run timed out", "timed_out", "ran out of the time"
+
+    async def end(self) -> None:
+        await time_out(self.stage, self.case.run_id)
+
+
+class WatchEnded(Fault):
+    """A program's request whose watch is ended; the answer is a signal to the program's own workflow."""
+
+    invariant = ANSWERED
+    wanted = ""
+
+    async def end(self) -> None:
+        raise NotImplementedError
+
+    async def steady(self) -> None:
+        name = f"program-{uuid.uuid4().hex[:8]}"
+        token = await service_token(self.stage, name)
+        client = await self.stage.temporal()
+        self.program = f"{name}-workflow"
+        await client.start_workflow("Program", id=self.program, task_queue=NOBODY)
+        body: dict[str, Any] = {
+            "title": "Delete the old index",
+            "tool": "delete_index",
+            "arguments": {"name": "old"},
+            "external_id": name,
+            "deliver_to": {"temporal": {"workflow_id": self.program, "signal": "answered"}},
+        }
+        headers = {"Authorization": f"Bearer {token}"}
+        answer = await self.stage.api("olga").post("/approvals", json=body, headers=headers)
+        answer.raise_for_status()
+        self.approval = answer.json()
+        self.watch = str(self.approval["run_id"])
+
+        async def is_watched() -> bool:
+            return await status_of(self.stage, self.watch) == "running"
+
+        await until(is_watched, f"the watch {self.watch}")
+
+    async def strike(self) -> None:
+        await self.end()
+
+        async def is_ended() -> bool:
+            return await status_of(self.stage, self.watch) == self.wanted
+
+        await until(is_ended, f"the end of {self.watch} as {self.wanted}")
+        self.stage.history.note("struck", self.watch, self.name)
+
+    async def recover(self) -> None:
+        """Every other time wait until the watch is there again; else decide at once."""
+        if self.trial.number % 2:
+
+            async def is_back() -> bool:
+                return await status_of(self.stage, self.watch) == "running"
+
+            await until(is_back, f"the watch {self.watch} again")
+
+    async def judge(self) -> None:
+        body = {"verdict": "approve", "version": self.approval["version"], "digest": self.approval["digest"]}
+        answer = await self.stage.post(
+            "alice", f"/approvals/{self.approval['id']}/decision", body, key=uuid.uuid4().hex
+        )
+        if answer is None or not answer.is_success:
+            raise NotStruck(f"the decision was not taken: {answer.text[:300] if answer else 'no answer'}")
+
+        async def is_delivered() -> list[Row]:
+            query = "SELECT 1 FROM orchestration_answerdelivery WHERE approval_id = %s AND state = 'delivered'"
+            return await self.stage.sql(query, [self.approval["id"]])
+
+        await until(is_delivered, f"the answer to {self.program}")
+        history = await (await self.stage.workflow(self.program)).fetch_history()
+        heard = sum(event.HasField("workflow_execution_signaled_event_attributes") for event in history.events)
+        if heard != 1:
+            self.trial.seen.append(f"{self.program} heard {heard} answers, not one")
+
+
+class WatchTerminated(WatchEnded):
+    name, wanted = "program's watch terminated", "terminated"
+
+    async def end(self) -> None:
+        await terminate(self.stage, self.watch)
+
+
+class WatchDeleted(WatchEnded):
+    name, wanted = "program's watch deleted with its history", "gone"
+
+    async def end(self) -> None:
+        await delete(self.stage, self.watch)
+
+
+class WatchTimedOut(WatchEnded):
+    name, wanted = "program's watch timed out", "timed_out"
+
+    async def end(self) -> None:
+        await time_out(self.stage, self.watch)
+
+
+async def service_token(stage: Stage, name: str) -> str:
+    """Make a service account and return its token, which the command prints alone on the last line."""
+    status, output = await stage.manage("create_service", name)
+    if status:
+        raise NotStruck(f"no account {name}: {output[-300:]}")
+    return output.split()[-1]
+
+
+FAULTS: tuple[type[Fault], ...] = (
+    RunTerminated,
+    RunDeleted,
+    RunTimedOut,
+    WatchTerminated,
+    WatchDeleted,
+    WatchTimedOut,
+)
