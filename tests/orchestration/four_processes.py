@@ -102,8 +102,8 @@ def _without(value: Any, path: tuple[str | int, ...], before: Any) -> Any:
     step, *rest = path or ("",)
     if not path or not _holds(before, step) or not _holds(value, step):
         return _less(value, step)
-    if not rest:
-        return _less(value, step)
+    if not rest or not all(isinstance(one[step], dict | list) for one in (value, before)):
+        return _less(value, step)  # also where nothing, or no object, was there before
     copy = dict(value) if isinstance(value, dict) else dict(enumerate(value))
     return {**copy, step: _without(copy[step], tuple(rest), before[step])}
 
