@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -20,3 +21,9 @@ def test_the_readme_names_only_files_that_exist() -> None:
     for path in (*named, "bench/decision.py"):
         assert (PROJECT / path).exists()
         assert path.rpartition("/")[2].removesuffix(".py") in readme
+
+
+def test_every_test_that_the_readme_names_is_there() -> None:
+    named = set(re.findall(r"`(test_\w+\.py)`", (PROJECT / "README.md").read_text()))
+    assert named
+    assert named - {path.name for path in (PROJECT / "tests").rglob("test_*.py")} == set()
