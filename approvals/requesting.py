@@ -29,6 +29,7 @@ from approvals.services.opening import Proposal, open_approval
 from approvals.terms import Facts, Terms
 from console import outbox, schema_check
 from console.clock import DatabaseNow, database_now
+from console.in_flight import TooManyInFlight, is_full
 from console.json_text import holds_half, size_fault
 from console.live import announce
 
@@ -66,7 +67,7 @@ def request_approval(*, asked: Asked, requested_by: User) -> tuple[Approval, boo
     """Open an approval for a program and have its watch started; return it and whether it is new.
 
     The same external id of the same account with the same body returns the same approval, however often and from
-    however many clients at once. Raises InvalidRequest with a path for each fault, ExternalIdReused.
+    however many clients at once. Raises InvalidRequest with a path for each fault, ExternalIdReused, TooManyInFlight.
     """
     canonical = _checked(asked, requested_by)
     external_id, body_digest = stored_external_id(requested_by, asked.external_id), asked.body_digest()
@@ -74,6 +75,7 @@ def request_approval(*, asked: Asked, requested_by: User) -> tuple[Approval, boo
     if earlier is None:
         proposal = _proposal(asked, canonical, requested_by, external_id, body_digest)
         with transaction.atomic():
+            _check_room(requested_by, external_id)
             earlier = open_approval(proposal)
             if earlier.pk == proposal.approval_id:
                 start_watch(earlier)
@@ -81,6 +83,16 @@ def request_approval(*, asked: Asked, requested_by: User) -> tuple[Approval, boo
     if earlier.asked.get("body_digest") != body_digest:
         raise ExternalIdReused(ExternalIdReused.__doc__)
     return earlier, False
+
+
+def _check_room(requested_by: User, external_id: str) -> None:
+    """Refuse one more than an account may have; what was asked before, by now perhaps, is not one more."""
+    mine = Approval.objects.filter(
+        source=Approval.Source.PROGRAM, requested_by=requested_by, status=Approval.Status.PENDING
+    )
+    if is_full(requested_by, mine) and not Approval.objects.filter(external_id=external_id).exists():
+        advice = "Wait until some are decided, or take back what is no longer needed, and send this again."
+        raise TooManyInFlight(requested_by, "requests that are not decided", advice)
 
 
 def start_watch(approval: Approval, *, again: bool = False) -> None:

@@ -14,7 +14,7 @@ from ninja import NinjaAPI
 from ninja.errors import AuthenticationError, HttpError, ValidationError
 from ninja.security import HttpBearer, SessionAuth
 
-from console import health, problems, tokens, tries
+from console import health, in_flight, problems, tokens, tries
 from console.callers import address_of
 from console.contracts_page import contracts_page
 from console.probes import within
@@ -107,6 +107,11 @@ def _http_error(request: HttpRequest, exc: HttpError) -> JsonResponse:
 def _too_big(request: HttpRequest, exc: RequestDataTooBig) -> JsonResponse:
     message = f"takes more than {settings.DATA_UPLOAD_MAX_MEMORY_SIZE:,} bytes, which is the most that is read"
     return problems.problem_response(problems.invalid([{"path": "", "message": message}]))
+
+
+@api.exception_handler(in_flight.TooManyInFlight)
+def _too_many_in_flight(request: HttpRequest, exc: in_flight.TooManyInFlight) -> JsonResponse:
+    return problems.problem_response(problems.too_many(str(exc), in_flight.WAIT_SECONDS))
 
 
 api.exception_handler(Problem)(problems.handle)

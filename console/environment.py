@@ -66,6 +66,7 @@ class Environment(BaseSettings):
     webhook_secret: str = Field("", alias="SIGNALBOX_WEBHOOK_SECRET")  # empty: follows from the secret key
     webhooks_to_private: bool = Field(False, alias="SIGNALBOX_WEBHOOKS_TO_PRIVATE")  # addresses inside may be called
     signals: str = Field("", alias="SIGNALBOX_SIGNALS")  # account=namespace/signal[/prefix], ...: see signal_rules
+    requests_in_flight: int = Field(1000, alias="SIGNALBOX_REQUESTS_IN_FLIGHT", ge=1)  # of one account
     heartbeat_seconds: int = Field(30, alias="SIGNALBOX_HEARTBEAT_SECONDS", ge=2)  # a silent turn is given up after it
     least_free_mb: int = Field(500, alias="SIGNALBOX_LEAST_FREE_MB", ge=0)  # below it the disk counts as nearly full
     faults: bool = Field(False, alias="SIGNALBOX_FAULTS")  # drills only: fault points are live

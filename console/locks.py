@@ -13,3 +13,4 @@ class AdvisoryLock(IntEnum):
     CHECKPOINT_TABLES = 7_310_002  # LangGraph's migrations, once at a time
     APP_ROLE = 7_310_003  # the application's role is made or repaired
     POLICY_CHANGE = 7_310_004  # one change of the policy at a time
+    IN_FLIGHT = 7_310_005  # with the account's id as second key: what it has under way is counted

@@ -83,6 +83,11 @@ class Run(models.Model):
                 ),
                 name="run_by_status",
             ),
+            models.Index(  # see console.in_flight
+                fields=("requested_by",),
+                condition=Q(status__in=("starting", "running", "waiting", "paused")),
+                name="run_in_flight",
+            ),
             models.Index(fields=("stuck_at",), condition=Q(stuck_at__isnull=False), name="run_stuck"),
             models.Index(
                 fields=("look_due_at",),

@@ -11,7 +11,7 @@ from typing import Any
 import rfc8785
 from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from ulid import ULID
 
 from approvals import audit
@@ -27,6 +27,7 @@ from approvals.services.receipts import locked_for_redrive
 from console import outbox
 from console.clock import DatabaseNow, database_now
 from console.environment import environment
+from console.in_flight import TooManyInFlight, is_full
 from console.live import announce
 from console.models import OutboxEntry
 from orchestration import ending, failing, redrive, selectors
@@ -51,13 +52,15 @@ def start_run(*, agent: str, given: Any, requested_by: User, idempotency_key: st
     """Record a run and have the relay start its workflow; return it and whether it is new.
 
     The same key with the same input returns the same run, however often and from however many clients at once.
-    `given`: the agent's input, JSON. Raises InvalidInput with the field's name, RunKeyReused.
+    `given`: the agent's input, JSON. Raises InvalidInput with the field's name, RunKeyReused, TooManyInFlight.
     """
     checked = _checked_input(agent, given)
     digest = hashlib.sha256(rfc8785.dumps(checked)).hexdigest()
     run_id = _run_id(agent, idempotency_key)
+    same = Run.objects.filter(Q(agent=agent, idempotency_key=idempotency_key) | Q(pk=run_id))
     try:
         with transaction.atomic():
+            _check_room(requested_by, same)
             run = Run.objects.create(
                 id=run_id,
                 agent=agent,
@@ -82,12 +85,20 @@ def start_run(*, agent: str, given: Any, requested_by: User, idempotency_key: st
             )
     except IntegrityError:
         # The key is taken: somebody else's click, or our own again.
-        run = Run.objects.get(Q(agent=agent, idempotency_key=idempotency_key) | Q(pk=run_id))
+        run = same.get()
         if run.input_digest != digest or run.agent != agent:
             raise RunKeyReused(RunKeyReused.__doc__) from None
         return run, False
     run.refresh_from_db()
     return run, True
+
+
+def _check_room(requested_by: User, same: QuerySet[Run]) -> None:
+    """Refuse one more than an account may have; what was asked before, by now perhaps, is not one more."""
+    mine = Run.objects.filter(requested_by=requested_by, status__in=Run.OPEN)
+    if is_full(requested_by, mine) and not same.exists():
+        advice = "Wait until some have ended, or have an operator end some, and start this again."
+        raise TooManyInFlight(requested_by, "runs that have not ended", advice)
 
 
 def _checked_input(agent: str, given: Any) -> dict[str, Any]:

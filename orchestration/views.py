@@ -17,6 +17,7 @@ from approvals.errors import InvalidChange
 from console import roles
 from console.fragments import page_or_fragment
 from console.http import needs, person
+from console.in_flight import TooManyInFlight
 from console.longer_lists import MOST, STEP, address_of, more_of, rows_wanted
 from dataplane.currency import told
 from orchestration import acting, checkpoint_gateway, selectors, services
@@ -167,7 +168,7 @@ def start(request: HttpRequest) -> HttpResponse:
         return render(request, "orchestration/start.html", known)
     sent = request.POST if request.method == "POST" else None
     form = input_form(agent, sent)
-    fault = ""
+    fault, status = "", 200 if sent is None else 422
     if sent is not None and form.is_valid:
         try:
             run, _ = services.start_run(
@@ -180,6 +181,8 @@ def start(request: HttpRequest) -> HttpResponse:
             place_faults(form, exc.errors)
         except RunKeyReused:
             fault = "This form has already started a run with other values. Start another one to change them."
+        except TooManyInFlight as exc:
+            fault, status = str(exc), 429
         else:
             return redirect("orchestration:run", run.pk)
     context = {
@@ -189,7 +192,7 @@ def start(request: HttpRequest) -> HttpResponse:
         "fault": fault,
         "key": str(ULID()).lower(),  # a second send of this very form finds the same run
     }
-    return render(request, "orchestration/start.html", context, status=422 if sent is not None else 200)
+    return render(request, "orchestration/start.html", context, status=status)
 
 
 def _chosen_agent(request: HttpRequest) -> Agent | None:

@@ -129,6 +129,11 @@ class Approval(models.Model):
                 condition=Q(status="pending"),
                 name="approval_pending",
             ),
+            models.Index(  # see console.in_flight
+                fields=("requested_by",),
+                condition=Q(status="pending", source="program"),
+                name="approval_in_flight",
+            ),
             models.Index(fields=("due_at",), condition=Q(is_seeded=True, status="pending"), name="approval_seeded"),
             models.Index(
                 fields=(
