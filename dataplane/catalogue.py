@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from dataplane.errors import DatasetNotFound, InvalidParameters
+from dataplane.secret_fields import declares_secret
 
 
 class HandbookParameters(BaseModel):
@@ -47,6 +48,14 @@ class DatasetEntry:
     parameters: type[BaseModel]
     cron: str  # when it is refreshed, UTC
     fresh_for: timedelta  # older than this it is called stale; one window and some slack
+
+    def __post_init__(self) -> None:
+        """Refuse parameters that are secret: they are kept, sent and shown, and a `SecretStr` would arrive as stars."""
+        if declares_secret(self.parameters_schema()):
+            raise TypeError(
+                f"The dataset {self.name} has a secret among its parameters, which are kept and shown. "
+                "Let its flow read the secret from its environment or a Prefect block."
+            )
 
     def parameters_schema(self) -> dict[str, Any]:
         """Return the JSON schema of a refresh's parameters."""

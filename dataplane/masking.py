@@ -1,7 +1,7 @@
-"""Parameters of flow runs as they are shown: no secret, and to reviewers only those of our own datasets.
+"""Parameters of flow runs as they are shown: no secret, and to reviewers nothing unknown.
 
-Prefect keeps a `SecretStr` parameter in clear, so what is shown is judged here: by the parameter's name, by what looks
-like a credential, and by whose flow it is.
+Prefect keeps a `SecretStr` parameter in clear, so what is shown is judged here: by what the deployment's schema
+declares secret, by the parameter's name, by what looks like a credential, and by whose flow it is.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from django.contrib.auth.models import AnonymousUser, User
 
 from console import roles
 from dataplane.catalogue import CATALOGUE
+from dataplane.secret_fields import MASK, Masking
 
-MASK = "•••"
 _WORDS = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
 _SECRET_WORDS = frozenset(
     (
@@ -28,28 +28,30 @@ _IN_ADDRESS = re.compile(r"(?P<before>[a-zA-Z][a-zA-Z0-9+.-]*://[^\s/@:]*:)[^\s/
 _LOOKS_SECRET = re.compile(r"(?i)bearer\s+\S+|-----BEGIN [A-Z ]*PRIVATE KEY-----|\bsb_[\w-]{40,}")
 
 
-def shown(parameters: Any, *, flow: str, user: User | AnonymousUser) -> Any:
-    """Return the parameters as this person may see them; names stay, values may be masked."""
+def shown(parameters: dict[str, Any], *, flow: str, schema: dict[str, Any], user: User | AnonymousUser) -> Any:
+    """Return a flow run's parameters as this person may see them; names stay, values may be masked.
+
+    `schema`: of the run's deployment, `{}` when it is unknown. Of somebody else's flow a reviewer sees only what the
+    schema describes and does not call secret.
+    """
     is_ours = flow in {entry.flow for entry in CATALOGUE.values()}
-    return _masked(parameters, everything=not is_ours and not roles.has_role(user, "operator", "admin"))
+    hides = not is_ours and not roles.has_role(user, "operator", "admin")
+    return _masking(schema, hides_undescribed=hides).masked(parameters)
+
+
+def of_dataset(parameters: dict[str, Any], dataset: str) -> Any:
+    """Return the parameters of one of our refreshes or versions as everybody may see them."""
+    entry = CATALOGUE.get(dataset)
+    return _masking(entry.parameters_schema() if entry else {}, hides_undescribed=False).masked(parameters)
+
+
+def _masking(schema: dict[str, Any], *, hides_undescribed: bool) -> Masking:
+    return Masking(schema, hides_undescribed, is_secret_name=_is_secret, shown_text=without_credentials)
 
 
 def without_credentials(text: str) -> str:
     """Return a text of somebody else's, such as an error, without the passwords of the addresses in it."""
     return _LOOKS_SECRET.sub(MASK, _IN_ADDRESS.sub(rf"\g<before>{MASK}", text))
-
-
-def _masked(value: Any, *, everything: bool) -> Any:
-    if isinstance(value, dict):
-        return {
-            name: MASK if _is_secret(name) and item is not None else _masked(item, everything=everything)
-            for name, item in value.items()
-        }
-    if isinstance(value, list):
-        return [_masked(item, everything=everything) for item in value]
-    if everything and value is not None:
-        return MASK
-    return without_credentials(value) if isinstance(value, str) else value
 
 
 def _is_secret(name: str) -> bool:

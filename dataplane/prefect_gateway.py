@@ -30,6 +30,7 @@ BUSY_PAUSES_SECONDS = (0.1, 0.3, 0.6)
 STATE_TYPES: Final = (
     "SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING", "COMPLETED", "FAILED", "CRASHED", "CANCELLED",
 )  # fmt: skip
+SCHEMA_KEPT_SECONDS: Final = 60  # a deployment may be made anew, with other parameters
 TERMINAL: Final = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
 LEVELS: Final = {10: "debug", 20: "info", 30: "warning", 40: "error", 50: "critical"}
 
@@ -48,6 +49,7 @@ class FlowRun:
     state_at: datetime
     created_at: datetime
     parameters: dict[str, Any] = field(default_factory=dict)
+    parameters_schema: dict[str, Any] = field(default_factory=dict)  # of its deployment; empty when it is unknown
     idempotency_key: str = ""
     run_count: int = 0
     expected_start_at: datetime | None = None  # of the next attempt, when one is scheduled
@@ -58,6 +60,13 @@ class FlowRun:
     @property
     def is_terminal(self) -> bool:
         return self.state_type in TERMINAL
+
+
+@dataclass(frozen=True)
+class _Deployment:
+    name: str
+    parameters_schema: dict[str, Any]
+    learned_at: float  # time.monotonic()
 
 
 @dataclass(frozen=True)
@@ -152,8 +161,8 @@ class HttpPrefectGateway:
             headers={"X-Prefect-API-Version": API_VERSION, **self._credentials},
             transport=transport,
         )
-        self._flow_names: dict[str, str] = {}  # id -> name; neither ever changes in Prefect
-        self._deployments: dict[str, str] = {}
+        self._flow_names: dict[str, str] = {}  # id -> name; it never changes in Prefect
+        self._deployments: dict[str, _Deployment] = {}
 
     def close(self) -> None:
         self._http.close()
@@ -281,32 +290,45 @@ class HttpPrefectGateway:
             raise PrefectAway(f"Prefect does not answer at {self.api_url}: {type(exc).__name__}.") from exc
 
     def _flow_runs_from(self, rows: Sequence[dict[str, Any]]) -> list[FlowRun]:
-        self._learn("/flows/filter", "flows", self._flow_names, {row["flow_id"] for row in rows})
-        deployments = {row["deployment_id"] for row in rows if row.get("deployment_id")}
-        self._learn("/deployments/filter", "deployments", self._deployments, deployments)
+        self._learn_flows({row["flow_id"] for row in rows})
+        self._learn_deployments({row["deployment_id"] for row in rows if row.get("deployment_id")})
         return [self._flow_run_from(row) for row in rows]
 
-    def _learn(self, path: str, kind: str, names: dict[str, str], ids: set[str]) -> None:
-        """Look up the names of ids not yet known, in one call."""
-        unknown = sorted(ids - names.keys())
-        if unknown:
-            for row in self._call("POST", path, {kind: {"id": {"any_": unknown}}, "limit": MOST_ROWS}):
-                names[row["id"]] = row["name"]
+    def _learn_flows(self, ids: set[str]) -> None:
+        for row in self._found("flows", ids - self._flow_names.keys()):
+            self._flow_names[row["id"]] = row["name"]
+
+    def _learn_deployments(self, ids: set[str]) -> None:
+        now = time.monotonic()
+        known = {one for one, found in self._deployments.items() if now - found.learned_at < SCHEMA_KEPT_SECONDS}
+        for row in self._found("deployments", ids - known):
+            schema = row.get("parameter_openapi_schema") or {}
+            self._deployments[row["id"]] = _Deployment(row["name"], schema, learned_at=now)
+
+    def _found(self, kind: str, ids: set[str]) -> list[dict[str, Any]]:
+        """Return what Prefect has under these ids, in one call at most."""
+        if not ids:
+            return []
+        wanted = {kind: {"id": {"any_": sorted(ids)}}, "limit": MOST_ROWS}
+        rows: list[dict[str, Any]] = self._call("POST", f"/{kind}/filter", wanted)
+        return rows
 
     def _flow_run_from(self, row: dict[str, Any]) -> FlowRun:
         state = row.get("state") or {}
         created_at = _instant(row["created"])
+        deployment = self._deployments.get(row.get("deployment_id") or "")
         return FlowRun(
             id=row["id"],
             name=row["name"],
             flow=self._flow_names.get(row["flow_id"], ""),
-            deployment=self._deployments.get(row.get("deployment_id") or "", ""),
+            deployment=deployment.name if deployment else "",
             state_type=row.get("state_type") or "PENDING",
             state_name=row.get("state_name") or "Pending",
             state_message=without_credentials(state.get("message") or ""),
             state_at=_instant(state["timestamp"]) if state else created_at,
             created_at=created_at,
             parameters=row.get("parameters") or {},
+            parameters_schema=deployment.parameters_schema if deployment else {},
             idempotency_key=row.get("idempotency_key") or "",
             run_count=row.get("run_count") or 0,
             expected_start_at=_maybe_instant(row.get("next_scheduled_start_time") or row.get("expected_start_time")),

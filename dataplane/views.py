@@ -154,6 +154,7 @@ def version(request: HttpRequest, dataset: str, number: int) -> HttpResponse:
     context = {
         "state": state,
         "version": found,
+        "parameters": masking.of_dataset(found.parameters, dataset),
         "is_current": state.current is not None and state.current.pk == found.pk,
         "passages": shown,
         "next_after": last if last + 1 < found.rows else None,
@@ -193,8 +194,8 @@ def flow_run(request: HttpRequest, flow_run_id: str) -> HttpResponse:
 def _parameters(run: FlowRun | None, known: Refresh | None, user: User | AnonymousUser) -> Any:
     """Return the run's parameters as this person may see them; without Prefect, what Postgres knows of them."""
     if run is not None:
-        return masking.shown(run.parameters, flow=run.flow, user=user)
-    return known.parameters if known is not None else {}
+        return masking.shown(run.parameters, flow=run.flow, schema=run.parameters_schema, user=user)
+    return masking.of_dataset(known.parameters, known.dataset_id) if known is not None else {}
 
 
 def _just_ended(run: FlowRun) -> bool:

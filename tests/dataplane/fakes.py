@@ -35,14 +35,14 @@ class FakePrefect:
 
     def __init__(self) -> None:
         self.is_away = False
-        self.deployments: set[tuple[str, str]] = set()
+        self.deployments: dict[tuple[str, str], dict[str, Any]] = {}  # with the schema of their parameters
         self.runs: dict[str, FlowRun] = {}
         self.polled_at: datetime | None = None
         self.lines: dict[str, list[LogLine]] = {}
         self.calls: list[str] = []
 
-    def add_deployment(self, flow: str, deployment: str) -> None:
-        self.deployments.add((flow, deployment))
+    def add_deployment(self, flow: str, deployment: str, schema: dict[str, Any] | None = None) -> None:
+        self.deployments[flow, deployment] = schema or {}
 
     def move(self, flow_run_id: str, state_type: str, *, name: str = "", ago: timedelta = timedelta()) -> None:
         """Let a flow run come to a state, some time ago."""
@@ -84,6 +84,7 @@ class FakePrefect:
             state_at=now,
             created_at=now,
             parameters=dict(parameters),
+            parameters_schema=self.deployments[flow, deployment],
             idempotency_key=idempotency_key,
             expected_start_at=now,
         )

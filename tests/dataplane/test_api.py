@@ -12,6 +12,7 @@ from django.test import Client
 from dataplane import dispatcher, selectors
 from dataplane.models import Refresh
 from dataplane.prefect_gateway import LogLine
+from dataplane.secret_fields import MASK
 
 from .conftest import content, publish
 from .fakes import FakePrefect
@@ -124,3 +125,24 @@ def test_without_prefect_only_its_own_things_are_away(ada: User, run_id: str, fa
     assert get(ada, "datasets")[0] == 200
     assert post(ada, "datasets/handbook/refresh", {"key": "k2"})[0] == 201
     assert [row["key"] for row in get(ada, "refreshes")[1]["items"]] == ["k2", "k1"]
+
+
+SECRET_SCHEMA = {"properties": {"day": {"type": "string"}, "opener": {"type": "string", "format": "password"}}}
+
+
+def test_a_secret_of_somebody_elses_flow_is_in_no_answer_and_on_no_page(
+    alice: User, ada: User, fake_prefect: FakePrefect
+) -> None:
+    fake_prefect.add_deployment("load_orders", "nightly", SECRET_SCHEMA)
+    given = {"day": "2026-11-28", "opener": "hunter2"}
+    for number in range(3):
+        made = fake_prefect.create_flow_run(
+            flow="load_orders", deployment="nightly", parameters=given, idempotency_key=f"n{number}", name="orders"
+        )
+    for user in (alice, ada):
+        one, listed = get(user, f"flow-runs/{made.id}")[1], get(user, "flow-runs")[1]["items"]
+        assert [run["parameters"] for run in (one, *listed)] == [{"day": "2026-11-28", "opener": MASK}] * 4
+        client = Client()
+        client.force_login(user)
+        page = client.get(f"/data/flow-runs/{made.id}/").content.decode()
+        assert "hunter2" not in page and "2026-11-28" in page

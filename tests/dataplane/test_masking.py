@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import Annotated, Any
 
 import pytest
 from django.contrib.auth.models import User
+from pydantic import BaseModel, Field, SecretBytes, SecretStr
 
-from dataplane.catalogue import CATALOGUE
-from dataplane.masking import MASK, shown, without_credentials
+from dataplane.catalogue import CATALOGUE, HANDBOOK
+from dataplane.masking import of_dataset, shown, without_credentials
+from dataplane.secret_fields import DEEPEST, MASK, declares_secret
 
 OURS = next(iter(CATALOGUE.values())).flow
 
@@ -29,21 +32,23 @@ OURS = next(iter(CATALOGUE.values())).flow
 )
 def test_what_is_named_like_a_secret_is_shown_to_nobody(name: str, ada: User) -> None:
     parameters: Any = {"rows": [{name: "hunter2", "key": "2026-11-28", "max_tokens": 5}], name: {"deep": "hunter2"}}
-    seen = shown(parameters, flow="somebody-elses", user=ada)
+    seen = shown(parameters, flow="somebody-elses", schema={}, user=ada)
     assert "hunter2" not in str(seen)
     assert seen["rows"][0]["key"] == "2026-11-28" and seen["rows"][0]["max_tokens"] == 5
 
 
-def test_reviewers_see_the_names_alone_where_the_flow_is_somebody_elses(alice: User, olga: User, ada: User) -> None:
+def test_reviewers_see_the_names_alone_of_somebody_elses_flow_whose_schema_is_unknown(
+    alice: User, olga: User, ada: User
+) -> None:
     parameters = {"folder": "a", "rows": [1, None], "on": True}
-    assert shown(parameters, flow="somebody-elses", user=alice) == {
+    assert shown(parameters, flow="somebody-elses", schema={}, user=alice) == {
         "folder": MASK,
         "rows": [MASK, None],
         "on": MASK,
     }
     for user in (olga, ada):
-        assert shown(parameters, flow="somebody-elses", user=user) == parameters
-    assert shown(parameters, flow=OURS, user=alice) == parameters
+        assert shown(parameters, flow="somebody-elses", schema={}, user=user) == parameters
+    assert shown(parameters, flow=OURS, schema={}, user=alice) == parameters
 
 
 @pytest.mark.parametrize(
@@ -59,3 +64,114 @@ def test_reviewers_see_the_names_alone_where_the_flow_is_somebody_elses(alice: U
 )
 def test_a_text_keeps_everything_but_the_credentials(text: str, told: str) -> None:
     assert without_credentials(text) == told
+
+
+class Door(BaseModel):
+    """Nothing in it is named like a secret."""
+
+    host: str
+    opener: SecretStr
+    inner: Door | None = None
+
+
+class Parameters(BaseModel):
+    day: str = ""
+    rows: int = 0
+    plain: SecretStr | None = None
+    raw: SecretBytes | None = None
+    door: Door | None = None
+    doors: list[Door] = []
+    by_name: dict[str, SecretStr] = {}
+    doors_by_name: dict[str, Door] = {}
+    pair: tuple[str, SecretStr] | None = None
+    marked: Annotated[str, Field(json_schema_extra={"writeOnly": True})] = ""
+    loose: dict[str, Any] = {}
+    other: Any = None
+
+
+SCHEMA = Parameters.model_json_schema()
+A_DOOR = {"host": "db", "opener": "hunter2", "inner": {"host": "in", "opener": "hunter2"}}
+ALL: dict[str, Any] = {
+    "day": "2026-11-28",
+    "rows": 5,
+    "plain": "hunter2",
+    "raw": "hunter2",
+    "door": A_DOOR,
+    "doors": [A_DOOR, A_DOOR],
+    "by_name": {"eu": "hunter2"},
+    "doors_by_name": {"eu": A_DOOR},
+    "pair": ["left", "hunter2"],
+    "marked": "hunter2",
+}
+
+
+def test_what_the_schema_declares_secret_is_shown_to_nobody_at_any_depth(alice: User, olga: User, ada: User) -> None:
+    for user in (alice, olga, ada):
+        for flow in ("somebody-elses", OURS):
+            seen = shown(ALL, flow=flow, schema=SCHEMA, user=user)
+            assert "hunter2" not in str(seen)
+            assert (seen["day"], seen["rows"]) == ("2026-11-28", 5)
+            assert seen["doors"][1] == {"host": "db", "opener": MASK, "inner": {"host": "in", "opener": MASK}}
+            assert seen["by_name"] == {"eu": MASK} and seen["pair"] == ["left", MASK]
+
+
+def test_a_reviewer_sees_nothing_that_the_schema_does_not_describe(alice: User, olga: User) -> None:
+    given = {"day": "2026-11-28", "loose": {"a": "x"}, "other": {"b": ["x"]}}
+    seen = shown(given, flow="somebody-elses", schema=SCHEMA, user=alice)
+    assert seen == {"day": "2026-11-28", "loose": {"a": MASK}, "other": {"b": [MASK]}}
+    assert shown(given, flow="somebody-elses", schema=SCHEMA, user=olga) == given
+
+
+def test_beside_a_secret_an_unknown_name_may_be_its_earlier_one(olga: User) -> None:
+    given = {"day": "2026-11-28", "plain_before": "hunter2", "door": {"host": "db", "opener_before": "hunter2"}}
+    seen = shown(given, flow="somebody-elses", schema=SCHEMA, user=olga)
+    assert seen == {"day": "2026-11-28", "plain_before": MASK, "door": {"host": "db", "opener_before": MASK}}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"definitions": {"S": {"format": "password"}}, "properties": {"a": {"$ref": "#/definitions/S", "title": "A"}}},
+        {"properties": {"a": {"allOf": [{"anyOf": [{"type": "null"}, {"oneOf": [{"writeOnly": True}]}]}]}}},
+        {"patternProperties": {"^a$": {"format": "password"}}},
+        {"properties": {"a": {"type": "object", "properties": {"b": {}}, "secret_fields": ["b"]}}},
+        {"properties": {"a": {"type": "object", "secret_fields": ["b.*"]}}},
+        {"properties": {"a": {"type": "object", "propertyNames": {"format": "password"}}}},
+        {"allOf": [{"properties": {"a": {"format": "password"}}}], "properties": {"a": {"type": "object"}}},
+        {"if": {}, "then": {"properties": {"a": {"writeOnly": True}}}},
+        {"properties": {"a": {"$ref": "#/definitions/Gone", "type": "object"}}},
+        {"properties": {"a": {"$ref": "https://elsewhere.example/schema"}}},
+        {"properties": {"a": {"$ref": "#"}}, "additionalProperties": {"format": "password"}},
+    ],
+)
+def test_every_way_of_saying_it_is_understood(schema: dict[str, Any], ada: User) -> None:
+    assert "hunter2" not in str(shown({"a": {"b": "hunter2"}}, flow="somebody-elses", schema=schema, user=ada))
+
+
+@pytest.mark.parametrize(
+    "schema", [[], "text", {"properties": []}, {"properties": {"a": 5}}, {"$ref": "#"}, {"$ref": 5}]
+)
+def test_a_schema_that_is_none_says_nothing_to_a_reviewer(schema: Any, alice: User) -> None:
+    assert shown({"a": "hunter2"}, flow="somebody-elses", schema=schema, user=alice) == {"a": MASK}
+
+
+def test_too_deep_a_value_and_too_large_a_schema_are_masked(ada: User) -> None:
+    deep: Any = "hunter2"
+    for _ in range(DEEPEST + 5):
+        deep = [deep]
+    assert "hunter2" not in str(shown({"a": deep}, flow="somebody-elses", schema={}, user=ada))
+    choices: dict[str, Any] = {"items": {"anyOf": [{"title": str(number)} for number in range(1000)]}}
+    given = {"a": ["x"] * 1000}
+    assert shown(given, flow="somebody-elses", schema={"properties": {"a": choices}}, user=ada) == {"a": MASK}
+
+
+def test_no_dataset_takes_a_secret() -> None:
+    assert not declares_secret(HANDBOOK.parameters_schema())
+    with pytest.raises(TypeError, match="has a secret among its parameters"):
+        replace(HANDBOOK, parameters=Parameters)
+
+
+def test_what_looks_like_a_credential_is_masked_in_our_own_rows_too() -> None:
+    kept = {"folder": "eu", "passage_characters": 900, "api_key": "hunter2"}  # from a release before
+    assert of_dataset(kept, "handbook") == {"folder": "eu", "passage_characters": 900, "api_key": MASK}
+    assert of_dataset({"folder": "eu"}, "gone") == {"folder": "eu"}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -16,18 +18,20 @@ from dataplane.prefect_gateway import FlowRun, HttpPrefectGateway, PrefectGatewa
 from .fakes import FakePrefect
 
 FLOW, DEPLOYMENT = "contract_flow", "contract"
+SCHEMA = {"type": "object", "properties": {"key": {"type": "string", "format": "password", "writeOnly": True}}}
 
 
 @pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.engines)])
 def prefect(request: pytest.FixtureRequest) -> PrefectGateway:
     if request.param == "fake":
         fake = FakePrefect()
-        fake.add_deployment(FLOW, DEPLOYMENT)
+        fake.add_deployment(FLOW, DEPLOYMENT, SCHEMA)
         return fake
     server: Prefect = request.getfixturevalue("prefect_server")
     with httpx.Client(base_url=server.api_url) as http:
         flow = http.post("/flows/", json={"name": FLOW}).raise_for_status().json()
-        http.post("/deployments/", json={"name": DEPLOYMENT, "flow_id": flow["id"]}).raise_for_status()
+        made = {"name": DEPLOYMENT, "flow_id": flow["id"], "parameter_openapi_schema": SCHEMA}
+        http.post("/deployments/", json=made).raise_for_status()
     real = HttpPrefectGateway(server.api_url)
     request.addfinalizer(real.close)
     return real
@@ -46,6 +50,14 @@ def test_the_same_key_is_the_same_flow_run(prefect: PrefectGateway) -> None:
     assert (first.flow, first.deployment, first.state_type) == (FLOW, DEPLOYMENT, "SCHEDULED")
     assert prefect.flow_run(first.id).idempotency_key == key
     assert prefect.flow_run(first.id).parameters == {"key": "k"}
+
+
+def test_a_run_carries_the_schema_of_its_deployments_parameters(prefect: PrefectGateway) -> None:
+    made = make(prefect, uuid4().hex)
+    listed = prefect.flow_runs(flow=FLOW).items
+    assert {made.id} <= {run.id for run in listed}
+    for run in (made, prefect.flow_run(made.id), *listed):
+        assert run.parameters_schema == SCHEMA
 
 
 def test_what_prefect_does_not_know_is_named(prefect: PrefectGateway) -> None:
@@ -149,3 +161,36 @@ def test_a_server_that_is_busy_for_a_moment_is_not_away(monkeypatch: pytest.Monk
     transport = httpx.MockTransport(lambda request: answers.pop(0))
     HttpPrefectGateway("http://prefect.example/api", transport=transport).health()
     assert answers == []
+
+
+def test_schemas_take_one_call_for_a_page_and_are_asked_for_again_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr("dataplane.prefect_gateway.time.monotonic", lambda: now)
+    calls: list[str] = []
+    schema: dict[str, Any] = {"properties": {"a": {}}}
+    rows = [
+        {
+            **{"id": str(number), "name": "n", "flow_id": "f", "deployment_id": f"d{number}"},
+            **{"created": "2026-11-28T00:00:00Z", "parameters": {"a": 1}},
+        }
+        for number in range(50)
+    ]
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        kind = request.url.path.split("/")[-2]
+        calls.append(kind)
+        if kind == "flow_runs":
+            return httpx.Response(200, json=rows)
+        wanted = json.loads(request.content)[kind]["id"]["any_"]
+        return httpx.Response(
+            200, json=[{"id": one, "name": one, "parameter_openapi_schema": schema} for one in wanted]
+        )
+
+    gateway = HttpPrefectGateway("http://prefect.example/api", transport=httpx.MockTransport(handle))
+    assert all(run.parameters_schema == schema for run in gateway.flow_runs().items)
+    gateway.flow_runs()
+    assert calls == ["flow_runs", "flows", "deployments", "flow_runs"]
+    schema = {"properties": {"a": {"format": "password"}}}
+    now += prefect_gateway.SCHEMA_KEPT_SECONDS + 1
+    assert all(run.parameters_schema == schema for run in gateway.flow_runs().items)
+    assert calls[4:] == ["flow_runs", "deployments"]
