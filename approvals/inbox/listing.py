@@ -2,7 +2,8 @@
 
 Every order is paged by a keyset over an index of the same columns, so the first, the last and any other page cost
 the same however many requests wait. The search is PostgreSQL's own (`search_words`, a column that the database
-keeps): words and beginnings of words, what is written together is sought together.
+keeps): words and beginnings of words, what is written together is sought together. Where a script writes no spaces,
+what is sought may begin at any letter.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Filters:
     agent: str = ""
     tool: str = ""
     risk: str = ""
-    search: str = ""  # words in id, tool, agent, run, summary and arguments
+    search: str = ""  # words in id, external id, tool, agent, run, summary and arguments
     mine: bool = False  # only what the user may decide
     order: str = ""  # a name of ORDERS; "": pending ones by deadline, others newest first
     claimed: bool = False  # only what the user has claimed

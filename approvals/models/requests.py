@@ -108,8 +108,11 @@ class Approval(models.Model):
     asked = models.JSONField(default=dict)  # by a program: {"audience": [names], "body_digest"}
 
     # Kept by the database, for lists; the functions are made in the migration that adds them.
-    search_words = models.GeneratedField(  # of the ids, tool, agent, summary, and the first 20,000 letters of arguments
-        expression=Func("id", "tool", "agent", "run_id", "summary", "canonical", function="signalbox_search_words"),
+    search_words = models.GeneratedField(  # of the ids, tool, agent, summary, and the first 16,000 letters of arguments
+        expression=Func(
+            *("id", "external_id", "tool", "agent", "run_id", "summary", "canonical"),
+            function="signalbox_search_words",
+        ),
         output_field=SearchVectorField(),
         db_persist=True,
     )

@@ -291,6 +291,7 @@ def test_lists_can_be_narrowed(open_one: Opener, alice: User, bob: User) -> None
     assert (
         ids(search="mara") == ids(search="write MARA") == ids(search="run-9") == ids(search=email.pk[4:]) == [email.pk]
     )
+    assert ids(search=email.external_id) == [email.pk]
     assert ids(search="mara refund") == []
     assert ids(mine="true") == [email.pk]  # four eyes: alice started the other one
     empty = dict.fromkeys(("status", "agent", "tool", "risk", "mine", "search", "order", "cursor"), "")

@@ -149,6 +149,90 @@ def test_an_id_is_found_whole_and_by_its_beginning(alice: User, open_one: Open) 
     assert one.pk in ids(alice, Filters(search=one.pk[:12]))
 
 
+@pytest.mark.parametrize(
+    ("words", "is_found"),
+    [
+        ("order-771/refund", True),  # the external id and its parts
+        ("ORDER-771", True),
+        ("771/ref", True),
+        ("b7c2f0de", True),
+        ("billing_job:b7c2", True),
+        ("772/refund", False),
+        ("mara.l@example.org", True),  # an address and its parts
+        ("mara.l@", True),
+        ("@example.org", True),
+        ("mara@example.org", False),
+        ("ORD20240042", True),  # an order number and its parts
+        ("ord2024", True),
+        ("20240042", True),
+        ("2024", True),
+        ("40042", False),
+        ("well-known", True),
+        ("known_issue", True),
+        ("well_known", True),  # which sign joins two words is nobody's memory
+        ("Müller", True),  # one letter, however it was typed
+        ("MÜLLER", True),
+        ("mu\u0308ller", True),
+        ("muller", True),
+        ("STRASSE", True),
+        ("straße", True),
+        ("łódź", True),
+        ("Lodz", True),
+        ("unterlagen", True),  # written with a soft hyphen
+        ("ёлка", True),
+        ("ЕЛКА", True),
+        ("返金", True),  # inside a sentence without spaces
+        ("返金をお願い", True),
+        ("お願いします", True),
+        ("金", True),
+        ("す", True),  # its last letter
+        ("壊れた ランプ", True),
+        ("ﾗﾝﾌﾟ", True),  # half width
+        ("ＡＢ１２", True),  # full width
+        ("注文（AB12）", True),
+        ("注文AB", True),
+        ("AB12の返金", True),
+        ("金返", False),
+        ("返願", False),
+        ("ます返", False),
+        ("退款", True),
+        ("请退款给", True),
+        ("款退", False),
+        ("คืนเงิน", True),
+        ("เงิน", True),
+        ("ลูกค้า", True),
+        ("เงินคืน", False),
+        ("환불", True),
+        ("हिन्दी", True),
+    ],
+)
+def test_the_search_finds_parts_of_ids_and_words_of_every_script(
+    words: str, is_found: bool, alice: User, open_one: Open
+) -> None:
+    arguments = {
+        "to": "Mara.L@Example.org",
+        "number": "ORD20240042",
+        "tags": ["well-known_issue", "Müller", "Königstraße", "Lange Straße", "Łódź", "Unter\u00adlagen", "Ёлка"],
+        "japanese": "壊れたランプの注文AB12の返金をお願いします",
+        "chinese": "客户要求请退款给他",
+        "thai": "กรุณาคืนเงินให้ลูกค้า",
+        "korean": "전액환불을 요청",
+        "hindi": "यह हिन्दी है",
+    }
+    one = open_one(arguments=arguments, external_id="billing_job:b7c2f0de-order-771/refund")
+    open_one(arguments={"note": "別の話 and nothing else"}, summary="Another")
+    assert ids(alice, Filters(search=words)) == ([one.pk] if is_found else [])
+
+
+def test_every_word_inside_a_long_text_without_spaces_is_found(alice: User, open_one: Open) -> None:
+    chance = random.Random(8)
+    text = "".join(chr(chance.randint(0x4E00, 0x9FA5)) for _ in range(15_000))
+    one, _ = open_one(arguments={"text": text}), open_one(arguments={"text": text[::-1]})
+    for _ in range(20):
+        at, length = chance.randint(0, 14_900), chance.randint(3, 60)
+        assert ids(alice, Filters(search=text[at : at + length])) == [one.pk]
+
+
 def test_the_search_follows_an_edit(alice: User, open_one: Open) -> None:
     approval = open_one(arguments={"city": "Lyon"})
     canonical = canonicalise("issue_refund", {"city": "Malmö"})
