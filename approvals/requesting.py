@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from django.contrib.auth.models import User
 from django.db import transaction
@@ -35,6 +36,8 @@ from console.live import announce
 
 SCHEMA_LIMIT_BYTES = 64 * 1024
 URL_LIMIT = 2000  # characters
+#: (account, {"workflow_id", "signal", "namespace"?}, approval id) keeps what a program has signalled first; by name
+FIRST_USE: Final = "orchestration.signal_pairs.note_first_use"
 AGENT_LIMIT = 100  # characters of the name of who asks
 _NAME = re.compile(r"[^\x00-\x1f\x7f]+")
 _URL = re.compile(r"[\x21-\x7e]+")
@@ -78,6 +81,9 @@ def request_approval(*, asked: Asked, requested_by: User) -> tuple[Approval, boo
             _check_room(requested_by, external_id)
             earlier = open_approval(proposal)
             if earlier.pk == proposal.approval_id:
+                if "temporal" in asked.deliver_to:
+                    note: Callable[[str, dict[str, str], str], None] = import_string(FIRST_USE)
+                    note(requested_by.username, asked.deliver_to["temporal"], earlier.pk)
                 start_watch(earlier)
                 return earlier, True
     if earlier.asked.get("body_digest") != body_digest:
@@ -124,10 +130,15 @@ def take_back(*, approval_id: str, by: User, reason: str) -> Approval:
     return approval
 
 
-def note_undelivered(approval_id: str) -> None:
-    """Let an answer that its program has not taken stand in the lane, also when nobody decided."""
+def note_undelivered(approval_id: str, *, at_once: bool = False) -> None:
+    """Let an answer that its program has not taken stand in the lane, also when nobody decided.
+
+    `at_once`: also where it is not late yet, for it is known that it waits.
+    """
     with transaction.atomic(savepoint=False):
-        open_ones = Approval.objects.filter(pk=approval_id, took_effect_at=None, expected_by=None)
+        open_ones = Approval.objects.filter(pk=approval_id, took_effect_at=None)
+        if not at_once:
+            open_ones = open_ones.filter(expected_by=None)
         open_ones.update(expected_by=DatabaseNow())
         announce("inbox", f"approval:{approval_id}")
 

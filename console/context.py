@@ -28,6 +28,7 @@ ADMINISTRATION = {
     "approvals:confirm_delegation": "team",
     "approvals:standing": "team",
     "approvals:standing_one": "team",
+    "orchestration:signals": "team",
     "approvals:policy": "policy",
     "approvals:policy_edit": "policy",
     "approvals:policy_version": "policy",

@@ -65,7 +65,7 @@ class Environment(BaseSettings):
     audit_head_url: str = Field("", alias="SIGNALBOX_AUDIT_HEAD_URL")  # takes the audit chain's head by POST
     webhook_secret: str = Field("", alias="SIGNALBOX_WEBHOOK_SECRET")  # empty: follows from the secret key
     webhooks_to_private: bool = Field(False, alias="SIGNALBOX_WEBHOOKS_TO_PRIVATE")  # addresses inside may be called
-    signals: str = Field("", alias="SIGNALBOX_SIGNALS")  # account=namespace/signal[/prefix], ...: see signal_rules
+    signals: str = Field("", alias="SIGNALBOX_SIGNALS")  # account=namespace/signal[/prefix], ..., or *
     requests_in_flight: int = Field(1000, alias="SIGNALBOX_REQUESTS_IN_FLIGHT", ge=1)  # of one account
     heartbeat_seconds: int = Field(30, alias="SIGNALBOX_HEARTBEAT_SECONDS", ge=2)  # a silent turn is given up after it
     least_free_mb: int = Field(500, alias="SIGNALBOX_LEAST_FREE_MB", ge=0)  # below it the disk counts as nearly full

@@ -26,6 +26,7 @@ PERMISSIONS: Final[dict[str, frozenset[Role]]] = {
     "redrive": frozenset({"operator", "admin"}),  # what was decided and stands still; besides, those who decided it
     "audit": frozenset({"admin"}),  # the record of everything
     "policy": frozenset({"admin"}),  # change who may decide what
+    "settle_signal": frozenset({"admin"}),  # which signals are sent for which service account
     "request_approval": frozenset({"service"}),
 }
 

@@ -31,6 +31,8 @@ LANES = (
 )
 #: by name, for the frame imports no app: (user, words) -> [{"title", "hint", "icon", "url"}]
 AGENT_FAULTS = "orchestration.selectors.agent_faults"
+STRANDED = "approvals.reach.stranded_now"
+WAITING_SIGNALS = "orchestration.signal_pairs.waiting_count"
 STUCK_RUNS = "orchestration.selectors.stuck_count"
 FINDERS = ("approvals.inbox.found", "orchestration.views.found")
 
@@ -73,6 +75,8 @@ def system(request: HttpRequest) -> HttpResponse:
     _, report = health.report()
     context: dict[str, object] = {"report": report, "nobody_decides": _nobody_decides()}
     context["stuck_runs"] = import_string(STUCK_RUNS)()
+    context["stranded"] = import_string(STRANDED)()
+    context["waiting_signals"] = import_string(WAITING_SIGNALS)()
     if not is_htmx(request):
         contracts = contracts_page()
         context |= {"contracts": contracts, "lanes": _lanes(contracts["steps"])}

@@ -51,7 +51,7 @@ from orchestration.contracts import (
     TurnResult,
 )
 from orchestration.effects import EffectLedger
-from orchestration.errors import AgentStopped, Fenced, GaveUp, OrchestrationError, RunClosed, TooManySteps
+from orchestration.errors import AgentStopped, Fenced, GaveUp, OrchestrationError, RunClosed, SignalHeld, TooManySteps
 from orchestration.failing import Failed
 from orchestration.models import Run
 from orchestration.pausing import Kept, Stand
@@ -276,7 +276,7 @@ class WatchActivities:
     async def deliver_answer(self, deliver: DeliverAnswer) -> None:
         """Send the answer once. On retry: what was taken is not sent again; an attempt cut off in between is.
 
-        Raises a retryable error for everything: addresses come back, and workflows start late.
+        Raises a retryable error for everything but an admin's missing yes: addresses come back, workflows start late.
         """
         try:
             parcel = await in_database(deliveries.begin, deliver.approval_id)
@@ -287,6 +287,8 @@ class WatchActivities:
                 taken_by = f"signal {parcel.signal.signal} to workflow {parcel.signal.workflow_id}"
             else:
                 taken_by = await webhook_gateway.post(parcel.url, parcel.body)
+        except SignalHeld as exc:  # an admin's yes starts the watch once more, and the time to deliver from then
+            raise ApplicationError(str(exc), type=type(exc).__name__, non_retryable=True) from exc
         except OrchestrationError as exc:
             await in_database(deliveries.failed, deliver.approval_id, str(exc))
             raise ApplicationError(str(exc), type=type(exc).__name__) from exc

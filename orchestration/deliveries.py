@@ -25,10 +25,10 @@ from approvals.requesting import note_undelivered
 from approvals.selectors import note_of, outcome_of, proposed_digest
 from console.clock import DatabaseNow
 from console.live import announce
-from orchestration import signal_rules
+from orchestration import signal_pairs, signal_rules
 from orchestration.contracts import ProgramSignal
-from orchestration.errors import NotAsDecided, NothingToDeliver
-from orchestration.models import AnswerDelivery
+from orchestration.errors import NotAsDecided, NothingToDeliver, SignalHeld
+from orchestration.models import AnswerDelivery, SignalPair
 
 State = AnswerDelivery.State
 
@@ -46,8 +46,10 @@ def begin(approval_id: str) -> Parcel | None:
     """Count an attempt and return what is to be sent, `None` when it was taken before.
 
     Raises NothingToDeliver while the approval is open, NotAsDecided when other bytes were decided than are kept,
-    SignalRefused when the program may not have the workflow signalled.
+    SignalRefused when the program may not have the workflow signalled, SignalHeld while no admin has confirmed that.
     """
+    if held := _held_back(approval_id):
+        raise SignalHeld(held)
     with transaction.atomic():
         approval = Approval.objects.select_related("requested_by").get(pk=approval_id)
         if approval.status == Approval.Status.PENDING or approval.deliver_to is None:
@@ -57,6 +59,27 @@ def begin(approval_id: str) -> Parcel | None:
         if not open_ones.update(attempts=F("attempts") + 1, state=State.TRYING):
             return None
     return _parcel(approval, body_of(approval))
+
+
+def _held_back(approval_id: str) -> str:
+    """Hold the answer where an admin's yes is missing, and say so in a sentence; "" where it may go out."""
+    approval = Approval.objects.get(pk=approval_id)
+    temporal = (approval.deliver_to or {}).get("temporal")
+    if temporal is None or approval.status == Approval.Status.PENDING:
+        return ""
+    if not signal_rules.needs_confirmation(approval.agent):
+        return ""
+    signal_pairs.note_first_use(approval.agent, temporal, approval_id)  # asked before pairs were kept, or listed
+    with transaction.atomic():
+        _hold(approval_id)
+        pair = signal_pairs.locked(approval.agent, temporal)
+        if pair.state == SignalPair.State.CONFIRMED:
+            return ""
+        AnswerDelivery.objects.get_or_create(pk=approval_id)
+        open_ones = AnswerDelivery.objects.filter(pk=approval_id).exclude(state__in=(State.DELIVERED, State.HELD))
+        if open_ones.update(state=State.HELD, last_error=""):
+            note_undelivered(approval_id, at_once=True)
+    return "" if AnswerDelivery.objects.filter(pk=approval_id, state=State.DELIVERED).exists() else pair.sentence
 
 
 def delivered(approval_id: str, taken_by: str) -> None:

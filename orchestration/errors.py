@@ -21,6 +21,8 @@ OrchestrationError
   GaveUp            a failure came as often, or lasted as long, as the agent allows
   WebhookFailed     a webhook was not taken, or its address may not be called; trying again can help
   SignalRefused     a program's answer may not go to this workflow; trying again helps once it is allowed
+  SignalHeld        a program's answer waits for an admin's yes, or got a no; the yes has it sent
+  PairRefused       somebody may not settle which signals are sent
   NothingToDeliver  the answer has arrived, or there is none yet
   NotAsDecided      what is kept of a program's request is not what was decided; trying again helps once it is put back
   EffectUnclear     an idempotent tool gave no clear answer; asking again with the same key can help
@@ -138,6 +140,14 @@ class SignalRefused(OrchestrationError):
     """The program may not have this workflow signalled; the message says why."""
 
     permanent = False
+
+
+class SignalHeld(OrchestrationError):
+    """An admin has not confirmed that the program may have this signal sent; the message says so."""
+
+
+class PairRefused(OrchestrationError):
+    """Who asks may not settle which signals are sent, or there is nothing of that id; the message says so."""
 
 
 class NothingToDeliver(OrchestrationError):

@@ -152,6 +152,7 @@ class AnswerDelivery(models.Model):
         TRYING = "trying"
         DELIVERED = "delivered"
         UNDELIVERED = "undelivered"  # tried for as long as was promised; a person can have it tried again
+        HELD = "held"  # not sent, for its pair of account and signal lacks an admin's yes; see `SignalPair`
 
     approval_id = models.CharField(primary_key=True, max_length=40)
     state = models.CharField(max_length=15, choices=State, default=State.TRYING)
@@ -162,6 +163,40 @@ class AnswerDelivery(models.Model):
 
     def __str__(self) -> str:
         return f"{self.approval_id} {self.state}"
+
+
+class SignalPair(models.Model):
+    """A signal that an account has named first, and whether an admin lets Signalbox send it; see `signal_pairs`."""
+
+    class State(models.TextChoices):
+        WAITING = "waiting"
+        CONFIRMED = "confirmed"
+        REFUSED = "refused"  # also: confirmed once, and withdrawn
+
+    account = models.CharField(max_length=150)  # the service's user name
+    namespace = models.CharField(max_length=200)  # never ""
+    signal = models.CharField(max_length=200)
+    state = models.CharField(max_length=15, choices=State, default=State.WAITING)
+    asked_at = models.DateTimeField(db_default=DatabaseNow())
+    asked_by = models.CharField(max_length=40)  # the id of the request that named it first
+    settled_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT)
+    settled_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = (models.UniqueConstraint(fields=("account", "namespace", "signal"), name="signal_pair_once"),)
+
+    @property
+    def sentence(self) -> str:
+        """What becomes of the answers that use it, "" where they are sent."""
+        may = f"{self.account} may signal {self.signal} in {self.namespace}"
+        if self.state == self.State.WAITING:
+            return f"Its answer waits until an admin confirms that {may}: see Signals."
+        if self.state == self.State.REFUSED:
+            return f"Its answer is not sent: an admin refused that {may}. It is sent once an admin confirms it."
+        return ""
+
+    def __str__(self) -> str:
+        return f"{self.account}: {self.signal} in {self.namespace}"
 
 
 class Watched(models.Model):

@@ -192,6 +192,8 @@ def _attempts(entry: OutboxEntry) -> str:
 
 def _of_answer(delivery: Delivery) -> Standstill:
     times = f"{delivery.attempts} attempt{'' if delivery.attempts == 1 else 's'}"
+    if delivery.state == "held":
+        return Standstill("undelivered", delivery.cause, delivery.since, is_final=True)
     if delivery.state == "undelivered":
         sentence = f"The program did not take the answer for as long as was promised ({times}); nobody sends it now."
         return Standstill("undelivered", sentence, delivery.since, delivery.cause, may_deliver=True, is_final=True)

@@ -19,12 +19,13 @@ from console import roles, schema_check
 from console.capped import COUNT_CAP
 from console.keyset import make_cursor, read_cursor
 from console.models import OutboxEntry
+from orchestration import signal_pairs, signal_rules
 from orchestration.agents.arguments import Unfit, asked_schema, read_asked
 from orchestration.agents.loading import AgentFault
 from orchestration.agents.registry import agents, faults
 from orchestration.errors import NoSuchRun
 from orchestration.failing import Failure, failure_of
-from orchestration.models import AnswerDelivery, Effect, Run
+from orchestration.models import AnswerDelivery, Effect, Run, SignalPair
 
 
 def visible_to(user: AbstractBaseUser | AnonymousUser) -> QuerySet[Run]:
@@ -165,17 +166,18 @@ class Delivery:
     """How far a closed approval's answer has got on its way to who asked.
 
     `on_its_way`: not taken yet, tried again by itself; `delivered`: the run or the program has it; `undelivered`: given
-    up, until a person has it tried again; `ended`: the run ended before it heard, which nothing can help.
+    up, until a person has it tried again; `held`: an admin has not confirmed that it may go there; `ended`: the run
+    ended before it heard, which nothing can help.
     """
 
-    state: Literal["on_its_way", "delivered", "undelivered", "ended"]
-    cause: str  # why the newest attempt failed, in words that may be somebody else's; "" when none did
+    state: Literal["on_its_way", "delivered", "undelivered", "held", "ended"]
+    cause: str  # why the newest attempt failed or none is made, in words that may be somebody else's; "" for neither
     attempts: int  # of those that are counted: 0 once a run has it
     since: datetime
 
 
 def delivery_of(approval_ids: list[str]) -> dict[str, Delivery]:
-    """Return how far each answer has got; approvals without one are left out. Five queries, however many are asked."""
+    """Return how far each answer has got; approvals without one are left out. Six queries, however many are asked."""
     closed = Approval.objects.filter(pk__in=approval_ids, closed_at__isnull=False).prefetch_related("receipt")
     rows = list(closed.defer("canonical", "arguments_schema", "agent_words"))
     answers = AnswerDelivery.objects.in_bulk([row.pk for row in rows])
@@ -183,8 +185,13 @@ def delivery_of(approval_ids: list[str]) -> dict[str, Delivery]:
     waiting = OutboxEntry.objects.filter(delivered_at=None, subject__in={row.run_id for row in rows}).order_by("id")
     entries = {str(entry.payload.get("approval_id")): entry for entry in waiting}
     found: dict[str, Delivery] = {}
+    held = [row for row in rows if row.pk in answers and answers[row.pk].state == AnswerDelivery.State.HELD]
+    held = [row for row in held if signal_rules.needs_confirmation(row.agent)]
+    pairs = signal_pairs.pairs_of(held) if held else {}
     for row in rows:
-        if row.source == Approval.Source.PROGRAM:
+        if row.pk in pairs:
+            found[row.pk] = _held(answers[row.pk], pairs[row.pk])
+        elif row.source == Approval.Source.PROGRAM:
             found[row.pk] = _to_program(row, answers.get(row.pk), entries.get(row.pk))
         elif row.status == Approval.Status.DECIDED:
             found[row.pk] = _to_run(row, runs.get(row.run_id, ""), entries.get(row.pk))
@@ -198,8 +205,12 @@ def _to_program(row: Approval, answer: AnswerDelivery | None, entry: OutboxEntry
         return Delivery("on_its_way", cause, attempts, row.closed_at)
     if answer.state == AnswerDelivery.State.DELIVERED:
         return Delivery("delivered", "", answer.attempts, answer.delivered_at or answer.began_at)
-    given_up = answer.state == AnswerDelivery.State.UNDELIVERED
+    given_up = answer.state != AnswerDelivery.State.TRYING  # held too, where the settings answer for it since
     return Delivery("undelivered" if given_up else "on_its_way", answer.last_error, answer.attempts, answer.began_at)
+
+
+def _held(answer: AnswerDelivery, pair: SignalPair) -> Delivery:
+    return Delivery("held", pair.sentence, answer.attempts, answer.began_at)
 
 
 def _to_run(row: Approval, status: str, entry: OutboxEntry | None) -> Delivery:

@@ -344,6 +344,8 @@ def redeliver(*, approval_id: str, by: User) -> None:
         found = selectors.delivery_of([approval_id]).get(approval_id)
         if found is None or found.state == "delivered":
             raise NothingToRedrive("There is no answer that its program does not have.")
+        if found.state == "held":
+            raise NothingToRedrive(found.cause)
         is_asked = OutboxEntry.objects.filter(delivered_at=None, kind=DELIVER_WATCH, subject=approval.run_id)
         if is_asked.update(due_at=DatabaseNow()):
             outbox.wake()  # a second click, or the watch was never started

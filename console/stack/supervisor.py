@@ -160,6 +160,7 @@ class Supervisor:
             inherited.setdefault("PREFECT_API_AUTH_STRING", in_address)
         if self._is_demo():  # whoever tries it out has a program on this machine
             inherited.setdefault("SIGNALBOX_WEBHOOKS_TO_PRIVATE", "1")
+            inherited.setdefault("SIGNALBOX_SIGNALS", "*")
         return inherited | {name: value for name, value in values.items() if value}
 
     def _not_for_ours(self, inherited: Mapping[str, str]) -> list[str]:

@@ -50,6 +50,7 @@ def test_when_all_are_disabled_it_is_said_everywhere(open_one: Opener, alice: Us
     assert Caller(ada).get("approvals").json()["items"][0]["nobody_can_decide"] == sentence
     assert sentence in client_of(ada).get(f"/approvals/{approval.pk}/").content.decode()
     assert "Nobody can decide it" in client_of(ada).get("/inbox/").content.decode()
+    assert sentence in client_of(ada).get("/system/").content.decode()
 
 
 @pytest.mark.parametrize("way", ["requester", "editor", "owner"])

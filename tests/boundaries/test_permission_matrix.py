@@ -73,6 +73,9 @@ PAGES: dict[str, tuple[frozenset[str] | None, frozenset[str] | None]] = {
     "orchestration:run": (SEE, None),
     "orchestration:checkpoint": (SEE, None),
     "orchestration:act": (ACT, ACT),
+    "orchestration:signals": (SEE, None),
+    "orchestration:confirm_signal": (None, ADMIN),  # never the account itself: the service says so
+    "orchestration:refuse_signal": (None, ADMIN),
     "dataplane:data": (SEE, None),
     "dataplane:flow_runs": (SEE, None),
     "dataplane:flow_run": (SEE, None),
@@ -90,8 +93,10 @@ PAGES: dict[str, tuple[frozenset[str] | None, frozenset[str] | None]] = {
 #: command -> what gives the right to run it. Commands run on the machine, as whoever owns its secrets: none takes a
 #: role from a person, and none decides.
 COMMANDS: dict[str, str] = {
+    "check_agents": "reads the project's own files",
     "check_vendor": "reads the project's own files",
     "create_demo_accounts": "makes accounts: the machine's owner",
+    "create_service": "makes an account and a token: the machine's owner",
     "create_token": "makes tokens: the machine's owner",
     "drill": "runs a stack of its own",
     "export_evidence": "reads everything: the machine's owner",
@@ -118,6 +123,7 @@ _ARGUMENTS = {
     "dataset": "none",
     "number": 1,
     "delegation_id": 1,
+    "pair_id": 1,
     "standing_id": "std_none",
 }
 

@@ -201,6 +201,22 @@ def test_webhooks_may_go_to_this_machine_where_there_are_demo_accounts(
     assert stack.environment().get("SIGNALBOX_WEBHOOKS_TO_PRIVATE") == expected
 
 
+@pytest.mark.parametrize(
+    ("asked", "changes", "expected"),
+    [
+        (True, {}, "*"),
+        (True, {"SIGNALBOX_SIGNALS": "robot=default/approved"}, "robot=default/approved"),
+        (False, {}, None),
+    ],
+)
+def test_no_admin_confirms_signals_where_there_are_demo_accounts(
+    asked: bool, changes: dict[str, str], expected: str | None, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SIGNALBOX_SIGNALS", raising=False)
+    stack = Supervisor(home=home, parts=[], demo_accounts=asked, environment={"DATABASE_URL": None, **changes})
+    assert stack.environment().get("SIGNALBOX_SIGNALS") == expected
+
+
 def test_a_killed_postgres_starts_again_with_everything_committed(postgres: Postgres) -> None:
     with psycopg.connect(postgres.url()) as connection:
         connection.execute("CREATE TABLE kept AS SELECT 7 AS number")

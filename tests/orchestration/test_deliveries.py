@@ -47,6 +47,12 @@ SIGNAL = {"temporal": {"workflow_id": "cleanup-17", "signal": "approved", "run_i
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
+@pytest.fixture(autouse=True)
+def _signals_are_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No admin has to confirm what is signalled here; see test_signal_pairs.py."""
+    monkeypatch.setattr(environment(), "signals", "*")
+
+
 def robot() -> User:
     user, _ = User.objects.get_or_create(username="robot")
     user.groups.add(Group.objects.get_or_create(name="service")[0])

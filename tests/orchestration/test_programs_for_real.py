@@ -154,6 +154,7 @@ def workers(
             "SIGNALBOX_SECRET_KEY": settings.SECRET_KEY,
             "SIGNALBOX_TASK_QUEUE": queue,
             "SIGNALBOX_WEBHOOKS_TO_PRIVATE": "1",
+            "SIGNALBOX_SIGNALS": "*",
             "DATABASE_URL": f"postgresql://{account}{at['HOST']}:{at['PORT']}/{at['NAME']}",
             "TEMPORAL_ADDRESS": temporal.address,
             "TEMPORAL_NAMESPACE": temporal.namespace,

@@ -41,7 +41,8 @@ def test_no_program_has_our_own_workflows_signalled(robot: User) -> None:
     assert ask(robot, workflow_id=run.pk, namespace="theirs").status_code == 201, "another server's workflow"
 
 
-def test_a_run_that_takes_the_id_later_is_not_signalled_either(robot: User) -> None:
+def test_a_run_that_takes_the_id_later_is_not_signalled_either(robot: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment(), "signals", "*")
     approval = answer(asked({"temporal": {"workflow_id": "support-late", "signal": "x"}}))
     make_run(id="support-late")
     with pytest.raises(SignalRefused, match="Signalbox's own"):
@@ -69,8 +70,9 @@ def test_an_account_names_what_is_listed_for_it_and_nothing_else(
 
 
 def test_what_is_taken_off_the_list_is_not_signalled_any_more(robot: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment(), "signals", "*")
     approval = answer(asked())
-    monkeypatch.setattr(environment(), "signals", "another=default/approved")
+    monkeypatch.setattr(environment(), "signals", "another=default/approved, robot=default/approved")
     with pytest.raises(SignalRefused, match="an admin adds it"):
         deliveries.begin(approval.pk)
 
@@ -78,6 +80,7 @@ def test_what_is_taken_off_the_list_is_not_signalled_any_more(robot: User, monke
 def test_the_setting_is_read_in_words() -> None:
     assert read_grants("a=n/s, b=n/s/p/q,") == (Grant("a", "n", "s"), Grant("b", "n", "s", "p/q"))
     assert read_grants("") == ()
+    assert read_grants("a=n/s, *") == (Grant("a", "n", "s"), Grant("*", "", ""))
     for text in ("robot", "robot=default", "=default/approved", "robot=/x"):
         with pytest.raises(ValueError, match="SIGNALBOX_SIGNALS"):
             signal_rules.read_grants(text)
