@@ -12,6 +12,7 @@ from django.views.generic import RedirectView
 
 from console import account_views, views
 from console.api import api
+from console.parts import parts
 
 
 def _superusers_only(request: HttpRequest) -> bool:
@@ -42,6 +43,7 @@ _frame = (
         path("frame/pending/", views.pending, name="pending"),
         path("typed/", views.held, name="typed"),
         path("frame/notices/", views.notices, name="notices"),
+        path("frame/parts/", parts, name="parts"),
     ],
     "console",
 )

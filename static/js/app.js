@@ -1,4 +1,5 @@
 // The console's behaviour. Every page works without it; it adds live updates, keys and comfort.
+import "./parts.js";
 import "./live.js";
 import "./times.js";
 import "./zones.js";

@@ -1,8 +1,8 @@
-// Live updates. The socket carries names of what changed; each fragment fetches itself again over HTTP.
+// Live updates. The socket carries names of what changed; `parts.js` fetches what they concern again over HTTP.
 //
 // Facts this file relies on:
-// - `[data-live-topics]` on any element names exact topics ("approval:apr_1"); fragments listen for the kind
-//   ("live:approval from:body") and for `live:resync`, which says that anything may have changed.
+// - `[data-live-topics]` on any element names exact topics ("approval:apr_1"); the body hears the kind
+//   (`live:approval`), and `live:resync`, which says that anything may have changed.
 // - the server answers `ping` with `pong`, closes with 4401 when the session ended and 4008 when we read too slowly.
 import { say } from "./toasts.js";
 

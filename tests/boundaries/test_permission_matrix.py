@@ -33,6 +33,7 @@ PAGES: dict[str, tuple[frozenset[str] | None, frozenset[str] | None]] = {
     "console:search": (SEE, None),
     "console:pending": (SEE, None),
     "console:notices": (SEE, None),
+    "console:parts": (SEE, None),  # each part is asked of its own view, by the same person
     "console:typed": (SIGNED_IN, SIGNED_IN),  # what oneself has typed, which is given to nobody else
     "approvals:inbox": (SEE, None),
     "approvals:views": (SEE, SEE),

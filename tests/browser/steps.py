@@ -23,7 +23,7 @@ TWO_FOR_MUCH = {
 #: resolves when a refresh of everything has put the element of this id in place
 REFRESHED = """id => new Promise(done => {
     document.addEventListener("htmx:after:swap", function heard(event) {
-        if (event.target.id !== id) return;
+        if (!event.detail.ctx.text?.includes(`<hx-partial id="${id}"`)) return;
         document.removeEventListener("htmx:after:swap", heard);
         done();
     });

@@ -12,6 +12,7 @@ from django.utils.safestring import mark_safe
 
 from console.environment import PROJECT
 from console.keys import KEYS
+from console.parts import VIEWS
 from console.templatetags.signalbox import initials, status
 from console.templatetags.signalbox import tag as draw_tag
 
@@ -20,6 +21,8 @@ FRAGMENTS = [path for path in TEMPLATES if path.name.startswith("_")]
 SCRIPTS = sorted((PROJECT / "static" / "js").glob("*.js"))
 STYLES = sorted((PROJECT / "static" / "css").glob("*.css"))
 
+#: of announcements, as static/js/parts.js hears them
+KINDS = {"approval", "data", "health", "inbox", "presence", "resync", "run", "runs"}
 _TAGS = re.compile(r"\{%.*?%\}|\{\{.*?\}\}|\{#.*?#\}", re.DOTALL)
 
 
@@ -92,10 +95,22 @@ def test_a_fragment_names_its_context_first_and_extends_nothing(path: Path) -> N
 @pytest.mark.parametrize("path", FRAGMENTS, ids=_name)
 def test_a_fragment_that_fetches_itself_is_one_element_with_an_id(path: Path) -> None:
     elements = _elements(path)
-    fetching = [attributes for _, attributes in elements if "live:" in (attributes.get("hx-trigger") or "")]
-    for attributes in fetching:
-        assert attributes.get("id"), "a live region needs an id to be morphed"
-        assert attributes.get("hx-swap") in ("outerMorph", "innerMorph"), "a live swap keeps typed text and focus"
+    for _, attributes in elements:
+        assert "live:" not in (attributes.get("hx-trigger") or ""), "one request for all: data-live-get"
+        if "data-live-get" in attributes or "every" in (attributes.get("hx-trigger") or ""):
+            assert attributes.get("id"), "a live region needs an id to be morphed"
+        if "data-live-get" in attributes:
+            assert set((attributes.get("data-live-on") or "").split()) <= KINDS
+        elif "every" in (attributes.get("hx-trigger") or ""):
+            assert attributes.get("hx-swap") in ("outerMorph", "innerMorph"), "a live swap keeps typed text and focus"
+
+
+def test_every_address_of_a_live_part_is_one_that_may_come_with_others() -> None:
+    named: set[str] = set()
+    for path in TEMPLATES:
+        named |= set(re.findall(r'data-live-get="\{% url "([a-z_:]+)"', path.read_text()))
+    assert len(named) >= 8
+    assert named <= VIEWS
 
 
 def test_forms_that_post_carry_the_token() -> None:
