@@ -88,7 +88,7 @@ def _take_fixed(form: schema_form.Form, found: Approval) -> list[ArgumentRow]:
     for name in names:
         if name in fields and not fields[name].faults:
             del fields[name]
-    return argument_rows_of({name: now[name] for name in names})
+    return argument_rows_of({name: now[name] for name in names}) if names else []
 
 
 def _too_late(request: HttpRequest, user: User, found: Approval, form: schema_form.Form) -> HttpResponse:

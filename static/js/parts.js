@@ -4,12 +4,14 @@
 //   that concern it ("inbox resync"); `data-live-with` is a selector of fields whose values go along, `data-live-into`
 //   the id of what is drawn, where that is not the element itself.
 // - What is told while a request is under way waits for its answer, so a burst costs at most one request more.
+// - An answer that did not come is asked for again, later and later, so that no page stays as it was.
 const FOLD_MS = 50; // announcements of one change come together
+const AGAIN_MS = [1000, 60000]; // the first and the longest pause after an answer that did not come
 const KINDS = ["approval", "data", "health", "inbox", "presence", "resync", "run", "runs"];
 
 const { body } = document;
 const told = new Set();
-let timer = 0, isUnderWay = false;
+let timer = 0, isUnderWay = false, isAnswered = false, failures = 0;
 
 const all = () => [...document.querySelectorAll("[data-live-get]")];
 const placeOf = (part) => part.dataset.liveInto ?? part.id;
@@ -31,9 +33,11 @@ function wanted() {
 async function fetchParts() {
   timer = 0;
   const parts = wanted();
+  const kinds = [...told];
   told.clear();
   if (!parts.length) return;
   isUnderWay = true;
+  isAnswered = false;
   const given = new URLSearchParams(parts.map((part) => [placeOf(part), addressOf(part)]));
   const asked = new Map(parts.map((part) => [placeOf(part), part.dataset.liveGet]));
   const event = new CustomEvent("live:parts", { detail: { asked } });
@@ -41,13 +45,27 @@ async function fetchParts() {
     await htmx.ajax("GET", `${body.dataset.partsUrl}?${given}`, { source: body, target: body, swap: "none", event });
   } finally {
     isUnderWay = false;
+    failures = isAnswered ? 0 : failures + 1;
+    if (failures) for (const kind of kinds) told.add(kind);
     if (told.size) schedule();
   }
 }
 
-function schedule() {
-  if (!timer && !isUnderWay) timer = setTimeout(fetchParts, FOLD_MS);
+// Many pages wait for the same server, so each waits a time of its own.
+function pause() {
+  const [first, longest] = AGAIN_MS;
+  return failures ? Math.min(first * 2 ** (failures - 1), longest) * (0.5 + Math.random() / 2) : FOLD_MS;
 }
+
+function schedule() {
+  if (!timer && !isUnderWay) timer = setTimeout(fetchParts, pause());
+}
+
+// What is refused for good, such as after the end of a session, is no better later.
+document.addEventListener("htmx:after:request", ({ detail }) => {
+  const { sourceEvent, response } = detail.ctx;
+  if (sourceEvent?.detail?.asked) isAnswered = response?.status < 500 && response.status !== 429;
+});
 
 // Somebody went on meanwhile, to another request or another search: what was asked for before has no place any more,
 // and what is there now may be older than the announcement.

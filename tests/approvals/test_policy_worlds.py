@@ -218,12 +218,13 @@ class Model:
                 return holder
         return None
 
-    def agreeing(self, terms: RuleSpec) -> set[int]:
-        """Return the people whose agreement counts now."""
+    def agreeing(self, terms: RuleSpec, *, on_an_answer: bool = False) -> set[int]:
+        """Return the people whose agreement counts now: on the proposal, or on the one answer in the tool's place."""
         return {
             self.person(vote.right_of)
             for vote in self.votes
-            if self.accounts[vote.by].is_active
+            if (vote.verdict == "respond") == on_an_answer
+            and self.accounts[vote.by].is_active
             and (vote.by == vote.right_of or self.decides(vote.by))
             and self.accounts[vote.right_of].is_active
             and self.is_meant(vote.right_of, terms)
@@ -250,12 +251,12 @@ class Model:
             if amount == self.amount or not takes_it:
                 return "invalid", ""
             self.amount, self.terms, self.votes, self.version = amount, edited, [], self.version + 1
-            self.editors.append(name)
-        if verdict in ("reject", "respond"):
+            self.editors += [name, holder]  # whose right was used has changed it too
+        if verdict == "reject":
             self.state, self.closed_by = "decided", verdict
             return "taken", holder
         self.votes.append(Vote(name, holder, verdict))
-        if len(self.agreeing(self.terms)) >= self.terms.needed:
+        if len(self.agreeing(self.terms, on_an_answer=verdict == "respond")) >= self.terms.needed:
             self.state, self.closed_by = "decided", verdict
         return "taken", holder
 

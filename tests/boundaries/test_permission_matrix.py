@@ -105,8 +105,6 @@ COMMANDS: dict[str, str] = {
     "publish_audit_head": "reads the record's head",
     "revoke_tokens": "takes tokens away: the machine's owner",
     "run_relay": "a process of the stack",
-    "check_agents": "loads the registered agents and says what is wrong",
-    "create_service": "makes the account of a program, prints its token",
     "run_worker": "a process of the stack",
     "seed_attention_check": "opens a request that is never executed: the machine's owner",
     "serve_flows": "a process of the stack",

@@ -6,10 +6,11 @@ import json
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Page, Request, WebSocket, expect
+from playwright.sync_api import Page, Request, Route, WebSocket, expect
 
 from tests.browser.conftest import Stack
 from tests.browser.steps import FINISHED, REFRESHED, address, ask_for_refund, read
+from tests.waiting import eventually
 
 
 def test_what_somebody_else_decides_costs_an_open_page_one_request_for_each_announcement(
@@ -53,3 +54,30 @@ def test_what_somebody_else_decides_costs_an_open_page_one_request_for_each_anno
     assert {urlsplit(url).path for url in asked} == {"/frame/parts/"}
     whole = ("inbox-rows=", "pending-count=", "notices=", f"approval-{approval['id']}=")
     assert any(all(part in url for part in whole) for url in asked), asked
+
+
+def test_an_answer_that_did_not_come_is_asked_for_again(stack: Stack, visit: Callable[..., Page]) -> None:
+    approval = ask_for_refund(stack)
+    page = visit("bob", address(approval), refusals_expected=True)
+    expect(page.locator("[data-live-word]", has_text="Live")).to_be_visible()
+    refused: list[str] = []
+
+    def refuse(route: Route) -> None:
+        refused.append(route.request.url)
+        route.fulfill(status=503, content_type="text/plain", body="Too much at once.")
+
+    page.route("**/frame/parts/**", refuse)
+    waiting = read(stack, approval["id"])
+    body = {"verdict": "approve", "version": waiting["version"], "digest": waiting["digest"]}
+    with stack.api("alice") as alice:
+        alice.post(f"/approvals/{approval['id']}/decision", json=body).raise_for_status()
+
+    def is_done() -> bool:
+        page.evaluate("0")  # lets the refusals be given
+        return bool(read(stack, approval["id"])["executed"] and refused)
+
+    eventually(is_done, "the refund is made, and no more is told of it")
+    page.unroute("**/frame/parts/**")
+
+    expect(page.locator(FINISHED)).to_be_attached()
+    assert refused

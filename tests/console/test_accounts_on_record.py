@@ -220,7 +220,7 @@ def test_commands_act_under_their_own_name(monkeypatch: pytest.MonkeyPatch, tmp_
     for one in json.loads((tmp_path / "demo.json").read_text()):
         assert one["password"] not in said.getvalue() and one["token"] not in said.getvalue()
     assert {who for who, _, _ in recorded()[4:]} == {"manage.py create_demo_accounts"}
-    assert kinds().count("token.created") == 6
+    assert kinds().count("token.created") == 7
 
 
 def test_outside_of_pages_and_commands_only_the_database_can_tell(monkeypatch: pytest.MonkeyPatch) -> None:

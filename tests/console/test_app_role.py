@@ -236,5 +236,5 @@ def test_a_state_folder_of_before_keeps_its_data_and_gets_the_role(tmp_path: Pat
         assert "Set SIGNALBOX_OWNER_DATABASE_URL" in said and "Traceback" not in said
         manage("migrate", "-v0", SIGNALBOX_OWNER_DATABASE_URL=server.url(), **alone)
         manage("create_demo_accounts", "--file", str(home / "accounts.json"))
-        assert len(json.loads((home / "accounts.json").read_text())) == 5
+        assert len(json.loads((home / "accounts.json").read_text())) == 6
     assert server.app_password != server.password
