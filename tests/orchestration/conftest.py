@@ -111,5 +111,5 @@ def temporal() -> Iterator[Temporal]:
         )
         server = Temporal(session_postgres.HOME / "temporal for runs", time_skipping=True)
         server.start()
-        yield server
-        server.stop()
+    yield server  # what else starts meanwhile has the usual configuration
+    server.stop()
