@@ -8,7 +8,7 @@ from django.db import transaction
 
 from approvals import reminders
 from approvals.models import Approval, Decision
-from approvals.services.ladder import withdraw
+from approvals.services.ladder import withdraw_each
 from approvals.services.receipts import stand_still
 
 
@@ -48,12 +48,6 @@ def let_go(*, run_id: str, reason: str, actor: str, begun: list[str]) -> LetGo:
     with transaction.atomic():
         voided = not_begun_of_run(run_id, begun)
         stand_still(run_id)
-        open_ones = open_of_run(run_id)
-        withdraw(run_id=run_id, reason=reason, actor=actor)
-        withdrawn = list(
-            Approval.objects.filter(pk__in=open_ones, status=Approval.Status.WITHDRAWN)
-            .order_by("opened_at", "pk")
-            .values_list("pk", flat=True)
-        )
+        withdrawn = withdraw_each(run_id=run_id, reason=reason, actor=actor)
         told = sorted({name for approval_id in (*withdrawn, *voided) for name in reminders.tell_ended(approval_id)})
     return LetGo(withdrawn, voided, told)

@@ -130,6 +130,11 @@ _STEP_KINDS = {"remind": "reminded", "escalate": "escalated", "expire": "expired
 
 def withdraw(*, run_id: str, reason: str, actor: str) -> int:
     """Close every pending approval of a run that has ended; return how many. A repetition closes none."""
+    return len(withdraw_each(run_id=run_id, reason=reason, actor=actor))
+
+
+def withdraw_each(*, run_id: str, reason: str, actor: str) -> list[str]:
+    """Close every pending approval of a run that has ended; return their ids, oldest first."""
     with transaction.atomic():
         pending = list(
             Approval.objects.select_for_update().filter(run_id=run_id, status=Approval.Status.PENDING).order_by("pk")
@@ -140,4 +145,4 @@ def withdraw(*, run_id: str, reason: str, actor: str) -> int:
             approval.save(update_fields=["status", "closed_at", "claimed_by", "claimed_at"])
             announce("inbox", f"approval:{approval.pk}", f"run:{run_id}")
             audit.record(actor=actor, kind="approval.withdrawn", subject=approval.pk, body={"reason": reason})
-    return len(pending)
+    return [approval.pk for approval in sorted(pending, key=lambda one: (one.opened_at, one.pk))]
