@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
+
+from orchestration.threads import in_database
 
 T = TypeVar("T")
 #: seconds until something that has not come counts as missing; reached by failing tests only
@@ -23,3 +26,11 @@ def eventually(look: Callable[[], T], what: str) -> T:
         if time.monotonic() >= deadline:
             pytest.fail(f"not within {PATIENCE} s: {what}")
         time.sleep(LOOK_SECONDS)
+
+
+async def until(look: Callable[[], Any]) -> Any:
+    """Return the first truthy answer of `look`, which asks the database; each look is a query of its own."""
+    async with asyncio.timeout(PATIENCE):
+        while not (found := await in_database(look)):  # noqa: ASYNC110  it is rows that change
+            await asyncio.sleep(LOOK_SECONDS)
+    return found

@@ -26,7 +26,8 @@ from orchestration.relay import Relay
 from tests.api_caller import Caller, problem
 from tests.fakes import FakeTemporal
 from tests.orchestration.conftest import decide, make_run, open_for, reviewer
-from tests.orchestration.test_relay import everything_delivered, relaying, until
+from tests.orchestration.test_relay import everything_delivered, relaying
+from tests.waiting import until
 
 pytestmark = pytest.mark.django_db
 

@@ -36,8 +36,9 @@ from orchestration.relay import Relay
 from tests.at_once import at_once, until_somebody_waits
 from tests.fakes import FakeTemporal
 from tests.orchestration.conftest import decide, go, make_run, open_for, reviewer
-from tests.orchestration.test_relay import everything_delivered, relaying, until
+from tests.orchestration.test_relay import everything_delivered, relaying
 from tests.orchestration.webhook_receiver import Receiver
+from tests.waiting import until
 
 BODY = {
     *("approval_id", "external_id", "decision_id", "status", "verdict", "arguments", "answer", "note"),

@@ -36,7 +36,7 @@ from orchestration.temporal_gateway import RealTemporal
 from orchestration.threads import in_database
 from tests.orchestration.conftest import go
 from tests.orchestration.webhook_receiver import Receiver
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.engines]
 
@@ -124,13 +124,6 @@ class Workers:
             process = self._running.pop()
             process.kill()
             process.wait()
-
-
-async def until(check: Callable[[], bool]) -> None:
-    """Return once the rows say so; each look is a query of its own."""
-    async with asyncio.timeout(PATIENCE):
-        while not await in_database(check):
-            pass
 
 
 @pytest.fixture

@@ -27,7 +27,8 @@ from orchestration.temporal_gateway import Seen
 from orchestration.threads import in_database
 from tests.fakes import FakeTemporal
 from tests.orchestration.conftest import decide, go, make_run, open_for, reviewer
-from tests.orchestration.test_relay import everything_delivered, relaying, until
+from tests.orchestration.test_relay import everything_delivered, relaying
+from tests.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

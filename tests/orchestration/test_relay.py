@@ -26,7 +26,7 @@ from orchestration.temporal_gateway import RealTemporal
 from orchestration.threads import in_database
 from tests.fakes import FakeTemporal
 from tests.orchestration.conftest import decide, go, make_run, open_for, reviewer
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -47,13 +47,6 @@ def relaying(scene: Scene, *relays: Relay) -> None:
                 await asyncio.gather(*running)
 
     go(inside())
-
-
-async def until(check: Callable[[], bool]) -> None:
-    """Return once the rows say so; each look is a query of its own."""
-    async with asyncio.timeout(PATIENCE):
-        while not await in_database(check):
-            pass
 
 
 def everything_delivered() -> bool:

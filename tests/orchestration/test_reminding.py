@@ -23,7 +23,8 @@ from orchestration.threads import in_database
 from tests.at_once import at_once
 from tests.fakes import FakeTemporal
 from tests.orchestration.conftest import decide, make_run, open_for, reviewer
-from tests.orchestration.test_relay import make_due, relaying, until
+from tests.orchestration.test_relay import make_due, relaying
+from tests.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -33,7 +33,7 @@ from orchestration.workflows.agent_run import AgentRun
 from tests import session_postgres
 from tests.fakes import FakeWorld
 from tests.orchestration.conftest import REFUND, decide, go, make_run
-from tests.waiting import LOOK_SECONDS, PATIENCE
+from tests.waiting import PATIENCE, until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.engines]
 
@@ -82,13 +82,6 @@ def server() -> Iterator[Temporal]:
     found.start()
     yield found
     found.stop()
-
-
-async def until(look: Callable[[], Any]) -> Any:
-    async with asyncio.timeout(PATIENCE):
-        while not (found := await in_database(look)):  # noqa: ASYNC110  it is rows that change
-            await asyncio.sleep(LOOK_SECONDS)
-    return found
 
 
 async def approve(client: Client, run: Run, number: int) -> None:
