@@ -51,7 +51,7 @@ class Preview:
 def preview(run: Run, action: Action) -> Preview:
     """Say what the action would do to the run now. Raises ActionRefused when it would not be taken."""
     _check(run, action, by=None)
-    withdrawn, voided = approvals.open_of_run(run.pk), approvals.not_begun_of_run(run.pk, _begun(run.pk))
+    withdrawn, voided = approvals.open_of_run(run.pk), approvals.not_begun_of_run(run.pk, ending.begun(run.pk))
     return Preview([], withdrawn, approvals.decisions_of([*withdrawn, *voided]), [], _warnings(run, action))
 
 
@@ -103,10 +103,6 @@ def _check(run: Run, action: Action, by: User | None) -> bool:
     if asked and action == "cancel":
         raise ActionRefused(f"{asked['by']} has asked to cancel it already: {asked['reason']}")
     return False
-
-
-def _begun(run_id: str) -> list[str]:
-    return list(Effect.objects.filter(run_id=run_id).values_list("pk", flat=True))
 
 
 def _warnings(run: Run, action: Action) -> list[str]:

@@ -21,7 +21,13 @@ MESSAGE_LIMIT = 2000  # characters
 ENDED_OUTSIDE = "ended_outside"  # the kind of what was ended in Temporal, past this console
 ENDED = "ended"  # the kind of what an operator ended here
 OLDER_DATABASE = "older_database"  # the kind of what went on after the backup that was restored
+_TELLING = (ENDED_OUTSIDE, ENDED, OLDER_DATABASE)  # kinds whose message says more than the run's status
 _DONE = {"cancel": "Cancelled", "end": "Ended"}
+
+
+def begun(run_id: str) -> list[str]:
+    """Return the ids of a run's approvals whose effect has begun; nobody here knows how those end."""
+    return list(Effect.objects.filter(run_id=run_id).values_list("pk", flat=True))
 
 
 def close_run(*, run_id: str, status: str, kind: str, message: str, actor: str) -> bool:
@@ -40,11 +46,11 @@ def close_run(*, run_id: str, status: str, kind: str, message: str, actor: str) 
         error = {"kind": kind, "message": message, **failing.place_of(run, kind)}
         Run.objects.filter(pk=run_id).update(status=status, error=error, closed_at=DatabaseNow(), **failing.OVER)
         announce("runs", f"run:{run_id}")
-        begun = list(Effect.objects.filter(run_id=run_id).values_list("pk", flat=True))
-        reason = message[:500] if kind in (ENDED_OUTSIDE, ENDED, OLDER_DATABASE) else f"the run {status}"
-        left = approvals.let_go(run_id=run_id, reason=reason, actor=actor, begun=begun)
+        tells_why = kind in _TELLING
+        reason = message[:500] if tells_why else f"the run {status}"
+        left = approvals.let_go(run_id=run_id, reason=reason, actor=actor, begun=begun(run_id))
         body: dict[str, Any] = {"kind": kind}
-        if kind in (ENDED_OUTSIDE, ENDED, OLDER_DATABASE):
+        if tells_why:
             body["message"] = message[:500]
         if left.voided:
             body["voided"] = left.voided
