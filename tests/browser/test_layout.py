@@ -149,7 +149,7 @@ def test_a_request_on_paper_is_opened_and_has_nothing_to_press(
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
 
 
-@pytest.mark.skipif(shutil.which("pdftotext") is None, reason="there is no pdftotext on this machine")
+@pytest.mark.skipif(shutil.which("pdftotext") is None, reason="no pdftotext; CI does not go without (tests/run)")
 def test_a_request_prints_whole_with_its_digest_and_times(
     open_page: Open, open_one: Callable[..., Approval], alice: User, tmp_path: Path
 ) -> None:
