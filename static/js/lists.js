@@ -28,9 +28,15 @@ document.addEventListener("keydown", (event) => {
 const openable = () => [...document.querySelectorAll("a[data-row][hx-get]")];
 let place = 0; // of the open row in the list, kept when a refresh takes the row away
 
+// The row of the request beside the list, which the inbox opens under an address of its own; else that of the address.
+function isOpen(row) {
+  const shown = document.querySelector("[data-approval]")?.dataset.approval;
+  return shown ? row.dataset.row === shown : row.pathname === location.pathname;
+}
+
 function markOpen() {
   for (const [at, row] of openable().entries()) {
-    if (row.pathname === location.pathname) { row.setAttribute("aria-current", "true"); place = at; }
+    if (isOpen(row)) { row.setAttribute("aria-current", "true"); place = at; }
     else row.removeAttribute("aria-current");
   }
 }
@@ -40,7 +46,6 @@ markOpen();
 let goesOn = false;
 function openNext(event) {
   const all = openable();
-  const isOpen = (row) => row.dataset.row === document.querySelector("[data-approval]")?.dataset.approval;
   const at = all.findIndex(isOpen);
   const next = at < 0 ? all[place] ?? all[0] : all[at + 1] ?? all.find((row) => !isOpen(row));
   if (!next || (at >= 0 && all.length === 1)) {
