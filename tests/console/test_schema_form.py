@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 import pytest
@@ -16,6 +15,7 @@ from console import schema_form
 from console.json_text import write_json
 from console.schema_form import MISSING, Field, Form
 from console.schema_form.drawing import Drawing
+from tests.effort import effort
 from tests.html_form import sent_by_a_browser
 
 PREFIX = "arguments"
@@ -496,10 +496,9 @@ def test_a_property_cannot_pose_as_a_control_of_ours() -> None:
     ],
 )
 def test_much_is_drawn_as_a_box_and_quickly(schema: Any, value: Any) -> None:
-    began = time.process_time()
     form = sent_back(schema, value)
     assert form.value is value and form.is_valid
-    assert time.process_time() - began < 3
+    assert effort(lambda: sent_back(schema, value), rounds=1) < 600
     assert len(sent_by_a_browser(html_of(form))) < 900, "Django takes a thousand values at once"
 
 
