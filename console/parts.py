@@ -46,10 +46,10 @@ MOST_PARTS = 40
 @needs("see")
 def parts(request: HttpRequest) -> HttpResponse:
     """The named parts as they are now. A part that is gone, or not for who asks, is left out: its place stays."""
-    if not is_htmx(request):
-        return redirect("home")
-    drawn = list(_drawn(request))
-    response = HttpResponse("".join(drawn)) if drawn else HttpResponse(status=204)
+    response: HttpResponse = redirect("home")
+    if is_htmx(request):
+        drawn = "".join(_drawn(request))
+        response = HttpResponse(drawn) if drawn else HttpResponse(status=204)
     patch_vary_headers(response, ["HX-Request"])
     return response
 
