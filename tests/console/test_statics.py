@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.conf import settings as django_settings
 from django.contrib.staticfiles.storage import staticfiles_storage
 from django.http import HttpResponse
 from django.templatetags.static import static
-from django.test import RequestFactory
+from django.test import RequestFactory, override_settings
 from whitenoise.middleware import WhiteNoiseMiddleware
 
 from console import statics
@@ -26,8 +25,7 @@ LINKED = re.compile(r"""{% static "([^"]+)" %}""")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make them once: it costs seconds."""
     root = tmp_path_factory.mktemp("state") / "static"
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(django_settings, "STATIC_ROOT", root)
+    with override_settings(STATIC_ROOT=root):  # which lets the storage forget afterwards what it has made
         statics.make()
     return root
 
