@@ -187,7 +187,7 @@ def _result(text: str) -> str:
     gone = Result(replace(item, approval_id=text), 404, text)
     given = {"results": [done, late, gone], "done": [done], "refused": [late, gone], "note": "", "key": "k"}
     frame = {"name": text, "roles": [], "notices": []}
-    context = {"frame": "console/plain.html", "verdict": "approve", "again": [late], "cut_off": []}
+    context = {"skeleton": "console/plain.html", "verdict": "approve", "again": [late], "cut_off": []}
     return render_to_string("approvals/together_result.html", given | context | {"user_frame": frame})
 
 
