@@ -22,7 +22,7 @@ from orchestration.contracts import DELIVER_CANCEL, DELIVER_START, DELIVER_TERMI
 from orchestration.effects import EffectLedger
 from orchestration.errors import ActionRefused, Fenced
 from orchestration.models import Effect, Run
-from orchestration.relay import Relay
+from orchestration.relay.loop import Relay
 from tests.api_caller import Caller, problem
 from tests.fakes import FakeTemporal
 from tests.orchestration.conftest import decide, make_run, open_for, reviewer
@@ -222,7 +222,7 @@ def test_a_cancel_of_a_run_whose_workflow_is_gone_closes_the_row(olga: User, mon
         OutboxEntry.objects.filter(delivered_at=None).update(due_at=database_now())
         return everything_delivered() and not Run.objects.filter(status="waiting").exists()
 
-    from orchestration import relay as module
+    from orchestration.relay import loop as module
 
     monkeypatch.setattr(module, "LOOK_SECONDS", 0.05)
     relaying(lambda: until(is_over), Relay(FakeTemporal()))

@@ -32,7 +32,7 @@ from orchestration import deliveries, relay, selectors, services, webhook_gatewa
 from orchestration.activities import WatchActivities
 from orchestration.contracts import DeliverAnswer, GiveUpAnswer, StartRun, StartWatch
 from orchestration.errors import WebhookFailed
-from orchestration.relay import Relay
+from orchestration.relay.loop import Relay
 from tests.at_once import at_once, until_somebody_waits
 from tests.fakes import FakeTemporal
 from tests.orchestration.conftest import decide, go, make_run, open_for, reviewer

@@ -31,7 +31,7 @@ from console.models import PartHeartbeat
 from console.stack.temporal import Temporal
 from orchestration import webhook_gateway
 from orchestration.models import AnswerDelivery
-from orchestration.relay import Relay
+from orchestration.relay.loop import Relay
 from orchestration.temporal_gateway import RealTemporal
 from orchestration.threads import in_database
 from tests.orchestration.conftest import go

@@ -17,12 +17,12 @@ from console import health, outbox
 from console.clock import database_now
 from console.models import OutboxEntry
 from orchestration import findings, reconciling, services
-from orchestration import relay as relay_module
 from orchestration.contracts import DELIVER_DECIDED, DELIVER_START, DELIVER_WATCH
 from orchestration.errors import NamespaceGone, TemporalAway
 from orchestration.models import AnswerDelivery, Effect, Finding, Lookout, Run, Watched
 from orchestration.redrive import deliver_again
-from orchestration.relay import Relay
+from orchestration.relay import loop as relay_module
+from orchestration.relay.loop import Relay
 from orchestration.temporal_gateway import Seen
 from orchestration.threads import in_database
 from tests.fakes import FakeTemporal

@@ -16,12 +16,12 @@ from approvals.models import Approval
 from console import outbox
 from console.clock import database_now
 from console.models import OutboxEntry, PartHeartbeat
-from orchestration import relay as module
 from orchestration import services
 from orchestration.contracts import DELIVER_DECIDED, DELIVER_START
 from orchestration.errors import TemporalRefused
 from orchestration.models import Run
-from orchestration.relay import _CLAIM, IN_FLIGHT, Claimed, Relay, _pause, _put_back
+from orchestration.relay import loop as module
+from orchestration.relay.loop import _CLAIM, IN_FLIGHT, Claimed, Relay, _pause, _put_back
 from orchestration.temporal_gateway import RealTemporal
 from orchestration.threads import in_database
 from tests.fakes import FakeTemporal

@@ -15,9 +15,9 @@ from approvals import reminders
 from approvals.models import Approval
 from console.clock import database_now
 from console.models import OutboxEntry
-from orchestration import relay as module
 from orchestration.contracts import StartRun
-from orchestration.relay import Relay
+from orchestration.relay import loop as module
+from orchestration.relay.loop import Relay
 from orchestration.reminding import LEASE, send_next
 from orchestration.threads import in_database
 from tests.at_once import at_once

@@ -11,6 +11,6 @@ class Command(BaseCommand):
     help = "Run the relay, which delivers runs and decisions to Temporal."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        from orchestration.relay import Relay
+        from orchestration.relay.loop import Relay
 
         run_until_stopped(Relay().run)
