@@ -38,15 +38,15 @@ class StartRun:
     heartbeat_seconds: int = 30  # a turn that is silent for so long is given to another worker
 
 
-@dataclass(frozen=True)
+@dataclass
 class Carried:
-    """What a run takes with it into a new history."""
+    """What a workflow knows between two looks at the rows; a run takes it as it is into a new history."""
 
-    turn: int
-    waiting_for: list[str]
-    seen_decisions: list[str]
-    next_step_at: str | None  # RFC 3339
-    decided: list[str] = field(default_factory=list)  # of `waiting_for`: named by a signal, not looked at yet
+    turn: int = 0
+    waiting_for: list[str] = field(default_factory=list)  # approvals
+    seen_decisions: list[str] = field(default_factory=list)
+    next_step_at: str | None = None  # of their ladders, RFC 3339
+    decided: list[str] = field(default_factory=list)  # approvals that a signal has named since the newest look
 
 
 @dataclass(frozen=True)

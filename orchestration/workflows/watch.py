@@ -7,41 +7,35 @@ No Django or database here: the worker's sandbox refuses them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from temporalio import workflow
-from temporalio.common import RawValue, RetryPolicy
+from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from orchestration.contracts import (
-        CLIMB,
-        DECIDED,
         DELIVER,
         GIVE_UP,
         WATCH,
-        Climb,
-        Climbed,
+        Carried,
         DeliverAnswer,
         GiveUpAnswer,
         StartWatch,
     )
-    from orchestration.workflows.signals import ids_of
+    from orchestration.workflows.waiting import PATIENT, WaitsForPeople
 
-_PATIENT = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30))
 _DELIVERIES = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(minutes=5))
 
 
 @workflow.defn(name=WATCH)
-class Watch:
+class Watch(WaitsForPeople):
     """See the module. Signals may arrive before `run` begins, so all state is made here."""
 
     @workflow.init
     def __init__(self, start: StartWatch) -> None:
         self._approval_id = start.approval_id
-        self._is_woken = False
-        self._next_step_at: str | None = None
+        self._state = Carried(waiting_for=[start.approval_id])
 
     @workflow.run
     async def run(self, start: StartWatch) -> str:
@@ -49,7 +43,7 @@ class Watch:
         while not await self._is_closed():
             if workflow.info().is_continue_as_new_suggested():
                 workflow.continue_as_new(start)  # which looks first, so that no signal is missed
-            await self._wait()
+            await self._woken()
         try:
             await workflow.execute_activity(
                 DELIVER,
@@ -66,50 +60,25 @@ class Watch:
                 GIVE_UP,
                 GiveUpAnswer(self._approval_id),
                 start_to_close_timeout=timedelta(seconds=10),
-                retry_policy=_PATIENT,
+                retry_policy=PATIENT,
             )
             return "undelivered"
         return "delivered"
 
     async def _is_closed(self) -> bool:
         """Take the ladder steps that are due, and say whether there is an answer."""
-        self._is_woken = False
-        climbed: Climbed = await workflow.execute_activity(
-            CLIMB,
-            Climb(workflow.info().workflow_id, [self._approval_id]),
-            result_type=Climbed,
-            start_to_close_timeout=timedelta(seconds=10),
-            retry_policy=_PATIENT,
-            summary="ladder",
-        )
-        self._next_step_at = climbed.next_step_at
-        return climbed.closed
+        self._looked()
+        return await self._climb(workflow.info().workflow_id)
 
-    async def _wait(self) -> None:
-        """Return when a signal named the approval, or when the next ladder step is due."""
-        try:
-            await workflow.wait_condition(
-                lambda: self._is_woken, timeout=self._until_next_step(), timeout_summary="next ladder step"
-            )
-        except TimeoutError:
-            return
-
-    def _until_next_step(self) -> timedelta | None:
-        if self._next_step_at is None:
-            return None
-        # Never zero: the database's clock decides, and ours may run a little ahead of it.
-        return max(datetime.fromisoformat(self._next_step_at) - workflow.now(), timedelta(seconds=1))
-
-    @workflow.signal(dynamic=True)
-    async def any_signal(self, name: str, arguments: Sequence[RawValue]) -> None:
-        """Take `decided {"approval_id", "decision_id"}`; anything else of any shape is ignored."""
-        ids = ids_of(arguments) if name == DECIDED else None
-        if ids is None or ids[0] != self._approval_id:
-            workflow.logger.warning("ignored a signal that is not about this approval", extra={"signal": name[:50]})
-            return
-        self._is_woken = True
+    def _take(self, approval_id: str, decision_id: str) -> bool:
+        """Keep it, again and again: looking costs little, and only the rows say whether there is an answer."""
+        if approval_id != self._approval_id:
+            return False
+        if approval_id not in self._state.decided:
+            self._state.decided.append(approval_id)
+        return True
 
     @workflow.query
     def waits_until(self) -> str | None:
         """Return when the next ladder step is due (RFC 3339), `None` before the first look."""
-        return self._next_step_at
+        return self._state.next_step_at
