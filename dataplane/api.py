@@ -14,7 +14,7 @@ from ninja import Field, Query, Router, Schema, Status
 from console import problems
 from console.api_access import require
 from console.problems import Problem
-from dataplane import masking, selectors, services
+from dataplane import masking, selectors
 from dataplane.errors import (
     DatasetNotFound,
     FlowRunNotFound,
@@ -27,6 +27,7 @@ from dataplane.errors import (
 )
 from dataplane.models import Refresh
 from dataplane.prefect_gateway import STATE_TYPES, FlowRun, gateway
+from dataplane.refreshes.request import request_refresh
 from dataplane.selectors import DatasetState
 
 STILL_WORKS = (
@@ -66,9 +67,7 @@ def post_refresh(request: HttpRequest, name: str, body: RefreshIn | None = None)
     user = require(request, "refresh")
     wanted = body or RefreshIn()
     with _errors_as_problems():
-        refresh, is_new = services.request_refresh(
-            dataset=name, key=wanted.key, parameters=wanted.parameters, user=user
-        )
+        refresh, is_new = request_refresh(dataset=name, key=wanted.key, parameters=wanted.parameters, user=user)
         return Status(201 if is_new else 200, {"refresh": refresh_json(selectors.refresh(refresh.pk))})
 
 

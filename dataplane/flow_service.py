@@ -27,12 +27,14 @@ from console import health
 from console.environment import PROJECT, environment
 from console.live import announce
 from console.prefect_access import authorization, locked_out, prefect_token
-from dataplane import dispatcher, selectors, services
+from dataplane import selectors
 from dataplane.catalogue import CATALOGUE
 from dataplane.errors import DeploymentNotFound, PrefectAway, PrefectError, PrefectLocked
 from dataplane.models import Dataset, Refresh
 from dataplane.prefect_gateway import PrefectGateway, gateway
-from dataplane.recovery import Watch
+from dataplane.refreshes import dispatch
+from dataplane.refreshes.request import CHANNEL, request_refresh
+from dataplane.refreshes.watch import Watch
 
 BEAT_SECONDS = 5.0
 LOOK_SECONDS = 5.0  # while some refresh is open
@@ -153,10 +155,10 @@ class FlowService:
         """Send what is due, then sleep until a new refresh announces itself, or a failed one is due again."""
         request_first_refreshes()
         with psycopg.connect(environment().database_url, autocommit=True, connect_timeout=5) as listener:
-            listener.execute(f"LISTEN {services.CHANNEL}")
+            listener.execute(f"LISTEN {CHANNEL}")
             while not self._stopping.is_set():
                 close_old_connections()
-                dispatcher.dispatch_all(self._prefect())
+                dispatch.dispatch_all(self._prefect())
                 self._sleep_until_woken(listener)
 
     def _sleep_until_woken(self, listener: psycopg.Connection[Any]) -> None:
@@ -200,7 +202,7 @@ class FlowService:
                 socket.recv(timeout=5)
                 socket.send(json.dumps(_events_since(datetime.now(UTC))))
                 self._hears_prefect, self._fault = True, ""
-                dispatcher.send_soon()
+                dispatch.send_soon()
                 while not self._stopping.is_set():
                     try:
                         message = socket.recv(timeout=1.0)
@@ -282,7 +284,7 @@ def request_first_refreshes() -> None:
     """Ask for the first refresh of every dataset that was never published and has none under way."""
     published = set(Dataset.objects.filter(current_version__isnull=False).values_list("name", flat=True))
     for name in CATALOGUE.keys() - published:
-        services.request_refresh(dataset=name, key=selectors.suggested_key(name), user=None)
+        request_refresh(dataset=name, key=selectors.suggested_key(name), user=None)
 
 
 def is_any_running() -> bool:
@@ -320,7 +322,7 @@ def end_group(runner: subprocess.Popen[bytes]) -> None:
     """Kill the runner and every flow run it started.
 
     Asking first would gain nothing: Prefect's runner kills its flow runs as well and leaves them Running. A
-    flow run may be killed at any point; `dataplane.recovery` starts it again, here or elsewhere.
+    flow run may be killed at any point; `dataplane.refreshes.watch` starts it again, here or elsewhere.
     """
     with contextlib.suppress(ProcessLookupError):  # nobody of the group is left
         os.killpg(runner.pid, signal.SIGKILL)

@@ -15,7 +15,7 @@ from dataplane.errors import InvalidParameters
 class RefreshForm(forms.Form):
     """A key, and `typed`: the parameters. The catalogue sends no default, so what was left as it was stays one.
 
-    Rules that a schema cannot say are the catalogue's; `services.request_refresh` checks them and `show` puts its
+    Rules that a schema cannot say are the catalogue's; `request_refresh` checks them and `show` puts its
     words here.
     """
 

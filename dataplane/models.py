@@ -83,7 +83,7 @@ class Passage(models.Model):
 
 
 class Refresh(models.Model):
-    """A wish to make a dataset again. The row is the outbox: `dataplane.dispatcher` hands it to Prefect."""
+    """A wish to make a dataset again. The row is the outbox: `dataplane.refreshes.dispatch` hands it to Prefect."""
 
     class Status(models.TextChoices):
         SCHEDULED = "scheduled"

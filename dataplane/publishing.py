@@ -7,7 +7,7 @@ Plain psycopg, used by flow processes: no Django here. What makes a refresh happ
 * one publishing transaction per dataset at a time, and one version per content digest.
 
 The session lock held by `claim` is not needed for that. It says "somebody is alive and working on this", so
-that a second run waits instead of computing the same, and `dataplane.recovery` knows dead from slow.
+that a second run waits instead of computing the same, and `dataplane.refreshes.watch` knows dead from slow.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from django.views.decorators.http import require_POST, require_safe
 from console import roles
 from console.fragments import page_or_fragment, part_of_page
 from console.http import needs, person
-from dataplane import health, masking, selectors, services
+from dataplane import health, masking, selectors
 from dataplane.catalogue import CATALOGUE
 from dataplane.errors import (
     DatasetNotFound,
@@ -29,6 +29,7 @@ from dataplane.errors import (
 from dataplane.forms import RefreshForm
 from dataplane.models import Refresh
 from dataplane.prefect_gateway import FlowRun, LogPage, gateway
+from dataplane.refreshes.request import request_refresh
 from dataplane.selectors import DatasetState
 
 REFRESHES_SHOWN = 8
@@ -114,7 +115,7 @@ def refresh(request: HttpRequest, dataset: str) -> HttpResponse:
     form, status = RefreshForm(entry, request.POST), 422
     if form.is_valid():
         try:
-            made, is_new = services.request_refresh(
+            made, is_new = request_refresh(
                 dataset=dataset,
                 key=form.cleaned_data["key"],
                 parameters=form.typed.value,

@@ -9,9 +9,10 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from dataplane import dispatcher, selectors
+from dataplane import selectors
 from dataplane.models import Refresh
 from dataplane.prefect_gateway import LogLine
+from dataplane.refreshes import dispatch
 from dataplane.secret_fields import MASK
 
 from .conftest import content, publish
@@ -37,7 +38,7 @@ def post(user: User, path: str, body: Any = None) -> tuple[int, Any]:
 def run_id(ada: User, fake_prefect: FakePrefect) -> str:
     """A refresh of ada's that was handed to Prefect; the id of its flow run."""
     post(ada, "datasets/handbook/refresh", {"key": "k1"})
-    dispatcher.dispatch_all(fake_prefect)
+    dispatch.dispatch_all(fake_prefect)
     return Refresh.objects.get().prefect_flow_run_id
 
 

@@ -11,9 +11,9 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from console.clock import database_now
-from dataplane import services
 from dataplane.currency import in_words, told, told_of_all
 from dataplane.models import Dataset, Refresh
+from dataplane.refreshes.request import request_refresh
 from tests.api_caller import Caller
 from tests.orchestration.conftest import make_run, open_for
 
@@ -35,7 +35,7 @@ def test_what_was_confirmed_in_time_is_current_and_fresh() -> None:
 def test_what_nobody_confirmed_for_days_is_current_and_not_fresh_with_what_failed() -> None:
     publish("k1", content("Thirty days."))
     confirmed(days=5)
-    failed, _ = services.request_refresh(dataset="handbook", key="k2", user=None)
+    failed, _ = request_refresh(dataset="handbook", key="k2", user=None)
     Refresh.objects.filter(pk=failed.pk).update(status="failed", error="The folder is empty.")
     note = "current, but not confirmed for 5 days; last refresh failed: The folder is empty"
     assert told(READ) == [{**READ[0], "is_current": True, "is_fresh": False, "note": note}]

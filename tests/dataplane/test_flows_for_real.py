@@ -15,11 +15,12 @@ import pytest
 
 from console.environment import PROJECT, environment
 from console.stack.prefect import Prefect
-from dataplane import selectors, services
+from dataplane import selectors
 from dataplane.catalogue import HANDBOOK
 from dataplane.errors import PrefectAway
 from dataplane.models import DatasetVersion, Passage, Refresh
 from dataplane.prefect_gateway import HttpPrefectGateway
+from dataplane.refreshes.request import request_refresh
 from tests.waiting import PATIENCE, eventually
 
 from .conftest import handbook
@@ -101,7 +102,7 @@ def ended(key: str) -> Callable[[], bool]:
 
 
 def request(key: str) -> Refresh:
-    return services.request_refresh(dataset="handbook", key=key, user=None)[0]
+    return request_refresh(dataset="handbook", key=key, user=None)[0]
 
 
 def test_from_an_empty_database_to_versions_that_agents_can_read(

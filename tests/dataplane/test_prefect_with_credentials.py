@@ -15,11 +15,12 @@ from console.models import PartHeartbeat
 from console.prefect_access import authorization, prefect_token
 from console.stack.prefect import refusal
 from console.stack.state import Outside
-from dataplane import dispatcher, services
 from dataplane.errors import PrefectLocked
 from dataplane.flow_service import runner_environment
 from dataplane.models import DatasetVersion, Refresh
 from dataplane.prefect_gateway import HttpPrefectGateway
+from dataplane.refreshes import dispatch
+from dataplane.refreshes.request import request_refresh
 from tests.secured_engines import SecuredPrefect
 
 from .conftest import handbook
@@ -102,8 +103,8 @@ def test_a_refusal_is_said_in_words_and_what_was_asked_is_kept(
     gateway = HttpPrefectGateway(
         "http://prefect.example/api", transport=httpx.MockTransport(lambda request: httpx.Response(status))
     )
-    refresh, _ = services.request_refresh(dataset="handbook", key="k", user=None)
-    dispatcher.dispatch_all(gateway)
+    refresh, _ = request_refresh(dataset="handbook", key="k", user=None)
+    dispatch.dispatch_all(gateway)
     row = Refresh.objects.get(pk=refresh.pk)
     assert row.status == Refresh.Status.SCHEDULED
     assert "does not accept what PREFECT_API_AUTH_STRING" in row.send_error and "wrong-one" not in row.send_error

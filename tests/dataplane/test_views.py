@@ -11,10 +11,12 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from dataplane import dispatcher, selectors, services
+from dataplane import selectors
 from dataplane.catalogue import HANDBOOK
 from dataplane.models import Refresh
 from dataplane.prefect_gateway import LogLine
+from dataplane.refreshes import dispatch
+from dataplane.refreshes.request import request_refresh
 
 from .conftest import content, publish
 from .fakes import FakePrefect
@@ -38,7 +40,7 @@ def page(user: User, path: str, status: int = 200, *, by_script: bool = False) -
 def test_an_empty_installation_says_what_it_waits_for(ada: User, fake_prefect: FakePrefect) -> None:
     shown = page(ada, DATA)
     assert "No version yet" in shown and "No flow run yet" in shown
-    services.request_refresh(dataset="handbook", user=None)
+    request_refresh(dataset="handbook", user=None)
     assert "The first refresh is under way" in page(ada, DATA)
 
 
@@ -80,7 +82,7 @@ def test_the_form_works_without_script_and_twice_is_once(ada: User, fake_prefect
 def test_a_refused_form_says_why_and_keeps_what_was_typed(
     ada: User, fake_prefect: FakePrefect, sent: dict[str, str], status: int, words: str
 ) -> None:
-    services.request_refresh(dataset="handbook", key="taken", parameters={"folder": "eu"}, user=ada)
+    request_refresh(dataset="handbook", key="taken", parameters={"folder": "eu"}, user=ada)
     response = signed_in(ada).post(REFRESH, sent)
     shown = response.content.decode()
     assert response.status_code == status and words in shown
@@ -103,8 +105,8 @@ def test_a_refresh_while_prefect_is_away_is_kept_and_said_so(ada: User, fake_pre
 
 @pytest.mark.usefixtures("database_url")
 def test_the_data_page_shows_versions_refreshes_and_flow_runs(ada: User, fake_prefect: FakePrefect) -> None:
-    services.request_refresh(dataset="handbook", key="k1", user=ada)
-    dispatcher.dispatch_all(fake_prefect)
+    request_refresh(dataset="handbook", key="k1", user=ada)
+    dispatch.dispatch_all(fake_prefect)
     publish("k1", content("Thirty days."))
     shown = page(ada, DATA)
     for words in ("version 1", "Fresh", "Published", "handbook k1", "Scheduled", "1 passages"):
@@ -118,8 +120,8 @@ def test_the_data_page_shows_versions_refreshes_and_flow_runs(ada: User, fake_pr
 
 
 def test_a_flow_run_shows_its_state_its_refresh_and_its_logs(alice: User, fake_prefect: FakePrefect) -> None:
-    services.request_refresh(dataset="handbook", key="k1", user=None)
-    dispatcher.dispatch_all(fake_prefect)
+    request_refresh(dataset="handbook", key="k1", user=None)
+    dispatch.dispatch_all(fake_prefect)
     run_id = Refresh.objects.get().prefect_flow_run_id
     fake_prefect.move(run_id, "RUNNING")
     fake_prefect.lines[run_id] = [LogLine(datetime.now(UTC), "error", "<b>not bold</b>", "")]
@@ -158,8 +160,8 @@ def test_the_data_page_costs_the_same_however_much_there_is(ada: User, fake_pref
         return len(queries)
 
     def refreshed(number: int) -> None:
-        services.request_refresh(dataset="handbook", key=f"k{number}", user=ada)
-        dispatcher.dispatch_all(fake_prefect)
+        request_refresh(dataset="handbook", key=f"k{number}", user=ada)
+        dispatch.dispatch_all(fake_prefect)
         publish(f"k{number}", content(f"Rule {number}."))
 
     refreshed(0)

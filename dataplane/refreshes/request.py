@@ -16,7 +16,7 @@ from dataplane import catalogue, selectors
 from dataplane.errors import InvalidParameters, RefreshKeyTaken
 from dataplane.models import Dataset, Refresh
 
-CHANNEL = "signalbox_refreshes"  # wakes `dataplane.dispatcher`
+CHANNEL = "signalbox_refreshes"  # wakes `dataplane.refreshes.dispatch`
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+@/-]{0,99}")
 
 

@@ -8,31 +8,32 @@ from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.db import connection
 
-from dataplane import dispatcher, selectors, services
+from dataplane import selectors
 from dataplane.catalogue import HANDBOOK
 from dataplane.errors import DatasetNotFound, InvalidParameters, RefreshKeyTaken
 from dataplane.flow_service import request_first_refreshes
 from dataplane.models import Refresh
-
-from .conftest import content, publish
-from .fakes import FakePrefect
+from dataplane.refreshes import dispatch
+from dataplane.refreshes.request import request_refresh
+from tests.dataplane.conftest import content, publish
+from tests.dataplane.fakes import FakePrefect
 
 
 def test_the_same_key_is_the_same_refresh(ada: User) -> None:
-    first, is_new = services.request_refresh(dataset="handbook", key="k1", user=ada)
-    again, is_new_again = services.request_refresh(dataset="handbook", key="k1", user=ada)
+    first, is_new = request_refresh(dataset="handbook", key="k1", user=ada)
+    again, is_new_again = request_refresh(dataset="handbook", key="k1", user=ada)
     assert (first.pk, is_new, is_new_again) == (again.pk, True, False)
 
 
 def test_without_a_key_it_is_the_windows_refresh(ada: User) -> None:
-    refresh, _ = services.request_refresh(dataset="handbook", user=ada)
+    refresh, _ = request_refresh(dataset="handbook", user=ada)
     assert refresh.key == selectors.window_key()
 
 
 def test_the_same_key_with_other_parameters_is_a_conflict(ada: User) -> None:
-    first, _ = services.request_refresh(dataset="handbook", key="k1", user=ada)
+    first, _ = request_refresh(dataset="handbook", key="k1", user=ada)
     with pytest.raises(RefreshKeyTaken) as caught:
-        services.request_refresh(dataset="handbook", key="k1", parameters={"folder": "eu"}, user=ada)
+        request_refresh(dataset="handbook", key="k1", parameters={"folder": "eu"}, user=ada)
     assert caught.value.refresh_id == first.pk
 
 
@@ -50,7 +51,7 @@ def test_parameters_that_do_not_fit_are_refused_before_prefect_sees_them(
     ada: User, parameters: dict[str, object], path: str
 ) -> None:
     with pytest.raises(InvalidParameters) as caught:
-        services.request_refresh(dataset="handbook", parameters=parameters, user=ada)
+        request_refresh(dataset="handbook", parameters=parameters, user=ada)
     assert [error[0] for error in caught.value.errors] == [path]
     assert not Refresh.objects.exists()
 
@@ -58,15 +59,15 @@ def test_parameters_that_do_not_fit_are_refused_before_prefect_sees_them(
 @pytest.mark.parametrize("key", ["", "a b", "-x", "a" * 101, "a\nb", "schlüssel"])
 def test_a_key_that_nobody_could_read_is_refused(ada: User, key: str) -> None:
     with pytest.raises(InvalidParameters):
-        services.request_refresh(dataset="handbook", key=key, user=ada)
+        request_refresh(dataset="handbook", key=key, user=ada)
 
 
 def test_only_an_admin_may_and_only_what_exists(ada: User, alice: User, olga: User, eve: User) -> None:
     for stranger in (alice, olga, eve):
         with pytest.raises(PermissionDenied):
-            services.request_refresh(dataset="handbook", user=stranger)
+            request_refresh(dataset="handbook", user=stranger)
     with pytest.raises(DatasetNotFound):
-        services.request_refresh(dataset="nothing", user=ada)
+        request_refresh(dataset="nothing", user=ada)
 
 
 @pytest.mark.django_db(transaction=True)
@@ -76,8 +77,8 @@ def test_many_clicks_at_once_make_one_refresh_and_one_flow_run(fake_prefect: Fak
     def click(_: int) -> tuple[str, bool]:
         try:
             gate.wait()
-            refresh, is_new = services.request_refresh(dataset="handbook", key="k1", user=None)
-            dispatcher.dispatch_all(fake_prefect)
+            refresh, is_new = request_refresh(dataset="handbook", key="k1", user=None)
+            dispatch.dispatch_all(fake_prefect)
             return refresh.pk, is_new
         finally:
             connection.close()
@@ -86,42 +87,42 @@ def test_many_clicks_at_once_make_one_refresh_and_one_flow_run(fake_prefect: Fak
         answers = list(pool.map(click, range(6)))
     assert len({pk for pk, _ in answers}) == 1
     assert sum(is_new for _, is_new in answers) == 1
-    dispatcher.dispatch_all(fake_prefect)
+    dispatch.dispatch_all(fake_prefect)
     (run,) = fake_prefect.runs.values()
     assert run.idempotency_key == "refresh_handbook/daily:handbook:k1"
     assert run.parameters == {"key": "k1", "parameters": {}}
 
 
 def test_a_refresh_waits_for_prefect_and_is_sent_when_it_is_back(db: None, fake_prefect: FakePrefect) -> None:
-    services.request_refresh(dataset="handbook", key="k1", user=None)
+    request_refresh(dataset="handbook", key="k1", user=None)
     fake_prefect.is_away = True
-    assert not dispatcher.dispatch_one(fake_prefect)
+    assert not dispatch.dispatch_one(fake_prefect)
     row = Refresh.objects.get()
     assert (row.status, row.send_attempts, row.send_error) == ("scheduled", 1, "Prefect does not answer.")
     fake_prefect.is_away = False
-    assert not dispatcher.dispatch_one(fake_prefect), "not before it is due again"
-    dispatcher.send_soon()
-    assert dispatcher.dispatch_one(fake_prefect)
+    assert not dispatch.dispatch_one(fake_prefect), "not before it is due again"
+    dispatch.send_soon()
+    assert dispatch.dispatch_one(fake_prefect)
     row.refresh_from_db()
     assert row.prefect_flow_run_id in fake_prefect.runs and row.send_error == ""
 
 
 def test_a_crash_after_prefects_answer_finds_the_same_flow_run(db: None, fake_prefect: FakePrefect) -> None:
-    services.request_refresh(dataset="handbook", key="k1", user=None)
-    dispatcher.dispatch_one(fake_prefect)
+    request_refresh(dataset="handbook", key="k1", user=None)
+    dispatch.dispatch_one(fake_prefect)
     Refresh.objects.update(prefect_flow_run_id="")  # our note of it was lost
-    dispatcher.dispatch_one(fake_prefect)
+    dispatch.dispatch_one(fake_prefect)
     assert list(fake_prefect.runs) == [Refresh.objects.get().prefect_flow_run_id]
 
 
 def test_a_deployment_that_is_not_registered_yet_is_waited_for(db: None) -> None:
     prefect = FakePrefect()
-    services.request_refresh(dataset="handbook", key="k1", user=None)
-    dispatcher.dispatch_one(prefect)
+    request_refresh(dataset="handbook", key="k1", user=None)
+    dispatch.dispatch_one(prefect)
     assert Refresh.objects.get().status == "scheduled"
     prefect.add_deployment(HANDBOOK.flow, HANDBOOK.deployment)
-    dispatcher.send_soon()
-    assert dispatcher.dispatch_one(prefect)
+    dispatch.send_soon()
+    assert dispatch.dispatch_one(prefect)
 
 
 @pytest.mark.usefixtures("database_url")
@@ -138,7 +139,7 @@ def test_the_first_refresh_is_asked_for_once_and_not_after_it_was_published() ->
 def test_a_used_up_window_is_not_proposed_again() -> None:
     window = selectors.window_key()
     assert selectors.suggested_key("handbook") == window
-    services.request_refresh(dataset="handbook", user=None)
+    request_refresh(dataset="handbook", user=None)
     assert selectors.suggested_key("handbook") == window, "an open one is joined"
     publish(window, content("Thirty days."))
     assert selectors.suggested_key("handbook") == f"{window}.2"
@@ -147,7 +148,7 @@ def test_a_used_up_window_is_not_proposed_again() -> None:
 @pytest.mark.usefixtures("database_url")
 def test_refreshes_are_paged_newest_first() -> None:
     for number in range(5):
-        services.request_refresh(dataset="handbook", key=f"k{number}", user=None)
+        request_refresh(dataset="handbook", key=f"k{number}", user=None)
     first = selectors.refreshes(limit=2)
     second = selectors.refreshes(limit=3, cursor=first.next or "")
     assert [row.key for row in first.items + second.items] == ["k4", "k3", "k2", "k1", "k0"]

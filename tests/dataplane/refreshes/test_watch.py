@@ -5,15 +5,16 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from dataplane import dispatcher, publishing, recovery, services
+from dataplane import publishing
 from dataplane.catalogue import HANDBOOK
 from dataplane.contracts import Refresh as RefreshOrder
 from dataplane.models import Refresh
 from dataplane.prefect_gateway import STATE_TYPES
-from dataplane.recovery import MOST_RESTARTS, Finding, Watch, examine
-
-from .conftest import content, publish
-from .fakes import FakePrefect
+from dataplane.refreshes import dispatch, watch
+from dataplane.refreshes.request import request_refresh
+from dataplane.refreshes.watch import MOST_RESTARTS, Finding, Watch, examine
+from tests.dataplane.conftest import content, publish
+from tests.dataplane.fakes import FakePrefect
 
 LONG_AGO = timedelta(minutes=5)
 
@@ -21,14 +22,14 @@ LONG_AGO = timedelta(minutes=5)
 @pytest.fixture
 def sure_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """The second look may follow the first at once."""
-    monkeypatch.setattr(recovery, "SURE_AFTER", timedelta())
+    monkeypatch.setattr(watch, "SURE_AFTER", timedelta())
 
 
 @pytest.fixture
 def run_id(database_url: str, fake_prefect: FakePrefect) -> Iterator[str]:
     """A refresh that was handed over; the id of its flow run."""
-    services.request_refresh(dataset="handbook", key="k1", user=None)
-    dispatcher.dispatch_all(fake_prefect)
+    request_refresh(dataset="handbook", key="k1", user=None)
+    dispatch.dispatch_all(fake_prefect)
     yield Refresh.objects.get().prefect_flow_run_id
 
 
@@ -128,7 +129,7 @@ def test_states_of_prefect_are_mirrored(fake_prefect: FakePrefect, run_id: str) 
 def test_a_refresh_whose_flow_run_prefect_lost_is_handed_over_again(fake_prefect: FakePrefect, run_id: str) -> None:
     fake_prefect.runs.clear()
     Watch(fake_prefect).look()
-    assert dispatcher.dispatch_one(fake_prefect)
+    assert dispatch.dispatch_one(fake_prefect)
     assert Refresh.objects.get().prefect_flow_run_id in fake_prefect.runs
 
 
