@@ -19,7 +19,7 @@ from drills.case import EMAIL, REFUND, Case
 from drills.errors import NotInTime, NotStruck
 from drills.stage import WORKERS, Stage
 from drills.trials import Outcome, Trial, guarded
-from drills.waiting import until
+from drills.waiting import PATIENCE, until
 
 FAILURE = "approval-stalled"
 HOURS = 1 / 24  # days
@@ -63,7 +63,7 @@ class Stalled:
     async def workflow_days(self, days: float) -> None:
         """Move the workflow's clock on, and wait until it has got there."""
         skipper = TimeSkipper(await self.stage.temporal())
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             await skipper.fast_forward(self.handle, timedelta(days=days))
         self.stage.history.note("struck", self.case.run_id, f"workflow clock +{days:.2f} days")
 

@@ -16,7 +16,7 @@ from drills.errors import NotStruck
 from drills.holds import Hold
 from drills.stage import WORKERS, Row, has_been_hit
 from drills.trials import Fault
-from drills.waiting import until
+from drills.waiting import PATIENCE, until
 
 
 class MidTurn(Fault):
@@ -31,7 +31,7 @@ class MidTurn(Fault):
         await self.stage.ready_workers(len(WORKERS))
         hold = self.stage.shop.hold("POST", self.case.order_id, "after")
         await self.case.decide(self.approval)
-        if not await asyncio.to_thread(hold.reached.wait, 40):
+        if not await asyncio.to_thread(hold.reached.wait, PATIENCE):
             raise NotStruck(f"the refund of order {self.case.order_id} never reached the shop")
         if len(await self.case.refunds()) != 1:
             raise NotStruck("the shop had not recorded the refund yet")
@@ -103,7 +103,7 @@ class EngineStruck(MidTurn):
         self.stage.history.note("struck", f"pid {pid}", self.name, subject=self.case.run_id)
         deciding = asyncio.create_task(self.waiting.decide(self.other))
         hold.released.set()  # the shop answers while the engine is away
-        await asyncio.to_thread(self.stage.stack.wait_ready, [self.engine], 60)
+        await asyncio.to_thread(self.stage.stack.wait_ready, [self.engine], PATIENCE)
         await deciding
         await asyncio.gather(self.case.pending(EMAIL), self.waiting.pending(EMAIL))
 
@@ -147,7 +147,7 @@ class TemporalAwayForLong(Fault):
             await self._let_an_hour_pass()
         finally:
             self.stage.stack.release("temporal")
-        await asyncio.to_thread(self.stage.stack.wait_ready, ["temporal", "relay"], 60)
+        await asyncio.to_thread(self.stage.stack.wait_ready, ["temporal", "relay"], PATIENCE)
 
     async def recover(self) -> None:
         await self.case.pending(EMAIL)

@@ -16,7 +16,7 @@ import httpx
 from drills.errors import NotInTime, NotStruck
 from drills.stage import Row, has_been_hit
 from drills.trials import Fault
-from drills.waiting import until
+from drills.waiting import PATIENCE, until
 
 CLIENTS = 8
 
@@ -188,7 +188,7 @@ class FlowsKilled(KilledBeforePublish):
         except NotInTime as exc:
             raise NotStruck(str(exc)) from exc
         self.stage.history.note("struck", f"pid {pid}", self.name, flows=[one.pid for one in fired])
-        await asyncio.to_thread(self.stage.stack.wait_ready, ["flows"], 60)
+        await asyncio.to_thread(self.stage.stack.wait_ready, ["flows"], PATIENCE)
 
     async def recover(self) -> None:
         await self.ended(self.refresh_id)

@@ -27,7 +27,7 @@ from drills.errors import NotStruck
 from drills.history import History
 from drills.mail import MailSystem
 from drills.shop import OURS, WatchedShop
-from drills.waiting import until
+from drills.waiting import PATIENCE, until
 
 HEARTBEAT_SECONDS = 3  # of a turn: a killed worker is noticed after it
 WORKERS = ("worker", "worker-2")
@@ -101,7 +101,7 @@ class Stage:
         self.mail.start()
         try:
             await asyncio.to_thread(self.stack.start)
-            await asyncio.to_thread(self.stack.wait_ready, None, 180)
+            await asyncio.to_thread(self.stack.wait_ready, None, PATIENCE)
             self.stack.terminal.hush()  # from here on parts die on purpose
             await until(self._has_accounts, "the demo accounts")
             for account in self.stack.demo_accounts():

@@ -12,7 +12,7 @@ from drills.errors import NotStruck
 from drills.holds import Hold
 from drills.stage import WORKERS, has_been_hit, thaw
 from drills.trials import Fault
-from drills.waiting import until
+from drills.waiting import PATIENCE, until
 
 QUESTION_TOOL = "confirm_outcome"
 REFUND_INVARIANT = "one refund, one effect, no earlier node again, the run finishes"
@@ -233,7 +233,7 @@ _BATCHES: dict[tuple[int, int], list[RefundFrozen | EmailFrozen]] = {}
 
 
 async def _reached(hold: Hold) -> None:
-    if not await asyncio.to_thread(hold.reached.wait, 40):
+    if not await asyncio.to_thread(hold.reached.wait, PATIENCE):
         raise NotStruck(f"{hold.method} about order {hold.order_id} never came")
 
 

@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 from django.db import connection
 
+from tests.waiting import PATIENCE
+
 Cut = Literal["", "swallow", "answer", "delay"]
 
 
@@ -39,7 +41,7 @@ class Cutter:
         for end in self._sockets:
             _end(end)
         for thread in self._threads:
-            thread.join(10)
+            thread.join(PATIENCE)
         for end in self._sockets:
             end.close()
 
@@ -83,7 +85,7 @@ class Cutter:
                 _end(other)
         self.has_cut.set()
         if cut == "delay":
-            self.release.wait(20)
+            self.release.wait(PATIENCE)
         if cut in ("answer", "delay"):
             server.sendall(data)
             with suppress(OSError):

@@ -22,6 +22,7 @@ from console.clock import database_now
 from console.models import OutboxEntry
 from tests.approvals.conftest import answer
 from tests.at_once import at_once, until_somebody_waits
+from tests.waiting import PATIENCE
 
 Opener = Callable[..., Approval]
 HOUR = timedelta(hours=1)
@@ -208,7 +209,7 @@ def test_a_delegation_and_a_decision_of_the_same_person_do_not_block_each_other(
             until_somebody_waits()
 
     def hand_on() -> None:
-        assert voted.wait(10)
+        assert voted.wait(PATIENCE)
         _delegate(alice, bob)
 
     at_once(decide, hand_on)

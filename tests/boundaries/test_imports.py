@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import PATIENCE
+
 PROJECT = Path(__file__).resolve().parent.parent.parent
 OUR_CODE = [
     path
@@ -23,7 +25,7 @@ def _loaded_after(statement: str) -> set[str]:
     """Return the top-level packages that a fresh interpreter has loaded after the statement."""
     program = f"import json, sys\n{statement}\nprint(json.dumps([name.partition('.')[0] for name in sys.modules]))"
     done = subprocess.run(
-        [sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=True, timeout=PATIENCE
     )
     return set(json.loads(done.stdout.splitlines()[-1]))
 

@@ -21,6 +21,7 @@ from console.models import PartHeartbeat
 from console.stack.ports import free_port
 from orchestration import health as orchestration_health
 from tests.api_caller import Caller
+from tests.waiting import PATIENCE
 
 PARTS = {"postgres", "temporal", "prefect", "worker", "relay", "flows"}
 
@@ -219,7 +220,7 @@ def test_a_part_that_does_not_answer_holds_nobody_up_and_is_told_with_since_when
 
     def hang() -> dict[str, Any]:
         calls.append(1)
-        assert release.wait(60)
+        assert release.wait(PATIENCE)
         return fine()
 
     def only_engines_beside(work: Callable[[], None]) -> None:

@@ -21,6 +21,7 @@ from console.stack.postgres import SUPERUSER, Postgres
 from console.stack.supervisor import Supervisor
 from examples.shop.demo_orders import DEMO_RUNS
 from tests.secured_engines import SecuredPrefect, SecuredTemporal, Signer
+from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.engines
 OPEN = ("starting", "running", "waiting")
@@ -100,7 +101,7 @@ def walk(stack: Supervisor) -> None:
 
     def call(who: str, method: str, path: str, body: Any = None) -> httpx.Response:
         headers = {"Authorization": f"Bearer {tokens[who]}"}
-        return httpx.request(method, f"{stack.web_url}/api/v1/{path}", json=body, headers=headers, timeout=60)
+        return httpx.request(method, f"{stack.web_url}/api/v1/{path}", json=body, headers=headers, timeout=PATIENCE)
 
     def has_handbook() -> bool:
         return call("ada", "GET", "datasets/handbook").json().get("current_version") is not None

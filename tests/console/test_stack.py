@@ -222,7 +222,7 @@ def test_a_killed_postgres_starts_again_with_everything_committed(postgres: Post
         connection.execute("CREATE TABLE kept AS SELECT 7 AS number")
     assert postgres.process is not None
     postgres.process.send_to_leader(signal.SIGKILL)
-    postgres.process.wait(5)
+    postgres.process.wait(PATIENCE)
     postgres.process.reap()
     # The pid in the file it left may belong to somebody else by now; PostgreSQL alone would refuse to start.
     pid_file = postgres.data / "postmaster.pid"
@@ -259,7 +259,7 @@ def test_a_killed_temporal_comes_back_on_its_port_and_can_be_taken_over(temporal
     address, process = temporal.address, temporal.process
     assert process is not None
     process.send(signal.SIGKILL)
-    process.wait(5)
+    process.wait(PATIENCE)
     process.reap()
     temporal.launch()
     temporal.wait_ready()
@@ -325,7 +325,7 @@ def test_a_second_start_on_the_same_folder_is_refused_in_words(home: Path) -> No
 
 def test_what_a_part_needs_once_does_not_count_as_its_start(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = threading.Event()
-    monkeypatch.setattr(Shop, "prepare", lambda *_: given.wait(20))
+    monkeypatch.setattr(Shop, "prepare", lambda *_: given.wait(PATIENCE))
     with Supervisor(home=home, parts=["shop"], seed_shop=False, quiet=True) as stack:
         threading.Timer(0.5, given.set).start()
         with pytest.raises(PartFailed, match="shop was not ready after 0 s"):
@@ -430,6 +430,6 @@ def test_up_stops_everything_on_a_signal_also_when_it_comes_twice(home: Path, nu
         assert child.stdout.readline() == b"ready\n"
     for number in numbers:
         child.send_signal(number)
-    assert child.wait(10) == 0
+    assert child.wait(PATIENCE) == 0
     assert not list(stragglers(home))
     assert not (home / "postgres" / "postmaster.pid").exists()

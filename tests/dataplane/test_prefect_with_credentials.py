@@ -22,6 +22,7 @@ from dataplane.prefect_gateway import HttpPrefectGateway
 from dataplane.refreshes import dispatch
 from dataplane.refreshes.request import request_refresh
 from tests.secured_engines import SecuredPrefect
+from tests.waiting import PATIENCE
 
 from .conftest import handbook
 from .test_flows_for_real import wait_until
@@ -138,5 +139,5 @@ def test_flows_work_on_a_prefect_with_a_password(
         wait_until(lambda: PartHeartbeat.objects.filter(part="flows", detail="serving flows").exists())
     finally:
         process.terminate()
-        process.wait(timeout=30)
+        process.wait(timeout=PATIENCE)
     assert secured.auth_string not in (tmp_path / "flows.log").read_text()

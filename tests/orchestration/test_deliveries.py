@@ -38,7 +38,7 @@ from tests.fakes import FakeTemporal
 from tests.orchestration.conftest import decide, go, make_run, open_for, reviewer
 from tests.orchestration.test_relay import everything_delivered, relaying
 from tests.orchestration.webhook_receiver import Receiver
-from tests.waiting import until
+from tests.waiting import PATIENCE, until
 
 BODY = {
     *("approval_id", "external_id", "decision_id", "status", "verdict", "arguments", "answer", "note"),
@@ -153,11 +153,11 @@ def test_of_two_at_once_the_answer_is_the_decision_that_closed_it(transactional_
         with transaction.atomic():
             database_now()  # the moment that his decision will bear
             bob_began.set()
-            assert alice_voted.wait(5)
+            assert alice_voted.wait(PATIENCE)
             decide_as(bob, "reject", "keep it")
 
     def first_to_vote() -> None:
-        assert bob_began.wait(5)
+        assert bob_began.wait(PATIENCE)
         decide_as(alice, "approve")
         alice_voted.set()
 
@@ -299,7 +299,7 @@ def test_a_click_and_the_end_of_the_delivery_do_not_block_each_other(
         return found
 
     def deliver_to_its_end() -> None:
-        assert clicked.wait(10)
+        assert clicked.wait(PATIENCE)
         if end == "taken":
             deliveries.delivered(approval.pk, "the program")
         else:

@@ -19,6 +19,7 @@ from orchestration.checkpoint_gateway import Checkpoints
 from orchestration.errors import TemporalRefused
 from orchestration.world import OutsideWorld
 from tests.orchestration.conftest import go
+from tests.waiting import PATIENCE, eventually
 
 Told = Callable[..., dict[str, Any]]
 
@@ -54,7 +55,7 @@ def test_a_frozen_server_is_not_ok_and_is_again_when_it_thaws(told: Told, tempor
         temporal.process.send(signal.SIGCONT)
     assert not frozen["ok"]
     assert "cannot be reached" in frozen["detail"]
-    assert told()["ok"]
+    eventually(lambda: told()["ok"], "the server to answer again after it thawed")
 
 
 def test_a_namespace_that_is_not_there_is_named(told: Told) -> None:
@@ -91,7 +92,7 @@ def test_a_worker_is_well_once_the_server_has_seen_its_polls_and_not_before(
         await checkpoints.open()
         working = asyncio.create_task(worker._work(client, Activities(checkpoints, world), stop))
         try:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE):
                 while not polling.state()[0]:  # noqa: ASYNC110  nothing tells of it but the state itself
                     await asyncio.sleep(0.05)
         finally:

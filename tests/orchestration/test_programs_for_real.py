@@ -52,7 +52,7 @@ class Cleanup:
 
     @workflow.run
     async def run(self) -> list[dict[str, Any]]:
-        await workflow.execute_activity("ask", start_to_close_timeout=timedelta(seconds=30))
+        await workflow.execute_activity("ask", start_to_close_timeout=timedelta(seconds=PATIENCE))
         await workflow.wait_condition(lambda: bool(self.answers))
         return self.answers
 
@@ -329,7 +329,7 @@ def test_the_copied_example_gets_its_answer_and_the_earlier_one_when_it_is_run_a
             (found,) = await in_database(lambda: list(Approval.objects.all()))
             asked = await web.call(web.program, f"approvals/{found.pk}")
             await web.decide(asked)
-            async with asyncio.timeout(120):
+            async with asyncio.timeout(PATIENCE):
                 assert await first.result() == "deleted"
                 again = await client.start_workflow("Cleanup", "orders-2019", id=workflow_id, task_queue=workflow_id)
                 assert await again.result() == "deleted"  # nobody is asked, and nobody waits
@@ -346,7 +346,7 @@ def test_a_refusal_ends_the_copied_example_at_once(web: Web, temporal: Temporal,
         copied.TOKEN = "sb_nobodys"
         async with running(copied, temporal, workflow_id) as client:
             with pytest.raises(WorkflowFailureError) as told:
-                async with asyncio.timeout(120):
+                async with asyncio.timeout(PATIENCE):
                     await client.execute_workflow("Cleanup", "orders-2019", id=workflow_id, task_queue=workflow_id)
         assert isinstance(told.value.cause, ActivityError)
         refused = told.value.cause.cause

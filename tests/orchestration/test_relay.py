@@ -140,7 +140,7 @@ def test_no_more_is_claimed_before_a_failed_delivery_was_given_back(
 
     def slowly(*given: Any) -> None:
         giving_back.set()
-        assert may_go_on.wait(20)
+        assert may_go_on.wait(PATIENCE)
         _put_back(*given)
 
     monkeypatch.setattr(module, "_put_back", slowly)

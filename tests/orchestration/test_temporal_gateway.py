@@ -24,6 +24,7 @@ from orchestration.errors import NamespaceGone, TemporalAway, TemporalRefused, W
 from orchestration.temporal_gateway import RealTemporal, Seen, TemporalGateway
 from tests.fakes import FakeTemporal
 from tests.orchestration.conftest import go
+from tests.waiting import PATIENCE
 
 
 class Door(TemporalGateway, Protocol):
@@ -248,7 +249,7 @@ def test_a_workflow_whose_time_is_up_or_that_was_deleted_is_told_apart_from_a_na
         execution = WorkflowExecution(workflow_id=deleted.run_id)
         request = DeleteWorkflowExecutionRequest(namespace=temporal.namespace, workflow_execution=execution)
         await client.workflow_service.delete_workflow_execution(request)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             while (await door.look(timed.run_id)).is_open:
                 pass
             assert await door.look(timed.run_id) == Seen("timed_out")

@@ -8,6 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
 
+from tests.waiting import PATIENCE
+
 
 @dataclass(frozen=True)
 class Got:
@@ -33,7 +35,7 @@ class Receiver:
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 receiver.got.append(Got(self.path, headers, body))
                 if hangs:
-                    receiver._over.wait(20)
+                    receiver._over.wait(PATIENCE)
                     return
                 status = receiver.statuses.pop(0) if receiver.statuses else 200
                 self.send_response(status)
