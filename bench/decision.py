@@ -31,6 +31,7 @@ from bench.bare_path import TASK_QUEUE, BareWait
 from console.stack.ports import free_port
 from console.stack.supervisor import Supervisor
 from console.temporal_connection import connect, embedded
+from docs import measuring
 
 PARTS = ("postgres", "temporal", "web", "worker", "relay", "shop")
 Milliseconds = list[float]
@@ -124,7 +125,7 @@ def quantile(values: Milliseconds, share: float) -> float:
     return sorted(values)[min(len(values) - 1, int(len(values) * share))]
 
 
-async def measure(stack: Supervisor, trials: int, count: int) -> None:
+async def measure(stack: Supervisor, trials: int, count: int, is_recorded: bool) -> None:
     accounts = {a["username"]: a["token"] for a in json.loads(stack.accounts_path.read_text())}
 
     def client(name: str) -> httpx.AsyncClient:
@@ -136,13 +137,24 @@ async def measure(stack: Supervisor, trials: int, count: int) -> None:
     bare = Bare(await connect(embedded(stack.temporal_address, "default")))
     await one_by_one(product, bare, 10)  # warm
     found = await one_by_one(product, bare, trials)
-    say("                    p50 ms   p95 ms")
-    for name, label in (("call", "decision call"), ("product", "click to next node"), ("bare", "bare path")):
-        say(f"{label:20}{statistics.median(found[name]):7.1f}{quantile(found[name], 0.95):9.1f}")
+    rows = [
+        (label, f"{statistics.median(found[name]):.1f}", f"{quantile(found[name], 0.95):.1f}")
+        for name, label in (("call", "decision call"), ("product", "click to next node"), ("bare", "bare path"))
+    ]
     ratio = statistics.median(found["product"]) / statistics.median(found["bare"])
-    say(f"{'ratio of p50':20}{ratio:7.2f}")
     many = await at_once(product, bare, count)
-    say(f"{count} at once: product {many['product']:.2f} s, bare {many['bare']:.2f} s")
+    together = (
+        f"Ratio of the medians {ratio:.2f}; {count} decided at once: the last next node after {many['product']:.2f} s,"
+        f" on the bare path {many['bare']:.2f} s."
+    )
+    say("                    p50 ms   p95 ms")
+    for label, middle, high in rows:
+        say(f"{label:20}{middle:>7}{high:>9}")
+    say(together)
+    if is_recorded:
+        command = f"python -m bench.decision --trials {trials}"
+        measuring.record("bench", "decision", command, columns=["ms", "p50", "p95"], rows=rows, notes=[together])
+        say("Kept in docs/measured/; `manage.py write_docs` writes the page.")
 
 
 def say(line: str) -> None:
@@ -154,6 +166,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--at-once", type=int, default=50)
+    parser.add_argument("--record", action="store_true", help="keep the figures in docs/measured/")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="signalbox-bench-") as folder:
         environment = {"SIGNALBOX_AGENTS": "bench.gate_agent:AGENT"}
@@ -167,7 +180,7 @@ def main() -> None:
                     [sys.executable, "-m", "bench.bare_path"], env=os.environ | addresses, stdout=log, stderr=log
                 )
             try:
-                asyncio.run(measure(stack, options.trials, options.at_once))
+                asyncio.run(measure(stack, options.trials, options.at_once, options.record))
             finally:
                 bare.send_signal(signal.SIGTERM)
                 bare.wait(10)

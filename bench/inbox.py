@@ -6,7 +6,7 @@ Each line is a request through the whole of Django (middleware, permissions, que
 embedded PostgreSQL: the list as a fragment, as a live refresh fetches it; "whole page" has the first request in full
 beside the list. The cases take turns, so that what else the machine does falls on all of them. "Own CPU" is the median
 of this process's processor time, which other work hardly changes. The last line is the peer: the last 50 rows by an
-offset, the query alone. Printed as the table of the README.
+offset, the query alone. `--record` keeps the figures for docs/speed.md.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from django.core.management import call_command
 
 from bench.seed_inbox import seed
 from console.stack.postgres import Postgres
+from docs import measuring
 
 CASES = {
     "first page": "",
@@ -112,14 +113,14 @@ def measure(size: int, trials: int) -> list[Case]:
     return found
 
 
-def table(measured: dict[int, list[Case]], trials: int) -> Iterator[str]:
-    """Yield the lines of one table: a line for each case, three columns for each size."""
+def table(measured: dict[int, list[Case]], trials: int) -> tuple[list[str], list[list[str]]]:
+    """Return the columns, three for each size, and a row for each case."""
     heads = [column for size in measured for column in (f"{size:,}: p50", "best", "own CPU")]
-    yield f"| ms, {trials} runs each | {' | '.join(heads)} | queries |"
-    yield "|---" * (len(heads) + 2) + "|"
+    rows = []
     for same in zip(*measured.values(), strict=True):
         told = [f"{value:.1f}" for case in same for value in case.told()]
-        yield f"| {same[0].name} | {' | '.join(told)} | {'/'.join(sorted({str(case.queries) for case in same}))} |"
+        rows.append([same[0].name, *told, "/".join(sorted({str(case.queries) for case in same}))])
+    return [f"ms, {trials} runs each", *heads, "queries"], rows
 
 
 def say(line: str) -> None:
@@ -131,6 +132,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[100_000, 1_000_000])
     parser.add_argument("--trials", type=int, default=40)
+    parser.add_argument("--record", action="store_true", help="keep the figures in docs/measured/")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="signalbox-bench-") as folder:
         server = Postgres(Path(folder))
@@ -144,12 +146,12 @@ def main() -> None:
             }
             django.setup()
             call_command("migrate", verbosity=0)
-            grow(sorted(options.sizes), options.trials)
+            grow(sorted(options.sizes), options.trials, options.record)
         finally:
             server.stop()
 
 
-def grow(sizes: list[int], trials: int) -> None:
+def grow(sizes: list[int], trials: int, is_recorded: bool) -> None:
     """Fill the inbox up to each size and measure it there."""
     from django.db import connections
 
@@ -164,12 +166,11 @@ def grow(sizes: list[int], trials: int) -> None:
             there = size
             say(f"{size:,} requests are there after {time.monotonic() - began:.0f} s")
             measured[size] = measure(size, trials)
-        load = ", ".join(f"{one:.1f}" for one in os.getloadavg())
-        say(
-            "\n".join(
-                ["", *table(measured, trials), "", f"Load of the machine at the end: {load} on {os.cpu_count()} cores."]
-            )
-        )
+        columns, rows = table(measured, trials)
+        say("\n".join(" | ".join(row) for row in [columns, *rows]))
+        if is_recorded:
+            command = f"python -m bench.inbox --sizes {' '.join(map(str, sizes))} --trials {trials}"
+            measuring.record("bench", "inbox", command, columns=columns, rows=rows, notes=[])
     finally:
         connections.close_all()
 

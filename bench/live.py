@@ -14,10 +14,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
+import random
 import tempfile
 import time
-from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +32,7 @@ from bench.decision import quantile, say
 from console.live import CHANNEL
 from console.stack.ports import free_port
 from console.stack.supervisor import Supervisor
+from docs import measuring
 
 PARTS = ("postgres", "web")  # no worker: what an engine does after a decision is another measurement
 READERS = ("alice", "bob", "ada")  # whose tabs they are, in turn
@@ -68,6 +68,7 @@ class Page:
     gone_at: asyncio.Future[int] | None = None
     told: int = 0
     asked: int = 0
+    refused: int = 0
 
     async def watch(self, approval_id: str) -> tuple[int, int]:
         """Return when the page was told, and when its list came without the request, in ns."""
@@ -90,12 +91,21 @@ class Page:
             raise RuntimeError("the server has closed a page's socket")
 
     async def _fetch(self, poked: asyncio.Event) -> None:
+        failures = 0
         while True:
             await poked.wait()
             await asyncio.sleep(FOLD_SECONDS)
             poked.clear()
             self.asked += 1
-            answer = _well(await self.http.get("/frame/parts/", params=PARTS_ASKED))
+            answer = await self.http.get("/frame/parts/", params=PARTS_ASKED)
+            if answer.status_code in (429, 503):  # the page asks again, later and later, as in parts.js
+                self.refused += 1
+                failures += 1
+                poked.set()
+                await asyncio.sleep(min(2 ** (failures - 1), 60) * (0.5 + random.random() / 2))
+                continue
+            _well(answer)
+            failures = 0
             is_gone = 'id="inbox-rows"' in answer.text and f'data-row="{self.watched}"' not in answer.text
             if is_gone and self.watched and self.gone_at and not self.gone_at.done():
                 self.gone_at.set_result(time.monotonic_ns())
@@ -111,6 +121,7 @@ class Found:
     lost: int = 0
     told: int = 0
     asked: int = 0
+    refused: int = 0  # answers that said to come again later
 
 
 async def sign_in(url: str, username: str, password: str, pages: int) -> httpx.AsyncClient:
@@ -189,6 +200,7 @@ async def measure(stack: Supervisor, count: int, decisions: int) -> Found:
             if number >= WARM_UP:
                 count_in(found, seen, commits.heard[f"approval:{approval['id']}"])
         found.told, found.asked = sum(page.told for page in pages), sum(page.asked for page in pages)
+        found.refused = sum(page.refused for page in pages)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -203,26 +215,20 @@ def count_in(found: Found, seen: list[tuple[int, int] | BaseException], committe
     found.to_last += [max((gone - committed) / 1e6 for _, gone in shown)] if shown else []
 
 
-def table(found: Found, pages: int, decisions: int) -> Iterator[str]:
-    yield f"| ms, {pages} pages open, {decisions} decisions | p50 | p95 |"
-    yield "|---|---|---|"
-    rows = {
+def rows_of(found: Found) -> list[tuple[str, str, str]]:
+    measured = {
         "commit to announcement at the page": found.to_poke,
         "commit to changed fragment": found.to_fragment,
         "commit to the last page's fragment": found.to_last,
     }
-    for name, values in rows.items():
-        yield f"| {name} | {median(values):.0f} | {quantile(values, 0.95):.0f} |"
-    yield ""
-    yield f"{found.lost} lost. {found.asked} requests for {found.told} announcements."
-    load = ", ".join(f"{one:.1f}" for one in os.getloadavg())
-    yield f"Load of the machine at the end: {load} on {os.cpu_count()} cores."
+    return [(name, f"{median(values):.0f}", f"{quantile(values, 0.95):.0f}") for name, values in measured.items()]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pages", type=int, default=200)
     parser.add_argument("--decisions", type=int, default=20)
+    parser.add_argument("--record", action="store_true", help="keep the figures in docs/measured/")
     options = parser.parse_args()
     if not 0 < options.decisions <= LISTED - WARM_UP:
         parser.error(f"between 1 and {LISTED - WARM_UP} decisions")
@@ -233,7 +239,16 @@ def main() -> None:
         stack.wait_ready()
         stack.run_command("accounts", "manage.py", "create_demo_accounts", "--file", str(stack.accounts_path))
         found = asyncio.run(measure(stack, options.pages, options.decisions))
-    say("\n".join(table(found, options.pages, options.decisions)))
+    columns = [f"ms, {options.pages} pages open, {options.decisions} decisions", "p50", "p95"]
+    rows = rows_of(found)
+    sums = (
+        f"{found.lost} lost. {found.asked} requests for {found.told} announcements, {found.refused} of them told to"
+        " come again later."
+    )
+    say("\n".join([*(" | ".join(row) for row in [columns, *rows]), sums]))
+    if options.record:
+        command = f"python -m bench.live --pages {options.pages} --decisions {options.decisions}"
+        measuring.record("bench", "live", command, columns=columns, rows=rows, notes=[sums])
     if found.lost:
         raise SystemExit(1)
 

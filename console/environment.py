@@ -21,7 +21,11 @@ PROJECT = Path(__file__).resolve().parent.parent
 
 
 class Environment(BaseSettings):
-    """The honoured variables; each field's alias is the variable's name."""
+    """The honoured variables; each field's alias is the variable's name.
+
+    The descriptions are Markdown: `docs.tables` makes the table of docs/settings.md of them. What stands after "Not
+    set: " is the default in words, where the field's own value says little.
+    """
 
     model_config = SettingsConfigDict(
         extra="ignore",
@@ -30,46 +34,174 @@ class Environment(BaseSettings):
         hide_input_in_errors=True,  # it may be a password
     )
 
-    home: Path = Field(PROJECT / ".signalbox", alias="SIGNALBOX_HOME")  # state of the embedded stack
-    cache: str = Field("", alias="SIGNALBOX_CACHE")  # for the Temporal server's binary; empty: the user's cache folder
-    port: int = Field(8000, alias="PORT", ge=1, le=65535)  # the web page's port
-    url: str = Field("", alias="SIGNALBOX_URL")  # where people reach the page; empty: this machine and the port
-    # Whether people reach the page over https alone; None: as the address above says.
-    secure: bool | None = Field(None, alias="SIGNALBOX_SECURE")
-    hsts_seconds: int = Field(31_536_000, alias="SIGNALBOX_HSTS_SECONDS", ge=0)  # where secure; 0: not told
-    trusted_proxies: str = Field("", alias="SIGNALBOX_TRUSTED_PROXIES")  # comma-separated addresses or networks
-    debug: bool = Field(False, alias="SIGNALBOX_DEBUG")
-    secret_key: str = Field("", alias="SIGNALBOX_SECRET_KEY")  # empty: kept in <home>/secret-key
-    allowed_hosts: str = Field("localhost,127.0.0.1,[::1]", alias="SIGNALBOX_ALLOWED_HOSTS")  # comma-separated
-    origins: str = Field("", alias="SIGNALBOX_ORIGINS")  # comma-separated, with scheme; extra trusted origins
+    home: Path = Field(
+        PROJECT / ".signalbox",
+        alias="SIGNALBOX_HOME",
+        description="state of the embedded stack, demo accounts, logs, outgoing mail. Not set: `.signalbox`",
+    )
+    cache: str = Field(
+        "", alias="SIGNALBOX_CACHE", description="the Temporal server's binary. Not set: `~/.cache/signalbox`"
+    )
+    port: int = Field(8000, alias="PORT", ge=1, le=65535, description="the web page's port")
+    url: str = Field(
+        "",
+        alias="SIGNALBOX_URL",
+        description="where people reach the page; reminders link there. Not set: `http://127.0.0.1:<PORT>`",
+    )
+    secure: bool | None = Field(
+        None,
+        alias="SIGNALBOX_SECURE",
+        description="reached over https alone: Secure cookies, HSTS. Not set: as `SIGNALBOX_URL` begins",
+    )
+    hsts_seconds: int = Field(
+        31_536_000,
+        alias="SIGNALBOX_HSTS_SECONDS",
+        ge=0,
+        description="how long browsers stay with https; `0` says nothing. Not set: one year",
+    )
+    trusted_proxies: str = Field(
+        "",
+        alias="SIGNALBOX_TRUSTED_PROXIES",
+        description=(
+            "addresses or networks whose `X-Forwarded-For` and `-Proto` are believed, comma-separated. Not set: none"
+        ),
+    )
+    debug: bool = Field(False, alias="SIGNALBOX_DEBUG", description="for development")
+    secret_key: str = Field(
+        "",
+        alias="SIGNALBOX_SECRET_KEY",
+        description="Django's key; set it when there are several machines. Not set: kept in `<home>/secret-key`",
+    )
+    allowed_hosts: str = Field(
+        "localhost,127.0.0.1,[::1]",
+        alias="SIGNALBOX_ALLOWED_HOSTS",
+        description="host names that are answered, comma-separated",
+    )
+    origins: str = Field(
+        "", alias="SIGNALBOX_ORIGINS", description="extra trusted origins, comma-separated, with scheme. Not set: none"
+    )
 
-    database_url: str = Field("", alias="DATABASE_URL")  # postgresql://user:password@host:port/name
-    # Of the role that owns the tables, where the app works under another one; ask `owner_database_url()`.
-    owner_url: str = Field("", alias="SIGNALBOX_OWNER_DATABASE_URL")
-    temporal_address: str = Field("", alias="TEMPORAL_ADDRESS")  # host:port
-    temporal_namespace: str = Field("default", alias="TEMPORAL_NAMESPACE")
-    temporal_profile: str = Field("", alias="TEMPORAL_PROFILE")  # of the file below; its address counts
-    temporal_config_file: str = Field("", alias="TEMPORAL_CONFIG_FILE")  # TOML; empty: where the Temporal CLI keeps it
-    temporal_task_queue: str = Field("signalbox", alias="SIGNALBOX_TASK_QUEUE")
-    prefect_api_url: str = Field("", alias="PREFECT_API_URL")  # http://host:port/api
-    prefect_auth_string: str = Field("", alias="PREFECT_API_AUTH_STRING", repr=False)  # user:password
-    prefect_api_key: str = Field("", alias="PREFECT_API_KEY", repr=False)
+    database_url: str = Field(
+        "",
+        alias="DATABASE_URL",
+        description=(
+            "`postgresql://user:password@host:5432/name`, with pgvector; TLS as libpq has it: `?sslmode=verify-"
+            "full`. Not set: embedded"
+        ),
+    )
+    owner_url: str = Field(
+        "",
+        alias="SIGNALBOX_OWNER_DATABASE_URL",
+        description=(
+            "the role that owns the tables, when `DATABASE_URL` names another one; for `migrate`. Not set: embedded"
+        ),
+    )
+    temporal_address: str = Field(
+        "",
+        alias="TEMPORAL_ADDRESS",
+        description="a Temporal server, 1.31.1 or newer, as `host:port`. Not set: embedded",
+    )
+    temporal_namespace: str = Field(
+        "default", alias="TEMPORAL_NAMESPACE", description="its namespace, which has to be there"
+    )
+    temporal_profile: str = Field(
+        "",
+        alias="TEMPORAL_PROFILE",
+        description="or a profile of the Temporal CLI's file, which names the address. Not set: none",
+    )
+    temporal_config_file: str = Field(
+        "", alias="TEMPORAL_CONFIG_FILE", description="that file, in TOML. Not set: where the CLI keeps it"
+    )
+    temporal_task_queue: str = Field("signalbox", alias="SIGNALBOX_TASK_QUEUE", description="the workers' task queue")
+    prefect_api_url: str = Field(
+        "", alias="PREFECT_API_URL", description="`http://host:4200/api`, Prefect 3.8. Not set: embedded"
+    )
+    prefect_auth_string: str = Field(
+        "",
+        alias="PREFECT_API_AUTH_STRING",
+        repr=False,
+        description="how a Prefect server with a password knows us: `user:password`. Not set: none",
+    )
+    prefect_api_key: str = Field(
+        "", alias="PREFECT_API_KEY", repr=False, description="how Prefect Cloud knows us. Not set: none"
+    )
 
-    agents: str = Field("orchestration.agents.support.agent:AGENT", alias="SIGNALBOX_AGENTS")  # comma-separated
-    model: str = Field("", alias="SIGNALBOX_MODEL")  # e.g. openai:gpt-5; empty: the offline model
-    handbook: Path = Field(PROJECT / "examples" / "handbook", alias="SIGNALBOX_HANDBOOK")  # its documents
-    shop_url: str = Field("", alias="SIGNALBOX_SHOP_URL")  # the example shop
-    email_folder: Path | None = Field(None, alias="SIGNALBOX_EMAIL_FOLDER")  # None: <home>/mail
-    email_from: str = Field("Signalbox <signalbox@localhost>", alias="SIGNALBOX_EMAIL_FROM")  # of reminders
-    email_url: str = Field("", alias="SIGNALBOX_EMAIL_URL")  # smtp://user:password@host:port; empty: files
-    audit_head_url: str = Field("", alias="SIGNALBOX_AUDIT_HEAD_URL")  # takes the audit chain's head by POST
-    webhook_secret: str = Field("", alias="SIGNALBOX_WEBHOOK_SECRET")  # empty: follows from the secret key
-    webhooks_to_private: bool = Field(False, alias="SIGNALBOX_WEBHOOKS_TO_PRIVATE")  # addresses inside may be called
-    signals: str = Field("", alias="SIGNALBOX_SIGNALS")  # account=namespace/signal[/prefix], ..., or *
-    requests_in_flight: int = Field(1000, alias="SIGNALBOX_REQUESTS_IN_FLIGHT", ge=1)  # of one account
-    heartbeat_seconds: int = Field(30, alias="SIGNALBOX_HEARTBEAT_SECONDS", ge=2)  # a silent turn is given up after it
-    least_free_mb: int = Field(500, alias="SIGNALBOX_LEAST_FREE_MB", ge=0)  # below it the disk counts as nearly full
-    faults: bool = Field(False, alias="SIGNALBOX_FAULTS")  # drills only: fault points are live
+    agents: str = Field(
+        "orchestration.agents.support.agent:AGENT",
+        alias="SIGNALBOX_AGENTS",
+        description=(
+            "import paths, comma-separated: `package.module:AGENT`; `manage.py check_agents` loads them. Not "
+            "set: the support agent"
+        ),
+    )
+    model: str = Field(
+        "",
+        alias="SIGNALBOX_MODEL",
+        description=(
+            "`openai:...`, `anthropic:...` or any `init_chat_model` name; `.uv/bin/uv sync --extra openai`. Not"
+            " set: offline"
+        ),
+    )
+    handbook: Path = Field(
+        PROJECT / "examples" / "handbook",
+        alias="SIGNALBOX_HANDBOOK",
+        description="the folder that the handbook is made from. Not set: `examples/handbook`",
+    )
+    shop_url: str = Field(
+        "", alias="SIGNALBOX_SHOP_URL", description="where the support agent's orders are. Not set: the example shop"
+    )
+    email_folder: Path | None = Field(
+        None, alias="SIGNALBOX_EMAIL_FOLDER", description="where messages lie that are not sent. Not set: `<home>/mail`"
+    )
+    email_from: str = Field(
+        "Signalbox <signalbox@localhost>", alias="SIGNALBOX_EMAIL_FROM", description="whose name is on reminders"
+    )
+    email_url: str = Field(
+        "", alias="SIGNALBOX_EMAIL_URL", description="`smtp://user:password@host:587` sends mail. Not set: files"
+    )
+    audit_head_url: str = Field(
+        "",
+        alias="SIGNALBOX_AUDIT_HEAD_URL",
+        description="takes the audit chain's head by POST, at most once a minute. Not set: none",
+    )
+    webhook_secret: str = Field(
+        "",
+        alias="SIGNALBOX_WEBHOOK_SECRET",
+        description="signs webhooks to programs; `manage.py webhook_secret` prints it. Not set: from Django's key",
+    )
+    webhooks_to_private: bool = Field(
+        False,
+        alias="SIGNALBOX_WEBHOOKS_TO_PRIVATE",
+        description="webhooks may go to loopback and private addresses. Not set: `false`, with demo accounts `true`",
+    )
+    signals: str = Field(
+        "",
+        alias="SIGNALBOX_SIGNALS",
+        description=(
+            "which workflows programs may have signalled: `account=namespace/signal` or "
+            "`account=namespace/signal/prefix`, with commas between; `*` lets all accounts that are not named "
+            "signal any. Not set: an admin confirms each first use, with demo accounts `*`"
+        ),
+    )
+    requests_in_flight: int = Field(
+        1000,
+        alias="SIGNALBOX_REQUESTS_IN_FLIGHT",
+        ge=1,
+        description="how many undecided requests, and how many open runs, one account may have",
+    )
+    heartbeat_seconds: int = Field(
+        30,
+        alias="SIGNALBOX_HEARTBEAT_SECONDS",
+        ge=2,
+        description="a turn that is silent for so long is given to another worker",
+    )
+    least_free_mb: int = Field(
+        500,
+        alias="SIGNALBOX_LEAST_FREE_MB",
+        ge=0,
+        description="with less free on the state folder's disk *System* says so",
+    )
+    faults: bool = Field(False, alias="SIGNALBOX_FAULTS", description="for drills only: fault points are live")
 
     @field_validator("database_url", "owner_url")
     @classmethod

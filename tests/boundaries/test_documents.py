@@ -1,3 +1,5 @@
+"""The documents tell what is there: each table as its source has it, each name, link and file."""
+
 from __future__ import annotations
 
 import re
@@ -5,25 +7,56 @@ from pathlib import Path
 
 import pytest
 
-from console.environment import Environment
+from console.drill_results import FAILURE_TESTS
+from console.environment import PROJECT, Environment
+from docs import tables
+from docs.measuring import read
 
-PROJECT = Path(__file__).resolve().parent.parent.parent
-
-
-@pytest.mark.parametrize("name", [str(field.alias) for field in Environment.model_fields.values()])
-def test_the_readme_explains_every_variable(name: str) -> None:
-    assert f"`{name}`" in (PROJECT / "README.md").read_text()
-
-
-def test_the_readme_names_only_files_that_exist() -> None:
-    readme = (PROJECT / "README.md").read_text()
-    named = ("console/environment.py", "orchestration/contracts.py", "approvals/services/deciding.py")
-    for path in (*named, "bench/decision.py"):
-        assert (PROJECT / path).exists()
-        assert path.rpartition("/")[2].removesuffix(".py") in readme
+README = PROJECT / "README.md"
+DOCUMENTS = [README, PROJECT / "CONTRIBUTING.md", *tables.pages()]
+FIRST_SCREENS = 60  # lines of the README
 
 
-def test_every_test_that_the_readme_names_is_there() -> None:
-    named = set(re.findall(r"`(test_\w+\.py)`", (PROJECT / "README.md").read_text()))
-    assert named
-    assert named - {path.name for path in (PROJECT / "tests").rglob("test_*.py")} == set()
+@pytest.mark.parametrize("page", tables.pages(), ids=lambda page: page.name)
+def test_every_table_is_as_its_source_has_it(page: Path) -> None:
+    assert page.read_text() == tables.with_tables(page.read_text()), "run `manage.py write_docs`"
+
+
+def test_every_table_stands_on_a_page_and_has_lines() -> None:
+    text = "".join(page.read_text() for page in tables.pages())
+    for name, table in tables.TABLES.items():
+        assert f"<!-- {name} -->\n{next(table())}\n" in text, name
+
+
+def test_every_variable_is_explained() -> None:
+    for field in Environment.model_fields.values():
+        assert field.description, field.alias
+        assert f"| `{field.alias}` |" in "\n".join(tables.settings())
+
+
+def test_every_failure_was_measured() -> None:
+    for test in FAILURE_TESTS:
+        assert read("drill", test.name)["faults"], test.name
+
+
+def test_the_first_screens_lead_to_every_page() -> None:
+    begin = "\n".join(README.read_text().split("\n")[:FIRST_SCREENS])
+    for page in tables.pages():
+        assert f"(docs/{page.name})" in begin
+
+
+@pytest.mark.parametrize("page", DOCUMENTS, ids=lambda page: page.name)
+def test_every_link_leads_to_a_file(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+        assert target.startswith("https://") or (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", DOCUMENTS, ids=lambda page: page.name)
+def test_every_file_that_is_named_is_there(page: Path) -> None:
+    tests = {path.name for path in (PROJECT / "tests").rglob("test_*.py")}
+    for name in re.findall(r"`(test_\w+\.py)`", page.read_text()):
+        assert name in tests
+    for path in re.findall(
+        r"`((?:console|approvals|orchestration|dataplane|drills|bench|stack|tests)/[\w/]+\.py)`", page.read_text()
+    ):
+        assert (PROJECT / path).exists(), path

@@ -113,6 +113,7 @@ COMMANDS: dict[str, str] = {
     "up": "runs the stack",
     "verify_audit": "reads the record",
     "webhook_secret": "shows a secret: the machine's owner",
+    "write_docs": "writes the project's own files",
 }
 _ARGUMENTS = {
     "view_id": 1,

@@ -149,4 +149,4 @@ def test_the_web_process_itself_believes_no_header() -> None:
     from console.stack.console_parts import Web
 
     assert "--no-proxy-headers" in Web(BASE_DIR, dict, 8000).argv
-    assert "--no-proxy-headers" in (BASE_DIR / "README.md").read_text()
+    assert "--no-proxy-headers" in (BASE_DIR / "docs" / "engines.md").read_text()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error
 
@@ -17,6 +18,7 @@ from console.drill_results import FAILURE_TESTS
 from console.environment import environment
 from console.models import DrillResult
 from console.stack.errors import StackError
+from docs import measuring
 from drills.errors import DrillError
 from drills.running import FAILURES, Report, run
 from drills.trials import Outcome
@@ -30,6 +32,7 @@ class Command(BaseCommand):
         parser.add_argument("name", nargs="?", choices=sorted(FAILURES), help="only this failure; else all")
         parser.add_argument("--trials", type=int, default=3, help="of every fault (default 3)")
         parser.add_argument("--keep", action="store_true", help="keep the state folder: logs and history.jsonl")
+        parser.add_argument("--record", action="store_true", help="keep the result in docs/measured/ for the documents")
         parser.add_argument("--json", metavar="FILE", help="write the result there as well")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -49,6 +52,8 @@ class Command(BaseCommand):
             else:
                 shutil.rmtree(home, ignore_errors=True)
         self._print_table(report)
+        if options["record"]:
+            self._record(report, options["name"] or "", options["trials"])
         if options["json"]:
             Path(options["json"]).write_text(json.dumps(report.as_json(), indent=1) + "\n")
         self._store(report)
@@ -81,6 +86,15 @@ class Command(BaseCommand):
         for what, trials, violations in rows:
             self._say(f"{what:<{width}}  {trials:>6}  {violations:>10}")
         self._say("")
+
+    def _record(self, report: Report, name: str, trials: int) -> None:
+        command = " ".join(filter(None, ("manage.py drill", name, f"--trials {trials}")))
+        found = report.as_json()["failures"]
+        for test in FAILURE_TESTS:
+            if faults := found.get(test.name):
+                kept = [{key: one[key] for key in ("fault", "invariant", "trials", "violations")} for one in faults]
+                measuring.record("drill", test.name, command, faults=kept)
+        call_command("write_docs")
 
     def _store(self, report: Report) -> None:
         """Keep each failure's result in the database that this command was started beside, if it answers."""

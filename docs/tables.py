@@ -1,0 +1,116 @@
+"""The tables of these pages, made from what they tell of: `manage.py write_docs` writes them.
+
+A table stands between `<!-- NAME -->` and `<!-- /NAME -->`, where NAME is a key of `TABLES`. Settings come from
+`console/environment.py`, measurements from `docs/measured/`, where drills and benches put them (`--record`). Run it
+after either changed; a test holds each page against it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from console.drill_results import FAILURE_TESTS
+from console.environment import PROJECT, Environment
+from docs.measuring import read
+
+PAGES: Final = PROJECT / "docs"
+NOT_SET: Final = " Not set: "
+PROMISES: Final = "mutated-proposal"  # whose table names the point of each fault
+Lines = Iterator[str]
+
+
+def settings() -> Lines:
+    yield from _head("variable", "not set", "what")
+    for field in Environment.model_fields.values():
+        what, _, unset = (field.description or "").partition(NOT_SET)
+        unset = unset or f"`{json.dumps(field.default).strip(chr(34))}`"
+        yield _row(f"`{field.alias}`", unset, what.removesuffix("."))
+
+
+def drills() -> Lines:
+    yield from _head("failure", "fault, and what must hold", "trials", "violations")
+    for test in FAILURE_TESTS:
+        if test.name == PROMISES:
+            continue
+        faults = read("drill", test.name)["faults"]
+        yield _row(f"**{test.name}**", test.invariant, *(f"**{count}**" for count in _together(faults)))
+        for one in faults:
+            yield _row("", f"{one['fault']}: {one['invariant']}", one["trials"], one["violations"])
+    yield from _taken("drill", *(test.name for test in FAILURE_TESTS if test.name != PROMISES))
+
+
+def promises() -> Lines:
+    yield from _head("point", "what is changed, and what must hold", "trials", "violations")
+    faults = read("drill", PROMISES)["faults"]
+    before = ""
+    for one in faults:
+        point, _, words = f"{one['fault']}: {one['invariant']}".partition(": ")
+        yield _row("" if point == before else point, words, one["trials"], one["violations"])
+        before = point
+    yield _row("", "**together**", *(f"**{count}**" for count in _together(faults)))
+    yield from _taken("drill", PROMISES)
+
+
+def decision() -> Lines:
+    yield from _measured("decision")
+
+
+def inbox() -> Lines:
+    yield from _measured("inbox")
+
+
+TABLES: Final[dict[str, Callable[[], Lines]]] = {
+    "settings": settings,
+    "drills": drills,
+    "promises": promises,
+    "decision": decision,
+    "inbox": inbox,
+}
+
+
+def with_tables(page: str) -> str:
+    """Return the page's text with every table as it should be."""
+    for name, table in TABLES.items():
+        found = re.compile(f"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+        page = found.sub(lambda part, of=table: part[1] + "\n".join(of()) + "\n" + part[2], page)  # type: ignore[misc]
+    return page
+
+
+def pages() -> list[Path]:
+    return sorted(PAGES.glob("*.md"))
+
+
+def _measured(name: str) -> Lines:
+    found = read("bench", name)
+    yield from _head(*found["columns"])
+    for row in found["rows"]:
+        yield _row(*row)
+    yield from _taken("bench", name)
+    for note in found["notes"]:
+        yield from ("", note)
+
+
+def _taken(kind: str, *names: str) -> Lines:
+    """Say how the figures were taken, once for those that were taken together."""
+    ways = {name: read(kind, name)["taken"] for name in names}
+    for way in dict.fromkeys(ways.values()):
+        whose = [name for name in names if ways[name] == way]
+        of = f"{', '.join(f'*{name}*' for name in whose)}: " if len(set(ways.values())) > 1 else ""
+        yield from ("", of + way)
+
+
+def _together(faults: list[dict[str, Any]]) -> tuple[int, int]:
+    return sum(one["trials"] for one in faults), sum(one["violations"] for one in faults)
+
+
+def _head(*columns: str) -> Lines:
+    yield _row(*columns)
+    yield "|" + "---|" * len(columns)
+
+
+def _row(*cells: object) -> str:
+    return f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in cells)} |".replace("|  |", "| |")
