@@ -11,6 +11,7 @@ import pytest
 from django.contrib.auth.models import Group, User
 from django.db import connection
 from django.template import RequestContext
+from django.test import TransactionTestCase
 from django.test.signals import template_rendered
 from hypothesis import settings
 from xdist.remote import Producer
@@ -18,7 +19,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 from console import health, probes
 from console.environment import PROJECT
-from tests import session_postgres
+from tests import as_migrated, session_postgres
 
 #: folders whose tests share one stack of engines and processes
 WITH_A_STACK = ("drills", "browser")
@@ -68,17 +69,18 @@ def django_db_modify_db_settings() -> None:
 
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
-    """Add LangGraph's tables; let tests that commit empty the tables afterwards, the audit trail included."""
+    """Add LangGraph's tables; after a test that commits, let the tables be as migrations left them."""
     from orchestration import checkpoint_gateway
 
-    with django_db_blocker.unblock():
-        asyncio.run(checkpoint_gateway.setup())
-        with connection.cursor() as cursor:
-            cursor.execute("ALTER TABLE approvals_auditevent DISABLE TRIGGER USER")
-            cursor.execute("ALTER TABLE approvals_auditevent ENABLE TRIGGER pgtrigger_audit_stays_" + _suffix(cursor))
-            # The cast of a test is made outside of what it tells about: its accounts are not on its record.
-            _switch_account_entries(cursor, "DISABLE")
-    yield
+    with pytest.MonkeyPatch.context() as patched:
+        with django_db_blocker.unblock():
+            asyncio.run(checkpoint_gateway.setup())
+            with connection.cursor() as cursor:
+                # The cast of a test is made outside of what it tells about: its accounts are not on its record.
+                _switch_account_entries(cursor, "DISABLE")
+            as_migrated.keep()
+        patched.setattr(TransactionTestCase, "_fixture_teardown", lambda case: as_migrated.restore())
+        yield
 
 
 def _switch_account_entries(cursor: Any, how: str) -> None:
@@ -97,12 +99,6 @@ def accounts_on_record(db: None) -> Iterator[None]:
     if not connection.in_atomic_block:  # else the test's transaction takes it back
         with connection.cursor() as cursor:
             _switch_account_entries(cursor, "DISABLE")
-
-
-def _suffix(cursor: Any) -> str:
-    cursor.execute("SELECT tgname FROM pg_trigger WHERE tgname LIKE 'pgtrigger_audit_stays_%'")
-    name: str = cursor.fetchone()[0]
-    return name.removeprefix("pgtrigger_audit_stays_")
 
 
 @pytest.fixture(autouse=True)

@@ -6,8 +6,6 @@ What no chain can tell by itself, a cut-off end and a record replaced as a whole
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ from typing import Any
 import pytest
 import rfc8785
 from django.core.management import CommandError, call_command
-from django.db import connection, transaction
+from django.db import transaction
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -23,17 +21,9 @@ from approvals import audit
 from approvals.audit import Head
 from approvals.models import AuditEvent
 from tests.at_once import at_once
+from tests.tables_owner import as_the_tables_owner
 
 pytestmark = pytest.mark.django_db
-
-
-@contextmanager
-def as_the_tables_owner() -> Iterator[None]:
-    """Do what somebody could do who owns the table: take its guards away first."""
-    with connection.cursor() as cursor:
-        cursor.execute("ALTER TABLE approvals_auditevent DISABLE TRIGGER USER")
-        yield
-        cursor.execute("ALTER TABLE approvals_auditevent ENABLE TRIGGER USER")
 
 
 @pytest.fixture
@@ -47,7 +37,7 @@ def seqs() -> list[int]:
 
 
 def run(statement: str, *parameters: str | int) -> None:
-    with as_the_tables_owner(), connection.cursor() as cursor:
+    with as_the_tables_owner() as cursor:
         cursor.execute(statement, parameters)
         assert cursor.rowcount > 0
 

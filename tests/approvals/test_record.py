@@ -17,6 +17,7 @@ from approvals import audit, audit_heads, record
 from approvals.models import AuditEvent
 from console.keyset import make_cursor
 from tests.api_caller import Caller, paths_of, problem
+from tests.tables_owner import as_the_tables_owner
 
 RECORD, VERIFY = "/record/", "/record/verify"
 BY_SCRIPT = {"HX-Request": "true"}
@@ -41,10 +42,8 @@ def happen(times: int, actor: str = "alice", subject: str = "apr_1", **body: Any
 def forge() -> int:
     """Change the second entry behind the application's back; return its number."""
     seq = AuditEvent.objects.order_by("seq").values_list("seq", flat=True)[1]
-    with connection.cursor() as cursor:
-        cursor.execute("ALTER TABLE approvals_auditevent DISABLE TRIGGER USER")
+    with as_the_tables_owner() as cursor:
         cursor.execute("UPDATE approvals_auditevent SET actor = 'mallory' WHERE seq = %s", [seq])
-        cursor.execute("ALTER TABLE approvals_auditevent ENABLE TRIGGER USER")
     return int(seq)
 
 
@@ -132,8 +131,7 @@ def test_programs_are_told_that_the_end_was_cut_off(ada: User) -> None:
     head = audit_heads.Publisher().step()
     assert head is not None
     assert Caller(ada).get("audit/verify").json()["heads_compared"] == 1
-    with connection.cursor() as cursor:
-        cursor.execute("ALTER TABLE approvals_auditevent DISABLE TRIGGER USER")
+    with as_the_tables_owner() as cursor:
         cursor.execute("DELETE FROM approvals_auditevent WHERE seq = %s", [head.seq])
     told = Caller(ada).get("audit/verify").json()
     assert (told["ok"], told["first_bad"], told["missing_head"]["digest"]) == (False, None, head.digest)

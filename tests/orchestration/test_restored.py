@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.conf import settings
-from django.db import connection
 
 from approvals.audit_heads import Publisher
 from approvals.models import AuditEvent
@@ -19,14 +18,14 @@ from orchestration.models import Finding, Run
 from tests.fakes import FakeTemporal
 from tests.orchestration.conftest import decide, make_run, open_for
 from tests.orchestration.test_reconciling import known, look
+from tests.tables_owner import as_the_tables_owner
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def forget_newest(count: int) -> None:
     """Let the database be as it was before the newest entries of its record."""
-    with connection.cursor() as cursor:
-        cursor.execute("ALTER TABLE approvals_auditevent DISABLE TRIGGER USER")
+    with as_the_tables_owner() as cursor:
         newest = list(AuditEvent.objects.order_by("-seq").values_list("seq", flat=True)[:count])
         cursor.execute("DELETE FROM approvals_auditevent WHERE seq = ANY(%s)", [newest])
 
