@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
-from django.utils.module_loading import import_string
 from ninja import Field, Header, Query, Router, Schema
 from pydantic import BeforeValidator
 
@@ -27,10 +26,11 @@ from approvals.errors import (
 from approvals.models import Approval, Decision
 from approvals.programs import external_id_of
 from approvals.shown import note_shown, shown_at
-from console import problems
+from console import ports, problems
 from console.api_access import require
 from console.http import signed_in_at
 from console.json_text import NotJson, read_exactly
+from console.ports import Executed, Read
 from console.problems import Problem
 
 router = Router(tags=["approvals"])
@@ -161,13 +161,10 @@ def approval_json(request: HttpRequest, approval: Approval) -> dict[str, Any]:
 def approvals_json(request: HttpRequest, approvals: list[Approval]) -> list[dict[str, Any]]:
     """Return the public shape of approvals whose decisions and receipts are loaded.
 
-    What was executed and which dataset versions are current belong to other apps, which are asked by name, once
-    for all rows.
+    What was executed and which dataset versions are current belong to other apps, which are asked once for all rows.
     """
-    reads: list[list[dict[str, Any]]] = import_string("dataplane.currency.told_of_all")(
-        [approval.dataset_versions for approval in approvals]
-    )
-    executed: dict[str, Any] = import_string("orchestration.selectors.effects_of")([a.pk for a in approvals])
+    reads = ports.data_plane().told_of_all([approval.dataset_versions for approval in approvals])
+    executed = ports.agent_plane().effects_of([approval.pk for approval in approvals])
     withdrawn = {
         approval_id: {"by": one.by, "reason": one.reason}
         for approval_id, one in selectors.withdrawals_of(approvals).items()
@@ -180,7 +177,7 @@ def approvals_json(request: HttpRequest, approvals: list[Approval]) -> list[dict
     ]
 
 
-def _one(request: HttpRequest, approval: Approval, reads: list[dict[str, Any]], executed: Any) -> dict[str, Any]:
+def _one(request: HttpRequest, approval: Approval, reads: list[Read], executed: Executed | None) -> dict[str, Any]:
     canonical = bytes(approval.canonical)
     tool, arguments = read_canonical(canonical)
     decisions = list(approval.decisions.all())

@@ -11,7 +11,6 @@ from django.http import HttpRequest, HttpResponse
 from django.middleware.csrf import get_token
 from django.shortcuts import render
 from django.template.loader import render_to_string
-from django.utils.module_loading import import_string
 from django.views.decorators.http import require_POST, require_safe
 
 from approvals import bulk
@@ -19,6 +18,7 @@ from approvals.bulk import Item, Result, Review
 from approvals.models import Verdict
 from approvals.selectors import visible_to
 from approvals.services.deciding import NOTE_LIMIT
+from console import ports
 from console.database import AWAY
 from console.http import needs, person, signed_in_at
 
@@ -118,7 +118,7 @@ def _review_page(request: HttpRequest, found: Review, *, status: int = 200, **co
     context = {
         "review": found,
         "group": group,
-        "runs": import_string("orchestration.selectors.runs_there")(run_ids),
+        "runs": ports.agent_plane().runs_there(run_ids),
         "key": secrets.token_urlsafe(16),  # a second send of this very form gets the same answers
         "ticked": group.ids if group else [],
         "most": bulk.MOST,

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.utils.module_loading import import_string
-
 from approvals.diff import Change, diff
 from approvals.digest import canonicalise, digest_of, read_canonical
 from approvals.models import Approval, Decision, ProposalVersion
+from console import ports
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Comparison:
 
 
 def records_of(approval: Approval) -> list[Record]:
-    """Return the records that exist, in the order in which they came to be. Effects are asked for by name.
+    """Return the records that exist, in the order in which they came to be.
 
     The approval comes from `selectors.approval_for`, with its versions and decisions.
     """
@@ -56,7 +55,7 @@ def records_of(approval: Approval) -> list[Record]:
     closing = _closing(approval)
     if closing is not None and closing.for_version in versions:
         found.append(_of_decision("decided", "Decided", closing, versions[closing.for_version]))
-    executed = import_string("orchestration.selectors.effects_of")([approval.pk]).get(approval.pk)
+    executed = ports.agent_plane().effects_of([approval.pk]).get(approval.pk)
     if executed is not None and executed["arguments"] is not None:
         digest = digest_of(canonicalise(executed["tool"], executed["arguments"]))
         found.append(Record("executed", "Executed", executed["started_at"], digest, executed["arguments"]))

@@ -10,7 +10,6 @@ from typing import Any
 from django.contrib.auth.models import User
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import reverse
-from django.utils.module_loading import import_string
 
 from approvals import guarding, reach, selectors
 from approvals.card import Card, card_for
@@ -21,6 +20,7 @@ from approvals.permissions import Permit
 from approvals.shown import note_shown
 from approvals.team import team_of
 from approvals.team_forms import standing_form
+from console import ports
 from console.clock import database_now
 from console.fragments import page_or_fragment
 from console.http import is_htmx, signed_in_at
@@ -79,8 +79,8 @@ def approval_page(
 
 
 def detail_of(request: HttpRequest, user: User, found: Approval) -> dict[str, Any]:
-    """Return what `_approval.html` shows. Data and effects belong to other apps, which are asked by name."""
-    executed: dict[str, Any] = import_string("orchestration.selectors.effects_of")([found.pk])
+    """Return what `_approval.html` shows. Data and effects belong to other apps, which are asked."""
+    executed = ports.agent_plane().effects_of([found.pk])
     card = card_for(user, found)
     ahead = [number for number, line in enumerate(card.receipt, start=1) if line.at is None]
     may_answer = card.is_open and card.permit.allowed and "respond" in found.verdicts
@@ -93,10 +93,10 @@ def detail_of(request: HttpRequest, user: User, found: Approval) -> dict[str, An
             is_answering=may_answer and (sent.get("answering") == "1" or sent.get("verdict") == "respond"),
             must_sign_in_again=_must_sign_in_again(request, card),
             list_query=read_asked(request).query(),
-            has_run=bool(import_string("orchestration.selectors.runs_there")([found.run_id])),
+            has_run=bool(ports.agent_plane().runs_there([found.run_id])),
         ),
         "nobody": reach.stranded([found], with_parts=True).get(found.pk),
-        "reads": import_string("dataplane.currency.told")(found.dataset_versions),
+        "reads": ports.data_plane().told(found.dataset_versions),
         "executed": executed.get(found.pk),
         "key": secrets.token_urlsafe(16),  # a second send of this very form is the same decision
         "shown": note_shown(found, user, sent.get("shown", "")),

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-
-from django.utils.module_loading import import_string
 
 from approvals.digest import NotCanonical, canonicalise, digest_of, read_canonical
 from approvals.errors import InvalidVerdict
@@ -14,15 +11,8 @@ from approvals.fixed import fixed_in, touched
 from approvals.models import Approval
 from approvals.summaries import summary_of
 from approvals.terms import Terms
-
-
-@dataclass(frozen=True)
-class Checked:
-    """What the tool's own model says of arguments: them as it reads them, the action in a sentence, or errors."""
-
-    arguments: dict[str, Any]
-    summary: str
-    errors: list[dict[str, str]]  # [{"path", "message"}]
+from console import ports, schema_check
+from console.ports import Checked
 
 
 @dataclass(frozen=True)
@@ -55,12 +45,14 @@ FIXED = "This is fixed: with another one it would be another request. Reject it,
 def checked_edit(approval: Approval, arguments: dict[str, Any]) -> Edit:
     """Check edited arguments against the tool and make their bytes. Raises InvalidVerdict with a path for each fault.
 
-    The tools belong to the agent plane, which is asked by name; a program's own tool is checked by its schema.
+    The tools belong to the agent plane, which is asked; of a program's own tool only the schema is known.
     """
     try:
         canonicalise(approval.tool, arguments)  # before the schema, which would be asked about what cannot be kept
-        check: Callable[..., Checked] = import_string("orchestration.selectors.check_arguments")
-        checked = check(approval, arguments)
+        if approval.source == Approval.Source.PROGRAM:
+            checked = Checked(arguments, approval.summary, _schema_errors(approval.arguments_schema, arguments))
+        else:
+            checked = ports.agent_plane().check_arguments(approval.agent, approval.tool, arguments)
         if checked.errors:
             raise InvalidVerdict("edited_arguments", "The changed arguments do not fit the tool.", checked.errors)
         canonical = canonicalise(approval.tool, checked.arguments)
@@ -71,3 +63,14 @@ def checked_edit(approval: Approval, arguments: dict[str, Any]) -> Edit:
     if digest == approval.digest:
         raise InvalidVerdict("edited_arguments", "Nothing was changed. Approve it as it is, or change something.")
     return Edit(checked.arguments, canonical, digest, summary_of(checked.summary))
+
+
+def _schema_errors(schema: dict[str, Any], arguments: dict[str, Any]) -> list[dict[str, str]]:
+    """Hold arguments against a stranger's schema: in bounded time, and nothing is fetched for it."""
+    if not schema:
+        return []
+    try:
+        faults = schema_check.check(schema, arguments)
+    except schema_check.BrokenSchema as exc:
+        return [{"path": "", "message": str(exc)}]
+    return [{"path": ".".join(str(part) for part in fault.path), "message": fault.sentence} for fault in faults]

@@ -1,47 +1,27 @@
 """The lane "Decided, did not take effect": what is decided, has not been done, and should have been by now.
 
 `expected_by` of an approval says from when on its next step is late; `approvals.services.receipts` keeps it. Why it
-stands still is known by who carries decisions out, which is asked by name.
+stands still is known by who carries decisions out, which is asked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, User
 from django.db.models import Exists, OuterRef, Prefetch, Q
-from django.utils.module_loading import import_string
 
 from approvals.models import Approval, Decision
 from approvals.selectors import visible_to
-from console import roles
+from console import ports, roles
 from console.capped import COUNT_CAP
 from console.clock import DatabaseNow
 from console.keyset import make_cursor, read_cursor
 from console.live import announce
+from console.ports import Standstill
 
-#: (approval ids) -> {id: Standstill}; by name, for approvals know no engine
-STANDSTILLS: Final = "orchestration.redrive.standstill_of"
 TOLD_AT_MOST = 50  # approvals whose pages hear that theirs has come to stand still
-
-
-@dataclass(frozen=True)
-class Standstill:
-    """Why a decision has not taken effect. `sentence` is ours, `words` are somebody else's and untrusted."""
-
-    #: undelivered, not_taken, run_ended, code_changed, checkpoints_gone, turn_fails, passed_over, slow, failed,
-    #: refused, unknown, not_known
-    cause: str
-    sentence: str
-    since: datetime
-    words: str = ""  # an engine's, a tool's or the ledger's
-    may_deliver: bool = False  # delivering it once more can help and cannot hurt
-    may_settle: bool = False  # a person can say here whether the effect happened
-    question_id: str = ""  # the open approval that asks whether the effect happened
-    is_final: bool = False  # nothing more will come by itself
 
 
 @dataclass(frozen=True)
@@ -100,8 +80,7 @@ def _item(user: User, row: Approval, reason: Standstill | None) -> Item:
 
 
 def _standstills(approval_ids: list[str]) -> dict[str, Standstill]:
-    ask: Callable[[list[str]], dict[str, Standstill]] = import_string(STANDSTILLS)
-    return ask(approval_ids) if approval_ids else {}
+    return ports.agent_plane().standstill_of(approval_ids) if approval_ids else {}
 
 
 def _not_known(approval: Approval) -> Standstill:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -12,7 +11,6 @@ from django.contrib.auth.models import User
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
-from django.utils.module_loading import import_string
 from django.views.decorators.http import require_POST, require_safe
 
 from approvals import lane
@@ -20,12 +18,10 @@ from approvals.errors import InvalidChange, NoSuchApproval, NothingToRedrive, No
 from approvals.inbox.pane import Tab, tabs_for
 from approvals.lane import Page
 from approvals.services.receipts import set_aside
+from console import ports
 from console.fragments import page_or_fragment
 from console.http import is_htmx, needs, person
 
-#: by name, for approvals know no engine
-DELIVER_AGAIN: Final = "orchestration.services.redeliver"
-SETTLE_UNKNOWN: Final = "orchestration.redrive.settle_unknown"
 _SAID: Final = {
     "deliver": "It is being sent again.",
     "set_aside": "Set aside. The reason is in the record.",
@@ -110,11 +106,10 @@ def _act(action: str, approval_id: str, by: User, reason: str) -> None:
     if action == "set_aside":
         set_aside(approval_id=approval_id, by=by, reason=reason)
     elif action == "deliver":
-        deliver: Callable[..., None] = import_string(DELIVER_AGAIN)
-        deliver(approval_id=approval_id, by=by)
+        ports.agent_plane().redeliver(approval_id=approval_id, by=by)
     else:
-        settle: Callable[..., None] = import_string(SETTLE_UNKNOWN)
-        settle(approval_id=approval_id, by=by, happened=action == "happened", reason=reason)
+        happened = action == "happened"
+        ports.agent_plane().settle_unknown(approval_id=approval_id, by=by, happened=happened, reason=reason)
 
 
 def _lane(request: HttpRequest, cursor: str, refusal: Refusal | None = None) -> HttpResponse:

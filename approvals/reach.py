@@ -7,7 +7,6 @@ queries, however many requests are asked about.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
@@ -19,20 +18,10 @@ from approvals.people import persons_of
 from approvals.permissions import audience_of, open_windows, says_the_same
 from approvals.terms import Terms
 from console import roles
+from console.ports import Stranded
 
 MOST_LOOKED_AT: Final = 500  # pending requests, for the page *System*
 NAMES_SHOWN: Final = 5
-
-
-@dataclass(frozen=True)
-class Stranded:
-    """A pending request that too few people can decide now."""
-
-    approval_id: str
-    summary: str
-    able: int  # different people who could still decide it
-    missing: int  # how many more are needed
-    sentence: str  # what is wrong and what to do
 
 
 def stranded(approvals: Iterable[Approval], *, with_parts: bool = False) -> dict[str, Stranded]:

@@ -7,9 +7,9 @@ from datetime import datetime
 from typing import Literal
 
 from approvals import lane
-from approvals.lane import Standstill
 from approvals.models import Approval, Decision, ReceiptStep
 from approvals.permissions import AGREEING
+from console.ports import Standstill
 
 Step = ReceiptStep.Step
 State = Literal["done", "next", "stopped", "aside", "ahead"]

@@ -8,7 +8,6 @@ by it, nor by whatever opens its link.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -16,18 +15,16 @@ from typing import Final
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db.models import Q
-from django.utils.module_loading import import_string
 
 from approvals.models import Approval, Decision, Delegation
 from approvals.permissions import may_decide, open_windows
 from approvals.visible import one_line
-from console import outbox, roles
+from console import outbox, ports, roles
 from console.clock import DatabaseNow
 
 KIND: Final = "remind"  # of the outbox entries
 PEOPLE_AT_MOST: Final = 200
 ENDED: Final = "ended"  # the step of the mails to who had decided
-WHY_ENDED: Final = "orchestration.selectors.why_ended"  # (run id) -> sentence; by name, for this knows no engine
 _SUBJECT_LETTERS = 150
 _WHY = {
     "remind": "It waits for a decision and has not been decided yet.",
@@ -118,14 +115,13 @@ def _ended_mail(approval_id: str, user_id: int) -> Mail | None:
     user = User.objects.filter(pk=user_id, is_active=True).exclude(email="").first()
     if approval is None or user is None or not roles.may(user, "see"):
         return None
-    why_ended: Callable[[str], str] = import_string(WHY_ENDED)
     summary = one_line(approval.summary)
     lines = [
         summary,
         f"{one_line(approval.tool)} of {one_line(approval.agent)}, {approval.risk} risk",
         "",
         "You decided this, and its run has ended before your decision took effect. Nothing was done.",
-        one_line(why_ended(approval.run_id)),
+        one_line(ports.agent_plane().why_ended(approval.run_id)),
         "",
         f"{settings.PUBLIC_URL}/approvals/{approval.pk}/",
     ]

@@ -10,14 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from django.contrib.auth.models import User
 from django.db import transaction
-from django.utils.module_loading import import_string
 
 from approvals import audit, fixed, narrowing
 from approvals.digest import NotCanonical, canonicalise, digest_of, read_canonical
@@ -28,7 +26,7 @@ from approvals.programs import stored_external_id
 from approvals.selectors import closing_of
 from approvals.services.opening import Proposal, open_approval
 from approvals.terms import Facts, Terms
-from console import outbox, schema_check
+from console import outbox, ports, schema_check
 from console.clock import DatabaseNow, database_now
 from console.in_flight import TooManyInFlight, is_full
 from console.json_text import holds_half, size_fault
@@ -36,8 +34,6 @@ from console.live import announce
 
 SCHEMA_LIMIT_BYTES = 64 * 1024
 URL_LIMIT = 2000  # characters
-#: (account, {"workflow_id", "signal", "namespace"?}, approval id) keeps what a program has signalled first; by name
-FIRST_USE: Final = "orchestration.signal_pairs.note_first_use"
 AGENT_LIMIT = 100  # characters of the name of who asks
 _NAME = re.compile(r"[^\x00-\x1f\x7f]+")
 _URL = re.compile(r"[\x21-\x7e]+")
@@ -82,8 +78,8 @@ def request_approval(*, asked: Asked, requested_by: User) -> tuple[Approval, boo
             earlier = open_approval(proposal)
             if earlier.pk == proposal.approval_id:
                 if "temporal" in asked.deliver_to:
-                    note: Callable[[str, dict[str, str], str], None] = import_string(FIRST_USE)
-                    note(requested_by.username, asked.deliver_to["temporal"], earlier.pk)
+                    temporal = asked.deliver_to["temporal"]
+                    ports.agent_plane().note_first_use(requested_by.username, temporal, earlier.pk)
                 start_watch(earlier)
                 return earlier, True
     if earlier.asked.get("body_digest") != body_digest:
@@ -246,7 +242,7 @@ def _destination_faults(deliver_to: dict[str, Any], requested_by: User) -> Error
         if len(url) > URL_LIMIT or not _URL.fullmatch(url):
             message = f"An address takes at most {URL_LIMIT:,} characters, all of them printable ASCII."
             return [{"path": path, "message": message}]
-        refusal: str = import_string("orchestration.webhook_gateway.refusal_of")(url)
+        refusal = ports.agent_plane().webhook_refusal(url)
         return [{"path": path, "message": refusal}] if refusal else []
     errors = [
         {"path": f"deliver_to.temporal.{name}", "message": "A name holds no control character and no half of one."}
@@ -255,7 +251,7 @@ def _destination_faults(deliver_to: dict[str, Any], requested_by: User) -> Error
     ]
     if errors:
         return errors
-    refused = import_string("orchestration.signal_rules.refusal_of")(requested_by.username, deliver_to["temporal"])
+    refused = ports.agent_plane().signal_refusal(requested_by.username, deliver_to["temporal"])
     return [{"path": "deliver_to.temporal", "message": refused}] if refused else []
 
 

@@ -3,20 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from django.contrib.auth.models import User
 from django.db import DatabaseError
 from django.http import HttpRequest
 from django.utils.functional import SimpleLazyObject
-from django.utils.module_loading import import_string
 
-from console import health, roles
+from console import health, ports, roles
 from console.capped import capped
 
-PENDING_COUNT = "approvals.inbox.pending_count_for"  # by name: the frame imports no app
-STOPPED_COUNT = "approvals.lane.own_count"
 SECTIONS = {"approvals": "inbox", "orchestration": "runs", "dataplane": "data", "console": "system"}
 #: pages that stand apart
 ADMINISTRATION = {
@@ -69,10 +65,10 @@ def frame_for(request: HttpRequest) -> Frame:
         if not isinstance(user, User):
             return Frame(section, "", (), False, None)
         may_see = roles.may(user, "see")
-        pending = _pending_count(user) if may_see else None
+        pending = ports.requests().pending_count(user) if may_see else None
         notices = tuple(health.notices()) if may_see else ()
         name, may_audit = user.get_full_name() or user.username, roles.may(user, "audit")
-        stopped = _stopped_count(user) if may_see else 0
+        stopped = ports.requests().stopped_count(user) if may_see else 0
         return Frame(section, name, _held(user), may_see, pending, notices, may_audit, stopped)
     except DatabaseError:
         return Frame(section, "", (), False, None)
@@ -81,13 +77,3 @@ def frame_for(request: HttpRequest) -> Frame:
 def _held(user: User) -> tuple[str, ...]:
     held = roles.roles_of(user)
     return tuple(role for role in roles.ROLES if role in held)
-
-
-def _pending_count(user: User) -> int:
-    count: Callable[[User], int] = import_string(PENDING_COUNT)
-    return count(user)
-
-
-def _stopped_count(user: User) -> int:
-    count: Callable[[User], int] = import_string(STOPPED_COUNT)
-    return count(user)

@@ -1,6 +1,6 @@
 """What each boundary promises, in a form that the System page and `GET contracts` render.
 
-Each app describes its own boundaries beside the code that keeps them (`settings.CONTRACTS`).
+Each app describes its own boundaries beside the code that keeps them, and plugs them in (`console.ports`).
 """
 
 from __future__ import annotations

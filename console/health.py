@@ -15,20 +15,20 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import Error, connection, transaction
 from django.db.models import Q
-from django.utils.module_loading import import_string
 
-from console import roles
+from console import ports, roles
 from console.app_role import loose_record
 from console.clock import DatabaseNow, database_now
 from console.environment import environment
 from console.live import announce
 from console.models import PartHeartbeat
+from console.ports import Finding, HealthCheck, PartHealth
 from console.probes import Known, Probe
 
 OUR_PROCESSES = ("worker", "relay", "flows")
@@ -36,13 +36,6 @@ SILENT_AFTER = timedelta(seconds=15)  # three missed heartbeats
 KEPT_SECONDS = 2.0  # an answer counts so long for everybody who asks
 WAIT_SECONDS = 1.5  # the longest that a report waits for answers
 DEADLINE_SECONDS = 4.0  # a question that waited longer is answered by that
-
-
-class PartHealth(TypedDict):
-    ok: bool
-    detail: str
-    address: str | None
-    last_seen_at: str | None  # RFC 3339
 
 
 @dataclass(frozen=True)
@@ -67,7 +60,7 @@ class Database:
     now: datetime | None = None  # its clock
     beats: list[Beat] = field(default_factory=list)
     somebody_decides: bool = True
-    findings: list[dict[str, Any]] = field(default_factory=list)  # [{"sentence", "since"}] of the whole installation
+    findings: list[Finding] = field(default_factory=list)  # of the whole installation
 
 
 def beat(part: str, detail: str = "", *, ok: bool = True) -> None:
@@ -85,7 +78,8 @@ def forget(part: str) -> None:
 
 def report(wait: float = WAIT_SECONDS) -> tuple[int, dict[str, Any]]:
     """Return the HTTP status and `{"status", "parts"}` as `GET health` promises them, after `wait` seconds at most."""
-    database, engines = _database_probe(), {name: _engine_probe(path) for name, path in settings.HEALTH_CHECKS.items()}
+    database = _database_probe()
+    engines = {part: _engine_probe(check) for part, check in ports.health_checks().items()}
     until = time.monotonic() + wait
     probes: list[Probe[Any]] = [database, *engines.values()]
     for probe in probes:
@@ -184,15 +178,14 @@ def _database_probe() -> Probe[Database]:
 
 
 @cache
-def _engine_probe(path: str) -> Probe[PartHealth]:
-    """Return the probe for one of settings.HEALTH_CHECKS: a callable without arguments that returns a PartHealth."""
+def _engine_probe(check: HealthCheck) -> Probe[PartHealth]:
+    """Return the one probe that asks this check, however often it is asked for."""
 
     def ask() -> PartHealth:
         try:
-            found: PartHealth = import_string(path)()
+            return check()
         except Exception as exc:  # noqa: BLE001  whatever keeps it from answering is what there is to tell
             return _part(False, f"could not be asked: {type(exc).__name__}: {exc}"[:300])
-        return found
 
     return Probe(ask, lambda part: part["ok"])
 
@@ -216,7 +209,7 @@ def _ask_database() -> Database:
             "loose": loose_record(),
             "beats": beats,
             "somebody_decides": _somebody_decides(),
-            "findings": import_string(settings.FINDINGS)(),
+            "findings": ports.runs().findings(),
         }
     except Error as exc:
         return Database(away=f"PostgreSQL cannot be reached: {_first_line(exc)}")

@@ -247,18 +247,6 @@ APPEND_ONLY_TABLES = [
 AUDIT_HEADS_FILE = ENVIRONMENT.home / "audit-heads.jsonl"
 AUDIT_HEAD_URL = ENVIRONMENT.audit_head_url
 
-# Each part of the stack tells its health through one callable, named here so that the frame imports no app.
-HEALTH_CHECKS = {
-    "temporal": "orchestration.health.temporal",
-    "prefect": "dataplane.health.prefect",
-}
-# What people should know of the whole installation, on every page.
-FINDINGS = "orchestration.findings.told"
-# Who reads a dataset; the data plane itself knows no agent.
-DATASET_READERS = "orchestration.selectors.agents_reading"
-# What each app puts on the System page: boundaries, the map of steps to layers, the failure tests.
-CONTRACTS = ["orchestration.contracts.CONTRACTS", "dataplane.contracts.CONTRACTS"]
-
 DJANGO_STRUCTLOG_USER_ID_FIELD = None  # asking for it costs two queries on every request, also without a page
 
 LOGGING = {

@@ -12,21 +12,18 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
 from django.contrib.auth.models import User
 from django.db import connection, transaction
 from django.http import HttpRequest
-from django.utils.module_loading import import_string
 
-from console import callers
+from console import callers, ports
 from console.devices import device_of
 
 logger = logging.getLogger(__name__)
 
-RECORD = "approvals.audit.record"  # by name: the frame imports no app
 ACTOR = "sign-in"
 
 
@@ -122,9 +119,9 @@ def words(seconds: int) -> str:
 
 def record(actor: str, kind: str, user: User | None, body: dict[str, Any]) -> None:
     """Write one entry about an account, or about none that there is."""
-    write: Callable[..., None] = import_string(RECORD)
     subject = f"account:{user.pk}" if user else "account:unknown"
-    write(actor=actor[:150], kind=kind, subject=subject, body={"account": user.username if user else "", **body})
+    body = {"account": user.username if user else "", **body}
+    ports.record().record(actor=actor[:150], kind=kind, subject=subject, body=body)
 
 
 _WHICH = "WHERE scope = %s AND account = %s AND place = %s"

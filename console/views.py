@@ -11,10 +11,9 @@ from django.middleware.csrf import get_token
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
-from django.utils.module_loading import import_string
 from django.views.decorators.http import require_GET, require_http_methods, require_safe
 
-from console import health, roles
+from console import health, ports, roles
 from console.contracts_page import contracts_page
 from console.database import AWAY
 from console.fragments import page_or_fragment, part_of_page
@@ -29,12 +28,6 @@ LANES = (
     ("data", "Data, Prefect", "ok", "database"),
     ("console", "Console, Django", "warn", "users"),
 )
-#: by name, for the frame imports no app: (user, words) -> [{"title", "hint", "icon", "url"}]
-AGENT_FAULTS = "orchestration.selectors.agent_faults"
-STRANDED = "approvals.reach.stranded_now"
-WAITING_SIGNALS = "orchestration.signal_pairs.waiting_count"
-STUCK_RUNS = "orchestration.selectors.stuck_count"
-FINDERS = ("approvals.inbox.found", "orchestration.views.found")
 
 
 @require_safe
@@ -62,10 +55,8 @@ def notices(request: HttpRequest) -> HttpResponse:
 def search(request: HttpRequest) -> HttpResponse:
     """What the command palette finds for `?q=`: requests and runs, by id or text."""
     words = request.GET.get("q", "").replace("\x00", "").strip()[:200]
-    items: list[dict[str, str]] = []
-    for path in FINDERS if len(words) >= 2 else ():
-        items += import_string(path)(person(request), words)
-    return JsonResponse({"items": items})
+    finders = ports.palette().values() if len(words) >= 2 else ()
+    return JsonResponse({"items": [item for finder in finders for item in finder.found(person(request), words)]})
 
 
 @require_safe
@@ -74,13 +65,14 @@ def system(request: HttpRequest) -> HttpResponse:
     """How the parts are, and what they promise each other."""
     _, report = health.report()
     context: dict[str, object] = {"report": report, "nobody_decides": _nobody_decides()}
-    context["stuck_runs"] = import_string(STUCK_RUNS)()
-    context["stranded"] = import_string(STRANDED)()
-    context["waiting_signals"] = import_string(WAITING_SIGNALS)()
+    runs = ports.runs()
+    context["stuck_runs"] = runs.stuck_count()
+    context["stranded"] = ports.requests().stranded_now()
+    context["waiting_signals"] = runs.waiting_signals()
     if not is_htmx(request):
         contracts = contracts_page()
         context |= {"contracts": contracts, "lanes": _lanes(contracts["steps"])}
-        context["agent_faults"] = import_string(AGENT_FAULTS)()
+        context["agent_faults"] = runs.agent_faults()
     return page_or_fragment(request, "console/system.html", "console/_health.html", context)
 
 

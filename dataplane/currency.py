@@ -8,20 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, TypedDict
+from typing import Any
 
 from console.clock import DatabaseNow
+from console.ports import Read
 from dataplane.models import Dataset, Refresh
-
-
-class Read(TypedDict):
-    """One dataset version that was read, and what is known of it now."""
-
-    dataset: str
-    version: int
-    is_current: bool
-    is_fresh: bool  # current, and confirmed in time
-    note: str  # a sentence without its full stop; holds a refresh's own words, which are untrusted
 
 
 def told(reads: Sequence[Mapping[str, Any]]) -> list[Read]:

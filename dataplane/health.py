@@ -7,7 +7,7 @@ from functools import cache
 import httpx
 
 from console.environment import environment
-from console.health import PartHealth
+from console.ports import PartHealth
 from dataplane.errors import PrefectAway, PrefectError, PrefectLocked
 from dataplane.prefect_gateway import HttpPrefectGateway
 
@@ -15,7 +15,7 @@ TIMEOUT = httpx.Timeout(2.0, connect=1.0)
 
 
 def prefect() -> PartHealth:
-    """Return how Prefect is: `{"ok", "detail", "address", "last_seen_at"}`. Takes 4 s at most, when it is busy."""
+    """Return how Prefect is. Takes 4 s at most, when it is busy."""
     api_url = environment().prefect_api_url
     if not api_url:
         return {"ok": False, "detail": "no address is known yet", "address": None, "last_seen_at": None}

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from django.conf import settings
 from django.db.models import F
-from django.utils.module_loading import import_string
 from pgvector.django import CosineDistance
 
+from console import ports
 from console.clock import database_now
 from dataplane import catalogue
 from dataplane.catalogue import DatasetEntry
@@ -145,20 +144,8 @@ def _state(entry: DatasetEntry, row: Dataset | None, versions: list[DatasetVersi
         fresh_until=fresh_until,
         is_stale=fresh_until is None or now > fresh_until,
         versions=versions,
-        used_by=_used_by(entry.name),
+        used_by=ports.dataset_readers().agents_reading(entry.name),
     )
-
-
-def _used_by(name: str) -> list[str]:
-    """Return the agents that read the dataset, from whoever knows them: the setting DATASET_READERS names it.
-
-    `DATASET_READERS`: import path of `(dataset: str) -> list[str]`; the data plane itself knows no agent.
-    """
-    path: str = getattr(settings, "DATASET_READERS", "")
-    if not path:
-        return []
-    readers: Callable[[str], list[str]] = import_string(path)
-    return readers(name)
 
 
 def version(dataset: str, number: int) -> DatasetVersion:

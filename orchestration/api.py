@@ -13,8 +13,9 @@ from approvals.errors import InvalidChange
 from approvals.selectors import waiting_of_runs
 from console import problems
 from console.api_access import require
+from console.ports import Read
 from console.problems import Problem
-from dataplane.currency import Read, told, told_of_all
+from dataplane.currency import told, told_of_all
 from orchestration import acting, checkpoint_gateway, failing, selectors, services
 from orchestration.agents.arguments import asked_schema, schema_of
 from orchestration.agents.registry import agents, faults

@@ -7,6 +7,7 @@ from typing import Any
 
 from django.db.models import Q
 
+from console import ports
 from console.clock import DatabaseNow
 from console.live import announce
 from orchestration.models import Finding
@@ -31,8 +32,8 @@ def over(key: str) -> None:
         announce("health")
 
 
-def told() -> list[dict[str, Any]]:
-    """Return what is to be said, oldest first: [{"sentence", "since"}]. Asked by name from `console.health`.
+def told() -> list[ports.Finding]:
+    """Return what is to be said, oldest first.
 
     An older database is said for a week: it never becomes whole again.
     """

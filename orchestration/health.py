@@ -6,14 +6,15 @@ import asyncio
 from typing import Any
 
 from console.environment import environment
+from console.ports import PartHealth
 from orchestration.errors import OrchestrationError
 
 DEADLINE_SECONDS = 3.0
 _client: Any = None  # temporalio's Client, kept between two questions
 
 
-def temporal() -> dict[str, Any]:
-    """Return Temporal's health: `{"ok", "detail", "address", "last_seen_at"}`. Takes 3 s at most."""
+def temporal() -> PartHealth:
+    """Return Temporal's health. Takes 3 s at most."""
     address = environment().temporal_address or "127.0.0.1:7233"
     fault = asyncio.run(_fault())
     return {"ok": not fault, "detail": fault or "serves our namespace", "address": address, "last_seen_at": None}

@@ -8,6 +8,7 @@ still wants it done lets the agent ask again; that is another approval. What is 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,6 @@ from django.db import connection, transaction
 from approvals import audit
 from approvals.digest import read_canonical
 from approvals.errors import NothingToRedrive, NotTheirs
-from approvals.lane import Standstill
 from approvals.models import Approval, ReceiptStep
 from approvals.people import persons_of
 from approvals.permissions import may_decide
@@ -27,6 +27,7 @@ from console import health, outbox, roles
 from console.clock import DatabaseNow
 from console.live import announce
 from console.models import OutboxEntry, PartHeartbeat
+from console.ports import Standstill
 from orchestration.contracts import DELIVER_DECIDED
 from orchestration.effects import close_effect
 from orchestration.models import Effect, Run
@@ -49,7 +50,7 @@ class _Facts:
     delivery: Delivery | None  # of a program's answer
 
 
-def standstill_of(approval_ids: list[str]) -> dict[str, Standstill]:
+def standstill_of(approval_ids: Sequence[str]) -> dict[str, Standstill]:
     """Say of each decision why it stands still; those of which nothing is known here are left out.
 
     The caller has found out that they are late. Seven queries, however many are asked for, and five for programs'.

@@ -4,25 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db.models import Q, QuerySet
 
 from approvals import selectors as approval_selectors
-from approvals.digest import from_jsonb
-from approvals.edits import Checked
 from approvals.models import Approval, ReceiptStep
-from approvals.reach import Stranded, stranded
-from approvals.services.seeding import ToolFacts
-from console import roles, schema_check
-from console.capped import COUNT_CAP
+from approvals.reach import stranded
+from console import roles
 from console.keyset import make_cursor, read_cursor
 from console.models import OutboxEntry
+from console.ports import Stranded
 from orchestration import signal_pairs, signal_rules
-from orchestration.agents.arguments import Unfit, asked_schema, read_asked
-from orchestration.agents.loading import AgentFault
-from orchestration.agents.registry import agents, faults
 from orchestration.errors import NoSuchRun
 from orchestration.failing import Failure, failure_of
 from orchestration.models import AnswerDelivery, Effect, Run, SignalPair
@@ -43,17 +37,6 @@ def run_for(user: AbstractBaseUser | AnonymousUser, run_id: str) -> Run:
     if found is None:
         raise NoSuchRun(NoSuchRun.__doc__)
     return found
-
-
-def runs_there(run_ids: list[str]) -> set[str]:
-    """Return which of the ids are runs, for `approvals`, which asks by name before it links to them. One query."""
-    return set(Run.objects.filter(pk__in=run_ids).values_list("pk", flat=True))
-
-
-def why_ended(run_id: str) -> str:
-    """Return in a sentence why a run ended without a result, "" while it is open. Asked by name from `approvals`."""
-    error = Run.objects.filter(pk=run_id, closed_at__isnull=False).values_list("error", flat=True).first()
-    return str((error or {}).get("message", ""))
 
 
 @dataclass(frozen=True)
@@ -109,11 +92,6 @@ def runs_page(
     )
 
 
-def stuck_count() -> int:
-    """Return how many runs are stuck, at most COUNT_CAP; the System page asks by name."""
-    return Run.objects.filter(stuck_at__isnull=False).order_by()[:COUNT_CAP].count()
-
-
 @dataclass(frozen=True)
 class RunStory:
     """What the run page shows beside the run itself."""
@@ -141,24 +119,6 @@ def story_of(run: Run) -> RunStory:
     """Return a run's approvals and effects. Three queries, and five more while something waits."""
     found = approval_selectors.approvals_of_run(run.pk)
     return RunStory(run, found, list(run.effects.order_by("started_at")), stranded(found))
-
-
-def effects_of(approval_ids: list[str]) -> dict[str, dict[str, Any]]:
-    """Return what was executed under each approval; those without an effect are left out."""
-    return {
-        effect.pk: {
-            "status": effect.status,
-            "tool": effect.tool,
-            "digest": effect.digest,
-            "arguments": from_jsonb(effect.arguments),
-            "result": effect.result,
-            "error": effect.error,
-            "attempts": effect.attempts,
-            "started_at": effect.started_at,
-            "finished_at": effect.finished_at,
-        }
-        for effect in Effect.objects.filter(pk__in=approval_ids)
-    }
 
 
 @dataclass(frozen=True)
@@ -221,59 +181,3 @@ def _to_run(row: Approval, status: str, entry: OutboxEntry | None) -> Delivery:
     if status not in Run.OPEN:
         return Delivery("ended", f"the run is {status}" if status else "there is no run", 0, row.closed_at)
     return Delivery("on_its_way", entry.last_error if entry else "", entry.attempts if entry else 0, row.closed_at)
-
-
-def check_arguments(approval: Approval, arguments: dict[str, Any]) -> Checked:
-    """Check arguments against the tool that the approval is about, as its own model and its own renderer see them.
-
-    A program's tool is known by its schema only. Asked by name from `approvals`, which knows no agent.
-    """
-    if approval.source == Approval.Source.PROGRAM:
-        return Checked(arguments, approval.summary, _schema_errors(approval.arguments_schema, arguments))
-    agent = agents().get(approval.agent)
-    tool = agent.tool(approval.tool) if agent else None
-    if tool is None:
-        message = f"The tool {approval.tool} is not registered now, so a change of its arguments cannot be checked."
-        return Checked(arguments, "", [{"path": "", "message": message}])
-    try:
-        read = read_asked(tool.arguments, tool.name, arguments)
-    except Unfit as exc:
-        return Checked(arguments, "", exc.errors)
-    return Checked(read.arguments, tool.sentence(read.model), [])
-
-
-def tool_facts(agent: str, tool: str, arguments: dict[str, Any]) -> tuple[ToolFacts | None, str]:
-    """Return what a registered tool makes of arguments, or what is wrong with them; `None` for an unknown tool.
-
-    Asked by name from `approvals`, for tests of attention that look like what the agent would ask.
-    """
-    registered = agents().get(agent)
-    known = registered.tool(tool) if registered else None
-    if known is None:
-        return None, ""
-    try:
-        read = read_asked(known.arguments, known.name, arguments)
-    except Unfit as exc:
-        return None, f"The tool does not take these arguments: {exc}"
-    return ToolFacts(known.risk, read.arguments, asked_schema(known), known.sentence(read.model)), ""
-
-
-def _schema_errors(schema: dict[str, Any], arguments: dict[str, Any]) -> list[dict[str, str]]:
-    """Hold arguments against a stranger's schema: in bounded time, and nothing is fetched for it."""
-    if not schema:
-        return []
-    try:
-        faults = schema_check.check(schema, arguments)
-    except schema_check.BrokenSchema as exc:
-        return [{"path": "", "message": str(exc)}]
-    return [{"path": ".".join(str(part) for part in fault.path), "message": fault.sentence} for fault in faults]
-
-
-def agents_reading(dataset: str) -> list[str]:
-    """Return the names of the registered agents that read the dataset."""
-    return [agent.name for agent in agents().values() if dataset in agent.reads]
-
-
-def agent_faults() -> list[AgentFault]:
-    """Return what stands in SIGNALBOX_AGENTS and cannot be used, for the System page, which asks by name."""
-    return faults()

@@ -9,7 +9,6 @@ from django.contrib import messages
 from django.contrib.auth.models import User
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
-from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_safe
 from ulid import ULID
 
@@ -208,16 +207,3 @@ def _find(request: HttpRequest, run_id: str) -> Run:
         return selectors.run_for(request.user, run_id)
     except NoSuchRun as exc:
         raise Http404 from exc
-
-
-def found(user: User, words: str) -> list[dict[str, str]]:
-    """Return what the command palette offers for the words."""
-    return [
-        {
-            "title": row.run.pk,
-            "icon": "workflow",
-            "hint": f"run, {row.run.get_status_display().lower()}",
-            "url": reverse("orchestration:run", args=[row.run.pk]),
-        }
-        for row in selectors.runs_page(user, search=words, limit=5).rows
-    ]

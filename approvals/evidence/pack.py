@@ -19,13 +19,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import connection, transaction
 from django.db.models import Max, Min
 from django.template.loader import render_to_string
-from django.utils.module_loading import import_string
 
 from approvals import audit, audit_heads
 from approvals.card import ArgumentRow, argument_rows_of, who_decides
@@ -35,16 +34,11 @@ from approvals.evidence import verify
 from approvals.models import Approval, AuditEvent, Decision, ProposalVersion
 from approvals.terms import Terms
 from approvals.visible import make_visible
+from console import ports
 from console.clock import database_now
+from console.ports import Executed
 
 FORMAT = 1
-#: file, what it holds, who is asked for it (by name: approvals know no engine); each takes a run's id
-ENGINES: Final = (
-    ("run/run.json", "the run", "orchestration.histories.run"),
-    ("run/temporal.json", "Temporal's history of the run", "orchestration.histories.temporal"),
-    ("run/checkpoints.json", "LangGraph's checkpoints of the run", "orchestration.histories.checkpoints"),
-)
-EFFECTS = "orchestration.selectors.effects_of"
 
 
 @dataclass(frozen=True)
@@ -84,12 +78,15 @@ def export(about: str, path: Path) -> Exported:
     with _one_snapshot():  # a decision that comes meanwhile is in the rows and in the chain, or in neither
         approvals = _approvals(about)
         run_id = approvals[0].run_id
-        effects: dict[str, Any] = import_string(EFFECTS)([approval.pk for approval in approvals])
+        effects = ports.agent_plane().effects_of([approval.pk for approval in approvals])
         for approval in approvals:
             _add_approval(pack, approval, effects.get(approval.pk))
         chain = _add_chain(pack, [run_id, *(approval.pk for approval in approvals)])
-    for name, what, asked in ENGINES:
-        _add_history(pack, name, what, import_string(asked), run_id)
+    engines = ports.run_histories()
+    _add_history(pack, "run/run.json", "the run", engines.history_of_row, run_id)
+    _add_history(pack, "run/temporal.json", "Temporal's history of the run", engines.history_in_temporal, run_id)
+    what = "LangGraph's checkpoints of the run"
+    _add_history(pack, "run/checkpoints.json", what, engines.history_in_checkpoints, run_id)
     pack.files["verify.py"] = Path(verify.__file__).read_bytes()
     head = audit_heads.current()
     content = {
@@ -145,7 +142,7 @@ def _arguments(canonical: bytes | memoryview) -> dict[str, Any]:
 # One approval
 
 
-def _add_approval(pack: _Pack, approval: Approval, effect: Any) -> None:
+def _add_approval(pack: _Pack, approval: Approval, effect: Executed | None) -> None:
     folder = f"approvals/{approval.pk}"
     versions = list(approval.versions.select_related("made_by").order_by("version"))
     pack.add_json(f"{folder}/approval.json", _facts(approval))

@@ -23,6 +23,7 @@ from approvals.visible import make_visible
 from console.capped import COUNT_CAP, capped
 from console.keyset import LAST
 from console.longer_lists import MOST, STEP
+from console.ports import Found
 
 WORDS_SHOWN: Final = 160
 
@@ -272,7 +273,7 @@ def _choices(nothing: str, chosen: str, values: dict[str, str]) -> list[Choice]:
     return [Choice("", nothing, not chosen), *(Choice(one, label, one == chosen) for one, label in offered.items())]
 
 
-def found(user: User, words: str) -> list[dict[str, str]]:
+def found(user: User, words: str) -> list[Found]:
     """Return what the palette offers for the words: waiting requests first."""
     rows = approvals_page(user, Filters(status="", search=words), limit=6).rows
     waiting_first = sorted(rows, key=lambda row: row.status != Approval.Status.PENDING)

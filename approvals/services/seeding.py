@@ -8,13 +8,10 @@ Afterwards they are told, kindly.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
 from django.contrib.auth.models import User
-from django.utils.module_loading import import_string
 from ulid import ULID
 
 from approvals.digest import NotCanonical, canonicalise, digest_of
@@ -23,17 +20,8 @@ from approvals.models import Approval
 from approvals.policies import terms_for
 from approvals.services.opening import Proposal, open_approval
 from approvals.terms import Facts
-from console import roles
-
-
-@dataclass(frozen=True)
-class ToolFacts:
-    """What the agent plane knows of a tool: how it reads and tells these arguments."""
-
-    risk: str
-    arguments: dict[str, Any]
-    arguments_schema: dict[str, Any]
-    summary: str
+from console import ports, roles
+from console.ports import ToolFacts
 
 
 def seed_attention_check(
@@ -80,9 +68,7 @@ def seed_attention_check(
 
 
 def _known(agent: str, tool: str, arguments: dict[str, Any]) -> ToolFacts:
-    ask: Callable[[str, str, dict[str, Any]], tuple[ToolFacts | None, str]]
-    ask = import_string("orchestration.selectors.tool_facts")  # the tools belong to the agent plane
-    known, fault = ask(agent, tool, arguments)
+    known, fault = ports.agent_plane().tool_facts(agent, tool, arguments)
     if fault:
         raise InvalidChange("arguments", fault)
     return known or ToolFacts("medium", arguments, {}, "")

@@ -13,27 +13,18 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib import import_module
 from types import ModuleType
 from typing import Any, Final
 
 from pydantic import BaseModel
 
+from console.ports import AgentFault
 from orchestration.agents.runtime import Agent, Tool
 
 PATIENCE_SECONDS: Final = 60.0  # for one import; one that takes longer is not used until it has ended
 _FORM: Final = "Write it as package.module:NAME"
 _PATH: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*(:[^\W\d]\w*)?")
-
-
-@dataclass(frozen=True)
-class AgentFault:
-    """An entry that leads to no agent."""
-
-    entry: str  # as it was written
-    reason: str  # what is wrong, a sentence
-    advice: str  # what to write or do instead, a sentence
 
 
 class NoAgent(ImportError):

@@ -12,8 +12,9 @@ from threading import Lock
 from typing import Any, Final
 
 from console.environment import environment
+from console.ports import AgentFault
 from orchestration.agents.arguments import faults_of, faults_of_tool
-from orchestration.agents.loading import AgentFault, Entry, as_agent, imported
+from orchestration.agents.loading import Entry, as_agent, imported
 from orchestration.agents.runtime import Agent
 
 GROUP: Final = "signalbox.agents"

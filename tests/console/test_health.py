@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from html import unescape
 from typing import Any
@@ -14,31 +14,34 @@ from django.contrib.auth.models import User
 from django.db import OperationalError, connection, transaction
 from django.test import Client
 
-from console import health, probes, temporal_connection
+from console import health, ports, probes, temporal_connection
 from console.clock import database_now
 from console.environment import environment
 from console.models import PartHeartbeat
+from console.ports import HealthCheck, PartHealth
 from console.stack.ports import free_port
 from orchestration import health as orchestration_health
 from tests.api_caller import Caller
+from tests.fake_ports import all_answering
 from tests.waiting import PATIENCE
 
 PARTS = {"postgres", "temporal", "prefect", "worker", "relay", "flows"}
 
 
-def fine() -> dict[str, Any]:
+def fine() -> PartHealth:
     return {"ok": True, "detail": "fine", "address": "here", "last_seen_at": None}
 
 
-def away() -> dict[str, Any]:
+def away() -> PartHealth:
     return {"ok": False, "detail": "away", "address": "here", "last_seen_at": None}
 
 
 @pytest.fixture
-def engines(settings: Any) -> Any:
+def engines() -> Iterator[dict[str, HealthCheck]]:
     """Both engines answer; a test may take one away."""
-    settings.HEALTH_CHECKS = dict.fromkeys(("temporal", "prefect"), f"{__name__}.fine")
-    return settings
+    checks: dict[str, HealthCheck] = {"temporal": fine, "prefect": fine}
+    with all_answering(ports.health_checks, checks):
+        yield checks
 
 
 def all_beat() -> None:
@@ -46,14 +49,14 @@ def all_beat() -> None:
         health.beat(part, f"{part} at work")
 
 
-def test_strangers_see_the_status_and_nothing_else(engines: Any, db: None) -> None:
+def test_strangers_see_the_status_and_nothing_else(engines: dict[str, HealthCheck], db: None) -> None:
     all_beat()
     answer = Caller().get("health")
     assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
     assert Caller(token="sb_made_up").get("health").json() == {"status": "ok"}
 
 
-def test_whoever_is_signed_in_sees_every_part(engines: Any, eve: User) -> None:
+def test_whoever_is_signed_in_sees_every_part(engines: dict[str, HealthCheck], eve: User) -> None:
     all_beat()
     body = Caller(eve).get("health").json()
     assert set(body) == {"status", "parts", "findings"}
@@ -66,22 +69,24 @@ def test_whoever_is_signed_in_sees_every_part(engines: Any, eve: User) -> None:
     assert body["parts"]["worker"]["last_seen_at"] is not None
 
 
-def test_before_the_first_worker_the_stack_is_starting(engines: Any, eve: User) -> None:
+def test_before_the_first_worker_the_stack_is_starting(engines: dict[str, HealthCheck], eve: User) -> None:
     body = Caller(eve).get("health").json()
     assert body["status"] == "starting"
     assert body["parts"]["worker"]["detail"] == "not seen yet"
 
 
 @pytest.mark.parametrize("engine", ["temporal", "prefect"])
-def test_without_an_engine_the_stack_is_degraded_and_answers_200(engine: str, engines: Any, eve: User) -> None:
+def test_without_an_engine_the_stack_is_degraded_and_answers_200(
+    engine: str, engines: dict[str, HealthCheck], eve: User
+) -> None:
     all_beat()
-    engines.HEALTH_CHECKS = engines.HEALTH_CHECKS | {engine: f"{__name__}.away"}
+    engines[engine] = away
     answer = Caller(eve).get("health")
     assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
     assert not answer.json()["parts"][engine]["ok"]
 
 
-def test_a_process_that_missed_three_heartbeats_is_silent(engines: Any, eve: User) -> None:
+def test_a_process_that_missed_three_heartbeats_is_silent(engines: dict[str, HealthCheck], eve: User) -> None:
     all_beat()
     caller = Caller(eve)
     for age, is_ok in ((14, True), (16, False)):
@@ -92,7 +97,7 @@ def test_a_process_that_missed_three_heartbeats_is_silent(engines: Any, eve: Use
     assert body["parts"]["relay"]["last_seen_at"] is not None
 
 
-def test_one_living_process_of_several_is_enough(engines: Any, eve: User) -> None:
+def test_one_living_process_of_several_is_enough(engines: dict[str, HealthCheck], eve: User) -> None:
     all_beat()
     now = database_now()
     PartHeartbeat.objects.create(part="worker", instance="other:1", last_seen_at=now - timedelta(minutes=5))
@@ -146,7 +151,7 @@ def test_a_port_that_only_accepts_connections_is_no_temporal(monkeypatch: pytest
     assert "no answer within" in told["detail"]
 
 
-def test_a_process_that_lives_and_cannot_work_is_not_ok(engines: Any, eve: User) -> None:
+def test_a_process_that_lives_and_cannot_work_is_not_ok(engines: dict[str, HealthCheck], eve: User) -> None:
     all_beat()
     health.beat("worker", "waiting for Temporal: no namespace", ok=False)
     part = Caller(eve).get("health").json()["parts"]["worker"]
@@ -157,7 +162,7 @@ def test_a_process_that_lives_and_cannot_work_is_not_ok(engines: Any, eve: User)
     assert "1 more cannot work: waiting for Temporal" in part["detail"]
 
 
-def test_a_database_that_takes_no_writes_is_not_ok_and_no_503(engines: Any, eve: User) -> None:
+def test_a_database_that_takes_no_writes_is_not_ok_and_no_503(engines: dict[str, HealthCheck], eve: User) -> None:
     all_beat()
     caller = Caller(eve)
     assert caller.get("health").json()["status"] == "ok"
@@ -173,7 +178,7 @@ def test_a_database_that_takes_no_writes_is_not_ok_and_no_503(engines: Any, eve:
 
 
 def test_a_disk_that_is_nearly_full_is_told_with_what_is_left(
-    engines: Any, eve: User, monkeypatch: pytest.MonkeyPatch
+    engines: dict[str, HealthCheck], eve: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     all_beat()
     more_than_there_is = environment().model_copy(update={"least_free_mb": 10**9})
@@ -184,7 +189,7 @@ def test_a_disk_that_is_nearly_full_is_told_with_what_is_left(
 
 
 def test_nobody_who_could_decide_is_said_on_system_at_once(
-    engines: Any, ada: User, bob: User, olga: User, client: Client, monkeypatch: pytest.MonkeyPatch
+    engines: dict[str, HealthCheck], ada: User, bob: User, olga: User, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     all_beat()
     monkeypatch.setattr(health, "_noticed", (float("-inf"), []))
@@ -197,15 +202,15 @@ def test_nobody_who_could_decide_is_said_on_system_at_once(
 
 
 def test_strangers_who_ask_again_and_again_ask_the_engines_once(
-    engines: Any, db: None, monkeypatch: pytest.MonkeyPatch
+    engines: dict[str, HealthCheck], db: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
 
-    def counted() -> dict[str, Any]:
+    def counted() -> PartHealth:
         asked.append(1)
         return away()
 
-    monkeypatch.setattr(f"{__name__}.fine", counted)
+    engines.update(temporal=counted, prefect=counted)
     monkeypatch.setattr(health, "KEPT_SECONDS", 3600.0)
     for _ in range(20):
         Caller().get("health")
@@ -213,12 +218,12 @@ def test_strangers_who_ask_again_and_again_ask_the_engines_once(
 
 
 def test_a_part_that_does_not_answer_holds_nobody_up_and_is_told_with_since_when(
-    engines: Any, eve: User, monkeypatch: pytest.MonkeyPatch
+    engines: dict[str, HealthCheck], eve: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     all_beat()
     release, calls = threading.Event(), []
 
-    def hang() -> dict[str, Any]:
+    def hang() -> PartHealth:
         calls.append(1)
         assert release.wait(PATIENCE)
         return fine()
@@ -227,10 +232,10 @@ def test_a_part_that_does_not_answer_holds_nobody_up_and_is_told_with_since_when
         hangs = getattr(getattr(work, "__self__", None), "_ask", None) is not health._ask_database
         threading.Thread(target=work, daemon=True).start() if hangs else work()
 
-    monkeypatch.setattr(f"{__name__}.away", hang)
     monkeypatch.setattr(health, "WAIT_SECONDS", 0.1)
     monkeypatch.setattr(health, "DEADLINE_SECONDS", 0.0)
-    engines.HEALTH_CHECKS = {"temporal": f"{__name__}.away"}
+    del engines["prefect"]
+    engines["temporal"] = hang
     monkeypatch.setattr(probes, "in_background", only_engines_beside)
     try:
         for _ in range(3):

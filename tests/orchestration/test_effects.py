@@ -26,7 +26,7 @@ from orchestration.agents.support.tools import ISSUE_REFUND, IssueRefund
 from orchestration.effects import EffectLedger
 from orchestration.errors import EffectUnclear, Fenced
 from orchestration.models import Effect, Run
-from orchestration.selectors import check_arguments
+from orchestration.port import check_arguments
 from tests.fakes import FakeWorld
 from tests.orchestration.conftest import decide, go, make_run, open_for, reviewer
 from tests.waiting import PATIENCE
@@ -447,11 +447,11 @@ def test_a_person_edits_an_argument_by_its_alias(run: Run, monkeypatch: pytest.M
     read = read_asked(Sending, "send", {"from": "ana", "weight": 1})
     approval = open_for(run, "send", read.arguments)
     tool = replace(ISSUE_REFUND, name="send", arguments=Sending, render=lambda one: one.nothing)
-    monkeypatch.setattr("orchestration.selectors.agents", lambda: {AGENT.name: replace(AGENT, tools=(tool,))})
-    checked = check_arguments(approval, {"from": "bob", "weight": 2.0})
+    monkeypatch.setattr("orchestration.port.agents", lambda: {AGENT.name: replace(AGENT, tools=(tool,))})
+    checked = check_arguments(approval.agent, approval.tool, {"from": "bob", "weight": 2.0})
     assert checked.errors == [] and checked.arguments == {"from": "bob", "weight": 2, "parts": []}
     assert checked.summary == ISSUE_REFUND.title, "a sentence that fails is replaced, nothing breaks"
-    [error] = check_arguments(approval, {"weight": 1}).errors
+    [error] = check_arguments(approval.agent, approval.tool, {"weight": 1}).errors
     assert error["path"] == "from"
 
 

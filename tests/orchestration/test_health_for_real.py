@@ -12,6 +12,7 @@ import pytest
 
 from console import temporal_connection
 from console.environment import Environment, environment
+from console.ports import PartHealth
 from console.stack.temporal import Temporal
 from orchestration import health, temporal_gateway, worker
 from orchestration.activities import Activities
@@ -21,7 +22,7 @@ from orchestration.world import OutsideWorld
 from tests.orchestration.conftest import go
 from tests.waiting import PATIENCE, eventually
 
-Told = Callable[..., dict[str, Any]]
+Told = Callable[..., PartHealth]
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def told(temporal: Temporal, monkeypatch: pytest.MonkeyPatch) -> Iterator[Told]:
     """Ask how Temporal is, with these settings of the environment."""
     known: list[Environment] = []
 
-    def ask(**changes: Any) -> dict[str, Any]:
+    def ask(**changes: Any) -> PartHealth:
         address = {"temporal_address": temporal.address, "temporal_namespace": temporal.namespace}
         known[:] = [environment().model_copy(update=address | changes)]
         return health.temporal()
@@ -74,7 +75,7 @@ def test_a_server_that_wants_tls_is_not_ok(told: Told, tmp_path: Path) -> None:
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 
-    async def ask() -> dict[str, Any]:
+    async def ask() -> PartHealth:
         server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0, ssl=context)
         async with server:
             port = server.sockets[0].getsockname()[1]

@@ -13,12 +13,12 @@ from django.db import connection
 from approvals import lane
 from approvals.digest import canonicalise, digest_of
 from approvals.errors import InvalidChange, NothingToRedrive, NotTheirs
-from approvals.lane import Standstill
 from approvals.models import AccountPerson, Approval, AuditEvent
 from approvals.services import note_effect, note_receipt
 from approvals.services.receipts import set_aside
 from console.clock import database_now
 from console.models import OutboxEntry, PartHeartbeat
+from console.ports import Standstill
 from orchestration import failing
 from orchestration.contracts import Turn
 from orchestration.failing import Failed

@@ -6,7 +6,8 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils.module_loading import import_string
 
 from approvals.visible import one_line
-from orchestration.agents.loading import AgentFault, why
+from console.ports import AgentFault
+from orchestration.agents.loading import why
 from orchestration.agents.registry import agents, faults
 from orchestration.agents.runtime import Agent
 
