@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec
+from typing import Any, Concatenate, ParamSpec, cast
 
 from allauth.account.internal.flows.login import get_authentication_records
 from django.contrib.auth.models import User
@@ -14,6 +14,7 @@ from django.http import HttpRequest, HttpResponse
 from django.middleware.csrf import get_token
 from django.template.loader import render_to_string
 from django.urls import reverse
+from django_htmx.middleware import HtmxDetails
 
 from console import roles, typed
 
@@ -21,9 +22,15 @@ P = ParamSpec("P")
 Page = Callable[Concatenate[HttpRequest, P], HttpResponse]
 
 
+class HtmxRequest(HttpRequest):
+    """A request as django-htmx's middleware, the first of all, passes it on."""
+
+    htmx: HtmxDetails
+
+
 def is_htmx(request: HttpRequest) -> bool:
-    """Say whether a script asks for a part of a page."""
-    return request.headers.get("HX-Request") == "true"
+    """Return whether a script asks for a part of a page."""
+    return bool(cast(HtmxRequest, request).htmx)
 
 
 def person(request: HttpRequest) -> User:

@@ -107,7 +107,6 @@ INSTALLED_APPS = [
     "django_structlog",
     "ninja",
     "pgtrigger",
-    "rules",
     "console",
     "approvals",
     "orchestration",
@@ -116,6 +115,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "console.callers.believe_proxies",
+    "django_htmx.middleware.HtmxMiddleware",  # first, for each of those below may answer, and asks who wants to know
     # What every answer carries, static files and errors too, so these stand outside of what makes answers.
     "console.middleware.hardened",
     "django.middleware.security.SecurityMiddleware",
@@ -131,7 +131,6 @@ MIDDLEWARE = [
     "console.typed.remember_typist",
     "allauth.account.middleware.AccountMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
-    "django_htmx.middleware.HtmxMiddleware",
     "django_structlog.middlewares.RequestMiddleware",
     "console.middleware.no_store",
     "console.middleware.problems_for_programs",
@@ -157,7 +156,6 @@ TEMPLATES = [
 ]
 
 AUTHENTICATION_BACKENDS = [
-    "rules.permissions.ObjectPermissionBackend",
     "django.contrib.auth.backends.ModelBackend",
     "allauth.account.auth_backends.AuthenticationBackend",
 ]

@@ -96,6 +96,12 @@ def test_a_fragment_gets_the_words_alone(alice: User, monkeypatch: pytest.Monkey
     assert response["HX-Reswap"] == "none"
 
 
+def test_what_fails_before_any_page_is_told_to_scripts_in_words_too(alice: User) -> None:
+    response = signed_in(alice).get("/system/", headers=BY_SCRIPT | {"Host": "evil.example"})
+    assert response.status_code == 400
+    assert response["Content-Type"].startswith("text/plain") and response["HX-Reswap"] == "none"
+
+
 def test_an_absent_session_store_is_told_in_words_too(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
     from django.contrib.sessions.backends.db import SessionStore
 
