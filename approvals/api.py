@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated, Any, Literal
 
 from django.http import HttpRequest, HttpResponse
@@ -14,24 +12,16 @@ from pydantic import BeforeValidator
 from approvals import inbox, reach, selectors, services
 from approvals.digest import digest_of, read_canonical
 from approvals.errors import (
-    AlreadyClosed,
     InvalidVerdict,
-    KeyReused,
-    MayNotDecide,
-    NoSuchApproval,
-    NotKnown,
-    NotRecorded,
-    StaleVersion,
 )
 from approvals.models import Approval, Decision
 from approvals.programs import external_id_of
 from approvals.shown import note_shown, shown_at
-from console import ports, problems
+from console import ports
 from console.api_access import require
 from console.http import signed_in_at
 from console.json_text import NotJson, read_exactly
 from console.ports import Executed, Read
-from console.problems import Problem
 
 router = Router(tags=["approvals"])
 
@@ -72,8 +62,7 @@ def list_approvals(
 def get_approval(request: HttpRequest, approval_id: str) -> dict[str, Any]:
     """Return one approval."""
     user = require(request, "see_approvals")
-    with errors_as_problems():
-        found = selectors.approval_for(user, approval_id)
+    found = selectors.approval_for(user, approval_id)
     return approval_json(request, found) | {"shown": note_shown(found, user)}
 
 
@@ -88,17 +77,16 @@ def post_decision(
     """Decide one approval; the same Idempotency-Key gets the same answer."""
     user = require(request, "see")  # whoever the policy names decides: `may_decide` says
     answer = services.Answer(**body.dict(exclude={"shown"}), idempotency_key=idempotency_key)
-    with errors_as_problems():
-        _check_exactly(request, answer)
-        recorded = services.decide_for_sure(
-            approval_id=approval_id,
-            reviewer=user,
-            given=answer,
-            channel="api",
-            signed_in_at=signed_in_at(request),
-            shown_at=shown_at(body.shown, approval_id, body.version, user),
-        )
-        approval = selectors.approval_for(user, approval_id)
+    _check_exactly(request, answer)
+    recorded = services.decide_for_sure(
+        approval_id=approval_id,
+        reviewer=user,
+        given=answer,
+        channel="api",
+        signed_in_at=signed_in_at(request),
+        shown_at=shown_at(body.shown, approval_id, body.version, user),
+    )
+    approval = selectors.approval_for(user, approval_id)
     return {"approval": approval_json(request, approval), "decision": decision_json(recorded.decision)}
 
 
@@ -110,36 +98,6 @@ def _check_exactly(request: HttpRequest, answer: services.Answer) -> None:
         read_exactly(request.body.decode())
     except (NotJson, UnicodeDecodeError) as exc:
         raise InvalidVerdict("edited_arguments", str(exc)) from exc
-
-
-@contextmanager
-def errors_as_problems() -> Iterator[None]:
-    """Translate the app's errors, most specific first."""
-    try:
-        yield
-    except NoSuchApproval as exc:
-        raise problems.not_found("approval") from exc
-    except MayNotDecide as exc:
-        raise problems.forbidden(str(exc), rule=exc.rule) from exc
-    except InvalidVerdict as exc:
-        raise problems.invalid(exc.errors) from exc
-    except AlreadyClosed as exc:
-        facts = {
-            "decided_by": exc.by,
-            "decided_at": exc.at,
-            "verdict": exc.verdict,
-            "approval_status": exc.status,
-        }
-        raise Problem(409, "Already closed", str(exc), **facts) from exc
-    except StaleVersion as exc:
-        raise Problem(409, "Not the current version", str(exc), current_version=exc.current_version) from exc
-    except KeyReused as exc:
-        raise Problem(409, "Key used before", str(exc)) from exc
-    except NotRecorded as exc:
-        raise problems.engine_away("postgres", "The decision was not recorded; send the same request again.") from exc
-    except NotKnown as exc:
-        told = "Whether the decision was recorded is not known yet; send the same request again, it counts once."
-        raise problems.engine_away("postgres", told) from exc
 
 
 def decision_json(decision: Decision) -> dict[str, Any]:

@@ -19,15 +19,9 @@ from approvals import services
 from approvals.card import argument_rows_of
 from approvals.digest import read_canonical
 from approvals.errors import (
-    AlreadyClosed,
     ApprovalError,
-    InvalidVerdict,
-    KeyReused,
-    MayNotDecide,
     NoSuchApproval,
     NotKnown,
-    NotRecorded,
-    StaleVersion,
 )
 from approvals.inbox import Filters, approvals_page, may_pick
 from approvals.inbox.mine import may_be_decided_by
@@ -229,18 +223,8 @@ def _decide_one(user: User, item: Item, key: str, signed_in_at: datetime | None)
         decision = services.decide_for_sure(
             approval_id=item.approval_id, reviewer=user, given=given, channel="bulk", signed_in_at=signed_in_at
         ).decision
-    except NoSuchApproval as exc:
-        return Result(item, 404, "There is no such request, or you may not see it.", error=exc)
-    except MayNotDecide as exc:
-        return Result(item, 403, str(exc), error=exc)
-    except (AlreadyClosed, StaleVersion, KeyReused) as exc:
-        return Result(item, 409, str(exc), error=exc)
-    except InvalidVerdict as exc:
-        return Result(item, 422, exc.errors[0]["message"], error=exc)
-    except NotRecorded as exc:
-        return Result(item, 503, str(exc), error=exc)
-    except NotKnown as exc:
-        return _unknown(item, str(exc))
+    except ApprovalError as exc:
+        return Result(item, exc.http_status, exc.sentence, error=exc)
     except AWAY:  # before it was tried
         return _unknown(item, _NOT_TRIED)
     return Result(item, 200, _PAST.get(decision.verdict, "Decided"), decision)

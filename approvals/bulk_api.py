@@ -9,12 +9,11 @@ from django.http import HttpRequest
 from ninja import Field, Header, Router, Schema
 
 from approvals import bulk, selectors
-from approvals.api import approvals_json, decision_json, errors_as_problems
+from approvals.api import approvals_json, decision_json
 from approvals.bulk import Item, Result
 from console.api_access import require
 from console.database import AWAY
 from console.http import signed_in_at
-from console.problems import Problem
 
 router = Router(tags=["approvals"])
 
@@ -66,8 +65,5 @@ def _result_json(result: Result, shown: dict[str, dict[str, Any]]) -> dict[str, 
     if result.decision is not None:
         return told | {"approval": shown.get(result.item.approval_id), "decision": decision_json(result.decision)}
     assert result.error is not None
-    try:
-        with errors_as_problems():
-            raise result.error
-    except Problem as problem:
-        return {"title": problem.title, "detail": problem.detail, **problem.extra, **told}
+    error = result.error
+    return {"title": error.title, "detail": error.detail, **error.facts(), **told}

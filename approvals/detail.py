@@ -8,12 +8,11 @@ from datetime import timedelta
 from typing import Any
 
 from django.contrib.auth.models import User
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
 from approvals import guarding, reach, selectors
 from approvals.card import Card, card_for
-from approvals.errors import NoSuchApproval
 from approvals.inbox import inbox_for, read_asked
 from approvals.models import Approval
 from approvals.permissions import Permit
@@ -58,10 +57,7 @@ class Looks:
 
 def find(user: User, approval_id: str) -> Approval:
     """Return the approval with its parts; whoever may not see it is told that there is none."""
-    try:
-        return selectors.approval_and_versions_for(user, approval_id)
-    except NoSuchApproval as exc:
-        raise Http404 from exc
+    return selectors.approval_and_versions_for(user, approval_id)
 
 
 def approval_page(

@@ -60,7 +60,7 @@ def edit(request: HttpRequest, approval_id: str) -> HttpResponse:
         for error in exc.errors:
             below = error["path"].removeprefix("edited_arguments")
             form.add_error(schema_form.steps_of(below), error["message"])
-        return _form_page(request, user, found, form, base, fixed, status=422)
+        return _form_page(request, user, found, form, base, fixed, status=exc.http_status)
     return _check_page(request, user, found, proposed, changed, terms)
 
 

@@ -26,21 +26,35 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from console.refusals import EngineAway, Invalid, NotFound, Refused
 
-class ApprovalError(Exception):
+
+class ApprovalError(Refused):
     """Something about an approval cannot be done."""
 
 
-class NoSuchApproval(ApprovalError):
+class NoSuchApproval(ApprovalError, NotFound):
     """There is no such approval, or it may not be seen."""
+
+    what = "approval"
+
+    @property
+    def sentence(self) -> str:
+        return "There is no such request, or you may not see it."
 
 
 class MayNotDecide(ApprovalError):
     """The policy does not name this person."""
 
+    http_status = 403
+    title = "Not allowed"
+
     def __init__(self, rule: str, sentence: str) -> None:
         super().__init__(sentence)
         self.rule = rule
+
+    def facts(self) -> dict[str, Any]:
+        return {"rule": self.rule}
 
 
 @dataclass(frozen=True)
@@ -54,6 +68,8 @@ class Withdrawal:
 class AlreadyClosed(ApprovalError):
     """The approval was closed before; carries who and when."""
 
+    title = "Already closed"
+
     def __init__(
         self,
         status: str,
@@ -65,6 +81,14 @@ class AlreadyClosed(ApprovalError):
         self.status, self.by, self.at, self.verdict, self.withdrawal = status, by, at, verdict, withdrawal
         fact = self.fact()
         super().__init__(f"Already decided: {fact[0].lower()}{fact[1:]}" if status == "decided" else fact)
+
+    def facts(self) -> dict[str, Any]:
+        return {
+            "decided_by": self.by,
+            "decided_at": self.at,
+            "verdict": self.verdict,
+            "approval_status": self.status,
+        }
 
     def fact(self) -> str:
         """Return what happened, as everybody may read it, not only those who came late."""
@@ -81,9 +105,14 @@ class AlreadyClosed(ApprovalError):
 class StaleVersion(ApprovalError):
     """The decision was about another version of the proposal than the current one."""
 
+    title = "Not the current version"
+
     def __init__(self, current_version: int) -> None:
         super().__init__("What you saw is not the current proposal. Read it again before you decide.")
         self.current_version = current_version
+
+    def facts(self) -> dict[str, Any]:
+        return {"current_version": self.current_version}
 
 
 class StaleTerms(StaleVersion):
@@ -104,12 +133,12 @@ class BytesChanged(StaleVersion):
         return "What is kept of this request was changed, so nobody can decide it. Tell an admin."
 
 
-class InvalidVerdict(ApprovalError):
+class InvalidVerdict(ApprovalError, Invalid):
     """The verdict cannot be taken as it was sent; `errors`: [{"path", "message"}]."""
 
     def __init__(self, path: str, message: str, errors: list[dict[str, str]] | None = None) -> None:
         super().__init__(message)
-        self.errors: list[dict[str, Any]] = [
+        self.errors = [
             {"path": ".".join(filter(None, (path, error["path"]))), "message": error["message"]}
             for error in errors or [{"path": "", "message": message}]
         ]
@@ -118,17 +147,27 @@ class InvalidVerdict(ApprovalError):
 class KeyReused(ApprovalError):
     """The same idempotency key came with another decision."""
 
+    title = "Key used before"
+
 
 class NotAuthorised(ApprovalError):
     """No standing approval covers the effect; the message says why. Never retried."""
 
 
-class NotRecorded(ApprovalError):
+class NotRecorded(ApprovalError, EngineAway):
     """The connection to the database broke before your decision was saved. It was not recorded; decide again."""
 
+    title = "Postgres is away"
+    engine = "postgres"
+    still_works = "The decision was not recorded; send the same request again."
 
-class NotKnown(ApprovalError):
+
+class NotKnown(ApprovalError, EngineAway):
     """The database went away while your decision was being saved. Whether it was recorded is not known yet."""
+
+    title = "Postgres is away"
+    engine = "postgres"
+    still_works = "Whether the decision was recorded is not known yet; send the same request again, it counts once."
 
 
 class NothingToRedrive(ApprovalError):
@@ -137,6 +176,9 @@ class NothingToRedrive(ApprovalError):
 
 class NotTheirs(ApprovalError):
     """The change is not this person's to make; the message says whose it is."""
+
+    http_status = 403
+    title = "Not allowed"
 
 
 class AlreadyClaimed(ApprovalError):
@@ -147,15 +189,15 @@ class AlreadyClaimed(ApprovalError):
         self.by = by
 
 
-class InvalidChange(ApprovalError):
+class InvalidChange(ApprovalError, Invalid):
     """What was typed cannot be taken; `field` names the input at fault."""
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(message)
-        self.field = field
+        self.errors = [{"path": field, "message": message}]
 
 
-class InvalidRequest(ApprovalError):
+class InvalidRequest(ApprovalError, Invalid):
     """A program's request cannot be taken; `errors`: [{"path", "message"}]."""
 
     def __init__(self, errors: list[dict[str, str]]) -> None:
@@ -165,6 +207,8 @@ class InvalidRequest(ApprovalError):
 
 class ExternalIdReused(ApprovalError):
     """This external id was used for another request. Use a new one."""
+
+    title = "External id used before"
 
 
 def _past(verdict: str | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import messages
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
@@ -48,7 +48,7 @@ def views(request: HttpRequest) -> HttpResponse:
         view = save_view(owner=user, name=name, query=query, is_shared=is_shared)
     except InvalidChange as exc:
         typed = {"name": name, "query": query, "is_shared": is_shared}
-        return _views_page(request, 422, fault=str(exc), typed=typed)
+        return _views_page(request, exc.http_status, fault=exc.sentence, typed=typed)
     messages.success(request, f"The view “{make_visible(view.name)}” is saved.")
     return redirect(reverse("approvals:inbox") + (f"?{view.query}" if view.query else ""))
 
@@ -66,14 +66,14 @@ def change(request: HttpRequest, view_id: int) -> HttpResponse:
         else:
             change_view(user=user, view_id=view_id, name=name, is_shared=is_shared)
             messages.success(request, "The view is changed.")
-    except NoSuchApproval as exc:
+    except NoSuchApproval:
         if request.POST.get("action") == "delete":  # a second click on the same button
             return redirect("approvals:views")
-        raise Http404 from exc
+        raise
     except NotTheirs as exc:
-        return _views_page(request, 403, fault=str(exc))
+        return _views_page(request, exc.http_status, fault=exc.sentence)
     except InvalidChange as exc:
-        return _views_page(request, 422, fault=str(exc), changing=view_id, changing_name=name)
+        return _views_page(request, exc.http_status, fault=exc.sentence, changing=view_id, changing_name=name)
     return redirect("approvals:views")
 
 

@@ -14,7 +14,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
 from approvals import lane
-from approvals.errors import InvalidChange, NoSuchApproval, NothingToRedrive, NotTheirs
+from approvals.errors import ApprovalError, NoSuchApproval
 from approvals.inbox.pane import Tab, tabs_for
 from approvals.lane import Page
 from approvals.services.receipts import set_aside
@@ -86,14 +86,10 @@ def act(request: HttpRequest, approval_id: str) -> HttpResponse:
         raise Http404
     try:
         _act(action, approval_id, user, reason)
-    except NoSuchApproval as exc:
-        raise Http404 from exc
-    except InvalidChange as exc:
-        return _lane(request, cursor, Refusal(approval_id, 422, str(exc), action, reason, exc.field))
-    except NotTheirs as exc:
-        return _lane(request, cursor, Refusal(approval_id, 403, str(exc), action, reason))
-    except NothingToRedrive as exc:
-        return _lane(request, cursor, Refusal(approval_id, 409, str(exc), action, reason))
+    except NoSuchApproval:
+        raise
+    except ApprovalError as exc:
+        return _lane(request, cursor, Refusal(approval_id, exc.http_status, exc.sentence, action, reason, exc.field))
     if is_htmx(request):
         response = _lane(request, cursor)
         response["X-Said"] = _SAID[action]

@@ -17,7 +17,7 @@ from approvals.models import AuditEvent, PolicyVersion
 from approvals.people import person_of
 from approvals.policies import active_policy, changing, shipped
 from approvals.policies.conditions import FUNCTIONS
-from approvals.policies.errors import InvalidPolicy, NoSuchVersion, NotYours, PolicyError
+from approvals.policies.errors import InvalidPolicy, NoSuchVersion, PolicyError
 from approvals.policies.policy import Policy
 from approvals.policies.preview import preview
 from approvals.policies.words import card_of, compare
@@ -74,8 +74,8 @@ def settle(request: HttpRequest, number: int) -> HttpResponse:
         else:
             changing.refuse(version=number, by=user, reason=request.POST.get("reason", ""))
             told = f"Version {number} is refused."
-    except NoSuchVersion as exc:
-        raise Http404 from exc
+    except NoSuchVersion:
+        raise
     except PolicyError as exc:
         return _version_page(request, _found(number), exc)
     messages.success(request, told)
@@ -183,7 +183,7 @@ def _preview(request: HttpRequest, draft: Draft, place: str) -> HttpResponse:
     try:
         changing.checked(draft.rules, draft.calendars)
     except InvalidPolicy as exc:
-        return _draft_page(request, draft, exc.errors, status=422)
+        return _draft_page(request, draft, exc.errors, status=exc.http_status)
     return _preview_page(request, draft)
 
 
@@ -198,10 +198,10 @@ def _propose(request: HttpRequest, draft: Draft, place: str) -> HttpResponse:
         )
     except InvalidPolicy as exc:
         if exc.errors[0]["path"] == "note":
-            return _preview_page(request, draft, note_fault=str(exc), status=422)
-        return _draft_page(request, draft, exc.errors, status=422)
+            return _preview_page(request, draft, note_fault=exc.sentence, status=exc.http_status)
+        return _draft_page(request, draft, exc.errors, status=exc.http_status)
     except PolicyError as exc:
-        return _preview_page(request, draft, fault=str(exc), status=_status(exc))
+        return _preview_page(request, draft, fault=exc.sentence, status=exc.http_status)
     if made.state == PolicyVersion.State.ACTIVE:
         messages.success(request, f"Version {made.version} is active; you are the only admin.")
     else:
@@ -316,7 +316,7 @@ def _version_page(request: HttpRequest, found: PolicyVersion, fault: PolicyError
         "reason": request.POST.get("reason", ""),
         "is_reason_wrong": isinstance(fault, InvalidPolicy) and fault.errors[0]["path"] == "note",
     }
-    return render(request, "approvals/policy_version.html", context, status=_status(fault) if fault else 200)
+    return render(request, "approvals/policy_version.html", context, status=fault.http_status if fault else 200)
 
 
 def _found(number: int) -> PolicyVersion:
@@ -370,9 +370,3 @@ def _place(draft: Draft, text: str) -> int | None:
 
 def _pretty(draft: Draft) -> str:
     return json.dumps({"rules": draft.rules, "calendars": draft.calendars}, ensure_ascii=False, indent=2)
-
-
-def _status(fault: PolicyError) -> int:
-    if isinstance(fault, NotYours):
-        return 403
-    return 422 if isinstance(fault, InvalidPolicy) else 409

@@ -9,13 +9,11 @@ from ninja import Field, Schema, Status
 from pydantic import AwareDatetime, ConfigDict, field_validator, model_validator
 
 from approvals import requesting, selectors
-from approvals.api import approval_json, errors_as_problems, router
-from approvals.errors import ExternalIdReused, InvalidRequest
+from approvals.api import approval_json, router
+from approvals.errors import InvalidRequest
 from approvals.requesting import Asked
-from console import problems
 from console.api_access import require
 from console.json_text import NotJson, read_exactly
-from console.problems import Problem
 
 __all__ = ["router"]
 
@@ -88,12 +86,7 @@ class WithdrawIn(_Strict):
 def request_approval(request: HttpRequest, body: ApprovalIn) -> Status[dict[str, Any]]:
     """Ask for an approval. 201 when it is new, 200 when the same was asked under this `external_id` before."""
     user = require(request, "request_approval")
-    try:
-        approval, is_new = requesting.request_approval(asked=_asked(request, body), requested_by=user)
-    except InvalidRequest as exc:
-        raise problems.invalid(exc.errors) from exc
-    except ExternalIdReused as exc:
-        raise Problem(409, "External id used before", str(exc)) from exc
+    approval, is_new = requesting.request_approval(asked=_asked(request, body), requested_by=user)
     shown = selectors.approval_for(user, approval.pk)
     return Status(201 if is_new else 200, approval_json(request, shown))
 
@@ -123,6 +116,5 @@ def _asked(request: HttpRequest, body: ApprovalIn) -> Asked:
 def withdraw(request: HttpRequest, approval_id: str, body: WithdrawIn) -> dict[str, Any]:
     """Take back a request of one's own; its answer then says `withdrawn`."""
     user = require(request, "request_approval")
-    with errors_as_problems():
-        requesting.take_back(approval_id=approval_id, by=user, reason=body.reason)
+    requesting.take_back(approval_id=approval_id, by=user, reason=body.reason)
     return approval_json(request, selectors.approval_for(user, approval_id))

@@ -15,8 +15,6 @@ from django.views.decorators.http import require_POST, require_safe
 from approvals import guarding, services
 from approvals.detail import find, team_parts
 from approvals.errors import (
-    AlreadyClaimed,
-    AlreadyClosed,
     ApprovalError,
     InvalidChange,
     MayNotDecide,
@@ -43,15 +41,6 @@ from console import roles
 from console.clock import database_now
 from console.fragments import page_or_fragment, part_of_page
 from console.http import is_htmx, needs, not_allowed, person, sentence
-
-STATUSES: dict[type[ApprovalError], int] = {
-    InvalidChange: 422,
-    MayNotDecide: 403,
-    NotTheirs: 403,
-    AlreadyClaimed: 409,
-    AlreadyClosed: 409,
-    StaleVersion: 409,
-}
 
 
 @require_safe
@@ -133,7 +122,7 @@ def make_standing(request: HttpRequest, approval_id: str) -> HttpResponse:
         )
     except (InvalidChange, MayNotDecide, NotTheirs, StaleVersion) as exc:
         form.blame(exc)
-        return _answer(request, user, find(user, approval_id), form=form, status=STATUSES[_kind(exc)])
+        return _answer(request, user, find(user, approval_id), form=form, status=exc.http_status)
     messages.success(request, "From now on, requests exactly like this one are approved in your name.")
     address = reverse("approvals:standing_one", args=[made.pk])
     if is_htmx(request):
@@ -145,17 +134,13 @@ def _change(request: HttpRequest, approval_id: str, change: Callable[[User], obj
     user = person(request)
     try:
         change(user)
-    except NoSuchApproval as exc:
-        raise Http404 from exc
+    except NoSuchApproval:
+        raise
     except ApprovalError as exc:
-        return _answer(request, user, find(user, approval_id), fault=str(exc), status=STATUSES[_kind(exc)])
+        return _answer(request, user, find(user, approval_id), fault=exc.sentence, status=exc.http_status)
     if is_htmx(request):
         return _answer(request, user, find(user, approval_id))
     return redirect("approvals:approval", approval_id)
-
-
-def _kind(exc: ApprovalError) -> type[ApprovalError]:
-    return next(kind for kind in type(exc).__mro__ if kind in STATUSES)
 
 
 def _answer(
@@ -199,11 +184,11 @@ def delegate(request: HttpRequest) -> HttpResponse:
             by=user,
         )
     except InvalidChange as exc:
-        form.faults[exc.field] = str(exc)
-        return _delegations(request, form, status=422)
+        form.faults[exc.field] = exc.sentence
+        return _delegations(request, form, status=exc.http_status)
     except NotTheirs as exc:
-        form.faults["principal"] = str(exc)
-        return _delegations(request, form, status=403)
+        form.faults["principal"] = exc.sentence
+        return _delegations(request, form, status=exc.http_status)
     is_for_me = form.principal in ("", user.username)
     later = f"once {form.principal} or a second admin has confirmed it. {form.principal} is told"
     words = "from then on, for open requests too" if is_for_me else later
@@ -279,7 +264,8 @@ def revoke_standing(request: HttpRequest, standing_id: str) -> HttpResponse:
     try:
         services.revoke_standing(standing_id=standing_id, by=user)
     except NotTheirs as exc:
-        return sentence(request, 403, title="This is not yours to take back", detail=str(exc), other_account=True)
+        title = "This is not yours to take back"
+        return sentence(request, exc.http_status, title=title, detail=exc.sentence, other_account=True)
     messages.success(request, "Taken back. Nothing that has not begun counts on it any more.")
     return redirect("approvals:standing_one", standing_id)
 

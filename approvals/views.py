@@ -14,14 +14,10 @@ from django.views.decorators.http import require_POST, require_safe
 from approvals import services
 from approvals.detail import Refusal, approval_page, find
 from approvals.errors import (
-    AlreadyClosed,
-    InvalidVerdict,
-    KeyReused,
-    MayNotDecide,
+    ApprovalError,
     NoSuchApproval,
     NotKnown,
     NotRecorded,
-    StaleVersion,
 )
 from approvals.forms import DecisionForm
 from approvals.inbox import read_asked
@@ -58,20 +54,14 @@ def decide(request: HttpRequest, approval_id: str) -> HttpResponse:
             signed_in_at=signed_in_at(request),
             shown_at=shown_at(form.cleaned_data["shown"], approval_id, given.version, user),
         )
-    except NoSuchApproval as exc:
-        raise Http404 from exc
-    except InvalidVerdict as exc:
-        refusal = Refusal(422, exc.errors[0]["message"], request, field=exc.errors[0]["path"])
-    except MayNotDecide as exc:
-        refusal = Refusal(403, str(exc), request)
-    except (AlreadyClosed, StaleVersion, KeyReused) as exc:
-        refusal = Refusal(409, str(exc), request)
-    except NotRecorded as exc:
-        if is_htmx(request):  # the page stays as it is, with its key and all that was typed
-            return sentence(request, 503, title="Your decision was not recorded", detail=str(exc))
-        refusal = Refusal(503, str(exc), request)
+    except NoSuchApproval:
+        raise
     except NotKnown as exc:
-        return _not_known(request, str(exc), approval_id, form.cleaned_data["key"])
+        return _not_known(request, exc.sentence, approval_id, form.cleaned_data["key"])
+    except ApprovalError as exc:
+        if isinstance(exc, NotRecorded) and is_htmx(request):  # the page stays, with its key and all that was typed
+            return sentence(request, exc.http_status, title="Your decision was not recorded", detail=exc.sentence)
+        refusal = Refusal(exc.http_status, exc.sentence, request, field=exc.field)
     else:
         return _decided(request, user, approval_id, was_cut_off=recorded.was_cut_off)
     return approval_page(request, user, find(user, approval_id), refusal)

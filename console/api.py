@@ -14,11 +14,12 @@ from ninja import NinjaAPI
 from ninja.errors import AuthenticationError, HttpError, ValidationError
 from ninja.security import HttpBearer, SessionAuth
 
-from console import health, in_flight, problems, tokens, tries
+from console import health, problems, tokens, tries
 from console.callers import address_of
 from console.contracts_page import contracts_page
 from console.probes import within
 from console.problems import Problem
+from console.refusals import Refused
 
 
 class TokenAuth(HttpBearer):
@@ -109,9 +110,10 @@ def _too_big(request: HttpRequest, exc: RequestDataTooBig) -> JsonResponse:
     return problems.problem_response(problems.invalid([{"path": "", "message": message}]))
 
 
-@api.exception_handler(in_flight.TooManyInFlight)
-def _too_many_in_flight(request: HttpRequest, exc: in_flight.TooManyInFlight) -> JsonResponse:
-    return problems.problem_response(problems.too_many(str(exc), in_flight.WAIT_SECONDS))
+@api.exception_handler(Refused)
+def _refused(request: HttpRequest, exc: Refused) -> JsonResponse:
+    """Answer each error of the apps as its class says."""
+    return problems.problem_response(problems.of(exc))
 
 
 api.exception_handler(Problem)(problems.handle)

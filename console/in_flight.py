@@ -14,12 +14,19 @@ from django.db.models import QuerySet
 
 from console.environment import environment
 from console.locks import AdvisoryLock
+from console.refusals import Refused
 
 WAIT_SECONDS = 30  # before asking again is worth it
 
 
-class TooManyInFlight(Exception):
+class TooManyInFlight(Refused):
     """The account has as much under way as it may; the message says what to do. Trying again later can help."""
+
+    http_status = 429
+    title = "Too many"
+
+    def facts(self) -> dict[str, Any]:
+        return {"retry_after_seconds": WAIT_SECONDS}
 
     def __init__(self, owner: User, what: str, advice: str) -> None:
         most = environment().requests_in_flight

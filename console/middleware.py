@@ -11,12 +11,14 @@ import logging
 from collections.abc import Callable
 
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse
+from django.core.handlers.exception import response_for_exception
+from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
 from console import problems
 from console.database import AWAY
 from console.http import sentence
+from console.refusals import NotFound, Refused
 from console.typed import typed_fields
 
 logger = logging.getLogger(__name__)
@@ -82,7 +84,9 @@ def errors_in_words(get_response: GetResponse) -> GetResponse:
         return told
 
     def process_exception(request: HttpRequest, exception: Exception) -> HttpResponse | None:
-        return postgres_away(request, exception) if isinstance(exception, AWAY) else None
+        if isinstance(exception, AWAY):
+            return postgres_away(request, exception)
+        return refused(request, exception) if isinstance(exception, Refused) else None
 
     middleware.process_exception = process_exception  # type: ignore[attr-defined]  # how Django finds it
     return middleware
@@ -110,6 +114,20 @@ _FOR_PROGRAMS = {
     405: "This address does not take this method; see Allow.",
     500: "Something broke on our side. A change is recorded whole or not at all.",
 }
+
+
+def refused(request: HttpRequest, exception: Refused) -> HttpResponse:
+    """Tell in words what a page could not do, where the page does not draw itself again to say it."""
+    if isinstance(exception, NotFound):
+        return response_for_exception(request, Http404(str(exception)))
+    logger.info("%s for %s %s", type(exception).__name__, request.method, request.path)
+    return sentence(
+        request,
+        exception.http_status,
+        title=exception.title,
+        detail=exception.sentence,
+        fields=typed_fields(request),
+    )
 
 
 def postgres_away(request: HttpRequest, exception: BaseException) -> HttpResponse:

@@ -6,6 +6,8 @@ from typing import Any
 
 from django.http import HttpRequest, JsonResponse
 
+from console.refusals import Refused
+
 
 class Problem(Exception):
     """An answer other than success. `extra` holds what the case needs, e.g. `errors`, `engine`, `decided_by`."""
@@ -28,6 +30,11 @@ def problem_response(problem: Problem) -> JsonResponse:
     if "retry_after_seconds" in problem.extra:
         response["Retry-After"] = str(problem.extra["retry_after_seconds"])
     return response
+
+
+def of(refused: Refused, **more: Any) -> Problem:
+    """Return the problem that an error is told as."""
+    return Problem(refused.http_status, refused.title, refused.detail, **refused.facts(), **more)
 
 
 def not_found(what: str) -> Problem:

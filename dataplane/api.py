@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -13,27 +12,12 @@ from ninja import Field, Query, Router, Schema, Status
 
 from console import problems
 from console.api_access import require
-from console.problems import Problem
 from dataplane import masking, selectors
-from dataplane.errors import (
-    DatasetNotFound,
-    FlowRunNotFound,
-    InvalidParameters,
-    PrefectAway,
-    PrefectLocked,
-    PrefectRefused,
-    RefreshKeyTaken,
-    RefreshNotFound,
-)
 from dataplane.models import Refresh
 from dataplane.prefect_gateway import STATE_TYPES, FlowRun, gateway
 from dataplane.refreshes.request import request_refresh
 from dataplane.selectors import DatasetState
 
-STILL_WORKS = (
-    "Datasets, versions and refreshes can be read, agents read the current versions, and a refresh asked for "
-    "now is kept and sent when Prefect is back."
-)
 router = Router(tags=["data"])
 
 
@@ -57,8 +41,7 @@ def list_datasets(request: HttpRequest) -> dict[str, Any]:
 def get_dataset(request: HttpRequest, name: str) -> dict[str, Any]:
     """Return one dataset."""
     require(request, "see")
-    with _errors_as_problems():
-        return dataset_json(selectors.dataset(name))
+    return dataset_json(selectors.dataset(name))
 
 
 @router.post("/datasets/{name}/refresh", response={200: dict[str, Any], 201: dict[str, Any]})
@@ -66,9 +49,8 @@ def post_refresh(request: HttpRequest, name: str, body: RefreshIn | None = None)
     """Ask for a refresh; the same key is the same refresh. Works while Prefect is away."""
     user = require(request, "refresh")
     wanted = body or RefreshIn()
-    with _errors_as_problems():
-        refresh, is_new = request_refresh(dataset=name, key=wanted.key, parameters=wanted.parameters, user=user)
-        return Status(201 if is_new else 200, {"refresh": refresh_json(selectors.refresh(refresh.pk))})
+    refresh, is_new = request_refresh(dataset=name, key=wanted.key, parameters=wanted.parameters, user=user)
+    return Status(201 if is_new else 200, {"refresh": refresh_json(selectors.refresh(refresh.pk))})
 
 
 @router.get("/refreshes")
@@ -88,8 +70,7 @@ def list_refreshes(
 def get_refresh(request: HttpRequest, refresh_id: str) -> dict[str, Any]:
     """Return one refresh."""
     require(request, "see")
-    with _errors_as_problems():
-        return refresh_json(selectors.refresh(refresh_id))
+    return refresh_json(selectors.refresh(refresh_id))
 
 
 @router.get("/flow-runs")
@@ -105,8 +86,7 @@ def list_flow_runs(
     if state and state.upper() not in STATE_TYPES:
         known = ", ".join(word.lower() for word in STATE_TYPES)
         raise problems.invalid([{"path": "state", "message": f"must be one of {known}"}])
-    with _errors_as_problems():
-        page = gateway().flow_runs(states=[state.upper()] if state else [], flow=flow, limit=limit, cursor=cursor)
+    page = gateway().flow_runs(states=[state.upper()] if state else [], flow=flow, limit=limit, cursor=cursor)
     return {"items": flow_runs_json(request, page.items), "next": page.next}
 
 
@@ -114,8 +94,7 @@ def list_flow_runs(
 def get_flow_run(request: HttpRequest, flow_run_id: str) -> dict[str, Any]:
     """Return one flow run."""
     require(request, "see")
-    with _errors_as_problems():
-        return flow_runs_json(request, [gateway().flow_run(flow_run_id)])[0]
+    return flow_runs_json(request, [gateway().flow_run(flow_run_id)])[0]
 
 
 @router.get("/flow-runs/{flow_run_id}/logs")
@@ -127,8 +106,7 @@ def get_flow_run_logs(
 ) -> dict[str, Any]:
     """Return the flow run's log lines, oldest first."""
     require(request, "see")
-    with _errors_as_problems():
-        page = gateway().logs(flow_run_id, limit=limit, cursor=cursor)
+    page = gateway().logs(flow_run_id, limit=limit, cursor=cursor)
     items = [
         {
             "at": line.at.isoformat(),
@@ -212,26 +190,3 @@ def _flow_run_json(request: HttpRequest, run: FlowRun, refresh: Refresh | None) 
 
 def _instant(moment: datetime | None) -> str | None:
     return moment.isoformat() if moment else None
-
-
-@contextmanager
-def _errors_as_problems() -> Iterator[None]:
-    """Translate the data plane's errors, most specific first."""
-    try:
-        yield
-    except DatasetNotFound as exc:
-        raise problems.not_found("dataset of this name") from exc
-    except RefreshNotFound as exc:
-        raise problems.not_found("refresh of this id") from exc
-    except FlowRunNotFound as exc:
-        raise problems.not_found("flow run of this id") from exc
-    except InvalidParameters as exc:
-        raise problems.invalid([{"path": path, "message": message} for path, message in exc.errors]) from exc
-    except RefreshKeyTaken as exc:
-        raise Problem(409, "Key taken", str(exc), refresh_id=exc.refresh_id) from exc
-    except PrefectLocked as exc:
-        raise problems.engine_away("prefect", f"{exc} {STILL_WORKS}") from exc
-    except PrefectAway as exc:
-        raise problems.engine_away("prefect", STILL_WORKS) from exc
-    except PrefectRefused as exc:
-        raise Problem(409, "Prefect refused", str(exc)) from exc

@@ -20,6 +20,9 @@ DataplaneError
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
+
+from console.refusals import EngineAway, Invalid, NotFound, Refused
 
 
 class DataplaneError(Exception):
@@ -31,8 +34,10 @@ class DataplaneError(Exception):
         super().__init__(message or (self.__doc__ or "").split("\n")[0])
 
 
-class DatasetNotFound(DataplaneError):
+class DatasetNotFound(DataplaneError, NotFound):
     """No such dataset."""
+
+    what = "dataset of this name"
 
 
 class DatasetNotPublished(DataplaneError):
@@ -49,27 +54,31 @@ class EmbedderChanged(DataplaneError):
     """The current version was embedded with another model than this process has; refresh the dataset."""
 
 
-class RefreshNotFound(DataplaneError):
+class RefreshNotFound(DataplaneError, NotFound):
     """No such refresh."""
 
+    what = "refresh of this id"
 
-class RefreshKeyTaken(DataplaneError):
+
+class RefreshKeyTaken(DataplaneError, Refused):
     """This key already belongs to a refresh with other parameters."""
+
+    title = "Key taken"
 
     def __init__(self, dataset: str, key: str, refresh_id: str) -> None:
         super().__init__(f"The key {key} of the dataset {dataset} already belongs to a refresh with other parameters.")
         self.dataset, self.key, self.refresh_id = dataset, key, refresh_id
 
+    def facts(self) -> dict[str, Any]:
+        return {"refresh_id": self.refresh_id}
 
-class InvalidParameters(DataplaneError):
-    """The parameters do not fit the dataset's schema.
 
-    `errors`: pairs of path (dotted, starting with "parameters" or "key") and message.
-    """
+class InvalidParameters(DataplaneError, Invalid):
+    """The parameters do not fit the dataset's schema; paths are dotted and start with "parameters" or "key"."""
 
     def __init__(self, errors: Sequence[tuple[str, str]]) -> None:
         super().__init__("; ".join(f"{path}: {message}" for path, message in errors))
-        self.errors = tuple(errors)
+        self.errors = [{"path": path, "message": message} for path, message in errors]
 
 
 class HandbookInvalid(DataplaneError):
@@ -86,18 +95,30 @@ class PrefectError(DataplaneError):
     """Prefect did not do what was asked."""
 
 
-class PrefectAway(PrefectError):
+class PrefectAway(PrefectError, EngineAway):
     """Prefect cannot be reached."""
 
     permanent = False
+    title = "Prefect is away"
+    engine = "prefect"
+    still_works = (
+        "Datasets, versions and refreshes can be read, agents read the current versions, and a refresh asked for "
+        "now is kept and sent when Prefect is back."
+    )
 
 
 class PrefectLocked(PrefectAway):
     """Prefect does not accept our credentials. What was asked is kept."""
 
+    @property
+    def detail(self) -> str:
+        return f"Prefect cannot be reached. {self} {self.still_works}"
 
-class FlowRunNotFound(PrefectError):
+
+class FlowRunNotFound(PrefectError, NotFound):
     """Prefect knows no such flow run."""
+
+    what = "flow run of this id"
 
 
 class DeploymentNotFound(PrefectError):
@@ -106,5 +127,7 @@ class DeploymentNotFound(PrefectError):
     permanent = False
 
 
-class PrefectRefused(PrefectError):
+class PrefectRefused(PrefectError, Refused):
     """Prefect refused the request."""
+
+    title = "Prefect refused"

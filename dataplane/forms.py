@@ -37,8 +37,9 @@ class RefreshForm(forms.Form):
 
     def show(self, refusal: InvalidParameters) -> None:
         """Put each sentence of the refusal beside the field it is about."""
-        for path, message in refusal.errors:
-            first, _, below = path.partition(".")
+        for error in refusal.errors:
+            message = error["message"]
+            first, _, below = error["path"].partition(".")
             if first == "parameters":
                 self.typed.add_error(schema_form.steps_of(below), message)
             else:

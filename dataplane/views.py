@@ -19,8 +19,6 @@ from console.http import needs, person
 from dataplane import health, masking, selectors
 from dataplane.catalogue import CATALOGUE
 from dataplane.errors import (
-    DatasetNotFound,
-    FlowRunNotFound,
     InvalidParameters,
     PrefectAway,
     PrefectError,
@@ -89,10 +87,7 @@ def data(request: HttpRequest) -> HttpResponse:
 @needs("see")
 def dataset(request: HttpRequest, dataset: str) -> HttpResponse:
     """One dataset's part of the page, fetched again when something changed."""
-    try:
-        state = selectors.dataset(dataset)
-    except DatasetNotFound as exc:
-        raise Http404(str(exc)) from exc
+    state = selectors.dataset(dataset)
     address = f"{reverse('dataplane:data')}#dataset-{state.name}"
     return part_of_page(request, address, "dataplane/_dataset.html", lambda: _dataset_context(state, request.user))
 
@@ -124,8 +119,8 @@ def refresh(request: HttpRequest, dataset: str) -> HttpResponse:
         except InvalidParameters as exc:
             form.show(exc)
         except RefreshKeyTaken as exc:
-            form.add_error("key", str(exc))
-            status = 409
+            form.add_error("key", exc.sentence)
+            status = exc.http_status
         else:
             messages.success(request, _said(made, is_new))
             return redirect(f"{reverse('dataplane:data')}#dataset-{dataset}")
@@ -144,11 +139,8 @@ def _said(refresh: Refresh, is_new: bool) -> str:
 @needs("see")
 def version(request: HttpRequest, dataset: str, number: int) -> HttpResponse:
     """One version and its passages, some at a time."""
-    try:
-        found = selectors.version(dataset, number)
-        state = selectors.dataset(dataset)
-    except DatasetNotFound as exc:
-        raise Http404(str(exc)) from exc
+    found = selectors.version(dataset, number)
+    state = selectors.dataset(dataset)
     after = _number(request.GET.get("after", ""), least=-1)
     shown = selectors.passages(found, after=after, limit=PASSAGES_SHOWN)
     last = shown[-1].position if shown else found.rows
@@ -175,8 +167,6 @@ def flow_run(request: HttpRequest, flow_run_id: str) -> HttpResponse:
     try:
         run = gateway().flow_run(flow_run_id)
         logs = gateway().logs(flow_run_id, limit=LOGS_SHOWN, cursor=cursor)
-    except FlowRunNotFound as exc:
-        raise Http404(str(exc)) from exc
     except PrefectAway as exc:
         if known is None:
             return _away(request, str(exc))

@@ -9,18 +9,16 @@ from django.http import HttpRequest
 from django.urls import reverse
 from ninja import Field, Query, Router, Schema, Status
 
-from approvals.errors import InvalidChange
 from approvals.selectors import waiting_of_runs
 from console import problems
 from console.api_access import require
 from console.ports import Read
-from console.problems import Problem
 from dataplane.currency import told, told_of_all
 from orchestration import acting, checkpoint_gateway, failing, selectors, services
 from orchestration.agents.arguments import asked_schema, schema_of
 from orchestration.agents.registry import agents, faults
 from orchestration.agents.runtime import Agent
-from orchestration.errors import ActionRefused, InvalidInput, NoSuchCheckpoint, NoSuchRun, RunKeyReused
+from orchestration.errors import ActionRefused, RunKeyReused
 from orchestration.models import Run
 
 router = Router(tags=["runs"])
@@ -49,16 +47,11 @@ def list_agents(request: HttpRequest) -> dict[str, Any]:
 def start_run(request: HttpRequest, body: RunIn) -> Status[dict[str, Any]]:
     """Start a run. 201 when it is new, 200 when the key was used for the same before."""
     user = require(request, "start_run")
-    try:
-        run, is_new = services.start_run(
-            agent=body.agent, given=body.input, requested_by=user, idempotency_key=body.idempotency_key or ""
-        )
-        if not is_new and not selectors.visible_to(user).filter(pk=run.pk).exists():
-            raise RunKeyReused("This idempotency key was used by somebody else. Use a new key.")
-    except InvalidInput as exc:
-        raise problems.invalid(exc.errors) from exc
-    except RunKeyReused as exc:
-        raise Problem(409, "Key used before", str(exc)) from exc
+    run, is_new = services.start_run(
+        agent=body.agent, given=body.input, requested_by=user, idempotency_key=body.idempotency_key or ""
+    )
+    if not is_new and not selectors.visible_to(user).filter(pk=run.pk).exists():
+        raise RunKeyReused("This idempotency key was used by somebody else. Use a new key.")
     return Status(201 if is_new else 200, run_json(request, run, waiting_of_runs([run.pk]).get(run.pk, [])))
 
 
@@ -112,10 +105,8 @@ def act_on_run(request: HttpRequest, run_id: str, body: ActionIn) -> Status[dict
             seen = acting.preview(run, body.action)
             return Status(200, {**asdict(seen), "state": seen.state})
         run = acting.act(run_id=run.pk, action=body.action, reason=body.reason, by=user, state=body.state)
-    except InvalidChange as exc:
-        raise problems.invalid([{"path": "reason", "message": str(exc)}]) from exc
     except ActionRefused as exc:
-        raise Problem(409, "Not in this state", str(exc), status_now=run.status) from exc
+        raise problems.of(exc, status_now=run.status) from exc
     run_now = run_json(request, run, waiting_of_runs([run.pk]).get(run.pk, []))
     return Status(202, {"action": body.action, "run": run_now})
 
@@ -150,17 +141,11 @@ def list_checkpoints(
 def get_checkpoint(request: HttpRequest, run_id: str, checkpoint_id: str) -> dict[str, Any]:
     """Return one checkpoint with its values."""
     run = _visible(request, run_id)
-    try:
-        return checkpoint_gateway.checkpoint_of(run.pk, checkpoint_id)
-    except NoSuchCheckpoint as exc:
-        raise problems.not_found("checkpoint") from exc
+    return checkpoint_gateway.checkpoint_of(run.pk, checkpoint_id)
 
 
 def _visible(request: HttpRequest, run_id: str) -> Run:
-    try:
-        return selectors.run_for(require(request, "see_runs"), run_id)
-    except NoSuchRun as exc:
-        raise problems.not_found("run") from exc
+    return selectors.run_for(require(request, "see_runs"), run_id)
 
 
 def _agent_json(agent: Agent) -> dict[str, Any]:

@@ -30,6 +30,8 @@ OrchestrationError
 
 from __future__ import annotations
 
+from console.refusals import Invalid, NotFound, Refused
+
 
 class OrchestrationError(Exception):
     """Something in the agent plane cannot be done. `permanent`: trying the same again cannot help."""
@@ -37,7 +39,7 @@ class OrchestrationError(Exception):
     permanent = True
 
 
-class InvalidInput(OrchestrationError):
+class InvalidInput(OrchestrationError, Invalid):
     """The input does not fit the agent's schema; `errors`: [{"path", "message"}]."""
 
     def __init__(self, errors: list[dict[str, str]]) -> None:
@@ -45,16 +47,22 @@ class InvalidInput(OrchestrationError):
         self.errors = errors
 
 
-class RunKeyReused(OrchestrationError):
+class RunKeyReused(OrchestrationError, Refused):
     """This idempotency key was used for another input. Use a new key."""
 
+    title = "Key used before"
 
-class NoSuchRun(OrchestrationError):
+
+class NoSuchRun(OrchestrationError, NotFound):
     """There is no such run, or it may not be seen."""
 
+    what = "run"
 
-class NoSuchCheckpoint(OrchestrationError):
+
+class NoSuchCheckpoint(OrchestrationError, NotFound):
     """There is no such checkpoint in this run."""
+
+    what = "checkpoint"
 
 
 class TemporalAway(OrchestrationError):
@@ -78,8 +86,10 @@ class WorkflowGone(OrchestrationError):
     """There is no such workflow, or it has ended."""
 
 
-class ActionRefused(OrchestrationError):
+class ActionRefused(OrchestrationError, Refused):
     """The run is not in a state for this: it is closed, something else is under way, or it has changed since."""
+
+    title = "Not in this state"
 
 
 class RunClosed(OrchestrationError):
@@ -146,8 +156,10 @@ class SignalHeld(OrchestrationError):
     """An admin has not confirmed that the program may have this signal sent; the message says so."""
 
 
-class PairRefused(OrchestrationError):
+class PairRefused(OrchestrationError, NotFound):
     """Who asks may not settle which signals are sent, or there is nothing of that id; the message says so."""
+
+    what = "pair of account and signal"
 
 
 class NothingToDeliver(OrchestrationError):

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from django.contrib import messages
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
 from console.environment import environment
 from console.http import needs, person
 from orchestration import signal_pairs
-from orchestration.errors import PairRefused
 
 
 @require_safe
@@ -37,10 +36,7 @@ def refuse(request: HttpRequest, pair_id: int) -> HttpResponse:
 
 
 def _settle(request: HttpRequest, pair_id: int, *, confirmed: bool) -> HttpResponse:
-    try:
-        signal_pairs.settle(pair_id=pair_id, by=person(request), confirmed=confirmed)
-    except PairRefused as exc:
-        raise Http404 from exc
+    signal_pairs.settle(pair_id=pair_id, by=person(request), confirmed=confirmed)
     words = "Confirmed: answers that waited for it are being sent." if confirmed else "Refused: no answer is sent so."
     messages.success(request, words)
     return redirect("orchestration:signals")

@@ -22,7 +22,7 @@ from dataplane.currency import told
 from orchestration import acting, checkpoint_gateway, selectors, services
 from orchestration.agents.registry import agents, faults
 from orchestration.agents.runtime import Agent
-from orchestration.errors import ActionRefused, InvalidInput, NoSuchCheckpoint, NoSuchRun, RunKeyReused
+from orchestration.errors import ActionRefused, InvalidInput, RunKeyReused
 from orchestration.forms import input_form, place_faults
 from orchestration.models import Run
 from orchestration.selectors import Page
@@ -116,10 +116,8 @@ def act(request: HttpRequest, run_id: str, action: str) -> HttpResponse:
         try:
             state = request.POST.get("state", "")[:100]
             acting.act(run_id=found.pk, action=known, reason=reason, by=person(request), state=state)
-        except InvalidChange as exc:
-            fault, status = str(exc), 422
-        except ActionRefused as exc:
-            fault, status = str(exc), 409
+        except (InvalidChange, ActionRefused) as exc:
+            fault, status = exc.sentence, exc.http_status
         else:
             messages.success(request, _DONE[known])
             return redirect("orchestration:run", found.pk)
@@ -149,10 +147,7 @@ def _preview(run: Run, action: acting.Action) -> dict[str, Any]:
 def checkpoint(request: HttpRequest, run_id: str, checkpoint_id: str) -> HttpResponse:
     """One checkpoint with its values, read when somebody asks for it."""
     found = _find(request, run_id)
-    try:
-        values = checkpoint_gateway.checkpoint_of(found.pk, checkpoint_id)
-    except NoSuchCheckpoint as exc:
-        raise Http404 from exc
+    values = checkpoint_gateway.checkpoint_of(found.pk, checkpoint_id)
     context = {"run": found, "checkpoint_id": checkpoint_id, "checkpoint": values}
     return page_or_fragment(request, "orchestration/checkpoint.html", "orchestration/_checkpoint.html", context)
 
@@ -181,7 +176,7 @@ def start(request: HttpRequest) -> HttpResponse:
         except RunKeyReused:
             fault = "This form has already started a run with other values. Start another one to change them."
         except TooManyInFlight as exc:
-            fault, status = str(exc), 429
+            fault, status = exc.sentence, exc.http_status
         else:
             return redirect("orchestration:run", run.pk)
     context = {
@@ -203,7 +198,4 @@ def _chosen_agent(request: HttpRequest) -> Agent | None:
 
 
 def _find(request: HttpRequest, run_id: str) -> Run:
-    try:
-        return selectors.run_for(request.user, run_id)
-    except NoSuchRun as exc:
-        raise Http404 from exc
+    return selectors.run_for(request.user, run_id)

@@ -14,17 +14,20 @@ from __future__ import annotations
 from datetime import datetime
 
 from approvals.errors import ApprovalError
+from console.refusals import Invalid, NotFound
 
 
 class PolicyError(ApprovalError):
     """The policy cannot be changed so."""
 
 
-class NoSuchVersion(PolicyError):
+class NoSuchVersion(PolicyError, NotFound):
     """There is no such version of the policy."""
 
+    what = "version of the policy"
 
-class InvalidPolicy(PolicyError):
+
+class InvalidPolicy(PolicyError, Invalid):
     """The policy cannot be taken; `errors`: [{"path": "rules.0.condition", "message"}]."""
 
     def __init__(self, errors: list[dict[str, str]]) -> None:
@@ -61,3 +64,6 @@ class AlreadySettled(PolicyError):
 
 class NotYours(PolicyError):
     """Somebody else has to do this; the message says who."""
+
+    http_status = 403
+    title = "Not allowed"

@@ -52,7 +52,7 @@ def test_parameters_that_do_not_fit_are_refused_before_prefect_sees_them(
 ) -> None:
     with pytest.raises(InvalidParameters) as caught:
         request_refresh(dataset="handbook", parameters=parameters, user=ada)
-    assert [error[0] for error in caught.value.errors] == [path]
+    assert [error["path"] for error in caught.value.errors] == [path]
     assert not Refresh.objects.exists()
 
 
