@@ -21,8 +21,8 @@ from approvals.permissions import may_decide, open_windows
 from approvals.visible import one_line
 from console import outbox, ports, roles
 from console.clock import DatabaseNow
+from console.outbox import Kind
 
-KIND: Final = "remind"  # of the outbox entries
 PEOPLE_AT_MOST: Final = 200
 ENDED: Final = "ended"  # the step of the mails to who had decided
 _SUBJECT_LETTERS = 150
@@ -50,7 +50,7 @@ def tell(approval: Approval, step: str) -> list[str]:
     told = _people(approval)
     for user in told:
         outbox.enqueue(
-            kind=KIND,
+            kind=Kind.REMIND,
             subject=approval.pk,
             payload={"approval_id": approval.pk, "step": step, "user_id": user.pk},
         )
@@ -67,7 +67,7 @@ def tell_ended(approval_id: str) -> list[str]:
     for user in people:
         if user.email:
             payload = {"approval_id": approval_id, "step": ENDED, "user_id": user.pk}
-            outbox.enqueue(kind=KIND, subject=approval_id, payload=payload)
+            outbox.enqueue(kind=Kind.REMIND, subject=approval_id, payload=payload)
     return [user.username for user in people]
 
 
@@ -75,7 +75,7 @@ def tell_principal(window: Delegation) -> None:
     """Let whom a delegation is for be told that somebody else made or confirmed it. Part of its transaction."""
     if window.principal.email:
         payload = {"delegation_id": window.pk, "user_id": window.principal_id}
-        outbox.enqueue(kind=KIND, subject=f"delegation:{window.pk}", payload=payload)
+        outbox.enqueue(kind=Kind.REMIND, subject=f"delegation:{window.pk}", payload=payload)
 
 
 def mail_for(*, user_id: int, approval_id: str = "", step: str = "", delegation_id: int = 0) -> Mail | None:

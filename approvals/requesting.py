@@ -31,6 +31,7 @@ from console.clock import DatabaseNow, database_now
 from console.in_flight import TooManyInFlight, is_full
 from console.json_text import holds_half, size_fault
 from console.live import announce
+from console.outbox import Kind
 
 SCHEMA_LIMIT_BYTES = 64 * 1024
 URL_LIMIT = 2000  # characters
@@ -100,7 +101,7 @@ def _check_room(requested_by: User, external_id: str) -> None:
 def start_watch(approval: Approval, *, again: bool = False) -> None:
     """Have the relay start the approval's watch. `again`: in place of one that may still run."""
     payload = {"approval_id": approval.pk, "workflow_id": approval.run_id, "again": again}
-    outbox.enqueue(kind="start_watch", subject=approval.run_id, payload=payload)
+    outbox.enqueue(kind=Kind.START_WATCH, subject=approval.run_id, payload=payload)
 
 
 def take_back(*, approval_id: str, by: User, reason: str) -> Approval:
@@ -119,7 +120,7 @@ def take_back(*, approval_id: str, by: User, reason: str) -> Approval:
             raise closing_of(approval)
         mine.update(status=Approval.Status.WITHDRAWN, closed_at=DatabaseNow(), claimed_by=None, claimed_at=None)
         wake = {"run_id": approval.run_id, "approval_id": approval.pk, "decision_id": f"{approval.pk}:withdrawn"}
-        outbox.enqueue(kind="decided", subject=approval.run_id, payload=wake)
+        outbox.enqueue(kind=Kind.DECIDED, subject=approval.run_id, payload=wake)
         announce("inbox", f"approval:{approval.pk}", f"run:{approval.run_id}")
         audit.record(actor=by.username, kind="approval.withdrawn", subject=approval.pk, body={"reason": reason[:500]})
     approval.refresh_from_db()

@@ -7,11 +7,33 @@ The relay (`orchestration.relay`) claims rows, delivers them and stamps them; it
 from __future__ import annotations
 
 import json
+from enum import StrEnum
 from typing import Any
 
 from django.db import connection
 
 CHANNEL = "signalbox_outbox"
+
+
+class OutboxKind(StrEnum):
+    """What an entry is. It has no members, so that whoever brings kinds of their own can derive from it."""
+
+
+class Kind(OutboxKind):
+    """The kinds that there are. How each is delivered stands in `orchestration.relay.deliveries`.
+
+    The values are kept in rows, so they never change.
+    """
+
+    START_RUN = "start_run"
+    DECIDED = "decided"
+    START_WATCH = "start_watch"
+    CANCEL_RUN = "cancel_run"
+    TERMINATE_RUN = "terminate_run"
+    REMIND = "remind"  # a mail to people whom an approval waits for, or who decided what then ended
+    RUN_STUCK = "run_stuck"  # a mail to operators
+
+
 # One statement: it stands in the path of every click.
 _ENQUEUE = """
 WITH entry AS (
@@ -22,14 +44,14 @@ SELECT id, pg_notify(%s, '') FROM entry
 """
 
 
-def enqueue(*, kind: str, subject: str, payload: dict[str, Any]) -> int:
+def enqueue(*, kind: OutboxKind, subject: str, payload: dict[str, Any]) -> int:
     """Add one entry and wake the relay when the current transaction commits; return the entry's id.
 
-    `kind`: one that `orchestration.relay` delivers. `subject`: the id it is about, for people who search.
+    `subject`: the id it is about, for people who search.
     `payload`: JSON, ids only.
     """
     with connection.cursor() as cursor:
-        cursor.execute(_ENQUEUE, [kind, subject, json.dumps(payload), CHANNEL])
+        cursor.execute(_ENQUEUE, [str(kind), subject, json.dumps(payload), CHANNEL])
         entry_id: int = cursor.fetchone()[0]
     return entry_id
 

@@ -22,8 +22,8 @@ from console import health, outbox
 from console.clock import DatabaseNow, database_now
 from console.live import announce
 from console.models import OutboxEntry, PartHeartbeat
+from console.outbox import Kind
 from orchestration import ending
-from orchestration.contracts import DELIVER_CANCEL, DELIVER_TERMINATE
 from orchestration.errors import ActionRefused, NoSuchRun
 from orchestration.models import Effect, Run
 
@@ -72,8 +72,11 @@ def act(*, run_id: str, action: Action, reason: str, by: User, state: str = "") 
             raise ActionRefused("The run has moved on since this was shown. Read again what it would do now.")
         asked = {"action": action, "by": by.username, "reason": reason, "at": database_now().isoformat()}
         Run.objects.filter(pk=run_id).update(ending=asked)
-        kind = DELIVER_CANCEL if action == "cancel" else DELIVER_TERMINATE
-        outbox.enqueue(kind=kind, subject=run_id, payload={"run_id": run_id})
+        outbox.enqueue(
+            kind=Kind.CANCEL_RUN if action == "cancel" else Kind.TERMINATE_RUN,
+            subject=run_id,
+            payload={"run_id": run_id},
+        )
         if action == "end":
             cancelled = str(Run.Status.CANCELLED)
             ending.close_run(run_id=run_id, status=cancelled, kind=ending.ENDED, message="", actor=by.username)
@@ -87,7 +90,7 @@ def act(*, run_id: str, action: Action, reason: str, by: User, state: str = "") 
 
 def is_told(run: Run) -> bool:
     """Return whether Temporal has taken what an operator asked for."""
-    kinds = (DELIVER_CANCEL, DELIVER_TERMINATE)
+    kinds = (Kind.CANCEL_RUN, Kind.TERMINATE_RUN)
     return not OutboxEntry.objects.filter(delivered_at=None, kind__in=kinds, subject=run.pk).exists()
 
 

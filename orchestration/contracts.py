@@ -23,9 +23,6 @@ GIVE_UP = "give_up_answer"
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1, 30  # between two attempts of a turn: doubled each time
 
-DELIVER_START, DELIVER_DECIDED, DELIVER_WATCH = "start_run", "decided", "start_watch"  # kinds of outbox entries
-DELIVER_CANCEL, DELIVER_TERMINATE = "cancel_run", "terminate_run"
-
 
 @dataclass(frozen=True)
 class StartRun:

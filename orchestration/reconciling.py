@@ -24,6 +24,7 @@ from approvals.models import Approval
 from approvals.requesting import start_watch
 from console.clock import DatabaseNow, database_now
 from console.live import announce
+from console.outbox import Kind
 from orchestration import ending, findings, restored
 from orchestration.errors import WorkflowGone
 from orchestration.models import LOOKED_AT_AFTER, AnswerDelivery, Lookout, Run, Watched
@@ -33,24 +34,24 @@ from orchestration.threads import in_database
 LOOKS_AT_ONCE: Final = 5  # in one second
 STRANGER_IS_HOME_AFTER: Final = timedelta(hours=1)
 
-_DUE_RUNS = """
+_DUE_RUNS = f"""
 UPDATE orchestration_run SET look_due_at = signalbox_now() + %(again)s * interval '1 second'
 WHERE id IN (
     SELECT r.id FROM orchestration_run r
     WHERE r.status IN ('starting', 'running', 'waiting', 'paused') AND r.look_due_at <= signalbox_now()
       AND NOT EXISTS (SELECT FROM console_outboxentry e
-                      WHERE e.delivered_at IS NULL AND e.kind = 'start_run' AND e.subject = r.id)
+                      WHERE e.delivered_at IS NULL AND e.kind = '{Kind.START_RUN}' AND e.subject = r.id)
     ORDER BY r.look_due_at LIMIT %(most)s FOR NO KEY UPDATE SKIP LOCKED
 )
 RETURNING id
 """
-_DUE_WATCHES = """
+_DUE_WATCHES = f"""
 UPDATE orchestration_watched SET look_due_at = signalbox_now() + %(again)s * interval '1 second'
 WHERE approval_id IN (
     SELECT w.approval_id FROM orchestration_watched w
     WHERE w.look_due_at <= signalbox_now()
       AND NOT EXISTS (SELECT FROM console_outboxentry e
-                      WHERE e.delivered_at IS NULL AND e.kind = 'start_watch' AND e.subject = w.workflow_id)
+                      WHERE e.delivered_at IS NULL AND e.kind = '{Kind.START_WATCH}' AND e.subject = w.workflow_id)
     ORDER BY w.look_due_at LIMIT %(most)s FOR UPDATE SKIP LOCKED
 )
 RETURNING approval_id, workflow_id

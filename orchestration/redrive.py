@@ -27,8 +27,8 @@ from console import health, outbox, roles
 from console.clock import DatabaseNow
 from console.live import announce
 from console.models import OutboxEntry, PartHeartbeat
+from console.outbox import Kind
 from console.ports import Standstill
-from orchestration.contracts import DELIVER_DECIDED
 from orchestration.effects import close_effect
 from orchestration.models import Effect, Run
 from orchestration.selectors import Delivery, delivery_of
@@ -84,7 +84,7 @@ def standstill_of(approval_ids: Sequence[str]) -> dict[str, Standstill]:
 
 
 def _undelivered(run_ids: set[str]) -> dict[str, OutboxEntry]:
-    open_entries = OutboxEntry.objects.filter(delivered_at=None, kind=DELIVER_DECIDED, subject__in=run_ids)
+    open_entries = OutboxEntry.objects.filter(delivered_at=None, kind=Kind.DECIDED, subject__in=run_ids)
     return {str(entry.payload.get("approval_id")): entry for entry in open_entries.order_by("id")}
 
 
@@ -288,7 +288,7 @@ def _make_due(approval: Approval) -> bool:
     entry = _undelivered({approval.run_id}).get(approval.pk)
     if entry is None:
         payload = {"run_id": approval.run_id, "approval_id": approval.pk, "decision_id": decision.pk}
-        outbox.enqueue(kind=DELIVER_DECIDED, subject=approval.run_id, payload=payload)
+        outbox.enqueue(kind=Kind.DECIDED, subject=approval.run_id, payload=payload)
         return True
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_notify(%s, '')", [outbox.CHANNEL])

@@ -16,6 +16,7 @@ from approvals import reminders
 from approvals.reminders import Mail
 from console.clock import DatabaseNow, database_now
 from console.models import OutboxEntry
+from console.outbox import Kind
 from orchestration import stuck_mails
 
 logger = logging.getLogger(__name__)
@@ -25,8 +26,8 @@ LEASE: Final = timedelta(seconds=60)
 LONGEST_PAUSE: Final = timedelta(hours=1)
 #: kind of outbox entry -> the mail for its payload, `None` when there is nothing to tell any more
 MAILS: Final[dict[str, Callable[..., Mail | None]]] = {
-    reminders.KIND: reminders.mail_for,
-    stuck_mails.KIND: stuck_mails.mail_for,
+    Kind.REMIND: reminders.mail_for,
+    Kind.RUN_STUCK: stuck_mails.mail_for,
 }
 
 

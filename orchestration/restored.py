@@ -24,8 +24,8 @@ from approvals.audit import Head
 from approvals.models import AuditEvent
 from console import outbox
 from console.clock import DatabaseNow
+from console.outbox import Kind
 from orchestration import ending, findings
-from orchestration.contracts import DELIVER_TERMINATE
 from orchestration.models import Finding, Run
 
 HEADS_EVERY: Final = timedelta(seconds=60)
@@ -93,7 +93,7 @@ def compared(run_id: str, lost: Lost, moved: bool) -> None:
             if ending.close_run(
                 run_id=run_id, status=failed, kind=ending.OLDER_DATABASE, message=message, actor="relay"
             ):
-                outbox.enqueue(kind=DELIVER_TERMINATE, subject=run_id, payload={"run_id": run_id})
+                outbox.enqueue(kind=Kind.TERMINATE_RUN, subject=run_id, payload={"run_id": run_id})
         finding = Finding.objects.select_for_update().filter(pk=findings.DATABASE_OLDER).first()
         if finding is not None and run_id in finding.body["runs"]:
             finding.body["runs"].remove(run_id)

@@ -30,10 +30,11 @@ from console.environment import environment
 from console.in_flight import TooManyInFlight, is_full
 from console.live import announce
 from console.models import OutboxEntry
+from console.outbox import Kind
 from orchestration import ending, failing, redrive, selectors
 from orchestration.agents.arguments import Unfit, read_asked
 from orchestration.agents.registry import UnknownAgent, agent_named
-from orchestration.contracts import DELIVER_START, DELIVER_WATCH, StartRun, Turn
+from orchestration.contracts import StartRun, Turn
 from orchestration.errors import (
     AgentCodeChanged,
     Fenced,
@@ -75,7 +76,7 @@ def start_run(*, agent: str, given: Any, requested_by: User, idempotency_key: st
                 "turn_seconds": agent_named(agent).turn_seconds,
                 "heartbeat_seconds": environment().heartbeat_seconds,
             }
-            outbox.enqueue(kind=DELIVER_START, subject=run_id, payload=start)
+            outbox.enqueue(kind=Kind.START_RUN, subject=run_id, payload=start)
             announce("runs", f"run:{run_id}")
             audit.record(
                 actor=requested_by.username,
@@ -346,7 +347,7 @@ def redeliver(*, approval_id: str, by: User) -> None:
             raise NothingToRedrive("There is no answer that its program does not have.")
         if found.state == "held":
             raise NothingToRedrive(found.cause)
-        is_asked = OutboxEntry.objects.filter(delivered_at=None, kind=DELIVER_WATCH, subject=approval.run_id)
+        is_asked = OutboxEntry.objects.filter(delivered_at=None, kind=Kind.START_WATCH, subject=approval.run_id)
         if is_asked.update(due_at=DatabaseNow()):
             outbox.wake()  # a second click, or the watch was never started
             return

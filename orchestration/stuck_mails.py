@@ -10,9 +10,9 @@ from django.contrib.auth.models import User
 from approvals.reminders import Mail
 from approvals.visible import one_line
 from console import outbox
+from console.outbox import Kind
 from orchestration.models import Run
 
-KIND: Final = "run_stuck"  # of the outbox entries
 PEOPLE_AT_MOST: Final = 200
 
 
@@ -23,7 +23,7 @@ def tell(run: Run) -> list[str]:
     """
     told = _people("operator") or _people("admin")
     for user in told:
-        outbox.enqueue(kind=KIND, subject=run.pk, payload={"run_id": run.pk, "user_id": user.pk})
+        outbox.enqueue(kind=Kind.RUN_STUCK, subject=run.pk, payload={"run_id": run.pk, "user_id": user.pk})
     return [user.username for user in told]
 
 

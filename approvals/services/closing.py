@@ -9,6 +9,7 @@ from approvals.terms import Terms
 from console import outbox
 from console.clock import DatabaseNow
 from console.live import announce
+from console.outbox import Kind
 
 
 def close(approval: Approval, decision: Decision) -> None:
@@ -24,7 +25,7 @@ def close(approval: Approval, decision: Decision) -> None:
     ReceiptStep.objects.create(approval=approval, step=ReceiptStep.Step.RECORDED)
     if not approval.is_seeded:  # no run waits for it
         outbox.enqueue(
-            kind="decided",
+            kind=Kind.DECIDED,
             subject=approval.run_id,
             payload={"run_id": approval.run_id, "approval_id": approval.pk, "decision_id": decision.pk},
         )

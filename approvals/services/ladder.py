@@ -16,6 +16,7 @@ from approvals.terms import Terms
 from console import outbox
 from console.clock import DatabaseNow, database_now
 from console.live import announce
+from console.outbox import Kind
 
 logger = logging.getLogger(__name__)
 
@@ -122,7 +123,7 @@ def _wake_who_waits(approval: Approval) -> None:
     if approval.is_seeded:
         return
     closed = {"run_id": approval.run_id, "approval_id": approval.pk, "decision_id": f"{approval.pk}:expired"}
-    outbox.enqueue(kind="decided", subject=approval.run_id, payload=closed)
+    outbox.enqueue(kind=Kind.DECIDED, subject=approval.run_id, payload=closed)
 
 
 _STEP_KINDS = {"remind": "reminded", "escalate": "escalated", "expire": "expired"}

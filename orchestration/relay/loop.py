@@ -28,16 +28,9 @@ from console.clock import DatabaseNow, database_now
 from console.database import conninfo
 from console.live import announce
 from console.models import OutboxEntry
-from console.outbox import CHANNEL
+from console.outbox import CHANNEL, Kind
 from orchestration import reconciling, reminding, restored, services
-from orchestration.contracts import (
-    DELIVER_CANCEL,
-    DELIVER_DECIDED,
-    DELIVER_START,
-    DELIVER_TERMINATE,
-    DELIVER_WATCH,
-    StartWatch,
-)
+from orchestration.contracts import StartWatch
 from orchestration.errors import OrchestrationError, TemporalAway, WorkflowGone
 from orchestration.heartbeat import beating
 from orchestration.models import LOOKED_AT_AFTER, Run, Watched
@@ -254,17 +247,17 @@ class Relay:
 
     async def _deliver(self, entry: Claimed) -> None:
         assert self._temporal is not None
-        if entry.kind == DELIVER_START:
+        if entry.kind == Kind.START_RUN:
             await self._start(self._temporal, entry)
-        elif entry.kind == DELIVER_WATCH:
+        elif entry.kind == Kind.START_WATCH:
             start = StartWatch(entry.payload["approval_id"])
             await self._temporal.start_watch(entry.payload["workflow_id"], start, entry.payload["again"])
             await in_database(_watched, entry)
-        elif entry.kind == DELIVER_DECIDED:
+        elif entry.kind == Kind.DECIDED:
             await self._signal(self._temporal, entry)
-        elif entry.kind == DELIVER_CANCEL:
+        elif entry.kind == Kind.CANCEL_RUN:
             await self._cancel(self._temporal, entry)
-        elif entry.kind == DELIVER_TERMINATE:
+        elif entry.kind == Kind.TERMINATE_RUN:
             with suppress(WorkflowGone):  # its row is closed, so nobody starts it any more
                 await self._temporal.terminate(entry.subject, await in_database(_asked, entry.subject))
             await in_database(_stamp, [entry])

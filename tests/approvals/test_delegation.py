@@ -20,6 +20,7 @@ from approvals.permissions import may_decide
 from approvals.team import windows_of
 from console.clock import database_now
 from console.models import OutboxEntry
+from console.outbox import Kind
 from tests.approvals.conftest import answer
 from tests.at_once import at_once, until_somebody_waits
 from tests.waiting import PATIENCE
@@ -292,12 +293,12 @@ def test_what_has_ended_is_not_confirmed(alice: User, bob: User, ada: User) -> N
 def test_whom_it_is_for_is_told_by_mail(alice: User, bob: User, ada: User) -> None:
     User.objects.filter(pk=alice.pk).update(email="alice@example.org")
     window = _delegate(_again(alice), bob, by=ada)
-    (entry,) = OutboxEntry.objects.filter(kind=reminders.KIND)
+    (entry,) = OutboxEntry.objects.filter(kind=Kind.REMIND)
     mail = reminders.mail_for(**entry.payload)
     assert mail is not None and mail.to == "alice@example.org"
     assert "ada wants bob to decide in your place" in mail.text and "does not hold before you" in mail.text
     services.confirm_delegation(delegation_id=window.pk, by=_second_admin())
-    told = reminders.mail_for(**OutboxEntry.objects.filter(kind=reminders.KIND).order_by("-id")[0].payload)
+    told = reminders.mail_for(**OutboxEntry.objects.filter(kind=Kind.REMIND).order_by("-id")[0].payload)
     assert told is not None and "ivo has confirmed it" in told.text
     services.revoke_delegation(delegation_id=window.pk, by=alice)
     assert reminders.mail_for(**entry.payload) is None
@@ -306,7 +307,7 @@ def test_whom_it_is_for_is_told_by_mail(alice: User, bob: User, ada: User) -> No
 def test_a_delegation_of_ones_own_needs_nobody_and_sends_no_mail(alice: User, bob: User) -> None:
     User.objects.filter(pk=alice.pk).update(email="alice@example.org")
     assert _delegate(_again(alice), bob).is_confirmed
-    assert not OutboxEntry.objects.filter(kind=reminders.KIND).exists()
+    assert not OutboxEntry.objects.filter(kind=Kind.REMIND).exists()
 
 
 def test_a_circle_of_delegations_hands_nothing_on(named_only: Callable[..., Approval], alice: User, bob: User) -> None:

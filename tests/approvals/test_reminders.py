@@ -10,11 +10,12 @@ import pytest
 from django.contrib.auth.models import Group, User
 from django.urls import reverse
 
-from approvals import reminders, services
+from approvals import services
 from approvals.models import Approval, AuditEvent
 from approvals.reminders import Mail, mail_for
 from console.clock import database_now
 from console.models import OutboxEntry
+from console.outbox import Kind
 from tests.approvals.conftest import answer
 from tests.approvals.test_ladder import age
 
@@ -37,7 +38,7 @@ def climb(approval: Approval, hours: float) -> list[str]:
 
 
 def mails() -> list[Mail | None]:
-    return [mail_for(**entry.payload) for entry in OutboxEntry.objects.filter(kind=reminders.KIND).order_by("id")]
+    return [mail_for(**entry.payload) for entry in OutboxEntry.objects.filter(kind=Kind.REMIND).order_by("id")]
 
 
 def test_all_who_may_decide_are_told_and_nobody_else(open_one: Opener, alice: User) -> None:
@@ -58,7 +59,7 @@ def test_a_step_tells_once_however_often_the_ladder_is_climbed(open_one: Opener)
     climb(approval, 25)
     for _ in range(2):
         services.climb([approval.pk])
-    assert OutboxEntry.objects.filter(kind=reminders.KIND).count() == 2
+    assert OutboxEntry.objects.filter(kind=Kind.REMIND).count() == 2
 
 
 def test_who_stands_in_is_told_for_whom(open_one: Opener, alice: User, bob: User, terms: Callable[..., None]) -> None:

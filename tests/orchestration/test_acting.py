@@ -17,8 +17,8 @@ from approvals.services import note_effect
 from console import outbox
 from console.clock import database_now
 from console.models import OutboxEntry, PartHeartbeat
+from console.outbox import Kind
 from orchestration import acting, services
-from orchestration.contracts import DELIVER_CANCEL, DELIVER_START, DELIVER_TERMINATE
 from orchestration.effects import EffectLedger
 from orchestration.errors import ActionRefused, Fenced
 from orchestration.models import Effect, Run
@@ -90,7 +90,7 @@ def test_end_closes_the_row_at_once_and_says_who_and_why(olga: User) -> None:
     (item,) = lane.lane_page(reviewer()).items
     assert (item.approval.pk, item.standstill.cause, item.standstill.may_deliver) == (decided.pk, "run_ended", False)
     assert item.standstill.words == "Ended by olga: It hangs"
-    assert kinds() == [DELIVER_TERMINATE]
+    assert kinds() == [Kind.TERMINATE_RUN]
     events = AuditEvent.objects.filter(actor="olga", subject=run.pk).order_by("seq")
     assert [(event.kind, event.body.get("reason")) for event in events] == [
         ("run.cancelled", None),
@@ -100,7 +100,7 @@ def test_end_closes_the_row_at_once_and_says_who_and_why(olga: User) -> None:
 
     again = Caller(olga).post(f"runs/{run.pk}/actions", {"action": "end", "reason": "It hangs"})
     assert (again.status_code, again.json()) == (202, body)
-    assert kinds() == [DELIVER_TERMINATE]
+    assert kinds() == [Kind.TERMINATE_RUN]
 
 
 def test_cancel_is_kept_for_temporal_and_the_run_stays_open_until_its_workflow_closes_it(olga: User) -> None:
@@ -109,7 +109,7 @@ def test_cancel_is_kept_for_temporal_and_the_run_stays_open_until_its_workflow_c
     body = Caller(olga).post(f"runs/{run.pk}/actions", {"action": "cancel", "reason": "Wrong order"}).json()
     assert (body["run"]["status"], body["run"]["ending"]["by"]) == ("waiting", "olga")
     assert Caller(olga).post(f"runs/{run.pk}/actions", {"action": "cancel", "reason": "x"}).status_code == 202
-    assert kinds() == [DELIVER_CANCEL]
+    assert kinds() == [Kind.CANCEL_RUN]
     services.close_run(run_id=run.pk, status="cancelled", kind="cancelled", message="The run was cancelled.")
     run.refresh_from_db()
     approval.refresh_from_db()
@@ -235,7 +235,7 @@ def test_a_run_that_was_ended_before_temporal_took_it_is_never_started(olga: Use
     run = make_run()
     payload = {"run_id": run.pk, "agent": "support", "turn_seconds": 1}
     with transaction.atomic():
-        outbox.enqueue(kind=DELIVER_START, subject=run.pk, payload=payload)
+        outbox.enqueue(kind=Kind.START_RUN, subject=run.pk, payload=payload)
     acting.act(run_id=run.pk, action="end", reason="x", by=olga)
     temporal = FakeTemporal()
     relaying(lambda: until(everything_delivered), Relay(temporal))
@@ -292,4 +292,4 @@ def test_two_operators_at_once_are_one_action(olga: User) -> None:
     acting.act(run_id=run.pk, action="end", reason="x", by=olga)
     with pytest.raises(ActionRefused, match="closed already"):
         acting.act(run_id=run.pk, action="end", reason="y", by=somebody("admin", "ada"))
-    assert kinds() == [DELIVER_TERMINATE]
+    assert kinds() == [Kind.TERMINATE_RUN]

@@ -16,8 +16,8 @@ from approvals.terms import Terms
 from console import health, outbox
 from console.clock import database_now
 from console.models import OutboxEntry
+from console.outbox import Kind
 from orchestration import findings, reconciling, services
-from orchestration.contracts import DELIVER_DECIDED, DELIVER_START, DELIVER_WATCH
 from orchestration.errors import NamespaceGone, TemporalAway
 from orchestration.models import AnswerDelivery, Effect, Finding, Lookout, Run, Watched
 from orchestration.redrive import deliver_again
@@ -132,7 +132,7 @@ def test_a_run_that_the_relay_has_not_started_is_not_gone(
     transactional_db: None, temporal_double: FakeTemporal
 ) -> None:
     run = due_run()
-    entry = outbox.enqueue(kind=DELIVER_START, subject=run.pk, payload={"run_id": run.pk})
+    entry = outbox.enqueue(kind=Kind.START_RUN, subject=run.pk, payload={"run_id": run.pk})
     assert not look(temporal_double)
     OutboxEntry.objects.filter(pk=entry).update(delivered_at=database_now())
     assert look(temporal_double)
@@ -181,7 +181,7 @@ def test_those_who_had_decided_are_told_and_what_they_decided_stands_in_the_lane
         voted.pk: "withdrawn",
         unseen.pk: "withdrawn",
     }
-    mails = [reminders.mail_for(**entry.payload) for entry in OutboxEntry.objects.filter(kind=reminders.KIND)]
+    mails = [reminders.mail_for(**entry.payload) for entry in OutboxEntry.objects.filter(kind=Kind.REMIND)]
     assert len(mails) == 2
     for mail in mails:
         assert mail is not None and mail.to == "alice@people.example"
@@ -210,7 +210,7 @@ def test_an_effect_that_is_under_way_is_not_called_undone(
     look(temporal_double)
     approval.refresh_from_db()
     assert approval.expected_by is not None and approval.expected_by > database_now()
-    assert not OutboxEntry.objects.filter(kind=reminders.KIND).exists()
+    assert not OutboxEntry.objects.filter(kind=Kind.REMIND).exists()
     assert "voided" not in AuditEvent.objects.get(kind="run.cancelled").body
 
 
@@ -239,7 +239,7 @@ def test_a_decision_for_a_run_that_is_gone_is_told_once_and_ends_as_a_fact(
     Run.objects.update(look_due_at=database_now() + timedelta(hours=1))  # nobody would look by himself
 
     def is_over() -> bool:
-        OutboxEntry.objects.filter(kind=DELIVER_DECIDED, delivered_at=None).update(due_at=database_now())
+        OutboxEntry.objects.filter(kind=Kind.DECIDED, delivered_at=None).update(due_at=database_now())
         return everything_delivered()
 
     relaying(lambda: until(is_over), Relay(temporal_double))
@@ -284,7 +284,7 @@ def test_a_watch_whose_answer_is_delivered_or_given_up_is_looked_at_no_more(
         AnswerDelivery.objects.create(pk=watched(temporal_double, status="decided").pk, state=state)
     look(temporal_double)
     assert not Watched.objects.exists()
-    assert not OutboxEntry.objects.filter(kind=DELIVER_WATCH).exists()
+    assert not OutboxEntry.objects.filter(kind=Kind.START_WATCH).exists()
 
 
 def test_a_watch_is_looked_at_from_its_start_on_and_not_before(
@@ -293,7 +293,7 @@ def test_a_watch_is_looked_at_from_its_start_on_and_not_before(
     approval = watched(temporal_double)
     Watched.objects.all().delete()
     payload = {"approval_id": approval.pk, "workflow_id": approval.run_id, "again": False}
-    outbox.enqueue(kind=DELIVER_WATCH, subject=approval.run_id, payload=payload)
+    outbox.enqueue(kind=Kind.START_WATCH, subject=approval.run_id, payload=payload)
     relaying(lambda: until(everything_delivered), Relay(temporal_double))
     (one,) = Watched.objects.all()
     assert one.workflow_id == approval.run_id and one.look_due_at > database_now() + timedelta(seconds=30)

@@ -16,8 +16,8 @@ from approvals.models import Approval
 from console import outbox
 from console.clock import database_now
 from console.models import OutboxEntry, PartHeartbeat
+from console.outbox import Kind
 from orchestration import services
-from orchestration.contracts import DELIVER_DECIDED, DELIVER_START
 from orchestration.errors import TemporalRefused
 from orchestration.models import Run
 from orchestration.relay import loop as module
@@ -29,6 +29,13 @@ from tests.orchestration.conftest import decide, go, make_run, open_for, reviewe
 from tests.waiting import PATIENCE, until
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+
+class Nonsense(outbox.OutboxKind):
+    """What nobody delivers."""
+
+    NONSENSE = "nonsense"
+
 
 Scene = Callable[[], Awaitable[None]]
 
@@ -59,7 +66,7 @@ def is_beating() -> bool:
 
 def ask_to_start(run: Run) -> OutboxEntry:
     payload = {"run_id": run.pk, "agent": run.agent, "turn_seconds": 600}
-    return OutboxEntry.objects.get(pk=outbox.enqueue(kind=DELIVER_START, subject=run.pk, payload=payload))
+    return OutboxEntry.objects.get(pk=outbox.enqueue(kind=Kind.START_RUN, subject=run.pk, payload=payload))
 
 
 def make_due() -> None:
@@ -169,7 +176,7 @@ def test_what_is_past_its_deadline_closes_though_nobody_waits_for_it_any_more(
     ladder = [rung | {"at": past.isoformat()} for rung in approval.ladder]
     Approval.objects.filter(pk=approval.pk).update(ladder=ladder, due_at=past)
     relaying(
-        lambda: until(lambda: OutboxEntry.objects.filter(kind=DELIVER_DECIDED, delivered_at__isnull=False).exists()),
+        lambda: until(lambda: OutboxEntry.objects.filter(kind=Kind.DECIDED, delivered_at__isnull=False).exists()),
         Relay(temporal_double),
     )
     approval.refresh_from_db()
@@ -192,9 +199,9 @@ def test_entries_that_nobody_can_deliver_do_not_stop_the_others(
     transactional_db: None, temporal_double: FakeTemporal
 ) -> None:
     for number in range(IN_FLIGHT):
-        outbox.enqueue(kind="nonsense", subject=f"n{number}", payload={})
-    outbox.enqueue(kind=DELIVER_START, subject="broken", payload={"no": "run id"})
-    outbox.enqueue(kind=DELIVER_DECIDED, subject="broken", payload={})
+        outbox.enqueue(kind=Nonsense.NONSENSE, subject=f"n{number}", payload={})
+    outbox.enqueue(kind=Kind.START_RUN, subject="broken", payload={"no": "run id"})
+    outbox.enqueue(kind=Kind.DECIDED, subject="broken", payload={})
     run = make_run()
     good = ask_to_start(run)
     relaying(

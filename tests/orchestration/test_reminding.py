@@ -15,6 +15,7 @@ from approvals import reminders
 from approvals.models import Approval
 from console.clock import database_now
 from console.models import OutboxEntry
+from console.outbox import Kind
 from orchestration.contracts import StartRun
 from orchestration.relay import loop as module
 from orchestration.relay.loop import Relay
@@ -108,7 +109,7 @@ def test_what_is_decided_meanwhile_is_not_sent_and_says_so(transactional_db: Non
     decide(remind("alice"), by=reviewer("bob"))
     assert send_next() is True
     assert mail.outbox == []
-    entry = OutboxEntry.objects.get(kind=reminders.KIND)
+    entry = OutboxEntry.objects.get(kind=Kind.REMIND)
     assert entry.delivered_at and entry.last_error == "There was nothing to tell any more."
 
 

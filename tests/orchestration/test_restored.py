@@ -12,8 +12,8 @@ from approvals.models import AuditEvent
 from console import health
 from console.clock import database_now
 from console.models import OutboxEntry
+from console.outbox import Kind
 from orchestration import findings, restored
-from orchestration.contracts import DELIVER_TERMINATE
 from orchestration.models import Finding, Run
 from tests.fakes import FakeTemporal
 from tests.orchestration.conftest import decide, make_run, open_for
@@ -74,7 +74,7 @@ def test_a_run_that_went_on_after_the_backup_is_closed_and_one_that_stood_still_
     moved.refresh_from_db()
     still.refresh_from_db()
     assert (moved.status, (moved.error or {})["kind"], still.status) == ("failed", "older_database", "waiting")
-    assert [entry.subject for entry in OutboxEntry.objects.filter(kind=DELIVER_TERMINATE)] == [moved.pk]
+    assert [entry.subject for entry in OutboxEntry.objects.filter(kind=Kind.TERMINATE_RUN)] == [moved.pk]
     assert restored.lost_for(moved.pk) is restored.lost_for(still.pk) is None
     asked = len(temporal.calls)
     Run.objects.update(look_due_at=database_now())

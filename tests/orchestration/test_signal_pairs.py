@@ -17,9 +17,10 @@ from approvals.errors import NothingToRedrive
 from approvals.models import AccountPerson, Approval, AuditEvent
 from console.environment import environment
 from console.models import OutboxEntry
+from console.outbox import Kind
 from orchestration import deliveries, services, signal_pairs
 from orchestration.activities import WatchActivities
-from orchestration.contracts import DELIVER_WATCH, DeliverAnswer, GiveUpAnswer, StartRun
+from orchestration.contracts import DeliverAnswer, GiveUpAnswer, StartRun
 from orchestration.errors import PairRefused, SignalHeld
 from orchestration.models import AnswerDelivery, SignalPair
 from tests.api_caller import paths_of
@@ -67,7 +68,7 @@ def deliver(theirs: FakeTemporal, approval: Approval) -> None:
 
 def watches(approval: Approval) -> list[bool]:
     """Return for each watch that is asked for whether it takes the place of another."""
-    entries = OutboxEntry.objects.filter(kind=DELIVER_WATCH, subject=approval.run_id).order_by("id")
+    entries = OutboxEntry.objects.filter(kind=Kind.START_WATCH, subject=approval.run_id).order_by("id")
     return [entry.payload["again"] for entry in entries]
 
 

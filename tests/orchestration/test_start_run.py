@@ -10,8 +10,8 @@ from django.contrib.auth.models import User
 from approvals import audit
 from approvals.models import Approval, AuditEvent
 from console.models import OutboxEntry
+from console.outbox import Kind
 from orchestration import services
-from orchestration.contracts import DELIVER_START
 from orchestration.errors import InvalidInput, RunKeyReused
 from orchestration.models import Run
 from tests.at_once import at_once
@@ -27,7 +27,7 @@ def test_a_run_is_recorded_with_everything_that_must_follow(olga: User) -> None:
     run, is_new = start(olga)
     assert (is_new, run.status, run.requested_by, run.input) == (True, "starting", olga, INPUT)
     entry = OutboxEntry.objects.get()
-    assert (entry.kind, entry.subject) == (DELIVER_START, run.pk)
+    assert (entry.kind, entry.subject) == (Kind.START_RUN, run.pk)
     given = services.workflow_input(entry.payload)
     assert (given.run_id, given.agent, given.carried) == (run.pk, "support", None)
     event = AuditEvent.objects.get()
