@@ -24,6 +24,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from console.backoff import Backoff
 from console.database import conninfo, renew_pool
 from console.live import CHANNEL
 from console.presence import Backend
@@ -35,7 +36,7 @@ ANSWER_WITHIN = 5.0
 RECENT = 60.0  # seconds that announcements are kept for pages that subscribe late
 RECENT_KEPT = 2000
 CLOCK_MARGIN = 2.0  # seconds that the clocks of two web processes may differ
-FIRST_WAIT, LONGEST_WAIT = 0.2, 5.0  # between attempts to connect
+WAITS = Backoff(0.2, 5)  # between attempts to connect
 
 
 class Mailbox:
@@ -129,20 +130,21 @@ class LiveListener:
 
     async def _run(self) -> None:
         """Listen, and after any failure listen again, for as long as the process lives."""
-        wait = FIRST_WAIT
+        failures = 0
         while True:
             try:
                 await self._listen()
             except (psycopg.Error, OSError, TimeoutError) as exc:
                 if self.is_listening.is_set():
-                    wait = FIRST_WAIT
+                    failures = 0
                     for mailbox in self._mailboxes:
                         mailbox.put_deaf()
                 self.is_listening.clear()
                 self.backend = None
+                wait = WAITS.pause(failures + 1)
                 logger.warning("live updates lost Postgres (%s), next attempt in %.1f s", type(exc).__name__, wait)
-            await asyncio.sleep(wait * random.uniform(0.7, 1.0))
-            wait = min(wait * 2, LONGEST_WAIT)
+            failures += 1
+            await asyncio.sleep(WAITS.pause(failures) * random.uniform(0.7, 1.0))
 
     async def _listen(self) -> None:
         async with await psycopg.AsyncConnection.connect(conninfo("signalbox live"), autocommit=True) as connection:

@@ -24,6 +24,7 @@ from django.db import DatabaseError, close_old_connections, connection, transact
 from websockets.sync.client import connect as connect_websocket
 
 from console import health
+from console.backoff import Backoff
 from console.environment import PROJECT, environment
 from console.live import announce
 from console.prefect_access import authorization, locked_out, prefect_token
@@ -41,7 +42,7 @@ LOOK_SECONDS = 5.0  # while some refresh is open
 IDLE_LOOK_SECONDS = 30.0
 WAKE_SECONDS = 30.0  # the dispatcher looks for itself at least this often
 UNSENT_SECONDS = 0.5  # while something waits for its next attempt
-FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 2.0  # short: what waits for Prefect waits for this too
+PAUSES = Backoff(0.5, 2)  # short: what waits for Prefect waits for this too
 UNSERVED = 30.0  # seconds without a question for work until flows count as not served
 STOP_SECONDS = 4.0  # for the loops to end
 #: what the runner and its flow runs may know; no Temporal address among it
@@ -87,7 +88,7 @@ class FlowService:
 
     def _keep(self, name: str, loop: Callable[[], None]) -> None:
         """Run the loop again and again, with growing pauses while it fails."""
-        pause, said = FIRST_PAUSE_SECONDS, ""
+        failures, said = 0, ""
         while not self._stopping.is_set():
             began_at = datetime.now(UTC)
             try:
@@ -102,9 +103,9 @@ class FlowService:
             finally:
                 connection.close()
             if datetime.now(UTC) - began_at > timedelta(seconds=BEAT_SECONDS):
-                pause, said = FIRST_PAUSE_SECONDS, ""
-            self._stopping.wait(pause)
-            pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+                failures, said = 0, ""
+            failures += 1
+            self._stopping.wait(PAUSES.pause(failures))
 
     # the heartbeat
 

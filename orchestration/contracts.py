@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from console.backoff import Backoff
 from console.contracts import Boundary, Contracts, Step
 
 WORKFLOW = "AgentRun"
@@ -21,7 +22,7 @@ WATCH = "Watch"  # the workflow beside a program's approval, and its activities
 DELIVER = "deliver_answer"
 GIVE_UP = "give_up_answer"
 
-FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1, 30  # between two attempts of a turn: doubled each time
+TURNS = Backoff(1, 30)  # between two attempts of a turn
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from console.clock import database_now
 from console.live import announce
 from orchestration import stuck_mails
 from orchestration.agents.registry import UnknownAgent, agent_named
-from orchestration.contracts import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Turn
+from orchestration.contracts import TURNS, Turn
 from orchestration.errors import AttemptLost, GaveUp
 from orchestration.models import Run
 
@@ -82,7 +82,6 @@ def _keep(run: Run, turn: Turn, attempt: int, failed: Failed, now: datetime) -> 
     before: dict[str, Any] = run.failure or {}
     is_same_turn = run.failing_since is not None and before.get("turn") == turn.turn
     is_same = is_same_turn and before.get("kind") == failed.kind
-    pause = min(FIRST_PAUSE_SECONDS << min(attempt - 1, 10), LONGEST_PAUSE_SECONDS)
     run.failure = {
         "turn": turn.turn,
         "attempt": attempt,
@@ -91,7 +90,7 @@ def _keep(run: Run, turn: Turn, attempt: int, failed: Failed, now: datetime) -> 
         "message": failed.message.replace("\x00", "")[:2000],
         "since": before["since"] if is_same else now.isoformat(),
         "times": before["times"] + 1 if is_same else 1,
-        "next_try_at": None if failed.is_permanent else (now + timedelta(seconds=pause)).isoformat(),
+        "next_try_at": None if failed.is_permanent else (now + TURNS.delay(attempt)).isoformat(),
         "node": failed.node[:200],
         "trace": failed.trace.replace("\x00", "")[-6000:],
     }

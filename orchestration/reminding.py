@@ -14,6 +14,7 @@ from django.db import transaction
 
 from approvals import reminders
 from approvals.reminders import Mail
+from console.backoff import Backoff
 from console.clock import DatabaseNow, database_now
 from console.models import OutboxEntry
 from console.outbox import Kind
@@ -23,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 TIMEOUT_SECONDS: Final = 10
 LEASE: Final = timedelta(seconds=60)
-LONGEST_PAUSE: Final = timedelta(hours=1)
+PAUSES: Final = Backoff(60, 3600)
 #: kind of outbox entry -> the mail for its payload, `None` when there is nothing to tell any more
 MAILS: Final[dict[str, Callable[..., Mail | None]]] = {
     Kind.REMIND: reminders.mail_for,
@@ -46,8 +47,7 @@ def send_next() -> bool:
             _send(mail, entry)
         except (OSError, smtplib.SMTPException) as exc:
             logger.warning("the reminder %s is not taken, tried again later: %s", entry.pk, exc)
-            pause = min(timedelta(minutes=1) * 2 ** min(entry.attempts - 1, 6), LONGEST_PAUSE)
-            _change(entry, due_at=database_now() + pause, last_error=str(exc)[:500])
+            _change(entry, due_at=database_now() + PAUSES.delay(entry.attempts), last_error=str(exc)[:500])
             return False
     _change(entry, delivered_at=DatabaseNow(), last_error="" if mail else "There was nothing to tell any more.")
     return True

@@ -12,6 +12,7 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxMatcher, SandboxRestrictions
 
+from console.backoff import Backoff
 from console.environment import environment
 from console.temporal_connection import CannotConnect, connect
 from orchestration.activities import Activities, WatchActivities
@@ -25,6 +26,7 @@ from orchestration.world import OutsideWorld
 
 logger = logging.getLogger(__name__)
 
+CONNECTING = Backoff(0.1, 5)  # between two tries
 GRACE = timedelta(seconds=3)  # for running turns when the worker stops; `up` kills after 3.5 s
 FIRST_LOOK_SECONDS = 0.5  # until the server has seen a poll of ours
 POLLS_WITHIN_SECONDS = 150  # two and a half polls
@@ -123,7 +125,7 @@ async def _work(client: Client, activities: Activities, stop: asyncio.Event) -> 
 
 async def _connect(stop: asyncio.Event, polling: Polling) -> Client | None:
     """Connect with backoff, saying each reason once; `None` when told to stop first."""
-    pause, said = 0.1, ""  # seconds
+    failures, said = 0, ""
     while not stop.is_set():
         try:
             return await connect()
@@ -132,8 +134,8 @@ async def _connect(stop: asyncio.Event, polling: Polling) -> Client | None:
                 logger.warning("the worker waits: %s", exc)
             said = str(exc)
             polling.cannot_connect(said)
-            await _wait(stop, pause)
-            pause = min(pause * 2, 5)
+            failures += 1
+            await _wait(stop, CONNECTING.pause(failures))
     return None
 
 

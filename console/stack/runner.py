@@ -7,12 +7,12 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+from console.backoff import Backoff
 from console.stack.console_parts import OutsideEngine
 from console.stack.errors import PartFailed, StackError, Stopped
 from console.stack.services import Service
 
-FIRST_PAUSE_SECONDS = 0.2
-LONGEST_PAUSE_SECONDS = 15.0
+PAUSES = Backoff(0.2, 15)
 HEALTHY_AFTER_SECONDS = 60.0
 _LOOK_SECONDS = 0.1  # how soon a death is seen
 RETRY_PREPARE_SECONDS = 60.0
@@ -22,18 +22,16 @@ _SILENT_SECONDS = 3.0  # an engine that is started at the same time is not talke
 SayPart = Callable[[str, str, float | None], None]
 
 
-class Backoff:
-    """Pauses that double from 0.2 s to 15 s, and start over after a minute of health."""
+class Restarts:
+    """Counts how often a part has failed in a row; a minute of health makes it start over."""
 
     def __init__(self) -> None:
-        self._next = FIRST_PAUSE_SECONDS
+        self._failures = 0
 
     def pause(self, healthy_seconds: float) -> float:
         """Return how long to wait now, given how long the part was ready before it ended."""
-        if healthy_seconds >= HEALTHY_AFTER_SECONDS:
-            self._next = FIRST_PAUSE_SECONDS
-        now, self._next = self._next, min(self._next * 2, LONGEST_PAUSE_SECONDS)
-        return now
+        self._failures = 1 if healthy_seconds >= HEALTHY_AFTER_SECONDS else self._failures + 1
+        return PAUSES.pause(self._failures)
 
 
 class Runner(threading.Thread):
@@ -118,12 +116,12 @@ class Runner(threading.Thread):
             self._await_outside(self.service, began)
             return
         adopted = self.service.adopt()
-        backoff = Backoff()
+        restarts = Restarts()
         while not self._stopping.is_set():
             if self._held:
                 self._pause(_LOOK_SECONDS)
                 continue
-            if not adopted and not self._launched(backoff):
+            if not adopted and not self._launched(restarts):
                 began = time.monotonic()
                 continue
             self.failure = None
@@ -132,7 +130,7 @@ class Runner(threading.Thread):
             self._tell(f"{how} {self.service.place()}".rstrip(), time.monotonic() - began)
             self.ready.set()
             adopted = False
-            self._watch(backoff)
+            self._watch(restarts)
             began = time.monotonic()
 
     def _prepared(self) -> bool:
@@ -164,7 +162,7 @@ class Runner(threading.Thread):
         finally:
             self.preparing = False
 
-    def _launched(self, backoff: Backoff) -> bool:
+    def _launched(self, restarts: Restarts) -> bool:
         try:
             self.service.launch()
             self._changed()
@@ -178,14 +176,14 @@ class Runner(threading.Thread):
             self.failure = error
             self.service.stop()
             self._changed()
-            pause = backoff.pause(0)
+            pause = restarts.pause(0)
             sentence = str(error) if first_time else str(error).splitlines()[0]
             self._tell(f"{_without_name(sentence, self.service.name)}\nTrying again in {pause:g} s.")
             self._pause(pause)
             return False
         return True
 
-    def _watch(self, backoff: Backoff) -> None:
+    def _watch(self, restarts: Restarts) -> None:
         """Wait until the part ends or is to be stopped."""
         ready_at = time.monotonic()
         process = self.service.process
@@ -209,7 +207,7 @@ class Runner(threading.Thread):
         if self._held:
             self._tell(f"{_how_it_ended(status)}; kept down")
             return
-        pause = backoff.pause(time.monotonic() - ready_at)
+        pause = restarts.pause(time.monotonic() - ready_at)
         last = self.service.last_word()
         said = f"\nIts last words: {last}" if last else ""
         self._tell(f"{_how_it_ended(status)}; starting it again in {pause:g} s{said}")

@@ -9,6 +9,7 @@ from datetime import timedelta
 
 from django.db import transaction
 
+from console.backoff import Backoff
 from console.clock import DatabaseNow, database_now
 from console.live import announce
 from dataplane import catalogue, contracts
@@ -17,7 +18,7 @@ from dataplane.models import Refresh
 from dataplane.prefect_gateway import PrefectGateway
 
 REGISTERING = timedelta(seconds=0.5)  # the runner is about to register its deployments
-LONGEST_WAIT = timedelta(seconds=30)
+WAITS = Backoff(1, 30)  # while Prefect is away
 logger = logging.getLogger(__name__)
 
 
@@ -41,8 +42,7 @@ def dispatch_one(prefect: PrefectGateway) -> bool:
         except DeploymentNotFound as exc:
             row.send_error, row.send_due_at = str(exc), database_now() + REGISTERING
         except PrefectAway as exc:
-            wait = min(timedelta(seconds=2 ** min(row.send_attempts, 10)), LONGEST_WAIT)
-            row.send_error, row.send_due_at = str(exc), database_now() + wait
+            row.send_error, row.send_due_at = str(exc), database_now() + WAITS.delay(row.send_attempts + 1)
             if not row.send_attempts:
                 logger.info("refresh %s waits for Prefect: %s", row.pk, exc)
         except PrefectRefused as exc:

@@ -24,6 +24,7 @@ from approvals import services as approvals
 from approvals.audit_heads import Publisher
 from approvals.models import Approval
 from console import health
+from console.backoff import Backoff
 from console.clock import DatabaseNow, database_now
 from console.database import conninfo
 from console.live import announce
@@ -46,6 +47,7 @@ IDLE_KNOCK_SECONDS = 5  # between two while it is believed to be there
 LOOKS_SECONDS = 1  # between two handfuls of looks at runs, while some are due
 KNOCK_SECONDS = 1  # between two tries while Temporal is away
 IN_FLIGHT = 64
+PAUSES = Backoff(1, 60)  # of an entry that was not taken
 # Mails go their own way, see `orchestration.reminding`.
 _MAILS = ", ".join(f"'{kind}'" for kind in reminding.MAILS)
 _CLAIM = f"""
@@ -229,12 +231,12 @@ class Relay:
             self._is_away = True
             await self._give_back(entry, str(exc), 0)
         except OrchestrationError as exc:
-            await self._give_back(entry, str(exc), _pause(entry.attempts))
+            await self._give_back(entry, str(exc), PAUSES.pause(entry.attempts))
         except Exception as exc:  # one entry that cannot be delivered must not stop the others
             logger.exception("outbox entry %s", entry.id)
-            await self._give_back(entry, f"{type(exc).__name__}: {exc}", _pause(entry.attempts))
+            await self._give_back(entry, f"{type(exc).__name__}: {exc}", PAUSES.pause(entry.attempts))
 
-    async def _give_back(self, entry: Claimed, error: str, pause: int) -> None:
+    async def _give_back(self, entry: Claimed, error: str, pause: float) -> None:
         """Give a failed delivery back before more is asked for, and after what is being asked for has come.
 
         Else that very entry could come with it, due again, and fail a second time for one reason.
@@ -386,12 +388,7 @@ def _stamp(entries: list[Claimed]) -> None:
     OutboxEntry.objects.filter(pk__in=[entry.id for entry in entries]).update(delivered_at=DatabaseNow(), last_error="")
 
 
-def _pause(attempts: int) -> int:
-    """Return the seconds until the next try: 1, doubled each time, at most a minute."""
-    return min(1 << min(attempts - 1, 6), 60)
-
-
-def _put_back(entry: Claimed, error: str, pause: int) -> None:
+def _put_back(entry: Claimed, error: str, pause: float) -> None:
     """Give the entry back, to be tried again after `pause` seconds."""
     with transaction.atomic():
         OutboxEntry.objects.filter(pk=entry.id).update(

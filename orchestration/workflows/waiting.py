@@ -16,8 +16,7 @@ with workflow.unsafe.imports_passed_through():
     from orchestration.contracts import (
         CLIMB,
         DECIDED,
-        FIRST_PAUSE_SECONDS,
-        LONGEST_PAUSE_SECONDS,
+        TURNS,
         Carried,
         Climb,
         Climbed,
@@ -25,7 +24,7 @@ with workflow.unsafe.imports_passed_through():
     from orchestration.workflows.signals import ids_of
 
 PATIENT: Final = RetryPolicy(
-    initial_interval=timedelta(seconds=FIRST_PAUSE_SECONDS), maximum_interval=timedelta(seconds=LONGEST_PAUSE_SECONDS)
+    initial_interval=timedelta(seconds=TURNS.first), maximum_interval=timedelta(seconds=TURNS.longest)
 )
 
 

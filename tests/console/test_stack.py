@@ -26,7 +26,7 @@ from console.stack.errors import AlreadyRunning, NoTemporalServer, PartFailed, P
 from console.stack.ports import Ports, free_port, is_free
 from console.stack.postgres import APP_ROLE, ROLE, SUPERUSER, Postgres
 from console.stack.processes import Command, Process, identify, stragglers
-from console.stack.runner import Backoff
+from console.stack.runner import Restarts
 from console.stack.services import never, silent
 from console.stack.state import Addresses
 from console.stack.supervisor import Supervisor
@@ -146,10 +146,10 @@ def test_ports_stay_the_same_and_outside_the_ephemeral_range(home: Path) -> None
 
 
 def test_pauses_double_and_start_over_after_a_minute_of_health() -> None:
-    backoff = Backoff()
-    assert [backoff.pause(0) for _ in range(9)] == [0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 15.0, 15.0]
-    assert backoff.pause(59) == 15.0
-    assert backoff.pause(60) == 0.2
+    restarts = Restarts()
+    assert [restarts.pause(0) for _ in range(9)] == [0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 15.0, 15.0]
+    assert restarts.pause(59) == 15.0
+    assert restarts.pause(60) == 0.2
 
 
 # PostgreSQL

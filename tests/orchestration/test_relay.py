@@ -21,7 +21,7 @@ from orchestration import services
 from orchestration.errors import TemporalRefused
 from orchestration.models import Run
 from orchestration.relay import loop as module
-from orchestration.relay.loop import _CLAIM, IN_FLIGHT, Claimed, Relay, _pause, _put_back
+from orchestration.relay.loop import _CLAIM, IN_FLIGHT, PAUSES, Claimed, Relay, _put_back
 from orchestration.temporal_gateway import RealTemporal
 from orchestration.threads import in_database
 from tests.fakes import FakeTemporal
@@ -190,7 +190,7 @@ def test_what_is_past_its_deadline_closes_though_nobody_waits_for_it_any_more(
 def test_each_failure_waits_longer_up_to_a_minute(transactional_db: None, attempts: int, seconds: int) -> None:
     entry = ask_to_start(make_run())
     before = database_now()
-    _put_back(Claimed(entry.pk, entry.kind, entry.subject, entry.payload, attempts), "no", _pause(attempts))
+    _put_back(Claimed(entry.pk, entry.kind, entry.subject, entry.payload, attempts), "no", PAUSES.pause(attempts))
     entry.refresh_from_db()
     assert before <= entry.due_at - timedelta(seconds=seconds) <= database_now()
 
