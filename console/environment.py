@@ -8,6 +8,7 @@ see `console.temporal_connection`.
 
 from __future__ import annotations
 
+import base64
 import json
 from functools import cache
 from pathlib import Path
@@ -167,7 +168,11 @@ class Environment(BaseSettings):
     webhook_secret: str = Field(
         "",
         alias="SIGNALBOX_WEBHOOK_SECRET",
-        description="signs webhooks to programs; `manage.py webhook_secret` prints it. Not set: from Django's key",
+        repr=False,
+        description=(
+            "`whsec_<base64>`, signs webhooks to programs; `manage.py webhook_secret` prints it. "
+            "Not set: from Django's key"
+        ),
     )
     webhooks_to_private: bool = Field(
         False,
@@ -217,6 +222,20 @@ class Environment(BaseSettings):
                 "write postgresql://user:password@host:port/name; in a password, / is %2F, @ is %40, : is %3A, % is %25"
             )
         return url
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _is_a_secret(cls, secret: str) -> str:
+        """Refuse, without quoting it, a secret that says how it is written and is not written so."""
+        encoded = secret.removeprefix("whsec_").rstrip("=")
+        if encoded != secret.rstrip("="):
+            try:
+                readable = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True) != b""
+            except ValueError:
+                readable = False
+            if not readable:
+                raise ValueError("write whsec_ and the base64 of 24 to 64 random bytes")
+        return secret
 
     @classmethod
     def settings_customise_sources(

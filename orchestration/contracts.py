@@ -206,7 +206,7 @@ BOUNDARIES = (
     Boundary(
         name="durable -> program: answer",
         version=1,
-        takes="signal under the name asked for, or signed POST: ids, status, verdict, arguments that may be used",
+        takes="signal under the name asked for, or Standard Webhook: ids, status, verdict, arguments that may be used",
         gives="taken | failed, tried again",
         key="decision id; the receiver de-duplicates, for an answer may come twice",
         timeouts="10 s per attempt, backoff 1 s to 5 min, 24 h in all; then shown as undelivered, with a button",

@@ -35,8 +35,9 @@ State = AnswerDelivery.State
 
 @dataclass(frozen=True)
 class Parcel:
-    """One answer with its address: a signal, or a body for the address `url`."""
+    """One answer with its address: a signal, or a body for the address `url`. `id`: the same each time it is sent."""
 
+    id: str
     signal: ProgramSignal | None
     url: str
     body: bytes
@@ -147,16 +148,17 @@ def _check_bytes(approval: Approval, decision: Decision) -> None:
 
 def _parcel(approval: Approval, body: dict[str, Any]) -> Parcel:
     to: dict[str, Any] = approval.deliver_to or {}
+    answer_id: str = body["decision_id"] or f"{approval.pk}:{approval.status}"
     if "webhook" in to:
-        return Parcel(None, to["webhook"]["url"], json.dumps(body, ensure_ascii=False).encode())
+        return Parcel(answer_id, None, to["webhook"]["url"], json.dumps(body, ensure_ascii=False).encode())
     temporal = to["temporal"]
     signal_rules.check(approval.agent, temporal)  # again: the list may have changed, or a run taken that id
     signal = ProgramSignal(
         workflow_id=temporal["workflow_id"],
         signal=temporal["signal"],
         body=body,
-        request_id=body["decision_id"] or f"{approval.pk}:{approval.status}",
+        request_id=answer_id,
         run_id=temporal.get("run_id", ""),
         namespace=temporal.get("namespace", ""),
     )
-    return Parcel(signal, "", b"")
+    return Parcel(answer_id, signal, "", b"")

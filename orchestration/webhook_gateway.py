@@ -1,4 +1,7 @@
-"""The only door to webhooks: one signed POST to an address that a program has named.
+"""The only door to webhooks: one POST to an address that a program has named, signed as Standard Webhooks say.
+
+Three headers (standardwebhooks.com, specification 1.0): `webhook-id`, the same each time an answer is sent;
+`webhook-timestamp`, unix seconds; `webhook-signature`, "v1," and the base64 of HMAC-SHA256 over "id.timestamp.body".
 
 The address is a stranger's, so it could point at something inside. What prevents that: http and https only; a name is
 looked up once, every address it has must be a public one, and the connection goes to the address that was checked;
@@ -10,6 +13,7 @@ a machine its own secrets.
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import hmac
 import ipaddress
@@ -25,7 +29,7 @@ from console.environment import environment
 from orchestration.errors import WebhookFailed
 
 SECONDS = 10.0  # for one delivery, the look-up included
-HEADER = "Signalbox-Signature"
+SECRET_PREFIX = "whsec_"
 _PORTS = {"http": 80, "https": 443}
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,252})")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
@@ -84,25 +88,40 @@ def refusal_of(url: str) -> str:
     return _refusal_of_address(address)
 
 
-def signature(body: bytes, at: int) -> str:
-    """Return the header's value for a body sent at a moment (unix seconds)."""
-    signed = hmac.new(secret().encode(), f"{at}.".encode() + body, hashlib.sha256).hexdigest()
-    return f"t={at},v1={signed}"
+def signed(message_id: str, at: int, body: bytes) -> dict[str, str]:
+    """Return the headers that sign a body sent at a moment (unix seconds)."""
+    signature = hmac.new(_key(), f"{message_id}.{at}.".encode() + body, hashlib.sha256).digest()
+    return {
+        "webhook-id": message_id,
+        "webhook-timestamp": str(at),
+        "webhook-signature": f"v1,{base64.b64encode(signature).decode()}",
+    }
 
 
 def secret() -> str:
-    """Return what webhooks are signed with: the setting, or else what follows from Django's key."""
-    if environment().webhook_secret:
-        return environment().webhook_secret
-    return hmac.new(settings.SECRET_KEY.encode(), b"signalbox webhooks", hashlib.sha256).hexdigest()
+    """Return what webhooks are signed with, as their receivers' libraries take it: "whsec_" and base64."""
+    return SECRET_PREFIX + base64.b64encode(_key()).decode()
 
 
-async def post(url: str, body: bytes) -> str:
-    """Send one signed body and return in words who took it. Raises WebhookFailed with the reason; repeat later."""
+def _key() -> bytes:
+    """Return the bytes of the setting, or else what follows from Django's key."""
+    given = environment().webhook_secret
+    if given.startswith(SECRET_PREFIX):
+        return base64.b64decode(given.removeprefix(SECRET_PREFIX) + "==")  # padding that is not needed is passed over
+    if given:  # any text, as it was before the standard
+        return given.encode()
+    return hmac.new(settings.SECRET_KEY.encode(), b"signalbox webhooks", hashlib.sha256).digest()
+
+
+async def post(url: str, message_id: str, body: bytes) -> str:
+    """Send one signed body and return in words who took it. Raises WebhookFailed with the reason; repeat later.
+
+    `message_id`: the receiver's key against repetitions, so the same for each attempt.
+    """
     target = _taken_apart(url)
     try:
         async with asyncio.timeout(SECONDS):
-            status = await _post(target, await _looked_up(target), body)
+            status = await _post(target, await _looked_up(target), message_id, body)
     except TimeoutError as exc:
         raise WebhookFailed(f"{target.host} did not answer within {SECONDS:.0f} seconds.") from exc
     if not 200 <= status < 300:
@@ -111,14 +130,14 @@ async def post(url: str, body: bytes) -> str:
     return f"{target.host} answered with status {status}"
 
 
-async def _post(target: _Target, address: Address, body: bytes) -> int:
+async def _post(target: _Target, address: Address, message_id: str, body: bytes) -> int:
     import httpx  # not before it is needed: the web process only looks at addresses
 
     headers = {
         "Host": target.authority,
         "Content-Type": "application/json",
         "User-Agent": "Signalbox",
-        HEADER: signature(body, int(time.time())),
+        **signed(message_id, int(time.time()), body),
     }
     host = f"[{address}]" if address.version == 6 else str(address)
     url = httpx.URL(f"{target.scheme}://{host}:{target.port}").copy_with(raw_path=target.path.encode())

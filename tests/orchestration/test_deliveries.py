@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
 import json
 import threading
+from base64 import b64decode, b64encode
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group, User
 from django.core.management import call_command
 from django.db import transaction
+from standardwebhooks import Webhook, WebhookVerificationError
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
@@ -26,12 +26,13 @@ from approvals.requesting import Asked, request_approval, take_back
 from approvals.services import Answer
 from approvals.services.receipts import locked_for_redrive
 from console.clock import database_now
-from console.environment import environment
+from console.environment import Environment, environment
 from console.models import OutboxEntry
-from orchestration import deliveries, relay, selectors, services, webhook_gateway
+from orchestration import deliveries, selectors, services, webhook_gateway
 from orchestration.activities import WatchActivities
 from orchestration.contracts import DeliverAnswer, GiveUpAnswer, StartRun, StartWatch
 from orchestration.errors import WebhookFailed
+from orchestration.relay import loop
 from orchestration.relay.loop import Relay
 from tests.at_once import at_once, until_somebody_waits
 from tests.fakes import FakeTemporal
@@ -344,7 +345,7 @@ def test_how_many_are_asked_about_changes_no_number_of_questions(
 
 @pytest.fixture
 def temporal_double(monkeypatch: pytest.MonkeyPatch) -> FakeTemporal:
-    monkeypatch.setattr(relay, "KNOCK_SECONDS", 0.01)
+    monkeypatch.setattr(loop, "KNOCK_SECONDS", 0.01)
     return FakeTemporal()
 
 
@@ -390,18 +391,15 @@ def test_a_webhook_gets_the_body_with_a_signature_that_fits(transactional_db: No
     assert len(receiver.got) == 4
     for one in receiver.got:
         assert (one.path, one.headers["content-type"]) == ("/answers?token=s3cret", "application/json")
-        at, signed = (part.split("=")[1] for part in one.headers["signalbox-signature"].split(","))
-        message = at.encode() + b"." + one.body
-        secret = webhook_gateway.secret().encode()
-        assert hmac.new(secret, message, hashlib.sha256).hexdigest() == signed
-        assert json.loads(one.body) == body_of(approval)
+        assert Webhook(webhook_gateway.secret()).verify(one.body, one.headers) == body_of(approval)
+        assert one.headers["webhook-id"] == approval.decisions.get().pk  # the same for each attempt
     step = approval.receipt.get(step="resumed")
     assert "s3cret" not in step.detail and "127.0.0.1 answered with status 200" in step.detail
     assert "s3cret" not in str(list(AuditEvent.objects.values("body")))
 
 
 def post(url: str) -> str:
-    return asyncio.run(webhook_gateway.post(url, b"{}"))
+    return asyncio.run(webhook_gateway.post(url, "id", b"{}"))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "2130706433", "0x7f.1", "[::1]", "[::ffff:127.0.0.1]"])
@@ -418,7 +416,7 @@ def test_a_name_is_called_only_when_all_its_addresses_are_public(monkeypatch: py
     async def inside() -> None:
         monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", two)
         with pytest.raises(WebhookFailed, match=r"10\.0\.0\.1 is not a public address"):
-            await webhook_gateway.post("https://rebound.example/", b"{}")
+            await webhook_gateway.post("https://rebound.example/", "id", b"{}")
 
     asyncio.run(inside())
 
@@ -436,7 +434,7 @@ def test_the_connection_goes_to_the_address_that_was_checked(monkeypatch: pytest
             return [(2, 1, 6, "", ("127.0.0.1", port))]
 
         monkeypatch.setattr(loop, "getaddrinfo", once)
-        await webhook_gateway.post(f"http://program.example:{port}/x", b"{}")
+        await webhook_gateway.post(f"http://program.example:{port}/x", "id", b"{}")
 
     with Receiver() as receiver:
         asyncio.run(inside(receiver.port))
@@ -470,9 +468,22 @@ def test_the_secret_is_printed_and_can_be_set(
 ) -> None:
     call_command("webhook_secret")
     derived = capsys.readouterr().out.strip()
-    assert derived == webhook_gateway.secret() and len(derived) == 64
-    assert settings.SECRET_KEY not in derived
-    monkeypatch.setattr(environment(), "webhook_secret", "mine")
-    call_command("webhook_secret")
-    assert capsys.readouterr().out.strip() == "mine"
-    assert webhook_gateway.signature(b"{}", 7) == "t=7,v1=" + hmac.new(b"mine", b"7.{}", "sha256").hexdigest()
+    assert derived == webhook_gateway.secret() and len(b64decode(derived.removeprefix("whsec_"))) == 32
+    assert settings.SECRET_KEY.encode() not in b64decode(derived.removeprefix("whsec_"))
+    for mine, key in (("mine", b"mine"), ("whsec_" + b64encode(b"0" * 32).decode(), b"0" * 32), ("whsec_MDA", b"00")):
+        monkeypatch.setattr(environment(), "webhook_secret", mine)
+        call_command("webhook_secret")
+        assert capsys.readouterr().out.strip() == "whsec_" + b64encode(key).decode()
+        now = datetime.now(UTC).replace(microsecond=0)
+        headers = webhook_gateway.signed("dec_1", int(now.timestamp()), b"{}")
+        assert headers["webhook-signature"] == Webhook(key).sign("dec_1", now, "{}")
+        assert Webhook(webhook_gateway.secret()).verify(b"{}", headers) == {}
+        with pytest.raises(WebhookVerificationError):
+            Webhook(webhook_gateway.secret()).verify(b"{} ", headers)
+
+
+@pytest.mark.parametrize("secret", ["whsec_", "whsec_====", "whsec_äöü", "whsec_not base64", "whsec_QUJ$"])
+def test_a_secret_that_no_receiver_could_read_is_refused_at_the_start_and_not_quoted(secret: str) -> None:
+    with pytest.raises(ValueError, match="write whsec_ and the base64") as refused:
+        Environment(webhook_secret=secret)
+    assert secret == "whsec_" or secret not in str(refused.value)

@@ -223,7 +223,7 @@ def example(*asked: str) -> dict[str, Any]:
     code = text.split("```python\n")[1].split("```")[0]
     defined: dict[str, Any] = {}
     exec(compile(code, "docs/programs.md", "exec"), defined)
-    defined["SECRET"] = webhook_gateway.secret().encode()
+    defined["SECRET"] = webhook_gateway.secret()
     defined["asked"].update(asked)
     return defined
 
@@ -245,20 +245,22 @@ def test_a_webhook_that_fails_three_times_gets_its_answer_and_the_example_reads_
     assert AnswerDelivery.objects.get().attempts == len(receiver.got) == 4
     assert [step.step for step in Approval.objects.get().receipt.order_by("id")][-1] == "resumed"
     read = example(approval["id"])["read_answer"]
-    answers = [read(one.headers["signalbox-signature"], one.body) for one in receiver.got]
+    answers = [read(one.headers, one.body) for one in receiver.got]
     assert answers[1:] == [None, None, None]  # it came before
     assert (answers[0]["approval_id"], answers[0]["verdict"], answers[0]["arguments"]) == (
         *(approval["id"], "reject", None),
     )
-    for signature, body in (
-        (receiver.got[0].headers["signalbox-signature"], receiver.got[0].body + b" "),
-        ("t=1,v1=" + "0" * 64, receiver.got[0].body),
-        (webhook_gateway.signature(receiver.got[0].body, 1), receiver.got[0].body),
+    first = receiver.got[0]
+    for headers, body in (
+        (first.headers, first.body + b" "),
+        (first.headers | {"webhook-id": "dec_another"}, first.body),
+        (first.headers | {"webhook-signature": "v1," + "0" * 44}, first.body),
+        (webhook_gateway.signed(first.headers["webhook-id"], 1, first.body), first.body),
     ):
         with pytest.raises(PermissionError):
-            read(signature, body)
+            read(headers, body)
     with pytest.raises(PermissionError, match="Somebody else"):
-        example("apr_another")["read_answer"](receiver.got[3].headers["signalbox-signature"], receiver.got[3].body)
+        example("apr_another")["read_answer"](receiver.got[3].headers, receiver.got[3].body)
 
 
 def test_a_request_that_is_taken_back_or_expires_is_answered_too(
@@ -276,7 +278,7 @@ def test_a_request_that_is_taken_back_or_expires_is_answered_too(
 
         asked = go(scene())
     (one,) = receiver.got
-    answer = example(asked)["read_answer"](one.headers["signalbox-signature"], one.body)
+    answer = example(asked)["read_answer"](one.headers, one.body)
     assert (answer["status"], answer["verdict"], answer["decision_id"]) == ("withdrawn", None, None)
 
 

@@ -75,7 +75,7 @@ def test_a_name_is_judged_by_every_address_that_it_has(found: str, monkeypatch: 
             return [(0, 0, 0, "", ("93.184.216.34", 443)), (0, 0, 0, "", (found, 443))]
 
         monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", looked_up, raising=False)
-        await webhook_gateway.post("https://program.example/answers", b"{}")
+        await webhook_gateway.post("https://program.example/answers", "id", b"{}")
 
     with pytest.raises(WebhookFailed, match=r"program\.example: "):
         asyncio.run(sent())

@@ -8,7 +8,7 @@ from orchestration import webhook_gateway
 
 
 class Command(BaseCommand):
-    help = "Print what webhooks are signed with; their receivers check the header Signalbox-Signature with it."
+    help = "Print what webhooks are signed with; their receivers verify them with it, as Standard Webhooks say."
 
     def handle(self, *args: Any, **options: Any) -> None:
         self.stdout.write(webhook_gateway.secret())
