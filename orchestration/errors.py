@@ -8,6 +8,7 @@ OrchestrationError
   TemporalAway      the Temporal server cannot be reached; trying again can help
     NamespaceGone   it is there, and has no namespace of the configured name
   TemporalRefused   the server answered, and said no to this one call
+  MailNotTaken      the mail system did not take a mail; trying again can help
   WorkflowGone      there is no such workflow, or it has ended
   ActionRefused     the run is not in a state for what an operator asks; says why
   RunClosed         the run has ended; nothing more can be done for it
@@ -80,6 +81,12 @@ class TemporalRefused(OrchestrationError):
 
     permanent = False
     is_data_loss = False  # it cannot read what it kept
+
+
+class MailNotTaken(OrchestrationError):
+    """The mail system did not take a mail."""
+
+    permanent = False
 
 
 class WorkflowGone(OrchestrationError):

@@ -26,7 +26,7 @@ from orchestration.relay.loop import Relay
 from tests.api_caller import Caller, problem
 from tests.fakes import FakeTemporal
 from tests.orchestration.conftest import decide, make_run, open_for, reviewer
-from tests.orchestration.test_relay import everything_delivered, relaying
+from tests.orchestration.test_relay import everything_delivered, quick, relaying
 from tests.waiting import until
 
 pytestmark = pytest.mark.django_db
@@ -207,7 +207,7 @@ def test_what_was_asked_waits_for_temporal_and_arrives_with_who_and_why(olga: Us
     acting.act(run_id=other.pk, action="end", reason="It hangs", by=olga)
     acting.act(run_id=gone.pk, action="end", reason="Its workflow is lost", by=olga)
     assert not acting.is_told(run)
-    relaying(scene, Relay(temporal))
+    relaying(scene, Relay(temporal, chores=()))
     assert acting.is_told(run)
     assert f"cancel {run.pk} Signalbox: olga: Wrong order" in temporal.calls
     assert f"terminate {other.pk} Signalbox: olga: It hangs" in temporal.calls
@@ -222,10 +222,7 @@ def test_a_cancel_of_a_run_whose_workflow_is_gone_closes_the_row(olga: User, mon
         OutboxEntry.objects.filter(delivered_at=None).update(due_at=database_now())
         return everything_delivered() and not Run.objects.filter(status="waiting").exists()
 
-    from orchestration.relay import loop as module
-
-    monkeypatch.setattr(module, "LOOK_SECONDS", 0.05)
-    relaying(lambda: until(is_over), Relay(FakeTemporal()))
+    relaying(lambda: until(is_over), Relay(FakeTemporal(), chores=quick("compare runs with Temporal")))
     run.refresh_from_db()
     assert (run.status, (run.error or {})["kind"]) == ("failed", "ended_outside")
 
@@ -238,7 +235,7 @@ def test_a_run_that_was_ended_before_temporal_took_it_is_never_started(olga: Use
         outbox.enqueue(kind=Kind.START_RUN, subject=run.pk, payload=payload)
     acting.act(run_id=run.pk, action="end", reason="x", by=olga)
     temporal = FakeTemporal()
-    relaying(lambda: until(everything_delivered), Relay(temporal))
+    relaying(lambda: until(everything_delivered), Relay(temporal, chores=()))
     assert temporal.started == {}
 
 

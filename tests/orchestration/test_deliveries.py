@@ -353,10 +353,10 @@ def test_the_relay_starts_the_watch_and_tells_it_of_the_decision(
     transactional_db: None, temporal_double: FakeTemporal
 ) -> None:
     approval = asked()
-    relaying(lambda: until(everything_delivered), Relay(temporal_double))
+    relaying(lambda: until(everything_delivered), Relay(temporal_double, chores=()))
     assert temporal_double.watches == {approval.run_id: StartWatch(approval.pk)}
     answer(approval)
-    relaying(lambda: until(everything_delivered), Relay(temporal_double))
+    relaying(lambda: until(everything_delivered), Relay(temporal_double, chores=()))
     assert temporal_double.signals == [(approval.run_id, approval.pk, approval.decisions.get().pk)]
     assert approval.receipt.get(step="signalled").detail == ""
 
@@ -365,11 +365,11 @@ def test_a_watch_that_is_gone_is_started_again_for_the_decision(
     transactional_db: None, temporal_double: FakeTemporal
 ) -> None:
     approval = asked()
-    relaying(lambda: until(everything_delivered), Relay(temporal_double))
+    relaying(lambda: until(everything_delivered), Relay(temporal_double, chores=()))
     temporal_double.ended.add(approval.run_id)
     temporal_double.watches.clear()
     answer(approval)
-    relaying(lambda: until(everything_delivered), Relay(temporal_double))
+    relaying(lambda: until(everything_delivered), Relay(temporal_double, chores=()))
     assert temporal_double.watches == {approval.run_id: StartWatch(approval.pk)}
     assert approval.receipt.filter(step="signalled").exists()
 

@@ -23,9 +23,9 @@ from orchestration.contracts import Turn
 from orchestration.errors import Fenced, GaveUp, NoSuchRun
 from orchestration.failing import Failed, failure_of
 from orchestration.models import Run
-from orchestration.reminding import send_next
 from orchestration.services import Attempt, TurnEnd
 from tests.orchestration.conftest import make_run, reviewer
+from tests.orchestration.mailing import send_next
 
 pytestmark = pytest.mark.django_db
 

@@ -21,22 +21,19 @@ from orchestration import findings, reconciling, services
 from orchestration.errors import NamespaceGone, TemporalAway
 from orchestration.models import AnswerDelivery, Effect, Finding, Lookout, Run, Watched
 from orchestration.redrive import deliver_again
-from orchestration.relay import loop as relay_module
 from orchestration.relay.loop import Relay
 from orchestration.temporal_gateway import Seen
 from orchestration.threads import in_database
 from tests.fakes import FakeTemporal
 from tests.orchestration.conftest import decide, go, make_run, open_for, reviewer
-from tests.orchestration.test_relay import everything_delivered, relaying
+from tests.orchestration.test_relay import everything_delivered, quick, relaying
 from tests.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
-def temporal_double(monkeypatch: pytest.MonkeyPatch) -> FakeTemporal:
-    monkeypatch.setattr(relay_module, "LOOK_SECONDS", 0.05)
-    monkeypatch.setattr(relay_module, "LOOKS_SECONDS", 0.05)
+def temporal_double() -> FakeTemporal:
     return FakeTemporal()
 
 
@@ -242,7 +239,7 @@ def test_a_decision_for_a_run_that_is_gone_is_told_once_and_ends_as_a_fact(
         OutboxEntry.objects.filter(kind=Kind.DECIDED, delivered_at=None).update(due_at=database_now())
         return everything_delivered()
 
-    relaying(lambda: until(is_over), Relay(temporal_double))
+    relaying(lambda: until(is_over), Relay(temporal_double, chores=quick("compare runs with Temporal")))
     run.refresh_from_db()
     assert run.status == "cancelled"
     assert approval.receipt.get(step="signalled").detail == "the run had ended"
@@ -271,7 +268,7 @@ def test_a_watch_that_is_gone_is_started_again_whether_the_request_is_open_or_it
     AnswerDelivery.objects.create(pk=approval.pk, state="trying", attempts=3)
     look(temporal_double)
     assert AuditEvent.objects.get(kind="approval.watched_again").body == {"found": "not_found"}
-    relaying(lambda: until(everything_delivered), Relay(temporal_double))
+    relaying(lambda: until(everything_delivered), Relay(temporal_double, chores=quick("compare runs with Temporal")))
     assert temporal_double.watches[approval.run_id].approval_id == approval.pk
     approval.refresh_from_db()
     assert approval.status == status
@@ -294,7 +291,7 @@ def test_a_watch_is_looked_at_from_its_start_on_and_not_before(
     Watched.objects.all().delete()
     payload = {"approval_id": approval.pk, "workflow_id": approval.run_id, "again": False}
     outbox.enqueue(kind=Kind.START_WATCH, subject=approval.run_id, payload=payload)
-    relaying(lambda: until(everything_delivered), Relay(temporal_double))
+    relaying(lambda: until(everything_delivered), Relay(temporal_double, chores=quick("compare runs with Temporal")))
     (one,) = Watched.objects.all()
     assert one.workflow_id == approval.run_id and one.look_due_at > database_now() + timedelta(seconds=30)
 
@@ -346,6 +343,9 @@ def test_requests_that_an_older_release_left_open_are_withdrawn_when_a_relay_sta
     run = due_run(status="waiting")
     approval, other = open_for(run), open_for(known(temporal_double, due_run(status="waiting")))
     Run.objects.filter(pk=run.pk).update(status="failed", closed_at=database_now())
-    relaying(lambda: until(lambda: Approval.objects.get(pk=approval.pk).status == "withdrawn"), Relay(temporal_double))
+    relaying(
+        lambda: until(lambda: Approval.objects.get(pk=approval.pk).status == "withdrawn"),
+        Relay(temporal_double, chores=quick("compare runs with Temporal")),
+    )
     other.refresh_from_db()
     assert other.status == "pending"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -20,8 +21,12 @@ from console.outbox import Kind
 from orchestration import services
 from orchestration.errors import TemporalRefused
 from orchestration.models import Run
+from orchestration.relay import deliveries as deliveries_module
 from orchestration.relay import loop as module
-from orchestration.relay.loop import _CLAIM, IN_FLIGHT, PAUSES, Claimed, Relay, _put_back
+from orchestration.relay.chores import CHORES, Chore
+from orchestration.relay.deliveries import TEMPORAL
+from orchestration.relay.entries import CLAIM, Claimed, put_back
+from orchestration.relay.loop import Relay
 from orchestration.temporal_gateway import RealTemporal
 from orchestration.threads import in_database
 from tests.fakes import FakeTemporal
@@ -56,6 +61,20 @@ def relaying(scene: Scene, *relays: Relay) -> None:
     go(inside())
 
 
+def quick(name: str) -> list[Chore]:
+    """Return the chore of this name alone, with a short period."""
+    (found,) = (chore for chore in CHORES if chore.name == name)
+    return [replace(found, every=0.05, again=0.05)]
+
+
+def patient(temporal: FakeTemporal) -> Relay:
+    """Return a relay whose leases outlast however slow this machine is."""
+    relay = Relay(temporal, chores=())
+    for one in relay.rounds:
+        one.carrier = replace(one.carrier, lease=timedelta(hours=1))
+    return relay
+
+
 def everything_delivered() -> bool:
     return not OutboxEntry.objects.filter(delivered_at=None).exists()
 
@@ -85,7 +104,7 @@ def temporal_double(monkeypatch: pytest.MonkeyPatch) -> FakeTemporal:
 def test_a_run_is_started_once_and_told_so(transactional_db: None, temporal_double: FakeTemporal) -> None:
     run = make_run()
     ask_to_start(run)
-    relaying(lambda: until(lambda: everything_delivered() and is_beating()), Relay(temporal_double))
+    relaying(lambda: until(lambda: everything_delivered() and is_beating()), Relay(temporal_double, chores=()))
     assert not is_beating()
     assert temporal_double.calls == [f"start {run.pk}"]
     assert temporal_double.started[run.pk].turn_seconds == 600
@@ -97,7 +116,7 @@ def test_a_run_is_started_once_and_told_so(transactional_db: None, temporal_doub
 def test_a_run_that_is_further_on_keeps_its_status(transactional_db: None, temporal_double: FakeTemporal) -> None:
     run = make_run(status="waiting")
     ask_to_start(run)
-    relaying(lambda: until(everything_delivered), Relay(temporal_double))
+    relaying(lambda: until(everything_delivered), Relay(temporal_double, chores=()))
     run.refresh_from_db()
     assert (run.status, run.temporal_run_id) == ("waiting", f"temporal-{run.pk}")
 
@@ -106,7 +125,7 @@ def test_a_decision_is_signalled_once_with_ids_only(transactional_db: None, temp
     run = make_run(status="waiting")
     approval = decide(open_for(run))
     temporal_double.started[run.pk] = services.workflow_input({"run_id": run.pk, "agent": "support", "turn_seconds": 1})
-    relaying(lambda: until(everything_delivered), Relay(temporal_double))
+    relaying(lambda: until(everything_delivered), Relay(temporal_double, chores=()))
     assert temporal_double.signals == [(run.pk, approval.pk, approval.decisions.get().pk)]
     assert len(temporal_double.calls) == 1
     assert [step.step for step in approval.receipt.order_by("id")] == ["recorded", "signalled"]
@@ -119,7 +138,7 @@ def test_while_temporal_is_away_entries_wait_and_then_arrive(
     for run in runs:
         ask_to_start(run)
     temporal_double.is_away = True
-    relay = Relay(temporal_double)
+    relay = Relay(temporal_double, chores=())
 
     async def scene() -> None:
         await until(lambda: OutboxEntry.objects.exclude(last_error="").count() == 2)
@@ -148,15 +167,15 @@ def test_no_more_is_claimed_before_a_failed_delivery_was_given_back(
     def slowly(*given: Any) -> None:
         giving_back.set()
         assert may_go_on.wait(PATIENCE)
-        _put_back(*given)
+        put_back(*given)
 
-    monkeypatch.setattr(module, "_put_back", slowly)
-    relay = Relay(temporal_double)
+    monkeypatch.setattr(module, "put_back", slowly)
+    relay = Relay(temporal_double, chores=())
 
     async def scene() -> None:
-        await asyncio.to_thread(giving_back.wait, 20)
+        await asyncio.to_thread(giving_back.wait, PATIENCE)
         await in_database(lambda: ask_to_start(other))
-        await until(lambda: relay._claiming._waiters is not None and bool(relay._claiming._waiters))
+        await until(lambda: any(one._claiming._waiters for one in relay.rounds))
         assert await in_database(lambda: OutboxEntry.objects.get(subject=other.pk).attempts) == 0
         may_go_on.set()
         await until(lambda: OutboxEntry.objects.get(subject=other.pk).delivered_at is not None)
@@ -177,7 +196,7 @@ def test_what_is_past_its_deadline_closes_though_nobody_waits_for_it_any_more(
     Approval.objects.filter(pk=approval.pk).update(ladder=ladder, due_at=past)
     relaying(
         lambda: until(lambda: OutboxEntry.objects.filter(kind=Kind.DECIDED, delivered_at__isnull=False).exists()),
-        Relay(temporal_double),
+        Relay(temporal_double, chores=quick("close what is past its deadline")),
     )
     approval.refresh_from_db()
     assert approval.status == "expired"
@@ -190,7 +209,9 @@ def test_what_is_past_its_deadline_closes_though_nobody_waits_for_it_any_more(
 def test_each_failure_waits_longer_up_to_a_minute(transactional_db: None, attempts: int, seconds: int) -> None:
     entry = ask_to_start(make_run())
     before = database_now()
-    _put_back(Claimed(entry.pk, entry.kind, entry.subject, entry.payload, attempts), "no", PAUSES.pause(attempts))
+    put_back(
+        Claimed(entry.pk, entry.kind, entry.subject, entry.payload, attempts), "no", TEMPORAL.backoff.pause(attempts)
+    )
     entry.refresh_from_db()
     assert before <= entry.due_at - timedelta(seconds=seconds) <= database_now()
 
@@ -198,17 +219,18 @@ def test_each_failure_waits_longer_up_to_a_minute(transactional_db: None, attemp
 def test_entries_that_nobody_can_deliver_do_not_stop_the_others(
     transactional_db: None, temporal_double: FakeTemporal
 ) -> None:
-    for number in range(IN_FLIGHT):
+    for number in range(TEMPORAL.at_once):
         outbox.enqueue(kind=Nonsense.NONSENSE, subject=f"n{number}", payload={})
     outbox.enqueue(kind=Kind.START_RUN, subject="broken", payload={"no": "run id"})
     outbox.enqueue(kind=Kind.DECIDED, subject="broken", payload={})
     run = make_run()
     good = ask_to_start(run)
     relaying(
-        lambda: until(lambda: OutboxEntry.objects.get(pk=good.pk).delivered_at is not None), Relay(temporal_double)
+        lambda: until(lambda: OutboxEntry.objects.get(pk=good.pk).delivered_at is not None),
+        Relay(temporal_double, chores=()),
     )
     poison = OutboxEntry.objects.exclude(pk=good.pk)
-    assert poison.filter(delivered_at=None).count() == IN_FLIGHT + 2
+    assert poison.filter(delivered_at=None).count() == TEMPORAL.at_once + 2
     assert not poison.filter(last_error="").exists()
     assert "Nobody knows how to deliver 'nonsense'" in poison.order_by("id")[0].last_error
     assert "KeyError" in poison.filter(subject="broken")[0].last_error
@@ -222,7 +244,8 @@ def test_an_unexpected_error_of_one_entry_does_not_stop_the_others(
     ask_to_start(bad)
     entry = ask_to_start(good)
     relaying(
-        lambda: until(lambda: OutboxEntry.objects.get(pk=entry.pk).delivered_at is not None), Relay(temporal_double)
+        lambda: until(lambda: OutboxEntry.objects.get(pk=entry.pk).delivered_at is not None),
+        Relay(temporal_double, chores=()),
     )
     assert OutboxEntry.objects.get(subject=bad.pk).last_error == "ZeroDivisionError: a bug"
 
@@ -230,10 +253,10 @@ def test_an_unexpected_error_of_one_entry_does_not_stop_the_others(
 def test_two_relays_share_the_work_and_deliver_nothing_twice(
     transactional_db: None, temporal_double: FakeTemporal
 ) -> None:
-    runs = [make_run() for _ in range(IN_FLIGHT * 2 + 10)]
+    runs = [make_run() for _ in range(TEMPORAL.at_once * 2 + 10)]
     for run in runs:
         ask_to_start(run)
-    relaying(lambda: until(everything_delivered), Relay(temporal_double), Relay(temporal_double))
+    relaying(lambda: until(everything_delivered), patient(temporal_double), patient(temporal_double))
     assert sorted(temporal_double.calls) == sorted(f"start {run.pk}" for run in runs)
     assert set(OutboxEntry.objects.values_list("attempts", flat=True)) == {1}
 
@@ -244,7 +267,7 @@ def test_what_a_killed_relay_had_taken_comes_back_when_its_lease_ends(
     run = make_run()
     taken = ask_to_start(run)
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(_CLAIM, [IN_FLIGHT])  # and then it was killed
+        cursor.execute(CLAIM, Relay(temporal_double, chores=()).rounds[0].claim())  # and then it was killed
         assert cursor.rowcount == 1
         taken.refresh_from_db()
         assert taken.due_at - database_now() == timedelta(seconds=30)
@@ -258,7 +281,7 @@ def test_what_a_killed_relay_had_taken_comes_back_when_its_lease_ends(
         await in_database(make_due)
         await until(everything_delivered)
 
-    relaying(scene, Relay(temporal_double))
+    relaying(scene, Relay(temporal_double, chores=()))
     assert temporal_double.calls[-1] == f"start {run.pk}"
 
 
@@ -269,7 +292,7 @@ def test_a_relay_that_stops_finishes_what_it_has_in_hand(transactional_db: None,
     async def inside() -> None:
         assert temporal_double.gate is not None
         stop = asyncio.Event()
-        running = asyncio.create_task(Relay(temporal_double).run(stop))
+        running = asyncio.create_task(Relay(temporal_double, chores=()).run(stop))
         await temporal_double.heard.wait()
         stop.set()
         await until(lambda: True)
@@ -293,7 +316,7 @@ def test_a_decision_for_a_run_that_has_ended_is_stamped_with_why(
     transactional_db: None, temporal_double: FakeTemporal
 ) -> None:
     _, approval = _signal_to_gone("cancelled")
-    relaying(lambda: until(everything_delivered), Relay(temporal_double))
+    relaying(lambda: until(everything_delivered), Relay(temporal_double, chores=()))
     assert approval.receipt.get(step="signalled").detail == "the run had ended"
 
 
@@ -312,7 +335,7 @@ def test_a_decision_for_a_run_whose_workflow_is_not_there_yet_is_tried_again(
         await in_database(make_due)
         await until(everything_delivered)
 
-    relaying(scene, Relay(temporal_double))
+    relaying(scene, Relay(temporal_double, chores=()))
     assert [signal[1] for signal in temporal_double.signals] == [approval.pk]
     assert approval.receipt.get(step="signalled").detail == ""
 
@@ -337,14 +360,13 @@ def test_a_commit_wakes_the_relay_and_not_the_clock(
             await temporal_double.heard.wait()
         await until(everything_delivered)
 
-    relaying(scene, Relay(temporal_double))
+    relaying(scene, Relay(temporal_double, chores=()))
     assert temporal_double.calls == [f"start {first.pk}", f"start {second.pk}"]
 
 
 def test_the_audit_chains_head_is_written_down_beside_the_deliveries(
     transactional_db: None, temporal_double: FakeTemporal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "HEAD_SECONDS", 0.1)
     open_for(make_run())  # makes an entry
 
     def is_newest_kept() -> bool:
@@ -356,14 +378,13 @@ def test_the_audit_chains_head_is_written_down_beside_the_deliveries(
         await in_database(lambda: open_for(make_run()))
         await until(is_newest_kept)
 
-    relaying(scene, Relay(temporal_double))
+    relaying(scene, Relay(temporal_double, chores=quick("keep the audit head")))
     assert len(audit_heads.kept()) >= 2
 
 
 def test_a_decision_that_becomes_late_is_told_to_open_pages(
     transactional_db: None, temporal_double: FakeTemporal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "LOOK_SECONDS", 0.05)
     told: list[tuple[str, ...]] = []
     monkeypatch.setattr(lane, "announce", lambda *topics: told.append(topics))
     approval = decide(open_for(make_run(status="waiting")))
@@ -381,7 +402,7 @@ def test_a_decision_that_becomes_late_is_told_to_open_pages(
         page = await in_database(lane.lane_page, reviewer())
         assert "Temporal is away" in page.items[0].standstill.sentence
 
-    relaying(scene, Relay(temporal_double))
+    relaying(scene, Relay(temporal_double, chores=quick("tell pages what stands still")))
     assert told == [("inbox", f"approval:{approval.pk}")]
 
 
@@ -403,7 +424,7 @@ def test_an_entry_that_can_never_be_delivered_stands_in_the_lane_while_the_other
             await until(lambda wanted=times: was_given_back(wanted))  # type: ignore[misc]
             await in_database(make_due)
 
-    relaying(scene, Relay(temporal_double))
+    relaying(scene, Relay(temporal_double, chores=()))
     assert [signal[1] for signal in temporal_double.signals] == [good.pk]
     Approval.objects.update(expected_by=database_now() - timedelta(seconds=1))
     PartHeartbeat.objects.create(part="relay", instance="here", detail="delivering")
@@ -436,7 +457,7 @@ def test_a_lost_database_connection_is_made_again(
         await in_database(lambda: ask_to_start(make_run()))
         await until(everything_delivered)
 
-    relaying(scene, Relay(temporal_double))
+    relaying(scene, Relay(temporal_double, chores=()))
     assert len(temporal_double.calls) == 2
 
 
@@ -452,13 +473,13 @@ def test_a_database_that_is_away_when_an_answer_comes_leaves_the_entry_to_its_le
         tried.append("stamp" if len(tried) == 0 else "put back")
         raise OperationalError("the connection is lost")
 
-    monkeypatch.setattr(module, "_started", away)
-    monkeypatch.setattr(module, "_put_back", away)
+    monkeypatch.setattr(deliveries_module, "note_started", away)
+    monkeypatch.setattr(module, "put_back", away)
 
     async def scene() -> None:
         await until(lambda: len(tried) == 2)
 
-    relaying(scene, Relay(temporal_double))  # which would fail with the lost task's error
+    relaying(scene, Relay(temporal_double, chores=()))  # which would fail with the lost task's error
     entry = OutboxEntry.objects.get()
     assert (entry.delivered_at, entry.attempts) == (None, 1)
 
@@ -478,7 +499,7 @@ def test_a_relay_without_temporal_looks_again_and_says_so(
 
     monkeypatch.setattr(RealTemporal, "connect", connect)
     ask_to_start(make_run())
-    relay = Relay()
+    relay = Relay(chores=())
     assert relay._detail() == "waiting for Temporal"
     relaying(lambda: until(everything_delivered), relay)
     assert (len(tries), relay._detail()) == (3, "delivering")
@@ -487,8 +508,7 @@ def test_a_relay_without_temporal_looks_again_and_says_so(
 def test_a_temporal_that_stops_answering_is_noticed_with_nothing_to_deliver(
     transactional_db: None, temporal_double: FakeTemporal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "IDLE_KNOCK_SECONDS", 0.05)
-    relay = Relay(temporal_double)
+    relay = Relay(temporal_double, chores=quick("knock at Temporal"))
 
     async def scene() -> None:
         await until(lambda: relay._state() == (True, "delivering"))

@@ -18,13 +18,14 @@ from console.models import OutboxEntry
 from console.outbox import Kind
 from orchestration.contracts import StartRun
 from orchestration.relay import loop as module
+from orchestration.relay.deliveries import MAIL
 from orchestration.relay.loop import Relay
-from orchestration.reminding import LEASE, send_next
 from orchestration.threads import in_database
 from tests.at_once import at_once
 from tests.fakes import FakeTemporal
 from tests.orchestration.conftest import decide, make_run, open_for, reviewer
-from tests.orchestration.test_relay import make_due, relaying
+from tests.orchestration.mailing import send_next
+from tests.orchestration.test_relay import make_due, quick, relaying
 from tests.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -98,7 +99,7 @@ def test_what_a_killed_relay_had_taken_is_sent_with_the_same_name(
         patched.setattr(EmailMessage, "send", killed)
         send_next()
     assert send_next() is False
-    assert OutboxEntry.objects.get().due_at - database_now() <= LEASE
+    assert OutboxEntry.objects.get().due_at - database_now() <= MAIL.lease
     make_due()
     assert send_next() is True
     first, second = (message.message()["Message-ID"] for message in mail.outbox)
@@ -118,13 +119,13 @@ def test_the_relay_sends_them_while_temporal_is_away(transactional_db: None, mon
     temporal.is_away = True
     monkeypatch.setattr(module, "KNOCK_SECONDS", 0.01)
     remind("alice")
-    relaying(lambda: until(lambda: not waiting()), Relay(temporal))
+    relaying(lambda: until(lambda: not waiting()), Relay(temporal, chores=()))
     assert len(mail.outbox) == 1
 
 
 def test_open_pages_are_told_while_mail_is_not_taken(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> None:
     remind("alice")
-    relay = Relay(FakeTemporal())
+    relay = Relay(FakeTemporal(), chores=quick("ask why mails wait"))
     monkeypatch.setattr(module, "LOOK_SECONDS", 0.01)
 
     def away(*_: Any) -> int:
@@ -163,4 +164,4 @@ def test_a_mail_system_that_is_slow_delays_no_decision(transactional_db: None, m
         over.set()
         await until(lambda: not waiting())
 
-    relaying(scene, Relay(temporal))
+    relaying(scene, Relay(temporal, chores=()))

@@ -1,0 +1,246 @@
+"""How each kind of outbox entry is delivered: one function a kind, and one line in the table at the end.
+
+A delivery happens at least once, so each is safe to repeat. It stamps its entry, in the transaction of what it has to
+note besides, if anything. What it raises gives the entry back, to be tried again after the carrier's pause.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import smtplib
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from django.conf import settings
+from django.core.mail import EmailMessage, get_connection
+from django.db import transaction
+
+from approvals import reminders
+from approvals import services as approvals
+from approvals.models import Approval
+from approvals.reminders import Mail
+from console.backoff import Backoff
+from console.clock import DatabaseNow
+from console.models import OutboxEntry
+from console.outbox import Kind
+from orchestration import reconciling, services, stuck_mails
+from orchestration.contracts import StartWatch
+from orchestration.errors import MailNotTaken, OrchestrationError, TemporalAway, WorkflowGone
+from orchestration.models import LOOKED_AT_AFTER, Run, Watched
+from orchestration.relay.entries import Claimed, stamp
+from orchestration.relay.reach import Reach
+from orchestration.temporal_gateway import TemporalGateway
+from orchestration.threads import in_database
+
+MAIL_TIMEOUT_SECONDS: Final = 10
+
+
+Deliver = Callable[[Reach, Claimed], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Carrier:
+    """Who takes entries away. Each has its own turn, so that a slow one delays no entry of another."""
+
+    name: str
+    at_once: int  # deliveries under way, per relay
+    lease: timedelta  # after it, what a killed relay had claimed is claimed again
+    backoff: Backoff  # of an entry that was not taken
+    needs_temporal: bool = False  # nothing is claimed while it does not answer
+    rests: bool = False  # after one that was not taken, the next is tried a look later
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """How one kind is delivered."""
+
+    by: Carrier
+    deliver: Deliver
+
+
+TEMPORAL: Final = Carrier("temporal", 64, timedelta(seconds=30), Backoff(1, 60), needs_temporal=True)
+MAIL: Final = Carrier("mail", 1, timedelta(seconds=60), Backoff(60, 3600), rests=True)
+
+
+class Signalled:
+    """Stamps decisions together with all that were signalled while the stamps before were written.
+
+    Should that fail, entries stamped by another's call come back when their lease ends; Temporal knows them.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: list[Claimed] = []
+        self._stamping = asyncio.Lock()
+
+    async def stamp(self, entry: Claimed) -> None:
+        self._waiting.append(entry)
+        async with self._stamping:
+            batch, self._waiting = self._waiting, []
+            if batch:
+                await in_database(note_signalled, batch)
+
+
+async def start_run(temporal: TemporalGateway, entry: Claimed) -> None:
+    start = services.workflow_input(entry.payload)
+    if await in_database(_is_closed, start.run_id):  # ended by a person before Temporal could take it
+        await in_database(stamp, [entry])
+        return
+    temporal_run_id = await temporal.start_run(start)
+    await in_database(note_started, entry, temporal_run_id)
+
+
+async def start_watch(temporal: TemporalGateway, entry: Claimed) -> None:
+    start = StartWatch(entry.payload["approval_id"])
+    await temporal.start_watch(entry.payload["workflow_id"], start, entry.payload["again"])
+    await in_database(_note_watched, entry)
+
+
+async def cancel_run(temporal: TemporalGateway, entry: Claimed) -> None:
+    """Have the workflow cancelled; where it is gone, the row is closed by the look that follows."""
+    run_id = entry.subject
+    if not await in_database(_is_closed, run_id):
+        try:
+            await temporal.cancel(run_id, await in_database(_who_and_why, run_id), f"cancel-{entry.id}")
+        finally:
+            await in_database(reconciling.look_soon, run_id)  # Temporal takes it for what has ended, too
+    await in_database(stamp, [entry])
+
+
+async def terminate_run(temporal: TemporalGateway, entry: Claimed) -> None:
+    with suppress(WorkflowGone):  # its row is closed, so nobody starts it any more
+        await temporal.terminate(entry.subject, await in_database(_who_and_why, entry.subject))
+    await in_database(stamp, [entry])
+
+
+async def tell_decided(reach: Reach, entry: Claimed) -> None:
+    """Tell the run, or a program's watch, of a decision. What is gone ends as a fact; it is not told for ever."""
+    temporal = _temporal(reach)
+    run_id, approval_id = entry.payload["run_id"], entry.payload["approval_id"]
+    try:
+        await temporal.signal_decided(run_id, approval_id, entry.payload["decision_id"])
+    except WorkflowGone:
+        if await in_database(_is_watched, approval_id):
+            # which looks first, and finds the decision
+            await temporal.start_watch(run_id, StartWatch(approval_id), again=False)
+            await reach.stamp_signalled(entry)
+            return
+        if not await in_database(_is_closed, run_id):
+            await in_database(reconciling.look_soon, run_id)  # which closes it, unless it has not begun yet
+            raise
+        await in_database(note_signalled, [entry], "the run had ended", within=timedelta(0))
+    else:
+        await reach.stamp_signalled(entry)
+
+
+def to_temporal(deliver: Callable[[TemporalGateway, Claimed], Awaitable[None]]) -> Delivery:
+    """Return how a kind is delivered by a function that needs Temporal and nothing else."""
+
+    async def delivered(reach: Reach, entry: Claimed) -> None:
+        await deliver(_temporal(reach), entry)
+
+    return Delivery(TEMPORAL, delivered)
+
+
+def by_mail(mail_for: Callable[..., Mail | None]) -> Delivery:
+    """Return how a kind is delivered whose payload, as keywords, makes one mail; `None`: nothing to tell any more."""
+
+    async def delivered(_: Reach, entry: Claimed) -> None:
+        await in_database(_mail, mail_for, entry)
+
+    return Delivery(MAIL, delivered)
+
+
+async def unknown(_: Reach, entry: Claimed) -> None:
+    raise OrchestrationError(f"Nobody knows how to deliver {entry.kind!r}.")
+
+
+DELIVERIES: Final[Mapping[str, Delivery]] = {
+    Kind.START_RUN: to_temporal(start_run),
+    Kind.DECIDED: Delivery(TEMPORAL, tell_decided),
+    Kind.START_WATCH: to_temporal(start_watch),
+    Kind.CANCEL_RUN: to_temporal(cancel_run),
+    Kind.TERMINATE_RUN: to_temporal(terminate_run),
+    Kind.REMIND: by_mail(reminders.mail_for),
+    Kind.RUN_STUCK: by_mail(stuck_mails.mail_for),
+}
+
+
+def mail_fault(deliveries: Mapping[str, Delivery] = DELIVERIES) -> str:
+    """Return why the newest of the mails that wait was not taken, "" when none was refused."""
+    kinds = [kind for kind, delivery in deliveries.items() if delivery.by is MAIL]
+    refused = OutboxEntry.objects.filter(kind__in=kinds, delivered_at=None).exclude(last_error="")
+    return refused.order_by("-id").values_list("last_error", flat=True).first() or ""
+
+
+def note_started(entry: Claimed, temporal_run_id: str) -> None:
+    with transaction.atomic():
+        services.workflow_started(run_id=entry.subject, temporal_run_id=temporal_run_id)
+        if not temporal_run_id:  # it ran before, and has ended
+            reconciling.look_soon(entry.subject)
+        stamp([entry])
+
+
+def note_signalled(entries: list[Claimed], detail: str = "", within: timedelta | None = None) -> None:
+    """Stamp decisions as told. `within`: how long the next step may take, none where none can come."""
+    approval_ids = [entry.payload["approval_id"] for entry in entries]
+    with transaction.atomic():
+        approvals.note_receipt(approval_ids=approval_ids, step="signalled", detail=detail, within=within)
+        stamp(entries)
+
+
+def _note_watched(entry: Claimed) -> None:
+    with transaction.atomic():
+        approval_id, workflow_id = entry.payload["approval_id"], entry.payload["workflow_id"]
+        again = {"workflow_id": workflow_id, "look_due_at": DatabaseNow() + LOOKED_AT_AFTER}
+        Watched.objects.update_or_create(pk=approval_id, defaults=again)
+        stamp([entry])
+
+
+def _mail(mail_for: Callable[..., Mail | None], entry: Claimed) -> None:
+    """Send the mail as it is now. Raises MailNotTaken.
+
+    A relay that is killed meanwhile leaves it to the next, so a mail may come twice, with the same Message-ID.
+    """
+    mail = mail_for(**entry.payload)
+    if mail is not None:
+        try:
+            _send(mail, entry)
+        except (OSError, smtplib.SMTPException) as exc:
+            raise MailNotTaken(str(exc)) from exc
+    stamp([entry], note="" if mail else "There was nothing to tell any more.")
+
+
+def _send(mail: Mail, entry: Claimed) -> None:
+    message = EmailMessage(
+        mail.subject,
+        mail.text,
+        settings.NOTICES_FROM,
+        [mail.to],
+        connection=get_connection(timeout=MAIL_TIMEOUT_SECONDS),
+        headers={"Message-ID": f"<reminder-{entry.id}@signalbox>", "Auto-Submitted": "auto-generated"},
+    )
+    message.send()
+
+
+def _temporal(reach: Reach) -> TemporalGateway:
+    if reach.temporal is None:  # lost since the entry was claimed
+        raise TemporalAway(TemporalAway.__doc__)
+    return reach.temporal
+
+
+def _is_watched(approval_id: str) -> bool:
+    """Return whether a program has asked for it: then its watch, not a run, hears of the decision."""
+    return Approval.objects.filter(pk=approval_id, source=Approval.Source.PROGRAM).exists()
+
+
+def _who_and_why(run_id: str) -> str:
+    """Return who wants the run to end and why, for Temporal's own record."""
+    ending = Run.objects.values_list("ending", flat=True).get(pk=run_id) or {}
+    return f"Signalbox: {ending['by']}: {ending['reason']}" if ending else "Signalbox"
+
+
+def _is_closed(run_id: str) -> bool:
+    return not Run.objects.filter(pk=run_id, status__in=Run.OPEN).exists()
