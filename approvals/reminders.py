@@ -8,13 +8,14 @@ by it, nor by whatever opens its link.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
 from django.conf import settings
 from django.contrib.auth.models import User
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
 from approvals.models import Approval, Decision, Delegation
 from approvals.permissions import may_decide, open_windows
@@ -156,10 +157,18 @@ def _about_delegation(delegation_id: int) -> Mail | None:
 def _people(approval: Approval) -> list[User]:
     standing_in = open_windows().values("delegate")
     named = Q(groups__name__in=approval.audience) | Q(username__in=approval.people) | Q(is_superuser=True)
-    rows = User.objects.filter(named | Q(pk__in=standing_in), is_active=True).exclude(email="")
+    rows = User.objects.filter(named | Q(pk__in=standing_in))
+    return one_for_each_address(rows.distinct(), lambda user: may_decide(user, approval).allowed)
+
+
+def one_for_each_address(users: QuerySet[User], concerns: Callable[[User], bool] = lambda _: True) -> list[User]:
+    """Return whom a mail goes to, by name: the first account of each address whom it concerns.
+
+    At most PEOPLE_AT_MOST of them are looked at, so that a large group does not hold the transaction up.
+    """
     by_address: dict[str, User] = {}
-    for user in rows.distinct().order_by("username")[:PEOPLE_AT_MOST]:
-        if user.email.lower() not in by_address and may_decide(user, approval).allowed:
+    for user in users.filter(is_active=True).exclude(email="").order_by("username")[:PEOPLE_AT_MOST]:
+        if user.email.lower() not in by_address and concerns(user):
             by_address[user.email.lower()] = user
     return list(by_address.values())
 

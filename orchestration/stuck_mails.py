@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.models import User
 
-from approvals.reminders import Mail
+from approvals.reminders import Mail, one_for_each_address
 from approvals.visible import one_line
 from console import outbox
 from console.outbox import Kind
 from orchestration.models import Run
-
-PEOPLE_AT_MOST: Final = 200
 
 
 def tell(run: Run) -> list[str]:
@@ -48,8 +46,4 @@ def mail_for(*, run_id: str, user_id: int) -> Mail | None:
 
 
 def _people(role: str) -> list[User]:
-    rows = User.objects.filter(groups__name=role, is_active=True).exclude(email="").order_by("username")
-    by_address: dict[str, User] = {}
-    for user in rows[:PEOPLE_AT_MOST]:
-        by_address.setdefault(user.email.lower(), user)
-    return list(by_address.values())
+    return one_for_each_address(User.objects.filter(groups__name=role))
