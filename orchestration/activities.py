@@ -53,9 +53,10 @@ from orchestration.contracts import (
 from orchestration.effects import EffectLedger
 from orchestration.errors import AgentStopped, Fenced, GaveUp, OrchestrationError, RunClosed, SignalHeld, TooManySteps
 from orchestration.failing import Failed
+from orchestration.fences import Attempt
 from orchestration.models import Run
 from orchestration.pausing import Kept, Stand
-from orchestration.services import Attempt, TurnEnd, TurnStart
+from orchestration.services import TurnEnd, TurnStart
 from orchestration.temporal_gateway import TemporalGateway
 from orchestration.threads import in_database
 

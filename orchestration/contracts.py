@@ -34,6 +34,7 @@ class StartRun:
     turn_seconds: int = 600  # start-to-close of one turn
     carried: Carried | None = None
     heartbeat_seconds: int = 30  # a turn that is silent for so long is given to another worker
+    era: int = 0  # of the run, where the workflow was started for a later one; see orchestration.fences
 
 
 @dataclass
@@ -55,6 +56,7 @@ class Turn:
     agent: str
     turn: int
     approval_ids: list[str] = field(default_factory=list)
+    era: int = 0  # as in StartRun
 
 
 @dataclass(frozen=True)

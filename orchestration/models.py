@@ -38,9 +38,10 @@ class Run(models.Model):
     error = models.JSONField(null=True, blank=True)  # {"kind", "message"}, where known with "node" and "trace"
     requested_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.PROTECT, related_name="+")
     temporal_run_id = models.CharField(max_length=100, blank=True)
-    #: those whose turns have begun: [{"id", "turn", "attempt"}] with the newest attempt of each, the newest run last
+    #: those whose turns have begun: [{"id", "era", "turn", "attempt"}], the newest attempt of each, the newest run last
     temporal_runs = models.JSONField(default=list)
     turn = models.PositiveIntegerField(default=0)  # the newest turn that has begun
+    era = models.PositiveIntegerField(default=0, db_default=0)  # raised by what sets a run back; see fences
     fence = models.BigIntegerField(default=0)  # goes up with each attempt; an older attempt may start no effect
     checkpoint_id = models.CharField(max_length=100, blank=True)
     dataset_versions = models.JSONField(default=list)  # [{"dataset", "version"}]
@@ -55,6 +56,10 @@ class Run(models.Model):
     usage = models.JSONField(default=dict)  # {"model", "input_tokens", "output_tokens"}
     ending = models.JSONField(null=True, blank=True)  # {"action", "by", "reason", "at"}: what an operator has asked for
     look_due_at = models.DateTimeField(db_default=DatabaseNow() + LOOKED_AT_AFTER)  # see orchestration.reconciling
+    parent = models.ForeignKey(  # the run that it was forked from
+        "self", null=True, blank=True, on_delete=models.PROTECT, related_name="children"
+    )
+    batch = models.CharField(max_length=40, null=True, blank=True)  # the id of what started it among others
     created_at = models.DateTimeField(db_default=DatabaseNow())
     started_at = models.DateTimeField(null=True, blank=True)
     closed_at = models.DateTimeField(null=True, blank=True)
@@ -88,6 +93,7 @@ class Run(models.Model):
                 condition=Q(status__in=("starting", "running", "waiting", "paused")),
                 name="run_in_flight",
             ),
+            models.Index(fields=("batch",), condition=Q(batch__isnull=False), name="run_of_batch"),
             models.Index(fields=("stuck_at",), condition=Q(stuck_at__isnull=False), name="run_stuck"),
             models.Index(
                 fields=("look_due_at",),

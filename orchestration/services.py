@@ -31,7 +31,7 @@ from console.in_flight import TooManyInFlight, is_full
 from console.live import announce
 from console.models import OutboxEntry
 from console.outbox import Kind
-from orchestration import ending, failing, redrive, selectors
+from orchestration import ending, failing, fences, redrive, selectors
 from orchestration.agents.arguments import Unfit, read_asked
 from orchestration.agents.registry import UnknownAgent, agent_named
 from orchestration.contracts import StartRun, Turn
@@ -39,11 +39,10 @@ from orchestration.errors import (
     AgentCodeChanged,
     Fenced,
     InvalidInput,
-    NoSuchRun,
     NotCarriedOut,
-    RunClosed,
     RunKeyReused,
 )
+from orchestration.fences import Attempt
 from orchestration.models import AnswerDelivery, Effect, Run
 
 _URL_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -145,15 +144,6 @@ def workflow_started(*, run_id: str, temporal_run_id: str) -> None:
 
 
 @dataclass(frozen=True)
-class Attempt:
-    """One attempt of a turn, as Temporal names it. After a reset the same turn comes again, in another Temporal run."""
-
-    temporal_run_id: str
-    turn: int
-    number: int  # from 1
-
-
-@dataclass(frozen=True)
 class TurnStart:
     """What a turn begins with: the run's row, and what became of the approvals it waited for."""
 
@@ -181,7 +171,7 @@ def begin_turn(turn: Turn, attempt: Attempt) -> TurnStart:
         answered = [one.approval_id for one in settled if one.answer is not None]
         if turn.approval_ids and not answered:
             return TurnStart(settled)
-        run = _take_fence(turn, attempt)
+        run = fences.take(turn, attempt)
         topics = (f"run:{turn.run_id}", "runs")
         if answered:
             detail = f"turn {turn.turn}"
@@ -191,50 +181,10 @@ def begin_turn(turn: Turn, attempt: Attempt) -> TurnStart:
         return TurnStart(settled, run)
 
 
-TEMPORAL_RUNS_AT_MOST = 500  # kept of one run, the newest
-
-
-def _take_fence(turn: Turn, attempt: Attempt) -> Run:
-    """Take the fence: let no older attempt start an effect or move the run. Raises RunClosed, Fenced, NoSuchRun.
-
-    An attempt takes it when it is newer than all that have begun in the same Temporal run. Two Temporal runs of one
-    workflow are never both alive: a late attempt of a run that was reset takes it once more at most, and the next
-    attempt of the living run takes it back.
-    """
-    run = Run.objects.select_for_update().filter(pk=turn.run_id).first()
-    if run is None:
-        raise NoSuchRun("This database does not know the run; it may be older than the engines.")
-    if run.status not in Run.OPEN:
-        raise RunClosed(turn.run_id, run.status)
-    before = next((one for one in run.temporal_runs if one["id"] == attempt.temporal_run_id), None)
-    if before is not None and (before["turn"], before["attempt"]) >= (attempt.turn, attempt.number):
-        raise Fenced(f"A newer attempt of {turn.run_id} has begun.")
-    if before is not None and _ended_without_a_word(run, before, attempt):
-        failing.note_lost(run, turn, before["attempt"])
-    others = [one for one in run.temporal_runs if one["id"] != attempt.temporal_run_id]
-    mine = {"id": attempt.temporal_run_id, "turn": attempt.turn, "attempt": attempt.number}
-    run.temporal_runs = [*others, mine][-TEMPORAL_RUNS_AT_MOST:]
-    run.temporal_run_id = attempt.temporal_run_id
-    run.fence, run.turn, run.status = run.fence + 1, turn.turn, Run.Status.RUNNING
-    run.save(update_fields=["temporal_runs", "temporal_run_id", "fence", "turn", "status"])
-    return run
-
-
-def _ended_without_a_word(run: Run, before: dict[str, Any], attempt: Attempt) -> bool:
-    """Return whether the attempt just before this one has said neither why it failed nor that it was let go."""
-    is_the_one_before = (before["turn"], before["attempt"]) == (attempt.turn, attempt.number - 1)
-    told: dict[str, Any] = run.failure or {}
-    has_told = (told.get("turn"), told.get("attempt")) == (before["turn"], before["attempt"])
-    return is_the_one_before and not has_told and not before.get("ended")
-
-
 def let_go(turn: Turn, fence: int) -> None:
     """Note that the attempt ended early and well, for its worker is stopping; the next one does not miss it."""
     with transaction.atomic():
-        run = Run.objects.select_for_update().filter(pk=turn.run_id, fence=fence).first()
-        if run is not None and run.temporal_runs:
-            run.temporal_runs[-1]["ended"] = True
-            run.save(update_fields=["temporal_runs"])
+        fences.let_go(turn, fence)
 
 
 @dataclass(frozen=True)
@@ -328,6 +278,7 @@ def workflow_input(payload: dict[str, Any]) -> StartRun:
         agent=payload["agent"],
         turn_seconds=payload["turn_seconds"],
         heartbeat_seconds=payload.get("heartbeat_seconds", 30),
+        era=payload.get("era", 0),
     )
 
 

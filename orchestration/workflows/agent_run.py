@@ -65,7 +65,8 @@ class AgentRun(WaitsForPeople):
     async def _take_turn(self) -> TurnResult:
         self._state.turn += 1
         self._looked()
-        turn = Turn(self._start.run_id, self._start.agent, self._state.turn, self._state.waiting_for)
+        start, state = self._start, self._state
+        turn = Turn(start.run_id, start.agent, state.turn, state.waiting_for, start.era)
         result: TurnResult = await workflow.execute_activity(
             RUN_TURN,
             turn,

@@ -22,8 +22,9 @@ from orchestration.agents.support.agent import AGENT
 from orchestration.contracts import Turn
 from orchestration.errors import Fenced, GaveUp, NoSuchRun
 from orchestration.failing import Failed, failure_of
+from orchestration.fences import Attempt
 from orchestration.models import Run
-from orchestration.services import Attempt, TurnEnd
+from orchestration.services import TurnEnd
 from tests.orchestration.conftest import make_run, reviewer
 from tests.orchestration.mailing import send_next
 

@@ -23,8 +23,9 @@ from orchestration.agents.offline_model import OfflineModel
 from orchestration.checkpoint_gateway import Checkpoints, checkpoint_of, checkpoints_of
 from orchestration.contracts import Climb, CloseRun, Turn, TurnResult
 from orchestration.errors import Fenced
+from orchestration.fences import Attempt
 from orchestration.models import Effect, Run
-from orchestration.services import Attempt, TurnEnd, TurnStart
+from orchestration.services import TurnEnd, TurnStart
 from tests.fakes import FakeWorld, ScriptedModel, calls
 from tests.orchestration.conftest import EMAIL, REFUND, decide, go, make_run, open_for
 

@@ -1,0 +1,87 @@
+"""The fence of a run: only its newest attempt may start an effect or move the run.
+
+Which of two attempts is newer says (era, turn, attempt), compared as one. A run that is set back or forked gets another
+era, in which turns begin below those that were taken before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from orchestration import failing
+from orchestration.contracts import Turn
+from orchestration.errors import Fenced, NoSuchRun, RunClosed
+from orchestration.models import Run
+
+TEMPORAL_RUNS_AT_MOST: Final = 500  # kept of one run, the newest
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One attempt of a turn, as Temporal names it. After a reset the same turn comes again, in another Temporal run."""
+
+    temporal_run_id: str
+    turn: int
+    number: int  # from 1
+
+
+def take(turn: Turn, attempt: Attempt) -> Run:
+    """Take the fence and return the run, locked. Part of a caller's transaction.
+
+    An attempt takes it when it is newer than all that have begun in the same Temporal run, and of no older era than the
+    run. A Temporal run belongs to the era in which its first turn began, or to a later one that its turns name. Two
+    Temporal runs of one workflow are never both alive: a late attempt of a run that was reset takes the fence once more
+    at most, and the next attempt of the living run takes it back. Raises RunClosed, Fenced, NoSuchRun.
+    """
+    run = Run.objects.select_for_update().filter(pk=turn.run_id).first()
+    if run is None:
+        raise NoSuchRun("This database does not know the run; it may be older than the engines.")
+    if run.status not in Run.OPEN:
+        raise RunClosed(turn.run_id, run.status)
+    before = next((one for one in run.temporal_runs if one["id"] == attempt.temporal_run_id), None)
+    era = max(turn.era, run.era if before is None else _order_of(before)[0])
+    newest = max((run.era, 0, 0), (0, 0, 0) if before is None else _order_of(before))
+    if (era, attempt.turn, attempt.number) <= newest:
+        raise Fenced(f"A newer attempt of {turn.run_id} has begun.")
+    if before is not None and _ended_without_a_word(run, before, attempt):
+        failing.note_lost(run, turn, before["attempt"])
+    others = [one for one in run.temporal_runs if one["id"] != attempt.temporal_run_id]
+    mine = {"id": attempt.temporal_run_id, "era": era, "turn": attempt.turn, "attempt": attempt.number}
+    run.temporal_runs = [*others, mine][-TEMPORAL_RUNS_AT_MOST:]
+    run.temporal_run_id = attempt.temporal_run_id
+    run.era, run.fence, run.turn, run.status = era, run.fence + 1, turn.turn, Run.Status.RUNNING
+    run.save(update_fields=["temporal_runs", "temporal_run_id", "era", "fence", "turn", "status"])
+    return run
+
+
+def begin_era(run: Run) -> None:
+    """Raise the run's era: no attempt that has begun may start an effect or move the run any more.
+
+    Part of a caller's transaction, which holds the row. Who takes the next turn is a Temporal run that has taken none.
+    """
+    run.era, run.fence = run.era + 1, run.fence + 1
+    run.save(update_fields=["era", "fence"])
+
+
+def let_go(turn: Turn, fence: int) -> None:
+    """Note that the attempt ended early and well, for its worker is stopping; the next one does not miss it.
+
+    Part of a caller's transaction.
+    """
+    run = Run.objects.select_for_update().filter(pk=turn.run_id, fence=fence).first()
+    if run is not None and run.temporal_runs:
+        run.temporal_runs[-1]["ended"] = True
+        run.save(update_fields=["temporal_runs"])
+
+
+def _order_of(entry: dict[str, Any]) -> tuple[int, int, int]:
+    return int(entry.get("era", 0)), int(entry["turn"]), int(entry["attempt"])  # older rows have no era
+
+
+def _ended_without_a_word(run: Run, before: dict[str, Any], attempt: Attempt) -> bool:
+    """Return whether the attempt just before this one has said neither why it failed nor that it was let go."""
+    is_the_one_before = (before["turn"], before["attempt"]) == (attempt.turn, attempt.number - 1)
+    told: dict[str, Any] = run.failure or {}
+    has_told = (told.get("turn"), told.get("attempt")) == (before["turn"], before["attempt"])
+    return is_the_one_before and not has_told and not before.get("ended")
