@@ -119,24 +119,34 @@ def note_of(decisions: Sequence[Decision]) -> str:
 
 
 @dataclass(frozen=True)
+class Ending:
+    """How an approval ended, for who asked."""
+
+    verdict: str  # that of the closing decision; `expired` or `withdrawn` when nobody decided
+    proposed_digest: str  # of the bytes that the agent had proposed
+    digest: str  # of what may be executed
+    decision_id: str | None = None
+    note: str = ""
+    answer: Any = None  # in the tool's place, for the verdict `respond`
+    arguments: dict[str, Any] | None = None  # those of the current version, for the verdict `edit`
+    decided_by: str | None = None
+
+
+@dataclass(frozen=True)
 class Settled:
-    """What the rows say of one approval; `answer` is what the agent gets, `None` while it is pending."""
+    """What the rows say of one approval, which is one place of an interrupt; `ending` is `None` while it is pending."""
 
     approval_id: str
     interrupt_id: str
-    next_step_at: datetime | None
-    answer: dict[str, Any] | None
-    checkpoint_id: str = ""  # where the agent had asked
+    place: int  # among those that the interrupt asks, from 0
+    tool: str
+    checkpoint_id: str  # where the agent had asked
+    next_step_at: datetime | None  # of its ladder
+    ending: Ending | None
 
 
 def settled(approval_ids: list[str]) -> list[Settled]:
-    """Read what became of the approvals, in the order asked; unknown ids are left out.
-
-    `answer`: {"approval_id", "decision_id", "digest", "approved_digest", "verdict", "note", "answer", "arguments",
-    "decided_by"}. `digest` is that of the bytes that the agent had proposed, `approved_digest` that of what may be
-    executed. `arguments`, for the verdict `edit`, are those of the current version. The verdict is `expired` or
-    `withdrawn` when nobody decided.
-    """
+    """Read what became of the approvals, in the order asked; unknown ids are left out."""
     decisions = Decision.objects.select_related("by").order_by("number")
     rows = Approval.objects.filter(pk__in=approval_ids).prefetch_related(Prefetch("decisions", decisions))
     found = {row.pk: _settled(row) for row in rows.defer("arguments_schema", "agent_words", "canonical")}
@@ -144,37 +154,40 @@ def settled(approval_ids: list[str]) -> list[Settled]:
 
 
 def _settled(approval: Approval) -> Settled:
+    ending, next_step_at = None, None
     if approval.status == Approval.Status.PENDING:
         rung = approval.ladder[min(approval.steps_climbed, len(approval.ladder) - 1)]
-        return Settled(
-            approval.pk, approval.interrupt_id, datetime.fromisoformat(rung["at"]), None, approval.checkpoint_id
-        )
+        next_step_at = datetime.fromisoformat(rung["at"])
+    else:
+        ending = _ending_of(approval)
+    return Settled(
+        approval_id=approval.pk,
+        interrupt_id=approval.interrupt_id,
+        place=approval.interrupt_place,
+        tool=approval.tool,
+        checkpoint_id=approval.checkpoint_id,
+        next_step_at=next_step_at,
+        ending=ending,
+    )
+
+
+def _ending_of(approval: Approval) -> Ending:
     proposed = proposed_digest(approval)
-    answer: dict[str, Any] = {
-        "approval_id": approval.pk,
-        "decision_id": None,
-        "digest": proposed,
-        "approved_digest": approval.digest,
-        "verdict": approval.status,
-        "note": "",
-        "answer": None,
-        "arguments": None,
-        "decided_by": None,
-    }
-    if approval.status == Approval.Status.DECIDED:
-        decisions = list(approval.decisions.all())
-        decision = decisions[-1]
-        verdict = outcome_of(approval, decision, proposed)
-        if verdict == Verdict.EDIT:
-            answer["arguments"] = read_canonical(bytes(approval.canonical))[1]
-        answer |= {
-            "decision_id": decision.pk,
-            "verdict": verdict,
-            "note": note_of(decisions),
-            "answer": decision.answer,
-            "decided_by": decision.by_name,
-        }
-    return Settled(approval.pk, approval.interrupt_id, None, answer, approval.checkpoint_id)
+    if approval.status != Approval.Status.DECIDED:
+        return Ending(approval.status, proposed, approval.digest)
+    decisions = list(approval.decisions.all())
+    decision = decisions[-1]
+    verdict = outcome_of(approval, decision, proposed)
+    return Ending(
+        verdict=verdict,
+        proposed_digest=proposed,
+        digest=approval.digest,
+        decision_id=decision.pk,
+        note=note_of(decisions),
+        answer=decision.answer,
+        arguments=read_canonical(bytes(approval.canonical))[1] if verdict == Verdict.EDIT else None,
+        decided_by=decision.by_name,
+    )
 
 
 def agreed_names(approval: Approval, decisions: list[Decision]) -> list[str]:

@@ -50,8 +50,18 @@ from orchestration.contracts import (
     Turn,
     TurnResult,
 )
+from orchestration.dialects import dialect_of
 from orchestration.effects import EffectLedger
-from orchestration.errors import AgentStopped, Fenced, GaveUp, OrchestrationError, RunClosed, SignalHeld, TooManySteps
+from orchestration.errors import (
+    AgentCodeChanged,
+    AgentStopped,
+    Fenced,
+    GaveUp,
+    OrchestrationError,
+    RunClosed,
+    SignalHeld,
+    TooManySteps,
+)
 from orchestration.failing import Failed
 from orchestration.fences import Attempt
 from orchestration.models import Run
@@ -186,7 +196,7 @@ class Activities:
             if changed:
                 await in_database(services.note_code_changed, turn, run.fence, changed)
             faults.reach("turn.before_graph", turn.run_id)
-            answers = {name: answer for name, answer in start.answers.items() if name in before.pending}
+            answers = _answers(before, start)
             await _drive(graph, agent, run, before, answers, context, control)
             after = await pausing.stand_of(graph, saver, turn.run_id)
         faults.reach("turn.after_graph", turn.run_id)
@@ -314,8 +324,29 @@ def _kept(turn: Turn, start: TurnStart, run: Run) -> Kept:
         must_be_there=bool(run.checkpoint_id) or turn.turn > 1,
         checkpoint_id=run.checkpoint_id,
         asked_in=dict((run.pause or {}).get("asked_in", {})),
-        answers_at={one.interrupt_id: one.checkpoint_id for one in start.settled if one.answer is not None},
+        answers_at={name: places[0].checkpoint_id for name, places in start.answered.items()},
     )
+
+
+def _answers(before: Stand, start: TurnStart) -> dict[str, Any]:
+    """Return what the graph is resumed with: by interrupt id, for those that it waits for and that are answered.
+
+    Raises AgentCodeChanged when an interrupt asks for more or fewer places than were decided.
+    """
+    answers: dict[str, Any] = {}
+    for interrupt in before.interrupts:
+        places = start.answered.get(interrupt.id)
+        if places is None:
+            continue
+        dialect = dialect_of(interrupt)
+        asked = len(dialect.proposals_of(interrupt))
+        if [place.place for place in places] != list(range(asked)):
+            raise AgentCodeChanged(
+                f"The agent's question is read in another way than when it was asked: it has {asked} parts now, and "
+                f"{len(places)} were decided."
+            )
+        answers[interrupt.id] = dialect.answer(places)
+    return answers
 
 
 async def _drive(
@@ -323,7 +354,7 @@ async def _drive(
     agent: Agent,
     run: Run,
     before: Stand,
-    answers: dict[str, dict[str, Any]],
+    answers: dict[str, Any],
     context: AgentContext,
     control: RunControl,
 ) -> None:
@@ -347,22 +378,18 @@ def _end_of(agent: Agent, turn: Turn, run: Run, after: Stand, code: dict[str, An
     versions = after.values.get("dataset_versions", [])
     proposals = [
         Proposal(
-            external_id=f"{turn.run_id}:{interrupt.id}",
-            kind=interrupt.value["kind"],
-            canonical=interrupt.value["canonical"].encode(),
-            digest=interrupt.value["digest"],
-            summary=interrupt.value["summary"],
-            agent_words=interrupt.value["agent_words"],
-            arguments_schema=interrupt.value["arguments_schema"],
-            risk=interrupt.value["risk"],
+            **vars(place),
+            external_id=f"{turn.run_id}:{interrupt.id}{f':{number}' if number else ''}",
             agent=agent.name,
             run_id=turn.run_id,
             interrupt_id=interrupt.id,
+            interrupt_place=number,
             checkpoint_id=after.checkpoint_id,
             requested_by_id=run.requested_by_id,
             dataset_versions=versions,
         )
         for interrupt in after.interrupts
+        for number, place in enumerate(dialect_of(interrupt).proposals_of(interrupt))
     ]
     pause = {"code": code, "asked_in": after.asked_in}
     result = after.values.get("result")

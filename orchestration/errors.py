@@ -125,6 +125,10 @@ class AgentStopped(OrchestrationError):
     """The graph stopped before its end without asking anybody, so nobody could let it go on."""
 
 
+class UnknownDialect(OrchestrationError):
+    """The graph asked in a form that no dialect speaks, so nobody could be asked."""
+
+
 class NotCarriedOut(OrchestrationError):
     """The graph came to its end without doing what was approved."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -151,9 +151,12 @@ class TurnStart:
     run: Run | None = None  # `None` when there is nothing to do yet
 
     @property
-    def answers(self) -> dict[str, dict[str, Any]]:
-        """The answers by interrupt id."""
-        return {one.interrupt_id: one.answer for one in self.settled if one.answer is not None}
+    def answered(self) -> dict[str, list[Settled]]:
+        """The interrupts of which all places are settled, by id; their places in order."""
+        places: dict[str, list[Settled]] = {}
+        for one in sorted(self.settled, key=lambda settled: settled.place):
+            places.setdefault(one.interrupt_id, []).append(one)
+        return {name: found for name, found in places.items() if all(one.ending is not None for one in found)}
 
     @property
     def next_step_at(self) -> datetime | None:
@@ -163,14 +166,15 @@ class TurnStart:
 def begin_turn(turn: Turn, attempt: Attempt) -> TurnStart:
     """Settle the approvals the run waits for, and take the fence when there is something to do.
 
-    A run that still waits for all of them is left as it is. Raises RunClosed when the run has ended, Fenced when a
+    An interrupt is answered when all of its places are settled. A run that waits for each of its interrupts is left as
+    it is. Raises RunClosed when the run has ended, Fenced when a
     newer attempt has begun, NoSuchRun.
     """
     with transaction.atomic():
-        settled = approval_selectors.settled(turn.approval_ids)
-        answered = [one.approval_id for one in settled if one.answer is not None]
+        start = TurnStart(approval_selectors.settled(turn.approval_ids))
+        answered = [place.approval_id for places in start.answered.values() for place in places]
         if turn.approval_ids and not answered:
-            return TurnStart(settled)
+            return start
         run = fences.take(turn, attempt)
         topics = (f"run:{turn.run_id}", "runs")
         if answered:
@@ -178,7 +182,7 @@ def begin_turn(turn: Turn, attempt: Attempt) -> TurnStart:
             approval_services.note_receipt(approval_ids=answered, step="resumed", detail=detail, topics=topics)
         else:
             announce(*topics)
-        return TurnStart(settled, run)
+        return replace(start, run=run)
 
 
 def let_go(turn: Turn, fence: int) -> None:

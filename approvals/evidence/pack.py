@@ -166,7 +166,16 @@ def _add_approval(pack: _Pack, approval: Approval, effect: Executed | None) -> N
 
 _KEPT = (
     *("id", "external_id", "kind", "source", "status", "version", "digest", "tool", "summary", "agent_words"),
-    *("arguments_schema", "risk", "agent", "agent_owners", "run_id", "interrupt_id", "checkpoint_id"),
+    *(
+        "arguments_schema",
+        "risk",
+        "agent",
+        "agent_owners",
+        "run_id",
+        "interrupt_id",
+        "interrupt_place",
+        "checkpoint_id",
+    ),
     *("dataset_versions", "policy_version", "terms", "audience", "people", "verdicts", "needed", "ladder"),
     *("opened_at", "due_at", "closed_at", "is_seeded"),
 )

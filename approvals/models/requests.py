@@ -50,7 +50,9 @@ class Approval(models.Model):
         PROGRAM = "program"  # somebody else's workflow or program, through the API
 
     id = models.CharField(primary_key=True, max_length=40, default=new_approval_id)
-    external_id = models.CharField(max_length=300, unique=True)  # run id + interrupt id: a retry opens nothing twice
+    external_id = models.CharField(
+        max_length=300, unique=True
+    )  # run id + interrupt id and place: a retry opens nothing twice
     kind = models.CharField(max_length=10, choices=Kind, default=Kind.ACTION)
     source = models.CharField(max_length=10, choices=Source, default=Source.AGENT)
     status = models.CharField(max_length=10, choices=Status, default=Status.PENDING)
@@ -76,7 +78,8 @@ class Approval(models.Model):
     agent = models.CharField(max_length=100)
     agent_owners = models.JSONField(default=list)  # user names
     run_id = models.CharField(max_length=200, db_index=True)  # = Temporal workflow id = LangGraph thread id
-    interrupt_id = models.CharField(max_length=100)
+    interrupt_id = models.CharField(max_length=100)  # "" for a program's
+    interrupt_place = models.PositiveSmallIntegerField(default=0, db_default=0)  # among those that it asks, from 0
     checkpoint_id = models.CharField(max_length=100, blank=True)
     dataset_versions = models.JSONField(default=list)  # [{"dataset", "version"}] read before proposing
     requested_by = models.ForeignKey(
@@ -123,6 +126,13 @@ class Approval(models.Model):
     )
 
     class Meta:
+        constraints = (
+            models.UniqueConstraint(
+                fields=("run_id", "interrupt_id", "interrupt_place"),
+                condition=~Q(interrupt_id=""),
+                name="one_approval_per_place",
+            ),
+        )
         indexes = (
             models.Index(
                 fields=(

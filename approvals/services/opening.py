@@ -26,7 +26,7 @@ from console.live import announce
 class Proposal:
     """What an agent or a program asks to be decided."""
 
-    external_id: str  # run id + interrupt id, or the program's own id
+    external_id: str  # run id + interrupt id and place, or the program's own id
     kind: str  # action or outcome
     canonical: bytes
     digest: str
@@ -49,6 +49,7 @@ class Proposal:
     audience: tuple[str, ...] = ()  # roles and user names, of whom the policy names; empty narrows nothing
     due_at: datetime | None = None  # earlier than the policy's deadline
     is_seeded: bool = False  # a test of attention, see approvals.services.seeding
+    interrupt_place: int = 0  # among those that the interrupt asks
     body_digest: str = ""  # of what a program sent, to tell a repetition from another request
 
 
@@ -142,6 +143,7 @@ def _fields(proposal: Proposal, now: datetime) -> dict[str, Any]:
         "agent_owners": list(proposal.agent_owners),
         "run_id": proposal.run_id,
         "interrupt_id": proposal.interrupt_id,
+        "interrupt_place": proposal.interrupt_place,
         "checkpoint_id": proposal.checkpoint_id,
         "dataset_versions": proposal.dataset_versions,
         "requested_by_id": proposal.requested_by_id,

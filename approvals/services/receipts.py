@@ -34,7 +34,8 @@ REASON_LIMIT = 400  # characters
 _ORDER = [Step.RECORDED, Step.SIGNALLED, Step.RESUMED, Step.REFUSED, Step.EFFECT_STARTED, Step.EFFECT_FINISHED]
 
 # One statement, for it stands in the path of every click. A step that was noted before moves nothing, and neither does
-# one that comes after a later one: the relay may stamp `signalled` when the run has long resumed.
+# one that comes after a later one: the relay may stamp `signalled` when the run has long resumed. A run goes on when
+# all places of an interrupt are settled, so a decision that it was told of is not late before the others are due.
 _NOTE = """
 WITH asked AS (
     SELECT id FROM approvals_approval WHERE id = ANY(%(ids)s) ORDER BY id FOR NO KEY UPDATE
@@ -54,7 +55,11 @@ WITH asked AS (
 UPDATE approvals_approval a SET
     took_effect_at = CASE WHEN weighed.took_effect THEN signalbox_now() END,
     expected_by = CASE WHEN weighed.took_effect OR a.expected_by IS NULL THEN NULL
-                       ELSE signalbox_now() + %(within)s END
+                       ELSE %(within)s + GREATEST(signalbox_now(), (
+                           SELECT max(other.due_at) FROM approvals_approval other
+                           WHERE %(step)s = 'signalled' AND other.run_id = a.run_id AND other.status = 'pending'
+                             AND other.interrupt_id = a.interrupt_id AND other.interrupt_id <> ''
+                       )) END
 FROM weighed
 WHERE a.id = weighed.id AND a.took_effect_at IS NULL AND NOT EXISTS (
     SELECT FROM approvals_receiptstep s WHERE s.approval_id = a.id AND s.step = ANY(%(later)s)

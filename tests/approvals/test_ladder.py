@@ -82,8 +82,8 @@ def test_at_the_deadline_it_expires_which_is_not_a_rejection(open_one: Opener, a
     assert approval.closed_at is not None
     assert kinds() == ["approval.reminded", "approval.escalated", "approval.expired"]
     (settled,) = selectors.settled([approval.pk])
-    assert settled.answer is not None
-    assert (settled.answer["verdict"], settled.answer["decision_id"]) == ("expired", None)
+    assert settled.ending is not None
+    assert (settled.ending.verdict, settled.ending.decision_id) == ("expired", None)
     with pytest.raises(AlreadyClosed) as told:
         services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval), channel="api")
     assert told.value.status == "expired"
@@ -194,7 +194,7 @@ def test_what_is_settled_names_the_next_step_while_it_waits(open_one: Opener) ->
     age(approval, 25)
     services.climb([approval.pk])
     (settled,) = selectors.settled([approval.pk, "apr_none"])
-    assert settled.answer is None
+    assert settled.ending is None
     assert settled.next_step_at == datetime.fromisoformat(approval.ladder[1]["at"])
 
 

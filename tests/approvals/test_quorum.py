@@ -508,11 +508,11 @@ def test_an_answer_needs_as_many_people_as_an_approval(open_one: Opener, terms: 
         decide(approval, alice, "respond", answer="no need")
     assert told.value.rule == "one-vote"
     (waiting,) = selectors.settled([approval.pk])
-    assert waiting.answer is None, "one person stood in for the tool"
+    assert waiting.ending is None, "one person stood in for the tool"
     decide(approval, bob, "respond", answer="no need")
     (settled,) = selectors.settled([approval.pk])
-    assert settled.answer is not None
-    assert (settled.answer["verdict"], settled.answer["answer"]) == ("respond", "no need")
+    assert settled.ending is not None
+    assert (settled.ending.verdict, settled.ending.answer) == ("respond", "no need")
 
 
 @pytest.mark.parametrize("other", ["No need", "no need ", {"text": "no need"}, ["no need"]])

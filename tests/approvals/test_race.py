@@ -90,8 +90,8 @@ class World:
                 services.withdraw(run_id=self.run_id, reason="x", actor="worker")
             case ["the", "agent", "looks"]:
                 (settled,) = selectors.settled([self.id])
-                if settled.answer is not None:
-                    self.heard.add(settled.answer["verdict"])
+                if settled.ending is not None:
+                    self.heard.add(settled.ending.verdict)
 
     def _click(self, name: str, verdict: str, *, key: str = "", screen: tuple[int, str] | None = None) -> None:
         version, digest = screen or self.screens[name]

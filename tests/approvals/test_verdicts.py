@@ -59,11 +59,11 @@ def test_the_agent_is_told_of_the_edit_under_the_digest_that_it_had_proposed(
     edit(approval, alice, note="half of it")
     decide(approval, bob)
     [settled] = selectors.settled([approval.pk])
-    assert settled.answer is not None
+    assert settled.ending is not None
     approval.refresh_from_db()
-    assert settled.answer["verdict"] == "edit"
-    assert (settled.answer["digest"], settled.answer["approved_digest"]) == (proposed, approval.digest)
-    assert (settled.answer["arguments"], settled.answer["note"]) == (LESS, "half of it")
+    assert settled.ending.verdict == "edit"
+    assert (settled.ending.proposed_digest, settled.ending.digest) == (proposed, approval.digest)
+    assert (settled.ending.arguments, settled.ending.note) == (LESS, "half of it")
 
 
 def test_the_agent_is_told_of_the_edit_also_when_the_last_one_to_agree_only_approved(
@@ -74,8 +74,8 @@ def test_the_agent_is_told_of_the_edit_also_when_the_last_one_to_agree_only_appr
     edit(approval, alice)
     decide(approval, bob)
     [settled] = selectors.settled([approval.pk])
-    assert settled.answer is not None
-    assert (settled.answer["verdict"], settled.answer["arguments"]) == ("edit", LESS)
+    assert settled.ending is not None
+    assert (settled.ending.verdict, settled.ending.arguments) == ("edit", LESS)
 
 
 def test_only_the_edited_bytes_may_run_and_only_once_another_agreed(open_one: Opener, alice: User, bob: User) -> None:
@@ -230,8 +230,8 @@ def test_an_answer_reaches_the_agent_in_place_of_the_tools_result(open_one: Open
     approval = open_one()
     decide(approval, alice, "respond", answer={"refunded": "already", "by": "phone"})
     [settled] = selectors.settled([approval.pk])
-    assert settled.answer is not None
-    assert (settled.answer["verdict"], settled.answer["answer"]) == ("respond", {"refunded": "already", "by": "phone"})
+    assert settled.ending is not None
+    assert (settled.ending.verdict, settled.ending.answer) == ("respond", {"refunded": "already", "by": "phone"})
     with pytest.raises(NotAuthorised, match="verdict was respond"):
         services.authorise(approval_id=approval.pk, digest=approval.digest)
 
@@ -257,7 +257,7 @@ def test_what_the_policy_allows_or_denies_is_decided_at_once_and_on_the_record(o
     with pytest.raises(NotAuthorised):
         services.authorise(approval_id=denied.pk, digest=denied.digest)
     assert AuditEvent.objects.filter(kind="approval.decided").count() == 2
-    assert [one.answer and one.answer["verdict"] for one in selectors.settled([allowed.pk, denied.pk])] == [
+    assert [one.ending and one.ending.verdict for one in selectors.settled([allowed.pk, denied.pk])] == [
         "approve",
         "reject",
     ]

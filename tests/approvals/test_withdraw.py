@@ -55,5 +55,5 @@ def test_the_agent_would_be_told_withdrawn(open_one: Opener) -> None:
     approval = open_one()
     services.withdraw(run_id="run-1", reason="x", actor="worker")
     (settled,) = selectors.settled([approval.pk])
-    assert settled.answer is not None
-    assert settled.answer["verdict"] == "withdrawn"
+    assert settled.ending is not None
+    assert settled.ending.verdict == "withdrawn"

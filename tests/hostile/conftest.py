@@ -50,7 +50,7 @@ def open_hostile(db: None) -> Open:
             "risk": "high",
             "agent": name,
             "run_id": "run-1",
-            "interrupt_id": "interrupt-1",
+            "interrupt_id": str(ULID()),
             "checkpoint_id": "c1",
             "requested_by_id": None,
         }
