@@ -6,8 +6,10 @@ from typing import Any
 
 from django.contrib.auth.models import User
 
-from approvals import audit, inbox, lane
-from approvals.reach import stranded_now as stranded_now
+from approvals.pages.inbox import pane
+from approvals.reading import listing, stalled
+from approvals.reading.reach import stranded_now as stranded_now
+from approvals.record import audit
 from console.ports import Found
 
 
@@ -16,12 +18,12 @@ def record(*, actor: str, kind: str, subject: str, body: dict[str, Any]) -> None
 
 
 def pending_count(user: User) -> int:
-    return inbox.pending_count_for(user)
+    return listing.pending_count_for(user)
 
 
 def stopped_count(user: User) -> int:
-    return lane.own_count(user)
+    return stalled.own_count(user)
 
 
 def found(user: User, words: str) -> list[Found]:
-    return inbox.found(user, words)
+    return pane.found(user, words)

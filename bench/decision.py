@@ -28,10 +28,10 @@ import httpx
 from temporalio.client import Client, WorkflowHandle
 
 from bench.bare_path import TASK_QUEUE, BareWait
-from console.stack.ports import free_port
-from console.stack.supervisor import Supervisor
 from console.temporal_connection import connect, embedded
 from docs import measuring
+from stack.ports import free_port
+from stack.supervisor import Supervisor
 
 PARTS = ("postgres", "temporal", "web", "worker", "relay", "shop")
 Milliseconds = list[float]

@@ -25,8 +25,8 @@ import django
 from django.core.management import call_command
 
 from bench.seed_inbox import seed
-from console.stack.postgres import Postgres
 from docs import measuring
+from stack.postgres import Postgres
 
 CASES = {
     "first page": "",

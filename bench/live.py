@@ -29,10 +29,10 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Origin
 
 from bench.decision import quantile, say
-from console.live import CHANNEL
-from console.stack.ports import free_port
-from console.stack.supervisor import Supervisor
+from console.live.announce import CHANNEL
 from docs import measuring
+from stack.ports import free_port
+from stack.supervisor import Supervisor
 
 PARTS = ("postgres", "web")  # no worker: what an engine does after a decision is another measurement
 READERS = ("alice", "bob", "ada")  # whose tabs they are, in turn

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import django
 
 if TYPE_CHECKING:
-    from approvals.terms import Terms
+    from approvals.policies.terms import Terms
 
 REPEATED = 0.02
 PEOPLE = ("alice", "bob", "carol", "dan", "erin", "frank")  # named one by one where a group is not
@@ -118,7 +118,7 @@ def _arguments(kind: Kind, number: int, chance: random.Random) -> dict[str, Any]
 @cache
 def _terms(kind: Kind, people: tuple[str, ...]) -> tuple[Terms, str]:
     """Return the terms of one agent's tool, and as JSON: making them takes a third of the time of a row."""
-    from approvals.terms import Terms
+    from approvals.policies.terms import Terms
 
     terms = Terms(
         rule=f"{kind.agent} {kind.tool}",
@@ -142,8 +142,8 @@ def _row(
     accounts: dict[str, int],
     chance: random.Random,
 ) -> dict[str, Any]:
-    from approvals.digest import canonicalise, digest_of
     from approvals.models import new_approval_id
+    from approvals.proposal.canonical import canonicalise, digest_of
 
     canonical = canonicalise(kind.tool, arguments)
     named = tuple(sorted(chance.sample(PEOPLE, 2))) if chance.random() < kind.people_share else ()

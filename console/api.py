@@ -137,8 +137,8 @@ def _not_storable(request: HttpRequest, exc: DataError) -> JsonResponse:
 
 
 # The apps' routers, by name: the frame imports no app.
-api.add_router("", "approvals.bulk_api.router")  # before: its path would be read as an id
-api.add_router("", "approvals.request_api.router")  # that of approvals.api, with what programs ask
-api.add_router("", "approvals.record_api.router")
+api.add_router("", "approvals.api.bulk.router")  # before: its path would be read as an id
+api.add_router("", "approvals.api.requests.router")  # that of approvals.api.approvals, with what programs ask
+api.add_router("", "approvals.api.record.router")
 api.add_router("", "orchestration.api.router")
 api.add_router("", "dataplane.api.router")

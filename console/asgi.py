@@ -24,9 +24,9 @@ from django.http.request import split_domain_port, validate_host  # noqa: E402
 from django.urls import path, re_path  # noqa: E402
 from django.utils.http import is_same_domain  # noqa: E402
 
-from console.consumers import LiveConsumer  # noqa: E402
 from console.database import AWAY  # noqa: E402
-from console.live_listener import listener  # noqa: E402
+from console.live.consumers import LiveConsumer  # noqa: E402
+from console.live.listener import listener  # noqa: E402
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]

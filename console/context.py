@@ -11,7 +11,7 @@ from django.http import HttpRequest
 from django.utils.functional import SimpleLazyObject
 
 from console import health, ports, roles
-from console.capped import capped
+from console.lists.capped import capped
 
 SECTIONS = {"approvals": "inbox", "orchestration": "runs", "dataplane": "data", "console": "system"}
 #: pages that stand apart

@@ -26,7 +26,7 @@ from console import ports, roles
 from console.app_role import loose_record
 from console.clock import DatabaseNow, database_now
 from console.environment import environment
-from console.live import announce
+from console.live.announce import announce
 from console.models import PartHeartbeat
 from console.ports import Finding, HealthCheck, PartHealth
 from console.probes import Known, Probe

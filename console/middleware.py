@@ -17,9 +17,9 @@ from django.http.response import HttpResponseBase
 
 from console import problems
 from console.database import AWAY
+from console.forms.typed import typed_fields
 from console.http import sentence
 from console.refusals import NotFound, Refused
-from console.typed import typed_fields
 
 logger = logging.getLogger(__name__)
 

@@ -79,7 +79,7 @@ class PartHeartbeat(models.Model):
 
 
 class Presence(models.Model):
-    """One open page that shows one thing; see `console.presence`. The table is unlogged: nothing here has to last."""
+    """One open page that shows one thing; see `console.live.presence`. Unlogged: nothing here has to last."""
 
     topic = models.CharField(max_length=300)  # approval:<id>
     socket = models.CharField(max_length=40)

@@ -1,7 +1,7 @@
 """The roles people have and what each may do. Every permission check of the console asks here.
 
 A role is a Django group of the same name. A superuser has every role but `service`, and no rule names
-superusers, so that the four-eyes checks of `approvals.permissions` hold for them too.
+superusers, so that the four-eyes checks of `approvals.people.permissions` hold for them too.
 """
 
 from __future__ import annotations

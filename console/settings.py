@@ -108,9 +108,11 @@ INSTALLED_APPS = [
     "ninja",
     "pgtrigger",
     "console",
+    "stack",
     "approvals",
     "orchestration",
     "dataplane",
+    "drills",
 ]
 
 MIDDLEWARE = [
@@ -128,7 +130,7 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "console.acting.acting",
-    "console.typed.remember_typist",
+    "console.forms.typed.remember_typist",
     "allauth.account.middleware.AccountMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django_structlog.middlewares.RequestMiddleware",
@@ -252,7 +254,7 @@ LOGGING = {
     "disable_existing_loggers": False,
     "formatters": {
         "plain": {
-            "()": "approvals.log_lines.VisibleFormatter",  # one record is one line, whatever its values hold
+            "()": "console.text.log_lines.VisibleFormatter",  # one record is one line, whatever its values hold
             "format": "%(asctime)s %(levelname)s %(name)s %(message)s",
         }
     },

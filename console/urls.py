@@ -12,7 +12,7 @@ from django.views.generic import RedirectView
 
 from console import account_views, views
 from console.api import api
-from console.parts import parts
+from console.live.parts import parts
 
 
 def _superusers_only(request: HttpRequest) -> bool:
@@ -49,7 +49,7 @@ _frame = (
 )
 
 #: Of allauth only what has a page of ours. Nobody changes their own e-mail address here: it tells which accounts
-#: belong to one person (approvals.people).
+#: belong to one person (approvals.people.persons).
 _ACCOUNT_PAGES = {"account_logout", "account_inactive", "account_signup"}
 _accounts = [
     path("login/", account_views.SignIn.as_view(), name="account_login"),

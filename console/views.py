@@ -16,10 +16,10 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from console import health, ports, roles
 from console.contracts_page import contracts_page
 from console.database import AWAY
+from console.forms.typed import came_from_here, held_for, hold, typed_fields
 from console.fragments import page_or_fragment, part_of_page
 from console.http import is_htmx, is_of_somebody_else, needs, person, sentence
 from console.middleware import postgres_away
-from console.typed import came_from_here, held_for, hold, typed_fields
 
 #: layer -> how the map shows it
 LANES = (

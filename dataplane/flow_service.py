@@ -26,7 +26,7 @@ from websockets.sync.client import connect as connect_websocket
 from console import health
 from console.backoff import Backoff
 from console.environment import PROJECT, environment
-from console.live import announce
+from console.live.announce import announce
 from console.prefect_access import authorization, locked_out, prefect_token
 from dataplane import selectors
 from dataplane.catalogue import CATALOGUE

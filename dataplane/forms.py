@@ -7,7 +7,7 @@ from typing import Any
 from django import forms
 from django.http import QueryDict
 
-from console import schema_form
+from console.forms import schema_form
 from dataplane.catalogue import DatasetEntry
 from dataplane.errors import InvalidParameters
 

@@ -9,8 +9,8 @@ import threading
 from collections import Counter
 from pathlib import Path
 
-from console.stack import ports
 from drills.holds import Hold, When
+from stack import ports
 
 _SUBJECT = re.compile(rb"^Subject: Your order (\S+)\r?$", re.MULTILINE)
 _REMINDER = re.compile(rb"/approvals/(apr_\w+)/")

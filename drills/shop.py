@@ -17,9 +17,9 @@ from urllib.parse import parse_qs
 
 import uvicorn
 
-from console.stack import ports
 from drills.holds import Hold, When
 from examples.shop.app import create_app
+from stack import ports
 
 OURS = "X-Drill"  # a header: the drill's own requests are not counted
 

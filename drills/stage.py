@@ -19,15 +19,15 @@ from psycopg.rows import dict_row
 from temporalio.client import Client, WorkflowHandle
 
 from console.environment import PROJECT
-from console.stack import ports
-from console.stack.processes import identify
-from console.stack.supervisor import Supervisor
 from console.temporal_connection import connect, embedded
 from drills.errors import NotStruck
 from drills.history import History
 from drills.mail import MailSystem
 from drills.shop import OURS, WatchedShop
 from drills.waiting import PATIENCE, until
+from stack import ports
+from stack.processes import identify
+from stack.supervisor import Supervisor
 
 HEARTBEAT_SECONDS = 3  # of a turn: a killed worker is noticed after it
 WORKERS = ("worker", "worker-2")

@@ -15,12 +15,12 @@ from typing import Any, Final, Literal
 from django.contrib.auth.models import User
 from django.db import transaction
 
-from approvals import audit
 from approvals import services as approvals
+from approvals.record import audit
 from approvals.services.receipts import checked_reason
 from console import health, outbox
 from console.clock import DatabaseNow, database_now
-from console.live import announce
+from console.live.announce import announce
 from console.models import OutboxEntry, PartHeartbeat
 from console.outbox import Kind
 from orchestration import ending

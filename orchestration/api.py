@@ -9,7 +9,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 from ninja import Field, Query, Router, Schema, Status
 
-from approvals.selectors import waiting_of_runs
+from approvals.reading.requests import waiting_of_runs
 from console import problems
 from console.api_access import require
 from console.ports import Read

@@ -15,16 +15,16 @@ from typing import Any
 from django.db import transaction
 from django.db.models import F
 
-from approvals import audit
 from approvals import services as approvals
-from approvals.digest import read_canonical
 from approvals.models import Approval, Decision
-from approvals.permissions import AGREEING
-from approvals.programs import external_id_of
-from approvals.requesting import note_undelivered
-from approvals.selectors import note_of, outcome_of, proposed_digest
+from approvals.people.permissions import AGREEING
+from approvals.people.programs import external_id_of
+from approvals.proposal.canonical import read_canonical
+from approvals.reading.requests import note_of, outcome_of, proposed_digest
+from approvals.record import audit
+from approvals.services.requesting import note_undelivered
 from console.clock import DatabaseNow
-from console.live import announce
+from console.live.announce import announce
 from orchestration import signal_pairs, signal_rules
 from orchestration.contracts import ProgramSignal
 from orchestration.errors import NotAsDecided, NothingToDeliver, SignalHeld

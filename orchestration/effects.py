@@ -17,14 +17,14 @@ from django.db import transaction
 from django.db.models import F
 
 from approvals import services as approvals
-from approvals.digest import canonicalise, digest_of
 from approvals.errors import NotAuthorised
 from approvals.models import Approval
+from approvals.proposal.canonical import canonicalise, digest_of
 from approvals.services import Authorised
 from console import faults
 from console.clock import DatabaseNow
-from console.json_text import storable
-from console.live import announce
+from console.live.announce import announce
+from console.text.json_text import storable
 from orchestration.agents.arguments import Unfit, read_back, write_down
 from orchestration.agents.runtime import Agent, Outcome, Tool, ToolFailed, World
 from orchestration.errors import EffectUnclear, Fenced

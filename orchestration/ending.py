@@ -10,10 +10,10 @@ from typing import Any
 
 from django.db import transaction
 
-from approvals import audit
 from approvals import services as approvals
+from approvals.record import audit
 from console.clock import DatabaseNow
-from console.live import announce
+from console.live.announce import announce
 from orchestration import failing
 from orchestration.models import Effect, Run
 

@@ -13,9 +13,9 @@ from typing import Any, Final
 
 from django.db import transaction
 
-from approvals import audit
+from approvals.record import audit
 from console.clock import database_now
-from console.live import announce
+from console.live.announce import announce
 from orchestration import stuck_mails
 from orchestration.agents.registry import UnknownAgent, agent_named
 from orchestration.contracts import TURNS, Turn

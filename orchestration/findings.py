@@ -9,7 +9,7 @@ from django.db.models import Q
 
 from console import ports
 from console.clock import DatabaseNow
-from console.live import announce
+from console.live.announce import announce
 from orchestration.models import Finding
 
 TEMPORAL_REPLACED = "temporal-replaced"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.http import QueryDict
 
-from console import schema_form
+from console.forms import schema_form
 from orchestration.agents.arguments import schema_of
 from orchestration.agents.runtime import Agent
 

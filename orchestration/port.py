@@ -8,9 +8,9 @@ from typing import Any
 from django.contrib.auth.models import User
 from django.urls import reverse
 
-from approvals.digest import from_jsonb
-from console.capped import COUNT_CAP
+from approvals.proposal.canonical import from_jsonb
 from console.contracts import Contracts
+from console.lists.capped import COUNT_CAP
 from console.ports import AgentFault, Checked, Executed, Finding, Found, ToolFacts
 from orchestration import findings as findings_kept
 from orchestration import selectors, signal_pairs, signal_rules, webhook_gateway

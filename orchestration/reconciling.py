@@ -18,12 +18,12 @@ from typing import Final
 
 from django.db import connection, transaction
 
-from approvals import audit
 from approvals import services as approvals
 from approvals.models import Approval
-from approvals.requesting import start_watch
+from approvals.record import audit
+from approvals.services.requesting import start_watch
 from console.clock import DatabaseNow, database_now
-from console.live import announce
+from console.live.announce import announce
 from console.outbox import Kind
 from orchestration import ending, findings, restored
 from orchestration.errors import WorkflowGone

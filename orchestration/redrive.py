@@ -15,17 +15,17 @@ from typing import Any
 from django.contrib.auth.models import User
 from django.db import connection, transaction
 
-from approvals import audit
-from approvals.digest import read_canonical
 from approvals.errors import NothingToRedrive, NotTheirs
 from approvals.models import Approval, ReceiptStep
-from approvals.people import persons_of
-from approvals.permissions import may_decide
-from approvals.selectors import closing_decision
+from approvals.people.permissions import may_decide
+from approvals.people.persons import persons_of
+from approvals.proposal.canonical import read_canonical
+from approvals.reading.requests import closing_decision
+from approvals.record import audit
 from approvals.services.receipts import check_late, checked_reason, locked_for_redrive
 from console import health, outbox, roles
 from console.clock import DatabaseNow
-from console.live import announce
+from console.live.announce import announce
 from console.models import OutboxEntry, PartHeartbeat
 from console.outbox import Kind
 from console.ports import Standstill

@@ -19,9 +19,9 @@ from typing import Final
 
 from django.db import transaction
 
-from approvals import audit_heads
-from approvals.audit import Head
 from approvals.models import AuditEvent
+from approvals.record import heads
+from approvals.record.audit import Head
 from console import outbox
 from console.clock import DatabaseNow
 from console.outbox import Kind
@@ -45,7 +45,7 @@ def check() -> bool:
 
     Call it before the next head is kept. What was found stays a finding, for the next heads hide it.
     """
-    kept = audit_heads.kept()
+    kept = heads.kept()
     if not kept or _is_in_chain(kept[-1]):
         return False
     last_known = next((head for head in reversed(kept) if _is_in_chain(head)), None)

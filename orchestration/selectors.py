@@ -9,11 +9,11 @@ from typing import Literal
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db.models import Q, QuerySet
 
-from approvals import selectors as approval_selectors
 from approvals.models import Approval, ReceiptStep
-from approvals.reach import stranded
+from approvals.reading import requests as approval_selectors
+from approvals.reading.reach import stranded
 from console import roles
-from console.keyset import make_cursor, read_cursor
+from console.lists.keyset import make_cursor, read_cursor
 from console.models import OutboxEntry
 from console.ports import Stranded
 from orchestration import signal_pairs, signal_rules

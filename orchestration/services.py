@@ -14,21 +14,21 @@ from django.db import IntegrityError, transaction
 from django.db.models import Q, QuerySet
 from ulid import ULID
 
-from approvals import audit
-from approvals import selectors as approval_selectors
 from approvals import services as approval_services
-from approvals.digest import LARGEST
 from approvals.errors import NothingToRedrive
 from approvals.models import Approval
-from approvals.requesting import start_watch
-from approvals.selectors import Settled
+from approvals.proposal.canonical import LARGEST
+from approvals.reading import requests as approval_selectors
+from approvals.reading.requests import Settled
+from approvals.record import audit
 from approvals.services import Proposal
 from approvals.services.receipts import locked_for_redrive
+from approvals.services.requesting import start_watch
 from console import outbox
 from console.clock import DatabaseNow, database_now
 from console.environment import environment
 from console.in_flight import TooManyInFlight, is_full
-from console.live import announce
+from console.live.announce import announce
 from console.models import OutboxEntry
 from console.outbox import Kind
 from orchestration import ending, failing, fences, redrive, selectors

@@ -13,13 +13,13 @@ from typing import Final
 from django.contrib.auth.models import User
 from django.db import transaction
 
-from approvals import audit
 from approvals.models import Approval
-from approvals.people import persons_of
-from approvals.requesting import start_watch
+from approvals.people.persons import persons_of
+from approvals.record import audit
+from approvals.services.requesting import start_watch
 from console import roles
 from console.clock import DatabaseNow
-from console.live import announce
+from console.live.announce import announce
 from orchestration import signal_rules
 from orchestration.errors import PairRefused
 from orchestration.models import AnswerDelivery, SignalPair

@@ -17,7 +17,7 @@ from console.environment import environment
 from orchestration.errors import SignalRefused
 from orchestration.models import Run, SignalPair
 
-WATCH_PREFIX = "watch-"  # see approvals.requesting
+WATCH_PREFIX = "watch-"  # see approvals.services.requesting
 EVERYBODY = "*"  # an account that the setting names stays held to what it lists
 
 

@@ -7,10 +7,10 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth.models import User
 
-from approvals.reminders import Mail, one_for_each_address
-from approvals.visible import one_line
+from approvals.services.reminders import Mail, one_for_each_address
 from console import outbox
 from console.outbox import Kind
+from console.text.visible import one_line
 from orchestration.models import Run
 
 

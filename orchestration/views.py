@@ -17,7 +17,7 @@ from console import roles
 from console.fragments import page_or_fragment
 from console.http import needs, person
 from console.in_flight import TooManyInFlight
-from console.longer_lists import MOST, STEP, address_of, more_of, rows_wanted
+from console.lists.longer_lists import MOST, STEP, address_of, more_of, rows_wanted
 from dataplane.currency import told
 from orchestration import acting, checkpoint_gateway, selectors, services
 from orchestration.agents.registry import agents, faults

@@ -12,7 +12,7 @@ import psycopg
 from django.db import connection
 from psycopg import sql
 
-from console.stack.postgres import SUPERUSER
+from stack.postgres import SUPERUSER
 from tests import session_postgres
 
 _COPIES = "as_migrated"  # a schema of its own, which no test looks into

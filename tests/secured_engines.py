@@ -23,10 +23,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from temporalio.envconfig import ClientConnectConfig
 from temporalio.service import TLSConfig
 
-from console.stack import ports
-from console.stack.prefect import Prefect
-from console.stack.processes import Command
-from console.stack.temporal import _SERVICES, Temporal, answers_calls
+from stack import ports
+from stack.prefect import Prefect
+from stack.processes import Command
+from stack.temporal import _SERVICES, Temporal, answers_calls
 
 SERVER_NAME = "temporal.inside"  # what the server's certificate says; no address leads there
 

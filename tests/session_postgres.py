@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from console.stack.postgres import Postgres
+from stack.postgres import Postgres
 
 HOME = Path(tempfile.mkdtemp(prefix="signalbox-tests-"))
 

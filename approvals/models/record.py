@@ -7,7 +7,7 @@ from django.db import models
 
 
 class AuditEvent(models.Model):
-    """One entry of the hash chain; see `approvals.audit`. The database refuses to change or remove it."""
+    """One entry of the hash chain; see `approvals.record.audit`. The database refuses to change or remove it."""
 
     seq = models.BigAutoField(primary_key=True)
     at = models.DateTimeField()

@@ -10,7 +10,7 @@ from django.contrib.postgres.search import SearchVectorField
 from django.db import models
 from django.db.models import Case, Func, Q, Value, When
 
-from approvals.digest import digest_of
+from approvals.proposal.canonical import digest_of
 from console.clock import DatabaseNow
 from console.ids import new_id
 
@@ -57,13 +57,13 @@ class Approval(models.Model):
     source = models.CharField(max_length=10, choices=Source, default=Source.AGENT)
     status = models.CharField(max_length=10, choices=Status, default=Status.PENDING)
     version = models.PositiveIntegerField(default=1)  # the current one; an edit or other terms make a new one
-    canonical = models.BinaryField()  # RFC 8785 JSON of the current version, see approvals.digest
+    canonical = models.BinaryField()  # RFC 8785 JSON of the current version, see approvals.proposal.canonical
     digest = models.CharField(max_length=64)  # hex SHA-256 of canonical
 
     tool = models.CharField(max_length=100)
     summary = models.CharField(
         max_length=500
-    )  # the action in one sentence, by the tool's own renderer; see approvals.summaries
+    )  # the action in one sentence, by the tool's own renderer; see approvals.proposal.summary
     agent_words = models.TextField(blank=True)  # untrusted
     arguments_schema = models.JSONField(default=dict)
     tool_is_known = models.BooleanField(default=True)
@@ -87,7 +87,7 @@ class Approval(models.Model):
     )  # who started the run; never decides it
 
     policy_version = models.CharField(max_length=40)
-    terms = models.JSONField(default=dict)  # approvals.terms.Terms, as the rule gave them
+    terms = models.JSONField(default=dict)  # approvals.policies.terms.Terms, as the rule gave them
     audience = models.JSONField(default=list)  # roles; the ladder may add some
     people = models.JSONField(default=list)  # user names that may decide besides
     verdicts = models.JSONField(default=list)  # allowed ones

@@ -16,7 +16,7 @@ def new_standing_id() -> str:
 
 
 class AccountPerson(models.Model):
-    """Which person an account belongs to, where its e-mail address does not say; see `approvals.people`."""
+    """Which person an account belongs to, where its e-mail address does not say; see `approvals.people.persons`."""
 
     user = models.OneToOneField(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
     person = models.CharField(max_length=150)

@@ -18,7 +18,7 @@ from django.db.models.functions import Cast
 from approvals.models import PolicyVersion
 from approvals.policies import shipped
 from approvals.policies.policy import Policy
-from approvals.terms import FAIL_SAFE, Facts, Terms
+from approvals.policies.terms import FAIL_SAFE, Facts, Terms
 
 __all__ = ["active_policy", "terms_for"]
 

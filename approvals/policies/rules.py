@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from approvals.calendars import HORIZON, Calendar, add
+from approvals.policies.calendars import HORIZON, Calendar, add
 from approvals.policies.conditions import BadCondition, Condition
-from approvals.terms import FourEyes, Outcome
+from approvals.policies.terms import FourEyes, Outcome
 from console.roles import ROLES
 
 GROUPS = tuple(role for role in ROLES if role != "service")  # people's roles

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from approvals.policies.rules import ANY, VERDICTS, Rule, words_of
-from approvals.terms import Terms
+from approvals.policies.terms import Terms
 
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _WHO = {"requester": "who asked for it", "editor": "who changed it", "owner": "the agent's owner"}

@@ -5,10 +5,10 @@ Nothing here knows an engine: what must reach one is put into the outbox and del
 
 from __future__ import annotations
 
-from approvals.services.certainty import Recorded, decide_for_sure, find_recorded
 from approvals.services.claims import claim, reassign, release
 from approvals.services.commenting import comment
 from approvals.services.deciding import Answer, decide
+from approvals.services.deciding_for_sure import Recorded, decide_for_sure, find_recorded
 from approvals.services.delegating import confirm_delegation, delegate, revoke_delegation
 from approvals.services.ending import LetGo, decisions_of, let_go, not_begun_of_run, open_of_run
 from approvals.services.executing import Authorised, authorise

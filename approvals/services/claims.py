@@ -9,15 +9,15 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import BooleanField, ExpressionWrapper, Q
 
-from approvals import audit
 from approvals.errors import AlreadyClaimed, MayNotDecide, NoSuchApproval, NotTheirs
 from approvals.models import Approval
-from approvals.permissions import may_decide
-from approvals.selectors import closing_of, visible_to
-from approvals.team import CLAIM_LASTS, RENEWED_AFTER
+from approvals.people.permissions import may_decide
+from approvals.reading.requests import closing_of, visible_to
+from approvals.reading.team import CLAIM_LASTS, RENEWED_AFTER
+from approvals.record import audit
 from console import roles
 from console.clock import DatabaseNow
-from console.live import announce
+from console.live.announce import announce
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from approvals import audit
 from approvals.models import Approval, Decision, ReceiptStep, Verdict
+from approvals.policies.terms import Terms
+from approvals.record import audit
 from approvals.services.receipts import WITHIN
-from approvals.terms import Terms
 from console import outbox
 from console.clock import DatabaseNow
-from console.live import announce
+from console.live.announce import announce
 from console.outbox import Kind
 
 

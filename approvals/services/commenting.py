@@ -9,13 +9,13 @@ from typing import Final
 from django.contrib.auth.models import User
 from django.db import transaction
 
-from approvals import audit
 from approvals.errors import InvalidChange, NoSuchApproval
 from approvals.models import Comment
-from approvals.selectors import visible_to
+from approvals.reading.requests import visible_to
+from approvals.record import audit
 from console.clock import DatabaseNow
-from console.json_text import holds_half
-from console.live import announce
+from console.live.announce import announce
+from console.text.json_text import holds_half
 
 COMMENT_LIMIT: Final = 4000  # characters
 REPEATED_WITHIN: Final = timedelta(minutes=1)  # the same words again are a second click

@@ -12,9 +12,6 @@ from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
 from django.db.models import BooleanField, ExpressionWrapper, Q
 
-from approvals import audit
-from approvals.digest import LIMIT_BYTES, read_canonical
-from approvals.edits import Edit, check_fixed, checked_edit
 from approvals.errors import (
     AlreadyClosed,
     BytesChanged,
@@ -26,15 +23,18 @@ from approvals.errors import (
     StaleVersion,
 )
 from approvals.models import Approval, Decision, ProposalVersion, Verdict
-from approvals.permissions import AGREEING, Permit, agreeing_persons, may_decide
+from approvals.people.permissions import AGREEING, Permit, agreeing_persons, may_decide
 from approvals.policies import terms_for
-from approvals.selectors import closing_of
+from approvals.policies.terms import WORDS, Terms
+from approvals.proposal.canonical import LIMIT_BYTES, read_canonical
+from approvals.reading.requests import closing_of
+from approvals.record import audit
 from approvals.services.closing import close, close_by_policy, record_decision
+from approvals.services.editing import Edit, check_fixed, checked_edit
 from approvals.services.opening import facts_of, under_terms
-from approvals.terms import WORDS, Terms
 from console.clock import DatabaseNow, database_now
-from console.json_text import holds_half
-from console.live import announce
+from console.live.announce import announce
+from console.text.json_text import holds_half
 
 NOTE_LIMIT = 4000  # characters
 NEEDS_NOTE = {Verdict.REJECT}

@@ -9,15 +9,15 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import Q
 
-from approvals import audit
 from approvals.errors import InvalidChange, NotTheirs
 from approvals.models import Delegation
-from approvals.people import persons_of
-from approvals.permissions import may_confirm
-from approvals.reminders import tell_principal
+from approvals.people.permissions import may_confirm
+from approvals.people.persons import persons_of
+from approvals.record import audit
+from approvals.services.reminders import tell_principal
 from console import roles
 from console.clock import DatabaseNow, database_now
-from console.live import announce
+from console.live.announce import announce
 
 LONGEST: Final = timedelta(days=366)
 REASON_LIMIT: Final = 300  # characters

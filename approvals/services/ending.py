@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from django.db import transaction
 
-from approvals import reminders
 from approvals.models import Approval, Decision
+from approvals.services import reminders
 from approvals.services.ladder import withdraw_each
 from approvals.services.receipts import stand_still
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from approvals.digest import digest_of, read_canonical
 from approvals.errors import NotAuthorised
 from approvals.models import Approval, Decision, StandingApproval, Verdict
-from approvals.permissions import AGREEING, STANDING, agreeing_persons, may_still_decide, wants_somebody
+from approvals.people.permissions import AGREEING, STANDING, agreeing_persons, may_still_decide, wants_somebody
 from approvals.policies import terms_for
+from approvals.policies.terms import Terms
+from approvals.proposal.canonical import digest_of, read_canonical
 from approvals.services.opening import facts_of
-from approvals.terms import Terms
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,13 @@ from typing import Any, Final
 from django.db import InterfaceError, OperationalError, connection, transaction
 from django.db.models import F
 
-from approvals import audit, reminders
 from approvals.models import Approval
-from approvals.terms import Terms
+from approvals.policies.terms import Terms
+from approvals.record import audit
+from approvals.services import reminders
 from console import outbox
 from console.clock import DatabaseNow, database_now
-from console.live import announce
+from console.live.announce import announce
 from console.outbox import Kind
 
 logger = logging.getLogger(__name__)
@@ -72,10 +73,10 @@ def _climbs(approval_id: str) -> bool:
 def climb(approval_ids: list[str]) -> list[Rung]:
     """Take every ladder step that is due, by the database's clock, and say when the next one is.
 
-    Remind announces again, escalate widens the audience, both by mail too (`approvals.reminders`); expire closes. Each
-    step is a conditional update on the number of steps taken, so that a repeated or concurrent call takes none twice,
-    and on the version, so that none gives back an audience that other terms have replaced; a decision wins over a late
-    expiry.
+    Remind announces again, escalate widens the audience, both by mail too (`approvals.services.reminders`); expire
+    closes. Each step is a conditional update on the number of steps taken, so that a repeated or concurrent call takes
+    none twice, and on the version, so that none gives back an audience that other terms have replaced; a decision wins
+    over a late expiry.
     """
     return [_climb_one(approval_id) for approval_id in approval_ids]
 

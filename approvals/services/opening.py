@@ -8,18 +8,18 @@ from typing import Any
 
 from django.db import transaction
 
-from approvals import audit
-from approvals.digest import digest_of, read_canonical
 from approvals.errors import NotAuthorised
 from approvals.models import Approval, ProposalVersion, new_approval_id
-from approvals.narrowing import narrow, until
 from approvals.policies import terms_for
+from approvals.policies.audience import narrow, until
+from approvals.policies.terms import Facts, Terms
+from approvals.proposal.canonical import digest_of, read_canonical
+from approvals.proposal.summary import summary_of
+from approvals.record import audit
 from approvals.services.closing import close_by_policy
 from approvals.services.standing import use_standing
-from approvals.summaries import summary_of
-from approvals.terms import Facts, Terms
 from console.clock import database_now
-from console.live import announce
+from console.live.announce import announce
 
 
 @dataclass(frozen=True)

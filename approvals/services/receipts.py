@@ -1,7 +1,7 @@
 """Note how far a decision has travelled, and from when on its next step is late.
 
 The steps are the truth. Two columns of the approval follow from them, in the same statement: `took_effect_at`, and
-`expected_by`, from which on the decision stands in the lane of `approvals.lane`.
+`expected_by`, from which on the decision stands in the lane of `approvals.reading.stalled`.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from django.contrib.auth.models import User
 from django.db import connection, transaction
 from django.db.models.functions import Least
 
-from approvals import audit
 from approvals.errors import InvalidChange, NoSuchApproval, NothingToRedrive, NotTheirs
-from approvals.lane import may_redrive
 from approvals.models import Approval, ReceiptStep
+from approvals.reading.stalled import may_redrive
+from approvals.record import audit
 from console.clock import DatabaseNow, database_now
-from console.live import announce
+from console.live.announce import announce
 
 Step = ReceiptStep.Step
 

@@ -14,12 +14,12 @@ from uuid import uuid4
 from django.contrib.auth.models import User
 from ulid import ULID
 
-from approvals.digest import NotCanonical, canonicalise, digest_of
 from approvals.errors import InvalidChange, NotTheirs
 from approvals.models import Approval
 from approvals.policies import terms_for
+from approvals.policies.terms import Facts
+from approvals.proposal.canonical import NotCanonical, canonicalise, digest_of
 from approvals.services.opening import Proposal, open_approval
-from approvals.terms import Facts
 from console import ports, roles
 from console.ports import ToolFacts
 

@@ -14,18 +14,19 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import F, Q
 
-from approvals import audit, conditions
-from approvals.digest import read_canonical
 from approvals.errors import InvalidChange, MayNotDecide, NoSuchApproval, NotTheirs, StaleVersion
 from approvals.models import Approval, Decision, Risk, StandingApproval, Verdict
-from approvals.people import persons_of
-from approvals.permissions import STANDING, agreeing_persons, may_decide, may_still_decide, wants_somebody
-from approvals.selectors import visible_to
+from approvals.people import standing_conditions
+from approvals.people.permissions import STANDING, agreeing_persons, may_decide, may_still_decide, wants_somebody
+from approvals.people.persons import persons_of
+from approvals.policies.terms import Terms
+from approvals.proposal.canonical import read_canonical
+from approvals.reading.requests import visible_to
+from approvals.record import audit
 from approvals.services.closing import close, record_decision
-from approvals.terms import Terms
 from console import roles
 from console.clock import DatabaseNow, database_now
-from console.live import announce
+from console.live.announce import announce
 
 LONGEST: Final = timedelta(days=30)
 MOST_USES: Final = 1000
@@ -40,7 +41,7 @@ def make_standing(
     approval_id: str,
     digest: str,
     by: User,
-    given: list[conditions.Condition],
+    given: list[standing_conditions.Condition],
     reason: str,
     uses_at_most: int,
     expires_at: datetime,
@@ -48,10 +49,10 @@ def make_standing(
     """Approve in advance what meets the conditions, made from a request that waits or was approved.
 
     The request itself stays as it is. The same again from the same request is the same standing approval while that is
-    in force. `digest`: of what was shown. `given`: see `approvals.conditions`; every argument is named. Raises
-    NoSuchApproval, StaleVersion, MayNotDecide when the person may not approve the request in their own right, NotTheirs
-    when nothing like it can be approved in advance, InvalidChange for what was typed, InvalidCondition when it is about
-    an argument.
+    in force. `digest`: of what was shown. `given`: see `approvals.people.standing_conditions`; every argument is named.
+    Raises NoSuchApproval, StaleVersion, MayNotDecide when the person may not approve the request in their own right,
+    NotTheirs when nothing like it can be approved in advance, InvalidChange for what was typed, InvalidCondition when
+    it is about an argument.
     """
     _check_typed(reason, uses_at_most)
     with transaction.atomic():
@@ -68,7 +69,7 @@ def make_standing(
         if not now < expires_at <= now + LONGEST + timedelta(minutes=5):  # the form is filled in for a while
             raise InvalidChange("expires_at", f"It ends at some time in the next {LONGEST.days} days.")
         _, arguments = read_canonical(bytes(approval.canonical))
-        conditions.check(given, arguments)
+        standing_conditions.check(given, arguments)
         known = StandingApproval.objects.filter(
             _IN_FORCE, made_from=approval, made_by=by, conditions=given, uses_at_most=uses_at_most
         ).first()
@@ -89,7 +90,7 @@ def make_standing(
             "made_from": approval.pk,
             "agent": made.agent,
             "tool": made.tool,
-            "conditions": [{"path": one["path"], "rule": conditions.in_words(one)} for one in given],
+            "conditions": [{"path": one["path"], "rule": standing_conditions.in_words(one)} for one in given],
             "uses_at_most": uses_at_most,
             "expires_at": expires_at.isoformat(),
         }
@@ -142,7 +143,7 @@ def use_standing(approval: Approval) -> Decision | None:
     if not _may_be_used(approval):
         return None
     _, arguments = read_canonical(bytes(approval.canonical))
-    fitting = [one.pk for one in _offered(approval) if conditions.cover(one.conditions, arguments)]
+    fitting = [one.pk for one in _offered(approval) if standing_conditions.cover(one.conditions, arguments)]
     if not fitting:
         return None
     audit.hold_chain()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django import template
 
-from approvals.diff import Change
+from console.text.diff import Change
 
 register = template.Library()
 

@@ -10,7 +10,7 @@ from django import template
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString, mark_safe
 
-from approvals.visible import make_visible
+from console.text.visible import make_visible
 
 register = template.Library()
 

@@ -4,7 +4,7 @@ from django.db import migrations, models
 
 # Who has which account, role, password and token decides who decides, so each change is an entry of the record. It can
 # come by a page, the admin, a command, a shell or SQL by hand; only the database knows of all of them, so it writes
-# the entry itself, in the transaction of the change. The bytes are those of `approvals.audit.canonical_entry`: PostgreSQL
+# the entry itself, in the transaction of the change. The bytes are those of `approvals.record.audit.canonical_entry`: PostgreSQL
 # writes a JSON text as RFC 8785 does, and the keys are ASCII.
 # Who did it is told by `console.acting` for the length of the transaction; else it is the database's role.
 # A deletion takes the chain before it locks rows: whoever holds the chain may still have to look at those rows at commit.

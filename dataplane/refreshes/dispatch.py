@@ -11,7 +11,7 @@ from django.db import transaction
 
 from console.backoff import Backoff
 from console.clock import DatabaseNow, database_now
-from console.live import announce
+from console.live.announce import announce
 from dataplane import catalogue, contracts
 from dataplane.errors import DeploymentNotFound, PrefectAway, PrefectRefused
 from dataplane.models import Refresh

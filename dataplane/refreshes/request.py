@@ -10,7 +10,7 @@ from django.core.exceptions import PermissionDenied
 from django.db import connection, transaction
 
 from console.ids import new_id
-from console.live import announce
+from console.live.announce import announce
 from console.roles import may
 from dataplane import catalogue, selectors
 from dataplane.errors import InvalidParameters, RefreshKeyTaken

@@ -17,7 +17,7 @@ from django.db import connection, transaction
 from django.db.models import F
 
 from console.clock import DatabaseNow
-from console.live import announce
+from console.live.announce import announce
 from dataplane import catalogue, selectors
 from dataplane.errors import FlowRunNotFound
 from dataplane.models import Refresh

@@ -15,8 +15,8 @@ from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langgraph.runtime import Runtime
 from langgraph.types import interrupt
 
-from approvals.digest import NotCanonical, canonicalise, digest_of
-from console.json_text import storable
+from approvals.proposal.canonical import NotCanonical, canonicalise, digest_of
+from console.text.json_text import storable
 from orchestration.agents import arguments
 from orchestration.agents.runtime import Agent, AgentContext, Outcome, Tool
 

@@ -97,7 +97,7 @@ class Tool:
     needs_approval: bool = True
     is_idempotent: bool = False
     timeout_seconds: int = 30
-    fixed: tuple[str, ...] = ()  # arguments that a reviewer's change may not touch; see `approvals.fixed`
+    fixed: tuple[str, ...] = ()  # arguments that a reviewer's change may not touch; see `approvals.proposal.fixed`
 
     def sentence(self, arguments: Any) -> str:
         """Return the action in one sentence; where the tool's own words fail, its title."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from approvals.selectors import Settled
+from approvals.reading.requests import Settled
 
 
 class Asked(Protocol):

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeVar
 
-from approvals import lane
 from approvals import services as approvals
-from approvals.audit_heads import Publisher
+from approvals.reading import stalled
+from approvals.record.heads import Publisher
 from console import health
 from orchestration import reconciling, restored
 from orchestration.relay.deliveries import mail_fault
@@ -124,7 +124,7 @@ CHORES: Final = (
     # Parts that fall silent cannot say so themselves.
     Chore("tell pages how the parts are", every=5, begin=remembering(health.announce_changes, dict[str, bool]())),
     # Time alone makes a decision stand still, so nothing else can say it.
-    Chore("tell pages what stands still", every=5, begin=remembering(lane.announce_changes, frozenset[str]())),
+    Chore("tell pages what stands still", every=5, begin=remembering(stalled.announce_changes, frozenset[str]())),
     Chore("keep the audit head", every=60, begin=_keep_heads),
     # What closes at its deadline closes whoever is alive.
     Chore("close what is past its deadline", every=5, begin=in_rows(partial(approvals.climb_overdue, all_steps=False))),

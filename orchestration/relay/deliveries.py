@@ -18,10 +18,10 @@ from django.conf import settings
 from django.core.mail import EmailMessage, get_connection
 from django.db import transaction
 
-from approvals import reminders
 from approvals import services as approvals
 from approvals.models import Approval
-from approvals.reminders import Mail
+from approvals.services import reminders
+from approvals.services.reminders import Mail
 from console.backoff import Backoff
 from console.clock import DatabaseNow
 from console.models import OutboxEntry

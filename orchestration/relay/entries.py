@@ -13,7 +13,7 @@ from typing import Any
 from django.db import transaction
 
 from console.clock import DatabaseNow, database_now
-from console.live import announce
+from console.live.announce import announce
 from console.models import OutboxEntry
 
 #: takes lease (duration), kinds, is_one_of (whether only those kinds are claimed, or only all others) and most

@@ -7,10 +7,10 @@ import pytest
 from django.contrib.auth.models import User
 
 from approvals import services
-from approvals.digest import canonicalise, digest_of
 from approvals.models import Approval
+from approvals.policies.terms import Facts, Terms
+from approvals.proposal.canonical import canonicalise, digest_of
 from approvals.services import Answer, Proposal, deciding, executing, opening
-from approvals.terms import Facts, Terms
 
 REFUND = {"order_id": "8801", "amount": "89.40", "currency": "EUR", "reason": "broken"}
 

@@ -7,9 +7,9 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
 
-from approvals import audit
 from approvals.models import AccountPerson, AuditEvent
-from approvals.people import person_of
+from approvals.people.persons import person_of
+from approvals.record import audit
 from console.acting import acting_as
 
 LINKS = "admin:approvals_accountperson"

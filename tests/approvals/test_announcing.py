@@ -14,7 +14,7 @@ from approvals import services
 from approvals.errors import StaleTerms
 from approvals.models import Approval
 from console.database import conninfo
-from console.live import CHANNEL
+from console.live.announce import CHANNEL
 from tests.approvals.conftest import answer
 from tests.approvals.test_ladder import age
 

@@ -11,8 +11,8 @@ import pytest
 from django.contrib.auth.models import Group, User
 
 from approvals import services
-from approvals.digest import digest_of
 from approvals.models import Approval, Decision
+from approvals.proposal.canonical import digest_of
 from console.clock import database_now
 from orchestration.models import Effect, Run
 from tests.api_caller import Caller, paths_of, problem

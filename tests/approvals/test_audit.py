@@ -17,9 +17,9 @@ from django.db import transaction
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from approvals import audit
-from approvals.audit import Head
 from approvals.models import AuditEvent
+from approvals.record import audit
+from approvals.record.audit import Head
 from tests.at_once import at_once
 from tests.tables_owner import as_the_tables_owner
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 
-from approvals import audit, audit_heads
-from approvals.audit_heads import Publisher
+from approvals.record import audit, heads
+from approvals.record.heads import Publisher
 
 pytestmark = pytest.mark.django_db
 
@@ -87,7 +87,7 @@ def test_the_head_is_written_down_once_for_each_move(file: Path) -> None:
     ]
     assert all(set(line) == {"seq", "digest", "at"} for line in lines)
     assert file.stat().st_mode & 0o777 == 0o600
-    assert audit.verify(audit_heads.kept()).heads == 2
+    assert audit.verify(heads.kept()).heads == 2
 
 
 def test_a_line_that_was_cut_off_spoils_no_other(file: Path) -> None:
@@ -97,7 +97,7 @@ def test_a_line_that_was_cut_off_spoils_no_other(file: Path) -> None:
     file.write_text(whole + '{"seq": 2, "dig')
     happen()
     Publisher().step()
-    assert [head.seq for head in audit_heads.kept()] == [one.seq for one in _all_heads()]
+    assert [head.seq for head in heads.kept()] == [one.seq for one in _all_heads()]
 
 
 def _all_heads() -> list[audit.Head]:
@@ -124,7 +124,7 @@ def test_an_address_that_is_away_gets_the_newest_head_later(
     publisher.step()
     assert notary.taken == []
     assert "was not taken by its address" in caplog.text
-    assert len(audit_heads.kept()) == 1  # the file does not wait for the address
+    assert len(heads.kept()) == 1  # the file does not wait for the address
     happen()
     notary.status = 204
     head = publisher.step()
@@ -137,7 +137,7 @@ def test_an_address_that_cannot_be_right_stops_nothing(url: str, file: Path, set
     settings.AUDIT_HEAD_URL = url
     happen()
     assert Publisher().step() is not None
-    assert len(audit_heads.kept()) == 1
+    assert len(heads.kept()) == 1
 
 
 def test_a_head_in_the_state_folder_is_compared_with_unasked(file: Path) -> None:

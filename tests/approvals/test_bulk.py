@@ -14,9 +14,10 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from approvals import bulk, services
-from approvals.inbox.mine import may_be_decided_by
+from approvals import services
 from approvals.models import Approval, Decision
+from approvals.reading import bulk
+from approvals.reading.mine import may_be_decided_by
 from console.clock import database_now
 from tests.api_caller import Caller, paths_of, problem
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from approvals.calendars import DAYS, Calendar, add, described, is_open
-from approvals.terms import Terms
+from approvals.policies.calendars import DAYS, Calendar, add, described, is_open
+from approvals.policies.terms import Terms
 
 ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe", "Pacific/Apia"]
 OFFICE = {day: [("09:00", "17:00")] for day in DAYS[:5]}

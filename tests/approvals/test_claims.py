@@ -11,9 +11,11 @@ from django.db.models import F
 
 from approvals import services
 from approvals.errors import AlreadyClaimed, AlreadyClosed, MayNotDecide, NoSuchApproval, NotTheirs
-from approvals.inbox import Asked, Filters, approvals_page, inbox_for
 from approvals.models import Approval, AuditEvent
-from approvals.team import CLAIM_LASTS, live_claims
+from approvals.pages.inbox.asked import Asked
+from approvals.pages.inbox.pane import inbox_for
+from approvals.reading.listing import Filters, approvals_page
+from approvals.reading.team import CLAIM_LASTS, live_claims
 from tests.approvals.conftest import answer
 from tests.at_once import at_once
 

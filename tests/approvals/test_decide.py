@@ -9,9 +9,10 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import connection, connections
 
-from approvals import audit, services
+from approvals import services
 from approvals.errors import AlreadyClosed, InvalidVerdict, KeyReused, MayNotDecide, NoSuchApproval, StaleVersion
 from approvals.models import Approval, AuditEvent, Decision
+from approvals.record import audit
 from console.clock import database_now
 from console.models import OutboxEntry
 from tests.approvals.conftest import REFUND, answer

@@ -12,12 +12,13 @@ from django.contrib.auth.models import Group, User
 from django.db import transaction
 from django.db.models import F
 
-from approvals import reminders, services
+from approvals import services
 from approvals.errors import InvalidChange, MayNotDecide, NotTheirs
-from approvals.inbox.mine import may_be_decided_by
 from approvals.models import AccountPerson, Approval, AuditEvent, Decision, Delegation
-from approvals.permissions import may_decide
-from approvals.team import windows_of
+from approvals.people.permissions import may_decide
+from approvals.reading.mine import may_be_decided_by
+from approvals.reading.team import windows_of
+from approvals.services import reminders
 from console.clock import database_now
 from console.models import OutboxEntry
 from console.outbox import Kind
@@ -68,8 +69,8 @@ def test_open_requests_move_too_and_the_record_names_both(
 def test_the_decision_of_a_delegate_carries_both_names(
     open_one: Opener, ada: User, bob: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from approvals.policies.terms import Terms
     from approvals.services import deciding, executing, opening
-    from approvals.terms import Terms
 
     terms = Terms(rule="admins", policy_version="t/1", groups=("admin",), risk="low")
     for module in (opening, deciding, executing):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from approvals.digest import LIMIT_BYTES, LIMIT_DEPTH, NotCanonical, canonicalise, digest_of, read_canonical
+from approvals.proposal.canonical import LIMIT_BYTES, LIMIT_DEPTH, NotCanonical, canonicalise, digest_of, read_canonical
 
 EXACT = 2**53 - 1
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=30)

@@ -19,7 +19,7 @@ from django.urls import reverse
 
 from approvals import services
 from approvals.models import Approval, Decision
-from approvals.shown import note_shown
+from approvals.reading.first_shown import note_shown
 from console import tokens
 from console.clock import database_now
 from console.http import signed_in_at

@@ -165,7 +165,7 @@ def test_the_look_is_counted_from_the_first_time_the_version_was_shown(alice: Us
 
 
 def test_a_note_of_another_request_or_person_counts_for_nothing(alice: User, bob: User, open_one: Open) -> None:
-    from approvals.shown import note_shown, shown_at
+    from approvals.reading.first_shown import note_shown, shown_at
 
     one, other = open_one(), open_one()
     note = note_shown(one, alice)
@@ -178,7 +178,7 @@ def test_a_note_of_another_request_or_person_counts_for_nothing(alice: User, bob
 def test_a_note_has_the_databases_time_whatever_the_clock_of_the_process_says(
     hours: int, alice: User, open_one: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from approvals.shown import note_shown, shown_at
+    from approvals.reading.first_shown import note_shown, shown_at
 
     approval, wrong = open_one(), time.time() + hours * 3600
     before = database_now()

@@ -20,9 +20,10 @@ from django.core.management import CommandError, call_command
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from approvals import audit, services
-from approvals.evidence import pack, verify
+from approvals import services
 from approvals.models import Approval, AuditEvent, Decision
+from approvals.reading.evidence import pack, verify
+from approvals.record import audit
 from approvals.services.commenting import comment
 from orchestration import histories
 from orchestration.errors import TemporalAway

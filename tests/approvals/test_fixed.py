@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Group, User
 
-from approvals import fixed, selectors, services
-from approvals.card import card_for
+from approvals import services
 from approvals.errors import InvalidVerdict
 from approvals.models import Approval, Decision
+from approvals.pages.request.card import card_for
+from approvals.proposal import fixed
+from approvals.reading import requests
 from orchestration.agents.arguments import asked_schema, faults_of_tool
 from orchestration.agents.support.tools import ISSUE_REFUND, SEND_EMAIL
 from tests.api_caller import Caller, paths_of
@@ -109,7 +111,7 @@ def test_a_rule_may_let_it_and_then_everybody_is_told(open_one: Opener, terms: A
     assert "This changes what the tool has fixed" in checked and "order_id" in checked
     given = answer(approval, "edit", edited_arguments=REFUND | {"order_id": "9999"})
     services.decide(approval_id=approval.pk, reviewer=alice, given=given)
-    shown = selectors.approval_and_versions_for(bob, approval.pk)
+    shown = requests.approval_and_versions_for(bob, approval.pk)
     assert card_for(bob, shown).changed_identity == ["order_id"]
     assert "Read it as another request" in text(signed_in(bob).get(f"/approvals/{approval.pk}/"))
 

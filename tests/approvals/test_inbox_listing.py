@@ -13,12 +13,12 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from approvals import services
-from approvals.digest import canonicalise, digest_of
-from approvals.inbox import Filters, approvals_page, counts_of_same, pending_values
 from approvals.models import Approval
-from approvals.team import CLAIM_LASTS
+from approvals.proposal.canonical import canonicalise, digest_of
+from approvals.reading.listing import Filters, approvals_page, counts_of_same, pending_values
+from approvals.reading.team import CLAIM_LASTS
 from console.clock import database_now
-from console.keyset import LAST
+from console.lists.keyset import LAST
 
 from .conftest import answer
 

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Group, User
 
-from approvals import people
-from approvals.inbox import Filters, approvals_page
-from approvals.inbox.mine import may_be_decided_by
 from approvals.models import AccountPerson, Approval, Decision, Delegation, ProposalVersion
-from approvals.permissions import may_decide
-from approvals.terms import Terms
+from approvals.people import persons
+from approvals.people.permissions import may_decide
+from approvals.policies.terms import Terms
+from approvals.reading.listing import Filters, approvals_page
+from approvals.reading.mine import may_be_decided_by
 from console.clock import database_now
 
 Open = Callable[..., Approval]
@@ -107,7 +107,7 @@ def test_the_list_and_the_decision_agree_about_everybody(seed: int, db: None, op
         fresh = Approval.objects.filter(pk__in=[one.pk for one in requests])
         allowed = {one.pk for one in fresh if seen and may_decide(user, one).allowed}
         listed = {row.pk for row in approvals_page(user, Filters(mine=True), limit=200).rows}
-        assert listed == allowed, (user.username, people.person_of(user))
+        assert listed == allowed, (user.username, persons.person_of(user))
 
 
 def test_the_number_of_queries_does_not_grow_with_the_requests(

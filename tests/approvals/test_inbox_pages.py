@@ -14,8 +14,8 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from approvals import services
-from approvals.inbox import Asked, asked_of
 from approvals.models import Approval, SavedView
+from approvals.pages.inbox.asked import Asked, asked_of
 from console.clock import database_now
 
 from .conftest import answer

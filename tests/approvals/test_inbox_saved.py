@@ -11,8 +11,8 @@ from django.test import Client
 from django.urls import reverse
 
 from approvals.errors import InvalidChange, NoSuchApproval, NotTheirs
-from approvals.inbox import change_view, delete_view, save_view, saved_for
 from approvals.models import AuditEvent, SavedView
+from approvals.pages.inbox.saved import change_view, delete_view, save_view, saved_for
 
 INBOX, VIEWS = reverse("approvals:inbox"), reverse("approvals:views")
 

@@ -21,7 +21,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from approvals import services
-from approvals.digest import LIMIT_BYTES, NotCanonical, canonicalise, digest_of
 from approvals.errors import (
     AlreadyClosed,
     ApprovalError,
@@ -32,6 +31,7 @@ from approvals.errors import (
     StaleVersion,
 )
 from approvals.models import Approval, Decision, ProposalVersion
+from approvals.proposal.canonical import LIMIT_BYTES, NotCanonical, canonicalise, digest_of
 from tests.api_caller import Caller, problem
 from tests.approvals.conftest import REFUND, answer
 from tests.approvals.test_digest import ARGUMENTS, shuffled

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from approvals import services
-from approvals.digest import canonicalise, digest_of
 from approvals.errors import NotAuthorised
 from approvals.models import Approval, AuditEvent
+from approvals.proposal.canonical import canonicalise, digest_of
 from tests.at_once import at_once
 
 Opener = Callable[..., Approval]

@@ -17,7 +17,7 @@ from approvals.models import PolicyVersion
 from approvals.policies import terms_for
 from approvals.policies.policy import Policy
 from approvals.policies.rules import Rule, seconds_of
-from approvals.terms import FAIL_SAFE, Facts, Terms
+from approvals.policies.terms import FAIL_SAFE, Facts, Terms
 from tests.effort import effort
 
 REFUND = Facts("agent", "support", "issue_refund", "action", "high", {"amount": "89.40", "currency": "EUR"})

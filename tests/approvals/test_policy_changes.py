@@ -11,11 +11,10 @@ from django.contrib.auth.models import Group, User
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from approvals import audit, services
+from approvals import services
 from approvals.models import Approval, AuditEvent, PolicyVersion
-from approvals.permissions import agreeing_persons
+from approvals.people.permissions import agreeing_persons
 from approvals.policies import active_policy, shipped, terms_for
-from approvals.policies.changing import checked, confirm, digest_of, propose, refuse
 from approvals.policies.errors import (
     AlreadySettled,
     AnotherIsProposed,
@@ -26,9 +25,11 @@ from approvals.policies.errors import (
     StalePolicy,
 )
 from approvals.policies.policy import Policy
-from approvals.policies.preview import preview
+from approvals.policies.terms import Facts
 from approvals.policies.words import card_of, compare
-from approvals.terms import Facts
+from approvals.reading.policy_preview import preview
+from approvals.record import audit
+from approvals.services.changing_policy import checked, confirm, digest_of, propose, refuse
 from tests.approvals.conftest import REFUND, answer
 from tests.at_once import at_once
 from tests.effort import effort

@@ -17,7 +17,7 @@ from django.test.utils import CaptureQueriesContext
 from approvals import services
 from approvals.models import Approval, PolicyVersion
 from approvals.policies import shipped
-from approvals.policies.changing import propose
+from approvals.services.changing_policy import propose
 from tests.approvals.conftest import answer
 
 POLICY, EDIT = "/policy/", "/policy/edit"

@@ -20,9 +20,10 @@ from django.db import transaction
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from approvals import audit, services
+from approvals import services
 from approvals.errors import AlreadyClosed, ApprovalError, InvalidVerdict, MayNotDecide, NotAuthorised, StaleVersion
 from approvals.models import AccountPerson, Approval, Delegation, PolicyVersion
+from approvals.record import audit
 from console.clock import database_now
 from tests.approvals.conftest import REFUND, answer
 

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Group, User
 
-from approvals import selectors, services
-from approvals import terms as terms_module
-from approvals.card import card_for
+from approvals import services
 from approvals.errors import AlreadyClosed, MayNotDecide, NotAuthorised, StaleTerms
 from approvals.models import AccountPerson, Approval, AuditEvent, Decision, Delegation, ProposalVersion
-from approvals.terms import Terms
+from approvals.pages.request.card import card_for
+from approvals.policies import terms as terms_module
+from approvals.policies.terms import Terms
+from approvals.reading import requests
 from console.clock import database_now
 from tests.approvals.conftest import REFUND, answer
 
@@ -110,7 +111,7 @@ def test_where_the_editor_must_not_approve_somebody_else_has_to(
     approval = open_one()
     decide(approval, alice, "edit", edited_arguments=REFUND | {"amount": "40.00"})
     assert status_of(approval) == "pending"
-    shown = selectors.approval_and_versions_for(bob, approval.pk)
+    shown = requests.approval_and_versions_for(bob, approval.pk)
     assert card_for(bob, shown).agreed == [], "who changed it does not count"
     with pytest.raises(MayNotDecide) as told:
         decide(approval, alice)
@@ -489,7 +490,7 @@ def test_a_vote_that_is_not_enough_has_no_receipt_yet(open_one: Opener, terms: A
     terms(needed=2)
     approval = open_one()
     decide(approval, alice)
-    shown = selectors.approval_and_versions_for(alice, approval.pk)
+    shown = requests.approval_and_versions_for(alice, approval.pk)
     card = card_for(alice, shown)
     assert card.receipt == [] and card.agreed == ["alice"] and card.missing == 1
 
@@ -507,10 +508,10 @@ def test_an_answer_needs_as_many_people_as_an_approval(open_one: Opener, terms: 
     with pytest.raises(MayNotDecide) as told:
         decide(approval, alice, "respond", answer="no need")
     assert told.value.rule == "one-vote"
-    (waiting,) = selectors.settled([approval.pk])
+    (waiting,) = requests.settled([approval.pk])
     assert waiting.ending is None, "one person stood in for the tool"
     decide(approval, bob, "respond", answer="no need")
-    (settled,) = selectors.settled([approval.pk])
+    (settled,) = requests.settled([approval.pk])
     assert settled.ending is not None
     assert (settled.ending.verdict, settled.ending.answer) == ("respond", "no need")
 

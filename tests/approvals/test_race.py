@@ -18,9 +18,11 @@ from django.db import transaction
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from approvals import audit, selectors, services
+from approvals import services
 from approvals.errors import AlreadyClosed, ApprovalError, KeyReused, MayNotDecide, NotAuthorised, StaleVersion
 from approvals.models import Approval, AuditEvent, Decision, Delegation
+from approvals.reading import requests
+from approvals.record import audit
 from approvals.services import Answer
 from console.clock import database_now
 from console.models import OutboxEntry
@@ -89,7 +91,7 @@ class World:
             case ["the", "run", "ends"]:
                 services.withdraw(run_id=self.run_id, reason="x", actor="worker")
             case ["the", "agent", "looks"]:
-                (settled,) = selectors.settled([self.id])
+                (settled,) = requests.settled([self.id])
                 if settled.ending is not None:
                     self.heard.add(settled.ending.verdict)
 

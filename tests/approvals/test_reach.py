@@ -10,9 +10,10 @@ from django.contrib.auth.models import Group, User
 from django.test import Client
 from hypothesis import HealthCheck, event, given, settings
 
-from approvals import reach, services
+from approvals import services
 from approvals.models import AccountPerson, Approval
-from approvals.permissions import may_decide
+from approvals.people.permissions import may_decide
+from approvals.reading import reach
 from console import roles
 from tests.api_caller import Caller
 from tests.approvals.conftest import REFUND, answer

@@ -13,9 +13,10 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from approvals import audit, audit_heads, record
 from approvals.models import AuditEvent
-from console.keyset import make_cursor
+from approvals.reading import record
+from approvals.record import audit, heads
+from console.lists.keyset import make_cursor
 from tests.api_caller import Caller, paths_of, problem
 from tests.tables_owner import as_the_tables_owner
 
@@ -128,7 +129,7 @@ def test_programs_are_told_whether_the_record_is_whole(ada: User) -> None:
 
 def test_programs_are_told_that_the_end_was_cut_off(ada: User) -> None:
     happen(3)
-    head = audit_heads.Publisher().step()
+    head = heads.Publisher().step()
     assert head is not None
     assert Caller(ada).get("audit/verify").json()["heads_compared"] == 1
     with as_the_tables_owner() as cursor:

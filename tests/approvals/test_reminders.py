@@ -12,7 +12,7 @@ from django.urls import reverse
 
 from approvals import services
 from approvals.models import Approval, AuditEvent
-from approvals.reminders import Mail, mail_for
+from approvals.services.reminders import Mail, mail_for
 from console.clock import database_now
 from console.models import OutboxEntry
 from console.outbox import Kind

@@ -14,12 +14,13 @@ from django.db import connections
 from django.test import Client
 from django.urls import reverse
 
-from approvals import audit, services
-from approvals.digest import canonicalise, digest_of
+from approvals import services
 from approvals.errors import MayNotDecide, StaleTerms
 from approvals.models import Approval, AuditEvent
+from approvals.policies.terms import Facts, Terms
+from approvals.proposal.canonical import canonicalise, digest_of
+from approvals.record import audit
 from approvals.services import Answer
-from approvals.terms import Facts, Terms
 from console.clock import database_now
 from console.models import OutboxEntry
 from tests.api_caller import Caller, paths_of, problem

@@ -12,15 +12,17 @@ from django.contrib.auth.models import User
 from hypothesis import given
 from hypothesis import strategies as st
 
-from approvals import audit, conditions, services
+from approvals import services
 from approvals.errors import InvalidChange, MayNotDecide, NotAuthorised, NotTheirs, StaleVersion
-from approvals.leaves import leaves_of
 from approvals.models import AccountPerson, Approval, AuditEvent, Decision, StandingApproval
-from approvals.selectors import agreed_names, with_parts
+from approvals.people import standing_conditions
+from approvals.policies.terms import Facts, Terms
+from approvals.reading.requests import agreed_names, with_parts
+from approvals.record import audit
 from approvals.services import deciding, executing, opening
-from approvals.terms import Facts, Terms
 from console.clock import database_now
 from console.models import OutboxEntry
+from console.text.json_paths import leaves_of
 from tests.api_caller import Caller
 from tests.approvals.conftest import REFUND, answer
 from tests.at_once import at_once
@@ -167,7 +169,7 @@ def test_conditions_that_are_not_whole_or_exclude_the_request_itself_are_refused
 def test_a_number_a_text_and_a_truth_value_are_never_the_same() -> None:
     values = [1, 1.0, "1", True, 0, 0.0, False, None, ""]
     for one in values:
-        covered = [other for other in values if conditions.cover([{"path": "a", "is": one}], {"a": other})]
+        covered = [other for other in values if standing_conditions.cover([{"path": "a", "is": one}], {"a": other})]
         assert [repr(other) for other in covered] == [repr(one)]
 
 
@@ -468,7 +470,7 @@ def test_conditions_that_fix_everything_cover_nothing_but_the_same(one: dict[str
     import json
 
     fixed = [{"path": path, "is": json.loads(exact)} for path, exact in leaves_of(one)]
-    conditions.check(fixed, one)
-    assert conditions.cover(fixed, one)
+    standing_conditions.check(fixed, one)
+    assert standing_conditions.cover(fixed, one)
     same = json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
-    assert conditions.cover(fixed, other) == same
+    assert standing_conditions.cover(fixed, other) == same

@@ -12,16 +12,17 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from approvals import guarding, services
-from approvals.detail import team_parts
+from approvals import services
 from approvals.errors import InvalidChange
 from approvals.models import Approval, Comment, Delegation, StandingApproval
-from approvals.permissions import may_decide
+from approvals.pages.request.page import team_parts
+from approvals.pages.team.forms import moment
+from approvals.people.permissions import may_decide
+from approvals.policies.terms import Terms
+from approvals.reading import attention
 from approvals.services import deciding, opening
-from approvals.team_forms import moment
-from approvals.terms import Terms
 from console.clock import database_now
-from console.presence import Backend, look
+from console.live.presence import Backend, look
 from tests.approvals.conftest import answer
 
 Opener = Callable[..., Approval]
@@ -347,7 +348,7 @@ def test_people_see_their_own_figures_and_admins_all(open_one: Opener, alice: Us
 def test_haste_is_said_gently_where_the_next_click_would_be(
     open_one: Opener, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(guarding, "HASTE_APPROVALS", 1)
+    monkeypatch.setattr(attention, "HASTE_APPROVALS", 1)
     approval = open_one()
     services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval))
     page = _client(alice).get(f"/approvals/{open_one().pk}/team").content.decode()

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 
-from approvals import audit, selectors, services
-from approvals.digest import canonicalise, digest_of
+from approvals import services
 from approvals.errors import InvalidVerdict, MayNotDecide, NotAuthorised, StaleVersion
 from approvals.models import Approval, AuditEvent, Decision, PolicyVersion, ProposalVersion
-from approvals.requesting import Asked, request_approval
+from approvals.proposal.canonical import canonicalise, digest_of
+from approvals.reading import requests
+from approvals.record import audit
+from approvals.services.requesting import Asked, request_approval
 from console.clock import database_now
 from tests.approvals.conftest import REFUND, answer
 
@@ -58,7 +60,7 @@ def test_the_agent_is_told_of_the_edit_under_the_digest_that_it_had_proposed(
     proposed = approval.digest
     edit(approval, alice, note="half of it")
     decide(approval, bob)
-    [settled] = selectors.settled([approval.pk])
+    [settled] = requests.settled([approval.pk])
     assert settled.ending is not None
     approval.refresh_from_db()
     assert settled.ending.verdict == "edit"
@@ -73,7 +75,7 @@ def test_the_agent_is_told_of_the_edit_also_when_the_last_one_to_agree_only_appr
     approval = open_one()
     edit(approval, alice)
     decide(approval, bob)
-    [settled] = selectors.settled([approval.pk])
+    [settled] = requests.settled([approval.pk])
     assert settled.ending is not None
     assert (settled.ending.verdict, settled.ending.arguments) == ("edit", LESS)
 
@@ -229,7 +231,7 @@ def test_an_edit_stands_under_the_rule_that_its_bytes_are_asked_of_again(alice: 
 def test_an_answer_reaches_the_agent_in_place_of_the_tools_result(open_one: Opener, alice: User) -> None:
     approval = open_one()
     decide(approval, alice, "respond", answer={"refunded": "already", "by": "phone"})
-    [settled] = selectors.settled([approval.pk])
+    [settled] = requests.settled([approval.pk])
     assert settled.ending is not None
     assert (settled.ending.verdict, settled.ending.answer) == ("respond", {"refunded": "already", "by": "phone"})
     with pytest.raises(NotAuthorised, match="verdict was respond"):
@@ -257,7 +259,7 @@ def test_what_the_policy_allows_or_denies_is_decided_at_once_and_on_the_record(o
     with pytest.raises(NotAuthorised):
         services.authorise(approval_id=denied.pk, digest=denied.digest)
     assert AuditEvent.objects.filter(kind="approval.decided").count() == 2
-    assert [one.ending and one.ending.verdict for one in selectors.settled([allowed.pk, denied.pk])] == [
+    assert [one.ending and one.ending.verdict for one in requests.settled([allowed.pk, denied.pk])] == [
         "approve",
         "reject",
     ]

@@ -13,10 +13,11 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from approvals import requesting, services
+from approvals import services
 from approvals.errors import InvalidChange, InvalidRequest, InvalidVerdict
-from approvals.evidence import pack
 from approvals.models import Approval
+from approvals.reading.evidence import pack
+from approvals.services import requesting
 from approvals.services.seeding import seed_attention_check
 from console import context, ports, tries
 from console.clock import database_now

@@ -16,7 +16,7 @@ from tests.waiting import PATIENCE
 PROJECT = Path(__file__).resolve().parent.parent.parent
 OUR_CODE = [
     path
-    for folder in ("console", "approvals", "orchestration", "dataplane", "examples")
+    for folder in ("console", "stack", "approvals", "orchestration", "dataplane", "examples")
     for path in (PROJECT / folder).rglob("*.py")
 ]
 

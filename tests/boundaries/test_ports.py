@@ -24,7 +24,7 @@ PROTOCOLS = {
 }
 #: what may import by a name that it was given: agents, which the operator names, and Django's engine of sessions
 BY_NAME = {
-    "console/consumers.py",
+    "console/live/consumers.py",
     "orchestration/activities.py",
     "orchestration/agents/loading.py",
     "orchestration/agents/second_reading.py",

@@ -11,8 +11,8 @@ from django.test import Client
 
 import approvals.policies.errors as policy
 from approvals import errors
-from approvals.conditions import InvalidCondition
 from approvals.models import Approval
+from approvals.people.standing_conditions import InvalidCondition
 from console import in_flight, problems
 from console.refusals import EngineAway, Invalid, NotFound, Refused
 from dataplane import errors as data

@@ -20,8 +20,8 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
 
 from console.environment import PROJECT
-from console.stack.ports import free_port
-from console.stack.supervisor import Supervisor
+from stack.ports import free_port
+from stack.supervisor import Supervisor
 from tests.waiting import PATIENCE, eventually
 
 CHROMIUM = next(

@@ -11,8 +11,8 @@ from django.http import QueryDict
 from django.template.loader import render_to_string
 from playwright.sync_api import Browser, Page, Route, expect
 
-from console import schema_form
 from console.environment import PROJECT
+from console.forms import schema_form
 from tests.waiting import PATIENCE
 
 LINE = {

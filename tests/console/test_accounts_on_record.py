@@ -13,8 +13,8 @@ from django.db import connection
 from django.test import Client
 from django.urls import reverse
 
-from approvals import audit
 from approvals.models import AccountPerson, AuditEvent
+from approvals.record import audit
 from console import tokens
 from console.acting import acting_as, actor
 from console.models import ApiToken

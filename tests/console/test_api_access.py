@@ -10,7 +10,7 @@ from django.contrib.auth.models import Group, User
 from django.db import OperationalError
 from django.test import Client
 
-from approvals import inbox
+from approvals.reading import listing
 from console import roles, tokens
 from console.api import api
 from console.models import ApiToken
@@ -227,7 +227,7 @@ def test_an_error_of_ours_is_a_problem_without_a_trace(alice: User, monkeypatch:
     def broken(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError("the secret is 42")
 
-    monkeypatch.setattr(inbox, "approvals_page", broken)
+    monkeypatch.setattr(listing, "approvals_page", broken)
     caller = Caller(alice)
     caller.raise_errors(False)
     assert "42" not in str(problem(caller.get("approvals"), 500))
@@ -237,7 +237,7 @@ def test_an_absent_database_is_told_with_what_to_do(alice: User, monkeypatch: py
     def away(*_: Any, **__: Any) -> None:
         raise OperationalError("the connection is lost")
 
-    monkeypatch.setattr(inbox, "approvals_page", away)
+    monkeypatch.setattr(listing, "approvals_page", away)
     answer = Caller(alice).get("approvals")
     told = problem(answer, 503)
     assert (told["engine"], told["retry_after_seconds"], answer["Retry-After"]) == ("postgres", 5, "5")

@@ -17,9 +17,9 @@ from django.db import connection
 from psycopg import errors
 
 from console import app_role, environment, health
-from console.stack.postgres import APP_ROLE, ROLE, SUPERUSER, Postgres
-from console.stack.services import PROJECT
-from console.stack.state import Addresses
+from stack.postgres import APP_ROLE, ROLE, SUPERUSER, Postgres
+from stack.services import PROJECT
+from stack.state import Addresses
 from tests import session_postgres
 
 TABLES = ["approvals_auditevent", "approvals_comment", "approvals_decision", "approvals_proposalversion"]

@@ -146,7 +146,7 @@ def test_a_proxy_that_is_no_address_stops_the_start_in_words() -> None:
 
 
 def test_the_web_process_itself_believes_no_header() -> None:
-    from console.stack.console_parts import Web
+    from stack.console_parts import Web
 
     assert "--no-proxy-headers" in Web(BASE_DIR, dict, 8000).argv
     assert "--no-proxy-headers" in (BASE_DIR / "docs" / "engines.md").read_text()

@@ -19,8 +19,8 @@ from console.clock import database_now
 from console.environment import environment
 from console.models import PartHeartbeat
 from console.ports import HealthCheck, PartHealth
-from console.stack.ports import free_port
 from orchestration import health as orchestration_health
+from stack.ports import free_port
 from tests.api_caller import Caller
 from tests.fake_ports import all_answering
 from tests.waiting import PATIENCE

@@ -12,7 +12,7 @@ from django.test import Client
 from django.urls import reverse
 
 from approvals.models import Approval
-from approvals.requesting import take_back
+from approvals.services.requesting import take_back
 from console.environment import environment
 from orchestration import services
 from orchestration.models import Run

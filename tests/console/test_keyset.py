@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from console.keyset import Order, Position, make_cursor, read_cursor
+from console.lists.keyset import Order, Position, make_cursor, read_cursor
 
 AT = "2026-01-01T00:00:00+00:00"
 ORDER = Order("opened_at", ("opened_at", "id"), (datetime, str))

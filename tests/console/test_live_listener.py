@@ -12,8 +12,8 @@ import pytest
 import pytest_asyncio
 
 from console.database import conninfo
-from console.live import CHANNEL
-from console.live_listener import LiveListener, Mailbox
+from console.live.announce import CHANNEL
+from console.live.listener import LiveListener, Mailbox
 from tests.waiting import PATIENCE
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.asyncio]

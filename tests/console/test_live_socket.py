@@ -19,10 +19,10 @@ from django.contrib.sessions.models import Session
 from django.db.models import F
 from django.test import Client
 
-from console import consumers, live_listener, presence
 from console.asgi import application, is_trusted_origin
 from console.database import conninfo
-from console.live import announce
+from console.live import consumers, listener, presence
+from console.live.announce import announce
 from console.models import Presence
 from tests.waiting import PATIENCE
 
@@ -65,8 +65,8 @@ class Socket:
 @pytest_asyncio.fixture(autouse=True)
 async def stopped_listener() -> AsyncIterator[None]:
     yield
-    await live_listener.listener().stop()
-    live_listener._listeners.clear()
+    await listener.listener().stop()
+    listener._listeners.clear()
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ async def _subscribe(socket: Socket, *topics: str) -> None:
 async def test_an_announcement_reaches_the_page(session: Client) -> None:
     socket = await _open(session)
     await _subscribe(socket, "inbox", "approval:apr_1")
-    await live_listener.listener().is_listening.wait()
+    await listener.listener().is_listening.wait()
     await database_sync_to_async(announce)("approval:apr_1")
     heard: list[Any] = []
     while {"topics": ["approval:apr_1"]} not in heard:
@@ -213,7 +213,7 @@ async def test_a_reader_that_does_not_keep_up_is_closed(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(consumer, "send", send)
     monkeypatch.setattr(consumer, "close", close)
-    consumer._mailbox = live_listener.Mailbox()
+    consumer._mailbox = listener.Mailbox()
     consumer._mailbox.put("inbox")
     async with asyncio.timeout(PATIENCE):
         await consumer._tell()
@@ -247,7 +247,7 @@ async def test_a_silent_socket_is_closed_at_once_when(
     lose, code = LOSSES[loss]
     socket = await _open(session)
     await _subscribe(socket, "inbox")
-    await live_listener.listener().is_listening.wait()
+    await listener.listener().is_listening.wait()
     await database_sync_to_async(lose)(alice, session)
     assert await socket.close_code() == code
 
@@ -274,7 +274,7 @@ async def test_a_right_lost_while_the_socket_opens_is_seen(
 async def test_a_socket_stays_when_somebody_else_loses_a_role(session: Client, bob: User) -> None:
     socket = await _open(session)
     await _subscribe(socket, "inbox")
-    await live_listener.listener().is_listening.wait()
+    await listener.listener().is_listening.wait()
     await database_sync_to_async(bob.groups.clear)()
     await socket.say('{"ping": 1}')
     heard: list[Any] = []
@@ -389,19 +389,19 @@ async def test_after_the_listening_connection_was_lost_people_are_seen_again(ses
     await _listening()
     await _subscribe(socket, "approval:apr_1", "presence:apr_1")
     await _until_told(socket, "presence:apr_1")
-    before = live_listener.listener().backend
+    before = listener.listener().backend
     async with await psycopg.AsyncConnection.connect(conninfo("tests"), autocommit=True) as connection:
         assert before is not None
         await connection.execute("SELECT pg_terminate_backend(%s)", [before.pid])
     await _until_told(socket, "presence:apr_1")
-    assert live_listener.listener().backend != before
+    assert listener.listener().backend != before
     assert await _looking() == ["alice"]
     await socket.leave()
 
 
 async def _listening() -> None:
     async with asyncio.timeout(PATIENCE):
-        await live_listener.listener().is_listening.wait()
+        await listener.listener().is_listening.wait()
 
 
 #: what a browser may say -> the roles whose word is taken; a new message needs a line here

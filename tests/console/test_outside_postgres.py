@@ -14,8 +14,8 @@ from psycopg import sql
 
 from console.environment import PROJECT, Environment
 from console.postgres_refusal import in_words, refusal
-from console.stack.ports import free_port
-from console.stack.postgres import SUPERUSER, Postgres
+from stack.ports import free_port
+from stack.postgres import SUPERUSER, Postgres
 
 PASSWORD = "a p@ss/word"
 ENCODED = "a%20p%40ss%2Fword"

@@ -116,7 +116,8 @@ def test_an_absent_session_store_is_told_in_words_too(db: None, monkeypatch: pyt
 def test_what_was_typed_while_the_database_was_away_can_be_sent_again(
     alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("approvals.views.services.decide_for_sure", lambda **asked: _away(OperationalError)())
+    decide_for_sure = "approvals.pages.request.views.services.decide_for_sure"
+    monkeypatch.setattr(decide_for_sure, lambda **asked: _away(OperationalError)())
     sent = {"verdict": "reject", "version": "1", "digest": "0" * 64, "note": "line one\nline <two>", "key": "k"}
     shown = text(signed_in(alice).post("/approvals/apr_1/decision", sent))
     assert 'action="/approvals/apr_1/decision"' in shown

@@ -66,7 +66,7 @@ def test_what_is_gone_or_is_no_part_of_a_page_is_left_out(ada: User, address: st
 
 
 def test_a_part_that_its_own_view_refuses_is_left_out(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("console.parts.VIEWS", {"approvals:record", "console:pending"})
+    monkeypatch.setattr("console.live.parts.VIEWS", {"approvals:record", "console:pending"})
     answer = ask(signed_in(alice), {"record": "/record/", "pending-count": "/frame/pending/"})
     assert ids(answer) == ["pending-count"]
 
@@ -87,5 +87,5 @@ def test_an_absent_database_is_said_once(alice: User, monkeypatch: pytest.Monkey
         raise OperationalError
 
     client = signed_in(alice)
-    monkeypatch.setattr("approvals.inbox_views.inbox_for", away)
+    monkeypatch.setattr("approvals.pages.inbox.views.inbox_for", away)
     assert ask(client, ALL).status_code == 503

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from console.json_text import MOST_KEYS, NotJson, read_json, read_number, write_json
-from console.schema_check import BrokenSchema, check
+from console.forms.schema_check import BrokenSchema, check
+from console.text.json_text import MOST_KEYS, NotJson, read_json, read_number, write_json
 from tests.effort import effort
 
 

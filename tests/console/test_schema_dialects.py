@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from django.template.loader import render_to_string
 
-from console import schema_form
-from console.schema_check import BrokenSchema, check
-from console.schema_form import Field, Form
-from console.schema_form.fields import walk
+from console.forms import schema_form
+from console.forms.schema_check import BrokenSchema, check
+from console.forms.schema_form import Field, Form
+from console.forms.schema_form.fields import walk
 from tests.html_form import sent_by_a_browser
 
 DRAFTS = {

@@ -11,10 +11,10 @@ from django.template.loader import render_to_string
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from console import schema_form
-from console.json_text import write_json
-from console.schema_form import MISSING, Field, Form
-from console.schema_form.drawing import Drawing
+from console.forms import schema_form
+from console.forms.schema_form import MISSING, Field, Form
+from console.forms.schema_form.drawing import Drawing
+from console.text.json_text import write_json
 from tests.effort import effort
 from tests.html_form import sent_by_a_browser
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from console import schema_check, schema_form
-from console.schema_check import BrokenSchema, check
+from console.forms import schema_check, schema_form
+from console.forms.schema_check import BrokenSchema, check
 
 MOST_CALLS = 4_000_000  # of functions, Python's and C's, for a few seconds' work
 

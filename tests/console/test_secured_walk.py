@@ -16,10 +16,10 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from console.stack.ports import free_port
-from console.stack.postgres import SUPERUSER, Postgres
-from console.stack.supervisor import Supervisor
 from examples.shop.demo_orders import DEMO_RUNS
+from stack.ports import free_port
+from stack.postgres import SUPERUSER, Postgres
+from stack.supervisor import Supervisor
 from tests.secured_engines import SecuredPrefect, SecuredTemporal, Signer
 from tests.waiting import PATIENCE
 

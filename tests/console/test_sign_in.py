@@ -13,8 +13,8 @@ from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
 
-from approvals import audit
 from approvals.models import AuditEvent
+from approvals.record import audit
 from console import tries
 from console.models import SignInCount
 from tests.api_caller import Caller, problem
@@ -193,7 +193,7 @@ def test_a_sign_in_that_cannot_be_recorded_does_not_happen(alice: User, monkeypa
         raise RuntimeError
 
     client = Client(raise_request_exception=False)
-    monkeypatch.setattr("approvals.audit.record", fails)
+    monkeypatch.setattr("approvals.record.audit.record", fails)
     assert sign_in(client, password=PASSWORD).status_code == 500
     assert client.get("/inbox/").status_code == 302
 

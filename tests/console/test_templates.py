@@ -12,7 +12,7 @@ from django.utils.safestring import mark_safe
 
 from console.environment import PROJECT
 from console.keys import KEYS
-from console.parts import VIEWS
+from console.live.parts import VIEWS
 from console.templatetags.signalbox import initials, status
 from console.templatetags.signalbox import tag as draw_tag
 

@@ -16,8 +16,6 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from console import environment as environment_module
 from console.environment import PROJECT, environment, is_embedded
-from console.stack.ports import free_port
-from console.stack.supervisor import Supervisor
 from console.temporal_connection import (
     CannotConnect,
     NoSuchNamespace,
@@ -26,6 +24,8 @@ from console.temporal_connection import (
     is_about_namespace,
     known,
 )
+from stack.ports import free_port
+from stack.supervisor import Supervisor
 from tests.secured_engines import Authority, Pair, SecuredTemporal, Signer
 
 Variables = dict[str, str]

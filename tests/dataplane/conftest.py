@@ -8,13 +8,13 @@ import pytest
 from django.db import connection
 
 from console.environment import environment
-from console.stack.prefect import Prefect
 from dataplane import publishing
 from dataplane.catalogue import HANDBOOK
 from dataplane.contracts import Outcome, Refresh
 from dataplane.embedding import embedder
 from dataplane.flows.transforms import content_digest, embedded_text
 from dataplane.publishing import Content, PassageRow
+from stack.prefect import Prefect
 
 from .fakes import FakePrefect, stand_in
 

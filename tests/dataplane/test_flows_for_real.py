@@ -14,13 +14,13 @@ import httpx
 import pytest
 
 from console.environment import PROJECT, environment
-from console.stack.prefect import Prefect
 from dataplane import selectors
 from dataplane.catalogue import HANDBOOK
 from dataplane.errors import PrefectAway
 from dataplane.models import DatasetVersion, Passage, Refresh
 from dataplane.prefect_gateway import HttpPrefectGateway
 from dataplane.refreshes.request import request_refresh
+from stack.prefect import Prefect
 from tests.waiting import PATIENCE, eventually
 
 from .conftest import handbook

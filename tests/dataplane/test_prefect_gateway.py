@@ -10,10 +10,10 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from console.stack.prefect import Prefect
 from dataplane import prefect_gateway
 from dataplane.errors import DeploymentNotFound, FlowRunNotFound, PrefectAway, PrefectRefused
 from dataplane.prefect_gateway import FlowRun, HttpPrefectGateway, PrefectGateway
+from stack.prefect import Prefect
 
 from .fakes import FakePrefect
 

@@ -13,14 +13,14 @@ import pytest
 from console.environment import PROJECT, Environment, environment, without_credentials
 from console.models import PartHeartbeat
 from console.prefect_access import authorization, prefect_token
-from console.stack.prefect import refusal
-from console.stack.state import Outside
 from dataplane.errors import PrefectLocked
 from dataplane.flow_service import runner_environment
 from dataplane.models import DatasetVersion, Refresh
 from dataplane.prefect_gateway import HttpPrefectGateway
 from dataplane.refreshes import dispatch
 from dataplane.refreshes.request import request_refresh
+from stack.prefect import refusal
+from stack.state import Outside
 from tests.secured_engines import SecuredPrefect
 from tests.waiting import PATIENCE
 

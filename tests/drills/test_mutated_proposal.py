@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from approvals.digest import canonicalise, digest_of
+from approvals.proposal.canonical import canonicalise, digest_of
 from drills.mutated_proposal import differences, forged, other_tool, refund_digest, sha256, written
 
 REFUND: dict[str, Any] = {"order_id": "12", "amount": "16.00", "currency": "EUR", "reason": "Späte Lieferung: “§ 4”"}

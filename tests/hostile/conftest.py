@@ -15,8 +15,8 @@ from django.test import Client
 from ulid import ULID
 
 from approvals import services
-from approvals.digest import canonicalise, digest_of
 from approvals.models import Approval
+from approvals.proposal.canonical import canonicalise, digest_of
 from approvals.services import Proposal
 
 from .corpus import Hostile

@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from approvals.digest import LIMIT_BYTES
+from approvals.proposal.canonical import LIMIT_BYTES
 
 
 @dataclass(frozen=True)

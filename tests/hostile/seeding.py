@@ -21,9 +21,9 @@ def seed() -> dict[str, Any]:
     from django.contrib.auth.models import User
 
     from approvals import services
-    from approvals.digest import canonicalise, digest_of
     from approvals.models import Approval, PolicyVersion
     from approvals.policies import shipped
+    from approvals.proposal.canonical import canonicalise, digest_of
     from approvals.services import Answer, Proposal
     from orchestration.models import Run
 

@@ -15,9 +15,10 @@ from django.test import AsyncClient, Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from approvals import exports, services
-from approvals.exports import Export, cell
-from approvals.inbox import Filters
+from approvals import services
+from approvals.pages.inbox import exports
+from approvals.pages.inbox.exports import Export, cell
+from approvals.reading.listing import Filters
 from approvals.services import Answer
 
 from .conftest import USERNAME_LENGTH, Open, flat, name_reviewers

@@ -12,7 +12,7 @@ import pytest
 import structlog
 from django.conf import settings
 
-from approvals.log_lines import VisibleFormatter
+from console.text.log_lines import VisibleFormatter
 
 from .corpus import CORPUS, Hostile
 

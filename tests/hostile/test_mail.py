@@ -7,7 +7,7 @@ from email import message_from_bytes, policy
 from django.contrib.auth.models import User
 from django.core.mail import EmailMessage
 
-from approvals.reminders import mail_for
+from approvals.services.reminders import mail_for
 
 from .conftest import NAME_LENGTH, SUMMARY_LENGTH, USERNAME_LENGTH, Open, flat, hidden, not_shown
 from .corpus import CORPUS, Hostile

@@ -15,12 +15,13 @@ from django.test import Client
 from django.urls import reverse
 from ulid import ULID
 
-from approvals import audit, services
-from approvals.card import ArgumentRow
-from approvals.diff import diff
-from approvals.digest import NotCanonical, canonicalise
+from approvals import services
 from approvals.models import Approval, ProposalVersion
+from approvals.pages.request.card import ArgumentRow
+from approvals.proposal.canonical import NotCanonical, canonicalise
+from approvals.record import audit
 from approvals.services import Answer
+from console.text.diff import diff
 from orchestration import checkpoint_gateway
 from orchestration.checkpoint_gateway import CheckpointLine
 from orchestration.models import Run

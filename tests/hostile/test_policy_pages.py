@@ -15,20 +15,21 @@ from django.test import Client
 from django.urls import reverse
 from pydantic import ValidationError
 
-from approvals import audit, services
-from approvals.card import Card, DecisionLine, LadderStep, argument_rows_of
-from approvals.detail import Looks
+from approvals import services
 from approvals.errors import AlreadyClosed
 from approvals.models import Approval, Decision, PolicyVersion, ProposalVersion
-from approvals.permissions import Permit
+from approvals.pages.policy.forms import rule_sections
+from approvals.pages.request.card import Card, DecisionLine, LadderStep, argument_rows_of
+from approvals.pages.request.page import Looks
+from approvals.people.permissions import Permit
 from approvals.policies import words
-from approvals.policies.preview import Change, Preview, Row
 from approvals.policies.rules import Rule
-from approvals.policy_forms import rule_sections
+from approvals.policies.terms import Terms
+from approvals.reading.policy_preview import Change, Preview, Row
+from approvals.record import audit
 from approvals.services import Answer
-from approvals.terms import Terms
-from console import schema_form
 from console.clock import database_now
+from console.forms import schema_form
 
 from .conftest import (
     HARMLESS,

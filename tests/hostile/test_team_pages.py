@@ -14,15 +14,15 @@ from django.test import Client
 from django.urls import reverse
 
 from approvals import services
-from approvals.bulk import Cell, Group, Item, Line, Result
 from approvals.errors import AlreadyClaimed, AlreadyClosed
-from approvals.guarding import Attention
 from approvals.models import Approval, Comment, Decision, Delegation, SavedView, StandingApproval
-from approvals.presence import Person
+from approvals.pages.team.forms import StandingForm, StandingRow
+from approvals.reading.attention import Attention
+from approvals.reading.bulk import Cell, Group, Item, Line, Result
+from approvals.reading.presence import Person
+from approvals.reading.standing import Given
+from approvals.reading.team import Claim, Team
 from approvals.services import Answer
-from approvals.standing import Given
-from approvals.team import Claim, Team
-from approvals.team_forms import StandingForm, StandingRow
 from console.clock import database_now
 
 from .conftest import (

@@ -10,7 +10,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 
-from approvals.evidence import pack
+from approvals.reading.evidence import pack
 
 from .conftest import hidden, not_shown
 from .corpus import CORPUS, Hostile

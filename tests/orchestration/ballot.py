@@ -10,8 +10,8 @@ from langgraph.runtime import Runtime
 from langgraph.types import interrupt
 from typing_extensions import TypedDict
 
-from approvals.digest import canonicalise, digest_of
-from approvals.selectors import Settled
+from approvals.proposal.canonical import canonicalise, digest_of
+from approvals.reading.requests import Settled
 from orchestration.agents.runtime import AgentContext
 from orchestration.dialects.base import Asked, Place
 from tests.orchestration.conftest import REFUND

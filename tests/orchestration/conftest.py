@@ -11,12 +11,12 @@ from django.db import connections
 from ulid import ULID
 
 from approvals import services as approvals
-from approvals.digest import canonicalise, digest_of
 from approvals.models import Approval
+from approvals.proposal.canonical import canonicalise, digest_of
 from approvals.services import Answer, Proposal
-from console.stack import temporal as temporal_module
-from console.stack.temporal import Temporal
 from orchestration.models import Run
+from stack import temporal as temporal_module
+from stack.temporal import Temporal
 from tests import session_postgres
 from tests.fakes import FakeWorld
 

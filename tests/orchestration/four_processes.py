@@ -17,10 +17,10 @@ django.setup()
 
 from django.template.loader import render_to_string  # noqa: E402  # Django first
 
-from approvals.digest import canonicalise, read_canonical  # noqa: E402
-from console import schema_form  # noqa: E402
-from console.schema_form import Field, Form  # noqa: E402
-from console.schema_form.fields import walk  # noqa: E402
+from approvals.proposal.canonical import canonicalise, read_canonical  # noqa: E402
+from console.forms import schema_form  # noqa: E402
+from console.forms.schema_form import Field, Form  # noqa: E402
+from console.forms.schema_form.fields import walk  # noqa: E402
 from orchestration.agents.arguments import Unfit, faults_of, read_asked, read_back, schema_of, write_down  # noqa: E402
 from tests.html_form import sent_by_a_browser  # noqa: E402
 from tests.orchestration.made_models import made  # noqa: E402

@@ -10,9 +10,10 @@ from django.contrib.auth.models import Group, User
 from django.db import transaction
 from django.test import Client
 
-from approvals import audit, lane
 from approvals.errors import AlreadyClosed, InvalidChange
 from approvals.models import Approval, AuditEvent
+from approvals.reading import stalled
+from approvals.record import audit
 from approvals.services import note_effect
 from console import outbox
 from console.clock import database_now
@@ -87,7 +88,7 @@ def test_end_closes_the_row_at_once_and_says_who_and_why(olga: User) -> None:
     assert open_one.status == "withdrawn"
     with pytest.raises(AlreadyClosed, match="Ended by olga: It hangs"):
         decide(open_one)
-    (item,) = lane.lane_page(reviewer()).items
+    (item,) = stalled.lane_page(reviewer()).items
     assert (item.approval.pk, item.standstill.cause, item.standstill.may_deliver) == (decided.pk, "run_ended", False)
     assert item.standstill.words == "Ended by olga: It hangs"
     assert kinds() == [Kind.TERMINATE_RUN]
@@ -171,7 +172,7 @@ def test_an_effect_under_way_is_not_called_undone_and_its_end_is_still_written(o
     run = make_run(status="running", fence=7)
     approval = executing(run)
     acting.act(run_id=run.pk, action="end", reason="stop", by=olga)
-    assert lane.lane_page(reviewer()).items == []
+    assert stalled.lane_page(reviewer()).items == []
     unused: Any = None
     EffectLedger(run.pk, 7, unused, unused)._end(approval.pk, "done", {"refund": "re-1"}, "")
     approval.refresh_from_db()

@@ -27,7 +27,6 @@ from temporalio.testing._timeskipping import TimeSkipper
 from temporalio.worker import Replayer, Worker
 from ulid import ULID
 
-from console.stack.temporal import Temporal
 from orchestration import contracts
 from orchestration.activities import Activities
 from orchestration.contracts import (
@@ -47,6 +46,7 @@ from orchestration.contracts import (
 from orchestration.worker import workflow_runner
 from orchestration.workflows import waiting
 from orchestration.workflows.agent_run import AgentRun
+from stack.temporal import Temporal
 from tests.orchestration.conftest import EVENTS_AT_MOST, go
 from tests.waiting import PATIENCE
 

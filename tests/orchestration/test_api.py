@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Group, User
 
-from approvals import audit
+from approvals.record import audit
 from console.clock import database_now
 from console.models import OutboxEntry
 from orchestration import services

@@ -29,7 +29,7 @@ from pydantic import (
     create_model,
 )
 
-from approvals.digest import canonicalise, digest_of
+from approvals.proposal.canonical import canonicalise, digest_of
 from orchestration.agents import arguments
 from orchestration.agents.arguments import Unfit, faults_of, read_asked, read_back
 from orchestration.agents.proposals import ProposalNodes, _question

@@ -19,12 +19,12 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from approvals import services as approvals
-from approvals.digest import canonicalise, digest_of
 from approvals.errors import NothingToRedrive, NotTheirs
 from approvals.models import Approval, AuditEvent, ProposalVersion
-from approvals.requesting import Asked, request_approval, take_back
+from approvals.proposal.canonical import canonicalise, digest_of
 from approvals.services import Answer
 from approvals.services.receipts import locked_for_redrive
+from approvals.services.requesting import Asked, request_approval, take_back
 from console.clock import database_now
 from console.environment import Environment, environment
 from console.models import OutboxEntry

@@ -11,11 +11,10 @@ from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
-from approvals import lane
 from approvals import services as approvals
 from approvals.models import Approval
+from approvals.reading import stalled
 from approvals.services.receipts import WITHIN, Step
-from console.stack.temporal import Temporal
 from orchestration import activities as module
 from orchestration import dialects, services
 from orchestration.activities import Activities
@@ -27,6 +26,7 @@ from orchestration.models import Effect, Run
 from orchestration.threads import in_database
 from orchestration.worker import workflow_runner
 from orchestration.workflows.agent_run import AgentRun
+from stack.temporal import Temporal
 from tests.fakes import FakeWorld
 from tests.orchestration.ballot import AMOUNTS, Ballot, ballot_graph
 from tests.orchestration.conftest import decide, go, make_run
@@ -159,7 +159,7 @@ def test_a_decision_that_the_run_knows_is_not_late_while_another_place_is_open(r
     assert {step.detail for step in first.receipt.filter(step=Step.RESUMED)} == {"turn 3"}
     first.refresh_from_db()
     assert first.took_effect_at is not None
-    assert not Approval.objects.filter(lane.is_late()).exists()
+    assert not Approval.objects.filter(stalled.is_late()).exists()
 
 
 def test_an_interrupt_that_is_read_otherwise_than_it_was_decided_fails_in_words(

@@ -13,10 +13,11 @@ import pytest
 from django.db import connection
 from pydantic import BaseModel, Field
 
-from approvals import audit, comparing
-from approvals import selectors as approvals_selectors
 from approvals import services as approvals
 from approvals.models import Approval, AuditEvent
+from approvals.reading import four_records
+from approvals.reading import requests as approvals_selectors
+from approvals.record import audit
 from console.clock import database_now
 from orchestration import effects
 from orchestration.agents.arguments import read_asked
@@ -241,7 +242,7 @@ def _tampered(run: Run) -> Approval:
 
 
 def _tampered_with_its_digest(run: Run) -> Approval:
-    from approvals.digest import canonicalise, digest_of
+    from approvals.proposal.canonical import canonicalise, digest_of
 
     approval = decide(open_for(run))
     forged = canonicalise("issue_refund", {"order_id": "8801", "amount": "99.00", "currency": "EUR", "reason": "mine"})
@@ -438,7 +439,7 @@ def test_the_tool_gets_what_was_approved_by_its_alias_and_every_record_agrees(ru
     assert go(sending_ledger(ledger, got).perform(approval.pk, approval.digest))["status"] == "done"
     assert got == [Sending(**{"from": "ana", "weight": 1e21, "parts": [Decimal("1.50"), Decimal(2)]})]
     approval = approvals_selectors.approval_for(reviewer(), approval.pk)
-    records = {record.name.partition("-")[0]: record.digest for record in comparing.records_of(approval)}
+    records = {record.name.partition("-")[0]: record.digest for record in four_records.records_of(approval)}
     assert records.keys() >= {"proposed", "shown", "decided", "executed"}
     assert set(records.values()) == {approval.digest}
 

@@ -13,12 +13,12 @@ import pytest
 from console import temporal_connection
 from console.environment import Environment, environment
 from console.ports import PartHealth
-from console.stack.temporal import Temporal
 from orchestration import health, temporal_gateway, worker
 from orchestration.activities import Activities
 from orchestration.checkpoint_gateway import Checkpoints
 from orchestration.errors import TemporalRefused
 from orchestration.world import OutsideWorld
+from stack.temporal import Temporal
 from tests.orchestration.conftest import go
 from tests.waiting import PATIENCE, eventually
 

@@ -28,12 +28,12 @@ from approvals.models import Approval
 from console import tokens
 from console.environment import PROJECT, environment
 from console.models import PartHeartbeat
-from console.stack.temporal import Temporal
 from orchestration import webhook_gateway
 from orchestration.models import AnswerDelivery
 from orchestration.relay.loop import Relay
 from orchestration.temporal_gateway import RealTemporal
 from orchestration.threads import in_database
+from stack.temporal import Temporal
 from tests.orchestration.conftest import go
 from tests.orchestration.webhook_receiver import Receiver
 from tests.waiting import PATIENCE, until

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from approvals import audit, lane, reminders
 from approvals.errors import AlreadyClosed
 from approvals.models import Approval, AuditEvent
-from approvals.services import deciding, note_effect, opening
-from approvals.terms import Terms
+from approvals.policies.terms import Terms
+from approvals.reading import stalled
+from approvals.record import audit
+from approvals.services import deciding, note_effect, opening, reminders
 from console import health, outbox
 from console.clock import database_now
 from console.models import OutboxEntry
@@ -186,7 +187,7 @@ def test_those_who_had_decided_are_told_and_what_they_decided_stands_in_the_lane
         assert "Ended outside: terminated, “cleanup by ops”." in mail.text
     body = AuditEvent.objects.get(kind="run.cancelled").body
     assert (body["voided"], body["told"]) == ([decided.pk], ["alice"])
-    (item,) = lane.lane_page(alice).items
+    (item,) = stalled.lane_page(alice).items
     assert item.approval.pk == decided.pk
     found = item.standstill
     assert (found.cause, found.may_deliver, found.is_final) == ("run_ended", False, True)
@@ -243,7 +244,7 @@ def test_a_decision_for_a_run_that_is_gone_is_told_once_and_ends_as_a_fact(
     run.refresh_from_db()
     assert run.status == "cancelled"
     assert approval.receipt.get(step="signalled").detail == "the run had ended"
-    assert [item.approval.pk for item in lane.lane_page(reviewer()).items] == [approval.pk]  # and stays there
+    assert [item.approval.pk for item in stalled.lane_page(reviewer()).items] == [approval.pk]  # and stays there
 
 
 # Watches of programs' requests.

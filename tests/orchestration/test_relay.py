@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from django.db import connection, transaction
 
-from approvals import audit, audit_heads, lane
 from approvals.models import Approval
+from approvals.reading import stalled
+from approvals.record import audit, heads
 from console import outbox
 from console.clock import database_now
 from console.models import OutboxEntry, PartHeartbeat
@@ -370,7 +371,7 @@ def test_the_audit_chains_head_is_written_down_beside_the_deliveries(
     open_for(make_run())  # makes an entry
 
     def is_newest_kept() -> bool:
-        kept = audit_heads.kept()
+        kept = heads.kept()
         return bool(kept) and kept[-1].digest == audit.verify().head
 
     async def scene() -> None:
@@ -379,14 +380,14 @@ def test_the_audit_chains_head_is_written_down_beside_the_deliveries(
         await until(is_newest_kept)
 
     relaying(scene, Relay(temporal_double, chores=quick("keep the audit head")))
-    assert len(audit_heads.kept()) >= 2
+    assert len(heads.kept()) >= 2
 
 
 def test_a_decision_that_becomes_late_is_told_to_open_pages(
     transactional_db: None, temporal_double: FakeTemporal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[tuple[str, ...]] = []
-    monkeypatch.setattr(lane, "announce", lambda *topics: told.append(topics))
+    monkeypatch.setattr(stalled, "announce", lambda *topics: told.append(topics))
     approval = decide(open_for(make_run(status="waiting")))
     temporal_double.is_away = True
 
@@ -399,7 +400,7 @@ def test_a_decision_that_becomes_late_is_told_to_open_pages(
         await in_database(become_late)
         await until(lambda: bool(told))
         await until(lambda: PartHeartbeat.objects.filter(detail="waiting for Temporal").exists())
-        page = await in_database(lane.lane_page, reviewer())
+        page = await in_database(stalled.lane_page, reviewer())
         assert "Temporal is away" in page.items[0].standstill.sentence
 
     relaying(scene, Relay(temporal_double, chores=quick("tell pages what stands still")))
@@ -428,7 +429,7 @@ def test_an_entry_that_can_never_be_delivered_stands_in_the_lane_while_the_other
     assert [signal[1] for signal in temporal_double.signals] == [good.pk]
     Approval.objects.update(expected_by=database_now() - timedelta(seconds=1))
     PartHeartbeat.objects.create(part="relay", instance="here", detail="delivering")
-    found = {item.approval.pk: item.standstill for item in lane.lane_page(reviewer()).items}
+    found = {item.approval.pk: item.standstill for item in stalled.lane_page(reviewer()).items}
     assert found[poison.pk].cause == "undelivered" and "could not be told" in found[poison.pk].sentence
     assert found[poison.pk].words == "KeyError: 'run_id'"
     assert found[good.pk].cause == "not_taken"

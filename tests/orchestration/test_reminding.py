@@ -11,8 +11,8 @@ import pytest
 from django.core import mail
 from django.core.mail import EmailMessage
 
-from approvals import reminders
 from approvals.models import Approval
+from approvals.services import reminders
 from console.clock import database_now
 from console.models import OutboxEntry
 from console.outbox import Kind

@@ -17,7 +17,6 @@ from temporalio.worker import Worker
 from ulid import ULID
 
 from approvals.models import Approval
-from console.stack.temporal import Temporal
 from orchestration import activities as module
 from orchestration.activities import Activities
 from orchestration.agents.offline_model import OfflineModel
@@ -30,6 +29,7 @@ from orchestration.models import Effect, Run
 from orchestration.threads import in_database
 from orchestration.worker import workflow_runner
 from orchestration.workflows.agent_run import AgentRun
+from stack.temporal import Temporal
 from tests import session_postgres
 from tests.fakes import FakeWorld
 from tests.orchestration.conftest import REFUND, decide, go, make_run

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.conf import settings
 
-from approvals.audit_heads import Publisher
 from approvals.models import AuditEvent
+from approvals.record.heads import Publisher
 from console import health
 from console.clock import database_now
 from console.models import OutboxEntry

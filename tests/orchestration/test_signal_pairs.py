@@ -12,9 +12,9 @@ from django.urls import reverse
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
-from approvals import lane
 from approvals.errors import NothingToRedrive
 from approvals.models import AccountPerson, Approval, AuditEvent
+from approvals.reading import stalled
 from console.environment import environment
 from console.models import OutboxEntry
 from console.outbox import Kind
@@ -73,7 +73,7 @@ def watches(approval: Approval) -> list[bool]:
 
 
 def why(approval: Approval) -> str:
-    found = lane.standstill(Approval.objects.get(pk=approval.pk))
+    found = stalled.standstill(Approval.objects.get(pk=approval.pk))
     return found.sentence if found else ""
 
 

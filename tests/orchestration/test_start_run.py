@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 
-from approvals import audit
 from approvals.models import Approval, AuditEvent
+from approvals.record import audit
 from console.models import OutboxEntry
 from console.outbox import Kind
 from orchestration import services

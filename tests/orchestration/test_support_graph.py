@@ -14,7 +14,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 from pydantic import BaseModel
 
-from approvals.digest import digest_of, read_canonical
+from approvals.proposal.canonical import digest_of, read_canonical
 from orchestration.agents.offline_model import NOTE, OfflineModel
 from orchestration.agents.runtime import Agent, AgentContext, Outcome, Tool
 from orchestration.agents.support import graph as support
@@ -148,7 +148,7 @@ def test_the_model_does_not_speak_again_between_the_proposal_and_the_act() -> No
 
 
 def thread_bytes(wanted: dict[str, Any]) -> bytes:
-    from approvals.digest import canonicalise
+    from approvals.proposal.canonical import canonicalise
 
     return canonicalise("issue_refund", wanted)
 

@@ -16,12 +16,12 @@ from temporalio.service import RPCError, RPCStatusCode
 from ulid import ULID
 
 from console.environment import environment
-from console.stack.ports import free_port
-from console.stack.temporal import Temporal
 from orchestration import temporal_gateway
 from orchestration.contracts import ProgramSignal, StartRun, StartWatch
 from orchestration.errors import NamespaceGone, TemporalAway, TemporalRefused, WorkflowGone
 from orchestration.temporal_gateway import RealTemporal, Seen, TemporalGateway
+from stack.ports import free_port
+from stack.temporal import Temporal
 from tests.fakes import FakeTemporal
 from tests.orchestration.conftest import go
 from tests.waiting import PATIENCE

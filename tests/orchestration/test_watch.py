@@ -23,7 +23,6 @@ from temporalio.testing._timeskipping import TimeSkipper
 from temporalio.worker import Replayer, Worker
 from ulid import ULID
 
-from console.stack.temporal import Temporal
 from orchestration.activities import WatchActivities
 from orchestration.contracts import (
     CLIMB,
@@ -39,6 +38,7 @@ from orchestration.contracts import (
 )
 from orchestration.worker import workflow_runner
 from orchestration.workflows.watch import Watch
+from stack.temporal import Temporal
 from tests.orchestration.conftest import EVENTS_AT_MOST, go
 from tests.waiting import PATIENCE
 

@@ -6,8 +6,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from approvals.errors import NoSuchApproval
-from approvals.evidence import pack
-from approvals.visible import one_line
+from approvals.reading.evidence import pack
+from console.text.visible import one_line
 
 
 class Command(BaseCommand):

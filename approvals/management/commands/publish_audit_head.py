@@ -5,7 +5,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand
 
-from approvals.audit_heads import Publisher
+from approvals.record.heads import Publisher
 
 
 class Command(BaseCommand):

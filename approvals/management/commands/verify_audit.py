@@ -6,8 +6,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from approvals import audit, audit_heads
-from approvals.audit import Head
+from approvals.record import audit, heads
+from approvals.record.audit import Head
 from console import app_role
 
 
@@ -28,7 +28,7 @@ class Command(BaseCommand):
         if path is not None and not path.exists():
             raise CommandError(f"There is no file {path}.")
         began = time.monotonic()
-        found = audit.verify([*audit_heads.kept(path), *(Head(digest) for digest in options["head"])])
+        found = audit.verify([*heads.kept(path), *(Head(digest) for digest in options["head"])])
         if not found.ok:
             raise CommandError(found.sentence)
         self.stdout.write(f"{found.sentence} It took {time.monotonic() - began:.1f} s.")

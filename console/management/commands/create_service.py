@@ -46,5 +46,5 @@ def _there_already(name: str) -> str:
 
 
 def _line(words: str) -> str:
-    line: str = import_string("approvals.visible.one_line")(words)
+    line: str = import_string("console.text.visible.one_line")(words)
     return line

@@ -5,8 +5,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.utils.module_loading import import_string
 
-from approvals.visible import one_line
 from console.ports import AgentFault
+from console.text.visible import one_line
 from orchestration.agents.loading import why
 from orchestration.agents.registry import agents, faults
 from orchestration.agents.runtime import Agent

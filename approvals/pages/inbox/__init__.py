@@ -1,0 +1,1 @@
+"""The inbox: its address, its list, its saved views, its export."""

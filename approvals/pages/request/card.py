@@ -1,0 +1,196 @@
+"""Everything that the page of one request shows, read from the canonical bytes and the rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.contrib.auth.models import User
+
+from approvals.errors import AlreadyClosed
+from approvals.models import Approval, Decision, ProposalVersion, Verdict
+from approvals.people.permissions import AGREEING, Permit, may_decide
+from approvals.people.programs import where_to
+from approvals.policies.terms import Terms
+from approvals.policies.words import people_of
+from approvals.proposal.canonical import read_canonical
+from approvals.proposal.fixed import fixed_in, touched
+from approvals.reading.receipt import ReceiptLine, receipt_of
+from approvals.reading.requests import agreed_names, withdrawal_of
+from console.text.json_paths import leaves_of
+
+
+@dataclass(frozen=True)
+class ArgumentRow:
+    """One leaf of the arguments: its path and its exact JSON text."""
+
+    path: str
+    exact: str
+
+    @property
+    def is_long(self) -> bool:
+        """Say whether a page with script may fold it; approving then waits until it was opened."""
+        return len(self.exact) > FOLD_ABOVE or self.exact.count("\\n") > FOLD_LINES
+
+
+@dataclass(frozen=True)
+class DecisionLine:
+    """One decision, and whether it still counts."""
+
+    decision: Decision
+    is_current: bool  # it speaks for the version that is shown
+
+
+@dataclass(frozen=True)
+class LadderStep:
+    """A step that asks again while the approval waits, in words that fit before its time."""
+
+    words: str  # "Reminded", "Asks the admins too"
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Card:
+    """Everything that the approval page shows, read from the canonical bytes and the rows."""
+
+    approval: Approval
+    terms: Terms
+    arguments: dict[str, Any]
+    argument_rows: list[ArgumentRow]
+    permit: Permit
+    is_open: bool
+    closing: str  # in words who or what closed it, "" while open
+    decisions: list[DecisionLine]
+    agreed: list[str]  # names of those who agree to the current version
+    versions: list[ProposalVersion]  # oldest first
+    receipt: list[ReceiptLine]
+    approve_label: str
+    reject_label: str
+    ladder: list[LadderStep]  # what asks again before the deadline, taken or to come
+    deadline_words: str  # what happens at the deadline
+
+    @property
+    def missing(self) -> int:
+        """Return how many more people must agree."""
+        return max(0, self.approval.needed - len(self.agreed))
+
+    @property
+    def offered_answer(self) -> str:
+        """Return the newest answer to the current version while it needs more people, "" when there is none in text."""
+        offered = [one.decision for one in self.decisions if one.is_current and one.decision.verdict == Verdict.RESPOND]
+        answer = offered[-1].answer if self.is_open and offered else ""
+        return answer if isinstance(answer, str) else ""
+
+    @property
+    def answer_goes_to(self) -> str:
+        """Return in words where a program gets its answer, "" for an agent's request."""
+        return where_to(self.approval.deliver_to) if self.approval.deliver_to else ""
+
+    @property
+    def who(self) -> str:
+        """Return who decides, as a sentence."""
+        return who_decides(self.approval, self.terms)
+
+    @property
+    def current(self) -> ProposalVersion | None:
+        """Return the current version when it is not the agent's own proposal."""
+        return self.versions[-1] if len(self.versions) > 1 else None
+
+    @property
+    def changed_identity(self) -> list[str]:
+        """Return the names of fixed arguments that a change has touched, which only a rule can have let."""
+        names = fixed_in(self.approval.arguments_schema)
+        if not names or self.current is None:
+            return []
+        return touched(names, read_canonical(bytes(self.versions[0].canonical))[1], self.arguments)
+
+    @property
+    def word(self) -> str:
+        """Return the state to show: a verdict once it was decided, else the status."""
+        if self.approval.status != Approval.Status.DECIDED or not self.decisions:
+            return self.approval.status
+        verdict = self.decisions[-1].decision.verdict
+        is_changed = any(version.reason == ProposalVersion.Reason.EDITED for version in self.versions)
+        return str(Verdict.EDIT) if verdict in AGREEING and is_changed else verdict
+
+
+FOLD_ABOVE, FOLD_LINES = 600, 10  # characters and lines of one value that is shown unfolded
+
+
+_NUMBERS = {2: "Two", 3: "Three", 4: "Four", 5: "Five"}
+
+
+def who_decides(approval: Approval, terms: Terms) -> str:
+    """Return who decides under the terms, as a sentence: how many, of whom, and who must not."""
+    if terms.outcome == "allow":
+        return f"Nobody: by the rule “{terms.rule}” no approval is needed."
+    if terms.outcome == "deny":
+        return f"Nobody: by the rule “{terms.rule}” this is never done."
+    groups = " or ".join(approval.audience)
+    people = ", ".join(approval.people)
+    whom = " or ".join(filter(None, (f"with the role {groups}" if groups else "", f"named {people}" if people else "")))
+    how_many = (
+        "One person" if approval.needed == 1 else f"{_NUMBERS.get(approval.needed, approval.needed)} different people"
+    )
+    barred = []
+    if "requester" in terms.four_eyes and approval.requested_by:
+        started = "started the run" if approval.source == Approval.Source.AGENT else "asked for it"
+        barred.append(f"{approval.requested_by.username}, who {started}")
+    if "editor" in terms.four_eyes and "edit" in approval.verdicts:
+        barred.append("whoever changed it")
+    if "owner" in terms.four_eyes and approval.agent_owners:
+        barred.append(f"the agent's owner {', '.join(approval.agent_owners)}")
+    return f"{how_many} {whom}" + (f", but not {', nor '.join(barred)}" if barred else "") + "."
+
+
+def card_for(user: User, approval: Approval) -> Card:
+    """Return what the page shows of an approval from `approval_and_versions_for`; no further query for its parts."""
+    _, arguments = read_canonical(bytes(approval.canonical))
+    decisions = list(approval.decisions.all())
+    is_open = approval.status == Approval.Status.PENDING
+    last = decisions[-1] if decisions else None
+    closed = AlreadyClosed(
+        approval.status,
+        last.by_name if last else None,
+        approval.closed_at,
+        last.verdict if last else None,
+        withdrawal_of(approval),
+    )
+    is_outcome = approval.kind == Approval.Kind.OUTCOME
+    terms = Terms.from_json(approval.terms)
+    return Card(
+        approval=approval,
+        terms=terms,
+        arguments=arguments,
+        argument_rows=argument_rows_of(arguments),
+        permit=may_decide(user, approval),
+        is_open=is_open,
+        closing="" if is_open else closed.fact(),
+        decisions=[DecisionLine(one, one.for_version == approval.version) for one in decisions],
+        agreed=agreed_names(approval, decisions),
+        versions=list(approval.versions.all()),
+        receipt=receipt_of(approval, last),
+        approve_label="It happened" if is_outcome else "Approve",
+        reject_label="It did not" if is_outcome else "Reject",
+        ladder=_ladder(approval, terms),
+        deadline_words=f"expires without a decision, and the {approval.source} is told so",
+    )
+
+
+def _ladder(approval: Approval, terms: Terms) -> list[LadderStep]:
+    others = people_of(terms.escalate_to, [])
+    steps = []
+    for number, rung in enumerate(approval.ladder):
+        taken = number < approval.steps_climbed
+        at = datetime.fromisoformat(rung["at"])
+        if rung["step"] == "remind":
+            steps.append(LadderStep("Reminded" if taken else "Reminds", at))
+        elif rung["step"] == "escalate" and others:
+            steps.append(LadderStep(f"{'Asked' if taken else 'Asks'} {others} too", at))
+    return steps
+
+
+def argument_rows_of(arguments: dict[str, Any]) -> list[ArgumentRow]:
+    """Return every leaf of the arguments in their own order, complete."""
+    return [ArgumentRow(path, exact) for path, exact in leaves_of(arguments)]

@@ -1,0 +1,1 @@
+"""Decided, did not take effect."""

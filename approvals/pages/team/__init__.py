@@ -1,0 +1,1 @@
+"""Claims, comments, delegations, what is approved in advance."""

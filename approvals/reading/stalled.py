@@ -1,0 +1,123 @@
+"""The lane "Decided, did not take effect": what is decided, has not been done, and should have been by now.
+
+`expected_by` of an approval says from when on its next step is late; `approvals.services.receipts` keeps it. Why it
+stands still is known by who carries decisions out, which is asked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, User
+from django.db.models import Exists, OuterRef, Prefetch, Q
+
+from approvals.models import Approval, Decision
+from approvals.reading.requests import visible_to
+from console import ports, roles
+from console.clock import DatabaseNow
+from console.lists.capped import COUNT_CAP
+from console.lists.keyset import make_cursor, read_cursor
+from console.live.announce import announce
+from console.ports import Standstill
+
+TOLD_AT_MOST = 50  # approvals whose pages hear that theirs has come to stand still
+
+
+@dataclass(frozen=True)
+class Item:
+    """One decision in the lane."""
+
+    approval: Approval
+    decision: Decision | None  # the one that closed it
+    standstill: Standstill
+    may_redrive: bool
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page of the lane; `next_cursor` is `None` at the end."""
+
+    items: list[Item]
+    next_cursor: str | None
+
+
+def is_late() -> Q:
+    """Say as a filter which decisions stand in the lane now, by the database's clock."""
+    return Q(expected_by__lte=DatabaseNow())
+
+
+def lane_page(user: User, *, cursor: str = "", limit: int = 50) -> Page:
+    """Return one page of the lane, what came last first. A constant number of queries; keyset, never an offset."""
+    rows = visible_to(user).filter(is_late())
+    if (after := read_cursor(cursor)) is not None:
+        moment, last_id = after
+        rows = rows.filter(Q(expected_by__lt=moment) | Q(expected_by=moment, id__lt=last_id))
+    decisions = Decision.objects.select_related("by", "on_behalf_of").order_by("number")
+    rows = rows.defer("canonical", "arguments_schema").prefetch_related(Prefetch("decisions", decisions))
+    found = list(rows.order_by("-expected_by", "-id")[: limit + 1])
+    shown, last = found[:limit], found[limit - 1] if len(found) > limit else None
+    reasons = _standstills([row.pk for row in shown])
+    items = [_item(user, row, reasons.get(row.pk)) for row in shown]
+    return Page(items, make_cursor(_since(last), last.pk) if last else None)
+
+
+def standstill(approval: Approval) -> Standstill | None:
+    """Return why one approval stands still, `None` while it does not."""
+    if approval.expected_by is None or not Approval.objects.filter(is_late(), pk=approval.pk).exists():
+        return None
+    return _standstills([approval.pk]).get(approval.pk) or _not_known(approval)
+
+
+def _item(user: User, row: Approval, reason: Standstill | None) -> Item:
+    decisions = list(row.decisions.all())
+    return Item(
+        approval=row,
+        decision=decisions[-1] if decisions else None,
+        standstill=reason or _not_known(row),
+        may_redrive=may_redrive(user, decisions),
+    )
+
+
+def _standstills(approval_ids: list[str]) -> dict[str, Standstill]:
+    return ports.agent_plane().standstill_of(approval_ids) if approval_ids else {}
+
+
+def _not_known(approval: Approval) -> Standstill:
+    sentence = "It should have taken effect by now, and nothing here says why it has not."
+    return Standstill("not_known", sentence, _since(approval), may_deliver=True)
+
+
+def _since(approval: Approval) -> datetime:
+    assert approval.expected_by is not None
+    return approval.expected_by
+
+
+def may_redrive(user: User, decisions: list[Decision]) -> bool:
+    """Say whether the person may act on a decision in the lane: who took part in it, operators and admins."""
+    took_part = any(user.pk in (decision.by_id, decision.on_behalf_of_id) for decision in decisions)
+    return roles.may(user, "redrive") or (took_part and roles.may(user, "see"))
+
+
+def count_for(user: AbstractBaseUser | AnonymousUser) -> int:
+    """Return how many decisions stand in the lane, at most COUNT_CAP: show the cap as "999+"."""
+    return visible_to(user).filter(is_late()).order_by()[:COUNT_CAP].count()
+
+
+def own_count(user: User) -> int:
+    """Return how many of the user's own decisions stand in the lane. Nearly free while the lane is empty."""
+    own = Decision.objects.filter(Q(by=user) | Q(on_behalf_of=user), approval=OuterRef("pk"))
+    return visible_to(user).filter(is_late()).filter(Exists(own)).order_by()[:COUNT_CAP].count()
+
+
+def announce_changes(known: frozenset[str]) -> frozenset[str]:
+    """Tell open pages when a decision has come to stand still since `known`, or left; return who stands there now.
+
+    Nothing happens when a step becomes late, so somebody has to look. Looks at the newest COUNT_CAP.
+    """
+    rows = Approval.objects.filter(is_late()).order_by("-expected_by", "-id")
+    now = frozenset(rows.values_list("pk", flat=True)[:COUNT_CAP])
+    if now != known:
+        landed = sorted(now - known, reverse=True)[:TOLD_AT_MOST]
+        announce("inbox", *(f"approval:{approval_id}" for approval_id in landed))
+    return now

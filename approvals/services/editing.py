@@ -1,0 +1,77 @@
+"""A reviewer's change of the arguments, checked as strictly as the agent's own proposal was."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from approvals.errors import InvalidVerdict
+from approvals.models import Approval
+from approvals.policies.terms import Terms
+from approvals.proposal.canonical import NotCanonical, canonicalise, digest_of, read_canonical
+from approvals.proposal.fixed import fixed_in, touched
+from approvals.proposal.summary import summary_of
+from console import ports
+from console.forms import schema_check
+from console.ports import Checked
+
+
+@dataclass(frozen=True)
+class Edit:
+    """Edited arguments as they will run. The tool is always the proposed one."""
+
+    arguments: dict[str, Any]
+    canonical: bytes
+    digest: str
+    summary: str
+
+
+def fixed_for(approval: Approval, terms: Terms) -> list[str]:
+    """Return the names of the arguments that no change of this request may touch under the terms."""
+    return [] if terms.may_change_fixed else fixed_in(approval.arguments_schema)
+
+
+def check_fixed(approval: Approval, arguments: dict[str, Any], terms: Terms) -> None:
+    """Refuse arguments that change what is fixed under the terms. Raises InvalidVerdict with a path for each."""
+    now = read_canonical(bytes(approval.canonical))[1]
+    names = touched(fixed_for(approval, terms), now, arguments)
+    if names:
+        errors = [{"path": name, "message": FIXED} for name in names]
+        raise InvalidVerdict("edited_arguments", f"{', '.join(names)}: {FIXED}", errors)
+
+
+FIXED = "This is fixed: with another one it would be another request. Reject it, and say what to ask for instead."
+
+
+def checked_edit(approval: Approval, arguments: dict[str, Any]) -> Edit:
+    """Check edited arguments against the tool and make their bytes. Raises InvalidVerdict with a path for each fault.
+
+    The tools belong to the agent plane, which is asked; of a program's own tool only the schema is known.
+    """
+    try:
+        canonicalise(approval.tool, arguments)  # before the schema, which would be asked about what cannot be kept
+        if approval.source == Approval.Source.PROGRAM:
+            checked = Checked(arguments, approval.summary, _schema_errors(approval.arguments_schema, arguments))
+        else:
+            checked = ports.agent_plane().check_arguments(approval.agent, approval.tool, arguments)
+        if checked.errors:
+            raise InvalidVerdict("edited_arguments", "The changed arguments do not fit the tool.", checked.errors)
+        canonical = canonicalise(approval.tool, checked.arguments)
+    except NotCanonical as exc:
+        raise InvalidVerdict(".".join(map(str, ("edited_arguments", *exc.path))), str(exc)) from exc
+    check_fixed(approval, checked.arguments, Terms.from_json(approval.terms))
+    digest = digest_of(canonical)
+    if digest == approval.digest:
+        raise InvalidVerdict("edited_arguments", "Nothing was changed. Approve it as it is, or change something.")
+    return Edit(checked.arguments, canonical, digest, summary_of(checked.summary))
+
+
+def _schema_errors(schema: dict[str, Any], arguments: dict[str, Any]) -> list[dict[str, str]]:
+    """Hold arguments against a stranger's schema: in bounded time, and nothing is fetched for it."""
+    if not schema:
+        return []
+    try:
+        faults = schema_check.check(schema, arguments)
+    except schema_check.BrokenSchema as exc:
+        return [{"path": "", "message": str(exc)}]
+    return [{"path": ".".join(str(part) for part in fault.path), "message": fault.sentence} for fault in faults]

@@ -1,0 +1,24 @@
+"""Tell open pages that something changed.
+
+A message names a topic, never content: `{"topic": "approval:apr_1"}`. It leaves with the transaction that
+made the change (PostgreSQL sends notifications at commit), each web process hears it on one connection
+(`console.live.listener`), and the browser fetches the changed fragment over HTTP, where permissions are checked.
+"""
+
+from __future__ import annotations
+
+import json
+
+from django.db import connection
+
+CHANNEL = "signalbox_live"
+
+
+def announce(*topics: str) -> None:
+    """Announce that what the topics name has changed; sent when the current transaction commits.
+
+    Topics: `inbox`, `approval:<id>`, `presence:<id>`, `runs`, `run:<id>`, `data`, `health`.
+    """
+    messages = [json.dumps({"topic": topic}) for topic in topics]
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_notify(%s, message) FROM unnest(%s::text[]) AS message", [CHANNEL, messages])
