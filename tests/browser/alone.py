@@ -18,11 +18,10 @@ PASSWORD = "correct horse battery"  # of everybody who signs in here by hand
 
 
 @pytest.fixture
-def open_page(chromium: Browser, live_server: Any, monkeypatch: pytest.MonkeyPatch, settings: Any) -> Iterator[Open]:
+def open_page(
+    chromium: Browser, live_server: Any, monkeypatch: pytest.MonkeyPatch, plain_statics: None
+) -> Iterator[Open]:
     """Open a path as somebody who is signed in; `None`: as nobody. Each call is a browser of its own."""
-    # Django's live server finds files by the names they have in the project, not by those of the web process.
-    plain = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
-    settings.STORAGES = settings.STORAGES | {"staticfiles": plain}
     # Playwright's loop runs in this thread, and Django would refuse the database to it.
     monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
     contexts: list[BrowserContext] = []

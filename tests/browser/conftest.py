@@ -154,3 +154,10 @@ def visit(chromium: Browser, stack: Stack) -> Iterator[Callable[..., Page]]:
     for context in contexts:
         context.close()
     assert complaints == []
+
+
+@pytest.fixture
+def plain_statics(settings: Any) -> None:
+    """Let pages name files as they lie in the project, also after a test that has loaded the web process."""
+    plain = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
+    settings.STORAGES = settings.STORAGES | {"staticfiles": plain}

@@ -35,7 +35,7 @@ TYPES = {".js": "text/javascript", ".svg": "image/svg+xml"}
 
 
 @pytest.fixture
-def open_form(chromium: Browser) -> Iterator[Callable[..., Page]]:
+def open_form(chromium: Browser, plain_statics: None) -> Iterator[Callable[..., Page]]:
     """Open the form on a page of its own, with the scripts and styles of the project and nothing else."""
     contexts = []
     html = render_to_string("shared/_schema_form.html", {"form": schema_form.build(SCHEMA, VALUE, prefix="arguments")})
