@@ -20,6 +20,7 @@ from xdist.scheduler import LoadScopeScheduling
 from console import health, probes
 from console.environment import PROJECT
 from tests import as_migrated, session_postgres
+from tests.waiting import PATIENCE
 
 #: folders whose tests share one stack of engines and processes
 WITH_A_STACK = ("drills", "browser")
@@ -62,7 +63,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings() -> None:
-    """Start the session's PostgreSQL before Django makes its test database."""
+    """Start the session's PostgreSQL before Django makes its test database.
+
+    A test may stand still in its transaction for as long as a busy machine lets it.
+    """
+    connection.settings_dict["OPTIONS"]["options"] = f"-c idle_in_transaction_session_timeout={2 * PATIENCE}s"
     session_postgres.SERVER.prepare(lambda line: None)
     session_postgres.SERVER.start()
 

@@ -13,6 +13,8 @@ from django.contrib.auth.models import User
 from django.test import Client
 from playwright.sync_api import Browser, BrowserContext, Page
 
+from tests.waiting import PATIENCE
+
 Open = Callable[..., Page]
 PASSWORD = "correct horse battery"  # of everybody who signs in here by hand
 
@@ -28,6 +30,7 @@ def open_page(
 
     def open_page(user: User | None, path: str, **options: Any) -> Page:
         context = chromium.new_context(base_url=live_server.url, **options)
+        context.set_default_timeout(PATIENCE * 1000)
         contexts.append(context)
         if user is not None:
             sign_in_quietly(context, user, live_server.url)

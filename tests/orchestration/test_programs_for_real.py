@@ -197,7 +197,7 @@ def test_a_workflow_asks_over_http_and_hears_the_decision_though_the_worker_was_
             await until(lambda: bool(asked))
             watch = client.get_workflow_handle(asked[0]["run_id"])
             async with asyncio.timeout(PATIENCE):  # the watch has looked: it waits for its ladder's first step
-                while await watch.query("waits_until") is None:
+                while await watch.query("waits_until", rpc_timeout=timedelta(seconds=PATIENCE)) is None:
                     pass  # each look is a round trip of its own
             workers.kill()
             await web.decide(asked[0], verdict="edit", edited_arguments={"name": "orders-2018"}, note="that one")
