@@ -116,8 +116,8 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    "console.callers.believe_proxies",
     "django_htmx.middleware.HtmxMiddleware",  # first, for each of those below may answer, and asks who wants to know
+    "console.callers.believe_proxies",
     # What every answer carries, static files and errors too, so these stand outside of what makes answers.
     "console.middleware.hardened",
     "django.middleware.security.SecurityMiddleware",

@@ -9,9 +9,10 @@ from django.contrib.auth.models import User
 from django.db import InterfaceError, OperationalError
 from django.test import Client
 
-from console import context, health, views
+from console import context, health, ports, views
 from console.http import sentence
 from console.templatetags import signalbox
+from tests.fake_ports import FakeRequests, answering
 
 BY_SCRIPT = {"HX-Request": "true"}
 
@@ -53,20 +54,21 @@ def test_the_session_is_for_our_own_pages_and_no_script(alice: User) -> None:
 
 
 @pytest.mark.parametrize(("count", "label"), [(0, ""), (7, "7"), (999, "999"), (1000, "999+")])
-def test_the_badge_stops_counting(alice: User, monkeypatch: pytest.MonkeyPatch, count: int, label: str) -> None:
-    monkeypatch.setattr(context, "_pending_count", lambda user: count)
-    shown = text(signed_in(alice).get("/frame/pending/", headers=BY_SCRIPT))
+def test_the_badge_stops_counting(alice: User, count: int, label: str) -> None:
+    with answering(ports.requests, FakeRequests(pending=count)):
+        shown = text(signed_in(alice).get("/frame/pending/", headers=BY_SCRIPT))
     assert f'data-pending="{label}"' in shown
 
 
-def test_the_frame_never_fails_the_page_inside_it(alice: User, monkeypatch: pytest.MonkeyPatch, rf: Any) -> None:
-    def away(user: User) -> int:
-        raise OperationalError
+def test_the_frame_never_fails_the_page_inside_it(alice: User, rf: Any) -> None:
+    class Away(FakeRequests):
+        def pending_count(self, user: User) -> int:
+            raise OperationalError
 
-    monkeypatch.setattr(context, "_pending_count", away)
     request = rf.get("/inbox/")
     request.user, request.resolver_match = alice, None
-    assert context.frame_for(request).pending is None
+    with answering(ports.requests, Away()):
+        assert context.frame_for(request).pending is None
 
 
 def _away(error: type[Exception]) -> Any:
