@@ -29,9 +29,6 @@ BY_NAME = {
     "orchestration/agents/loading.py",
     "orchestration/agents/second_reading.py",
     "orchestration/management/commands/check_agents.py",
-    # until hidden characters are written out below the apps
-    "console/management/commands/create_service.py",
-    "console/management/commands/create_token.py",
 }
 
 

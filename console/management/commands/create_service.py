@@ -6,9 +6,9 @@ from django.contrib.auth.models import Group, User
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import IntegrityError, transaction
-from django.utils.module_loading import import_string
 
 from console import tokens
+from console.text.visible import one_line
 
 
 class Command(BaseCommand):
@@ -29,9 +29,9 @@ class Command(BaseCommand):
                 account.groups.add(Group.objects.get_or_create(name="service")[0])
                 token = tokens.create_token(owner=account, label=options["label"])
         except ValidationError as exc:
-            raise CommandError(_line(f"No account can be called {name!r}: {' '.join(exc.messages)}")) from None
+            raise CommandError(one_line(f"No account can be called {name!r}: {' '.join(exc.messages)}")) from None
         except IntegrityError:
-            raise CommandError(_line(_there_already(name))) from None
+            raise CommandError(one_line(_there_already(name))) from None
         self.stdout.write(f"{name} has the role service. Its token, which is not shown again:")
         self.stdout.write(token)
 
@@ -43,8 +43,3 @@ def _there_already(name: str) -> str:
     if not found.is_active:
         return f"The service {name!r} exists already and is disabled. An admin enables it at /admin/."
     return f"The service {name!r} exists already. For another token: manage.py create_token {name}"
-
-
-def _line(words: str) -> str:
-    line: str = import_string("console.text.visible.one_line")(words)
-    return line

@@ -4,9 +4,9 @@ from typing import Any
 
 from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.utils.module_loading import import_string
 
 from console import tokens
+from console.text.visible import one_line
 
 
 class Command(BaseCommand):
@@ -24,5 +24,5 @@ class Command(BaseCommand):
                 User.objects.filter(is_active=True).order_by("username").values_list("username", flat=True)[:20]
             )
             words = f"There is no active user {options['username']!r}. Users: {known or 'none yet'}"
-            raise CommandError(import_string("console.text.visible.one_line")(words)) from None
+            raise CommandError(one_line(words)) from None
         self.stdout.write(tokens.create_token(owner=owner, label=options["label"]))
