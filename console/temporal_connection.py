@@ -93,6 +93,29 @@ async def connect(config: ClientConnectConfig | None = None, *, namespace_may_be
     return client
 
 
+_kept: tuple[ClientConnectConfig, Client] | None = None  # this process's connection, and what it was made with
+
+
+async def kept() -> Client:
+    """Return this process's one client, connected on first use. Raises CannotConnect, NoSuchNamespace.
+
+    It may be used from any thread and event loop, and finds its server again by itself. When the settings have changed
+    since, a renewed certificate among them, another one is made.
+    """
+    global _kept
+    config = known()
+    if _kept is None or _kept[0] != config:
+        _kept = config, await connect(config)
+    return _kept[1]
+
+
+def forget(client: Client) -> None:
+    """Have another client made next time: with this one something was wrong."""
+    global _kept
+    if _kept is not None and _kept[1] is client:
+        _kept = None
+
+
 async def ask_for_namespace(client: Client) -> None:
     """Return when the client's namespace is there and may be used. Raises NoSuchNamespace, RPCError."""
     request = DescribeNamespaceRequest(namespace=client.namespace)

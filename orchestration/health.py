@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 from console.environment import environment
 from console.ports import PartHealth
 from orchestration.errors import OrchestrationError
 
 DEADLINE_SECONDS = 3.0
-_client: Any = None  # temporalio's Client, kept between two questions
 
 
 def temporal() -> PartHealth:
@@ -22,23 +20,21 @@ def temporal() -> PartHealth:
 
 async def _fault() -> str:
     """Return in a sentence why Temporal does not serve us, "" when it does."""
-    global _client
     # They import the SDK: 0.7 s that no page waits for.
-    from console.temporal_connection import connect
+    from console.temporal_connection import CannotConnect, forget, kept
     from orchestration.temporal_gateway import examine
 
+    client = None
     try:
         async with asyncio.timeout(DEADLINE_SECONDS):
-            if _client is None:
-                _client = await connect()
-            await examine(_client)
-    except OrchestrationError as exc:
-        _client = None
-        return str(exc)
+            client = await kept()
+            await examine(client)
+    except (OrchestrationError, CannotConnect) as exc:
+        fault = str(exc)
     except TimeoutError:
-        _client = None
-        return f"cannot be reached: no answer within {DEADLINE_SECONDS:g} s"
-    except RuntimeError as exc:  # CannotConnect, which is a sentence
-        _client = None
-        return str(exc)
-    return ""
+        fault = f"cannot be reached: no answer within {DEADLINE_SECONDS:g} s"
+    else:
+        return ""
+    if client is not None:
+        forget(client)
+    return fault

@@ -9,7 +9,7 @@ from typing import Any
 from orchestration import checkpoint_gateway
 from orchestration.errors import NoSuchRun
 from orchestration.models import Run
-from orchestration.temporal_gateway import RealTemporal
+from orchestration.temporal_gateway import RealTemporal, histories
 
 _KEPT = (
     *("id", "agent", "input", "input_digest", "idempotency_key", "status", "result", "error", "temporal_run_id"),
@@ -30,9 +30,9 @@ def temporal(run_id: str) -> list[dict[str, Any]]:
     """Return Temporal's histories of the run, oldest first. Raises TemporalAway, WorkflowGone."""
 
     async def ask() -> list[dict[str, Any]]:
-        return await (await RealTemporal.connect()).histories(run_id)
+        return await histories(await RealTemporal.connect(), run_id)
 
-    return asyncio.run(ask())
+    return asyncio.run(ask())  # on a loop of this thread's own, over the one connection of the process
 
 
 def checkpoints(run_id: str) -> list[dict[str, Any]]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
+import base64
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, TypeVar
 
+from google.protobuf.json_format import MessageToDict
 from temporalio.api.common.v1 import Payloads, WorkflowExecution
-from temporalio.api.enums.v1 import EventType, HistoryEventFilterType, TaskQueueType
+from temporalio.api.enums.v1 import EventType, HistoryEventFilterType, PendingActivityState, TaskQueueType
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.api.workflowservice.v1 import (
     DescribeNamespaceRequest,
     DescribeTaskQueueRequest,
@@ -29,7 +31,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from console import temporal_connection
 from console.environment import environment
-from console.temporal_connection import CannotConnect, connect
+from console.temporal_connection import CannotConnect, kept
 from orchestration.contracts import DECIDED, WATCH, WORKFLOW, ProgramSignal, StartRun, StartWatch
 from orchestration.errors import NamespaceGone, TemporalAway, TemporalRefused, WorkflowGone
 
@@ -61,7 +63,53 @@ class Seen:
         return self.status in ("running", "paused", "continued_as_new", "unspecified")
 
 
-class TemporalGateway(Protocol):
+@dataclass(frozen=True)
+class Pending:
+    """An activity that has not ended. `state`: scheduled, started or cancel_requested."""
+
+    activity: str  # its name
+    state: str
+    attempt: int  # from 1
+    last_failure: str  # "" while none has failed
+    next_try_at: datetime | None  # aware, UTC; `None` while an attempt is under way or waits for a worker
+
+
+@dataclass(frozen=True)
+class Described:
+    """One Temporal run of a workflow as the server knows it now; instants are aware, UTC."""
+
+    temporal_run_id: str
+    seen: Seen  # without a reason, which is in the history
+    started_at: datetime
+    closed_at: datetime | None
+    events: int  # in its history
+    pending: tuple[Pending, ...] = ()
+
+
+@dataclass(frozen=True)
+class Page:
+    """A part of one history. `events`: Temporal's own JSON, oldest first; `after`: where the next page begins."""
+
+    events: list[dict[str, Any]]
+    after: str  # "" when there is no more
+
+
+class TemporalReads(Protocol):
+    """What may be asked of Temporal about workflows; it changes nothing. Every call may raise TemporalAway."""
+
+    async def describe(self, workflow_id: str, temporal_run_id: str = "") -> Described:
+        """Describe a workflow's newest run, or the one named. Raises WorkflowGone when there is none of this id."""
+
+    async def history(self, workflow_id: str, temporal_run_id: str = "", *, after: str = "", most: int = 100) -> Page:
+        """Return a page of one run's history, the newest run's if none is named.
+
+        `most`: batches of events that the server wrote together, so a page may hold a few more, and the last one none.
+        `after`: "" for the beginning, then what the page before said. Raises WorkflowGone, and TemporalRefused for an
+        `after` that no page has said.
+        """
+
+
+class TemporalGateway(TemporalReads, Protocol):
     """What the relay needs of Temporal."""
 
     async def start_run(self, start: StartRun) -> str:
@@ -103,8 +151,8 @@ class RealTemporal:
 
     @classmethod
     async def connect(cls) -> RealTemporal:
-        """Connect once. Raises TemporalAway; the caller tries again with backoff."""
-        return cls(await _translated(connect))
+        """Return the gateway over this process's one connection. Raises TemporalAway; the caller tries again later."""
+        return cls(await _translated(kept))
 
     async def start_run(self, start: StartRun) -> str:
         async def call() -> str:
@@ -137,18 +185,6 @@ class RealTemporal:
         )
         service = self.client.workflow_service
         await _translated(lambda: service.signal_workflow_execution(request, timeout=_CALL))
-
-    async def histories(self, run_id: str) -> list[dict[str, Any]]:
-        """Return the workflow's histories as Temporal's own JSON, oldest first: one, or one more per continuation."""
-        found: list[dict[str, Any]] = []
-        temporal_run_id: str | None = None
-        while temporal_run_id != "":
-            handle = self.client.get_workflow_handle(run_id, run_id=temporal_run_id)
-            history = await _translated(lambda handle=handle: handle.fetch_history(rpc_timeout=_CALL))  # type: ignore[misc]
-            found.insert(0, json.loads(history.to_json()))
-            began = history.events[0].workflow_execution_started_event_attributes
-            temporal_run_id = began.continued_execution_run_id
-        return found
 
     async def start_watch(self, workflow_id: str, start: StartWatch, again: bool) -> None:
         """Start it also when one has ended before: a watch looks at the rows first, and ends when all is done."""
@@ -192,6 +228,34 @@ class RealTemporal:
             return Seen(status, await self._reason(workflow_id, found.run_id or ""))
         except (WorkflowGone, TemporalRefused):  # it has ended, whatever is left of its history
             return Seen(status)
+
+    async def describe(self, workflow_id: str, temporal_run_id: str = "") -> Described:
+        handle = self.client.get_workflow_handle(workflow_id, run_id=temporal_run_id or None)
+        found = await _translated(lambda: handle.describe(rpc_timeout=_CALL))
+        return Described(
+            temporal_run_id=found.run_id or "",
+            seen=Seen(found.status.name.lower() if found.status else "unspecified"),
+            started_at=found.start_time,
+            closed_at=found.close_time,
+            events=found.history_length,
+            pending=tuple(_pending(one) for one in found.raw_description.pending_activities),
+        )
+
+    async def history(self, workflow_id: str, temporal_run_id: str = "", *, after: str = "", most: int = 100) -> Page:
+        try:
+            token = base64.b64decode(after.encode(), altchars=b"-_", validate=True)
+        except ValueError as exc:
+            raise TemporalRefused("There is no such page of the history.") from exc
+        request = GetWorkflowExecutionHistoryRequest(
+            namespace=self.client.namespace,
+            execution=WorkflowExecution(workflow_id=workflow_id, run_id=temporal_run_id),
+            maximum_page_size=most,
+            next_page_token=token,
+        )
+        service = self.client.workflow_service
+        answer = await _translated(lambda: service.get_workflow_execution_history(request, timeout=_CALL))
+        events = [MessageToDict(event) for event in answer.history.events]
+        return Page(events, base64.urlsafe_b64encode(answer.next_page_token).decode())
 
     async def _reason(self, workflow_id: str, run_id: str) -> str:
         """Return why a workflow ended, as whoever ended it said, "" when nobody did."""
@@ -259,6 +323,39 @@ class RealTemporal:
         except (RPCError, RuntimeError, OSError):
             return False
         return True
+
+
+async def histories(reads: TemporalReads, workflow_id: str) -> list[dict[str, Any]]:
+    """Return a workflow's histories as Temporal's own JSON, oldest first: one, or one more per continuation."""
+    found: list[dict[str, Any]] = []
+    temporal_run_id = ""
+    while True:
+        events = await _whole_history(reads, workflow_id, temporal_run_id)
+        found.insert(0, {"events": events})
+        began = events[0]["workflowExecutionStartedEventAttributes"]
+        temporal_run_id = began.get("continuedExecutionRunId", "")
+        if not temporal_run_id:
+            return found
+
+
+async def _whole_history(reads: TemporalReads, workflow_id: str, temporal_run_id: str) -> list[dict[str, Any]]:
+    page = await reads.history(workflow_id, temporal_run_id)
+    events = page.events
+    while page.after:
+        page = await reads.history(workflow_id, temporal_run_id, after=page.after)
+        events += page.events
+    return events
+
+
+def _pending(info: PendingActivityInfo) -> Pending:
+    waits = info.HasField("scheduled_time") and info.state == PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED
+    return Pending(
+        activity=info.activity_type.name,
+        state=PendingActivityState.Name(info.state).removeprefix("PENDING_ACTIVITY_STATE_").lower(),
+        attempt=info.attempt,
+        last_failure=info.last_failure.message,
+        next_try_at=info.scheduled_time.ToDatetime(UTC) if waits and info.attempt > 1 else None,
+    )
 
 
 async def examine(client: Client) -> None:

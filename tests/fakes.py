@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -19,8 +19,8 @@ from pydantic import PrivateAttr
 
 from orchestration.agents.runtime import Outcome, Passage, Passages, ToolFailed
 from orchestration.contracts import ProgramSignal, StartRun, StartWatch
-from orchestration.errors import TemporalAway, WorkflowGone
-from orchestration.temporal_gateway import Seen
+from orchestration.errors import TemporalAway, TemporalRefused, WorkflowGone
+from orchestration.temporal_gateway import Described, Page, Pending, Seen
 
 
 class FakeTemporal:
@@ -32,6 +32,7 @@ class FakeTemporal:
         self.ended: set[str] = set()
         self.ends: dict[str, Seen] = {}  # how workflows have ended, where not by `end`
         self.moves: dict[str, list[datetime]] = {}  # when workflows have moved
+        self.pending: tuple[Pending, ...] = ()  # what `describe` tells of every workflow
         self.namespace_id = "namespace-1"
         self.signals: list[tuple[str, str, str]] = []  # run, approval, decision
         self.watches: dict[str, StartWatch] = {}
@@ -74,6 +75,34 @@ class FakeTemporal:
         if workflow_id not in self.started:
             raise WorkflowGone(f"no workflow {workflow_id}")
         return self.ends.get(workflow_id) or Seen("terminated" if workflow_id in self.ended else "running")
+
+    async def describe(self, workflow_id: str, temporal_run_id: str = "") -> Described:
+        await self._called(f"describe {workflow_id}", workflow_id)
+        events = self._events(workflow_id, temporal_run_id)
+        closed_at = datetime.now(UTC) if workflow_id in self.ended else None
+        seen = Seen((await self.look(workflow_id)).status)
+        return Described(f"temporal-{workflow_id}", seen, datetime.now(UTC), closed_at, len(events), self.pending)
+
+    async def history(self, workflow_id: str, temporal_run_id: str = "", *, after: str = "", most: int = 100) -> Page:
+        await self._called(f"history {workflow_id}", workflow_id)
+        events = self._events(workflow_id, temporal_run_id)
+        if not (after == "" or (after.isdecimal() and 0 < int(after) < len(events))):
+            raise TemporalRefused("There is no such page of the history.")
+        begin = int(after or 0)
+        end = begin + most
+        return Page(events[begin:end], str(end) if end < len(events) else "")
+
+    def _events(self, workflow_id: str, temporal_run_id: str) -> list[dict[str, Any]]:
+        """Return what happened to the workflow here, as Temporal tells it."""
+        if workflow_id not in self.started or temporal_run_id not in ("", f"temporal-{workflow_id}"):
+            raise WorkflowGone(f"no workflow {workflow_id}")
+        heard = [signal for signal in self.signals if signal[0] == workflow_id]
+        names = ["STARTED", *("SIGNALED" for _ in heard), *(["TERMINATED"] if workflow_id in self.ended else [])]
+        attributes: dict[str, dict[str, Any]] = {"STARTED": {"workflowExecutionStartedEventAttributes": {}}}
+        return [
+            {"eventId": str(number), "eventType": f"EVENT_TYPE_WORKFLOW_EXECUTION_{name}"} | attributes.get(name, {})
+            for number, name in enumerate(names, start=1)
+        ]
 
     async def moved_between(self, workflow_id: str, begin: datetime, end: datetime) -> bool:
         await self._called(f"moved {workflow_id}", workflow_id)

@@ -37,8 +37,8 @@ def told(temporal: Temporal, monkeypatch: pytest.MonkeyPatch) -> Iterator[Told]:
 
     for module in (health, temporal_connection, worker):
         monkeypatch.setattr(module, "environment", lambda: known[0])
-    monkeypatch.setattr(health, "_client", None)
     monkeypatch.setattr(health, "DEADLINE_SECONDS", PATIENCE)  # a busy machine is slow, not frozen
+    monkeypatch.setattr(temporal_connection, "_kept", None)
     yield ask
 
 

@@ -7,21 +7,28 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
+from uuid import uuid4
 
 import pytest
+from temporalio import activity
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
+from temporalio.worker import Worker
 from ulid import ULID
 
+from console import temporal_connection
 from console.environment import environment
 from orchestration import temporal_gateway
-from orchestration.contracts import ProgramSignal, StartRun, StartWatch
+from orchestration.contracts import RUN_TURN, ProgramSignal, StartRun, StartWatch, Turn, TurnResult
 from orchestration.errors import NamespaceGone, TemporalAway, TemporalRefused, WorkflowGone
-from orchestration.temporal_gateway import RealTemporal, Seen, TemporalGateway
+from orchestration.temporal_gateway import RealTemporal, Seen, TemporalGateway, histories
+from orchestration.worker import workflow_runner
+from orchestration.workflows.agent_run import AgentRun
 from stack.ports import free_port
 from stack.temporal import Temporal
+from tests.at_once import at_once
 from tests.fakes import FakeTemporal
 from tests.orchestration.conftest import go
 from tests.waiting import PATIENCE
@@ -224,6 +231,125 @@ def test_a_look_says_how_a_workflow_is_and_why_it_ended(play: Play) -> None:
                 await gone
 
     play(scene)
+
+
+def test_a_workflow_is_described_as_it_is_now(play: Play) -> None:
+    async def scene(door: Door) -> None:
+        given = start()
+        with pytest.raises(WorkflowGone):
+            await door.describe(given.run_id)
+        temporal_run_id = await door.start_run(given)
+        found = await door.describe(given.run_id)
+        assert (found.temporal_run_id, found.seen, found.closed_at) == (temporal_run_id, Seen("running"), None)
+        assert found.started_at.utcoffset() == timedelta(0) and found.events >= 1 and found.pending == ()
+        await door.terminate(given.run_id, "cleanup by ops")
+        ended = await door.describe(given.run_id, temporal_run_id)
+        assert ended.seen == Seen("terminated") and ended.closed_at is not None and ended.events > found.events
+        with pytest.raises(WorkflowGone):
+            await door.describe(given.run_id, str(uuid4()))
+
+    play(scene)
+
+
+def test_a_history_is_read_page_by_page_and_nothing_is_lost_between_them(play: Play) -> None:
+    async def scene(door: Door) -> None:
+        given = start()
+        with pytest.raises(WorkflowGone):
+            await door.history(given.run_id)
+        temporal_run_id = await door.start_run(given)
+        for number in range(5):
+            await door.signal_decided(given.run_id, "apr_1", f"dec_{number}")
+        whole = await door.history(given.run_id)
+        assert whole.after == ""
+        assert whole.events[0]["eventType"] == "EVENT_TYPE_WORKFLOW_EXECUTION_STARTED"
+        assert sum(event["eventType"].endswith("EXECUTION_SIGNALED") for event in whole.events) == 5
+        pages = [await door.history(given.run_id, temporal_run_id, most=2)]
+        while pages[-1].after:
+            pages.append(await door.history(given.run_id, temporal_run_id, after=pages[-1].after, most=2))
+        assert [event for page in pages for event in page.events] == whole.events
+        assert len(pages) > 1 and all(len(page.events) < len(whole.events) for page in pages)
+        assert await histories(door, given.run_id) == [{"events": whole.events}]
+        for nonsense in ("nonsense", "é", "bm9uc2Vuc2U="):
+            with pytest.raises(TemporalRefused):
+                await door.history(given.run_id, after=nonsense)
+
+    play(scene)
+
+
+def test_a_long_history_is_whole() -> None:
+    async def scene() -> None:
+        door, given = FakeTemporal(), start()
+        await door.start_run(given)
+        for number in range(250):
+            await door.signal_decided(given.run_id, "apr_1", f"dec_{number}")
+        (history,) = await histories(door, given.run_id)
+        assert [event["eventId"] for event in history["events"]] == [str(number) for number in range(1, 252)]
+        assert sum(call.startswith("history") for call in door.calls) == 3
+
+    go(scene())
+
+
+@pytest.mark.engines
+def test_an_activity_that_fails_is_described_with_its_reason_and_its_next_try(temporal: Temporal) -> None:
+    async def scene() -> None:
+        client = await Client.connect(temporal.address, namespace=temporal.namespace)
+        door, given, task_queue = RealTemporal(client), start(), f"queue-{ULID()}"
+
+        @activity.defn(name=RUN_TURN)
+        async def fails(_: Turn) -> TurnResult:
+            raise ValueError("the shop is closed")
+
+        async with Worker(
+            client,
+            task_queue=task_queue,
+            workflows=[AgentRun],
+            activities=[fails],
+            workflow_runner=workflow_runner(),
+        ):
+            await client.start_workflow("AgentRun", given, id=given.run_id, task_queue=task_queue)
+            async with asyncio.timeout(PATIENCE):
+                while True:
+                    found = await door.describe(given.run_id)
+                    if found.pending and found.pending[0].attempt > 1 and found.pending[0].next_try_at is not None:
+                        break
+        (pending,) = found.pending
+        assert (pending.activity, pending.state, pending.last_failure) == (RUN_TURN, "scheduled", "the shop is closed")
+        assert pending.next_try_at is not None and pending.next_try_at > found.started_at
+        await door.terminate(given.run_id, "over")
+
+    go(scene())
+
+
+@pytest.mark.engines
+def test_one_connection_serves_all_loops_and_threads_of_a_process(
+    temporal: Temporal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = environment().model_copy(
+        update={"temporal_address": temporal.address, "temporal_namespace": temporal.namespace}
+    )
+    monkeypatch.setattr(temporal_connection, "environment", lambda: known)
+    monkeypatch.setattr(temporal_connection, "is_embedded", lambda _: True)
+    made: list[Client] = []
+    connect = temporal_connection.connect
+
+    async def counted(*given: Any) -> Client:
+        made.append(await connect(*given))
+        return made[-1]
+
+    monkeypatch.setattr(temporal_connection, "connect", counted)
+    monkeypatch.setattr(temporal_connection, "_kept", None)
+
+    async def inside() -> str:
+        door = await RealTemporal.connect()
+        assert door.client is made[0]
+        return await door.home()
+
+    home = asyncio.run(inside())
+    assert at_once(*(lambda: asyncio.run(inside()) for _ in range(4))) == [home] * 4
+    assert len(made) == 1
+    temporal_connection.forget(made[0])
+    asyncio.run(RealTemporal.connect())
+    assert len(made) == 2
 
 
 def test_a_home_is_the_same_at_each_look(play: Play) -> None:
