@@ -224,13 +224,17 @@ Loss = Callable[[User, Client], Any]
 LOSSES: dict[str, tuple[Loss, int]] = {
     "the role is taken away": (lambda user, _: user.groups.clear(), consumers.NOT_ALLOWED),
     "the group is deleted": (lambda user, _: Group.objects.get(name="reviewer").delete(), consumers.NOT_ALLOWED),
-    "the group is renamed": (lambda user, _: Group.objects.filter(name="reviewer").update(name="x"), consumers.NOT_ALLOWED),
+    "the group is renamed": (lambda user, _: _renamed("reviewer"), consumers.NOT_ALLOWED),
     "the account is disabled": (lambda user, _: _saved(user, is_active=False), consumers.SIGNED_OUT),
     "it is disabled in bulk": (lambda user, _: User.objects.update(is_active=False), consumers.SIGNED_OUT),
     "the password is changed": (lambda user, _: _saved(user, password="x"), consumers.SIGNED_OUT),
     "the person signs out": (lambda user, client: client.logout(), consumers.SIGNED_OUT),
     "the session is removed": (lambda user, _: Session.objects.all().delete(), consumers.SIGNED_OUT),
 }
+
+
+def _renamed(group: str) -> None:
+    Group.objects.filter(name=group).update(name="x")
 
 
 def _saved(user: User, **changes: Any) -> None:
