@@ -20,8 +20,8 @@ from approvals.models import Approval, ReceiptStep
 from approvals.people.permissions import may_decide
 from approvals.people.persons import persons_of
 from approvals.proposal.canonical import read_canonical
-from approvals.reading.requests import closing_decision
 from approvals.record import audit
+from approvals.record.closings import closing_decision
 from approvals.services.receipts import check_late, checked_reason, locked_for_redrive
 from console import health, outbox, roles
 from console.clock import DatabaseNow

@@ -18,6 +18,7 @@ from approvals.people.programs import external_id_of
 from approvals.proposal.canonical import digest_of, read_canonical
 from approvals.reading import listing, reach, requests
 from approvals.reading.first_shown import note_shown, shown_at
+from approvals.record.closings import withdrawals_of
 from console import ports
 from console.api_access import require
 from console.http import signed_in_at
@@ -125,8 +126,7 @@ def approvals_json(request: HttpRequest, approvals: list[Approval]) -> list[dict
     reads = ports.data_plane().told_of_all([approval.dataset_versions for approval in approvals])
     executed = ports.agent_plane().effects_of([approval.pk for approval in approvals])
     withdrawn = {
-        approval_id: {"by": one.by, "reason": one.reason}
-        for approval_id, one in requests.withdrawals_of(approvals).items()
+        approval_id: {"by": one.by, "reason": one.reason} for approval_id, one in withdrawals_of(approvals).items()
     }
     nobody = {approval_id: one.sentence for approval_id, one in reach.stranded(approvals, with_parts=True).items()}
     return [

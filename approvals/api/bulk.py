@@ -9,6 +9,7 @@ from django.http import HttpRequest
 from ninja import Field, Header, Router, Schema
 
 from approvals.api.approvals import approvals_json, decision_json
+from approvals.people.permissions import visible_to
 from approvals.reading import bulk, requests
 from approvals.reading.bulk import Item, Result
 from console.api_access import require
@@ -56,7 +57,7 @@ def post_decisions(
 
 
 def _shown(request: HttpRequest, user: User, approval_ids: list[str]) -> dict[str, dict[str, Any]]:
-    rows = list(requests.with_parts(requests.visible_to(user).filter(pk__in=approval_ids)))
+    rows = list(requests.with_parts(visible_to(user).filter(pk__in=approval_ids)))
     return {shape["id"]: shape for shape in approvals_json(request, rows)} if rows else {}
 
 

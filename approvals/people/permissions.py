@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from django.contrib.auth.models import User
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, User
 from django.db.models import F, Q, QuerySet
 
 from approvals.models import Approval, Decision, Delegation, Risk, StandingApproval, Verdict
@@ -232,3 +232,18 @@ def may_confirm(window: Delegation, by: User, persons: Mapping[int, str]) -> boo
         return True
     others = {persons[window.made_by_id], persons[window.delegate_id]}
     return roles.has_role(by, "admin") and persons[by.pk] not in others
+
+
+def visible_to(user: AbstractBaseUser | AnonymousUser) -> QuerySet[Approval]:
+    """Return the approvals that the user may see: all with a role that sees, a service account what it asked for."""
+    if roles.may(user, "see"):
+        return Approval.objects.all()
+    if roles.has_role(user, "service"):
+        return Approval.objects.filter(source=Approval.Source.PROGRAM, requested_by_id=user.pk)
+    return Approval.objects.none()
+
+
+def may_redrive(user: User, decisions: list[Decision]) -> bool:
+    """Say whether the person may act on a decision in the lane: who took part in it, operators and admins."""
+    took_part = any(user.pk in (decision.by_id, decision.on_behalf_of_id) for decision in decisions)
+    return roles.may(user, "redrive") or (took_part and roles.may(user, "see"))

@@ -9,8 +9,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from approvals.models import Approval
 from approvals.policies.rules import ANY, VERDICTS, Rule, words_of
 from approvals.policies.terms import Terms
+
+_HOW_MANY = {2: "Two", 3: "Three", 4: "Four", 5: "Five"}
+
 
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _WHO = {"requester": "who asked for it", "editor": "who changed it", "owner": "the agent's owner"}
@@ -217,3 +221,26 @@ def people_of(groups: Sequence[str], people: Sequence[str]) -> str:
     """Say who: everybody with one of the roles, and these: "the reviewers, admins or anna"."""
     roles = [f"{group}s" for group in groups]
     return listed([*(["the " + roles[0], *roles[1:]] if roles else []), *people])
+
+
+def who_decides(approval: Approval, terms: Terms) -> str:
+    """Return who decides under the terms, as a sentence: how many, of whom, and who must not."""
+    if terms.outcome == "allow":
+        return f"Nobody: by the rule “{terms.rule}” no approval is needed."
+    if terms.outcome == "deny":
+        return f"Nobody: by the rule “{terms.rule}” this is never done."
+    groups = " or ".join(approval.audience)
+    people = ", ".join(approval.people)
+    whom = " or ".join(filter(None, (f"with the role {groups}" if groups else "", f"named {people}" if people else "")))
+    how_many = (
+        "One person" if approval.needed == 1 else f"{_HOW_MANY.get(approval.needed, approval.needed)} different people"
+    )
+    barred = []
+    if "requester" in terms.four_eyes and approval.requested_by:
+        started = "started the run" if approval.source == Approval.Source.AGENT else "asked for it"
+        barred.append(f"{approval.requested_by.username}, who {started}")
+    if "editor" in terms.four_eyes and "edit" in approval.verdicts:
+        barred.append("whoever changed it")
+    if "owner" in terms.four_eyes and approval.agent_owners:
+        barred.append(f"the agent's owner {', '.join(approval.agent_owners)}")
+    return f"{how_many} {whom}" + (f", but not {', nor '.join(barred)}" if barred else "") + "."

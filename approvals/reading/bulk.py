@@ -22,14 +22,13 @@ from approvals.errors import (
     NotKnown,
 )
 from approvals.models import Approval, Decision, Risk, Verdict
-from approvals.pages.inbox.pane import may_pick
-from approvals.pages.request.card import argument_rows_of
-from approvals.people.permissions import may_decide
+from approvals.people.permissions import may_decide, visible_to
 from approvals.policies.terms import Terms
 from approvals.proposal.canonical import read_canonical
+from approvals.reading.arguments import argument_rows_of
 from approvals.reading.listing import Filters, approvals_page
 from approvals.reading.mine import may_be_decided_by
-from approvals.reading.requests import closing_of, visible_to
+from approvals.record.closings import closing_of
 from approvals.services import Answer
 from console.database import AWAY
 
@@ -252,3 +251,13 @@ def with_approvals(user: User, results: Sequence[Result]) -> list[Result]:
 
 def _key_of(key: str, approval_id: str) -> str:
     return "bulk:" + hashlib.sha256(f"{key}\n{approval_id}".encode()).hexdigest() if key else ""
+
+
+def may_pick(approval: Approval) -> bool:
+    """Say whether the request can be decided together with others, as far as it is its own to say.
+
+    What wants a look of some length is looked at alone: among others nobody could say how long it was.
+    """
+    terms = Terms.from_json(approval.terms)
+    is_open = approval.status == Approval.Status.PENDING and approval.risk != "high"
+    return is_open and terms.may_bulk and not terms.dwell_seconds

@@ -18,10 +18,11 @@ from django.db import connection
 from django.db.models import BooleanField, Count, Exists, F, Func, OuterRef, QuerySet, Value
 
 from approvals.models import Approval
+from approvals.people.permissions import visible_to
 from approvals.people.persons import accounts_of
 from approvals.reading.mine import may_be_decided_by
-from approvals.reading.requests import visible_to, with_parts
-from approvals.reading.team import CLAIM_LASTS
+from approvals.reading.requests import with_parts
+from approvals.services.claims import CLAIM_LASTS
 from console.clock import DatabaseNow
 from console.lists.capped import COUNT_CAP
 from console.lists.keyset import Order

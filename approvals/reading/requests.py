@@ -11,22 +11,12 @@ from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db.models import Exists, F, OuterRef, Prefetch, QuerySet, Subquery, prefetch_related_objects
 from django.db.models.functions import Substr
 
-from approvals.errors import AlreadyClosed, NoSuchApproval, Withdrawal
-from approvals.models import Approval, AuditEvent, Decision, ProposalVersion, ReceiptStep, StandingApproval, Verdict
-from approvals.people.permissions import AGREEING, STANDING, wants_somebody
+from approvals.errors import NoSuchApproval
+from approvals.models import Approval, Decision, ProposalVersion, ReceiptStep, StandingApproval, Verdict
+from approvals.people.permissions import AGREEING, STANDING, visible_to, wants_somebody
 from approvals.policies.terms import Terms
 from approvals.proposal.canonical import read_canonical
-from console import roles
 from console.clock import DatabaseNow
-
-
-def visible_to(user: AbstractBaseUser | AnonymousUser) -> QuerySet[Approval]:
-    """Return the approvals that the user may see: all with a role that sees, a service account what it asked for."""
-    if roles.may(user, "see"):
-        return Approval.objects.all()
-    if roles.has_role(user, "service"):
-        return Approval.objects.filter(source=Approval.Source.PROGRAM, requested_by_id=user.pk)
-    return Approval.objects.none()
 
 
 def approval_for(user: AbstractBaseUser | AnonymousUser, approval_id: str) -> Approval:
@@ -57,35 +47,6 @@ def with_parts(rows: QuerySet[Approval]) -> QuerySet[Approval]:
 _TAKEN_BACK_AT = Subquery(
     StandingApproval.objects.filter(pk=Substr(OuterRef("source"), len(STANDING) + 1)).values("revoked_at")[:1]
 )
-
-
-def closing_decision(approval: Approval) -> Decision | None:
-    """Return the decision that closed the approval, with who made it; `None` when nobody decided.
-
-    Votes that were too few when it expired or was withdrawn closed nothing.
-    """
-    if approval.status != Approval.Status.DECIDED:
-        return None
-    return approval.decisions.select_related("by").order_by("number").last()
-
-
-def closing_of(approval: Approval) -> AlreadyClosed:
-    """Say who or what closed the approval, as the error that a late click gets."""
-    decision = closing_decision(approval)
-    by, verdict = (decision.by_name, decision.verdict) if decision else (None, None)
-    return AlreadyClosed(approval.status, by, approval.closed_at, verdict, withdrawal_of(approval))
-
-
-def withdrawal_of(approval: Approval) -> Withdrawal | None:
-    """Return who took the request back and why, as the record has it; `None` for one that was not withdrawn."""
-    return withdrawals_of([approval]).get(approval.pk)
-
-
-def withdrawals_of(approvals: list[Approval]) -> dict[str, Withdrawal]:
-    """Return by id who took each withdrawn request back and why. A query only where one is withdrawn."""
-    ids = [approval.pk for approval in approvals if approval.status == Approval.Status.WITHDRAWN]
-    entries = AuditEvent.objects.filter(subject__in=ids, kind="approval.withdrawn").order_by("seq") if ids else []
-    return {entry.subject: Withdrawal(entry.actor, str(entry.body.get("reason", ""))) for entry in entries}
 
 
 def proposed_digest(approval: Approval) -> str:

@@ -13,8 +13,8 @@ from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, User
 from django.db.models import Exists, OuterRef, Prefetch, Q
 
 from approvals.models import Approval, Decision
-from approvals.reading.requests import visible_to
-from console import ports, roles
+from approvals.people.permissions import may_redrive, visible_to
+from console import ports
 from console.clock import DatabaseNow
 from console.lists.capped import COUNT_CAP
 from console.lists.keyset import make_cursor, read_cursor
@@ -91,12 +91,6 @@ def _not_known(approval: Approval) -> Standstill:
 def _since(approval: Approval) -> datetime:
     assert approval.expected_by is not None
     return approval.expected_by
-
-
-def may_redrive(user: User, decisions: list[Decision]) -> bool:
-    """Say whether the person may act on a decision in the lane: who took part in it, operators and admins."""
-    took_part = any(user.pk in (decision.by_id, decision.on_behalf_of_id) for decision in decisions)
-    return roles.may(user, "redrive") or (took_part and roles.may(user, "see"))
 
 
 def count_for(user: AbstractBaseUser | AnonymousUser) -> int:

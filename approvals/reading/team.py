@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 from django.contrib.auth.models import User
@@ -14,11 +14,10 @@ from approvals.models import Approval, Comment, Delegation
 from approvals.people.permissions import Permit, may_confirm
 from approvals.people.persons import persons_of
 from approvals.reading.presence import Person, also_looking
+from approvals.services.claims import CLAIM_LASTS
 from console import roles
 from console.clock import DatabaseNow
 
-CLAIM_LASTS: Final = timedelta(minutes=30)  # after it was made or renewed
-RENEWED_AFTER: Final = timedelta(minutes=1)  # a click before that is a second click
 MOST_COLLEAGUES: Final = 100
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from datetime import timedelta
+from typing import Any, Final
 
 from django.contrib.auth.models import User
 from django.db import transaction
@@ -11,13 +12,15 @@ from django.db.models import BooleanField, ExpressionWrapper, Q
 
 from approvals.errors import AlreadyClaimed, MayNotDecide, NoSuchApproval, NotTheirs
 from approvals.models import Approval
-from approvals.people.permissions import may_decide
-from approvals.reading.requests import closing_of, visible_to
-from approvals.reading.team import CLAIM_LASTS, RENEWED_AFTER
+from approvals.people.permissions import may_decide, visible_to
 from approvals.record import audit
+from approvals.record.closings import closing_of
 from console import roles
 from console.clock import DatabaseNow
 from console.live.announce import announce
+
+CLAIM_LASTS: Final = timedelta(minutes=30)  # after it was made or renewed
+RENEWED_AFTER: Final = timedelta(minutes=1)  # a click before that is a second click
 
 
 @dataclass(frozen=True)

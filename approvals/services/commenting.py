@@ -11,7 +11,7 @@ from django.db import transaction
 
 from approvals.errors import InvalidChange, NoSuchApproval
 from approvals.models import Comment
-from approvals.reading.requests import visible_to
+from approvals.people.permissions import visible_to
 from approvals.record import audit
 from console.clock import DatabaseNow
 from console.live.announce import announce

@@ -27,8 +27,8 @@ from approvals.people.permissions import AGREEING, Permit, agreeing_persons, may
 from approvals.policies import terms_for
 from approvals.policies.terms import WORDS, Terms
 from approvals.proposal.canonical import LIMIT_BYTES, read_canonical
-from approvals.reading.requests import closing_of
 from approvals.record import audit
+from approvals.record.closings import closing_of
 from approvals.services.closing import close, close_by_policy, record_decision
 from approvals.services.editing import Edit, check_fixed, checked_edit
 from approvals.services.opening import facts_of, under_terms

@@ -15,7 +15,7 @@ from django.db.models.functions import Least
 
 from approvals.errors import InvalidChange, NoSuchApproval, NothingToRedrive, NotTheirs
 from approvals.models import Approval, ReceiptStep
-from approvals.reading.stalled import may_redrive
+from approvals.people.permissions import may_redrive
 from approvals.record import audit
 from console.clock import DatabaseNow, database_now
 from console.live.announce import announce

@@ -25,8 +25,8 @@ from approvals.policies import terms_for
 from approvals.policies.terms import Facts, Terms
 from approvals.proposal import fixed
 from approvals.proposal.canonical import NotCanonical, canonicalise, digest_of, read_canonical
-from approvals.reading.requests import closing_of
 from approvals.record import audit
+from approvals.record.closings import closing_of
 from approvals.services.opening import Proposal, open_approval
 from console import outbox, ports
 from console.clock import DatabaseNow, database_now

@@ -17,11 +17,17 @@ from django.db.models import F, Q
 from approvals.errors import InvalidChange, MayNotDecide, NoSuchApproval, NotTheirs, StaleVersion
 from approvals.models import Approval, Decision, Risk, StandingApproval, Verdict
 from approvals.people import standing_conditions
-from approvals.people.permissions import STANDING, agreeing_persons, may_decide, may_still_decide, wants_somebody
+from approvals.people.permissions import (
+    STANDING,
+    agreeing_persons,
+    may_decide,
+    may_still_decide,
+    visible_to,
+    wants_somebody,
+)
 from approvals.people.persons import persons_of
 from approvals.policies.terms import Terms
 from approvals.proposal.canonical import read_canonical
-from approvals.reading.requests import visible_to
 from approvals.record import audit
 from approvals.services.closing import close, record_decision
 from console import roles

@@ -15,7 +15,8 @@ from approvals.models import Approval, AuditEvent
 from approvals.pages.inbox.asked import Asked
 from approvals.pages.inbox.pane import inbox_for
 from approvals.reading.listing import Filters, approvals_page
-from approvals.reading.team import CLAIM_LASTS, live_claims
+from approvals.reading.team import live_claims
+from approvals.services.claims import CLAIM_LASTS
 from tests.approvals.conftest import answer
 from tests.at_once import at_once
 

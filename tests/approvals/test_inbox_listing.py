@@ -16,7 +16,7 @@ from approvals import services
 from approvals.models import Approval
 from approvals.proposal.canonical import canonicalise, digest_of
 from approvals.reading.listing import Filters, approvals_page, counts_of_same, pending_values
-from approvals.reading.team import CLAIM_LASTS
+from approvals.services.claims import CLAIM_LASTS
 from console.clock import database_now
 from console.lists.keyset import LAST
 

@@ -17,8 +17,8 @@ from ulid import ULID
 
 from approvals import services
 from approvals.models import Approval, ProposalVersion
-from approvals.pages.request.card import ArgumentRow
 from approvals.proposal.canonical import NotCanonical, canonicalise
+from approvals.reading.arguments import ArgumentRow
 from approvals.record import audit
 from approvals.services import Answer
 from console.text.diff import diff

@@ -19,12 +19,13 @@ from approvals import services
 from approvals.errors import AlreadyClosed
 from approvals.models import Approval, Decision, PolicyVersion, ProposalVersion
 from approvals.pages.policy.forms import rule_sections
-from approvals.pages.request.card import Card, DecisionLine, LadderStep, argument_rows_of
+from approvals.pages.request.card import Card, DecisionLine, LadderStep
 from approvals.pages.request.page import Looks
 from approvals.people.permissions import Permit
 from approvals.policies import words
 from approvals.policies.rules import Rule
 from approvals.policies.terms import Terms
+from approvals.reading.arguments import argument_rows_of
 from approvals.reading.policy_preview import Change, Preview, Row
 from approvals.record import audit
 from approvals.services import Answer

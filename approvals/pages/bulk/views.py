@@ -14,9 +14,9 @@ from django.template.loader import render_to_string
 from django.views.decorators.http import require_POST, require_safe
 
 from approvals.models import Verdict
+from approvals.people.permissions import visible_to
 from approvals.reading import bulk
 from approvals.reading.bulk import Item, Result, Review
-from approvals.reading.requests import visible_to
 from approvals.services.deciding import NOTE_LIMIT
 from console import ports
 from console.database import AWAY

@@ -13,11 +13,11 @@ from django.utils.text import Truncator
 from approvals.models import Approval, Decision, Delegation
 from approvals.pages.inbox.asked import ALL, DUE, RISKS, SORTED, Asked, filters_of
 from approvals.pages.inbox.saved import Saved, saved_for
-from approvals.policies.terms import Terms
+from approvals.people.permissions import visible_to
 from approvals.reading import stalled
+from approvals.reading.bulk import may_pick
 from approvals.reading.listing import Filters, Page, approvals_page, counts_of_same, pending_values
 from approvals.reading.reach import stranded
-from approvals.reading.requests import visible_to
 from approvals.reading.team import live_claims, to_confirm
 from console.lists.capped import COUNT_CAP, capped
 from console.lists.keyset import LAST
@@ -224,16 +224,6 @@ def _beginning(words: str) -> str:
     """Return the first WORDS_SHOWN characters; no more of a long text is read than may be shown."""
     shown = make_visible(words[: 4 * WORDS_SHOWN])
     return shown if len(shown) <= WORDS_SHOWN else Truncator(shown).chars(WORDS_SHOWN)
-
-
-def may_pick(approval: Approval) -> bool:
-    """Say whether the request can be decided together with others, as far as it is its own to say.
-
-    What wants a look of some length is looked at alone: among others nobody could say how long it was.
-    """
-    terms = Terms.from_json(approval.terms)
-    is_open = approval.status == Approval.Status.PENDING and approval.risk != "high"
-    return is_open and terms.may_bulk and not terms.dwell_seconds
 
 
 def tabs_for(user: User, current: str) -> list[Tab]:

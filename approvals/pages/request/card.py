@@ -13,25 +13,13 @@ from approvals.models import Approval, Decision, ProposalVersion, Verdict
 from approvals.people.permissions import AGREEING, Permit, may_decide
 from approvals.people.programs import where_to
 from approvals.policies.terms import Terms
-from approvals.policies.words import people_of
+from approvals.policies.words import people_of, who_decides
 from approvals.proposal.canonical import read_canonical
 from approvals.proposal.fixed import fixed_in, touched
+from approvals.reading.arguments import ArgumentRow, argument_rows_of
 from approvals.reading.receipt import ReceiptLine, receipt_of
-from approvals.reading.requests import agreed_names, withdrawal_of
-from console.text.json_paths import leaves_of
-
-
-@dataclass(frozen=True)
-class ArgumentRow:
-    """One leaf of the arguments: its path and its exact JSON text."""
-
-    path: str
-    exact: str
-
-    @property
-    def is_long(self) -> bool:
-        """Say whether a page with script may fold it; approving then waits until it was opened."""
-        return len(self.exact) > FOLD_ABOVE or self.exact.count("\\n") > FOLD_LINES
+from approvals.reading.requests import agreed_names
+from approvals.record.closings import withdrawal_of
 
 
 @dataclass(frozen=True)
@@ -115,35 +103,6 @@ class Card:
         return str(Verdict.EDIT) if verdict in AGREEING and is_changed else verdict
 
 
-FOLD_ABOVE, FOLD_LINES = 600, 10  # characters and lines of one value that is shown unfolded
-
-
-_NUMBERS = {2: "Two", 3: "Three", 4: "Four", 5: "Five"}
-
-
-def who_decides(approval: Approval, terms: Terms) -> str:
-    """Return who decides under the terms, as a sentence: how many, of whom, and who must not."""
-    if terms.outcome == "allow":
-        return f"Nobody: by the rule “{terms.rule}” no approval is needed."
-    if terms.outcome == "deny":
-        return f"Nobody: by the rule “{terms.rule}” this is never done."
-    groups = " or ".join(approval.audience)
-    people = ", ".join(approval.people)
-    whom = " or ".join(filter(None, (f"with the role {groups}" if groups else "", f"named {people}" if people else "")))
-    how_many = (
-        "One person" if approval.needed == 1 else f"{_NUMBERS.get(approval.needed, approval.needed)} different people"
-    )
-    barred = []
-    if "requester" in terms.four_eyes and approval.requested_by:
-        started = "started the run" if approval.source == Approval.Source.AGENT else "asked for it"
-        barred.append(f"{approval.requested_by.username}, who {started}")
-    if "editor" in terms.four_eyes and "edit" in approval.verdicts:
-        barred.append("whoever changed it")
-    if "owner" in terms.four_eyes and approval.agent_owners:
-        barred.append(f"the agent's owner {', '.join(approval.agent_owners)}")
-    return f"{how_many} {whom}" + (f", but not {', nor '.join(barred)}" if barred else "") + "."
-
-
 def card_for(user: User, approval: Approval) -> Card:
     """Return what the page shows of an approval from `approval_and_versions_for`; no further query for its parts."""
     _, arguments = read_canonical(bytes(approval.canonical))
@@ -189,8 +148,3 @@ def _ladder(approval: Approval, terms: Terms) -> list[LadderStep]:
         elif rung["step"] == "escalate" and others:
             steps.append(LadderStep(f"{'Asked' if taken else 'Asks'} {others} too", at))
     return steps
-
-
-def argument_rows_of(arguments: dict[str, Any]) -> list[ArgumentRow]:
-    """Return every leaf of the arguments in their own order, complete."""
-    return [ArgumentRow(path, exact) for path, exact in leaves_of(arguments)]

@@ -14,13 +14,14 @@ from approvals.errors import InvalidVerdict
 from approvals.models import Approval
 from approvals.pages.inbox.asked import read_asked
 from approvals.pages.inbox.pane import inbox_for
-from approvals.pages.request.card import ArgumentRow, argument_rows_of, who_decides
 from approvals.pages.request.page import Refusal, approval_page, find
 from approvals.people.permissions import may_decide
 from approvals.policies.terms import Terms
+from approvals.policies.words import who_decides
 from approvals.proposal.canonical import read_canonical
 from approvals.proposal.fixed import fixed_in, touched
 from approvals.reading import four_records
+from approvals.reading.arguments import ArgumentRow, argument_rows_of
 from approvals.reading.first_shown import note_shown
 from approvals.services.deciding import consider_edit
 from approvals.services.editing import Edit, fixed_for
