@@ -1,7 +1,8 @@
 """Who may decide what, and by when: a list of rules in the database, and the terms it gives for one proposal.
 
-`rules` says what a rule is, `conditions` how it looks at arguments, `policy` how a list of them is asked, `changing`
-how admins change it, `preview` what a change would mean, `words` how rules are read aloud.
+`rules` says what a rule is, `conditions` how it looks at arguments, `policy` how a list of them is asked, `terms` what
+it gives, `words` how rules are read aloud. `services.changing_policy` changes it, `reading.policy_preview` says what a
+change would mean.
 """
 
 from __future__ import annotations
