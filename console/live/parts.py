@@ -20,6 +20,7 @@ from django.utils.safestring import SafeString, mark_safe
 from django.views.decorators.http import require_GET
 
 from console.http import is_htmx, needs
+from console.refusals import Refused
 
 #: by name, for the frame imports no app: the views that draw a part of a page and change nothing
 VIEWS = frozenset(
@@ -58,7 +59,7 @@ def _drawn(request: HttpRequest) -> Iterator[SafeString]:
     for element in list(request.GET)[:MOST_PARTS]:
         try:
             found = _answer(request, request.GET.get(element, ""))
-        except (Http404, PermissionDenied, ValueError):  # ValueError: an address that cannot be split
+        except (Http404, PermissionDenied, Refused, ValueError):  # ValueError: an address that cannot be split
             continue
         if found.status_code == 200:
             fragment = mark_safe(found.content.decode())  # a template of ours has drawn it
