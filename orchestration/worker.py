@@ -15,11 +15,12 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxM
 from console.backoff import Backoff
 from console.environment import environment
 from console.temporal_connection import CannotConnect, connect
-from orchestration.activities import Activities, WatchActivities
 from orchestration.checkpoint_gateway import Checkpoints
 from orchestration.errors import OrchestrationError
 from orchestration.heartbeat import BEAT_SECONDS, beating
 from orchestration.temporal_gateway import RealTemporal, pollers
+from orchestration.turns.activity import Activities
+from orchestration.watching import WatchActivities
 from orchestration.workflows.agent_run import AgentRun
 from orchestration.workflows.watch import Watch
 from orchestration.world import OutsideWorld

@@ -25,10 +25,10 @@ PROTOCOLS = {
 #: what may import by a name that it was given: agents, which the operator names, and Django's engine of sessions
 BY_NAME = {
     "console/live/consumers.py",
-    "orchestration/activities.py",
     "orchestration/agents/loading.py",
     "orchestration/agents/second_reading.py",
     "orchestration/management/commands/check_agents.py",
+    "orchestration/turns/drive.py",
 }
 
 

@@ -28,7 +28,6 @@ from temporalio.worker import Replayer, Worker
 from ulid import ULID
 
 from orchestration import contracts
-from orchestration.activities import Activities
 from orchestration.contracts import (
     CLIMB,
     CLOSE_RUN,
@@ -43,6 +42,7 @@ from orchestration.contracts import (
     Turn,
     TurnResult,
 )
+from orchestration.turns.activity import Activities
 from orchestration.worker import workflow_runner
 from orchestration.workflows import waiting
 from orchestration.workflows.agent_run import AgentRun

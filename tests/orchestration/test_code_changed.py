@@ -12,10 +12,10 @@ from temporalio.exceptions import ApplicationError
 from approvals.models import Approval, AuditEvent
 from approvals.reading import stalled
 from console.clock import database_now
-from orchestration import activities as module
 from orchestration import services
 from orchestration.contracts import Turn
 from orchestration.models import Effect, Run
+from orchestration.turns import drive
 from tests.fakes import FakeWorld
 from tests.orchestration.changing_graph import graph_with
 from tests.orchestration.conftest import decide, make_run
@@ -32,7 +32,7 @@ def code(monkeypatch: pytest.MonkeyPatch) -> Use:
 
     def release(**changes: Any) -> None:
         graph = graph_with(**changes)
-        monkeypatch.setattr(module, "_graph_of", lambda agent: graph)
+        monkeypatch.setattr(drive, "graph_of", lambda agent: graph)
 
     release()
     return release
@@ -183,7 +183,7 @@ def test_a_graph_that_stops_before_a_node_without_asking_has_not_finished(
     graph = graph_with()
     usual = graph.compile
     monkeypatch.setattr(graph, "compile", lambda **given: usual(interrupt_before=["freeze"], **given))
-    monkeypatch.setattr(module, "_graph_of", lambda agent: graph)
+    monkeypatch.setattr(drive, "graph_of", lambda agent: graph)
     error = fails(start(run), world)
     assert error.type == "AgentStopped" and "“freeze”" in error.message
 

@@ -29,11 +29,11 @@ from console.clock import database_now
 from console.environment import Environment, environment
 from console.models import OutboxEntry
 from orchestration import deliveries, selectors, services, webhook_gateway
-from orchestration.activities import WatchActivities
 from orchestration.contracts import DeliverAnswer, GiveUpAnswer, StartRun, StartWatch
 from orchestration.errors import WebhookFailed
 from orchestration.relay import loop
 from orchestration.relay.loop import Relay
+from orchestration.watching import WatchActivities
 from tests.at_once import at_once, until_somebody_waits
 from tests.fakes import FakeTemporal
 from tests.orchestration.conftest import decide, go, make_run, open_for, reviewer

@@ -15,15 +15,16 @@ from approvals import services as approvals
 from approvals.models import Approval
 from approvals.reading import stalled
 from approvals.services.receipts import WITHIN, Step
-from orchestration import activities as module
 from orchestration import dialects, services
-from orchestration.activities import Activities
 from orchestration.agents.offline_model import OfflineModel
 from orchestration.agents.proposals import Frozen
 from orchestration.checkpoint_gateway import Checkpoints, checkpoints_of
 from orchestration.contracts import DECIDED, WORKFLOW, StartRun
 from orchestration.models import Effect, Run
 from orchestration.threads import in_database
+from orchestration.turns import activity as module
+from orchestration.turns import drive
+from orchestration.turns.activity import Activities
 from orchestration.worker import workflow_runner
 from orchestration.workflows.agent_run import AgentRun
 from stack.temporal import Temporal
@@ -37,7 +38,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def use(monkeypatch: pytest.MonkeyPatch, graph: Any) -> None:
-    monkeypatch.setattr(module, "_graph_of", lambda agent: graph)
+    monkeypatch.setattr(drive, "graph_of", lambda agent: graph)
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,6 @@ from temporalio.exceptions import ApplicationError
 
 from approvals.models import AuditEvent
 from console.models import OutboxEntry
-from orchestration import activities as module
 from orchestration import failing, services
 from orchestration.agents.runtime import Limit
 from orchestration.agents.support.agent import AGENT
@@ -25,6 +24,7 @@ from orchestration.failing import Failed, failure_of
 from orchestration.fences import Attempt
 from orchestration.models import Run
 from orchestration.services import TurnEnd
+from orchestration.turns import failure
 from tests.orchestration.conftest import make_run, reviewer
 from tests.orchestration.mailing import send_next
 
@@ -241,7 +241,7 @@ def test_the_pages_and_the_api_say_what_fails_since_when_and_when_it_is_tried_ne
 )
 def test_what_cannot_help_to_be_tried_again_is_said_in_a_sentence(error: Exception, kind: str, words: str) -> None:
     error.add_note("During task with name 'plan' and id '9be93fe7'")
-    failed = module._failed(error)
+    failed = failure.failed_of(error)
     assert (failed.kind, failed.is_permanent, failed.node) == (kind, True, "plan")
     assert failed.message.startswith(words)
 

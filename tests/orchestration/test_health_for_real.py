@@ -14,9 +14,9 @@ from console import temporal_connection
 from console.environment import Environment, environment
 from console.ports import PartHealth
 from orchestration import health, temporal_gateway, worker
-from orchestration.activities import Activities
 from orchestration.checkpoint_gateway import Checkpoints
 from orchestration.errors import TemporalRefused
+from orchestration.turns.activity import Activities
 from orchestration.world import OutsideWorld
 from stack.temporal import Temporal
 from tests.orchestration.conftest import go

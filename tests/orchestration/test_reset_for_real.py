@@ -17,8 +17,6 @@ from temporalio.worker import Worker
 from ulid import ULID
 
 from approvals.models import Approval
-from orchestration import activities as module
-from orchestration.activities import Activities
 from orchestration.agents.offline_model import OfflineModel
 from orchestration.agents.proposals import ProposalNodes, ProposalState, Wish
 from orchestration.agents.runtime import AgentContext
@@ -27,6 +25,9 @@ from orchestration.checkpoint_gateway import Checkpoints
 from orchestration.contracts import DECIDED, RUN_TURN, WORKFLOW, StartRun
 from orchestration.models import Effect, Run
 from orchestration.threads import in_database
+from orchestration.turns import activity as module
+from orchestration.turns import drive
+from orchestration.turns.activity import Activities
 from orchestration.worker import workflow_runner
 from orchestration.workflows.agent_run import AgentRun
 from stack.temporal import Temporal
@@ -122,7 +123,7 @@ def test_a_run_at_turn_seven_reset_to_before_turn_five_goes_on_and_does_each_thi
     is_decided: bool, transactional_db: None, server: Temporal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, world, graph = make_run(), FakeWorld(), graph_of_many_turns()
-    monkeypatch.setattr(module, "_graph_of", lambda agent: graph)
+    monkeypatch.setattr(drive, "graph_of", lambda agent: graph)
     monkeypatch.setattr(module, "chat_model", OfflineModel)
 
     async def scene() -> str:

@@ -16,9 +16,7 @@ from temporalio.testing import ActivityEnvironment
 from approvals.models import Approval
 from dataplane import selectors as datasets
 from dataplane.selectors import PassageHit, PassageHits
-from orchestration import activities as module
 from orchestration import services
-from orchestration.activities import Activities
 from orchestration.agents.offline_model import OfflineModel
 from orchestration.checkpoint_gateway import Checkpoints, checkpoint_of, checkpoints_of
 from orchestration.contracts import Climb, CloseRun, Turn, TurnResult
@@ -26,6 +24,9 @@ from orchestration.errors import Fenced
 from orchestration.fences import Attempt
 from orchestration.models import Effect, Run
 from orchestration.services import TurnEnd, TurnStart
+from orchestration.turns import activity as module
+from orchestration.turns import drive
+from orchestration.turns.activity import Activities
 from tests.fakes import FakeWorld, ScriptedModel, calls
 from tests.orchestration.conftest import EMAIL, REFUND, decide, go, make_run, open_for
 
@@ -429,8 +430,8 @@ def test_a_models_last_words_are_kept_whatever_they_hold(
 def test_what_the_database_can_never_store_is_not_tried_for_ever(
     run: Run, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usual = module._end_of
-    monkeypatch.setattr(module, "_end_of", lambda *given: replace(usual(*given), usage={"model": "\x00"}))
+    usual = drive.end_of
+    monkeypatch.setattr(drive, "end_of", lambda *given: replace(usual(*given), usage={"model": "\x00"}))
     with pytest.raises(ApplicationError) as told:
         take(start(run), world)
     assert (told.value.type, told.value.non_retryable) == ("AgentError", True)

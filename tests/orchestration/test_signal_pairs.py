@@ -19,10 +19,10 @@ from console.environment import environment
 from console.models import OutboxEntry
 from console.outbox import Kind
 from orchestration import deliveries, services, signal_pairs
-from orchestration.activities import WatchActivities
 from orchestration.contracts import DeliverAnswer, GiveUpAnswer, StartRun
 from orchestration.errors import PairRefused, SignalHeld
 from orchestration.models import AnswerDelivery, SignalPair
+from orchestration.watching import WatchActivities
 from tests.api_caller import paths_of
 from tests.at_once import at_once
 from tests.fakes import FakeTemporal

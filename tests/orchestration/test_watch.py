@@ -23,7 +23,6 @@ from temporalio.testing._timeskipping import TimeSkipper
 from temporalio.worker import Replayer, Worker
 from ulid import ULID
 
-from orchestration.activities import WatchActivities
 from orchestration.contracts import (
     CLIMB,
     DECIDED,
@@ -36,6 +35,7 @@ from orchestration.contracts import (
     GiveUpAnswer,
     StartWatch,
 )
+from orchestration.watching import WatchActivities
 from orchestration.worker import workflow_runner
 from orchestration.workflows.watch import Watch
 from stack.temporal import Temporal

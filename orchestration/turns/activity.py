@@ -1,0 +1,158 @@
+"""What the worker does for the workflow: take a turn of the graph, climb the ladder, close a run.
+
+On retry every activity finds what the attempt before has done: rows are moved by conditional updates, the graph
+goes on from its last checkpoint, the ledger knows its effects.
+"""
+
+from __future__ import annotations
+
+from langgraph.errors import GraphDrained
+from langgraph.runtime import RunControl
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from approvals import services as approvals
+from console import faults
+from orchestration import failing, pausing, services
+from orchestration.agents.models import chat_model
+from orchestration.agents.registry import agent_named
+from orchestration.agents.runtime import Agent, AgentContext, World
+from orchestration.checkpoint_gateway import Checkpoints
+from orchestration.contracts import (
+    CLIMB,
+    CLOSE_RUN,
+    RUN_TURN,
+    Climb,
+    Climbed,
+    CloseRun,
+    Turn,
+    TurnResult,
+)
+from orchestration.effects import EffectLedger
+from orchestration.errors import (
+    AgentStopped,
+    GaveUp,
+    RunClosed,
+)
+from orchestration.fences import Attempt
+from orchestration.models import Run
+from orchestration.services import TurnStart
+from orchestration.threads import in_database
+from orchestration.turns import drive
+from orchestration.turns.datasets import PublishedDatasets
+from orchestration.turns.failure import OURS, failed_of, failure_kept
+from orchestration.turns.progress import alive
+
+
+class Activities:
+    """The activities of one worker process; holds what they share."""
+
+    def __init__(self, checkpoints: Checkpoints, world: World) -> None:
+        self._checkpoints = checkpoints
+        self._world = world
+
+    @activity.defn(name=RUN_TURN)
+    async def run_turn(self, turn: Turn) -> TurnResult:
+        """Settle what the run waits for and, if something was decided, run the graph to its next pause or its end.
+
+        On retry: rows settled before are settled again, the graph goes on from its last checkpoint, an answer that
+        has landed is not given twice, and no approval is opened twice. Raises a non-retryable error for permanent
+        failures, whose type and message close the run.
+        """
+        try:
+            async with failure_kept(turn) as taken:
+                info = activity.info()
+                attempt = Attempt(info.workflow_run_id or "", turn.turn, info.attempt)
+                start = await in_database(services.begin_turn, turn, attempt)
+                if start.run is None:
+                    return _still_waiting(turn, start)
+                taken.run = start.run
+                await in_database(failing.check_lost, start.run, turn)
+                agent = agent_named(turn.agent)
+                result = await self._run_graph(agent, turn, start, start.run)
+                faults.reach("turn.before_report", turn.run_id)
+                return result
+        except RunClosed as exc:
+            if exc.status == Run.Status.FINISHED:  # by an attempt whose report was lost
+                return TurnResult("finished")
+            raise ApplicationError(str(exc), type="RunClosed", non_retryable=True) from exc
+        except GraphDrained as exc:
+            raise ApplicationError("The worker is stopping; another one goes on.", type="Drained") from exc
+        except GaveUp as exc:
+            raise ApplicationError(str(exc), type=exc.kind, non_retryable=True) from exc
+        except Exception as exc:
+            failed = failed_of(exc)
+            if isinstance(exc, OURS) or failed.is_permanent:
+                raise ApplicationError(failed.message, type=failed.kind, non_retryable=failed.is_permanent) from exc
+            raise
+
+    @activity.defn(name=CLIMB)
+    async def climb(self, climb: Climb) -> Climbed:
+        """Take the ladder steps that are due. On retry: none is taken twice."""
+        rungs = await in_database(approvals.climb, climb.approval_ids)
+        following = [rung.next_step_at for rung in rungs if rung.next_step_at]
+        return Climbed(
+            closed=any(rung.next_step_at is None for rung in rungs),
+            next_step_at=min(following).isoformat() if following else None,
+        )
+
+    @activity.defn(name=CLOSE_RUN)
+    async def close_run(self, close: CloseRun) -> None:
+        """Close the run's row and withdraw what waits. On retry: a closed run stays as it is."""
+        await in_database(
+            services.close_run,
+            run_id=close.run_id,
+            status=close.status,
+            kind=close.kind,
+            message=close.message,
+        )
+
+    async def _run_graph(self, agent: Agent, turn: Turn, start: TurnStart, run: Run) -> TurnResult:
+        control = RunControl()
+        async with self._checkpoints.thread(turn.run_id) as saver, alive(control, turn):
+            graph = drive.graph_of(agent.name).compile(checkpointer=saver)
+            code = pausing.code_of(graph)
+            context = AgentContext(
+                run_id=turn.run_id,
+                effects=EffectLedger(turn.run_id, run.fence, agent, self._world),
+                datasets=PublishedDatasets(),
+                world=self._world,
+                model=chat_model(),
+            )
+            before = await pausing.stand_of(graph, saver, turn.run_id)
+            changed = pausing.changes_between((run.pause or {}).get("code", {}), code)
+            pausing.check(before, drive.kept_of(turn, start, run), changed)
+            if changed:
+                await in_database(services.note_code_changed, turn, run.fence, changed)
+            faults.reach("turn.before_graph", turn.run_id)
+            answers = drive.answers_of(before, start)
+            await drive.call(graph, agent, run, before, answers, context, control)
+            after = await pausing.stand_of(graph, saver, turn.run_id)
+        faults.reach("turn.after_graph", turn.run_id)
+        end = drive.end_of(agent, turn, run, after, code)
+        if end.proposals:
+            waiting_for, next_step_at = await in_database(services.pause_turn, turn, run.fence, end)
+            return TurnResult(
+                outcome="needs_approval",
+                waiting_for=waiting_for,
+                next_step_at=next_step_at.isoformat(),
+                checkpoint_id=end.checkpoint_id,
+                dataset_versions=end.dataset_versions,
+                usage=end.usage,
+            )
+        if after.next:
+            raise AgentStopped(
+                f"The agent stopped before {' and '.join(f'“{node}”' for node in after.next)} without asking anybody, "
+                "so nobody can let it go on. A graph waits for people by `interrupt()`, not by a stop before a node."
+            )
+        await in_database(services.finish_turn, turn, run.fence, end)
+        return TurnResult("finished", [], None, end.checkpoint_id, end.dataset_versions, end.usage)
+
+
+def _still_waiting(turn: Turn, start: TurnStart) -> TurnResult:
+    next_step_at = start.next_step_at
+    return TurnResult(
+        outcome="still_waiting",
+        waiting_for=turn.approval_ids,
+        next_step_at=next_step_at.isoformat() if next_step_at else None,
+    )

@@ -1,0 +1,107 @@
+"""Call a graph from where its run stands, and read how it stands afterwards."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from django.utils.module_loading import import_string
+from langgraph.graph import StateGraph
+from langgraph.runtime import RunControl
+from langgraph.types import Command
+
+from approvals.services import Proposal
+from orchestration.agents.registry import agent_named
+from orchestration.agents.runtime import Agent, AgentContext
+from orchestration.contracts import Turn
+from orchestration.dialects import dialect_of
+from orchestration.errors import AgentCodeChanged
+from orchestration.models import Run
+from orchestration.pausing import Kept, Stand
+from orchestration.services import TurnEnd, TurnStart
+from orchestration.turns.usage import usage_of
+
+
+@cache
+def graph_of(agent: str) -> StateGraph[Any, Any, Any, Any]:
+    found = agent_named(agent)
+    graph: StateGraph[Any, Any, Any, Any] = import_string(found.graph)(found)
+    return graph
+
+
+def kept_of(turn: Turn, start: TurnStart, run: Run) -> Kept:
+    """Return what our rows say of the thread before a turn."""
+    return Kept(
+        must_be_there=bool(run.checkpoint_id) or turn.turn > 1,
+        checkpoint_id=run.checkpoint_id,
+        asked_in=dict((run.pause or {}).get("asked_in", {})),
+        answers_at={name: places[0].checkpoint_id for name, places in start.answered.items()},
+    )
+
+
+def answers_of(before: Stand, start: TurnStart) -> dict[str, Any]:
+    """Return what the graph is resumed with: by interrupt id, for those that it waits for and that are answered.
+
+    Raises AgentCodeChanged when an interrupt asks for more or fewer places than were decided.
+    """
+    answers: dict[str, Any] = {}
+    for interrupt in before.interrupts:
+        places = start.answered.get(interrupt.id)
+        if places is None:
+            continue
+        dialect = dialect_of(interrupt)
+        asked = len(dialect.proposals_of(interrupt))
+        if [place.place for place in places] != list(range(asked)):
+            raise AgentCodeChanged(
+                f"The agent's question is read in another way than when it was asked: it has {asked} parts now, and "
+                f"{len(places)} were decided."
+            )
+        answers[interrupt.id] = dialect.answer(places)
+    return answers
+
+
+async def call(
+    graph: Any,
+    agent: Agent,
+    run: Run,
+    before: Stand,
+    answers: dict[str, Any],
+    context: AgentContext,
+    control: RunControl,
+) -> None:
+    """Call the graph so that it can be called again at any point and nothing happens twice.
+
+    `answers`: by interrupt id, those that the thread still waits for. Those that have landed are not given again, and
+    strict mode refuses unknown and used ids before anything is written. The same `run_id` in the metadata makes a
+    repeated start go on instead of beginning again. Both are internal to langgraph 1.2.22 and covered by tests.
+    """
+    config: Any = {
+        "configurable": {"thread_id": run.pk, "__pregel_strict_resume": True},
+        "metadata": {"run_id": run.pk},
+        "recursion_limit": agent.steps_per_turn,
+    }
+    options: Any = {"version": "v2", "durability": "sync", "context": context, "control": control}
+    given: Any = Command(resume=answers) if answers else None if before.checkpoint_id else run.input
+    await graph.ainvoke(given, config, **options)
+
+
+def end_of(agent: Agent, turn: Turn, run: Run, after: Stand, code: dict[str, Any]) -> TurnEnd:
+    versions = after.values.get("dataset_versions", [])
+    proposals = [
+        Proposal(
+            **vars(place),
+            external_id=f"{turn.run_id}:{interrupt.id}{f':{number}' if number else ''}",
+            agent=agent.name,
+            run_id=turn.run_id,
+            interrupt_id=interrupt.id,
+            interrupt_place=number,
+            checkpoint_id=after.checkpoint_id,
+            requested_by_id=run.requested_by_id,
+            dataset_versions=versions,
+        )
+        for interrupt in after.interrupts
+        for number, place in enumerate(dialect_of(interrupt).proposals_of(interrupt))
+    ]
+    pause = {"code": code, "asked_in": after.asked_in}
+    result = after.values.get("result")
+    return TurnEnd(after.checkpoint_id, proposals, result, versions, usage_of(after.values), pause)

@@ -1,0 +1,97 @@
+"""Why an attempt of a turn failed: in a sentence, kept with the run, and whether trying again can help."""
+
+from __future__ import annotations
+
+import re
+import traceback
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+
+from django.db import DatabaseError, DataError
+from langgraph.errors import EmptyInputError, GraphDrained, GraphRecursionError, InvalidUpdateError
+from temporalio import activity
+
+from approvals.errors import ApprovalError
+from dataplane.errors import DataplaneError
+from orchestration import failing, services
+from orchestration.agents.registry import UnknownAgent
+from orchestration.contracts import Turn
+from orchestration.errors import Fenced, GaveUp, OrchestrationError, RunClosed, TooManySteps
+from orchestration.failing import Failed
+from orchestration.models import Run
+from orchestration.threads import in_database
+
+OURS = (OrchestrationError, ApprovalError, DataplaneError, UnknownAgent)  # each says whether it is permanent
+_IN_NODE = re.compile(r"During task with name '(.+?)' and id '")
+_FRAMES_AT_MOST = 12
+
+#: trying the same again cannot help: the agent's code or its input is wrong
+_PERMANENT = (
+    ValueError,
+    TypeError,
+    LookupError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    NameError,
+    SyntaxError,
+    ArithmeticError,
+    NotImplementedError,
+    RecursionError,
+    DataError,
+    InvalidUpdateError,
+    EmptyInputError,
+)
+
+
+@dataclass
+class Taken:
+    """The run as an attempt holds it, once it has begun."""
+
+    run: Run | None = None
+
+
+@asynccontextmanager
+async def failure_kept(turn: Turn) -> AsyncIterator[Taken]:
+    """Keep with the run why this attempt failed; Temporal tells that only to who asks it.
+
+    Raises GaveUp in the error's place where the agent's limits say so.
+    """
+    taken = Taken()
+    try:
+        yield taken
+    except (RunClosed, GaveUp, Fenced):
+        raise
+    except GraphDrained:
+        if taken.run is not None:
+            with suppress(DatabaseError):
+                await in_database(services.let_go, turn, taken.run.fence)
+        raise
+    except Exception as exc:
+        if taken.run is not None:
+            with suppress(DatabaseError):
+                attempt = activity.info().attempt
+                await in_database(failing.note, turn, taken.run.fence, attempt, failed_of(exc))
+        raise
+
+
+def failed_of(exc: Exception) -> Failed:
+    """Return what an attempt failed of, in a sentence, with the node and the folded trace where they are known."""
+    kinds = tuple(kind.__name__ for kind in type(exc).__mro__ if issubclass(kind, Exception))
+    nodes = [found[1] for note in getattr(exc, "__notes__", ()) if (found := _IN_NODE.match(note))]
+    node = "/".join(reversed(nodes))  # the innermost is noted first
+    if isinstance(exc, OURS):
+        return Failed(kinds, str(exc), bool(getattr(exc, "permanent", True)), node)
+    if isinstance(exc, GraphRecursionError):
+        sentence = (
+            "The agent took more steps in one turn than it may, so it does not seem to come to an end. "
+            "`steps_per_turn` of its registration is the limit."
+        )
+        return Failed((TooManySteps.__name__, *kinds), sentence, is_permanent=True, node=node)
+    trace = "".join(traceback.format_list(traceback.extract_tb(exc.__traceback__)[-_FRAMES_AT_MOST:]))
+    where = f" in the node “{node}”" if node else ""
+    if isinstance(exc, _PERMANENT):
+        said = f"The agent's code raised {type(exc).__name__}{where}: {exc}"[:1500]
+        return Failed(("AgentError", *kinds), said, is_permanent=True, node=node, trace=trace)
+    return Failed(kinds, f"{type(exc).__name__}{where}: {exc}"[:1500], node=node, trace=trace)
