@@ -156,7 +156,7 @@ def as_agent(found: Any, path: str) -> Agent:
     if not isinstance(found.graph, str) or "." not in found.graph:
         raise NoAgent(
             f"The graph of {found.name!r} is {_called(found.graph)}.",
-            'Give the path of the function that returns the StateGraph, such as graph="acme.graph.build".',
+            'Give the path of the graph or of the function that returns it, such as graph="acme.graph.build".',
         )
     return found
 
@@ -189,8 +189,5 @@ def _instead(found: Any, path: str) -> str:
     if callable(found) and not hasattr(found, "invoke"):
         return f"Make an Agent beside it, and name that: AGENT = {example}."
     if hasattr(found, "invoke") or hasattr(found, "compile"):
-        return (
-            "Make an Agent beside it, whose graph names a function that returns the StateGraph before it is compiled: "
-            f"AGENT = {example.replace(f'{module}.{name}', f'{module}.build')}."
-        )
+        return f"Make an Agent beside it, whose graph names it, and name that: AGENT = {example}."
     return _agents_in(sys.modules[module]) if module in sys.modules else f"{_FORM}."

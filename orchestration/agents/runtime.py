@@ -135,10 +135,10 @@ class Limit:
 class Agent:
     """A registered agent.
 
-    `graph` names a function `(agent: Agent) -> StateGraph`, so that the web process can list agents and check
-    inputs without importing LangGraph. `limits` goes by the kind of failure: the name of an exception's class or of
-    one it is made from, `AttemptLost` for attempts that end without a word, "*" for every other; what no limit names is
-    tried again for as long as the run is open.
+    `graph` names a graph, compiled or not, or a function `(agent: Agent)` that returns one, so that the web process can
+    list agents and check inputs without importing LangGraph. `limits` goes by the kind of failure: the name of an
+    exception's class or of one it is made from, `AttemptLost` for attempts that end without a word, "*" for every
+    other; what no limit names is tried again for as long as the run is open.
     """
 
     name: str

@@ -110,7 +110,7 @@ class Activities:
     async def _run_graph(self, agent: Agent, turn: Turn, start: TurnStart, run: Run) -> TurnResult:
         control = RunControl()
         async with self._checkpoints.thread(turn.run_id) as saver, alive(control, turn):
-            graph = drive.graph_of(agent.name).compile(checkpointer=saver)
+            graph = drive.with_saver(drive.graph_of(agent.name), saver)
             code = pausing.code_of(graph)
             context = AgentContext(
                 run_id=turn.run_id,

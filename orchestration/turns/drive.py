@@ -7,6 +7,7 @@ from typing import Any
 
 from django.utils.module_loading import import_string
 from langgraph.graph import StateGraph
+from langgraph.pregel import Pregel
 from langgraph.runtime import RunControl
 from langgraph.types import Command
 
@@ -23,10 +24,28 @@ from orchestration.turns.usage import usage_of
 
 
 @cache
-def graph_of(agent: str) -> StateGraph[Any, Any, Any, Any]:
+def graph_of(agent: str) -> Any:
+    """Return the agent's graph as its author gives it, compiled or not. Raises TypeError for anything else."""
     found = agent_named(agent)
-    graph: StateGraph[Any, Any, Any, Any] = import_string(found.graph)(found)
+    return made_graph(found, import_string(found.graph))
+
+
+def made_graph(agent: Agent, named: Any) -> Any:
+    """Return the graph that `agent.graph` leads to: `named` is one, or a function that makes one of the agent."""
+    graph = named if isinstance(named, StateGraph | Pregel) else named(agent)
+    if not isinstance(graph, StateGraph | Pregel):
+        raise TypeError(f"{agent.graph} gives a {type(graph).__name__} and no graph of LangGraph's.")
     return graph
+
+
+def with_saver(graph: Any, saver: Any) -> Any:
+    """Return the graph so that it keeps its checkpoints by the saver.
+
+    A compiled one is copied: made anew from its builder, it would lose its stops before nodes and run through them.
+    """
+    if isinstance(graph, StateGraph):
+        return graph.compile(checkpointer=saver)
+    return graph.copy(update={"checkpointer": saver})
 
 
 def kept_of(turn: Turn, start: TurnStart, run: Run) -> Kept:

@@ -146,12 +146,20 @@ def test_an_import_without_end_keeps_nobody_and_is_used_once_it_ends(
 
 
 def test_a_graph_that_cannot_be_made_is_found_by_the_command(register: Register) -> None:
-    register("acme_t:AGENT", acme_t=GOOD.replace("    return graph", "    return graph.compile()"))
-    with pytest.raises(CommandError, match="Return the StateGraph itself, before it is compiled"):
+    register("acme_t:AGENT", acme_t=GOOD.replace("    return graph", "    return 'graph'"))
+    with pytest.raises(CommandError, match=r"acme_t\.build gives a str\. Give a StateGraph"):
         call_command("check_agents", stdout=io.StringIO())
     register("acme_u:AGENT", acme_u=GOOD.replace(".build", ".bulid"))
     with pytest.raises(CommandError, match=r"Its graph acme_u\.bulid cannot be made"):
         call_command("check_agents", stdout=io.StringIO())
+
+
+def test_a_graph_may_be_compiled_and_may_be_named_itself(register: Register) -> None:
+    register("acme_w:AGENT", acme_w=GOOD.replace("    return graph", "    return graph.compile()"))
+    call_command("check_agents", stdout=io.StringIO())
+    itself = GOOD.replace("MODULE.build", "MODULE.GRAPH") + "\nGRAPH = build(AGENT).compile()\n"
+    register("acme_x:AGENT", acme_x=itself)
+    call_command("check_agents", stdout=io.StringIO())
 
 
 def test_no_page_and_no_call_breaks_and_system_says_what_to_write(

@@ -35,14 +35,21 @@ class Command(BaseCommand):
 def _graph_fault(agent: Agent) -> AgentFault | None:
     """Return what is wrong with the agent's graph, which only the worker makes otherwise."""
     try:
-        made = import_string(agent.graph)(agent)
+        made = import_string(agent.graph)
+        if not _is_graph(made):
+            made = made(agent)
     except Exception as exc:  # noqa: BLE001  it is somebody's own code
         reason, advice = why(exc, agent.graph.rpartition(".")[0])
         return AgentFault(agent.name, f"Its graph {agent.graph} cannot be made. {reason}", advice)
-    if not hasattr(made, "compile"):
+    if not _is_graph(made):
         return AgentFault(
             agent.name,
-            f"{agent.graph} returns a {type(made).__name__}.",
-            "Return the StateGraph itself, before it is compiled.",
+            f"{agent.graph} gives a {type(made).__name__}.",
+            "Give a StateGraph, or what its compile() returns.",
         )
     return None
+
+
+def _is_graph(value: Any) -> bool:
+    """Return whether it is a graph, compiled or not; told by what it can do, for only the worker imports LangGraph."""
+    return hasattr(value, "compile") or (hasattr(value, "ainvoke") and hasattr(value, "get_subgraphs"))

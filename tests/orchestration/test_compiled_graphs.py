@@ -1,0 +1,63 @@
+"""Agents whose graph is compiled already: they pause and act as others do, and lose no stop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from langgraph.checkpoint.memory import InMemorySaver
+from temporalio.exceptions import ApplicationError
+
+from approvals.models import Approval
+from orchestration.agents.offline_model import OfflineModel
+from orchestration.agents.support.agent import AGENT
+from orchestration.models import Effect, Run
+from orchestration.turns import activity as module
+from orchestration.turns import drive
+from tests.fakes import FakeWorld
+from tests.orchestration.changing_graph import graph_with
+from tests.orchestration.conftest import decide, make_run
+from tests.orchestration.test_run_turn import after, start, take
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def run(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setattr(module, "chat_model", OfflineModel)
+    return make_run()
+
+
+def use(monkeypatch: pytest.MonkeyPatch, graph: Any) -> None:
+    monkeypatch.setattr(drive, "graph_of", lambda agent: graph)
+
+
+@pytest.mark.parametrize("saver", [None, False, InMemorySaver()], ids=["none", "off", "its own"])
+def test_a_compiled_graph_pauses_and_acts_with_our_saver_whatever_it_was_compiled_with(
+    saver: Any, run: Run, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(monkeypatch, graph_with().compile(checkpointer=saver))
+    (approval,) = take(start(run), world).waiting_for
+    decide(approval)
+    assert take(after(run, 2, approval), world).outcome == "finished"
+    assert [effect.status for effect in Effect.objects.filter(run=run)] == ["done"]
+
+
+@pytest.mark.parametrize("stop", ["interrupt_before", "interrupt_after"])
+def test_a_stop_that_was_compiled_in_is_kept(
+    stop: str, run: Run, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(monkeypatch, graph_with().compile(**{stop: ["propose"]}))
+    with pytest.raises(ApplicationError) as told:
+        take(start(run), world)
+    assert (told.value.type, told.value.non_retryable) == ("AgentStopped", True)
+    assert not Approval.objects.filter(run_id=run.pk).exists()
+
+
+def test_an_agent_names_a_graph_or_a_function_that_gives_one() -> None:
+    graph = graph_with()
+    compiled = graph.compile()
+    for named in (graph, compiled, lambda agent: graph, lambda agent: compiled):
+        assert drive.made_graph(AGENT, named) in (graph, compiled)
+    with pytest.raises(TypeError, match="gives a str"):
+        drive.made_graph(AGENT, lambda agent: "graph")
