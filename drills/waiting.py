@@ -15,7 +15,7 @@ from drills.errors import NotInTime
 
 _T = TypeVar("_T")
 LOOK_SECONDS = 0.1
-PATIENCE = 240  # seconds; a busy machine is slow, not wrong
+PATIENCE = 360  # seconds; a busy machine is slow, not wrong
 #: what a look may meet while the fault is on
 AWAY = (httpx.TransportError, psycopg.Error, RPCError, OSError, RuntimeError)
 

@@ -13,7 +13,7 @@ from orchestration.threads import in_database
 
 T = TypeVar("T")
 #: seconds until something that has not come counts as missing; reached by failing tests only
-PATIENCE = 240
+PATIENCE = 360
 LOOK_SECONDS = 0.05
 
 
