@@ -89,6 +89,7 @@ def test_a_failure_that_goes_away_is_forgotten() -> None:
     assert kept == (None, None, None)
 
 
+@pytest.mark.django_db(transaction=True)
 def test_after_half_an_hour_the_run_is_stuck_and_the_operators_are_told_once() -> None:
     operator()
     run = fail(make_run(), 1)
@@ -111,6 +112,7 @@ def test_failures_of_changing_kinds_make_a_run_stuck_all_the_same() -> None:
     assert fail(run, 2, BUSY).stuck_at is not None
 
 
+@pytest.mark.django_db(transaction=True)
 def test_a_mail_about_a_run_that_goes_on_meanwhile_is_not_sent() -> None:
     operator()
     run = fail(make_run(), 1)
