@@ -14,7 +14,8 @@ from django.contrib.auth.models import AnonymousUser, User
 
 from console import roles
 from dataplane.catalogue import CATALOGUE
-from dataplane.secret_fields import MASK, Masking
+from dataplane.credentials import without_credentials
+from dataplane.secret_fields import Masking
 
 _WORDS = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
 _SECRET_WORDS = frozenset(
@@ -24,8 +25,6 @@ _SECRET_WORDS = frozenset(
     )
 )
 _SECRET_PAIRS = frozenset(("api key", "access key", "private key", "secret key", "connection string", "auth string"))
-_IN_ADDRESS = re.compile(r"(?P<before>[a-zA-Z][a-zA-Z0-9+.-]*://[^\s/@:]*:)[^\s/@]+(?=@)")
-_LOOKS_SECRET = re.compile(r"(?i)bearer\s+\S+|-----BEGIN [A-Z ]*PRIVATE KEY-----|\bsb_[\w-]{40,}")
 
 
 def shown(parameters: dict[str, Any], *, flow: str, schema: dict[str, Any], user: User | AnonymousUser) -> Any:
@@ -47,11 +46,6 @@ def of_dataset(parameters: dict[str, Any], dataset: str) -> Any:
 
 def _masking(schema: dict[str, Any], *, hides_undescribed: bool) -> Masking:
     return Masking(schema, hides_undescribed, is_secret_name=_is_secret, shown_text=without_credentials)
-
-
-def without_credentials(text: str) -> str:
-    """Return a text of somebody else's, such as an error, without the passwords of the addresses in it."""
-    return _LOOKS_SECRET.sub(MASK, _IN_ADDRESS.sub(rf"\g<before>{MASK}", text))
 
 
 def _is_secret(name: str) -> bool:

@@ -14,6 +14,7 @@ from pgvector.django import VectorField
 
 from console.clock import DatabaseNow
 from dataplane.embedding import DIMENSIONS
+from dataplane.refreshes import states
 
 
 class Dataset(models.Model):
@@ -85,21 +86,19 @@ class Passage(models.Model):
 class Refresh(models.Model):
     """A wish to make a dataset again. The row is the outbox: `dataplane.refreshes.dispatch` hands it to Prefect."""
 
-    class Status(models.TextChoices):
-        SCHEDULED = "scheduled"
-        RUNNING = "running"
-        PUBLISHED = "published"
-        UNCHANGED = "unchanged"
-        FAILED = "failed"
-        CANCELLED = "cancelled"
-
-    OPEN = (Status.SCHEDULED, Status.RUNNING)
+    Status = states.Status
+    OPEN = states.OPEN
 
     id = models.CharField(primary_key=True, max_length=40)  # rfr_...
     dataset = models.ForeignKey(Dataset, on_delete=models.PROTECT, related_name="refreshes")
     key = models.CharField(max_length=100)
     parameters = models.JSONField()
-    status = models.CharField(max_length=10, choices=Status, db_default=Status.SCHEDULED)
+    # Moved by `dataplane.refreshes.states` alone.
+    status = models.CharField(
+        max_length=10,
+        choices=[(status.value, status.value.capitalize()) for status in states.Status],
+        db_default=states.FIRST.value,
+    )
     version = models.ForeignKey(
         DatasetVersion, null=True, blank=True, on_delete=models.PROTECT, related_name="refreshes"
     )
@@ -131,5 +130,5 @@ class Refresh(models.Model):
 
     @property
     def is_open(self) -> bool:
-        """Say whether the refresh has not ended."""
+        """Return whether the refresh has not ended."""
         return self.status in self.OPEN

@@ -19,8 +19,8 @@ import httpx
 
 from console.environment import environment
 from console.prefect_access import authorization, locked_out, prefect_token
+from dataplane.credentials import without_credentials
 from dataplane.errors import DeploymentNotFound, FlowRunNotFound, PrefectAway, PrefectLocked, PrefectRefused
-from dataplane.masking import without_credentials
 
 API_VERSION = "0.8.4"
 MOST_ROWS = 200

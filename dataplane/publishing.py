@@ -29,9 +29,10 @@ from dataplane.catalogue import DatasetEntry
 from dataplane.contracts import Outcome, PublishedVersion, Refresh
 from dataplane.embedding import Vectors
 from dataplane.errors import RefreshHeldElsewhere
+from dataplane.refreshes import states
+from dataplane.refreshes.states import Status
 
 LIVE_CHANNEL = "signalbox_live"
-FINISHED = frozenset({"published", "unchanged"})
 
 
 @dataclass(frozen=True)
@@ -107,13 +108,12 @@ def claim(entry: DatasetEntry, order: Refresh, *, flow_run_id: str, wait_seconds
         )[0]
         _hold(connection, refresh_id, wait_seconds)
         # The lock is ours: nobody else moves this row now but a person who cancels it.
-        connection.execute(
-            "UPDATE dataplane_refresh SET status = 'running', error = '', finished_at = NULL,"
-            " started_at = coalesce(started_at, signalbox_now()),"
-            " prefect_flow_run_id = coalesce(nullif(prefect_flow_run_id, ''), %s)"
-            " WHERE id = %s AND status IN ('scheduled', 'running', 'failed')",
-            [flow_run_id, refresh_id],
-        )
+        if states.move_in_sql(connection, refresh_id, Status.RUNNING, error="", finished_at=None):
+            connection.execute(
+                "UPDATE dataplane_refresh SET started_at = coalesce(started_at, signalbox_now()),"
+                " prefect_flow_run_id = coalesce(nullif(prefect_flow_run_id, ''), %s) WHERE id = %s",
+                [flow_run_id, refresh_id],
+            )
         _announce(connection)
         kept = _one(connection, "SELECT parameters FROM dataplane_refresh WHERE id = %s", [refresh_id])
         yield Claim(refresh_id, kept[0], _ended(connection, refresh_id))
@@ -138,9 +138,9 @@ def _ended(connection: psycopg.Connection[Any], refresh_id: str) -> Outcome | No
         " LEFT JOIN dataplane_datasetversion v ON v.id = r.version_id WHERE r.id = %s",
         [refresh_id],
     )
-    if status == "cancelled":
+    if status == Status.CANCELLED:
         return Outcome("cancelled", None, "This refresh was cancelled.", was_done=True)
-    if status not in FINISHED:
+    if status not in states.DONE:
         return None
     published = PublishedVersion(dataset, version, digest, rows)
     return Outcome(status, published, f"This refresh was done already: version {version}.", was_done=True)
@@ -181,11 +181,8 @@ def publish(
             "UPDATE dataplane_dataset SET current_version_id = %s, confirmed_at = signalbox_now() WHERE name = %s",
             [version_id, entry.name],
         )
-        connection.execute(
-            "UPDATE dataplane_refresh SET status = %s, version_id = %s, error = '',"
-            " finished_at = signalbox_now() WHERE id = %s",
-            [outcome.status, version_id, refresh_id],
-        )
+        end = Status(outcome.status)
+        states.move_in_sql(connection, refresh_id, end, version_id=version_id, error="", finished_at=states.NOW)
         _announce(connection)
     return outcome
 
@@ -245,11 +242,7 @@ def _copy(connection: psycopg.Connection[Any], version_id: int, content: Content
 def fail(refresh_id: str, error: str) -> None:
     """Record that the refresh failed, in words. A refresh that has ended otherwise stays as it is."""
     with connect() as connection, connection.transaction():
-        connection.execute(
-            "UPDATE dataplane_refresh SET status = 'failed', error = %s, finished_at = signalbox_now()"
-            " WHERE id = %s AND status IN ('scheduled', 'running', 'failed')",
-            [error[:2000], refresh_id],
-        )
+        states.move_in_sql(connection, refresh_id, Status.FAILED, error=error, finished_at=states.NOW)
         _announce(connection)
 
 

@@ -16,6 +16,7 @@ from dataplane import catalogue, contracts
 from dataplane.errors import DeploymentNotFound, PrefectAway, PrefectRefused
 from dataplane.models import Refresh
 from dataplane.prefect_gateway import PrefectGateway
+from dataplane.refreshes import states
 
 REGISTERING = timedelta(seconds=0.5)  # the runner is about to register its deployments
 WAITS = Backoff(1, 30)  # while Prefect is away
@@ -46,15 +47,11 @@ def dispatch_one(prefect: PrefectGateway) -> bool:
             if not row.send_attempts:
                 logger.info("refresh %s waits for Prefect: %s", row.pk, exc)
         except PrefectRefused as exc:
-            row.status, row.error, row.finished_at = Refresh.Status.FAILED, str(exc), database_now()
+            refused = Refresh.objects.filter(pk=row.pk)
+            states.move(refused, Refresh.Status.FAILED, error=str(exc), finished_at=DatabaseNow())
             logger.warning("refresh %s was refused: %s", row.pk, exc)
         row.send_attempts += 1
-        row.save(
-            update_fields=[
-                "prefect_flow_run_id", "send_error", "send_due_at", "send_attempts", "status", "error",
-                "finished_at",
-            ]
-        )  # fmt: skip
+        row.save(update_fields=["prefect_flow_run_id", "send_error", "send_due_at", "send_attempts"])
         announce("data")
         return bool(row.prefect_flow_run_id)
 

@@ -23,6 +23,7 @@ from dataplane.errors import FlowRunNotFound
 from dataplane.models import Refresh
 from dataplane.prefect_gateway import FlowRun, PrefectGateway
 from dataplane.publishing import lock_key
+from dataplane.refreshes import states
 
 MOST_RESTARTS = 3
 RESTART_AFTER = timedelta(seconds=5)  # Prefect's runner may fall over a shorter one
@@ -145,9 +146,8 @@ class Watch:
             _close(row, Refresh.Status.FAILED, f"Its process died {MOST_RESTARTS + 1} times.")
             return
         with transaction.atomic():
-            mine = Refresh.objects.filter(pk=row.pk, restarts=row.restarts, status__in=Refresh.OPEN).update(
-                restarts=F("restarts") + 1, status=Refresh.Status.SCHEDULED
-            )
+            as_seen = Refresh.objects.filter(pk=row.pk, restarts=row.restarts)
+            mine = states.move(as_seen, Refresh.Status.SCHEDULED, restarts=F("restarts") + 1)
             if not mine:
                 return  # another watcher was first
             logger.warning("refresh %s: nobody works on flow run %s, starting it again", row.pk, run.id)
@@ -160,17 +160,15 @@ class Watch:
     def _hand_over_again(self, row: Refresh) -> None:
         """Prefect lost the run, for instance with its database: the dispatcher sends the refresh again."""
         logger.warning("refresh %s: Prefect lost its flow run %s", row.pk, row.prefect_flow_run_id)
-        Refresh.objects.filter(pk=row.pk, prefect_flow_run_id=row.prefect_flow_run_id, status__in=Refresh.OPEN).update(
-            prefect_flow_run_id="", status=Refresh.Status.SCHEDULED, send_due_at=DatabaseNow()
-        )
+        as_seen = Refresh.objects.filter(pk=row.pk, prefect_flow_run_id=row.prefect_flow_run_id)
+        states.move(as_seen, Refresh.Status.SCHEDULED, prefect_flow_run_id="", send_due_at=DatabaseNow())
 
 
-def _close(row: Refresh, status: Refresh.Status, error: str) -> None:
+def _close(row: Refresh, status: states.Status, error: str) -> None:
     """End the refresh, unless it has ended meanwhile."""
     with transaction.atomic():
-        Refresh.objects.filter(pk=row.pk, status__in=Refresh.OPEN).update(
-            status=status, error=error[:2000], finished_at=DatabaseNow()
-        )
+        still_open = Refresh.objects.filter(pk=row.pk, status__in=Refresh.OPEN)
+        states.move(still_open, status, error=error, finished_at=DatabaseNow())
         announce("data")
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from uuid import uuid4
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 from django.test import Client
 from django.urls import reverse
 
@@ -90,6 +90,8 @@ def _pages(reader: Client, prefect: FakePrefect, texts: Sequence[str]) -> dict[s
         return read_with_fields(response.content.decode())
 
     with transaction.atomic():
+        with connection.cursor() as cursor:  # a busy machine takes its time between two pages
+            cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
         runs = _write(prefect, texts)
         pages = {"data": [read("data")], "version": [read("version", HANDBOOK.name, 1)]}
         pages["flow_run"] = [read("flow_run", one) for one in runs]
