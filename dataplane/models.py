@@ -6,6 +6,8 @@ tests. A version and its passages are never changed: the database refuses it.
 
 from __future__ import annotations
 
+from typing import Any
+
 import pgtrigger
 from django.conf import settings
 from django.db import models
@@ -13,8 +15,22 @@ from django.db.models import Q
 from pgvector.django import VectorField
 
 from console.clock import DatabaseNow
+from dataplane.credentials import without_credentials
 from dataplane.embedding import DIMENSIONS
 from dataplane.refreshes import states
+
+
+class ReasonField(models.TextField):  # type: ignore[type-arg]  # Django's own field is no generic at run time
+    """Why something failed, in somebody else's words: kept and read without the credentials in them.
+
+    Masked on reading too, for rows of earlier releases.
+    """
+
+    def get_prep_value(self, value: Any) -> Any:
+        return without_credentials(super().get_prep_value(value) or "")
+
+    def from_db_value(self, value: str, expression: Any, connection: Any) -> str:  # Any: Django's, not needed
+        return without_credentials(value)
 
 
 class Dataset(models.Model):
@@ -102,7 +118,7 @@ class Refresh(models.Model):
     version = models.ForeignKey(
         DatasetVersion, null=True, blank=True, on_delete=models.PROTECT, related_name="refreshes"
     )
-    error = models.TextField(blank=True, db_default="")  # a sentence, when failed
+    error = ReasonField(blank=True, db_default="")  # a sentence, when failed
     requested_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
     )  # None: the schedule, or the first start
@@ -112,7 +128,7 @@ class Refresh(models.Model):
     finished_at = models.DateTimeField(null=True, blank=True)
     send_due_at = models.DateTimeField(db_default=DatabaseNow())  # next attempt to hand it to Prefect
     send_attempts = models.PositiveIntegerField(db_default=0)
-    send_error = models.TextField(blank=True, db_default="")  # why the last attempt failed
+    send_error = ReasonField(blank=True, db_default="")  # why the last attempt failed
     restarts = models.PositiveIntegerField(db_default=0)  # how often its flow run died and was started again
 
     class Meta:

@@ -7,11 +7,20 @@ from typing import Annotated, Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connection
+from django.test import Client
+from django.urls import reverse
 from pydantic import BaseModel, Field, SecretBytes, SecretStr
 
+from dataplane import publishing
 from dataplane.catalogue import CATALOGUE, HANDBOOK
-from dataplane.masking import of_dataset, shown, without_credentials
+from dataplane.credentials import without_credentials
+from dataplane.currency import told
+from dataplane.masking import of_dataset, shown
+from dataplane.refreshes.request import request_refresh
 from dataplane.secret_fields import DEEPEST, MASK, declares_secret
+
+from .fakes import FakePrefect
 
 OURS = next(iter(CATALOGUE.values())).flow
 
@@ -175,3 +184,48 @@ def test_what_looks_like_a_credential_is_masked_in_our_own_rows_too() -> None:
     kept = {"folder": "eu", "passage_characters": 900, "api_key": "hunter2"}  # from a release before
     assert of_dataset(kept, "handbook") == {"folder": "eu", "passage_characters": 900, "api_key": MASK}
     assert of_dataset({"folder": "eu"}, "gone") == {"folder": "eu"}
+
+
+SECRETIVE = "connection to postgresql://app:hunter2@db/x with password=hunter2 failed"
+
+
+def test_why_a_refresh_failed_is_kept_and_told_without_credentials(
+    database_url: str, fake_prefect: FakePrefect, ada: User, client: Client
+) -> None:
+    client.force_login(ada)
+    row, _ = request_refresh(dataset="handbook", key="k1", user=None)
+    publishing.fail(row.pk, SECRETIVE)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT error FROM dataplane_refresh WHERE error <> '' AND error NOT LIKE '%hunter2%'")
+        assert len(cursor.fetchall()) == 1
+        cursor.execute("UPDATE dataplane_refresh SET error = %s, send_error = %s", [SECRETIVE] * 2)  # of before
+    pages = (reverse("dataplane:data"), f"/api/v1/refreshes/{row.pk}", "/api/v1/refreshes")
+    for text in (
+        *(client.get(page).content.decode() for page in pages),
+        str(told([{"dataset": "handbook", "version": 1}])),
+    ):
+        assert "hunter2" not in text
+    assert MASK in client.get(pages[1]).json()["error"]
+    row.refresh_from_db()
+    row.send_error = SECRETIVE
+    row.save()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM dataplane_refresh WHERE send_error LIKE '%hunter2%'")
+        assert cursor.fetchone() == (0,)
+
+
+@pytest.mark.parametrize(
+    ("text", "seen"),
+    [
+        ("host=db password=hunter2 dbname=x", f"host=db password={MASK} dbname=x"),
+        ("{'db_password': 'hunter2', 'max_tokens': 5}", f"{{'db_password': {MASK}, 'max_tokens': 5}}"),
+        ('{"api_key": "hun ter2"}', f'{{"api_key": {MASK}}}'),
+        ("GET https://x/?token=hunter2&a=b", f"GET https://x/?token={MASK}&a=b"),
+        ('client_secret="hunter2', f"client_secret={MASK}"),
+        ("-----BEGIN RSA PRIVATE KEY-----\nhunter2\n-----END RSA PRIVATE KEY----- end", f"{MASK} end"),
+        ("-----BEGIN PRIVATE KEY-----\nhunter2", MASK),
+        ("token: expired; key=2026-11-28; max_tokens=5", "token: expired; key=2026-11-28; max_tokens=5"),
+    ],
+)
+def test_credentials_are_found_in_every_form_that_errors_have(text: str, seen: str) -> None:
+    assert without_credentials(text) == seen
