@@ -13,7 +13,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from dataplane.errors import DatasetNotFound, InvalidParameters
+from dataplane.contents.base import ContentKind
+from dataplane.contents.passages import PASSAGES
+from dataplane.errors import ContentUnknown, DatasetNotFound, InvalidParameters
 from dataplane.secret_fields import declares_secret
 
 
@@ -45,6 +47,7 @@ class DatasetEntry:
     title: str
     flow: str  # the flow's name in Prefect
     deployment: str  # the deployment's name in Prefect
+    content: ContentKind
     parameters: type[BaseModel]
     cron: str  # when it is refreshed, UTC
     fresh_for: timedelta  # older than this it is called stale; one window and some slack
@@ -87,6 +90,7 @@ HANDBOOK = DatasetEntry(
     title="Customer service handbook",
     flow="refresh_handbook",
     deployment="daily",
+    content=PASSAGES,
     parameters=HandbookParameters,
     cron="0 6 * * *",
     fresh_for=timedelta(hours=26),
@@ -101,6 +105,14 @@ def entry(name: str) -> DatasetEntry:
         return CATALOGUE[name]
     except KeyError as exc:
         raise DatasetNotFound(f"There is no dataset called {name}.") from exc
+
+
+def content_kind(name: str) -> ContentKind:
+    """Return the kind of content that a version was published with. Raises ContentUnknown."""
+    for known in CATALOGUE.values():
+        if known.content.name == name:
+            return known.content
+    raise ContentUnknown(f"No dataset here holds content of the kind {name}, so its rows cannot be read.")
 
 
 def window_key(moment: datetime) -> str:

@@ -3,6 +3,7 @@
 DataplaneError
 ├── DatasetNotFound          no such dataset is known here
 ├── DatasetNotPublished      known, but no version has been published yet
+├── ContentUnknown           a version's kind of content is none that this release reads
 ├── EmbedderChanged          the current version was embedded with another model
 ├── RefreshNotFound
 ├── RefreshKeyTaken          the key belongs to a refresh with other parameters
@@ -48,6 +49,10 @@ class DatasetNotPublished(DataplaneError):
     def __init__(self, dataset: str) -> None:
         super().__init__(f"No version of the dataset {dataset} has been published yet.")
         self.dataset = dataset
+
+
+class ContentUnknown(DataplaneError):
+    """No dataset here holds content of this kind."""
 
 
 class EmbedderChanged(DataplaneError):

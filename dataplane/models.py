@@ -1,7 +1,7 @@
 """Datasets, their immutable versions, and the refreshes that were asked for.
 
-Flows write these tables through `dataplane.publishing` (plain SQL, no Django); the two are held together by
-tests. A version and its passages are never changed: the database refuses it.
+Flows write these tables through `dataplane.versions` and `dataplane.refreshes.claim` (plain SQL, no Django); the two
+are held together by tests. A version and its passages are never changed: the database refuses it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from django.db.models import Q
 from pgvector.django import VectorField
 
 from console.clock import DatabaseNow
+from dataplane.contents.base import Stored
 from dataplane.credentials import without_credentials
 from dataplane.embedding import DIMENSIONS
 from dataplane.refreshes import states
@@ -57,9 +58,10 @@ class DatasetVersion(models.Model):
 
     dataset = models.ForeignKey(Dataset, on_delete=models.PROTECT, related_name="versions")
     version = models.PositiveIntegerField()
-    digest = models.CharField(max_length=64)  # SHA-256, hex, of the passages and the embedding model's name
+    digest = models.CharField(max_length=64)  # SHA-256, hex, of all that a reader could see
     rows = models.PositiveIntegerField()
-    embedder = models.CharField(max_length=100)  # the model's name; queries must use the same
+    kind = models.CharField(max_length=40, db_default="passages")  # of content, as the catalogue named it then
+    embedder = models.CharField(max_length=100, blank=True, db_default="")  # a model's name; queries use the same
     published_at = models.DateTimeField(db_default=DatabaseNow())
     prefect_flow_run_id = models.CharField(max_length=36)
     parameters = models.JSONField()
@@ -75,6 +77,11 @@ class DatasetVersion(models.Model):
 
     def __str__(self) -> str:
         return f"{self.dataset_id} version {self.version}"
+
+    @property
+    def stored(self) -> Stored:
+        """The version as its kind of content is told of it."""
+        return Stored(self.pk, self.dataset_id, self.version, self.rows, self.embedder)
 
 
 class Passage(models.Model):

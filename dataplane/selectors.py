@@ -3,36 +3,24 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 from typing import Any
 
+from django.db import connection
 from django.db.models import F
-from pgvector.django import CosineDistance
 
 from console import ports
 from console.clock import database_now
 from dataplane import catalogue
 from dataplane.catalogue import DatasetEntry
-from dataplane.embedding import embedder
-from dataplane.errors import DatasetNotFound, DatasetNotPublished, EmbedderChanged, RefreshNotFound
-from dataplane.models import Dataset, DatasetVersion, Passage, Refresh
+from dataplane.contents.base import Difference, Shown
+from dataplane.contents.passages import PassageHit
+from dataplane.errors import ContentUnknown, DatasetNotFound, DatasetNotPublished, RefreshNotFound
+from dataplane.models import Dataset, DatasetVersion, Refresh
 
 VERSIONS_SHOWN = 200  # newest, per dataset
-
-
-@dataclass(frozen=True)
-class PassageHit:
-    """One passage that is near a query."""
-
-    document: str  # path below the handbook
-    title: str
-    heading: str
-    text: str
-    effective: date | None
-    status: str  # as the document says of itself
-    score: float  # cosine similarity, -1 to 1
 
 
 @dataclass(frozen=True)
@@ -42,6 +30,15 @@ class PassageHits:
     dataset: str
     version: int
     passages: list[PassageHit]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one version answered."""
+
+    dataset: str
+    version: int
+    items: Sequence[Any]  # of the version's kind of content
 
 
 @dataclass(frozen=True)
@@ -74,28 +71,22 @@ class RefreshPage:
 def nearest_passages(*, dataset: str = "handbook", query: str, limit: int = 6) -> PassageHits:
     """Return the passages of the dataset's current version that lie nearest to the query.
 
-    An exact scan; it reads one version only, also when another is published meanwhile. Loads the embedding
-    model on first use (0.7 s). Raises DatasetNotPublished, DatasetNotFound, EmbedderChanged.
+    Loads the embedding model on first use (0.7 s). Raises DatasetNotPublished, DatasetNotFound, EmbedderChanged.
+    """
+    found = read(dataset, {"query": query, "limit": limit})
+    return PassageHits(dataset=dataset, version=found.version, passages=list(found.items))
+
+
+def read(dataset: str, question: Mapping[str, Any]) -> Reading:
+    """Ask the dataset's current version; what may be asked and what is answered is its kind of content's.
+
+    Reads one version only, also when another is published meanwhile.
+    Raises DatasetNotPublished, DatasetNotFound, and what the kind raises.
     """
     version = current_version(dataset)
-    model = embedder()
-    if version.embedder != model.name:
-        raise EmbedderChanged(
-            f"Version {version.version} of {dataset} was embedded with {version.embedder}, "
-            f"this process has {model.name}."
-        )
-    distance = CosineDistance("embedding", model.embed([query])[0])
-    found = (
-        Passage.objects.filter(version=version)
-        .annotate(distance=distance)
-        .order_by("distance", "position")
-        .values_list("document", "title", "heading", "text", "effective", "status", "distance")[:limit]
-    )
-    return PassageHits(
-        dataset=dataset,
-        version=version.version,
-        passages=[PassageHit(*row[:6], score=1.0 - float(row[6])) for row in found],
-    )
+    with connection.cursor() as cursor:
+        items = catalogue.content_kind(version.kind).read(cursor, version.stored, question)
+    return Reading(dataset, version.version, items)
 
 
 def current_version(dataset: str) -> DatasetVersion:
@@ -157,9 +148,18 @@ def version(dataset: str, number: int) -> DatasetVersion:
     return found
 
 
-def passages(version: DatasetVersion, *, after: int = -1, limit: int = 50) -> list[Passage]:
-    """Return the version's passages in order, those behind the position `after`, without their vectors."""
-    return list(version.passages.filter(position__gt=after).defer("embedding").order_by("position")[:limit])
+def shown(version: DatasetVersion, *, after: int = -1, limit: int = 50) -> Shown:
+    """Return rows of the version for its page, those behind the position `after`. Raises ContentUnknown."""
+    with connection.cursor() as cursor:
+        return catalogue.content_kind(version.kind).show(cursor, version.stored, after=after, limit=limit)
+
+
+def difference(old: DatasetVersion, new: DatasetVersion) -> Difference:
+    """Compare two versions of one kind of content. Raises ContentUnknown, also for versions of two kinds."""
+    if old.kind != new.kind:
+        raise ContentUnknown(f"Version {old.version} holds {old.kind}, version {new.version} {new.kind}.")
+    with connection.cursor() as cursor:
+        return catalogue.content_kind(new.kind).difference(cursor, old.stored, new.stored)
 
 
 def refresh(refresh_id: str) -> Refresh:

@@ -16,23 +16,24 @@ from django.views.decorators.http import require_POST, require_safe
 from console import roles
 from console.fragments import page_or_fragment, part_of_page
 from console.http import needs, person
-from dataplane import health, masking, selectors
+from dataplane import catalogue, health, masking, selectors
 from dataplane.catalogue import CATALOGUE
 from dataplane.errors import (
+    ContentUnknown,
     InvalidParameters,
     PrefectAway,
     PrefectError,
     RefreshKeyTaken,
 )
 from dataplane.forms import RefreshForm
-from dataplane.models import Refresh
+from dataplane.models import DatasetVersion, Refresh
 from dataplane.prefect_gateway import FlowRun, LogPage, gateway
 from dataplane.refreshes.request import request_refresh
 from dataplane.selectors import DatasetState
 
 REFRESHES_SHOWN = 8
 FLOW_RUNS_SHOWN = 12
-PASSAGES_SHOWN = 40
+ROWS_SHOWN = 40  # of a version
 LOGS_SHOWN = 200
 LOGS_TRAIL = timedelta(seconds=6)  # the last lines arrive after the last state
 #: Prefect's state type -> tone and icon; the word shown is Prefect's own name of the state
@@ -138,22 +139,29 @@ def _said(refresh: Refresh, is_new: bool) -> str:
 @require_safe
 @needs("see")
 def version(request: HttpRequest, dataset: str, number: int) -> HttpResponse:
-    """One version and its passages, some at a time."""
+    """One version and its rows, some at a time."""
     found = selectors.version(dataset, number)
     state = selectors.dataset(dataset)
     after = _number(request.GET.get("after", ""), least=-1)
-    shown = selectors.passages(found, after=after, limit=PASSAGES_SHOWN)
-    last = shown[-1].position if shown else found.rows
     context = {
+        **_content(found, after),
         "state": state,
         "version": found,
         "parameters": masking.of_dataset(found.parameters, dataset),
         "is_current": state.current is not None and state.current.pk == found.pk,
-        "passages": shown,
-        "next_after": last if last + 1 < found.rows else None,
         "is_first_page": after < 0,
     }
     return render(request, "dataplane/version.html", context)
+
+
+def _content(version: DatasetVersion, after: int) -> dict[str, Any]:
+    """Return what the version's kind of content shows; without rows when no dataset here is of this kind."""
+    try:
+        kind = catalogue.content_kind(version.kind)
+    except ContentUnknown as exc:
+        return {"noun": "rows", "facts": [("Content", str(exc))], "rows": None, "shown": None}
+    shown = selectors.shown(version, after=after, limit=ROWS_SHOWN)
+    return {"noun": kind.noun, "facts": kind.facts(version.stored), "rows": kind.template, "shown": shown}
 
 
 @require_safe

@@ -13,17 +13,18 @@ from prefect.tasks import Task, exponential_backoff
 
 from console.environment import environment
 from console.faults import reach
-from dataplane import publishing
+from dataplane import versions
 from dataplane.catalogue import DatasetEntry, HandbookParameters
+from dataplane.contents.base import Content
+from dataplane.contents.passages import PassageRow, Passages
 from dataplane.contracts import Outcome
 from dataplane.embedding import embedder
 from dataplane.errors import DataplaneError, HandbookInvalid
-from dataplane.flows.transforms import Document, content_digest, embedded_text, parse_document, split_document
-from dataplane.publishing import Content, PassageRow
+from dataplane.flows.transforms import Document, embedded_text, parse_document, split_document
 
 
 async def can_retry_help(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
-    """Say whether trying again may help: a document with a mistake in it stays wrong."""
+    """Return whether trying again may help: a document with a mistake in it stays wrong."""
     try:
         await state.aresult()
     except DataplaneError as exc:
@@ -84,13 +85,13 @@ def split(documents: list[Document], parameters: HandbookParameters) -> list[Pas
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-def embed(rows: list[PassageRow]) -> Content:
-    """Give each passage its vector, and the whole its digest."""
+def embed(rows: list[PassageRow]) -> Passages:
+    """Give each passage its vector."""
     model = embedder()
     vectors = model.embed([embedded_text(row) for row in rows])
-    digest = content_digest(rows, embedder=model.name)
-    get_run_logger().info("Embedded %d passages with %s, digest %s", len(rows), model.name, digest[:12])
-    return Content(passages=rows, vectors=vectors, embedder=model.name, digest=digest)
+    content = Passages(passages=rows, vectors=vectors, embedder=model.name)
+    get_run_logger().info("Embedded %d passages with %s, digest %s", len(rows), model.name, content.digest()[:12])
+    return content
 
 
 @task(
@@ -104,9 +105,9 @@ def embed(rows: list[PassageRow]) -> Content:
 def publish(
     entry: DatasetEntry, content: Content, *, refresh_id: str, parameters: dict[str, Any], flow_run_id: str
 ) -> Outcome:
-    """Publish the content in one transaction. On retry: `publishing.publish` may be repeated at any point."""
+    """Publish the content in one transaction. On retry: `versions.publish` may be repeated at any point."""
     reach("flow.before_publish", refresh_id)
-    outcome = publishing.publish(entry, content, refresh_id=refresh_id, parameters=parameters, flow_run_id=flow_run_id)
+    outcome = versions.publish(entry, content, refresh_id=refresh_id, parameters=parameters, flow_run_id=flow_run_id)
     reach("flow.after_publish", refresh_id)
     get_run_logger().info(outcome.sentence)
     return outcome

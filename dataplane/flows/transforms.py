@@ -1,16 +1,14 @@
-"""From Markdown files to passages and a digest. Pure: no database, no Prefect, no clock."""
+"""From Markdown files to passages. Pure: no database, no Prefect, no clock."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from datetime import date
 
+from dataplane.contents.passages import PassageRow
 from dataplane.errors import HandbookInvalid
-from dataplane.publishing import PassageRow
 
 _HEADING = re.compile(r"^##\s+(.+?)\s*#*\s*$")
 FIELDS = frozenset({"title", "effective", "status", "topics"})
@@ -130,13 +128,3 @@ def _cut(text: str, longest: int) -> Iterator[str]:
 def embedded_text(row: PassageRow) -> str:
     """Return what the passage's vector is made of: its place in the handbook and its words."""
     return "\n".join(part for part in (row.title, row.heading, row.topics, row.text) if part)
-
-
-def content_digest(rows: Sequence[PassageRow], *, embedder: str) -> str:
-    """Return the SHA-256, hex, of everything that a reader of the version could see.
-
-    The embedding model is part of it: the same words with other vectors are another index.
-    """
-    shape = [[value.isoformat() if isinstance(value, date) else value for value in astuple(row)] for row in rows]
-    canonical = json.dumps([embedder, shape], ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()

@@ -1,7 +1,7 @@
 """Keeping refreshes true to what became of their flow runs, and starting dead ones again.
 
 Prefect believes for ever in a run whose process and runner died together. The session lock that a running
-flow holds on its refresh (`dataplane.publishing.claim`) is the second witness: when Prefect says Running and
+flow holds on its refresh (`dataplane.refreshes.claim`) is the second witness: when Prefect says Running and
 the lock is free, twice in a row, nobody is working. Then the run is recorded as crashed and the same flow run
 is scheduled again, three times at most: the same key keeps the same flow run.
 """
@@ -22,8 +22,8 @@ from dataplane import catalogue, selectors
 from dataplane.errors import FlowRunNotFound
 from dataplane.models import Refresh
 from dataplane.prefect_gateway import FlowRun, PrefectGateway
-from dataplane.publishing import lock_key
 from dataplane.refreshes import states
+from dataplane.refreshes.claim import lock_key
 
 MOST_RESTARTS = 3
 RESTART_AFTER = timedelta(seconds=5)  # Prefect's runner may fall over a shorter one

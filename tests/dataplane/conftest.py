@@ -8,12 +8,13 @@ import pytest
 from django.db import connection
 
 from console.environment import environment
-from dataplane import publishing
+from dataplane import versions
 from dataplane.catalogue import HANDBOOK
+from dataplane.contents.passages import PassageRow, Passages
 from dataplane.contracts import Outcome, Refresh
 from dataplane.embedding import embedder
-from dataplane.flows.transforms import content_digest, embedded_text
-from dataplane.publishing import Content, PassageRow
+from dataplane.flows.transforms import embedded_text
+from dataplane.refreshes.claim import claim
 from stack.prefect import Prefect
 
 from .fakes import FakePrefect, stand_in
@@ -53,20 +54,20 @@ def passage(text: str, *, document: str = "returns.md", heading: str = "Returns"
     return PassageRow(document, "Returns", heading, text, None, "current", "returns")
 
 
-def content(*texts: str) -> Content:
+def content(*texts: str) -> Passages:
     rows = [passage(text) for text in texts]
     model = embedder()
     vectors = model.embed([embedded_text(row) for row in rows])
-    return Content(rows, vectors, model.name, content_digest(rows, embedder=model.name))
+    return Passages(rows, vectors, model.name)
 
 
-def publish(key: str, made: Content, *, flow_run_id: str = FLOW_RUN) -> Outcome:
+def publish(key: str, made: Passages, *, flow_run_id: str = FLOW_RUN) -> Outcome:
     """Claim a refresh and publish the content, as the flow does."""
-    with publishing.claim(HANDBOOK, Refresh("handbook", key), flow_run_id=flow_run_id) as claim:
-        if claim.done is not None:
-            return claim.done
-        return publishing.publish(
-            HANDBOOK, made, refresh_id=claim.refresh_id, parameters=claim.parameters, flow_run_id=flow_run_id
+    with claim(HANDBOOK, Refresh("handbook", key), flow_run_id=flow_run_id) as claimed:
+        if claimed.done is not None:
+            return claimed.done
+        return versions.publish(
+            HANDBOOK, made, refresh_id=claimed.refresh_id, parameters=claimed.parameters, flow_run_id=flow_run_id
         )
 
 

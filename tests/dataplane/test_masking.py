@@ -12,11 +12,11 @@ from django.test import Client
 from django.urls import reverse
 from pydantic import BaseModel, Field, SecretBytes, SecretStr
 
-from dataplane import publishing
 from dataplane.catalogue import CATALOGUE, HANDBOOK
 from dataplane.credentials import without_credentials
 from dataplane.currency import told
 from dataplane.masking import of_dataset, shown
+from dataplane.refreshes.claim import fail
 from dataplane.refreshes.request import request_refresh
 from dataplane.secret_fields import DEEPEST, MASK, declares_secret
 
@@ -194,7 +194,7 @@ def test_why_a_refresh_failed_is_kept_and_told_without_credentials(
 ) -> None:
     client.force_login(ada)
     row, _ = request_refresh(dataset="handbook", key="k1", user=None)
-    publishing.fail(row.pk, SECRETIVE)
+    fail(row.pk, SECRETIVE)
     with connection.cursor() as cursor:
         cursor.execute("SELECT error FROM dataplane_refresh WHERE error <> '' AND error NOT LIKE '%hunter2%'")
         assert len(cursor.fetchall()) == 1

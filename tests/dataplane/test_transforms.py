@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dataplane.contents.passages import content_digest
 from dataplane.errors import HandbookInvalid
-from dataplane.flows.transforms import content_digest, parse_document, split_document
+from dataplane.flows.transforms import parse_document, split_document
 
 from .conftest import passage
 

@@ -15,7 +15,8 @@ from temporalio.testing import ActivityEnvironment
 
 from approvals.models import Approval
 from dataplane import selectors as datasets
-from dataplane.selectors import PassageHit, PassageHits
+from dataplane.contents.passages import PassageHit
+from dataplane.selectors import PassageHits
 from orchestration import services
 from orchestration.agents.offline_model import OfflineModel
 from orchestration.checkpoint_gateway import Checkpoints, checkpoint_of, checkpoints_of

@@ -5,12 +5,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from dataplane import publishing
 from dataplane.catalogue import HANDBOOK
 from dataplane.contracts import Refresh as RefreshOrder
 from dataplane.models import Refresh
 from dataplane.prefect_gateway import STATE_TYPES
 from dataplane.refreshes import dispatch, watch
+from dataplane.refreshes.claim import claim
 from dataplane.refreshes.request import request_refresh
 from dataplane.refreshes.watch import MOST_RESTARTS, Finding, Watch, examine
 from tests.dataplane.conftest import content, publish
@@ -90,7 +90,7 @@ def test_one_look_is_not_enough(fake_prefect: FakePrefect, run_id: str) -> None:
 @pytest.mark.usefixtures("sure_at_once")
 def test_a_slow_run_is_left_alone_while_it_holds_its_lock(fake_prefect: FakePrefect, run_id: str) -> None:
     fake_prefect.move(run_id, "RUNNING", ago=LONG_AGO)
-    with publishing.claim(HANDBOOK, RefreshOrder("handbook", "k1"), flow_run_id=run_id):
+    with claim(HANDBOOK, RefreshOrder("handbook", "k1"), flow_run_id=run_id):
         Watch(fake_prefect).look()
         assert fake_prefect.runs[run_id].state_type == "RUNNING"
         assert Refresh.objects.get().status == "running"

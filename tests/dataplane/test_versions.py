@@ -7,12 +7,13 @@ import psycopg
 import pytest
 from django.db import ProgrammingError, connection
 
-from dataplane import publishing, selectors
+from dataplane import selectors, versions
 from dataplane.catalogue import HANDBOOK
 from dataplane.contracts import Refresh as RefreshOrder
 from dataplane.embedding import embedder
 from dataplane.errors import DatasetNotPublished, EmbedderChanged, RefreshHeldElsewhere
 from dataplane.models import Dataset, DatasetVersion, Passage, Refresh
+from dataplane.refreshes.claim import claim, fail
 
 from .conftest import FLOW_RUN, content, publish
 
@@ -86,11 +87,11 @@ def test_a_publication_that_fails_halfway_leaves_nothing_and_can_be_repeated(
     def lose_the_connection(connection: psycopg.Connection[object]) -> None:
         raise psycopg.OperationalError("gone")
 
-    with publishing.claim(HANDBOOK, RefreshOrder("handbook", "k2"), flow_run_id=FLOW_RUN) as claim:
+    with claim(HANDBOOK, RefreshOrder("handbook", "k2"), flow_run_id=FLOW_RUN) as claimed:
         with monkeypatch.context() as patch, pytest.raises(psycopg.OperationalError):
-            patch.setattr(publishing, "_announce", lose_the_connection)
-            publishing.publish(
-                HANDBOOK, content("New."), refresh_id=claim.refresh_id, parameters={}, flow_run_id=FLOW_RUN
+            patch.setattr(versions, "announce", lose_the_connection)
+            versions.publish(
+                HANDBOOK, content("New."), refresh_id=claimed.refresh_id, parameters={}, flow_run_id=FLOW_RUN
             )
         assert selectors.current_versions(["handbook"]) == {"handbook": 1}
         assert Passage.objects.count() == 1
@@ -99,20 +100,20 @@ def test_a_publication_that_fails_halfway_leaves_nothing_and_can_be_repeated(
 
 def test_a_failed_refresh_keeps_the_current_version_and_says_why() -> None:
     publish("k1", content("Thirty days."))
-    with publishing.claim(HANDBOOK, RefreshOrder("handbook", "k2"), flow_run_id=FLOW_RUN) as claim:
-        publishing.fail(claim.refresh_id, "returns.md has no title.")
+    with claim(HANDBOOK, RefreshOrder("handbook", "k2"), flow_run_id=FLOW_RUN) as claimed:
+        fail(claimed.refresh_id, "returns.md has no title.")
     row = Refresh.objects.get(key="k2")
     assert (row.status, row.error) == ("failed", "returns.md has no title.")
     assert selectors.current_versions(["handbook"]) == {"handbook": 1}
-    publishing.fail(Refresh.objects.get(key="k1").pk, "too late")
+    fail(Refresh.objects.get(key="k1").pk, "too late")
     assert Refresh.objects.get(key="k1").status == "published"
 
 
 def test_a_cancelled_refresh_publishes_nothing() -> None:
-    with publishing.claim(HANDBOOK, RefreshOrder("handbook", "k1"), flow_run_id=FLOW_RUN) as claim:
+    with claim(HANDBOOK, RefreshOrder("handbook", "k1"), flow_run_id=FLOW_RUN) as claimed:
         Refresh.objects.update(status="cancelled")
-        outcome = publishing.publish(
-            HANDBOOK, content("New."), refresh_id=claim.refresh_id, parameters={}, flow_run_id=FLOW_RUN
+        outcome = versions.publish(
+            HANDBOOK, content("New."), refresh_id=claimed.refresh_id, parameters={}, flow_run_id=FLOW_RUN
         )
     assert outcome.status == "cancelled" and not DatasetVersion.objects.exists()
 
@@ -120,19 +121,19 @@ def test_a_cancelled_refresh_publishes_nothing() -> None:
 def test_a_second_run_waits_for_the_first_and_gives_up_in_words() -> None:
     order = RefreshOrder("handbook", "k1")
     with (
-        publishing.claim(HANDBOOK, order, flow_run_id=FLOW_RUN),
+        claim(HANDBOOK, order, flow_run_id=FLOW_RUN),
         pytest.raises(RefreshHeldElsewhere, match="Another flow run"),
-        publishing.claim(HANDBOOK, order, flow_run_id=FLOW_RUN, wait_seconds=0.2),
+        claim(HANDBOOK, order, flow_run_id=FLOW_RUN, wait_seconds=0.2),
     ):
         pass
 
 
 def test_what_was_asked_for_first_decides_the_parameters() -> None:
     first = RefreshOrder("handbook", "k1", {"passage_characters": 400})
-    with publishing.claim(HANDBOOK, first, flow_run_id=FLOW_RUN):
+    with claim(HANDBOOK, first, flow_run_id=FLOW_RUN):
         pass
-    with publishing.claim(HANDBOOK, RefreshOrder("handbook", "k1"), flow_run_id=FLOW_RUN) as claim:
-        assert claim.parameters == {"passage_characters": 400}
+    with claim(HANDBOOK, RefreshOrder("handbook", "k1"), flow_run_id=FLOW_RUN) as claimed:
+        assert claimed.parameters == {"passage_characters": 400}
 
 
 @pytest.mark.parametrize(

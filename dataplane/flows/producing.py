@@ -1,0 +1,94 @@
+"""The frame of every flow that makes a dataset: claim the refresh, make the content, publish it or say why not.
+
+On restart under the same flow run id it begins again from the top; the claim finds what was done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from prefect import Flow, flow, runtime
+from prefect.logging import get_run_logger
+from pydantic import BaseModel
+
+from dataplane import catalogue
+from dataplane.catalogue import DatasetEntry
+from dataplane.contents.base import Content
+from dataplane.contracts import Refresh
+from dataplane.errors import DataplaneError
+from dataplane.flows.tasks import publish
+from dataplane.refreshes.claim import claim, fail
+
+P = TypeVar("P", bound=BaseModel)
+
+
+def produces(entry: DatasetEntry) -> Callable[[Callable[[P], Content]], Flow[Any, str]]:
+    """Turn `make(parameters) -> content` into the dataset's flow; the flow's file holds that function alone.
+
+    The flow takes `key` and `parameters`, both optional. What the function raises fails the refresh, in words.
+    """
+
+    def framed(make: Callable[[P], Content]) -> Flow[Any, str]:
+        def run(key: str | None = None, parameters: Any = None) -> str:
+            return produce(entry, make, key=key or _window(entry), parameters=parameters)
+
+        # Prefect makes the deployment's form from the signature, and finds the flow by its module and name.
+        run.__annotations__ = {"key": str | None, "parameters": entry.parameters | None, "return": str}
+        run.__name__ = run.__qualname__ = entry.flow
+        run.__module__ = make.__module__
+        run.__doc__ = _DESCRIPTION.format(make=make.__doc__)
+        frame = flow(
+            name=entry.flow,
+            flow_run_name=lambda: _run_name(entry),
+            timeout_seconds=600,
+            persist_result=False,
+            log_prints=False,
+        )
+        return frame(run)
+
+    return framed
+
+
+_DESCRIPTION = """{make}
+
+key: which refresh this is; left out by the schedule, which refreshes the window it was scheduled for.
+parameters: what to read and how.
+"""
+
+
+def produce(entry: DatasetEntry, make: Callable[[P], Content], *, key: str, parameters: P | None) -> str:
+    """Claim the refresh, make and publish its content; return in a sentence how it ended."""
+    wanted = parameters.model_dump(mode="json", exclude_defaults=True) if parameters else {}
+    flow_run_id = str(runtime.flow_run.id)
+    with claim(entry, Refresh(entry.name, key, wanted), flow_run_id=flow_run_id) as claimed:
+        if claimed.done is not None:
+            get_run_logger().info(claimed.done.sentence)
+            return claimed.done.sentence
+        chosen: Any = entry.parameters.model_validate(claimed.parameters)  # Any: the entry's model is the flow's
+        try:
+            outcome = publish(
+                entry,
+                make(chosen),
+                refresh_id=claimed.refresh_id,
+                parameters=claimed.parameters,
+                flow_run_id=flow_run_id,
+            )
+        except Exception as exc:
+            fail(claimed.refresh_id, in_words(exc))
+            raise
+    return outcome.sentence
+
+
+def in_words(error: Exception) -> str:
+    """Return what a person may read on the Data page; the traceback is in the flow run's logs."""
+    return str(error) if isinstance(error, DataplaneError) else f"{type(error).__name__}: {error}"
+
+
+def _window(entry: DatasetEntry) -> str:
+    return catalogue.window_key(runtime.flow_run.scheduled_start_time)
+
+
+def _run_name(entry: DatasetEntry) -> str:
+    """Name the flow run after what it refreshes, e.g. `handbook 2026-11-24`."""
+    return f"{entry.name} {runtime.flow_run.parameters.get('key') or _window(entry)}"

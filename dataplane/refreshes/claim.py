@@ -1,0 +1,108 @@
+"""A flow run and its refresh: claim it, and say that it failed. Plain psycopg, used by flow processes.
+
+The session lock held by `claim` says "somebody is alive and working on this", so that a second run waits instead of
+computing the same, and `dataplane.refreshes.watch` knows dead from slow. That a refresh happens exactly once does not
+rest on it: see `dataplane.versions`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg.types.json import Jsonb
+
+from console.ids import new_id
+from dataplane.catalogue import DatasetEntry
+from dataplane.contracts import Outcome, PublishedVersion, Refresh
+from dataplane.errors import RefreshHeldElsewhere
+from dataplane.plain_sql import announce, connect, one
+from dataplane.refreshes import states
+from dataplane.refreshes.states import Status
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A refresh that this flow run works on."""
+
+    refresh_id: str
+    parameters: dict[str, Any]  # the row's: what was asked for first counts
+    done: Outcome | None  # how it had ended before; None when there is work to do
+
+
+def lock_key(refresh_id: str) -> str:
+    """Return the text whose 64-bit hash is the advisory lock of a refresh."""
+    return f"signalbox refresh {refresh_id}"
+
+
+@contextmanager
+def claim(entry: DatasetEntry, order: Refresh, *, flow_run_id: str, wait_seconds: float = 300) -> Iterator[Claim]:
+    """Insert or find the refresh, wait for its lock, and mark it as running; holds the lock inside the block.
+
+    `claim.done` is set when the refresh has ended well or was cancelled: the caller then has nothing to do.
+    A failed refresh is taken up again: only Prefect's own retry or a person starts a flow run twice.
+    Raises RefreshHeldElsewhere when another run still holds it after `wait_seconds`.
+    """
+    with connect() as connection:
+        connection.execute(
+            "INSERT INTO dataplane_dataset (name, title, fresh_for) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
+            [entry.name, entry.title, entry.fresh_for],
+        )
+        connection.execute(
+            "INSERT INTO dataplane_refresh (id, dataset_id, key, parameters, prefect_flow_run_id)"
+            " VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
+            [new_id("rfr"), entry.name, order.key, Jsonb(order.parameters), flow_run_id],
+        )
+        refresh_id = one(
+            connection,
+            "SELECT id FROM dataplane_refresh WHERE dataset_id = %s AND key = %s",
+            [entry.name, order.key],
+        )[0]
+        _hold(connection, refresh_id, wait_seconds)
+        # The lock is ours: nobody else moves this row now but a person who cancels it.
+        if states.move_in_sql(connection, refresh_id, Status.RUNNING, error="", finished_at=None):
+            connection.execute(
+                "UPDATE dataplane_refresh SET started_at = coalesce(started_at, signalbox_now()),"
+                " prefect_flow_run_id = coalesce(nullif(prefect_flow_run_id, ''), %s) WHERE id = %s",
+                [flow_run_id, refresh_id],
+            )
+        announce(connection)
+        kept = one(connection, "SELECT parameters FROM dataplane_refresh WHERE id = %s", [refresh_id])
+        yield Claim(refresh_id, kept[0], ended(connection, refresh_id))
+
+
+def _hold(connection: psycopg.Connection[Any], refresh_id: str, wait_seconds: float) -> None:
+    """Take the session lock; it goes when the connection does, also by SIGKILL."""
+    try:
+        with connection.transaction():
+            connection.execute(f"SET LOCAL lock_timeout = {int(wait_seconds * 1000)}")
+            connection.execute("SET LOCAL statement_timeout = 0")
+            connection.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", [lock_key(refresh_id)])
+    except psycopg.errors.LockNotAvailable as exc:
+        raise RefreshHeldElsewhere from exc
+
+
+def ended(connection: psycopg.Connection[Any], refresh_id: str) -> Outcome | None:
+    """Return how the refresh ended; None while there is work to do."""
+    status, dataset, version, digest, rows = one(
+        connection,
+        "SELECT r.status, r.dataset_id, v.version, v.digest, v.rows FROM dataplane_refresh r"
+        " LEFT JOIN dataplane_datasetversion v ON v.id = r.version_id WHERE r.id = %s",
+        [refresh_id],
+    )
+    if status == Status.CANCELLED:
+        return Outcome("cancelled", None, "This refresh was cancelled.", was_done=True)
+    if status not in states.DONE:
+        return None
+    published = PublishedVersion(dataset, version, digest, rows)
+    return Outcome(status, published, f"This refresh was done already: version {version}.", was_done=True)
+
+
+def fail(refresh_id: str, error: str) -> None:
+    """Record that the refresh failed, in words. A refresh that has ended otherwise stays as it is."""
+    with connect() as connection, connection.transaction():
+        states.move_in_sql(connection, refresh_id, Status.FAILED, error=error, finished_at=states.NOW)
+        announce(connection)

@@ -1,0 +1,101 @@
+"""Publishing a version of a dataset, whatever kind of content it is. Plain psycopg, used by flow processes.
+
+What makes a refresh happen exactly once:
+
+* one row per (dataset, key), inserted or found by whoever comes first (`dataplane.refreshes.claim`);
+* the publishing transaction locks that row and does nothing when it is finished already;
+* one publishing transaction per dataset at a time, and one version per content digest.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+from psycopg.types.json import Jsonb
+
+from dataplane.catalogue import DatasetEntry
+from dataplane.contents.base import Content
+from dataplane.contracts import Outcome, PublishedVersion
+from dataplane.plain_sql import announce, connect, one
+from dataplane.refreshes import states
+from dataplane.refreshes.claim import ended
+from dataplane.refreshes.states import Status
+
+
+def publish(
+    entry: DatasetEntry, content: Content, *, refresh_id: str, parameters: dict[str, Any], flow_run_id: str
+) -> Outcome:
+    """Make the content the dataset's current version, in one transaction, exactly once per refresh.
+
+    1. Wait for other publishing transactions of this dataset.
+    2. Lock the refresh's row; a finished or cancelled one is left as it is.
+    3. The current version's content again: nothing is written but "unchanged".
+       An earlier version's content again: that version becomes current.
+       New content: a new version and its rows, written by the content itself; then it becomes current.
+    4. Record the outcome on the refresh and announce it; all of it is seen at commit, or none.
+
+    On retry: safe to call again after any failure, also when the answer to COMMIT was lost.
+    """
+    digest = content.digest()
+    with connect() as connection, connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"signalbox dataset {entry.name}"])
+        one(connection, "SELECT status FROM dataplane_refresh WHERE id = %s FOR UPDATE", [refresh_id])
+        before = ended(connection, refresh_id)
+        if before is not None:
+            return before
+        current = connection.execute(
+            "SELECT v.id, v.version, v.digest, v.rows FROM dataplane_dataset d"
+            " JOIN dataplane_datasetversion v ON v.id = d.current_version_id WHERE d.name = %s",
+            [entry.name],
+        ).fetchone()
+        if current is not None and current[2] == digest:
+            sentence = f"The content is that of version {current[1]}: nothing new was published."
+            outcome = Outcome("unchanged", PublishedVersion(entry.name, *current[1:]), sentence)
+            version_id = current[0]
+        else:
+            version_id, outcome = _write(connection, entry, content, digest, parameters, flow_run_id)
+        connection.execute(
+            "UPDATE dataplane_dataset SET current_version_id = %s, confirmed_at = signalbox_now() WHERE name = %s",
+            [version_id, entry.name],
+        )
+        end = Status(outcome.status)
+        states.move_in_sql(connection, refresh_id, end, version_id=version_id, error="", finished_at=states.NOW)
+        announce(connection)
+    return outcome
+
+
+def _write(
+    connection: psycopg.Connection[Any],
+    entry: DatasetEntry,
+    content: Content,
+    digest: str,
+    parameters: dict[str, Any],
+    flow_run_id: str,
+) -> tuple[int, Outcome]:
+    """Find the version that has this content, or write it; return its row's id and the outcome."""
+    earlier = connection.execute(
+        "SELECT id, version, digest, rows FROM dataplane_datasetversion WHERE dataset_id = %s AND digest = %s",
+        [entry.name, digest],
+    ).fetchone()
+    if earlier is not None:
+        sentence = f"The content is back to that of version {earlier[1]}, which is current again."
+        return earlier[0], Outcome("published", PublishedVersion(entry.name, *earlier[1:]), sentence)
+    number = one(
+        connection,
+        "UPDATE dataplane_dataset SET last_version = last_version + 1 WHERE name = %s RETURNING last_version",
+        [entry.name],
+    )[0]
+    rows = content.rows
+    version_id = one(
+        connection,
+        "INSERT INTO dataplane_datasetversion"
+        " (dataset_id, version, digest, rows, kind, embedder, prefect_flow_run_id, parameters)"
+        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s) RETURNING id",
+        [entry.name, number, digest, rows, entry.content.name, content.embedder, flow_run_id, Jsonb(parameters)],
+    )[0]
+    with connection.cursor() as cursor:
+        content.copy(cursor, version_id)
+    published = PublishedVersion(entry.name, number, digest, rows)
+    sentence = f"Version {number} is published, with {rows} {entry.content.noun}."
+    return version_id, Outcome("published", published, sentence)
