@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import psycopg
 import pytest
 from django.contrib.auth.models import User
 from django.db import OperationalError, connection
@@ -16,7 +17,9 @@ from approvals import services
 from approvals.errors import NotKnown, NotRecorded
 from approvals.models import Approval, AuditEvent, Decision
 from approvals.services import decide_for_sure, deciding_for_sure, find_recorded
+from console import settings
 from console.models import OutboxEntry
+from tests import session_postgres
 from tests.api_caller import Caller, problem
 from tests.approvals.conftest import answer
 from tests.cut_connection import Cut, Cutter, cut_connection
@@ -238,9 +241,10 @@ def test_finding_out_needs_the_key_and_the_person(approval: Approval, alice: Use
 
 
 def test_a_process_that_freezes_inside_a_transaction_loses_it(transactional_db: None) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute("SHOW idle_in_transaction_session_timeout")
-        assert cursor.fetchone() == ("10s",)
+    url = session_postgres.SERVER.url(connection.settings_dict["NAME"])
+    given: Any = settings._database(url)["OPTIONS"]  # the tests' own connections are given more patience
+    with psycopg.connect(url, options=given["options"]) as connected:
+        assert connected.execute("SHOW idle_in_transaction_session_timeout").fetchone() == ("10s",)
 
 
 def test_without_a_key_it_is_found_by_what_was_sent(approval: Approval, alice: User, bob: User) -> None:
