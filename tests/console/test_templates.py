@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -30,6 +32,12 @@ def _name(path: Path) -> str:
     return str(path.relative_to(PROJECT / "templates"))
 
 
+def _faults(paths: list[Path], faults_of: Callable[[Path], Iterable[str]]) -> list[str]:
+    """Return all faults of all files, each with its file's name."""
+    assert paths
+    return [f"{_name(path)}: {fault}" for path in paths for fault in faults_of(path)]
+
+
 class _Elements(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
@@ -39,6 +47,7 @@ class _Elements(HTMLParser):
         self.found.append((tag, dict(attrs)))
 
 
+@cache
 def _elements(path: Path) -> list[tuple[str, dict[str, str | None]]]:
     # A tag inside an attribute's quotes must not end it; what a tag prints is text.
     parser = _Elements()
@@ -46,63 +55,75 @@ def _elements(path: Path) -> list[tuple[str, dict[str, str | None]]]:
     return parser.found
 
 
-@pytest.mark.parametrize("path", TEMPLATES, ids=_name)
-def test_a_template_compiles(path: Path) -> None:
-    get_template(_name(path))
+def test_every_template_compiles() -> None:
+    assert _faults(TEMPLATES, lambda path: [] if get_template(_name(path)) else ["is empty"]) == []
 
 
-@pytest.mark.parametrize("path", TEMPLATES, ids=_name)
-def test_nothing_in_a_template_needs_an_unsafe_policy(path: Path) -> None:
+def test_nothing_in_a_template_needs_an_unsafe_policy() -> None:
+    assert _faults(TEMPLATES, _needs_of_an_unsafe_policy) == []
+
+
+def _needs_of_an_unsafe_policy(path: Path) -> Iterator[str]:
     for tag, attributes in _elements(path):
-        assert tag != "style", "styles live in static/css"
-        if tag == "script":
-            assert attributes.get("src"), "no inline script"
+        if tag == "style":
+            yield "styles live in static/css"
+        if tag == "script" and not attributes.get("src"):
+            yield "no inline script"
         for name, value in attributes.items():
-            assert name != "style", f"inline style on <{tag}>"
-            assert not name.startswith("on"), f"inline handler {name} on <{tag}>"
-            assert not re.match(r"(data-)?hx-on", name), "hx-on evaluates"
-            assert name not in ("hx-vals", "data-hx-vals") or "js:" not in (value or "")
-            assert "javascript:" not in (value or "")
-            if name == "hx-trigger":
-                assert "[" not in (value or ""), "trigger filters evaluate"
+            if name == "style":
+                yield f"inline style on <{tag}>"
+            if name.startswith("on"):
+                yield f"inline handler {name} on <{tag}>"
+            if re.match(r"(data-)?hx-on", name):
+                yield f"{name} evaluates"
+            if name in ("hx-vals", "data-hx-vals") and "js:" in (value or ""):
+                yield f"{name} evaluates {value}"
+            if "javascript:" in (value or ""):
+                yield f"{name} runs {value}"
+            if name == "hx-trigger" and "[" in (value or ""):
+                yield f"trigger filters evaluate: {value}"
 
 
-@pytest.mark.parametrize("path", TEMPLATES, ids=_name)
-def test_a_template_marks_nothing_as_safe_and_tells_nothing_in_html_comments(path: Path) -> None:
-    text = path.read_text()
-    assert "|safe" not in text
-    assert "autoescape off" not in text
-    assert "<!--" not in text
-    assert "<svg" not in text, "icons come from the sprite"
+def test_a_template_marks_nothing_as_safe_and_tells_nothing_in_html_comments() -> None:
+    # of <svg: icons come from the sprite
+    forbidden = ("|safe", "autoescape off", "<!--", "<svg")
+    assert _faults(TEMPLATES, lambda path: [text for text in forbidden if text in path.read_text()]) == []
 
 
-@pytest.mark.parametrize("path", TEMPLATES, ids=_name)
-def test_whatever_htmx_does_a_plain_link_or_form_does_too(path: Path) -> None:
+def test_whatever_htmx_does_a_plain_link_or_form_does_too() -> None:
+    assert _faults(TEMPLATES, _what_only_htmx_does) == []
+
+
+def _what_only_htmx_does(path: Path) -> Iterator[str]:
     for tag, attributes in _elements(path):
-        if "hx-post" in attributes:
-            assert tag == "form" and attributes.get("method") == "post" and attributes.get("action")
-        if tag == "a" and "hx-get" in attributes:
-            assert attributes.get("href")
+        posts = tag == "form" and attributes.get("method") == "post" and attributes.get("action")
+        if "hx-post" in attributes and not posts:
+            yield f"<{tag}> posts by htmx alone: {attributes}"
+        if tag == "a" and "hx-get" in attributes and not attributes.get("href"):
+            yield f"a link leads nowhere without htmx: {attributes}"
 
 
-@pytest.mark.parametrize("path", FRAGMENTS, ids=_name)
-def test_a_fragment_names_its_context_first_and_extends_nothing(path: Path) -> None:
-    text = path.read_text()
-    assert text.startswith("{# Context: "), "the first line lists the context"
-    assert "{% extends" not in text
+def test_a_fragment_names_its_context_first_and_extends_nothing() -> None:
+    assert [_name(path) for path in FRAGMENTS if not path.read_text().startswith("{# Context: ")] == []
+    assert [_name(path) for path in FRAGMENTS if "{% extends" in path.read_text()] == []
 
 
-@pytest.mark.parametrize("path", FRAGMENTS, ids=_name)
-def test_a_fragment_that_fetches_itself_is_one_element_with_an_id(path: Path) -> None:
-    elements = _elements(path)
-    for _, attributes in elements:
-        assert "live:" not in (attributes.get("hx-trigger") or ""), "one request for all: data-live-get"
-        if "data-live-get" in attributes or "every" in (attributes.get("hx-trigger") or ""):
-            assert attributes.get("id"), "a live region needs an id to be morphed"
+def test_a_fragment_that_fetches_itself_is_one_element_with_an_id() -> None:
+    assert _faults(FRAGMENTS, _ways_not_to_fetch_oneself) == []
+
+
+def _ways_not_to_fetch_oneself(path: Path) -> Iterator[str]:
+    for _, attributes in _elements(path):
+        trigger = attributes.get("hx-trigger") or ""
+        if "live:" in trigger:
+            yield "one request for all: data-live-get"
+        if ("data-live-get" in attributes or "every" in trigger) and not attributes.get("id"):
+            yield f"a live region needs an id to be morphed: {attributes}"
         if "data-live-get" in attributes:
-            assert set((attributes.get("data-live-on") or "").split()) <= KINDS
-        elif "every" in (attributes.get("hx-trigger") or ""):
-            assert attributes.get("hx-swap") in ("outerMorph", "innerMorph"), "a live swap keeps typed text and focus"
+            for kind in set((attributes.get("data-live-on") or "").split()) - KINDS:
+                yield f"nobody announces {kind}"
+        elif "every" in trigger and attributes.get("hx-swap") not in ("outerMorph", "innerMorph"):
+            yield f"a live swap keeps typed text and focus: {attributes}"
 
 
 def test_every_address_of_a_live_part_is_one_that_may_come_with_others() -> None:
@@ -120,17 +141,16 @@ def test_forms_that_post_carry_the_token() -> None:
             assert "{% csrf_token %}" in form, _name(path)
 
 
-@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
-def test_a_script_writes_no_html_and_evaluates_nothing(path: Path) -> None:
-    text = path.read_text()
-    for dangerous in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function"):
-        assert dangerous not in text
+def test_a_script_writes_no_html_and_evaluates_nothing() -> None:
+    dangerous = ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function")
+    assert SCRIPTS
+    assert [(path.name, text) for path in SCRIPTS for text in dangerous if text in path.read_text()] == []
 
 
-@pytest.mark.parametrize("path", STYLES, ids=lambda path: path.name)
-def test_styles_load_nothing_from_elsewhere(path: Path) -> None:
-    for address in re.findall(r"url\(([^)]*)\)", path.read_text()):
-        assert address.startswith("../vendor/"), address
+def test_styles_load_nothing_from_elsewhere() -> None:
+    loaded = {(path.name, url) for path in STYLES for url in re.findall(r"url\(([^)]*)\)", path.read_text())}
+    assert loaded
+    assert {(name, url) for name, url in loaded if not url.startswith("../vendor/")} == set()
 
 
 def test_error_answers_never_replace_the_page_by_accident() -> None:
@@ -158,9 +178,9 @@ def test_initials_are_letters_that_can_be_seen(name: str, shown: str) -> None:
     assert initials(name) == shown
 
 
-@pytest.mark.parametrize("path", TEMPLATES, ids=_name)
-def test_no_template_names_a_key_beside_the_table(path: Path) -> None:
-    assert "data-hotkey=" not in path.read_text(), "use the tag hotkey: the help is made from the same table"
+def test_no_template_names_a_key_beside_the_table() -> None:
+    # They use the tag hotkey: the help is made from the same table.
+    assert [_name(path) for path in TEMPLATES if "data-hotkey=" in path.read_text()] == []
 
 
 def test_every_key_of_the_table_is_heard() -> None:
