@@ -7,13 +7,15 @@ export UV_PYTHON_DOWNLOADS := never
 ARGS ?=
 NAME ?=
 TRIALS ?= 3
+WORLDS ?= 2000
 PYTHONS ?= 3.11 3.13
 
-.PHONY: help run test test-pythons format drill setup setup-dev clean
+.PHONY: help run test nightly test-pythons format drill setup setup-dev clean
 
 help:
 	@echo "make run      start Signalbox in this terminal (ARGS=--no-demo, PORT=8001)"
 	@echo "make test     every check: lint, types, boundaries, templates, tests"
+	@echo "make nightly  what takes long: 2,000 random worlds where tests make them up, 20 trials of every failure"
 	@echo "make test-pythons   the tests that need no engine, on the oldest and the newest Python"
 	@echo "make drill    the five failures against a stack of its own (NAME=..., TRIALS=20)"
 	@echo "make format   format Python and templates"
@@ -24,6 +26,13 @@ run: setup
 
 test: setup-dev
 	@exec tests/run $(ARGS)
+
+# Both, whatever becomes of the first. WORLDS=100 for less.
+nightly: setup-dev
+	@failed=0; \
+	.venv/bin/python -m pytest -n 2 -m made_up --histories $(WORLDS) $(ARGS) || failed=1; \
+	.venv/bin/python manage.py drill --trials 20 || failed=1; \
+	exit $$failed
 
 # Each in an environment of its own; one that is not on the PATH is skipped, and said so.
 test-pythons: .uv/bin/uv

@@ -13,7 +13,7 @@ from django.db import connection
 from django.template import RequestContext
 from django.test import TransactionTestCase
 from django.test.signals import template_rendered
-from hypothesis import settings
+from hypothesis import is_hypothesis_test, settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
@@ -28,7 +28,7 @@ FIRST = ("drills", "browser", "orchestration", "dataplane")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--histories", type=int, default=100, help="how many examples each property test makes up")
+    parser.addoption("--histories", type=int, default=25, help="how many examples each property test makes up")
     parser.addoption(
         "--every-look", action="store_true", help="walk at both sizes in both themes, not in two of the four"
     )
@@ -47,6 +47,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByStack
     return ByStack(config, log)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        asks_how_many = "how_many_examples" in getattr(item, "fixturenames", ())
+        if asks_how_many or is_hypothesis_test(getattr(item, "obj", None)):
+            item.add_marker(pytest.mark.made_up)
+
+
 class LongestFirst:
     """Drills mostly wait, so they begin first and others test beside them; then what opens a browser."""
 
@@ -59,6 +66,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(LongestFirst())
     settings.register_profile("asked", max_examples=config.getoption("--histories"))
     settings.load_profile("asked")
+
+
+@pytest.fixture
+def how_many_examples(request: pytest.FixtureRequest) -> int:
+    """How many examples a test makes up that does so without hypothesis."""
+    return int(request.config.getoption("--histories"))
 
 
 @pytest.fixture(scope="session")

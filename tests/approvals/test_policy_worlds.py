@@ -1,8 +1,8 @@
 """Random worlds on real rows, judged by a model that is written another way than the code.
 
 A world: people with one or two accounts and changing roles, delegations, a policy that is changed on the way, one
-approval, and votes in random order. After every step the model says what must have happened. `pytest
---histories=2000` tries so many of them.
+approval, and votes in random order. After every step the model says what must have happened. `make nightly` tries
+2,000 of them.
 """
 
 from __future__ import annotations

@@ -181,8 +181,8 @@ def exact(value: Any) -> str:
     return json.dumps(value)
 
 
-def test_what_nobody_touched_comes_back_as_it_was_in_every_draft(request: pytest.FixtureRequest) -> None:
-    for number in range(request.config.getoption("--histories")):
+def test_what_nobody_touched_comes_back_as_it_was_in_every_draft(how_many_examples: int) -> None:
+    for number in range(how_many_examples):
         made = MadeUp(number)
         kept = exact(made.value)
         _, post = drawn(made.schema, made.value)
@@ -191,9 +191,9 @@ def test_what_nobody_touched_comes_back_as_it_was_in_every_draft(request: pytest
         assert [path for path, _ in sent.errors] == [one.path for one in check(made.schema, made.value)], number
 
 
-def test_a_change_of_one_field_changes_that_field_only_in_every_draft(request: pytest.FixtureRequest) -> None:
+def test_a_change_of_one_field_changes_that_field_only_in_every_draft(how_many_examples: int) -> None:
     changed = 0
-    for number in range(request.config.getoption("--histories")):
+    for number in range(how_many_examples):
         made = MadeUp(number)
         chance = random.Random(number)
         form, post = drawn(made.schema, made.value)
@@ -205,7 +205,7 @@ def test_a_change_of_one_field_changes_that_field_only_in_every_draft(request: p
         if sent.value is not None and not any(one.faults for _, one in walk(sent.root)):
             changed += exact(sent.value) != exact(made.value)
             assert exact(less(sent.value, path, made.value)) == exact(less(made.value, path, made.value)), number
-    assert changed > request.config.getoption("--histories") / 4
+    assert changed > how_many_examples / 4
 
 
 def type_into(field: Field, post: Any, chance: random.Random) -> bool:

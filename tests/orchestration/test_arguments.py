@@ -164,11 +164,10 @@ def test_the_bytes_of_before_are_the_bytes_of_now() -> None:
     assert read.canonical == '{"arguments":{"a":1,"b":"é","c":null},"tool":"pay"}'.encode()
 
 
-def test_four_processes_with_four_hash_seeds_agree_or_the_author_was_told(request: pytest.FixtureRequest) -> None:
-    how_many = request.config.getoption("--histories")
-    asked = in_a_process("proposal", 1, {str(number): "" for number in range(how_many)})
+def test_four_processes_with_four_hash_seeds_agree_or_the_author_was_told(how_many_examples: int) -> None:
+    asked = in_a_process("proposal", 1, {str(number): "" for number in range(how_many_examples)})
     taken = {number: text for number, text in asked.items() if not text.startswith("told: ")}
-    assert len(taken) > how_many / 2
+    assert len(taken) > how_many_examples / 2
     assert in_a_process("page", 2, taken) == taken
     edited = in_a_process("edit", 3, taken)
     assert sum(edited[number] != taken[number] for number in taken) > len(taken) / 3
