@@ -7,7 +7,7 @@ one file in `flows/`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -17,6 +17,7 @@ from dataplane.contents.base import ContentKind
 from dataplane.contents.passages import PASSAGES
 from dataplane.errors import ContentUnknown, DatasetNotFound, InvalidParameters
 from dataplane.secret_fields import declares_secret
+from dataplane.windows import Days, WindowPolicy
 
 
 class HandbookParameters(BaseModel):
@@ -49,6 +50,7 @@ class DatasetEntry:
     deployment: str  # the deployment's name in Prefect
     content: ContentKind
     parameters: type[BaseModel]
+    window: WindowPolicy  # the key of a refresh that is given none
     cron: str  # when it is refreshed, UTC
     fresh_for: timedelta  # older than this it is called stale; one window and some slack
 
@@ -92,6 +94,7 @@ HANDBOOK = DatasetEntry(
     deployment="daily",
     content=PASSAGES,
     parameters=HandbookParameters,
+    window=Days(),
     cron="0 6 * * *",
     fresh_for=timedelta(hours=26),
 )
@@ -113,8 +116,3 @@ def content_kind(name: str) -> ContentKind:
         if known.content.name == name:
             return known.content
     raise ContentUnknown(f"No dataset here holds content of the kind {name}, so its rows cannot be read.")
-
-
-def window_key(moment: datetime) -> str:
-    """Return the key of the daily schedule window that the moment (aware) lies in: the UTC date."""
-    return moment.astimezone(UTC).date().isoformat()

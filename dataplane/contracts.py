@@ -61,7 +61,10 @@ CONTRACTS = Contracts(
                 "the refresh and its flow run. Ends as Outcome: published (version), unchanged (version), "
                 "cancelled; or failed with a sentence, the current version staying current"
             ),
-            key="deployment + dataset + key; without a key: the current schedule window, a UTC date",
+            key=(
+                "deployment + dataset + key; without a key: the current window of the dataset's policy, for the "
+                "handbook a UTC date"
+            ),
             timeouts="web to Prefect: connect 1 s, read 5 s; one flow run 10 min; its tasks 2 min each",
             checkpoint="the Refresh row; it is also the outbox: a click while Prefect is away is sent later",
             on_resume=(

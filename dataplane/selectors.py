@@ -188,9 +188,9 @@ def refreshes_by_flow_run(flow_run_ids: Iterable[str]) -> dict[str, Refresh]:
     return {row.prefect_flow_run_id: row for row in rows.filter(prefect_flow_run_id__in=list(flow_run_ids))}
 
 
-def window_key() -> str:
-    """Return the key of the current schedule window by the database's clock: the default of a refresh."""
-    return catalogue.window_key(database_now())
+def window_key(dataset: str) -> str:
+    """Return the key of the dataset's current window by the database's clock: the default of a refresh."""
+    return catalogue.entry(dataset).window.key(database_now())
 
 
 def suggested_key(dataset: str) -> str:
@@ -198,7 +198,7 @@ def suggested_key(dataset: str) -> str:
 
     A key that belongs to an open refresh is suggested again, so that a second click joins it.
     """
-    window = window_key()
+    window = window_key(dataset)
     used: dict[str, Any] = dict(
         Refresh.objects.filter(dataset_id=dataset, key__startswith=window).values_list("key", "status")
     )

@@ -223,7 +223,7 @@ def _dataset_context(
     state: DatasetState, user: User | AnonymousUser, refused: RefreshForm | None = None
 ) -> dict[str, Any]:
     """Return what `_dataset.html` shows. A refused form keeps what was typed."""
-    window = selectors.window_key()
+    window = selectors.window_key(state.name)
     suggested = selectors.suggested_key(state.name)
     return {
         "state": state,

@@ -12,7 +12,6 @@ from prefect import Flow, flow, runtime
 from prefect.logging import get_run_logger
 from pydantic import BaseModel
 
-from dataplane import catalogue
 from dataplane.catalogue import DatasetEntry
 from dataplane.contents.base import Content
 from dataplane.contracts import Refresh
@@ -86,7 +85,7 @@ def in_words(error: Exception) -> str:
 
 
 def _window(entry: DatasetEntry) -> str:
-    return catalogue.window_key(runtime.flow_run.scheduled_start_time)
+    return entry.window.key(runtime.flow_run.scheduled_start_time)
 
 
 def _run_name(entry: DatasetEntry) -> str:

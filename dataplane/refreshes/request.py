@@ -17,7 +17,7 @@ from dataplane.errors import InvalidParameters, RefreshKeyTaken
 from dataplane.models import Dataset, Refresh
 
 CHANNEL = "signalbox_refreshes"  # wakes `dataplane.refreshes.dispatch`
-_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+@/-]{0,99}")
+KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+@/-]{0,99}")
 
 
 def request_refresh(
@@ -37,7 +37,7 @@ def request_refresh(
         raise PermissionDenied("Only an admin may refresh a dataset.")
     entry = catalogue.entry(dataset)
     cleaned = entry.clean(parameters or {})
-    if key is not None and not _KEY.fullmatch(key):
+    if key is not None and not KEY.fullmatch(key):
         raise InvalidParameters(
             [("key", "must be 1 to 100 letters, digits or . _ : + @ / -, starting with a letter or digit")]
         )
@@ -45,7 +45,7 @@ def request_refresh(
         Dataset.objects.get_or_create(name=entry.name, defaults={"title": entry.title, "fresh_for": entry.fresh_for})
         refresh, is_new = Refresh.objects.get_or_create(
             dataset_id=entry.name,
-            key=key or selectors.window_key(),
+            key=key or selectors.window_key(entry.name),
             defaults={"id": new_id("rfr"), "parameters": cleaned, "requested_by": user},
         )
         if refresh.parameters != cleaned:

@@ -59,7 +59,7 @@ def test_a_refresh_is_created_once_and_then_found(ada: User) -> None:
 
 
 def test_a_refresh_without_a_body_is_the_windows(ada: User) -> None:
-    assert post(ada, "datasets/handbook/refresh")[1]["refresh"]["key"] == selectors.window_key()
+    assert post(ada, "datasets/handbook/refresh")[1]["refresh"]["key"] == selectors.window_key("handbook")
     assert post(ada, "datasets/handbook/refresh", {})[0] == 200
 
 

@@ -112,7 +112,7 @@ def test_from_an_empty_database_to_versions_that_agents_can_read(
     wait_until(DatasetVersion.objects.exists)
     first = Refresh.objects.get()
     wait_until(ended(first.key))
-    assert first.key == selectors.window_key(), "nobody had to ask for the first one"
+    assert first.key == selectors.window_key("handbook"), "nobody had to ask for the first one"
     assert selectors.nearest_passages(query="damaged goods", limit=1).passages[0].document == "damage.md"
 
     run_id = Refresh.objects.get().prefect_flow_run_id
@@ -146,7 +146,7 @@ def test_the_same_refresh_from_many_sides_at_once_is_one_version(
     start_flows()
     wait_until(DatasetVersion.objects.exists)
     Refresh.objects.filter(status="published").update(key="yesterday")
-    window = selectors.window_key()
+    window = selectors.window_key("handbook")
     for number in range(3):  # beside the click also runs of the schedule, which know no key of ours
         prefect.create_flow_run(
             flow=HANDBOOK.flow,

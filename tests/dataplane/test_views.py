@@ -47,7 +47,7 @@ def test_an_empty_installation_says_what_it_waits_for(ada: User, fake_prefect: F
 def test_an_admin_sees_the_form_with_its_key_and_the_others_who_may(
     ada: User, alice: User, fake_prefect: FakePrefect
 ) -> None:
-    assert f'value="{selectors.window_key()}"' in page(ada, DATA)
+    assert f'value="{selectors.window_key("handbook")}"' in page(ada, DATA)
     shown = page(alice, DATA)
     assert "Refresh now" not in shown and "An admin can refresh" in shown
 

@@ -27,7 +27,7 @@ def test_the_same_key_is_the_same_refresh(ada: User) -> None:
 
 def test_without_a_key_it_is_the_windows_refresh(ada: User) -> None:
     refresh, _ = request_refresh(dataset="handbook", user=ada)
-    assert refresh.key == selectors.window_key()
+    assert refresh.key == selectors.window_key("handbook")
 
 
 def test_the_same_key_with_other_parameters_is_a_conflict(ada: User) -> None:
@@ -129,15 +129,15 @@ def test_a_deployment_that_is_not_registered_yet_is_waited_for(db: None) -> None
 def test_the_first_refresh_is_asked_for_once_and_not_after_it_was_published() -> None:
     request_first_refreshes()
     request_first_refreshes()
-    assert Refresh.objects.get().key == selectors.window_key()
-    publish(selectors.window_key(), content("Thirty days."))
+    assert Refresh.objects.get().key == selectors.window_key("handbook")
+    publish(selectors.window_key("handbook"), content("Thirty days."))
     request_first_refreshes()
     assert Refresh.objects.count() == 1
 
 
 @pytest.mark.usefixtures("database_url")
 def test_a_used_up_window_is_not_proposed_again() -> None:
-    window = selectors.window_key()
+    window = selectors.window_key("handbook")
     assert selectors.suggested_key("handbook") == window
     request_refresh(dataset="handbook", user=None)
     assert selectors.suggested_key("handbook") == window, "an open one is joined"
