@@ -276,6 +276,7 @@ def test_a_preview_of_a_thousand_is_quick_and_takes_few_queries(open_one: Opener
         copies = []
         for number in range(count):
             row.pk, row.external_id = f"apr_{row.status}_{number}", f"{row.status}:{number}"
+            row.interrupt_place = number + 1
             copies.append(
                 Approval(**{f.attname: getattr(row, f.attname) for f in row._meta.concrete_fields if not f.generated})
             )

@@ -67,7 +67,7 @@ def policy(monkeypatch: pytest.MonkeyPatch) -> Policy:
         def terms_for(facts: Facts) -> Terms:
             return Terms(rule="programs", policy_version="test", **{"risk": facts.risk} | changes)
 
-        for module in ("requesting", "services.opening", "services.deciding"):
+        for module in ("services.requesting", "services.opening", "services.deciding"):
             monkeypatch.setattr(f"approvals.{module}.terms_for", terms_for)
 
     return set_terms

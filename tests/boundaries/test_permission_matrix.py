@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from django.conf import settings
 from django.contrib.auth.models import Group, User
-from django.core.management import get_commands
 from django.db import transaction
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
@@ -210,9 +209,7 @@ def test_the_admin_site_opens_for_no_role(db: None) -> None:
 
 
 def test_every_command_has_been_given_a_line() -> None:
-    ours = {
-        name for name, app in get_commands().items() if app in ("console", "approvals", "orchestration", "dataplane")
-    }
+    ours = {path.stem for path in Path(settings.BASE_DIR).glob("*/management/commands/[!_]*.py")}
     assert ours == set(COMMANDS)
 
 

@@ -417,7 +417,7 @@ def test_stack_json_has_the_promised_keys_and_is_private(home: Path) -> None:
 @pytest.mark.parametrize("numbers", [(signal.SIGTERM,), (signal.SIGINT, signal.SIGINT)])
 def test_up_stops_everything_on_a_signal_also_when_it_comes_twice(home: Path, numbers: tuple[int, ...]) -> None:
     program = (
-        "import sys; from pathlib import Path; from console.management.commands import up\n"
+        "import sys; from pathlib import Path; from stack.management.commands import up\n"
         "from stack.supervisor import Supervisor\n"
         "stack = Supervisor(home=Path(sys.argv[1]), parts=['postgres', 'shop'], seed_shop=False, quiet=True)\n"
         "wish = up._Wish(stack)\n"
