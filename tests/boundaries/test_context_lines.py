@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from django.template import engines
 from django.template.base import FilterExpression, Node, NodeList, Template, Variable
-from django.template.defaulttags import CsrfTokenNode, ForNode, WithNode
+from django.template.defaulttags import CsrfTokenNode, ForNode, RegroupNode, WithNode
 from django.template.loader import get_template
 from django.template.loader_tags import IncludeNode
 from django.utils.module_loading import import_string
@@ -46,7 +46,9 @@ def _in_list(nodes: Iterable[Any]) -> set[str]:
     made: set[str] = set()  # by a tag, for those after it
     for node in nodes:
         used |= _in_node(node) - made
-        made |= {name for tag in ("asvar", "target_var") if isinstance(name := getattr(node, tag, None), str)}
+        made |= {
+            name for tag in ("asvar", "target_var", "var_name") if isinstance(name := getattr(node, tag, None), str)
+        }
     return used
 
 
@@ -56,6 +58,8 @@ def _in_node(node: Any) -> set[str]:
     if isinstance(node, ForNode):
         inside = _in_list(node.nodelist_loop) - set(node.loopvars)
         return _in_value(node.sequence) | inside | _in_list(node.nodelist_empty)
+    if isinstance(node, RegroupNode):
+        return _in_value(node.target)  # its expression speaks of the name that it makes
     if isinstance(node, WithNode):
         return _in_value(node.extra_context) | (_in_list(node.nodelist) - set(node.extra_context))
     if isinstance(node, IncludeNode):
@@ -124,6 +128,7 @@ def test_the_types_that_a_fragment_names_are_there() -> None:
         ("{% if a and not b.c %}{{ d }}{% elif e == f %}{% endif %}", {"a", "b", "d", "e", "f"}),
         ("{% for a in b %}{{ a }}{{ forloop.counter }}{{ c }}{% empty %}{{ d }}{% endfor %}", {"b", "c", "d"}),
         ("{% with a=b %}{{ a }}{% endwith %}{{ c }}", {"b", "c"}),
+        ("{% regroup a by b as c %}{% for d in c %}{{ d.list }}{% endfor %}", {"a"}),
         ("{% url 'x' a as b %}{{ b }}{% csrf_token %}", {"a", "csrf_token"}),
     ],
 )
