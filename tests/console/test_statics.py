@@ -17,6 +17,7 @@ from whitenoise.middleware import WhiteNoiseMiddleware
 from console import statics
 from console.environment import PROJECT
 
+pytestmark = pytest.mark.django_db  # an answer that is closed looks after the connection that an earlier test has left
 NAMED = re.compile(r"\.[0-9a-f]{12}\.\w+$")
 LINKED = re.compile(r"""{% static "([^"]+)" %}""")
 
