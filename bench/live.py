@@ -29,6 +29,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Origin
 
 from bench.decision import quantile, say
+from console.backoff import Backoff
 from console.live.announce import CHANNEL
 from docs import measuring
 from stack.ports import free_port
@@ -39,6 +40,7 @@ READERS = ("alice", "bob", "ada")  # whose tabs they are, in turn
 PARTS_ASKED = {"inbox-rows": "/inbox/", "pending-count": "/frame/pending/", "notices": "/frame/notices/"}
 FOLD_SECONDS = 0.05  # as in parts.js
 PATIENCE = 120.0
+AGAIN = Backoff(first=1, longest=60)  # as in parts.js
 WARM_UP = 2  # decisions that are not counted
 LISTED = 45  # requests that wait at the beginning; a page of the list has 50
 
@@ -102,7 +104,7 @@ class Page:
                 self.refused += 1
                 failures += 1
                 poked.set()
-                await asyncio.sleep(min(2 ** (failures - 1), 60) * (0.5 + random.random() / 2))
+                await asyncio.sleep(AGAIN.pause(failures) * (0.5 + random.random() / 2))
                 continue
             _well(answer)
             failures = 0
