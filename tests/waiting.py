@@ -9,11 +9,12 @@ from typing import Any, TypeVar
 
 import pytest
 
+from drills.waiting import PATIENCE
 from orchestration.threads import in_database
 
+#: PATIENCE: seconds until something that has not come counts as missing; reached by failing tests only
+__all__ = ["PATIENCE", "eventually", "until"]
 T = TypeVar("T")
-#: seconds until something that has not come counts as missing; reached by failing tests only
-PATIENCE = 360
 LOOK_SECONDS = 0.05
 
 
