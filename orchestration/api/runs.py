@@ -1,8 +1,7 @@
-"""Agents and runs in the JSON API."""
+"""Runs in the JSON API: start one, list them, read one."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from django.http import HttpRequest
@@ -10,15 +9,11 @@ from django.urls import reverse
 from ninja import Field, Query, Router, Schema, Status
 
 from approvals.reading.requests import waiting_of_runs
-from console import problems
 from console.api_access import require
 from console.ports import Read
 from dataplane.currency import told, told_of_all
-from orchestration import acting, checkpoint_gateway, failing, selectors, services
-from orchestration.agents.arguments import asked_schema, schema_of
-from orchestration.agents.registry import agents, faults
-from orchestration.agents.runtime import Agent
-from orchestration.errors import ActionRefused, RunKeyReused
+from orchestration import failing, selectors, services
+from orchestration.errors import RunKeyReused
 from orchestration.models import Run
 
 router = Router(tags=["runs"])
@@ -30,17 +25,6 @@ class RunIn(Schema):
     agent: str
     input: dict[str, Any]
     idempotency_key: Annotated[str, Field(max_length=200, pattern=r"^[^\x00]*$")] | None = None
-
-
-@router.get("/agents")
-def list_agents(request: HttpRequest) -> dict[str, Any]:
-    """List the registered agents with their schemas, and what stands in SIGNALBOX_AGENTS and cannot be used."""
-    require(request, "see")
-    return {
-        "items": [_agent_json(agent) for agent in agents().values()],
-        "next": None,
-        "faults": [asdict(fault) for fault in faults()],
-    }
 
 
 @router.post("/runs", response={200: Any, 201: Any})
@@ -82,89 +66,13 @@ def list_runs(
 @router.get("/runs/{run_id}")
 def get_run(request: HttpRequest, run_id: str) -> dict[str, Any]:
     """Return one run."""
-    run = _visible(request, run_id)
+    run = visible_run(request, run_id)
     return run_json(request, run, waiting_of_runs([run.pk]).get(run.pk, []))
 
 
-class ActionIn(Schema):
-    """What to do about a run. `state`, from a preview: refuse it when it would do something else by now."""
-
-    action: Literal["cancel", "end"]
-    reason: str = ""
-    dry_run: bool = False
-    state: str = ""
-
-
-@router.post("/runs/{run_id}/actions", response={200: Any, 202: Any})
-def act_on_run(request: HttpRequest, run_id: str, body: ActionIn) -> Status[dict[str, Any]]:
-    """Cancel or end a run, with a reason; with `dry_run`, only say what that would do."""
-    user = require(request, "act_on_run")
-    run = _visible(request, run_id)
-    try:
-        if body.dry_run:
-            seen = acting.preview(run, body.action)
-            return Status(200, {**asdict(seen), "state": seen.state})
-        run = acting.act(run_id=run.pk, action=body.action, reason=body.reason, by=user, state=body.state)
-    except ActionRefused as exc:
-        raise problems.of(exc, status_now=run.status) from exc
-    run_now = run_json(request, run, waiting_of_runs([run.pk]).get(run.pk, []))
-    return Status(202, {"action": body.action, "run": run_now})
-
-
-@router.get("/runs/{run_id}/checkpoints")
-def list_checkpoints(
-    request: HttpRequest,
-    run_id: str,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    cursor: Annotated[str, Query(max_length=100)] = "",
-) -> dict[str, Any]:
-    """List the checkpoints of a run's thread, newest first; the cursor is the last id of the page before."""
-    run = _visible(request, run_id)
-    lines = checkpoint_gateway.checkpoints_of(run.pk, before=cursor or "~", limit=limit)
-    items = [
-        {
-            "checkpoint_id": line.checkpoint_id,
-            "parent_checkpoint_id": line.parent_checkpoint_id,
-            "step": line.step,
-            "source": line.source,
-            "node": line.node,
-            "next": line.next,
-            "at": line.at,
-            "interrupted": line.interrupted,
-        }
-        for line in lines
-    ]
-    return {"items": items, "next": lines[-1].checkpoint_id if len(lines) == limit else None}
-
-
-@router.get("/runs/{run_id}/checkpoints/{checkpoint_id}")
-def get_checkpoint(request: HttpRequest, run_id: str, checkpoint_id: str) -> dict[str, Any]:
-    """Return one checkpoint with its values."""
-    run = _visible(request, run_id)
-    return checkpoint_gateway.checkpoint_of(run.pk, checkpoint_id)
-
-
-def _visible(request: HttpRequest, run_id: str) -> Run:
+def visible_run(request: HttpRequest, run_id: str) -> Run:
+    """Return the run, when the one who asks may see it. Raises NoSuchRun."""
     return selectors.run_for(require(request, "see_runs"), run_id)
-
-
-def _agent_json(agent: Agent) -> dict[str, Any]:
-    return {
-        "name": agent.name,
-        "title": agent.title,
-        "input_schema": schema_of(agent.input),
-        "tools": [
-            {
-                "name": tool.name,
-                "title": tool.title,
-                "risk": tool.risk,
-                "needs_approval": tool.needs_approval,
-                "idempotent": tool.is_idempotent,
-                "arguments_schema": asked_schema(tool),
-            }
-            for tool in agent.tools
-        ],
-    }
 
 
 def run_json(request: HttpRequest, run: Run, waiting_for: list[str], reads: list[Read] | None = None) -> dict[str, Any]:

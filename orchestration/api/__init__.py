@@ -1,0 +1,1 @@
+"""The JSON API of agents and runs: a file for each subject, a router in each."""

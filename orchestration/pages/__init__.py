@@ -1,0 +1,1 @@
+"""The pages of runs: a file for each, its fragments beside it."""

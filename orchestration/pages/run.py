@@ -1,0 +1,41 @@
+"""One run: what it waits for, what it did, the checkpoints of its thread."""
+
+from __future__ import annotations
+
+from django.http import HttpRequest, HttpResponse
+from django.views.decorators.http import require_safe
+
+from console import roles
+from console.fragments import page_or_fragment
+from console.http import needs
+from console.lists.longer_lists import MOST
+from dataplane.currency import told
+from orchestration import acting, checkpoint_gateway, selectors
+from orchestration.agents.registry import agents
+from orchestration.models import Run
+
+
+@require_safe
+@needs("see")
+def run(request: HttpRequest, run_id: str) -> HttpResponse:
+    """One run: what it waits for, what it did, and the checkpoints of its thread."""
+    found = selectors.run_for(request.user, run_id)
+    context = {
+        "story": selectors.story_of(found),
+        "checkpoints": checkpoint_gateway.checkpoints_of(found.pk, limit=MOST),
+        "reads": told(found.dataset_versions),
+        "title": agents()[found.agent].title if found.agent in agents() else found.agent,
+        "may_act": found.status in Run.OPEN and roles.may(request.user, "act_on_run"),
+        "is_told": found.ending is None or acting.is_told(found),
+    }
+    return page_or_fragment(request, "orchestration/run.html", "orchestration/_run.html", context)
+
+
+@require_safe
+@needs("see")
+def checkpoint(request: HttpRequest, run_id: str, checkpoint_id: str) -> HttpResponse:
+    """One checkpoint with its values, read when somebody asks for it."""
+    found = selectors.run_for(request.user, run_id)
+    values = checkpoint_gateway.checkpoint_of(found.pk, checkpoint_id)
+    context = {"run": found, "checkpoint_id": checkpoint_id, "checkpoint": values}
+    return page_or_fragment(request, "orchestration/checkpoint.html", "orchestration/_checkpoint.html", context)
