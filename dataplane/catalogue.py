@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from dataplane.contents.base import ContentKind
 from dataplane.contents.passages import PASSAGES
 from dataplane.errors import ContentUnknown, DatasetNotFound, InvalidParameters
+from dataplane.schedules import Schedule
 from dataplane.secret_fields import declares_secret
 from dataplane.windows import Days, WindowPolicy
 
@@ -51,7 +52,7 @@ class DatasetEntry:
     content: ContentKind
     parameters: type[BaseModel]
     window: WindowPolicy  # the key of a refresh that is given none
-    cron: str  # when it is refreshed, UTC
+    schedule: Schedule  # what its row begins with; from then on the row is the truth
     fresh_for: timedelta  # older than this it is called stale; one window and some slack
 
     def __post_init__(self) -> None:
@@ -95,7 +96,7 @@ HANDBOOK = DatasetEntry(
     content=PASSAGES,
     parameters=HandbookParameters,
     window=Days(),
-    cron="0 6 * * *",
+    schedule=Schedule(cron="0 6 * * *"),
     fresh_for=timedelta(hours=26),
 )
 

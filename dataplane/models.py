@@ -45,9 +45,30 @@ class Dataset(models.Model):
     last_version = models.PositiveIntegerField(db_default=0)  # highest ever given: none is used twice
     confirmed_at = models.DateTimeField(null=True, blank=True)  # a refresh last ended well, changed or not
     fresh_for = models.DurationField()
+    scheduled_at = models.DateTimeField(null=True, blank=True)  # its schedules were written from the catalogue, once
 
     def __str__(self) -> str:
         return self.name
+
+
+class Schedule(models.Model):
+    """When a dataset is refreshed by itself. Seeded from the catalogue once; then the row is the truth.
+
+    The flow process serves what stands here, a few seconds after it was changed: see `dataplane.flows.serving`.
+    """
+
+    dataset = models.ForeignKey(Dataset, on_delete=models.CASCADE, related_name="schedules")
+    slug = models.SlugField()  # its name among the dataset's
+    cron = models.CharField(max_length=100)  # five fields
+    timezone = models.CharField(max_length=60, db_default="UTC")  # IANA name
+    is_active = models.BooleanField(db_default=True)
+
+    class Meta:
+        ordering = ("dataset", "slug")
+        constraints = (models.UniqueConstraint(fields=("dataset", "slug"), name="one_schedule_per_slug"),)
+
+    def __str__(self) -> str:
+        return f"{self.dataset_id} {self.slug}: {self.cron} {self.timezone}"
 
 
 class DatasetVersion(models.Model):

@@ -9,16 +9,17 @@ from datetime import datetime
 from typing import Any
 
 from django.db import connection
-from django.db.models import F
+from django.db.models import F, QuerySet
 
 from console import ports
 from console.clock import database_now
-from dataplane import catalogue
+from dataplane import catalogue, schedules
 from dataplane.catalogue import DatasetEntry
 from dataplane.contents.base import Difference, Shown
 from dataplane.contents.passages import PassageHit
 from dataplane.errors import ContentUnknown, DatasetNotFound, DatasetNotPublished, RefreshNotFound
 from dataplane.models import Dataset, DatasetVersion, Refresh
+from dataplane.schedules import Schedule
 
 VERSIONS_SHOWN = 200  # newest, per dataset
 
@@ -52,6 +53,7 @@ class DatasetState:
     is_stale: bool  # also before the first version
     versions: list[DatasetVersion]
     used_by: list[str]  # names of agents
+    scheduled: str  # in words
 
     @property
     def name(self) -> str:
@@ -105,8 +107,8 @@ def current_versions(names: Iterable[str]) -> dict[str, int]:
 
 
 def datasets() -> list[DatasetState]:
-    """Return every dataset that this installation can produce. Two queries and the clock."""
-    rows = {row.name: row for row in Dataset.objects.select_related("current_version")}
+    """Return every dataset that this installation can produce. Three queries and the clock."""
+    rows = {row.name: row for row in _datasets()}
     versions: dict[str, list[DatasetVersion]] = defaultdict(list)
     for version in DatasetVersion.objects.order_by("-version")[: VERSIONS_SHOWN * len(catalogue.CATALOGUE)]:
         versions[version.dataset_id].append(version)
@@ -120,9 +122,20 @@ def datasets() -> list[DatasetState]:
 def dataset(name: str) -> DatasetState:
     """Return one dataset. Raises DatasetNotFound."""
     entry = catalogue.entry(name)
-    row = Dataset.objects.select_related("current_version").filter(name=name).first()
+    row = _datasets().filter(name=name).first()
     versions = DatasetVersion.objects.filter(dataset_id=name).order_by("-version")[:VERSIONS_SHOWN]
     return _state(entry, row, list(versions), database_now())
+
+
+def _datasets() -> QuerySet[Dataset]:
+    return Dataset.objects.select_related("current_version").prefetch_related("schedules")
+
+
+def _schedules(entry: DatasetEntry, row: Dataset | None) -> list[Schedule]:
+    """Return the dataset's schedules; before the flow process has written them, the one that it begins with."""
+    if row is None or row.scheduled_at is None:
+        return [entry.schedule]
+    return [Schedule(one.slug, one.cron, one.timezone, one.is_active) for one in row.schedules.all()]
 
 
 def _state(entry: DatasetEntry, row: Dataset | None, versions: list[DatasetVersion], now: datetime) -> DatasetState:
@@ -136,6 +149,7 @@ def _state(entry: DatasetEntry, row: Dataset | None, versions: list[DatasetVersi
         is_stale=fresh_until is None or now > fresh_until,
         versions=versions,
         used_by=ports.dataset_readers().agents_reading(entry.name),
+        scheduled=schedules.in_words(_schedules(entry, row)),
     )
 
 

@@ -17,7 +17,7 @@ from console.environment import PROJECT, environment
 from dataplane import selectors
 from dataplane.catalogue import HANDBOOK
 from dataplane.errors import PrefectAway
-from dataplane.models import DatasetVersion, Passage, Refresh
+from dataplane.models import DatasetVersion, Passage, Refresh, Schedule
 from dataplane.prefect_gateway import HttpPrefectGateway
 from dataplane.refreshes.request import request_refresh
 from stack.prefect import Prefect
@@ -208,3 +208,27 @@ def _is_alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_an_edited_schedule_is_served_and_outlives_the_process(
+    home: Path, start_flows: Start, prefect_server: Prefect
+) -> None:
+    def served() -> list[tuple[str, str, bool]]:
+        with httpx.Client(base_url=prefect_server.api_url) as http:
+            answer = http.get(f"/deployments/name/{HANDBOOK.flow}/{HANDBOOK.deployment}")
+        schedules = answer.json().get("schedules", []) if answer.is_success else []
+        return [(one["schedule"]["cron"], one["schedule"]["timezone"], one["active"]) for one in schedules]
+
+    process = start_flows()
+    wait_until(lambda: served() == [("0 6 * * *", "UTC", True)])
+    Schedule.objects.update(cron="15 7 * * *", timezone="Europe/Berlin")
+    wait_until(lambda: served() == [("15 7 * * *", "Europe/Berlin", True)])
+
+    process.terminate()
+    process.wait(timeout=PATIENCE)
+    Schedule.objects.update(is_active=False)
+    Schedule.objects.create(dataset_id="handbook", slug="broken", cron="now and then")
+    start_flows()
+    wait_until(lambda: served() == [("15 7 * * *", "Europe/Berlin", False)])
+    Schedule.objects.all().delete()
+    wait_until(lambda: served() == [])
