@@ -131,6 +131,11 @@ def _datasets() -> QuerySet[Dataset]:
     return Dataset.objects.select_related("current_version").prefetch_related("schedules")
 
 
+def schedules_of(entry: DatasetEntry) -> list[Schedule]:
+    """Return when the dataset is refreshed by itself."""
+    return _schedules(entry, _datasets().filter(name=entry.name).first())
+
+
 def _schedules(entry: DatasetEntry, row: Dataset | None) -> list[Schedule]:
     """Return the dataset's schedules; before the flow process has written them, the one that it begins with."""
     if row is None or row.scheduled_at is None:

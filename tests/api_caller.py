@@ -30,6 +30,9 @@ class Caller:
         headers = self._headers | ({"Idempotency-Key": key} if key else {})
         return self._client.post(f"/api/v1/{path}", body, content_type="application/json", headers=headers)
 
+    def put(self, path: str, body: Any = None) -> Any:
+        return self._client.put(f"/api/v1/{path}", body, content_type="application/json", headers=self._headers)
+
     def all(self, path: str, *, limit: int, **query: Any) -> list[list[dict[str, Any]]]:
         """Read a whole list, page by page."""
         pages, cursor = [], ""

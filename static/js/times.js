@@ -4,6 +4,10 @@ const exact = new Intl.DateTimeFormat(undefined, {
   weekday: "short", day: "2-digit", month: "short", year: "numeric",
   hour: "2-digit", minute: "2-digit", second: "2-digit", timeZoneName: "short", hourCycle: "h23",
 });
+const zoned = new Intl.DateTimeFormat(undefined, {
+  weekday: "short", day: "2-digit", month: "short", year: "numeric",
+  hour: "2-digit", minute: "2-digit", timeZoneName: "short", hourCycle: "h23",
+});
 // Moments are the server's, and a browser's clock may be hours wrong: the page says when the server made it.
 // Small differences are the time that the page took to arrive.
 const served = Number(document.body.dataset.liveSince) * 1000;
@@ -27,6 +31,10 @@ function refresh(root = document) {
     if (time.textContent !== text) time.textContent = text;
     const title = exact.format(moment);
     if (time.title !== title) time.title = title;
+  }
+  for (const time of root.querySelectorAll("time[data-zoned]")) { // the moment itself, in the reader's own zone
+    const moment = Date.parse(time.dateTime);
+    if (!Number.isNaN(moment) && time.textContent !== zoned.format(moment)) time.textContent = zoned.format(moment);
   }
 }
 

@@ -83,6 +83,7 @@ PAGES: dict[str, tuple[frozenset[str] | None, frozenset[str] | None]] = {
     "dataplane:flow_run": (SEE, None),
     "dataplane:dataset": (SEE, None),
     "dataplane:refresh": (None, ADMIN),
+    "dataplane:schedules": (SEE, ADMIN),
     "dataplane:version": (SEE, None),
     "account_login": (ANYBODY, ANYBODY),
     "account_logout": (ANYBODY, ANYBODY),

@@ -53,6 +53,8 @@ ENDPOINTS: dict[str, tuple[set[str], Any]] = {
     "GET /datasets": (SEE, None),
     "GET /datasets/{name}": (SEE, None),
     "POST /datasets/{name}/refresh": ({"admin"}, {}),
+    "GET /datasets/{name}/schedules": (SEE, None),
+    "PUT /datasets/{name}/schedules": ({"admin"}, {"schedules": []}),
     "GET /refreshes": (SEE, None),
     "GET /refreshes/{refresh_id}": (SEE, None),
     "GET /flow-runs": (SEE, None),
@@ -94,7 +96,8 @@ def test_each_role_gets_what_is_meant_for_it_and_nothing_else(role: str, db: Non
         method, path = endpoint.split(" /")
         path = path.format_map({"run_id": "r", "checkpoint_id": "c", "approval_id": "a", "name": "n"} | _IDS)
         with transaction.atomic():  # what one call makes, another must not find
-            answer = caller.get(path) if method == "GET" else caller.post(path, body)
+            put_or_post = caller.put if method == "PUT" else caller.post
+            answer = caller.get(path) if method == "GET" else put_or_post(path, body)
             transaction.set_rollback(True)
         try:
             if role in allowed:

@@ -1,15 +1,21 @@
 from __future__ import annotations
 
+import asyncio
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
 
+from approvals.models import AuditEvent
+from dataplane import cron
 from dataplane.catalogue import HANDBOOK
 from dataplane.models import Dataset
 from dataplane.models import Schedule as Row
 from dataplane.plain_sql import connect
 from dataplane.schedules import Schedule, in_words, seeded
+from tests.api_caller import Caller, paths_of
 
 from .conftest import content, publish
 from .fakes import FakePrefect
@@ -64,3 +70,84 @@ def test_the_data_page_tells_the_row_and_before_it_the_catalogue(
     at_start()
     Row.objects.update(cron="15 7 * * *", timezone="Europe/Berlin")
     assert "daily at 07:15 Europe/Berlin" in client.get(page, headers={"HX-Request": "true"}).content.decode()
+
+
+ZONES = ("Europe/Berlin", "America/New_York", "UTC", "Australia/Lord_Howe")
+LINES = (
+    "0 6 * * *", "30 2 * * *", "0 * * * *", "*/15 * * * *", "0 0 1 * *", "0 12 13 * 5", "15 1,2,3 * * *",
+    "0 */6 * * *", "5 0-23/2 * * mon-fri",
+)  # fmt: skip
+#: a day before the clock changes in one of the zones, and one on which none does
+AROUND = ("2026-03-07", "2026-03-28", "2026-10-03", "2026-10-24", "2026-10-31", "2026-07-01")
+
+
+@pytest.mark.parametrize("zone", ZONES)
+@pytest.mark.parametrize("line", LINES)
+def test_the_next_times_are_prefects_own_over_changes_of_the_clock(zone: str, line: str) -> None:
+    from prefect.server.schemas.schedules import CronSchedule  # the server's own; 2 s of imports
+
+    for day in AROUND:
+        after = datetime.fromisoformat(f"{day}T12:00:00+00:00")
+        theirs = asyncio.run(CronSchedule(cron=line, timezone=zone).get_dates(n=12, start=after + timedelta(seconds=1)))
+        assert cron.next_times(line, zone, after=after, count=12) == [moment.astimezone(UTC) for moment in theirs]
+
+
+def test_the_next_29_of_february_may_be_years_away() -> None:
+    assert cron.next_times("0 0 29 2 *", "UTC", after=datetime(2026, 3, 1, tzinfo=UTC), count=1) == [
+        datetime(2028, 2, 29, tzinfo=UTC)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("0 6 * *", "must have five fields (minute, hour, day, month, weekday), not 4"),
+        ("60 6 * * *", "minute: must be from 0 to 59, not 60"),
+        ("0 6 31 2 *", "names no day that there is"),
+        ("0 9-5 * * *", "hour: the range 9-5 ends before it begins"),
+        ("*/0 * * * *", "minute: a step of 0 never comes"),
+        ("@daily", "must have five fields (minute, hour, day, month, weekday), not 1"),
+        ("0 6 * * funday", "day of the week: 'funday' is no number"),
+    ],
+)
+def test_a_line_that_cannot_be_followed_is_told_by_its_field(line: str, words: str) -> None:
+    with pytest.raises(cron.BadCron) as refused:
+        cron.read(line)
+    assert str(refused.value) == words
+
+
+@pytest.mark.usefixtures("database_url")
+def test_a_schedule_put_by_a_program_outlives_a_start_and_is_on_the_record(ada: User, alice: User) -> None:
+    path, body = (
+        "datasets/handbook/schedules",
+        {"schedules": [{"slug": "early", "cron": "30 4 * * 1-5", "timezone": "Europe/Berlin"}]},
+    )
+    assert Caller(alice).put(path, body).status_code == 403
+    said = Caller(ada).put(path, body).json()["items"][0]
+    assert (said["slug"], said["fault"], len(said["next"])) == ("early", None, 10)
+    assert said == Caller(ada).put(path, body).json()["items"][0] | {"next": said["next"]}
+    assert at_start() == [Schedule("early", "30 4 * * 1-5", "Europe/Berlin")], "a start keeps what was edited"
+    recorded = AuditEvent.objects.get(kind="dataset.schedules_changed")
+    assert (recorded.actor, recorded.body["after"][0]["slug"]) == ("ada", "early"), "the second call changed nothing"
+    bad = {"schedules": [{"cron": "0 6 * *"}, {"slug": "main", "cron": "0 6 * * *", "timezone": "Mars/Base"}]}
+    assert paths_of(Caller(ada).put(path, bad)) == [
+        "schedules.0.cron", "schedules.1.slug", "schedules.1.timezone",
+    ]  # fmt: skip
+    assert Caller(ada).put(path, {"schedules": []}).json()["items"] == [] == at_start()
+
+
+@pytest.mark.usefixtures("database_url")
+def test_the_form_previews_keeps_what_was_typed_and_removes(ada: User, client: Client) -> None:
+    client.force_login(ada)
+    address = reverse("dataplane:schedules", args=["handbook"])
+    assert client.get(address).context["lines"][0].cron == "0 6 * * *"
+    typed = {"slug-0": "main", "cron-0": "15 7 * * *", "timezone-0": "UTC", "active-0": "on"}
+    shown = client.post(address, {**typed, "preview": "1"})
+    assert shown.context["is_preview"] and not Row.objects.exists(), "a preview changes nothing"
+    assert shown.context["planned"][0].next_times[0].strftime("%H:%M") == "07:15"
+    wrong = client.post(address, {**typed, "cron-0": "soon"})
+    assert wrong.status_code == 422 and 'value="soon"' in wrong.content.decode()
+    assert client.post(address, typed).status_code == 302
+    assert Row.objects.get().cron == "15 7 * * *"
+    client.post(address, {**typed, "remove-0": "on"})
+    assert not Row.objects.exists()

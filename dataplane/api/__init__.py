@@ -19,6 +19,7 @@ from dataplane.refreshes.request import request_refresh
 from dataplane.selectors import DatasetState
 
 router = Router(tags=["data"])
+router.add_router("", "dataplane.api.schedules.router")
 
 
 class RefreshIn(Schema):

@@ -1,0 +1,95 @@
+"""When a dataset is refreshed by itself: its schedules, their next times, and the form that changes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse, QueryDict
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_http_methods
+
+from console import roles
+from console.clock import database_now
+from console.http import needs, not_allowed, person
+from dataplane import cron, scheduling, selectors
+from dataplane.errors import InvalidParameters
+
+
+@dataclass
+class Line:
+    """One line of the form, as it was typed."""
+
+    slug: str = ""
+    cron: str = ""
+    timezone: str = "UTC"
+    is_active: bool = True
+    faults: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def as_sent(self) -> dict[str, Any]:
+        return {"slug": self.slug, "cron": self.cron, "timezone": self.timezone, "is_active": self.is_active}
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@needs("see")
+def schedules(request: HttpRequest, dataset: str) -> HttpResponse:
+    """The dataset's schedules. What was typed is previewed, or taken; what cannot be taken is shown again."""
+    may_change = roles.may(request.user, "refresh")
+    if request.method == "POST" and not may_change:
+        return not_allowed(request, "refresh")
+    state = selectors.dataset(dataset)
+    planned = scheduling.planned(dataset)
+    lines, status = [_line(one.schedule) for one in planned], 200
+    preview: list[scheduling.Planned] | None = None
+    if request.method == "POST":
+        lines = _typed(request.POST)
+        try:
+            wanted = [one.as_sent for one in lines]
+            if "preview" in request.POST:
+                preview = scheduling.preview(wanted)
+            else:
+                scheduling.replace_schedules(dataset=dataset, schedules=wanted, user=person(request))
+                messages.success(request, "The schedules are kept. Prefect is told within a few seconds.")
+                return redirect("dataplane:schedules", dataset)
+        except InvalidParameters as exc:
+            _show(lines, exc)
+            status = 422
+    lines = [*lines, Line(slug="" if lines else "main")]  # an empty one, to add
+    context = {
+        "state": state,
+        "planned": planned if preview is None else preview,
+        "is_preview": preview is not None,
+        "lines": lines,
+        "zones": cron.zones(),
+        "may_change": may_change,
+        "now": database_now(),
+    }
+    return render(request, "dataplane/schedules.html", context, status=status)
+
+
+def _line(schedule: Any) -> Line:  # Any: a Schedule, whose fields a line has
+    return Line(schedule.slug, schedule.cron, schedule.timezone, schedule.is_active)
+
+
+def _typed(sent: QueryDict) -> list[Line]:
+    """Return the lines that were sent, without those marked to be removed and those with no time typed."""
+    lines = []
+    for number in range(scheduling.MOST + 1):
+        if f"cron-{number}" not in sent or f"remove-{number}" in sent:
+            continue
+        if typed := sent.get(f"cron-{number}", "").strip():
+            slug = sent.get(f"slug-{number}", "").strip()
+            zone = sent.get(f"timezone-{number}", "UTC")
+            lines.append(Line(slug or "main", typed, zone, f"active-{number}" in sent))
+    return lines
+
+
+def _show(lines: list[Line], refusal: InvalidParameters) -> None:
+    for error in refusal.errors:
+        steps = error["path"].split(".")
+        if len(steps) == 3:
+            lines[int(steps[1])].faults[steps[2]] = error["message"]
+        elif lines:
+            lines[-1].faults["slug"] = error["message"]

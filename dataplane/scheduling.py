@@ -1,0 +1,127 @@
+"""Changing when a dataset is refreshed by itself. The rows are the truth; `dataplane.flows.serving` tells Prefect."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from django.contrib.auth.models import User
+from django.core.exceptions import PermissionDenied
+from django.db import transaction
+
+from console import ports
+from console.clock import DatabaseNow, database_now
+from console.live.announce import announce
+from console.roles import may
+from dataplane import catalogue, cron, selectors
+from dataplane.errors import InvalidParameters
+from dataplane.models import Dataset
+from dataplane.models import Schedule as Row
+from dataplane.schedules import Schedule
+
+MOST: Final = 10  # schedules of one dataset
+NEXT_TIMES: Final = 10
+_SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,49}")
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One schedule, and when it comes due."""
+
+    schedule: Schedule
+    next_times: list[datetime]  # aware, UTC; none while it is paused
+    fault: str = ""  # why it cannot be followed: a row of somebody else's
+
+
+def planned(dataset: str, now: datetime | None = None) -> list[Planned]:
+    """Return the dataset's schedules with their next ten times. Raises DatasetNotFound."""
+    entry, now = catalogue.entry(dataset), now or database_now()
+    return [_planned(one, now) for one in selectors.schedules_of(entry)]
+
+
+def preview(given: Sequence[Mapping[str, Any]]) -> list[Planned]:
+    """Return the next times of schedules that were only typed. Raises InvalidParameters."""
+    now = database_now()
+    return [_planned(one, now) for one in read(given)]
+
+
+def _planned(schedule: Schedule, now: datetime) -> Planned:
+    if not schedule.is_active:
+        return Planned(schedule, [])
+    try:
+        return Planned(schedule, cron.next_times(schedule.cron, schedule.timezone, after=now, count=NEXT_TIMES))
+    except (cron.BadCron, OSError, ValueError) as exc:
+        return Planned(schedule, [], f"not followed: {exc}")
+
+
+def read(given: Sequence[Mapping[str, Any]]) -> list[Schedule]:
+    """Return the schedules that were typed or sent. Raises InvalidParameters, naming each path."""
+    errors: list[tuple[str, str]] = []
+    if len(given) > MOST:
+        errors.append(("schedules", f"must be {MOST} at most, not {len(given)}"))
+    found: list[Schedule] = []
+    for number, one in enumerate(given[:MOST]):
+        schedule = Schedule(
+            slug=str(one.get("slug") or "main").strip(),
+            cron=" ".join(str(one.get("cron") or "").split()),
+            timezone=str(one.get("timezone") or "UTC").strip(),
+            is_active=bool(one.get("is_active", True)),
+        )
+        errors += [(f"schedules.{number}.{name}", words) for name, words in _faults(schedule, found)]
+        found.append(schedule)
+    if errors:
+        raise InvalidParameters(errors)
+    return found
+
+
+def _faults(schedule: Schedule, before: Sequence[Schedule]) -> list[tuple[str, str]]:
+    faults: list[tuple[str, str]] = []
+    if not _SLUG.fullmatch(schedule.slug):
+        faults.append(("slug", "must be 1 to 50 small letters, digits, - or _"))
+    if schedule.slug in {one.slug for one in before}:
+        faults.append(("slug", f"the name {schedule.slug[:50]} is another schedule's"))
+    if len(schedule.cron) > 100:
+        faults.append(("cron", "must have 100 characters at most"))
+    else:
+        try:
+            cron.read(schedule.cron)
+        except cron.BadCron as exc:
+            faults.append(("cron", str(exc)))
+    if not cron.is_zone(schedule.timezone):
+        faults.append(("timezone", "must be a time zone's name, for instance Europe/Berlin or UTC"))
+    return faults
+
+
+def replace_schedules(*, dataset: str, schedules: Sequence[Mapping[str, Any]], user: User) -> list[Schedule]:
+    """Let the dataset have exactly these schedules; none: it is refreshed only when somebody asks.
+
+    1. Check that the user may, and what they want.
+    2. Replace the rows; the same ones again change nothing.
+    3. Record the schedules of before and of now, and announce it.
+
+    The flow process serves them a few seconds later, and again after every start.
+    Raises PermissionDenied, DatasetNotFound, InvalidParameters.
+    """
+    if not may(user, "refresh"):
+        raise PermissionDenied("Only an admin may change a schedule.")
+    entry, wanted = catalogue.entry(dataset), sorted(read(schedules), key=lambda one: one.slug)
+    with transaction.atomic():
+        Dataset.objects.get_or_create(name=entry.name, defaults={"title": entry.title, "fresh_for": entry.fresh_for})
+        row = Dataset.objects.select_for_update().get(name=entry.name)
+        before = selectors.schedules_of(entry)
+        if row.scheduled_at is not None and before == wanted:
+            return wanted
+        Row.objects.filter(dataset=row).delete()
+        Row.objects.bulk_create([Row(dataset=row, **asdict(one)) for one in wanted])
+        Dataset.objects.filter(pk=row.pk, scheduled_at=None).update(scheduled_at=DatabaseNow())
+        announce("data")
+        ports.record().record(
+            actor=user.get_username(),
+            kind="dataset.schedules_changed",
+            subject=entry.name,
+            body={"before": [asdict(one) for one in before], "after": [asdict(one) for one in wanted]},
+        )
+    return wanted
