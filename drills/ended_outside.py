@@ -6,8 +6,14 @@ in words. A program's watch that is gone starts again, and the program gets its 
 
 from __future__ import annotations
 
+import asyncio
+import json
+import shutil
+import subprocess
 import uuid
+from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,11 +22,12 @@ from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.service import RPCError, RPCStatusCode
 
-from drills.case import REFUND, Case
+from drills import checks
+from drills.case import EMAIL, REFUND, Case
 from drills.errors import NotStruck
 from drills.stage import Row, Stage
-from drills.trials import Fault
-from drills.waiting import until
+from drills.trials import ROUND, Fault
+from drills.waiting import PATIENCE, until
 
 FAILURE = "ended-outside"
 REASON = "cleanup by ops"
@@ -156,6 +163,118 @@ class RunTimedOut(RunEnded):
         await time_out(self.stage, self.case.run_id)
 
 
+class CheckpointsGone(Fault):
+    """A run's checkpoints are deleted while a person is asked. The decision is taken: nothing is there to resume."""
+
+    name = "checkpoints deleted while a person is asked"
+    invariant = "the decision is taken; the run fails and says why; the decision stands in the lane, no refund"
+
+    async def steady(self) -> None:
+        self.case = await Case.open(self.stage)
+        self.approval = await self.case.pending(REFUND)
+
+    async def strike(self) -> None:
+        for table in ("checkpoint_writes", "checkpoint_blobs", "checkpoints"):
+            await self.stage.sql(f"DELETE FROM {table} WHERE thread_id = %s", [self.case.run_id])
+        self.stage.history.note("struck", self.case.run_id, self.name)
+        await self.case.decide(self.approval)
+
+    async def recover(self) -> None:
+        self.run = await self.case.finished()
+
+    async def judge(self) -> None:
+        if self.run["status"] != "failed" or "checkpoint" not in str(self.run["error"]):
+            self.trial.seen.append(f"run {self.case.run_id} is {self.run['status']}: {self.run['error']}")
+        columns = "status, took_effect_at IS NOT NULL AS took_effect, expected_by <= signalbox_now() AS late"
+        query = f"SELECT {columns} FROM approvals_approval WHERE id = %s"
+        row = (await self.stage.sql(query, [self.approval["id"]]))[0]
+        if row != {"status": "decided", "took_effect": False, "late": True}:
+            self.trial.seen.append(f"the approval is {row}")
+        if refunds := await self.case.refunds():
+            self.trial.seen.append(f"order {self.case.order_id} has refunds: {refunds}")
+
+
+class OlderBackup(Fault):
+    """The database is set back to a backup. Between them every other run went on; the rest stood still.
+
+    The trials of one round share one backup and one restore, for those are of the whole database.
+    """
+
+    name = "an older backup of the database restored"
+    invariant = "a run that went on since is closed and says so; one that stood still goes on; one refund each"
+    _PARTS = ("web", "worker", "worker-2", "relay", "flows")
+
+    async def steady(self) -> None:
+        self.case = await Case.open(self.stage)
+        self.approval = await self.case.pending(REFUND)
+        self.goes_on = self.trial.number % 2 == 1
+
+    async def strike(self) -> None:
+        if self.trial.number % ROUND == 1:
+            await self._keep_head()
+            await asyncio.to_thread(self._with_postgres_down, self._back_up)
+        if self.goes_on:
+            await self.case.decide(self.approval)
+            await self.case.pending(EMAIL)
+        if self.trial.is_last_of_round:
+            await self._keep_head()
+            await asyncio.to_thread(self._with_postgres_down, self._restore)
+            self.stage.history.note("struck", "postgres", self.name)
+
+    async def _keep_head(self) -> None:
+        """Wait until the relay has kept the newest entry of the record outside the database."""
+        (newest,) = await self.stage.sql("SELECT max(seq) AS seq FROM approvals_auditevent")
+
+        async def is_kept() -> bool:
+            lines = (self.stage.home / "audit-heads.jsonl").read_text().splitlines()
+            return bool(lines) and json.loads(lines[-1])["seq"] >= newest["seq"]
+
+        await until(is_kept, f"the head {newest['seq']} of the record kept outside the database")
+
+    def _with_postgres_down(self, work: Callable[[], None]) -> None:
+        stack = self.stage.stack
+        for part in (*self._PARTS, "postgres"):
+            stack.hold(part, timeout_seconds=60)
+        try:
+            work()
+        finally:
+            for part in ("postgres", *self._PARTS):
+                stack.release(part)
+        stack.wait_ready(timeout_seconds=PATIENCE)
+
+    def _back_up(self) -> None:
+        self._copy(self.stage.home / "postgres", self.stage.home / "backup")
+
+    def _restore(self) -> None:
+        self._copy(self.stage.home / "backup", self.stage.home / "postgres")
+
+    @staticmethod
+    def _copy(source: Path, target: Path) -> None:
+        """Copy with owners and modes, which PostgreSQL insists on."""
+        shutil.rmtree(target, ignore_errors=True)
+        subprocess.run(["cp", "-a", source, target], check=True)
+
+    async def recover(self) -> None:
+        async def is_compared() -> bool:
+            query = "SELECT body FROM orchestration_finding WHERE key = 'database-older'"
+            found = await self.stage.sql(query)
+            return bool(found) and self.case.run_id not in found[0]["body"]["runs"]
+
+        await until(is_compared, f"{self.case.run_id} to be compared with Temporal after the restore")
+
+    async def judge(self) -> None:
+        if self.goes_on:
+            run = await self.stage.get("olga", f"/runs/{self.case.run_id}")
+            if run["status"] != "failed" or "backup" not in str(run["error"]):
+                self.trial.seen.append(f"run {self.case.run_id} is {run['status']}: {run['error']}")
+        else:
+            await self.case.decide(self.approval)
+            await self.case.to_the_end()
+            self.expect(await checks.well_ended(self.case))
+        if len(refunds := await self.case.refunds()) != 1:
+            self.trial.seen.append(f"order {self.case.order_id} has refunds: {refunds}")
+
+
 class WatchEnded(Fault):
     """A program's request whose watch is ended; the answer is a signal to the program's own workflow."""
 
@@ -259,7 +378,10 @@ FAULTS: tuple[type[Fault], ...] = (
     RunTerminated,
     RunDeleted,
     RunTimedOut,
+    CheckpointsGone,
     WatchTerminated,
     WatchDeleted,
     WatchTimedOut,
 )
+#: for everybody, so nothing else may be played beside it
+ALONE: tuple[type[Fault], ...] = (OlderBackup,)

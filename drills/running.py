@@ -45,7 +45,10 @@ async def same_refresh_(stage: Stage, trials: int, heard: Heard) -> list[Outcome
 
 
 async def ended_outside_(stage: Stage, trials: int, heard: Heard) -> list[Outcome]:
-    return await play(stage, ended_outside.FAILURE, ended_outside.FAULTS, trials, heard)
+    return [
+        *await play(stage, ended_outside.FAILURE, ended_outside.FAULTS, trials, heard),
+        *await play(stage, ended_outside.FAILURE, ended_outside.ALONE, trials, heard),
+    ]
 
 
 FAILURES: dict[str, Played] = {
