@@ -19,6 +19,7 @@ from typing import Any
 import httpx
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
+from temporalio.client import WorkflowHandle
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -175,7 +176,7 @@ class CheckpointsGone(Fault):
 
     async def strike(self) -> None:
         for table in ("checkpoint_writes", "checkpoint_blobs", "checkpoints"):
-            await self.stage.sql(f"DELETE FROM {table} WHERE thread_id = %s", [self.case.run_id])
+            await self.stage.sql(f"DELETE FROM agent.{table} WHERE thread_id = %s", [self.case.run_id])
         self.stage.history.note("struck", self.case.run_id, self.name)
         await self.case.decide(self.approval)
 
@@ -211,6 +212,7 @@ class OlderBackup(Fault):
 
     async def strike(self) -> None:
         if self.trial.number % ROUND == 1:
+            await self._stand_still()
             await self._keep_head()
             await asyncio.to_thread(self._with_postgres_down, self._back_up)
         if self.goes_on:
@@ -220,6 +222,18 @@ class OlderBackup(Fault):
             await self._keep_head()
             await asyncio.to_thread(self._with_postgres_down, self._restore)
             self.stage.history.note("struck", "postgres", self.name)
+
+    async def _stand_still(self) -> None:
+        """Wait until every run waits in Temporal too: what moves after the last head that is kept counts as lost."""
+        for row in await self.stage.sql("SELECT id FROM orchestration_run WHERE closed_at IS NULL"):
+            handle = await self.stage.workflow(row["id"])
+
+            async def is_idle(handle: WorkflowHandle[Any, Any] = handle) -> bool:
+                found = (await handle.describe()).raw_description
+                return not found.pending_activities and not found.HasField("pending_workflow_task")
+
+            await until(is_idle, f"{row['id']} to stand still")
+        await service_token(self.stage, f"entry-{uuid.uuid4().hex[:8]}")  # an entry of the record that is newer
 
     async def _keep_head(self) -> None:
         """Wait until the relay has kept the newest entry of the record outside the database."""

@@ -24,9 +24,13 @@ POST_SECONDS = 5.0
 
 
 def current() -> Head | None:
-    """Return the end of the chain as it is now, `None` while there is no entry."""
+    """Return the end of the chain as it is now, `None` while there is no entry.
+
+    Its moment is one of before: whatever came later than the moment may be missing in the chain that is kept.
+    """
+    at = datetime.now(UTC).isoformat(timespec="milliseconds")
     newest = AuditEvent.objects.order_by("-seq").values_list("seq", "digest").first()
-    return Head(newest[1], newest[0], datetime.now(UTC).isoformat(timespec="seconds")) if newest else None
+    return Head(newest[1], newest[0], at) if newest else None
 
 
 def kept(path: Path | None = None) -> list[Head]:
