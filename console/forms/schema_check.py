@@ -2,8 +2,10 @@
 
 Schemas come from tools that others wrote. What they could do to us, and what prevents it:
 - a reference to another machine: the registry below fetches nothing;
-- a pattern that never ends: patterns run in the `regex` library, which stops at a deadline;
-- branches that multiply: every keyword and every step into a part counts as work, of which there is so much;
+- a pattern that never ends or fills the memory: patterns are looked for by a process that is ended (`patterns`);
+- branches that multiply: every keyword and every step into a part counts as work, of which there is so much, and
+  every error of a branch as one of so many that are kept;
+- many slow checks at once: SLOW_AT_ONCE of them have this process, the others are told to come again;
 - quadratic keywords (`enum`, `uniqueItems`): replaced by sets of canonical keys;
 - a part that names a dialect of its own, whose keywords would not be ours: it is checked by ours all the same;
 - the schema's own check, which is one of a value against the dialect's schema: it runs by the same rules.
@@ -14,9 +16,10 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
+import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -28,22 +31,26 @@ from itertools import islice
 from typing import Any
 
 import attrs
-import regex
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 from jsonschema.validators import extend, validator_for
 from jsonschema_specifications import REGISTRY
 from referencing.exceptions import Unresolvable
 
+from console.forms.patterns import Late, Searcher, Unusable
 from console.forms.schema_references import scope_of
+from console.refusals import Refused
 from console.text.json_text import write_json
 
 SECONDS = 2.0  # of this thread's own work, for one value, all keywords and patterns together
 _SECONDS_FOR_SCHEMA = 5.0  # the same, for a schema, once
 STEPS = 2_000_000  # keywords looked at, for one value or one schema
+MOST_ERRORS = 20_000  # about 2 KB each, and those of a branch are kept until all branches were looked at
+SLOW_AFTER = 0.25  # of the SECONDS
+SLOW_AT_ONCE = 2  # checks of this process
 MOST_PARTS = 20_000  # lists, objects and values in a schema
 DEEPEST = 100  # lists and objects inside each other
-_LONGEST_PATTERN = 4_000  # characters; reading a pattern has no deadline
+_LONGEST_PATTERN = 4_000  # characters
 _MOST = 200  # faults told
 _SHOWN = 120  # characters of a schema's own words inside a sentence
 
@@ -62,8 +69,27 @@ class BrokenSchema(ValueError):
     """The schema itself cannot be used; the message says why, in a sentence."""
 
 
+class SchemaBusy(Refused):
+    """Others' schemas take long just now; trying again can help."""
+
+    http_status = 429
+    title = "Too many"
+
+    def facts(self) -> dict[str, Any]:
+        return {"retry_after_seconds": 5}
+
+    def __init__(self) -> None:
+        super().__init__(
+            f"{SLOW_AT_ONCE} slow schemas are being checked just now, and this one is slow as well. Nothing was begun."
+            " Send it again in some seconds, or make the schema simpler."
+        )
+
+
 class _OutOfTime(Exception):
     """The work is over."""
+
+
+_slow = threading.BoundedSemaphore(SLOW_AT_ONCE)
 
 
 @dataclass
@@ -71,36 +97,65 @@ class Work:
     """How much may still be done for one value."""
 
     ends: float  # by time.thread_time(): what else the machine does counts for nothing
+    slow_from: float  # by the same
+    searcher: Searcher | None = None  # for patterns of strangers, `None` while only our own dialects' are looked for
     steps: int = 0
+    errors: int = 0
+    is_slow: bool = False
     choices: dict[int, set[str]] = field(default_factory=dict)  # of each `enum` that was met, by the list's id
 
     def step(self) -> None:
-        """Count one step. Raises _OutOfTime when there were too many, or the time is over."""
+        """Count one step. Raises _OutOfTime when there were too many, or the time is over, and SchemaBusy."""
         self.steps += 1
-        if self.steps > STEPS or time.thread_time() > self.ends:
+        now = time.thread_time()
+        if self.steps > STEPS or now > self.ends:
             raise _OutOfTime
+        if now > self.slow_from and not self.is_slow:
+            self.become_slow()
+
+    def error(self) -> None:
+        """Count one error. Raises _OutOfTime when there were too many, and as `step` does."""
+        self.errors += 1
+        if self.errors > MOST_ERRORS:
+            raise _OutOfTime
+        self.step()
+
+    def become_slow(self) -> None:
+        """Take one of the few places for slow checks. Raises SchemaBusy when there is none."""
+        if not _slow.acquire(blocking=False):
+            raise SchemaBusy
+        self.is_slow = True
+
+    def spend(self, seconds: float) -> None:
+        """Count the work that another process has done for this one."""
+        self.ends -= seconds
+        self.slow_from -= seconds
+        self.step()
 
 
 _work: ContextVar[Work] = ContextVar("_work")
 
 
 @contextmanager
-def _working(seconds: float) -> Iterator[Work]:
-    work = Work(time.thread_time() + seconds)
+def _working(seconds: float, searcher: Searcher | None) -> Iterator[Work]:
+    began = time.thread_time()
+    work = Work(began + seconds, began + SLOW_AFTER, searcher)
     token = _work.set(work)
     try:
         yield work
     finally:
         _work.reset(token)
+        if work.is_slow:
+            _slow.release()
 
 
 def check(schema: Any, value: Any) -> list[Fault]:
-    """Return what does not fit, at most 200 faults, in the order of the schema. Raises BrokenSchema."""
+    """Return what does not fit, at most 200 faults, in the order of the schema. Raises BrokenSchema, SchemaBusy."""
     measure(schema)
     kind = _validator(json.dumps(schema, sort_keys=True))
     faults: dict[Fault, None] = {}
     try:
-        with _working(SECONDS):
+        with Searcher() as searcher, _working(SECONDS, searcher):
             validator = kind(schema, registry=REGISTRY, _resolver=scope_of(schema).resolver)
             for error in islice(validator.iter_errors(value), _MOST):
                 faults |= dict.fromkeys(_faults(error))
@@ -173,7 +228,7 @@ def _validator(text: str) -> Any:
             raise BrokenSchema("The schema uses unevaluatedProperties with patternProperties, which is not supported.")
         base = validator_for(schema, default=Draft202012Validator)
         try:
-            with _working(_SECONDS_FOR_SCHEMA):
+            with _working(_SECONDS_FOR_SCHEMA, None):
                 fault = next(iter(_strict(base)(base.META_SCHEMA, registry=REGISTRY).iter_errors(schema)), None)
         except _OutOfTime as exc:
             raise BrokenSchema("The schema could not be checked in time. Make it smaller.") from exc
@@ -190,19 +245,37 @@ def _validator(text: str) -> Any:
     return _known[text]
 
 
-def matches(pattern: str, text: str) -> bool:
-    """Say whether the pattern is found in the text. Raises BrokenSchema, and _OutOfTime at the deadline."""
+def matching(pattern: str, texts: Sequence[str]) -> set[str]:
+    """Return the texts in which the pattern is found. Raises BrokenSchema, and _OutOfTime at the deadline."""
     work = _work.get()
-    work.step()
+    for _ in texts:
+        work.step()
+    if not texts:
+        return set()
+    if work.searcher is None:
+        return {text for text in texts if re.search(pattern, text)}
     if len(pattern) > _LONGEST_PATTERN:
         raise BrokenSchema(f"The schema has a pattern of more than {_LONGEST_PATTERN:,} characters. Shorten it.")
-    left = max(work.ends - time.thread_time(), 0.001)
     try:
-        return regex.search(pattern, text, timeout=left) is not None
-    except TimeoutError as exc:
+        found, spent = _searched(work, work.searcher, pattern, texts)
+    except Late as exc:
         raise _OutOfTime from exc
-    except (regex.error, OverflowError, RecursionError) as exc:
-        raise BrokenSchema(f"The schema's pattern {pattern[:_SHOWN]} cannot be read.") from exc
+    except Unusable as exc:
+        raise BrokenSchema(f"The schema's pattern {pattern[:_SHOWN]} {exc}.") from exc
+    work.spend(spent)
+    return {text for text, is_found in zip(texts, found, strict=True) if is_found}
+
+
+def _searched(work: Work, searcher: Searcher, pattern: str, texts: Sequence[str]) -> tuple[list[bool], float]:
+    """Search quickly, and once more with all the time that is left when that was not enough. Raises as `search`."""
+    if not work.is_slow:
+        quick = work.slow_from - time.thread_time()
+        try:
+            return searcher.search(pattern, texts, max(quick, 0.01))
+        except Late:
+            work.become_slow()
+            work.spend(SLOW_AFTER)
+    return searcher.search(pattern, texts, work.ends - time.thread_time())
 
 
 Keyword = Callable[[Any, Any, Any, Any], Iterable[ValidationError]]
@@ -213,14 +286,14 @@ def _counted(keyword: Keyword) -> Keyword:
         work = _work.get()
         work.step()
         for error in keyword(validator, wanted, value, schema) or ():
-            work.step()
+            work.error()
             yield error
 
     return counted
 
 
 def _pattern(validator: Any, pattern: Any, value: Any, schema: Any) -> Iterator[ValidationError]:
-    if isinstance(value, str) and not matches(pattern, value):
+    if isinstance(value, str) and not matching(pattern, [value]):
         yield ValidationError("pattern")
 
 
@@ -228,19 +301,22 @@ def _pattern_properties(validator: Any, patterns: Any, value: Any, schema: Any) 
     if not isinstance(value, dict):
         return
     for pattern, below in patterns.items():
-        for key, one in value.items():  # each match is a step
-            if matches(pattern, key):
+        found = matching(pattern, list(value))
+        for key, one in value.items():
+            if key in found:
                 yield from validator.descend(one, below, path=key, schema_path=pattern)
 
 
 def _additional_properties(validator: Any, below: Any, value: Any, schema: Any) -> Iterator[ValidationError]:
     if not isinstance(value, dict):
         return
-    patterns = schema.get("patternProperties", {})
     known = schema.get("properties", {})
-    for key, one in value.items():
-        if key in known or any(matches(pattern, key) for pattern in patterns):
-            continue
+    unknown = [key for key in value if key not in known]
+    for pattern in schema.get("patternProperties", {}):
+        found = matching(pattern, unknown)
+        unknown = [key for key in unknown if key not in found]
+    for key in unknown:
+        one = value[key]
         if below is False:
             yield ValidationError("additionalProperties", path=(key,))
         elif below is not True:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import resource
+import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from console.forms import schema_check, schema_form
-from console.forms.schema_check import BrokenSchema, check
+from console.environment import PROJECT
+from console.forms import patterns, schema_check, schema_form
+from console.forms.patterns import Late, Searcher
+from console.forms.schema_check import BrokenSchema, SchemaBusy, check
 
 MOST_CALLS = 4_000_000  # of functions, Python's and C's, for a few seconds' work
 
@@ -78,6 +83,14 @@ ATTACKS: dict[str, tuple[Any, Any]] = {
         {"patternProperties": {f"^(x|x?)+{n}$": True for n in range(400)}, "additionalProperties": False},
         {"x" * 40 + str(n): 1 for n in range(400)},
     ),
+    "a pattern that calls itself": ({"pattern": "(?<x>a(?&x)?(?&x)?b|)+c"}, "a" * 5_000),
+    "a pattern that looks ahead": ({"pattern": "(?=.*" * 200 + "b" + ")" * 200}, "a" * 5_000),
+    "a pattern of what was found before": ({"pattern": r"^(.*)(.*)(.*)\1\2\3$"}, "a" * 5_000 + "b"),
+    "a pattern that forgives letters": ({"pattern": "(?b)(?:" + "ab" * 50 + "){e<=60}$"}, "ba" * 5_000),
+    "a long way of references": ({"anyOf": [{"$ref": "#/$defs/x"}] * 9_000, "$defs": {"x": {"type": "string"}}}, 1),
+    "branches of branches": (chain(lambda next_: {"anyOf": [next_] * 30}, 6, {"type": "null"}), "x"),
+    "branches of items": ({"anyOf": [{"items": {"anyOf": [{"type": "null"}] * 200}}] * 40}, ["x"] * 5_000),
+    "formats": ({"items": {"anyOf": [{"format": name} for name in schema_check.FORMATS]}}, ["1" * 500] * 5_000),
     "propertyNames": (
         {"propertyNames": {"anyOf": [{"const": f"c{n}"} for n in range(800)]}},
         {str(n): 1 for n in range(9_000)},
@@ -109,7 +122,7 @@ def test_a_check_ends_by_counting_its_steps(attack: str, monkeypatch: pytest.Mon
     """Time plays no part, but for patterns, which the library stops by it."""
     schema, value = ATTACKS[attack]
     monkeypatch.setattr(schema_check, "STEPS", 10_000)
-    monkeypatch.setattr(schema_check, "SECONDS", 2.0 if "pattern" in attack else 3_600.0)
+    monkeypatch.setattr(schema_check, "SECONDS", 0.5 if "pattern" in attack else 3_600.0)
     try:
         faults = check(schema, value)
     except BrokenSchema as exc:
@@ -147,3 +160,61 @@ def test_what_honest_tools_ask_stays_far_below_the_bound() -> None:
 def test_a_schema_of_a_size_that_nobody_needs_is_refused_in_words(schema: Any, said: str) -> None:
     with pytest.raises(BrokenSchema, match=said):
         check(schema, "x")
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "(" * 200 + "a" + "{1,99})" * 200,  # reading it took 8 GB
+        "(?R)?a(?R)?b",  # looking for it took 1 GB
+    ],
+)
+def test_a_pattern_that_fills_the_memory_is_ended_in_a_process_of_its_own(pattern: str) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(BrokenSchema, match="takes too much memory"):
+        check({"pattern": pattern}, "a" * 200_000)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KB
+
+
+def test_the_system_ends_a_search_that_passes_its_time() -> None:
+    code = "from console.forms import pattern_worker as worker\nworker._allow(0.5)\nwhile True: pass"
+    ended = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=False)
+    assert ended.returncode == -signal.SIGXCPU
+
+
+def test_a_search_that_was_ended_is_late_and_the_next_one_has_another_process() -> None:
+    with Searcher() as searcher:
+        assert searcher.search("a", ["a", "b"], 1.0)[0] == [True, False]
+        worker = searcher._worker
+        assert worker is not None
+        worker._process.kill()
+        worker._process.wait()
+        with pytest.raises(Late):
+            searcher.search("a", ["a"], 1.0)
+        assert searcher.search("a", ["a"], 1.0)[0] == [True]
+    assert len(patterns._idle) <= 2
+
+
+def test_errors_of_branches_are_kept_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of nested branches took a gigabyte within the time that a check has."""
+    monkeypatch.setattr(schema_check, "MOST_ERRORS", 1_000)
+    monkeypatch.setattr(schema_check, "SECONDS", 3_600.0)
+    (fault,) = check(*ATTACKS["branches of branches"])
+    assert "could not be checked in time" in fault.sentence
+
+
+SLOW = [{"pattern": "^(.*)(.*)(.*)\\1\\2\\3$"}, "a" * 5_000 + "b"], ATTACKS["branches of branches"]
+
+
+@pytest.mark.parametrize(("schema", "value"), SLOW)
+def test_few_slow_checks_run_at_once_and_quick_ones_always(schema: Any, value: Any) -> None:
+    for _ in range(schema_check.SLOW_AT_ONCE):
+        assert schema_check._slow.acquire(blocking=False)
+    try:
+        with pytest.raises(SchemaBusy, match="Send it again"):
+            check(schema, value)
+        assert check({"pattern": "^a+$"}, "aaa") == []
+    finally:
+        for _ in range(schema_check.SLOW_AT_ONCE):
+            schema_check._slow.release()
+    assert check(schema, value)
