@@ -30,6 +30,9 @@ class Kind(OutboxKind):
     START_WATCH = "start_watch"
     CANCEL_RUN = "cancel_run"
     TERMINATE_RUN = "terminate_run"
+    RESUME_RUN = "resume_run"  # it was paused
+    RETRY_TURN = "retry_turn"  # end the wait before its next attempt
+    FAIL_TURN = "fail_turn"  # for good
     REMIND = "remind"  # a mail to people whom an approval waits for, or who decided what then ended
     RUN_STUCK = "run_stuck"  # a mail to operators
 

@@ -16,7 +16,8 @@ WORKFLOW = "AgentRun"
 RUN_TURN = "run_turn"  # activity names; tests pair each with its function
 CLIMB = "climb"
 CLOSE_RUN = "close_run"
-DECIDED = "decided"  # the signal
+DECIDED = "decided"  # the signals
+RESUMED = "resumed"  # of a run that was paused
 
 WATCH = "Watch"  # the workflow beside a program's approval, and its activities
 DELIVER = "deliver_answer"
@@ -46,6 +47,7 @@ class Carried:
     seen_decisions: list[str] = field(default_factory=list)
     next_step_at: str | None = None  # of their ladders, RFC 3339
     decided: list[str] = field(default_factory=list)  # approvals that a signal has named since the newest look
+    is_resumed: bool = False  # a signal has said so since the newest turn was scheduled
 
 
 @dataclass(frozen=True)
@@ -65,10 +67,11 @@ class TurnResult:
 
     `finished`: `result` was stored with the run. `needs_approval` and `still_waiting`: `waiting_for` holds the
     approvals, `next_step_at` the next ladder step (RFC 3339). `failed`: `kind` and `message` say why; trying the
-    same again cannot help.
+    same again cannot help. `paused`: nothing was begun, for an operator has paused the run; the same is asked again
+    once it is resumed.
     """
 
-    outcome: Literal["finished", "needs_approval", "still_waiting", "failed"]
+    outcome: Literal["finished", "needs_approval", "still_waiting", "failed", "paused"]
     waiting_for: list[str] = field(default_factory=list)
     next_step_at: str | None = None
     checkpoint_id: str = ""
@@ -96,12 +99,13 @@ class Climbed:
 
 @dataclass(frozen=True)
 class CloseRun:
-    """Close the run's row and withdraw what is still pending."""
+    """Close the run's row and withdraw what is still pending; not when the run was set back since, into a later era."""
 
     run_id: str
     status: Literal["failed", "cancelled"]
     kind: str
     message: str
+    era: int = 0  # as in StartRun
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ ENDED_OUTSIDE = "ended_outside"  # the kind of what was ended in Temporal, past 
 ENDED = "ended"  # the kind of what an operator ended here
 OLDER_DATABASE = "older_database"  # the kind of what went on after the backup that was restored
 _TELLING = (ENDED_OUTSIDE, ENDED, OLDER_DATABASE)  # kinds whose message says more than the run's status
-_DONE = {"cancel": "Cancelled", "end": "Ended"}
+_DONE = {"cancel": "Cancelled", "end": "Ended", "fail_activity": "Failed"}
 
 
 def begun(run_id: str) -> list[str]:

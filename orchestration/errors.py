@@ -11,6 +11,8 @@ OrchestrationError
   MailNotTaken      the mail system did not take a mail; trying again can help
   WorkflowGone      there is no such workflow, or it has ended
   ActionRefused     the run is not in a state for what an operator asks; says why
+  InvalidOptions    an action's options cannot be taken
+  FailedByOperator  an operator had the turn failed for good
   RunClosed         the run has ended; nothing more can be done for it
   Fenced            a newer attempt of the turn has begun; this one may start nothing more
   AgentCodeChanged  the code has no place for what the run holds
@@ -97,6 +99,18 @@ class ActionRefused(OrchestrationError, Refused):
     """The run is not in a state for this: it is closed, something else is under way, or it has changed since."""
 
     title = "Not in this state"
+
+
+class InvalidOptions(OrchestrationError, Invalid):
+    """An action's options cannot be taken; `errors`: [{"path", "message"}]."""
+
+    def __init__(self, errors: list[dict[str, str]]) -> None:
+        super().__init__(f"{errors[0]['path'] or 'options'}: {errors[0]['message']}")
+        self.errors = errors
+
+
+class FailedByOperator(OrchestrationError):
+    """An operator had the turn failed for good; the message says who and why."""
 
 
 class RunClosed(OrchestrationError):

@@ -55,6 +55,12 @@ def take(turn: Turn, attempt: Attempt) -> Run:
     return run
 
 
+def era_of(run: Run, temporal_run_id: str, started_for: int) -> int:
+    """Return the era that a Temporal run of the run's workflow belongs to; `started_for`: the era of its StartRun."""
+    before = next((one for one in run.temporal_runs if one["id"] == temporal_run_id), None)
+    return started_for if before is None else max(started_for, _order_of(before)[0])
+
+
 def begin_era(run: Run) -> None:
     """Raise the run's era: no attempt that has begun may start an effect or move the run any more.
 

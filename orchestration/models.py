@@ -55,6 +55,11 @@ class Run(models.Model):
     stuck_at = models.DateTimeField(null=True, blank=True)  # when it was found to fail for too long
     usage = models.JSONField(default=dict)  # {"model", "input_tokens", "output_tokens"}
     ending = models.JSONField(null=True, blank=True)  # {"action", "by", "reason", "at"}: what an operator has asked for
+    paused = models.JSONField(null=True, blank=True)  # {"by", "reason", "at"}: no turn begins while it is there
+    #: where the first turn of the era begins: {"checkpoint_id", "values": what is changed in its state, "placed": the
+    #: checkpoint that was made of it, "" before}
+    restart = models.JSONField(null=True, blank=True)
+    limits = models.JSONField(default=dict)  # {"steps_per_turn"} where an operator has raised it above the agent's
     look_due_at = models.DateTimeField(db_default=DatabaseNow() + LOOKED_AT_AFTER)  # see orchestration.reconciling
     parent = models.ForeignKey(  # the run that it was forked from
         "self", null=True, blank=True, on_delete=models.PROTECT, related_name="children"
@@ -146,9 +151,31 @@ class Effect(models.Model):
     error = models.TextField(blank=True)
     started_at = models.DateTimeField(db_default=DatabaseNow())
     finished_at = models.DateTimeField(null=True, blank=True)
+    key = models.CharField(max_length=40, blank=True, default="", db_default="")  # the tool's; "" is the approval's id
+    is_set_back = models.BooleanField(default=False, db_default=False)  # the run was set back to before it
+    taken_up_by = models.CharField(max_length=40, blank=True, default="", db_default="")  # approval asked since then
+
+    class Meta:
+        indexes = (models.Index(fields=("run", "digest"), condition=Q(is_set_back=True), name="effect_set_back"),)
 
     def __str__(self) -> str:
         return f"{self.tool} for {self.approval_id}"
+
+
+class RunAction(models.Model):
+    """What an operator did about a run. The newest of a run is not done again by the same click."""
+
+    run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="actions")
+    action = models.CharField(max_length=40)
+    by = models.CharField(max_length=150)  # the user name
+    reason = models.TextField()
+    options = models.JSONField(default=dict)
+    key = models.CharField(max_length=64)  # hex SHA-256 of who asked for what
+    new_run = models.ForeignKey(Run, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    at = models.DateTimeField(db_default=DatabaseNow())
+
+    def __str__(self) -> str:
+        return f"{self.action} {self.run_id} by {self.by}"
 
 
 class AnswerDelivery(models.Model):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from django.contrib.auth.models import User
@@ -113,6 +114,8 @@ def _standstill(facts: _Facts) -> Standstill:
         return Standstill("refused", sentence, refused.at, is_final=True)
     if facts.run is not None and facts.run.status not in Run.OPEN:
         return _of_ended_run(facts, facts.run)  # whatever is still on its way to it: telling it helps nobody
+    if facts.run is not None and facts.run.paused and facts.run.status == Run.Status.PAUSED:
+        return _of_paused_run(facts, facts.run.paused)
     if facts.entry is not None:
         return _of_delivery(facts, facts.entry)
     if facts.run is None:
@@ -215,6 +218,12 @@ def _of_ended_run(facts: _Facts, run: Run) -> Standstill:
     else:
         sentence = f"The run {_ended(run)} before the decision reached it. Nothing was done."
     return Standstill("run_ended", sentence, since, _error_of(run), is_final=True)
+
+
+def _of_paused_run(facts: _Facts, paused: dict[str, Any]) -> Standstill:
+    since = max(datetime.fromisoformat(paused["at"]), facts.approval.closed_at or facts.approval.opened_at)
+    sentence = f"{paused['by']} has paused the run. It takes the decision up once somebody resumes it."
+    return Standstill("not_taken", sentence, since, str(paused["reason"]))
 
 
 #: kind of a run's error -> why a decision of it did not take effect

@@ -11,7 +11,7 @@ from typing import Any
 import rfc8785
 from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
-from django.db.models import Q, QuerySet
+from django.db.models import Case, Q, QuerySet, Value, When
 from ulid import ULID
 
 from approvals import services as approval_services
@@ -37,6 +37,7 @@ from orchestration.agents.registry import UnknownAgent, agent_named
 from orchestration.contracts import StartRun, Turn
 from orchestration.errors import (
     AgentCodeChanged,
+    FailedByOperator,
     Fenced,
     InvalidInput,
     NotCarriedOut,
@@ -137,9 +138,8 @@ def workflow_started(*, run_id: str, temporal_run_id: str) -> None:
     """Note that Temporal has the run. A run that is already further on keeps its status."""
     with transaction.atomic():
         Run.objects.filter(pk=run_id, temporal_run_id="").update(temporal_run_id=temporal_run_id)
-        Run.objects.filter(pk=run_id, status=Run.Status.STARTING).update(
-            status=Run.Status.RUNNING, started_at=DatabaseNow()
-        )
+        Run.objects.filter(pk=run_id, started_at=None).update(started_at=DatabaseNow())
+        Run.objects.filter(pk=run_id, status=Run.Status.STARTING).update(status=Run.Status.RUNNING)
         announce("runs", f"run:{run_id}")
 
 
@@ -149,6 +149,7 @@ class TurnStart:
 
     settled: list[Settled]
     run: Run | None = None  # `None` when there is nothing to do yet
+    is_paused: bool = False  # there is something to do, and an operator has paused the run
 
     @property
     def answered(self) -> dict[str, list[Settled]]:
@@ -167,15 +168,19 @@ def begin_turn(turn: Turn, attempt: Attempt) -> TurnStart:
     """Settle the approvals the run waits for, and take the fence when there is something to do.
 
     An interrupt is answered when all of its places are settled. A run that waits for each of its interrupts is left as
-    it is. Raises RunClosed when the run has ended, Fenced when a
-    newer attempt has begun, NoSuchRun.
+    it is, and so is one that is paused. Raises RunClosed when the run has ended, Fenced when a newer attempt has begun,
+    NoSuchRun, and FailedByOperator where an operator had the turn failed.
     """
     with transaction.atomic():
         start = TurnStart(approval_selectors.settled(turn.approval_ids))
         answered = [place.approval_id for places in start.answered.values() for place in places]
         if turn.approval_ids and not answered:
             return start
+        if _is_paused(turn.run_id):
+            return replace(start, is_paused=True)
         run = fences.take(turn, attempt)
+        if run.ending and run.ending["action"] == "fail_activity":
+            raise FailedByOperator(f"Failed by {run.ending['by']}: {run.ending['reason']}")
         topics = (f"run:{turn.run_id}", "runs")
         if answered:
             detail = f"turn {turn.turn}"
@@ -183,6 +188,17 @@ def begin_turn(turn: Turn, attempt: Attempt) -> TurnStart:
         else:
             announce(*topics)
         return replace(start, run=run)
+
+
+def _is_paused(run_id: str) -> bool:
+    """Return whether an operator has paused the run, which then shows it. Part of a caller's transaction."""
+    run = Run.objects.select_for_update().filter(pk=run_id, status__in=Run.OPEN, paused__isnull=False).first()
+    if run is None or run.ending:  # what ends it is not kept waiting
+        return False
+    if run.status != Run.Status.PAUSED:
+        Run.objects.filter(pk=run_id).update(status=Run.Status.PAUSED)
+        announce("runs", f"run:{run_id}")
+    return True
 
 
 def let_go(turn: Turn, fence: int) -> None:
@@ -209,9 +225,14 @@ def pause_turn(turn: Turn, fence: int, end: TurnEnd) -> tuple[list[str], datetim
     A repetition opens nothing twice. Raises Fenced when a newer attempt has begun.
     """
     with transaction.atomic():
-        _move(turn, fence, end, status=Run.Status.WAITING, pause=end.pause)
+        _move(turn, fence, end, status=after_asking(), pause=end.pause)
         opened = [approval_services.open_approval(proposal) for proposal in end.proposals]
     return [approval.pk for approval in opened], min(datetime.fromisoformat(a.ladder[0]["at"]) for a in opened)
+
+
+def after_asking() -> Case:
+    """Return the status of a run that has asked, as the database finds it: an operator may have paused it meanwhile."""
+    return Case(When(paused__isnull=False, then=Value("paused")), default=Value("waiting"))
 
 
 def finish_turn(turn: Turn, fence: int, end: TurnEnd) -> None:
@@ -270,9 +291,16 @@ def _move(turn: Turn, fence: int, end: TurnEnd, **changes: Any) -> None:
     announce("runs", f"run:{turn.run_id}")
 
 
-def close_run(*, run_id: str, status: str, kind: str, message: str) -> None:
-    """Close a run that failed or was cancelled, by its own workflow's word. A closed run stays as it is."""
-    ending.close_run(run_id=run_id, status=status, kind=kind, message=message, actor="worker")
+def close_run(*, run_id: str, status: str, kind: str, message: str, era: int = 0, temporal_run_id: str = "") -> None:
+    """Close a run that failed or was cancelled, by its own workflow's word. A closed run stays as it is.
+
+    So does one that was set back into a later era than the workflow's: it is another workflow's by now.
+    """
+    with transaction.atomic():
+        run = Run.objects.select_for_update(no_key=True).filter(pk=run_id).first()
+        if run is None or fences.era_of(run, temporal_run_id, era) < run.era:
+            return
+        ending.close_run(run_id=run_id, status=status, kind=kind, message=message, actor="worker")
 
 
 def workflow_input(payload: dict[str, Any]) -> StartRun:

@@ -6,11 +6,13 @@ import base64
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from google.protobuf.json_format import MessageToDict
 from temporalio.api.common.v1 import Payloads, WorkflowExecution
 from temporalio.api.enums.v1 import EventType, HistoryEventFilterType, PendingActivityState, TaskQueueType
+from temporalio.api.failure.v1 import ApplicationFailureInfo, Failure
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflow.v1 import PendingActivityInfo
@@ -20,9 +22,12 @@ from temporalio.api.workflowservice.v1 import (
     DescribeWorkflowExecutionRequest,
     GetWorkflowExecutionHistoryRequest,
     GetWorkflowExecutionHistoryReverseRequest,
+    PauseActivityRequest,
     RequestCancelWorkflowExecutionRequest,
+    RespondActivityTaskFailedByIdRequest,
     SignalWorkflowExecutionRequest,
     TerminateWorkflowExecutionRequest,
+    UnpauseActivityRequest,
 )
 from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
@@ -32,7 +37,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from console import temporal_connection
 from console.environment import environment
 from console.temporal_connection import CannotConnect, kept
-from orchestration.contracts import DECIDED, WATCH, WORKFLOW, ProgramSignal, StartRun, StartWatch
+from orchestration.contracts import DECIDED, RESUMED, WATCH, WORKFLOW, ProgramSignal, StartRun, StartWatch
 from orchestration.errors import NamespaceGone, TemporalAway, TemporalRefused, WorkflowGone
 
 _CALL = timedelta(seconds=10)
@@ -135,6 +140,18 @@ class TemporalGateway(TemporalReads, Protocol):
 
     async def terminate(self, workflow_id: str, reason: str) -> None:
         """End a workflow at once. Raises WorkflowGone when it has ended or never was."""
+
+    async def resume(self, run_id: str, request_id: str) -> None:
+        """Tell a run's workflow that it is resumed. Raises WorkflowGone."""
+
+    async def hurry(self, run_id: str, activity: str) -> None:
+        """Begin the next attempt of an activity now that waits for it; without such a one nothing is done.
+
+        On retry: an activity that was left paused on the way is let go on. Raises WorkflowGone.
+        """
+
+    async def fail_activity(self, run_id: str, activity: str, kind: str, message: str) -> None:
+        """Fail an activity's attempt that is under way, for good, or begin the next one now. Raises WorkflowGone."""
 
     async def home(self) -> str:
         """Return the id of the namespace: another one under the same name is another Temporal."""
@@ -310,6 +327,56 @@ class RealTemporal:
         )
         service = self.client.workflow_service
         await _translated(lambda: service.terminate_workflow_execution(request, timeout=_CALL))
+
+    async def resume(self, run_id: str, request_id: str) -> None:
+        request = SignalWorkflowExecutionRequest(
+            namespace=self.client.namespace,
+            workflow_execution=WorkflowExecution(workflow_id=run_id),
+            signal_name=RESUMED,
+            identity=self.client.identity,
+            request_id=request_id,
+        )
+        service = self.client.workflow_service
+        await _translated(lambda: service.signal_workflow_execution(request, timeout=_CALL))
+
+    async def hurry(self, run_id: str, activity: str) -> None:
+        service = self.client.workflow_service
+        for pending in await self._pending(run_id, activity):
+            if pending.state == PendingActivityState.PENDING_ACTIVITY_STATE_STARTED:
+                continue  # it is being tried
+            which: dict[str, Any] = {
+                "namespace": self.client.namespace,
+                "execution": WorkflowExecution(workflow_id=run_id),
+                "identity": self.client.identity,
+                "id": pending.activity_id,
+            }
+            # What is let go on after a pause is tried at once, and its attempts go on counting: our fence needs that.
+            await _translated(partial(service.pause_activity, PauseActivityRequest(**which), timeout=_CALL))
+            await _translated(partial(service.unpause_activity, UnpauseActivityRequest(**which), timeout=_CALL))
+
+    async def fail_activity(self, run_id: str, activity: str, kind: str, message: str) -> None:
+        for pending in await self._pending(run_id, activity):
+            if pending.state != PendingActivityState.PENDING_ACTIVITY_STATE_STARTED:
+                continue
+            about = ApplicationFailureInfo(type=kind, non_retryable=True)
+            request = RespondActivityTaskFailedByIdRequest(
+                namespace=self.client.namespace,
+                workflow_id=run_id,
+                activity_id=pending.activity_id,
+                failure=Failure(message=message, source="Signalbox", application_failure_info=about),
+                identity=self.client.identity,
+            )
+            fail = self.client.workflow_service.respond_activity_task_failed_by_id
+            await _translated(partial(fail, request, timeout=_CALL))
+            return
+        await self.hurry(run_id, activity)
+
+    async def _pending(self, run_id: str, activity: str) -> list[PendingActivityInfo]:
+        handle = self.client.get_workflow_handle(run_id)
+        found = await _translated(lambda: handle.describe(rpc_timeout=_CALL))
+        if found.close_time is not None:
+            raise WorkflowGone("It has ended.")
+        return [one for one in found.raw_description.pending_activities if one.activity_type.name == activity]
 
     async def home(self) -> str:
         request = DescribeNamespaceRequest(namespace=self.client.namespace)

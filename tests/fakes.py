@@ -122,6 +122,22 @@ class FakeTemporal:
         self.ended.add(workflow_id)
         self.ends[workflow_id] = Seen("terminated", reason)
 
+    async def resume(self, run_id: str, request_id: str) -> None:
+        await self._called(f"resume {run_id}", run_id)
+        self._check_alive(run_id)
+
+    async def hurry(self, run_id: str, activity: str) -> None:
+        await self._called(f"hurry {run_id} {activity}", run_id)
+        self._check_alive(run_id)
+
+    async def fail_activity(self, run_id: str, activity: str, kind: str, message: str) -> None:
+        await self._called(f"fail {run_id} {activity} {kind} {message}", run_id)
+        self._check_alive(run_id)
+
+    def _check_alive(self, run_id: str) -> None:
+        if run_id not in self.started or run_id in self.ended:
+            raise WorkflowGone(f"no workflow {run_id}")
+
     async def home(self) -> str:
         if self.is_away:
             raise TemporalAway("Temporal cannot be reached: the test says so")

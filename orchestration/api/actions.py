@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Any, Literal
+import json
+from typing import Annotated, Any
 
 from django.http import HttpRequest
-from ninja import Router, Schema, Status
+from ninja import Field, Router, Schema, Status
 
 from approvals.reading.requests import waiting_of_runs
 from console import problems
 from console.api_access import require
-from orchestration import acting
+from orchestration.actions import acting
 from orchestration.api.runs import run_json, visible_run
 from orchestration.errors import ActionRefused
 
@@ -19,25 +19,36 @@ router = Router(tags=["runs"])
 
 
 class ActionIn(Schema):
-    """What to do about a run. `state`, from a preview: refuse it when it would do something else by now."""
+    """What to do about a run; what an action takes besides stands beside these.
 
-    action: Literal["cancel", "end"]
+    `state`, from a preview: refuse it when it would do something else by now.
+    """
+
+    action: Annotated[str, Field(max_length=40)]
     reason: str = ""
     dry_run: bool = False
-    state: str = ""
+    state: Annotated[str, Field(max_length=100)] = ""
 
 
 @router.post("/runs/{run_id}/actions", response={200: Any, 202: Any})
 def act_on_run(request: HttpRequest, run_id: str, body: ActionIn) -> Status[dict[str, Any]]:
-    """Cancel or end a run, with a reason; with `dry_run`, only say what that would do."""
+    """Do something about a run, with a reason; with `dry_run`, only say what that would do."""
     user = require(request, "act_on_run")
     run = visible_run(request, run_id)
+    options = {name: value for name, value in json.loads(request.body).items() if name not in ActionIn.model_fields}
     try:
         if body.dry_run:
-            seen = acting.preview(run, body.action)
-            return Status(200, {**asdict(seen), "state": seen.state})
-        run = acting.act(run_id=run.pk, action=body.action, reason=body.reason, by=user, state=body.state)
+            return Status(200, acting.preview(run, body.action, options).as_json())
+        done = acting.act(
+            run_id=run.pk, action=body.action, reason=body.reason, by=user, state=body.state, options=options
+        )
     except ActionRefused as exc:
         raise problems.of(exc, status_now=run.status) from exc
-    run_now = run_json(request, run, waiting_of_runs([run.pk]).get(run.pk, []))
-    return Status(202, {"action": body.action, "run": run_now})
+    answer = {"action": body.action, "run": run_json(request, done.run, _waiting(done.run.pk))}
+    if done.new_run is not None:
+        answer["new_run"] = run_json(request, done.new_run, _waiting(done.new_run.pk))
+    return Status(202, answer)
+
+
+def _waiting(run_id: str) -> list[str]:
+    return waiting_of_runs([run_id]).get(run_id, [])

@@ -101,5 +101,9 @@ def run_json(request: HttpRequest, run: Run, waiting_for: list[str], reads: list
         "started_at": run.started_at,
         "closed_at": run.closed_at,
         "ending": run.ending,
+        "paused": run.paused if run.status in Run.OPEN else None,
+        "era": run.era,
+        "parent": run.parent_id,
+        "batch": run.batch,
         "url": request.build_absolute_uri(reverse("orchestration:run", args=[run.pk])),
     }

@@ -1,54 +1,102 @@
-"""What an operator does about a run: what it would do, a reason, and the button."""
+"""What an operator does about a run: what the action takes, what it would do, a reason, and the button.
+
+The form of an action's options is drawn from their schema. Where they have to be filled in first, the page shows what
+it would do once that is asked for; the state that was shown comes back with the click, so that a changed world is told.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from django.contrib import messages
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
 from approvals.errors import InvalidChange
+from approvals.models import Approval
+from console.forms import schema_form
 from console.http import needs, person
-from orchestration import acting, selectors
-from orchestration.errors import ActionRefused
-from orchestration.models import Run
+from orchestration import selectors
+from orchestration.actions import acting
+from orchestration.actions.base import Action, Preview
+from orchestration.actions.table import ACTIONS
+from orchestration.errors import ActionRefused, InvalidOptions
+from orchestration.models import Effect, Run
 
-_DONE: Final = {
-    "cancel": "The run is being cancelled. The reason is in the record.",
-    "end": "The run is ended. The reason is in the record.",
-}
+_PREFIX = "options"
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @needs("act_on_run")
 def act(request: HttpRequest, run_id: str, action: str) -> HttpResponse:
-    """Cancel or end a run: what that would do, a reason, and the button that does it."""
-    found = selectors.run_for(request.user, run_id)
-    known = next((one for one in acting.ACTIONS if one == action), None)
+    """Do something about a run: what it would do, a reason, and the button that does it."""
+    run = selectors.run_for(request.user, run_id)
+    known = ACTIONS.get(action)
     if known is None:
         raise Http404
+    sent = request.POST if request.method == "POST" else None
+    form, given = _options(known, run, sent, request.GET)
     fault, status, reason = "", 200, request.POST.get("reason", "")
-    if request.method == "POST":
-        try:
-            state = request.POST.get("state", "")[:100]
-            acting.act(run_id=found.pk, action=known, reason=reason, by=person(request), state=state)
-        except (InvalidChange, ActionRefused) as exc:
-            fault, status = exc.sentence, exc.http_status
+    if sent is not None and "show" not in sent:
+        if given is None:
+            status = 422
         else:
-            messages.success(request, _DONE[known])
-            return redirect("orchestration:run", found.pk)
-        found.refresh_from_db()
-    context = {"run": found, "action": known, "reason": reason, "fault": fault, **_preview(found, known)}
-    return render(request, "orchestration/action.html", context, status=status)
+            try:
+                state = sent.get("state", "")[:100]
+                done = acting.act(
+                    run_id=run.pk, action=action, reason=reason, by=person(request), state=state, options=given
+                )
+            except InvalidOptions as exc:
+                status = exc.http_status
+            except (InvalidChange, ActionRefused) as exc:
+                fault, status = exc.sentence, exc.http_status
+            else:
+                messages.success(request, known.said)
+                return redirect("orchestration:run", (done.new_run or run).pk)
+            run.refresh_from_db()
+    context = {"run": run, "action": known, "form": form, "reason": reason, "fault": fault}
+    return render(request, "orchestration/action.html", context | _preview(run, known, form, given), status=status)
 
 
-def _preview(run: Run, action: acting.Action) -> dict[str, Any]:
+def _options(
+    action: Action, run: Run, sent: QueryDict | None, address: QueryDict
+) -> tuple[schema_form.Form | None, dict[str, Any] | None]:
+    """Return the form, `None` where the action takes nothing, and what it says, `None` where that cannot be taken."""
+    if not action.options.model_fields:
+        return None, {}
+    schema = action.schema(run)
+    start = action.start(run) | {name: address[name] for name in action.options.model_fields if name in address}
+    if sent is None:
+        form = schema_form.build(schema, start, prefix=_PREFIX, id_prefix="field")
+        return form, start
+    form = schema_form.read(schema, start, sent, prefix=_PREFIX, id_prefix="field")
+    return form, form.value if form.is_valid else None
+
+
+def _preview(run: Run, action: Action, form: schema_form.Form | None, given: dict[str, Any] | None) -> dict[str, Any]:
     """Return what the action would do, or why it would not be taken."""
+    shown: dict[str, Any] = {"preview": None, "refusal": ""}
+    if given is None:
+        return shown
     try:
-        seen = acting.preview(run, action)
+        seen = acting.preview(run, action.name, given)
     except ActionRefused as exc:
-        return {"preview": None, "refusal": str(exc)}
-    asked = {approval.pk: approval for approval in selectors.story_of(run).approvals}
-    return {"preview": seen, "withdrawn": [asked[pk] for pk in seen.approvals_withdrawn if pk in asked], "refusal": ""}
+        return shown | {"refusal": str(exc)}
+    except InvalidOptions as exc:
+        for error in exc.errors if form else []:
+            form.add_error(schema_form.steps_of(error["path"]), error["message"])  # type: ignore[union-attr]
+        return shown
+    return shown | {"preview": seen} | _named(run, seen)
+
+
+def _named(run: Run, seen: Preview) -> dict[str, Any]:
+    """Return the rows that a preview names by their ids."""
+    ids = {*seen.approvals_withdrawn, *seen.effects_kept, *seen.effects_repeated}
+    asked = Approval.objects.in_bulk(ids) if ids else {}
+    effects = Effect.objects.in_bulk(ids) if ids else {}
+    return {
+        "withdrawn": [asked[pk] for pk in seen.approvals_withdrawn if pk in asked],
+        "kept": [(effects[pk], asked.get(pk)) for pk in seen.effects_kept if pk in effects],
+        "repeated": [(effects[pk], asked.get(pk)) for pk in seen.effects_repeated if pk in effects],
+    }

@@ -10,9 +10,9 @@ from console.fragments import page_or_fragment
 from console.http import needs
 from console.lists.longer_lists import MOST
 from dataplane.currency import told
-from orchestration import acting, checkpoint_gateway, selectors
+from orchestration import checkpoint_gateway, selectors
+from orchestration.actions import acting
 from orchestration.agents.registry import agents
-from orchestration.models import Run
 
 
 @require_safe
@@ -25,7 +25,7 @@ def run(request: HttpRequest, run_id: str) -> HttpResponse:
         "checkpoints": checkpoint_gateway.checkpoints_of(found.pk, limit=MOST),
         "reads": told(found.dataset_versions),
         "title": agents()[found.agent].title if found.agent in agents() else found.agent,
-        "may_act": found.status in Run.OPEN and roles.may(request.user, "act_on_run"),
+        "offered": acting.offered(found) if roles.may(request.user, "act_on_run") else [],
         "is_told": found.ending is None or acting.is_told(found),
     }
     return page_or_fragment(request, "orchestration/run.html", "orchestration/_run.html", context)

@@ -27,8 +27,8 @@ from console.clock import DatabaseNow
 from console.models import OutboxEntry
 from console.outbox import Kind
 from orchestration import reconciling, services, stuck_mails
-from orchestration.contracts import StartWatch
-from orchestration.errors import MailNotTaken, OrchestrationError, TemporalAway, WorkflowGone
+from orchestration.contracts import RUN_TURN, StartWatch
+from orchestration.errors import FailedByOperator, MailNotTaken, OrchestrationError, TemporalAway, WorkflowGone
 from orchestration.models import LOOKED_AT_AFTER, Run, Watched
 from orchestration.relay.entries import Claimed, stamp
 from orchestration.relay.reach import Reach
@@ -115,6 +115,35 @@ async def terminate_run(temporal: TemporalGateway, entry: Claimed) -> None:
     await in_database(stamp, [entry])
 
 
+async def resume_run(temporal: TemporalGateway, entry: Claimed) -> None:
+    await _to_open_run(entry, lambda: temporal.resume(entry.subject, f"resume-{entry.id}"))
+
+
+async def retry_turn(temporal: TemporalGateway, entry: Claimed) -> None:
+    await _to_open_run(entry, lambda: temporal.hurry(entry.subject, RUN_TURN))
+
+
+async def fail_turn(temporal: TemporalGateway, entry: Claimed) -> None:
+    asked = await in_database(_asked, entry.subject)
+    if asked is not None:
+        message = f"Failed by {asked['by']}: {asked['reason']}"
+        kind = FailedByOperator.__name__
+        await _to_open_run(entry, lambda: temporal.fail_activity(entry.subject, RUN_TURN, kind, message))
+    else:
+        await in_database(stamp, [entry])
+
+
+async def _to_open_run(entry: Claimed, call: Callable[[], Awaitable[None]]) -> None:
+    """Tell the workflow of a run that is open; where it is gone, the row is closed by the look that follows."""
+    if not await in_database(_is_closed, entry.subject):
+        try:
+            await call()
+        except WorkflowGone:
+            await in_database(reconciling.look_soon, entry.subject)
+            raise
+    await in_database(stamp, [entry])
+
+
 async def tell_decided(reach: Reach, entry: Claimed) -> None:
     """Tell the run, or a program's watch, of a decision. What is gone ends as a fact; it is not told for ever."""
     temporal = _temporal(reach)
@@ -163,6 +192,9 @@ DELIVERIES: Final[Mapping[str, Delivery]] = {
     Kind.START_WATCH: to_temporal(start_watch),
     Kind.CANCEL_RUN: to_temporal(cancel_run),
     Kind.TERMINATE_RUN: to_temporal(terminate_run),
+    Kind.RESUME_RUN: to_temporal(resume_run),
+    Kind.RETRY_TURN: to_temporal(retry_turn),
+    Kind.FAIL_TURN: to_temporal(fail_turn),
     Kind.REMIND: by_mail(reminders.mail_for),
     Kind.RUN_STUCK: by_mail(stuck_mails.mail_for),
 }
@@ -234,6 +266,12 @@ def _temporal(reach: Reach) -> TemporalGateway:
 def _is_watched(approval_id: str) -> bool:
     """Return whether a program has asked for it: then its watch, not a run, hears of the decision."""
     return Approval.objects.filter(pk=approval_id, source=Approval.Source.PROGRAM).exists()
+
+
+def _asked(run_id: str) -> dict[str, str] | None:
+    """Return who had the run's turn failed and why, `None` when it is over or somebody has overtaken that."""
+    asked = Run.objects.filter(pk=run_id, status__in=Run.OPEN).values_list("ending", flat=True).first()
+    return asked if asked and asked["action"] == "fail_activity" else None
 
 
 def _who_and_why(run_id: str) -> str:

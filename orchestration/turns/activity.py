@@ -64,6 +64,8 @@ class Activities:
                 info = activity.info()
                 attempt = Attempt(info.workflow_run_id or "", turn.turn, info.attempt)
                 start = await in_database(services.begin_turn, turn, attempt)
+                if start.is_paused:
+                    return TurnResult("paused", waiting_for=turn.approval_ids)
                 if start.run is None:
                     return _still_waiting(turn, start)
                 taken.run = start.run
@@ -98,13 +100,15 @@ class Activities:
 
     @activity.defn(name=CLOSE_RUN)
     async def close_run(self, close: CloseRun) -> None:
-        """Close the run's row and withdraw what waits. On retry: a closed run stays as it is."""
+        """Close the run's row and withdraw what waits. On retry: a closed run stays, and one set back since."""
         await in_database(
             services.close_run,
             run_id=close.run_id,
             status=close.status,
             kind=close.kind,
             message=close.message,
+            era=close.era,
+            temporal_run_id=activity.info().workflow_run_id or "",
         )
 
     async def _run_graph(self, agent: Agent, turn: Turn, start: TurnStart, run: Run) -> TurnResult:

@@ -51,7 +51,7 @@ def with_saver(graph: Any, saver: Any) -> Any:
 def kept_of(turn: Turn, start: TurnStart, run: Run) -> Kept:
     """Return what our rows say of the thread before a turn."""
     return Kept(
-        must_be_there=bool(run.checkpoint_id) or turn.turn > 1,
+        must_be_there=bool(run.checkpoint_id) or bool(turn.approval_ids),
         checkpoint_id=run.checkpoint_id,
         asked_in=dict((run.pause or {}).get("asked_in", {})),
         answers_at={name: places[0].checkpoint_id for name, places in start.answered.items()},

@@ -18,6 +18,7 @@ from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_
 with workflow.unsafe.imports_passed_through():
     from orchestration.contracts import (
         CLOSE_RUN,
+        RESUMED,
         RUN_TURN,
         WORKFLOW,
         Carried,
@@ -44,12 +45,17 @@ class AgentRun(WaitsForPeople):
     async def run(self, start: StartRun) -> str:
         """Return "finished" or "failed"; the result itself is in the Run row."""
         try:
+            is_paused = False
             while True:
-                if self._state.waiting_for:
+                if self._state.waiting_for and not is_paused:
                     await self._wait()
                 result = await self._take_turn()
                 if result.outcome in ("finished", "failed"):
                     return result.outcome
+                is_paused = result.outcome == "paused"
+                if is_paused:  # what was decided is taken up by the turn that follows, so nobody else is waited for
+                    await workflow.wait_condition(lambda: self._state.is_resumed)
+                    continue
                 self._state.waiting_for, self._state.next_step_at = result.waiting_for, result.next_step_at
                 if workflow.info().is_continue_as_new_suggested():
                     workflow.continue_as_new(self._carry())
@@ -64,6 +70,7 @@ class AgentRun(WaitsForPeople):
 
     async def _take_turn(self) -> TurnResult:
         self._state.turn += 1
+        self._state.is_resumed = False  # what resumes from now on comes after this look at the rows
         self._looked()
         start, state = self._start, self._state
         turn = Turn(start.run_id, start.agent, state.turn, state.waiting_for, start.era)
@@ -89,7 +96,7 @@ class AgentRun(WaitsForPeople):
         await asyncio.shield(
             workflow.execute_activity(
                 CLOSE_RUN,
-                CloseRun(self._start.run_id, status, kind, message),
+                CloseRun(self._start.run_id, status, kind, message, self._start.era),
                 start_to_close_timeout=timedelta(seconds=10),
                 retry_policy=PATIENT,
             )
@@ -107,6 +114,12 @@ class AgentRun(WaitsForPeople):
             self._state.seen_decisions.append(decision_id)
             self._state.decided.append(approval_id)
         return True
+
+    def _heard(self, name: str) -> bool:
+        """Keep that the run is resumed; a forged one makes it look at the rows once more."""
+        if name == RESUMED:
+            self._state.is_resumed = True
+        return name == RESUMED
 
     @workflow.query
     def waiting_for(self) -> list[str]:

@@ -37,6 +37,10 @@ class WaitsForPeople:
         """Keep what a well-formed signal says; return whether it is about this workflow at all."""
         raise NotImplementedError
 
+    def _heard(self, name: str) -> bool:
+        """Take a signal that is its name alone; return whether it is one."""
+        return False
+
     async def _woken(self) -> bool:
         """Wait. Return whether a signal named something that we wait for; else the next ladder step is due."""
         try:
@@ -75,11 +79,13 @@ class WaitsForPeople:
 
     @workflow.signal(dynamic=True)
     async def any_signal(self, name: str, arguments: Sequence[RawValue]) -> None:
-        """Take `decided {"approval_id", "decision_id"}`; anything else of any shape is ignored.
+        """Take `decided {"approval_id", "decision_id"}` and what the workflow hears besides; all else is ignored.
 
         Dynamic on purpose: a declared signal with a wrong number of arguments would fail the workflow task
         again and again, and the workflow would hang.
         """
+        if self._heard(name):
+            return
         ids = ids_of(arguments) if name == DECIDED else None
         if ids is None or not self._take(*ids):
             workflow.logger.warning("ignored a signal that is no decision for us", extra={"signal": name[:50]})

@@ -32,6 +32,7 @@ from orchestration.contracts import (
     CLIMB,
     CLOSE_RUN,
     DECIDED,
+    RESUMED,
     RUN_TURN,
     WORKFLOW,
     Carried,
@@ -188,6 +189,44 @@ def test_a_decision_wakes_the_run_and_the_next_turn_gets_its_ids(temporal: Tempo
     assert [(turn.turn, turn.approval_ids) for turn in recorder.turns] == [(1, []), (2, [A])]
     assert {turn.agent for turn in recorder.turns} == {"support"}
     assert (recorder.climbs, recorder.closes) == ([], [])
+
+
+def test_a_run_that_is_paused_takes_up_what_was_decided_once_it_is_resumed(temporal: Temporal) -> None:
+    async def scene(stage: Stage) -> None:
+        await stage.waiting(A)
+        await stage.handle.signal(RESUMED)  # of a pause before it, or forged: nothing is paused
+        await stage.decided(A)
+        await stage.recorder.until(lambda it: len(it.turns) == 2)
+        assert (await stage.events()).count("TIMER_STARTED") == 1
+        await stage.handle.signal(RESUMED)
+        assert await stage.ends() == "finished"
+        await stage.keep("paused")
+
+    recorder = play(temporal, Recorder(waits_for(A), TurnResult("paused", [A]), FINISHED), scene)
+    assert [(turn.turn, turn.approval_ids) for turn in recorder.turns] == [(1, []), (2, [A]), (3, [A])]
+
+
+def test_a_resume_that_comes_while_the_turn_finds_the_pause_is_not_lost(temporal: Temporal) -> None:
+    async def scene(stage: Stage) -> None:
+        await stage.recorder.until(lambda it: len(it.turns) == 1)
+        await stage.handle.signal(RESUMED)
+        stage.recorder.hold[1].set()
+        assert await stage.ends() == "finished"
+
+    recorder = Recorder(TurnResult("paused"), FINISHED)
+    recorder.hold[1] = asyncio.Event()
+    assert [turn.approval_ids for turn in play(temporal, recorder, scene).turns] == [[], []]
+
+
+def test_a_paused_run_can_be_cancelled(temporal: Temporal) -> None:
+    async def scene(stage: Stage) -> None:
+        await stage.recorder.until(lambda it: len(it.turns) == 1)
+        await stage.handle.cancel()
+        with pytest.raises(WorkflowFailureError):
+            await stage.ends()
+
+    recorder = play(temporal, Recorder(TurnResult("paused")), scene, era=3)
+    assert [(close.status, close.era) for close in recorder.closes] == [("cancelled", 3)]
 
 
 def test_a_run_that_needs_nobody_finishes_by_itself(temporal: Temporal) -> None:

@@ -12,8 +12,9 @@ from uuid import uuid4
 import pytest
 from temporalio import activity
 from temporalio.api.common.v1 import WorkflowExecution
-from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
+from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest, PauseActivityRequest
 from temporalio.client import Client
+from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import Worker
 from ulid import ULID
@@ -21,7 +22,17 @@ from ulid import ULID
 from console import temporal_connection
 from console.environment import environment
 from orchestration import temporal_gateway
-from orchestration.contracts import RUN_TURN, ProgramSignal, StartRun, StartWatch, Turn, TurnResult
+from orchestration.contracts import (
+    CLOSE_RUN,
+    RUN_TURN,
+    WORKFLOW,
+    CloseRun,
+    ProgramSignal,
+    StartRun,
+    StartWatch,
+    Turn,
+    TurnResult,
+)
 from orchestration.errors import NamespaceGone, TemporalAway, TemporalRefused, WorkflowGone
 from orchestration.temporal_gateway import RealTemporal, Seen, TemporalGateway, histories
 from orchestration.worker import workflow_runner
@@ -31,7 +42,7 @@ from stack.temporal import Temporal
 from tests.at_once import at_once
 from tests.fakes import FakeTemporal
 from tests.orchestration.conftest import go
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, until
 
 
 class Door(TemporalGateway, Protocol):
@@ -388,3 +399,93 @@ def test_a_workflow_whose_time_is_up_or_that_was_deleted_is_told_apart_from_a_na
                 await asked
 
     go(inside())
+
+
+class Failing:
+    """A turn that fails until it is let pass, and keeps its attempts."""
+
+    def __init__(self) -> None:
+        self.attempts: list[int] = []
+        self.passes = False
+        self.hangs = False
+
+    @activity.defn(name=RUN_TURN)
+    async def run_turn(self, turn: Turn) -> TurnResult:
+        self.attempts.append(activity.info().attempt)
+        if self.hangs:
+            await asyncio.Event().wait()
+        if not self.passes:
+            delay = timedelta(hours=1) if len(self.attempts) > 1 else None
+            raise ApplicationError("no route", next_retry_delay=delay)
+        return TurnResult("finished")
+
+    @activity.defn(name=CLOSE_RUN)
+    async def close_run(self, close: CloseRun) -> None:
+        self.closed = close
+
+
+def failing_scene(temporal: Temporal, failing: Failing, scene: Callable[[RealTemporal, str], Awaitable[str]]) -> str:
+    """Return how a workflow whose turn fails ends under the scene."""
+
+    async def inside() -> str:
+        client = await Client.connect(temporal.address, namespace=temporal.namespace)
+        given = start()
+        async with Worker(
+            client,
+            task_queue=given.run_id,
+            workflows=[AgentRun],
+            activities=[failing.run_turn, failing.close_run],
+            workflow_runner=workflow_runner(),
+        ):
+            handle = await client.start_workflow(
+                WORKFLOW, given, id=given.run_id, task_queue=given.run_id, result_type=str
+            )
+            await scene(RealTemporal(client), given.run_id)
+            async with asyncio.timeout(PATIENCE):
+                return str(await handle.result())
+
+    return go(inside())
+
+
+@pytest.mark.engines
+@pytest.mark.parametrize("is_left_paused", [False, True], ids=["at once", "by a relay that is killed in between"])
+def test_an_attempt_that_waits_for_an_hour_is_made_now_and_its_number_goes_on(
+    temporal: Temporal, is_left_paused: bool
+) -> None:
+    failing = Failing()
+
+    async def scene(gateway: RealTemporal, run_id: str) -> str:
+        await until(lambda: len(failing.attempts) == 2)
+        while (await gateway.describe(run_id)).pending[0].state != "scheduled":
+            pass  # each look is a round trip of its own
+        failing.passes = True
+        if is_left_paused:
+            await gateway.client.workflow_service.pause_activity(
+                PauseActivityRequest(
+                    namespace=gateway.client.namespace,
+                    execution=WorkflowExecution(workflow_id=run_id),
+                    type=RUN_TURN,
+                )
+            )
+        await gateway.hurry(run_id, RUN_TURN)
+        return ""
+
+    assert failing_scene(temporal, failing, scene) == "finished"
+    assert failing.attempts == [1, 2, 3]
+
+
+@pytest.mark.engines
+def test_an_attempt_that_hangs_is_failed_for_good_and_the_workflow_closes_its_row(temporal: Temporal) -> None:
+    failing = Failing()
+    failing.hangs = True
+
+    async def scene(gateway: RealTemporal, run_id: str) -> str:
+        await until(lambda: len(failing.attempts) == 1)
+        while (await gateway.describe(run_id)).pending[0].state != "started":
+            pass
+        await gateway.hurry(run_id, RUN_TURN)  # it is being tried: nothing to do
+        await gateway.fail_activity(run_id, RUN_TURN, "FailedByOperator", "Failed by olga: it hangs")
+        return ""
+
+    assert failing_scene(temporal, failing, scene) == "failed"
+    assert (failing.closed.kind, failing.closed.message) == ("FailedByOperator", "Failed by olga: it hangs")

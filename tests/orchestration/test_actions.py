@@ -10,7 +10,7 @@ from django.contrib.auth.models import Group, User
 from django.db import transaction
 from django.test import Client
 
-from approvals.errors import AlreadyClosed, InvalidChange
+from approvals.errors import AlreadyClosed, InvalidChange, NotTheirs
 from approvals.models import Approval, AuditEvent
 from approvals.reading import stalled
 from approvals.record import audit
@@ -19,10 +19,14 @@ from console import outbox
 from console.clock import database_now
 from console.models import OutboxEntry, PartHeartbeat
 from console.outbox import Kind
-from orchestration import acting, services
+from orchestration import services
+from orchestration.actions import acting
+from orchestration.contracts import Turn
 from orchestration.effects import EffectLedger
-from orchestration.errors import ActionRefused, Fenced
+from orchestration.errors import ActionRefused, FailedByOperator, Fenced
+from orchestration.fences import Attempt
 from orchestration.models import Effect, Run
+from orchestration.redrive import standstill_of
 from orchestration.relay.loop import Relay
 from tests.api_caller import Caller, problem
 from tests.fakes import FakeTemporal
@@ -291,3 +295,154 @@ def test_two_operators_at_once_are_one_action(olga: User) -> None:
     with pytest.raises(ActionRefused, match="closed already"):
         acting.act(run_id=run.pk, action="end", reason="y", by=somebody("admin", "ada"))
     assert kinds() == [Kind.TERMINATE_RUN]
+
+
+# Pause and resume.
+
+
+def test_a_pause_shows_at_once_keeps_requests_open_and_a_resume_gives_the_run_back(olga: User) -> None:
+    run = make_run(status="waiting")
+    approval = open_for(run)
+    seen = Caller(olga).post(f"runs/{run.pk}/actions", {"action": "pause", "dry_run": True}).json()
+    assert seen["approvals_withdrawn"] == seen["decisions_voided"] == []
+    assert seen["warnings"] == [
+        "1 request stays open and can be decided, and deadlines go on. Nothing is taken up before it resumes."
+    ]
+    paused = Caller(olga).post(f"runs/{run.pk}/actions", {"action": "pause", "reason": "The shop is down"})
+    assert paused.status_code == 202
+    assert (paused.json()["run"]["status"], paused.json()["run"]["paused"]["by"]) == ("paused", "olga")
+    again = Caller(olga).post(f"runs/{run.pk}/actions", {"action": "pause", "reason": "The shop is down"})
+    assert (again.status_code, again.json()) == (202, paused.json())
+    other = Caller(somebody("admin", "ada")).post(f"runs/{run.pk}/actions", {"action": "pause", "reason": "x"})
+    assert problem(other, 409)["detail"] == "olga has paused it already: The shop is down"
+    decide(approval)
+    turn = Turn(run.pk, "support", 2, [approval.pk])
+    start = services.begin_turn(turn, Attempt("first", 2, 1))
+    assert start.is_paused and start.run is None
+    run.refresh_from_db()
+    assert (run.status, run.fence) == ("paused", 0)
+    assert not approval.receipt.filter(step="resumed").exists()
+    resumed = Caller(olga).post(f"runs/{run.pk}/actions", {"action": "resume", "reason": "It is back"}).json()
+    assert (resumed["run"]["status"], resumed["run"]["paused"]) == ("starting", None)
+    assert services.begin_turn(turn, Attempt("first", 3, 1)).run is not None
+    assert [event.kind for event in AuditEvent.objects.filter(subject=run.pk, actor="olga").order_by("seq")] == [
+        "run.paused",
+        "run.resumed",
+    ]
+
+
+def test_a_turn_under_way_ends_before_the_pause_and_the_run_is_paused_then(olga: User) -> None:
+    run = make_run()
+    begun = services.begin_turn(Turn(run.pk, "support", 1), Attempt("first", 1, 1)).run
+    assert begun is not None
+    acting.act(run_id=run.pk, action="pause", reason="x", by=olga)
+    run.refresh_from_db()
+    assert run.status == "running"
+    services._move(Turn(run.pk, "support", 1), begun.fence, services.TurnEnd("c"), status=services.after_asking())
+    run.refresh_from_db()
+    assert run.status == "paused"
+
+
+def test_a_failing_turn_that_is_paused_is_not_tried_and_an_end_still_ends_it(olga: User) -> None:
+    run = make_run(status="running", turn=1, fence=3)
+    acting.act(run_id=run.pk, action="pause", reason="x", by=olga)
+    assert services.begin_turn(Turn(run.pk, "support", 1), Attempt("first", 1, 2)).is_paused
+    run.refresh_from_db()
+    assert run.status == "paused"
+    acting.act(run_id=run.pk, action="end", reason="y", by=olga)
+    run.refresh_from_db()
+    assert run.status == "cancelled"
+    with pytest.raises(ActionRefused, match="closed already"):
+        acting.act(run_id=run.pk, action="resume", reason="y", by=olga)
+
+
+def failing_run(**changes: Any) -> Run:
+    at = database_now().isoformat()
+    failure = {"turn": 2, "attempt": 7, "at": at, "since": at, "times": 7, "kind": "OSError", "message": "no route"}
+    failure["next_try_at"] = (database_now() + timedelta(hours=1)).isoformat()
+    return make_run(**{"status": "running", "turn": 2, "failure": failure} | changes)
+
+
+def test_what_fails_is_tried_now_and_a_run_that_does_not_fail_says_so(olga: User) -> None:
+    run, healthy = failing_run(), make_run(status="running", turn=2)
+    seen = Caller(olga).post(f"runs/{run.pk}/actions", {"action": "retry_now", "dry_run": True}).json()
+    assert seen["warnings"][0].startswith("Turn 2 has failed 7 times.")
+    body = {"action": "retry_now", "reason": "The route is back"}
+    for _ in range(2):
+        assert Caller(olga).post(f"runs/{run.pk}/actions", body).status_code == 202
+    assert OutboxEntry.objects.filter(kind=Kind.RETRY_TURN).count() == 1
+    other = Caller(somebody("admin", "ada")).post(f"runs/{run.pk}/actions", body)
+    assert "olga asked for “Try again now”" in problem(other, 409)["detail"]
+    refused = Caller(olga).post(f"runs/{healthy.pk}/actions", body)
+    assert problem(refused, 409)["detail"].startswith("Its turn does not fail")
+
+
+def test_a_turn_that_was_failed_by_an_operator_is_failed_at_its_next_attempt(olga: User) -> None:
+    run = failing_run()
+    acting.act(run_id=run.pk, action="fail_activity", reason="It never ends", by=olga)
+    with pytest.raises(FailedByOperator, match="Failed by olga: It never ends"):
+        services.begin_turn(Turn(run.pk, "support", 2), Attempt("first", 2, 8))
+    services.close_run(run_id=run.pk, status="failed", kind="FailedByOperator", message="Failed by olga: It never ends")
+    run.refresh_from_db()
+    assert (run.status, run.error) == (
+        "failed",
+        {"kind": "FailedByOperator", "message": "Failed by olga: It never ends"},
+    )
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_is_asked_of_a_workflow_reaches_it_through_the_relay(olga: User) -> None:
+    retried, failed, paused = failing_run(), failing_run(), make_run(status="waiting")
+    temporal = FakeTemporal()
+    for one in (retried, failed, paused):
+        temporal.started[one.pk] = services.workflow_input({"run_id": one.pk, "agent": "a", "turn_seconds": 1})
+    acting.act(run_id=retried.pk, action="retry_now", reason="x", by=olga)
+    acting.act(run_id=failed.pk, action="fail_activity", reason="It never ends", by=olga)
+    acting.act(run_id=paused.pk, action="pause", reason="x", by=olga)
+    acting.act(run_id=paused.pk, action="resume", reason="y", by=olga)
+    relaying(lambda: until(everything_delivered), Relay(temporal, chores=()))
+    assert f"hurry {retried.pk} run_turn" in temporal.calls
+    assert f"fail {failed.pk} run_turn FailedByOperator Failed by olga: It never ends" in temporal.calls
+    assert f"resume {paused.pk}" in temporal.calls
+
+
+def test_a_role_that_was_lost_since_the_page_was_drawn_does_nothing(olga: User) -> None:
+    run = make_run(status="waiting")
+    assert olga.groups.exists()
+    User.objects.get(pk=olga.pk).groups.clear()
+    with pytest.raises(NotTheirs):
+        acting.act(run_id=run.pk, action="pause", reason="x", by=olga)
+    run.refresh_from_db()
+    assert run.paused is None
+
+
+def test_a_field_that_an_action_does_not_take_is_named(olga: User) -> None:
+    run = make_run(status="waiting")
+    answer = Caller(olga).post(f"runs/{run.pk}/actions", {"action": "pause", "reason": "x", "turn": 3})
+    assert problem(answer, 422)["errors"] == [{"path": "turn", "message": "This action takes no such field."}]
+    unknown = Caller(olga).post(f"runs/{run.pk}/actions", {"action": "explode", "reason": "x"})
+    assert problem(unknown, 422)["errors"][0]["path"] == "action"
+
+
+def test_the_pages_pause_a_run_and_offer_to_resume_it(olga: User) -> None:
+    run = make_run(status="waiting")
+    client = page_of(olga)
+    form = client.get(f"/runs/{run.pk}/actions/pause/")
+    done = client.post(f"/runs/{run.pk}/actions/pause/", {"reason": "Wait", "state": form.context["preview"].state})
+    assert done.status_code == 302
+    shown = client.get(f"/runs/{run.pk}/").content.decode()
+    assert 'id="run-paused"' in shown and "Wait" in shown
+    assert f"/runs/{run.pk}/actions/resume/" in shown and f"/runs/{run.pk}/actions/pause/" not in shown
+    late = client.get(f"/runs/{run.pk}/actions/pause/").content.decode()
+    assert "olga has paused it already: Wait" in late
+    assert client.get(f"/runs/{run.pk}/actions/explode/").status_code == 404
+
+
+def test_a_decision_that_a_paused_run_has_not_taken_up_says_who_paused_it(olga: User) -> None:
+    run = make_run(status="waiting")
+    approval = open_for(run)
+    acting.act(run_id=run.pk, action="pause", reason="The shop is down", by=olga)
+    decide(approval)
+    found = standstill_of([approval.pk])[approval.pk]
+    assert found.sentence == "olga has paused the run. It takes the decision up once somebody resumes it."
+    assert (found.words, found.may_deliver) == ("The shop is down", False)

@@ -1,0 +1,52 @@
+"""End: the row is closed in this transaction, whatever has become of the workflow, which is terminated afterwards.
+
+The ledger begins no effect of a run that is closed; what has begun is not stopped, and its end is still written.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from console import outbox
+from console.clock import database_now
+from console.outbox import Kind
+from orchestration import ending
+from orchestration.actions import facts
+from orchestration.actions.base import Action, Preview, Wish
+from orchestration.models import Run
+
+
+def preview(run: Run, _: Any) -> Preview:
+    facts.check_open(run)
+    found = facts.effects_under_way(run)
+    if run.ending:
+        found.append(f"{run.ending['by']} has asked to cancel it, and that is under way. This overtakes it.")
+    return facts.of_closing(run, found)
+
+
+def do(run: Run, wish: Wish) -> None:
+    asked = {"action": "end", "by": wish.by, "reason": wish.reason, "at": database_now().isoformat()}
+    Run.objects.filter(pk=run.pk).update(ending=asked)
+    outbox.enqueue(kind=Kind.TERMINATE_RUN, subject=run.pk, payload={"run_id": run.pk})
+    cancelled = str(Run.Status.CANCELLED)
+    ending.close_run(run_id=run.pk, status=cancelled, kind=ending.ENDED, message="", actor=wish.by)
+
+
+def is_same(run: Run, by: str) -> bool:
+    asked: dict[str, Any] = run.ending or {}
+    return (asked.get("action"), asked.get("by")) == ("end", by)
+
+
+ACTION = Action(
+    name="end",
+    title="End this run now",
+    button="End it now",
+    icon="circle-x",
+    explains="It is closed at once, whatever has become of its workflow, which is terminated. The agent is not asked.",
+    said="The run is ended. The reason is in the record.",
+    kind="run.end_requested",
+    preview=preview,
+    do=do,
+    is_same=is_same,
+    overtakes=True,
+)

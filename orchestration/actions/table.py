@@ -1,0 +1,20 @@
+"""The actions that there are, in the order in which a run's page offers them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from orchestration.actions import cancel, end, fail_activity, pause, resume, retry_now
+from orchestration.actions.base import Action
+
+ACTIONS: Final[dict[str, Action]] = {
+    one.name: one
+    for one in (
+        retry_now.ACTION,
+        resume.ACTION,
+        pause.ACTION,
+        fail_activity.ACTION,
+        cancel.ACTION,
+        end.ACTION,
+    )
+}
