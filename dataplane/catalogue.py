@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from console.text.json_text import BEYOND, beyond_every_reader
 from dataplane.contents.base import ContentKind
 from dataplane.contents.passages import PASSAGES
 from dataplane.errors import ContentUnknown, DatasetNotFound, InvalidParameters
@@ -81,7 +82,10 @@ class DatasetEntry:
                     for error in exc.errors(include_url=False, include_context=False)
                 ]
             ) from exc
-        return model.model_dump(mode="json", exclude_defaults=True)
+        cleaned = model.model_dump(mode="json", exclude_defaults=True)
+        if path := beyond_every_reader(cleaned):
+            raise InvalidParameters([(".".join(["parameters", *path]), BEYOND)])
+        return cleaned
 
 
 def _sentence(message: str) -> str:

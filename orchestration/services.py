@@ -17,7 +17,6 @@ from ulid import ULID
 from approvals import services as approval_services
 from approvals.errors import NothingToRedrive
 from approvals.models import Approval
-from approvals.proposal.canonical import LARGEST
 from approvals.reading import requests as approval_selectors
 from approvals.reading.requests import Settled
 from approvals.record import audit
@@ -31,6 +30,7 @@ from console.in_flight import TooManyInFlight, is_full
 from console.live.announce import announce
 from console.models import OutboxEntry
 from console.outbox import Kind
+from console.text.json_text import BEYOND, beyond_every_reader
 from orchestration import ending, failing, fences, redrive, selectors
 from orchestration.agents.arguments import Unfit, read_asked
 from orchestration.agents.registry import UnknownAgent, agent_named
@@ -111,18 +111,9 @@ def _checked_input(agent: str, given: Any) -> dict[str, Any]:
         checked = read_asked(model, "input", given).arguments
     except Unfit as exc:
         raise InvalidInput([{**one, "path": f"input.{one['path']}".rstrip(".")} for one in exc.errors]) from exc
-    if path := _beyond_every_reader(checked):
-        message = "a number beyond 2^53 (9007199254740992) cannot be kept exactly: send it as text"
-        raise InvalidInput([{"path": ".".join(["input", *path]), "message": message}])
+    if path := beyond_every_reader(checked):
+        raise InvalidInput([{"path": ".".join(["input", *path]), "message": BEYOND}])
     return checked
-
-
-def _beyond_every_reader(value: Any, path: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """Return the path of a number that PostgreSQL's JSON gives back as another one: 1e21 comes back in digits."""
-    if isinstance(value, dict | list):
-        parts: Any = value.items() if isinstance(value, dict) else enumerate(value)
-        return next((found for step, one in parts if (found := _beyond_every_reader(one, (*path, str(step))))), ())
-    return path if isinstance(value, float) and abs(value) > LARGEST else ()
 
 
 def _run_id(agent: str, idempotency_key: str) -> str:

@@ -7,6 +7,7 @@ What this relies on, tried with cel-expr-python 0.1.3 (Google's C++ implementati
 * It stops at 32 levels and at 10,000 rounds of `exists` and `all`. `map`, `filter`, `matches` and the joining of
   texts are taken out here, so that nothing grows and no pattern runs.
 * A text ends at NUL and a number at 64 bits, silently; such arguments are refused before.
+* A fraction in the condition is the nearest double, and 1e400 is infinity, silently; `fault_of_numbers` finds those.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from typing import Any
 
 from cel_expr_python import cel
 
+from console.text.json_text import NotJson, read_number
+
 LENGTH_LIMIT = 1000  # characters of one condition
 LOOPS_LIMIT = 2  # uses of exists or all in one condition
 LOOP_VALUES = 1000  # values in the arguments that a condition with a loop looks at
@@ -31,6 +34,10 @@ FUNCTIONS = ("above", "at_least", "below", "at_most", "same_amount")
 _LOOP = re.compile(r"\b(?:all|exists|exists_one|existsOne)\b")
 _SYNTAX = re.compile(r"Syntax error: (?:mismatched|extraneous|no viable alternative at) input '(.*?)'.*")
 _AMOUNT = re.compile(r"[+-]?[0-9]{1,40}(?:\.[0-9]{1,40})?")
+_TEXT = re.compile(
+    r"""[rR]?(?:'{3}.*?'{3}|"{3}.*?"{3})|[rR]"[^"]*"|[rR]'[^']*'|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'""", re.DOTALL
+)
+_FRACTION = re.compile(r"(?<![\w.])(?:[0-9]+\.[0-9]+|\.[0-9]+|[0-9]+(?=[eE][+-]?[0-9]))(?:[eE][+-]?[0-9]+)?")
 _LANGUAGE = """
 name: conditions
 stdlib:
@@ -114,6 +121,20 @@ class Condition:
             is_error = answer.type() == cel.Type.ERROR
             raise Undecided(_in_words(str(answer.value())) if is_error else "it gives a value, not yes or no")
         return answer.value() is True
+
+
+def fault_of_numbers(text: str) -> str:
+    """Return in a sentence which number of a condition would be another one than is written, "" when none would.
+
+    Asked when a rule is written. One of an older policy means what it has meant.
+    """
+    for fraction in _FRACTION.findall(_TEXT.sub("''", text)):
+        whole, point, rest = fraction.partition(".")
+        try:
+            read_number((whole.lstrip("0") or "0") + point + rest)
+        except NotJson as exc:
+            return f"{exc} Compare with a text, by above, at_least, below, at_most or same_amount."
+    return ""
 
 
 def _in_words(told: str) -> str:

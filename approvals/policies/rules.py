@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from approvals.policies.calendars import HORIZON, Calendar, add
-from approvals.policies.conditions import BadCondition, Condition
+from approvals.policies.conditions import BadCondition, Condition, fault_of_numbers
 from approvals.policies.terms import FourEyes, Outcome
 from console.roles import ROLES
 
@@ -142,6 +142,8 @@ def faults_of(rule: Rule, calendars: dict[str, Calendar]) -> list[str]:
         unknown = [group for group in getattr(rule, field) if group not in GROUPS]
         if unknown:
             faults.append(f"{field}: There is no group {', '.join(unknown)}; there are {', '.join(GROUPS)}.")
+    if fault := fault_of_numbers(rule.condition):
+        faults.append(f"condition: {fault}")
     if rule.calendar:
         calendar = calendars.get(rule.calendar)
         if calendar is None:

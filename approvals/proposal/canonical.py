@@ -16,9 +16,10 @@ from typing import Any
 
 import rfc8785
 
+from console.text.json_text import LARGEST
+
 LIMIT_BYTES = 256 * 1024
 LIMIT_DEPTH = 64  # lists and objects inside each other
-LARGEST = 2**53 - 1  # the largest whole number that every reader of JSON reads exactly
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")  # escaped by the canonical form, the backslash itself is not
 
 

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 LIMIT_BYTES = 256 * 1024
+LARGEST = 2**53 - 1  # the largest whole number that every reader of JSON reads exactly
 MOST_KEYS = 5_000  # keys and items of one value, all levels together
 DEEPEST = 64  # levels
 _LONGEST_NUMBER = 300  # characters
@@ -65,6 +66,20 @@ def read_number(text: str) -> int | float:
     if not is_exact:
         raise NotJson(f"{text[:40]} cannot be kept exactly: it would become {nearest!r}.")
     return nearest
+
+
+def beyond_every_reader(value: Any, path: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """Return the path of a number beyond LARGEST, or that is none, () when all can be kept.
+
+    PostgreSQL's JSON gives 1e21 back in digits, as a whole number, and 1e23 then is another one.
+    """
+    if isinstance(value, dict | list):
+        parts: Any = value.items() if isinstance(value, dict) else enumerate(value)
+        return next((found for step, one in parts if (found := beyond_every_reader(one, (*path, str(step))))), ())
+    return path if isinstance(value, int | float) and not abs(value) <= LARGEST else ()
+
+
+BEYOND = "a number beyond 2^53 (9007199254740992) cannot be kept exactly: send it as text"
 
 
 def write_json(value: Any, *, indent: int | None = None) -> str:

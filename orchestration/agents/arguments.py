@@ -25,10 +25,10 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic.errors import PydanticUserError
 
-from approvals.proposal.canonical import LARGEST, LIMIT_DEPTH, NotCanonical, canonicalise, is_shallow, read_canonical
+from approvals.proposal.canonical import LIMIT_DEPTH, NotCanonical, canonicalise, is_shallow, read_canonical
 from approvals.proposal.fixed import faults_of as fixed_faults
 from approvals.proposal.fixed import mark
-from console.text.json_text import holds_half
+from console.text.json_text import LARGEST, holds_half
 from orchestration.agents.runtime import Tool
 from orchestration.agents.second_reading import Seen, differs_elsewhere, watched
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from approvals.policies.conditions import BadCondition, Condition, Undecided, Values
+from approvals.policies.rules import Rule, faults_of
 from tests.effort import effort
 
 ARGUMENTS = {"amount": "89.40", "currency": "EUR", "n": 5, "f": 1.5, "none": None, "lines": [{"sku": "A", "n": 2}]}
@@ -142,3 +143,37 @@ def test_the_dearest_conditions_end_soon(text: str, arguments: dict[str, Any]) -
             ask(text, arguments)
 
     assert effort(work) < 600
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "args.n > 1e400",
+        "args.n == 0.12345678901234567891",
+        "args.n > 9007199254740993.0",
+        "args.n > .12345678901234567891",
+        "args.n > 1E-400",
+        "args.n in [1.5, -1e999]",
+    ],
+)
+def test_a_number_that_would_be_another_one_is_refused(text: str) -> None:
+    """1e400 was infinity and 9007199254740993.0 the one below it: a rule that never holds as it is written."""
+    assert Condition(text)  # an older policy goes on
+    (fault,) = faults_of(Rule(name="a", condition=text), {})
+    assert fault.startswith("condition: ") and "cannot be kept exactly" in fault
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "args.n > 1e21",
+        "args.n < 0.1",
+        "args.n == 007.50",
+        "args.v1e400 == 1.5",
+        """args.name == "1e400" || args.name == '0.12345678901234567891' || args.name == "a\\"1e999" """,
+        'args.name == r"\\d" || args.name == "9007199254740993.0"',
+        "above(args.n, '0.12345678901234567891')",
+    ],
+)
+def test_other_numbers_and_texts_that_look_like_numbers_are_taken(text: str) -> None:
+    assert Condition(text) and not faults_of(Rule(name="a", condition=text), {})
