@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -160,6 +160,23 @@ def checkpoints_of(thread_id: str, *, before: str = "~", limit: int = 50) -> lis
         )
         for row in rows[:limit]
     ]
+
+
+def missing(named: Sequence[tuple[str, str]]) -> set[str]:
+    """Return the threads of which the named checkpoint is not there. `named`: thread and checkpoint. One query."""
+    if not named:
+        return set()
+    threads, checkpoints = zip(*named, strict=True)
+    with connection.cursor() as cursor:
+        cursor.execute(_MISSING, [list(threads), list(checkpoints)])
+        return {row[0] for row in cursor.fetchall()}
+
+
+_MISSING = """
+SELECT n.thread_id FROM unnest(%s::text[], %s::text[]) AS n (thread_id, checkpoint_id)
+WHERE NOT EXISTS (SELECT FROM agent.checkpoints c
+                  WHERE (c.thread_id, c.checkpoint_ns, c.checkpoint_id) = (n.thread_id, '', n.checkpoint_id))
+"""
 
 
 def checkpoint_of(thread_id: str, checkpoint_id: str) -> dict[str, Any]:

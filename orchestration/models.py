@@ -13,6 +13,16 @@ from console.clock import DatabaseNow
 
 LOOKED_AT_AFTER = timedelta(seconds=60)  # without any move; the trigger `run_moved` says so too
 
+#: a new attempt says nothing about the cause yet: it may fail as the one before did
+_MOVED = """
+NEW.look_due_at = signalbox_now() + interval '60 seconds';
+NEW.seen = NULL;
+IF OLD.status IS DISTINCT FROM NEW.status THEN
+    NEW.cause = ''; NEW.cause_group = ''; NEW.cause_rank = 0; NEW.cause_sentence = ''; NEW.cause_since = NULL;
+END IF;
+RETURN NEW;
+"""
+
 
 class Run(models.Model):
     """One execution of an agent. Its id is the Temporal workflow id and the LangGraph thread id."""
@@ -61,6 +71,15 @@ class Run(models.Model):
     restart = models.JSONField(null=True, blank=True)
     limits = models.JSONField(default=dict)  # {"steps_per_turn"} where an operator has raised it above the agent's
     look_due_at = models.DateTimeField(db_default=DatabaseNow() + LOOKED_AT_AFTER)  # see orchestration.reconciling
+    #: what Temporal last said of it, as orchestration.diagnosis.look writes it; gone as soon as the run moves
+    seen = models.JSONField(null=True, blank=True)
+    # Why it needs somebody, as the relay found it last; all empty while it does not. See orchestration.diagnosis.
+    cause = models.CharField(max_length=40, blank=True, default="", db_default="")
+    cause_group = models.CharField(max_length=200, blank=True, default="", db_default="")  # of those with one cure
+    cause_rank = models.PositiveSmallIntegerField(default=0, db_default=0)  # the lower the worse
+    cause_sentence = models.TextField(blank=True, default="", db_default="")
+    cause_since = models.DateTimeField(null=True, blank=True)
+    looked_at = models.DateTimeField(null=True, blank=True)  # when it was last examined for a cause
     parent = models.ForeignKey(  # the run that it was forked from
         "self", null=True, blank=True, on_delete=models.PROTECT, related_name="children"
     )
@@ -105,6 +124,13 @@ class Run(models.Model):
                 condition=Q(status__in=("starting", "running", "waiting", "paused")),
                 name="run_to_look_at",
             ),
+            models.Index(  # whose next step is nobody's but the engines'
+                fields=("look_due_at",),
+                condition=Q(status__in=("starting", "running")) | (Q(status="waiting") & ~Q(cause="")),
+                name="run_suspect",
+            ),
+            models.Index(fields=("cause_rank", "cause_since", "id"), condition=~Q(cause=""), name="run_with_cause"),
+            models.Index(fields=("failing_since",), condition=Q(failing_since__isnull=False), name="run_failing"),
         )
         triggers = (
             pgtrigger.Trigger(
@@ -114,7 +140,7 @@ class Run(models.Model):
                 condition=pgtrigger.Condition(
                     "OLD.status IS DISTINCT FROM NEW.status OR OLD.fence IS DISTINCT FROM NEW.fence"
                 ),
-                func="NEW.look_due_at = signalbox_now() + interval '60 seconds'; RETURN NEW;",
+                func=_MOVED,
             ),
         )
 
@@ -156,7 +182,10 @@ class Effect(models.Model):
     taken_up_by = models.CharField(max_length=40, blank=True, default="", db_default="")  # approval asked since then
 
     class Meta:
-        indexes = (models.Index(fields=("run", "digest"), condition=Q(is_set_back=True), name="effect_set_back"),)
+        indexes = (
+            models.Index(fields=("run", "digest"), condition=Q(is_set_back=True), name="effect_set_back"),
+            models.Index(fields=("run",), condition=Q(status__in=("executing", "unknown")), name="effect_not_ended"),
+        )
 
     def __str__(self) -> str:
         return f"{self.tool} for {self.approval_id}"
@@ -253,6 +282,10 @@ class Lookout(models.Model):
     home = models.CharField(max_length=100, blank=True)  # the id of the namespace in which our runs live
     stranger = models.CharField(max_length=100, blank=True)  # another one that answers in its place
     stranger_since = models.DateTimeField(null=True, blank=True)
+    # What every run needs, as the relays found it last; see `orchestration.diagnosis.parts`.
+    no_worker_since = models.DateTimeField(null=True, blank=True)
+    temporal_away_since = models.DateTimeField(null=True, blank=True)
+    temporal_fault = models.CharField(max_length=300, blank=True, default="", db_default="")
 
     def __str__(self) -> str:
         return self.home
@@ -268,3 +301,16 @@ class Finding(models.Model):
 
     def __str__(self) -> str:
         return self.sentence
+
+
+class Trouble(models.Model):
+    """One cause for which runs need somebody, for as long as some do; operators are told once of each."""
+
+    group = models.CharField(primary_key=True, max_length=200)  # as in Run
+    cause = models.CharField(max_length=40)
+    since = models.DateTimeField(db_default=DatabaseNow())
+    last_seen_at = models.DateTimeField(db_default=DatabaseNow())  # by a relay that found a run with it
+    told_at = models.DateTimeField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        return self.group

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -11,7 +12,13 @@ from typing import Any, Protocol, TypeVar
 
 from google.protobuf.json_format import MessageToDict
 from temporalio.api.common.v1 import Payloads, WorkflowExecution
-from temporalio.api.enums.v1 import EventType, HistoryEventFilterType, PendingActivityState, TaskQueueType
+from temporalio.api.enums.v1 import (
+    EventType,
+    HistoryEventFilterType,
+    PendingActivityState,
+    TaskQueueType,
+    WorkflowTaskFailedCause,
+)
 from temporalio.api.failure.v1 import ApplicationFailureInfo, Failure
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.api.taskqueue.v1 import TaskQueue
@@ -42,6 +49,7 @@ from orchestration.errors import NamespaceGone, TemporalAway, TemporalRefused, W
 
 _CALL = timedelta(seconds=10)
 _LOOK = timedelta(seconds=1.5)  # for a question about the server itself
+_NEWEST = 30  # events that are read back for the newest workflow task
 _R = TypeVar("_R")
 #: answers about this one call, which say nothing about the next
 _REFUSALS = frozenset(
@@ -77,6 +85,19 @@ class Pending:
     attempt: int  # from 1
     last_failure: str  # "" while none has failed
     next_try_at: datetime | None  # aware, UTC; `None` while an attempt is under way or waits for a worker
+    heartbeat: Any = None  # what the attempt under way said last, JSON
+    heartbeat_at: datetime | None = None
+    since: datetime | None = None  # when the attempt under way began, or was offered to workers
+
+
+@dataclass(frozen=True)
+class WorkflowTaskFault:
+    """Why the newest workflow task failed. `words`: the SDK's, which may quote the workflow's code."""
+
+    cause: str  # NON_DETERMINISTIC_ERROR, WORKFLOW_WORKER_UNHANDLED_FAILURE and others
+    words: str
+    worker: str  # the identity of who failed it
+    at: datetime
 
 
 @dataclass(frozen=True)
@@ -89,6 +110,8 @@ class Described:
     closed_at: datetime | None
     events: int  # in its history
     pending: tuple[Pending, ...] = ()
+    task_attempt: int = 0  # of the workflow task that has not ended; 0: there is none
+    task_since: datetime | None = None  # when that task was first offered to workers
 
 
 @dataclass(frozen=True)
@@ -112,6 +135,9 @@ class TemporalReads(Protocol):
         `after`: "" for the beginning, then what the page before said. Raises WorkflowGone, and TemporalRefused for an
         `after` that no page has said.
         """
+
+    async def task_fault(self, workflow_id: str, temporal_run_id: str = "") -> WorkflowTaskFault | None:
+        """Say why the workflow task under way failed before, `None` when none has failed. Raises WorkflowGone."""
 
 
 class TemporalGateway(TemporalReads, Protocol):
@@ -249,6 +275,7 @@ class RealTemporal:
     async def describe(self, workflow_id: str, temporal_run_id: str = "") -> Described:
         handle = self.client.get_workflow_handle(workflow_id, run_id=temporal_run_id or None)
         found = await _translated(lambda: handle.describe(rpc_timeout=_CALL))
+        task = found.raw_description.pending_workflow_task
         return Described(
             temporal_run_id=found.run_id or "",
             seen=Seen(found.status.name.lower() if found.status else "unspecified"),
@@ -256,6 +283,8 @@ class RealTemporal:
             closed_at=found.close_time,
             events=found.history_length,
             pending=tuple(_pending(one) for one in found.raw_description.pending_activities),
+            task_attempt=task.attempt,
+            task_since=_moment(task, "original_scheduled_time"),
         )
 
     async def history(self, workflow_id: str, temporal_run_id: str = "", *, after: str = "", most: int = 100) -> Page:
@@ -273,6 +302,23 @@ class RealTemporal:
         answer = await _translated(lambda: service.get_workflow_execution_history(request, timeout=_CALL))
         events = [MessageToDict(event) for event in answer.history.events]
         return Page(events, base64.urlsafe_b64encode(answer.next_page_token).decode())
+
+    async def task_fault(self, workflow_id: str, temporal_run_id: str = "") -> WorkflowTaskFault | None:
+        request = GetWorkflowExecutionHistoryReverseRequest(
+            namespace=self.client.namespace,
+            execution=WorkflowExecution(workflow_id=workflow_id, run_id=temporal_run_id),
+            maximum_page_size=_NEWEST,
+        )
+        service = self.client.workflow_service
+        answer = await _translated(lambda: service.get_workflow_execution_history_reverse(request, timeout=_CALL))
+        for event in answer.history.events:  # newest first
+            if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED:
+                return None
+            if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED:
+                fault = event.workflow_task_failed_event_attributes
+                cause = WorkflowTaskFailedCause.Name(fault.cause).removeprefix("WORKFLOW_TASK_FAILED_CAUSE_")
+                return WorkflowTaskFault(cause, fault.failure.message, fault.identity, event.event_time.ToDatetime(UTC))
+        return None
 
     async def _reason(self, workflow_id: str, run_id: str) -> str:
         """Return why a workflow ended, as whoever ended it said, "" when nobody did."""
@@ -422,7 +468,28 @@ def _pending(info: PendingActivityInfo) -> Pending:
         attempt=info.attempt,
         last_failure=info.last_failure.message,
         next_try_at=info.scheduled_time.ToDatetime(UTC) if waits and info.attempt > 1 else None,
+        heartbeat=_said(info),
+        heartbeat_at=_moment(info, "last_heartbeat_time"),
+        since=_moment(info, "scheduled_time" if waits else "last_started_time"),
     )
+
+
+def _said(info: PendingActivityInfo) -> Any:
+    """Return what the newest heartbeat said, `None` for nothing and for what is no JSON."""
+    for payload in info.heartbeat_details.payloads:
+        try:
+            return json.loads(payload.data)
+        except ValueError:
+            return None
+    return None
+
+
+def _moment(message: Any, name: str) -> datetime | None:
+    """Return an instant of a message of the server's, aware, UTC; `None` where it is not set."""
+    if not message.HasField(name):
+        return None
+    found: datetime = getattr(message, name).ToDatetime(UTC)
+    return found
 
 
 async def examine(client: Client) -> None:

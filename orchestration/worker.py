@@ -117,6 +117,7 @@ async def _work(client: Client, activities: Activities, stop: asyncio.Event) -> 
         # A frozen worker keeps what its open polls are given until their time is up. Most turns need no
         # poll: the server hands them out with the workflow task that asked for them.
         max_concurrent_activity_task_polls=2,
+        max_heartbeat_throttle_interval=timedelta(seconds=5),  # so that the node of a turn is known soon
         graceful_shutdown_timeout=GRACE,
     )
     logger.info("worker ready on task queue %s", environment().temporal_task_queue)

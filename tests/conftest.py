@@ -133,6 +133,15 @@ def no_part_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
+def no_engine_is_asked_about_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages ask Temporal about the run that they show. In tests nobody answers unless the test says so."""
+    from orchestration.diagnosis import look
+
+    monkeypatch.setattr(look, "_asked", lambda run_id: look.Answer(None))
+    monkeypatch.setattr(look, "_asking", look._Asking())
+
+
+@pytest.fixture(autouse=True)
 def no_head_is_kept(settings: Any) -> None:
     """Each test has a record of its own, so also a file of its own for the heads of its chain."""
     settings.AUDIT_HEADS_FILE = session_postgres.HOME / f"heads-{uuid4().hex}.jsonl"

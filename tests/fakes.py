@@ -20,7 +20,7 @@ from pydantic import PrivateAttr
 from orchestration.agents.runtime import Outcome, Passage, Passages, ToolFailed
 from orchestration.contracts import ProgramSignal, StartRun, StartWatch
 from orchestration.errors import TemporalAway, TemporalRefused, WorkflowGone
-from orchestration.temporal_gateway import Described, Page, Pending, Seen
+from orchestration.temporal_gateway import Described, Page, Pending, Seen, WorkflowTaskFault
 
 
 class FakeTemporal:
@@ -33,6 +33,7 @@ class FakeTemporal:
         self.ends: dict[str, Seen] = {}  # how workflows have ended, where not by `end`
         self.moves: dict[str, list[datetime]] = {}  # when workflows have moved
         self.pending: tuple[Pending, ...] = ()  # what `describe` tells of every workflow
+        self.task_faults: dict[str, WorkflowTaskFault] = {}  # by run: its workflow task fails, in the third attempt
         self.namespace_id = "namespace-1"
         self.signals: list[tuple[str, str, str]] = []  # run, approval, decision
         self.watches: dict[str, StartWatch] = {}
@@ -81,7 +82,13 @@ class FakeTemporal:
         events = self._events(workflow_id, temporal_run_id)
         closed_at = datetime.now(UTC) if workflow_id in self.ended else None
         seen = Seen((await self.look(workflow_id)).status)
-        return Described(f"temporal-{workflow_id}", seen, datetime.now(UTC), closed_at, len(events), self.pending)
+        attempt = 3 if workflow_id in self.task_faults else 0
+        now = datetime.now(UTC)
+        return Described(f"temporal-{workflow_id}", seen, now, closed_at, len(events), self.pending, attempt, now)
+
+    async def task_fault(self, workflow_id: str, temporal_run_id: str = "") -> WorkflowTaskFault | None:
+        await self._called(f"task fault {workflow_id}", workflow_id)
+        return self.task_faults.get(workflow_id)
 
     async def history(self, workflow_id: str, temporal_run_id: str = "", *, after: str = "", most: int = 100) -> Page:
         await self._called(f"history {workflow_id}", workflow_id)

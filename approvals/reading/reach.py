@@ -7,10 +7,12 @@ queries, however many requests are asked about.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
 from django.contrib.auth.models import User
+from django.db import connection
 from django.db.models import Prefetch, Q
 
 from approvals.models import Approval, Decision, Verdict
@@ -45,6 +47,49 @@ def stranded_now() -> list[Stranded]:
     ids = list(pending.values_list("pk", flat=True)[:MOST_LOOKED_AT])
     found = _stranded(_read(ids)) if ids else {}
     return [found[pk] for pk in ids if pk in found]
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Whom one pending request waits for, as things stand."""
+
+    approval: Approval
+    able: list[str]  # the user names of those who could decide it now, one for each person, in order
+    missing: int  # how many of them are needed still
+    stranded: Stranded | None
+
+
+def waiting_for_whom(approval_ids: Sequence[str]) -> dict[str, Waiting]:
+    """Say of each pending request who could decide it, by name; others are left out. Six queries at most."""
+    rows = _read(approval_ids) if approval_ids else []
+    if not rows:
+        return {}
+    people, found = _People(rows), {}
+    for row in rows:
+        able, missing = people.able(row), people.missing(row)
+        told = Stranded(row.pk, row.summary, len(able), missing, people.sentence(row, able, missing))
+        names = people.names(row, able)
+        found[row.pk] = Waiting(row, names, missing, told if len(able) < missing else None)
+    return found
+
+
+#: requests that ask the same people in the same way stand and fall together, while nobody has voted
+_ALIKE = """
+SELECT min(a.id), array_agg(a.id) FROM approvals_approval a
+WHERE a.status = 'pending' AND NOT a.is_seeded AND a.source = 'agent'
+GROUP BY a.audience, a.people, a.terms, a.agent_owners, a.requested_by_id, a.needed, a.steps_climbed,
+         CASE WHEN EXISTS (SELECT FROM approvals_decision d WHERE d.approval_id = a.id) THEN a.id END
+"""
+
+
+def runs_that_nobody_can_free() -> list[str]:
+    """Return the ids of agents' runs with a request that too few people can decide. Nine queries, however many."""
+    with connection.cursor() as cursor:
+        cursor.execute(_ALIKE)
+        alike: dict[str, list[str]] = dict(cursor.fetchall())
+    first = _stranded(_read(list(alike))) if alike else {}
+    ids = [approval_id for name in first for approval_id in alike[name]]
+    return list(Approval.objects.filter(pk__in=ids).order_by("pk").values_list("run_id", flat=True))
 
 
 def _read(ids: Sequence[str]) -> list[Approval]:
@@ -83,6 +128,7 @@ class _People:
             if user.is_active:
                 roles.keep_roles(user, [group.name for group in user.groups.all()])
         self._lent = set(open_windows().values_list("principal_id", flat=True))
+        self._inactive = [user for user in users if not user.is_active]
         self._users = [user for user in users if user.is_active and self._comes_in(user)]
         self._owners = {user.username: user for user in users if user.username in owners}
         others = [row.requested_by for row in rows if row.requested_by]
@@ -93,6 +139,16 @@ class _People:
         """Return the different people who could decide the approval now."""
         barred = self._barred(row) | {person for vote in self._votes(row) for person in self._behind(vote)}
         return {self._persons[user.pk] for user in self._named(row)} - barred
+
+    def names(self, row: Approval, able: set[str]) -> list[str]:
+        """Return a user name for each person of `able`."""
+        return list(
+            {
+                self._persons[user.pk]: user.username
+                for user in self._named(row)[::-1]
+                if self._persons[user.pk] in able
+            }.values()
+        )[::-1]
 
     def missing(self, row: Approval) -> int:
         """Return how many more people must agree, or join the answer that most have given."""
@@ -106,6 +162,7 @@ class _People:
 
     def sentence(self, row: Approval, able: set[str], missing: int) -> str:
         who = " or ".join([*(f"the role {group}" for group in row.audience), *row.people])
+        left = sorted(user.username for user in self._inactive if self._was_asked(row, user))
         named = sorted(user.username for user in self._named(row) if self._persons[user.pk] not in able)
         if able:
             first = f"Only {len(able)} of {missing} people who are needed can still decide this"
@@ -115,6 +172,10 @@ class _People:
             first = "Nobody can decide this"
         shown = ", ".join(named[:NAMES_SHOWN]) + (" and others" if len(named) > NAMES_SHOWN else "")
         why = f"kept out by four eyes or by a vote of their own: {shown}" if named else "no active account fits"
+        if left:
+            why += f"; not active any more: {', '.join(left[:NAMES_SHOWN])}" + (
+                " and others" if len(left) > NAMES_SHOWN else ""
+            )
         return f"{first}: it asks {who}, and {why}. {self._next_step(row)}"
 
     def _next_step(self, row: Approval) -> str:
@@ -134,6 +195,9 @@ class _People:
     def _named(self, row: Approval) -> list[User]:
         audience = audience_of(row)
         return [user for user in self._users if audience.names(user)]
+
+    def _was_asked(self, row: Approval, user: User) -> bool:
+        return user.username in row.people or bool({group.name for group in user.groups.all()} & set(row.audience))
 
     def _votes(self, row: Approval) -> list[Decision]:
         return [vote for vote in row.decisions.all() if vote.for_version == row.version]

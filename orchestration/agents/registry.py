@@ -92,6 +92,7 @@ def _checked(found: Any, path: str) -> Agent:
     agent = as_agent(found, path)
     check_names(agent)
     check_arguments(agent)
+    check_run_title(agent)
     return agent
 
 
@@ -120,6 +121,16 @@ def check_arguments(agent: Agent) -> None:
     faults += [f"the tool {tool.name}, {fault}" for tool in asked_for for fault in faults_of_tool(tool)]
     if faults:
         raise ImportError(f"The agent {agent.name} cannot be registered. {' '.join(faults)}")
+
+
+def check_run_title(agent: Agent) -> None:
+    """Refuse a title for runs that names what no input has. Raises ImportError."""
+    named = {path.partition(".")[0] for path in re.findall(r"\{([^{}]*)\}", agent.run_title)}
+    if strange := sorted(named - set(agent.input.model_fields)):
+        raise ImportError(
+            f"The agent {agent.name} cannot be registered. Its run_title names {', '.join(map(repr, strange))}, and "
+            f"its input has only {', '.join(agent.input.model_fields) or 'nothing'}."
+        )
 
 
 NAME_LIMIT: Final = 100  # characters

@@ -150,6 +150,7 @@ class Agent:
     turn_seconds: int = 600
     steps_per_turn: int = 100  # of the graph, before the run fails as one that does not end
     limits: Mapping[str, Limit] = field(default_factory=dict)
+    run_title: str = ""  # what a run is about, of its input: "Order {order_id}: {message}"; "" shows the input's values
 
     def limit_of(self, kinds: Sequence[str]) -> Limit | None:
         """Return the limit for a failure; `kinds`: the names of its class and those it is made from, nearest first."""

@@ -13,8 +13,11 @@ from console.api_access import require
 from console.ports import Read
 from dataplane.currency import told, told_of_all
 from orchestration import failing, selectors, services
+from orchestration.diagnosis import look
+from orchestration.diagnosis.look import Look
 from orchestration.errors import RunKeyReused
 from orchestration.models import Run
+from orchestration.titles import title_of
 
 router = Router(tags=["runs"])
 
@@ -67,12 +70,22 @@ def list_runs(
 def get_run(request: HttpRequest, run_id: str) -> dict[str, Any]:
     """Return one run."""
     run = visible_run(request, run_id)
-    return run_json(request, run, waiting_of_runs([run.pk]).get(run.pk, []))
+    found = run_json(request, run, waiting_of_runs([run.pk]).get(run.pk, []))
+    if run.status == Run.Status.RUNNING:
+        found["node"] = node_of(run, look.now(run.pk, run.seen).look)
+    return found
 
 
 def visible_run(request: HttpRequest, run_id: str) -> Run:
     """Return the run, when the one who asks may see it. Raises NoSuchRun."""
     return selectors.run_for(require(request, "see_runs"), run_id)
+
+
+def node_of(run: Run, seen: Look | None = None) -> dict[str, Any] | None:
+    """Return the node that the turn under way was at when Temporal was last asked, `None` where that is not known."""
+    found = seen or look.read(run.seen)
+    turn = found.turn if found and run.status == Run.Status.RUNNING else None
+    return {"name": turn.node, "since": turn.node_since} if turn and turn.node else None
 
 
 def run_json(request: HttpRequest, run: Run, waiting_for: list[str], reads: list[Read] | None = None) -> dict[str, Any]:
@@ -102,8 +115,11 @@ def run_json(request: HttpRequest, run: Run, waiting_for: list[str], reads: list
         "closed_at": run.closed_at,
         "ending": run.ending,
         "paused": run.paused if run.status in Run.OPEN else None,
+        "title": title_of(run),
         "era": run.era,
         "parent": run.parent_id,
         "batch": run.batch,
+        "node": node_of(run),
+        "cause": run.cause or None,
         "url": request.build_absolute_uri(reverse("orchestration:run", args=[run.pk])),
     }

@@ -13,6 +13,8 @@ from dataplane.currency import told
 from orchestration import checkpoint_gateway, selectors
 from orchestration.actions import acting
 from orchestration.agents.registry import agents
+from orchestration.diagnosis import diagnosing
+from orchestration.titles import title_of
 
 
 @require_safe
@@ -20,13 +22,19 @@ from orchestration.agents.registry import agents
 def run(request: HttpRequest, run_id: str) -> HttpResponse:
     """One run: what it waits for, what it did, and the checkpoints of its thread."""
     found = selectors.run_for(request.user, run_id)
+    diagnosis = diagnosing.diagnose(found)
+    may_act = roles.may(request.user, "act_on_run")
+    helping = diagnosing.offers(diagnosis, request.user, found) if may_act else []
+    others = [one for one in acting.offered(found) if one.name not in {offer.name for offer in helping}]
     context = {
+        "diagnosis": diagnosis,
+        "offers": helping,
+        "others": others if may_act else [],
         "story": selectors.story_of(found),
         "checkpoints": checkpoint_gateway.checkpoints_of(found.pk, limit=MOST),
         "reads": told(found.dataset_versions),
         "title": agents()[found.agent].title if found.agent in agents() else found.agent,
-        "offered": acting.offered(found) if roles.may(request.user, "act_on_run") else [],
-        "is_told": found.ending is None or acting.is_told(found),
+        "about": title_of(found),
     }
     return page_or_fragment(request, "orchestration/run.html", "orchestration/_run.html", context)
 

@@ -13,6 +13,7 @@ from temporalio.exceptions import ApplicationError
 
 from approvals import services as approvals
 from console import faults
+from console.clock import database_now
 from orchestration import failing, pausing, services
 from orchestration.agents.models import chat_model
 from orchestration.agents.registry import agent_named
@@ -41,7 +42,7 @@ from orchestration.threads import in_database
 from orchestration.turns import drive
 from orchestration.turns.datasets import PublishedDatasets
 from orchestration.turns.failure import OURS, failed_of, failure_kept
-from orchestration.turns.progress import alive
+from orchestration.turns.progress import Nodes, alive
 
 
 class Activities:
@@ -112,8 +113,8 @@ class Activities:
         )
 
     async def _run_graph(self, agent: Agent, turn: Turn, start: TurnStart, run: Run) -> TurnResult:
-        control = RunControl()
-        async with self._checkpoints.thread(turn.run_id) as saver, alive(control, turn):
+        control, nodes = RunControl(), Nodes(await in_database(database_now))
+        async with self._checkpoints.thread(turn.run_id) as saver, alive(control, turn, nodes):
             graph = drive.with_saver(drive.graph_of(agent.name), saver)
             code = pausing.code_of(graph)
             context = AgentContext(
@@ -130,7 +131,7 @@ class Activities:
                 await in_database(services.note_code_changed, turn, run.fence, changed)
             faults.reach("turn.before_graph", turn.run_id)
             answers = drive.answers_of(before, start)
-            await drive.call(graph, agent, run, before, answers, context, control)
+            await drive.call(graph, agent, run, before, answers, context, control, [nodes])
             after = await pausing.stand_of(graph, saver, turn.run_id)
         faults.reach("turn.after_graph", turn.run_id)
         end = drive.end_of(agent, turn, run, after, code)

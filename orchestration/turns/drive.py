@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -87,17 +88,20 @@ async def call(
     answers: dict[str, Any],
     context: AgentContext,
     control: RunControl,
+    callbacks: Sequence[Any] = (),
 ) -> None:
     """Call the graph so that it can be called again at any point and nothing happens twice.
 
-    `answers`: by interrupt id, those that the thread still waits for. Those that have landed are not given again, and
-    strict mode refuses unknown and used ids before anything is written. The same `run_id` in the metadata makes a
-    repeated start go on instead of beginning again. Both are internal to langgraph 1.2.22 and covered by tests.
+    `callbacks`: LangChain's, which hear of each node. `answers`: by interrupt id, those that the thread still waits
+    for. Those that have landed are not given again, and strict mode refuses unknown and used ids before anything is
+    written. The same `run_id` in the metadata makes a repeated start go on instead of beginning again. Both are
+    internal to langgraph 1.2.22 and covered by tests.
     """
     config: Any = {
         "configurable": {"thread_id": run.pk, "__pregel_strict_resume": True},
         "metadata": {"run_id": run.pk},
         "recursion_limit": agent.steps_per_turn,
+        "callbacks": list(callbacks),
     }
     options: Any = {"version": "v2", "durability": "sync", "context": context, "control": control}
     given: Any = Command(resume=answers) if answers else None if before.checkpoint_id else run.input

@@ -39,6 +39,7 @@ ENDPOINTS: dict[str, tuple[set[str], Any]] = {
     "GET /runs": (RUNS, None),
     "POST /runs": ({"operator", "admin", "service"}, {"agent": "support", "input": {"order_id": "1", "message": "m"}}),
     "GET /runs/{run_id}": (RUNS, None),
+    "GET /runs/{run_id}/diagnosis": (RUNS, None),
     "GET /runs/{run_id}/checkpoints": (RUNS, None),
     "POST /runs/{run_id}/actions": ({"operator", "admin"}, {"action": "end", "reason": "no longer needed"}),
     "GET /runs/{run_id}/checkpoints/{checkpoint_id}": (RUNS, None),

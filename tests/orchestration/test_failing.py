@@ -14,7 +14,7 @@ from langgraph.errors import EmptyInputError, GraphRecursionError, InvalidUpdate
 from temporalio.exceptions import ApplicationError
 
 from approvals.models import AuditEvent
-from console.models import OutboxEntry
+from console.models import OutboxEntry, PartHeartbeat
 from orchestration import failing, services
 from orchestration.agents.runtime import Limit
 from orchestration.agents.support.agent import AGENT
@@ -213,9 +213,10 @@ def test_the_pages_and_the_api_say_what_fails_since_when_and_when_it_is_tried_ne
     run = fail(make_run(), 1)
     let_pass(run, 45)
     run = fail(run, 51, replace(AWAY, message="ConnectError: <b>the model</b> is away"))
+    PartHeartbeat.objects.create(part="worker", instance="here", ok=True)
     client.force_login(reviewer())
     page = client.get(f"/runs/{run.pk}/").content.decode()
-    assert "Stuck: turn 1 fails" in page and "attempt 51" in page and "next try" in page
+    assert 'data-state="stuck"' in page and "Turn 1 fails, attempt 51" in page and "next try" in page
     assert "&lt;b&gt;the model&lt;/b&gt; is away" in page and "<b>the model</b>" not in page
     assert "working on turn" not in page
     listed = client.get("/runs/?stuck=1").content.decode()

@@ -26,4 +26,5 @@ AGENT = Agent(
     tools=(LIST_REFUNDS, ISSUE_REFUND, SEND_EMAIL),
     graph="orchestration.agents.support.graph.build",
     reads=("handbook",),
+    run_title="Order {order_id}: {message}",
 )

@@ -1,0 +1,22 @@
+"""Why a run stands where it stands, and all that need somebody, in the JSON API."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest
+from ninja import Router
+
+from console.api_access import require
+from orchestration.api.runs import visible_run
+from orchestration.diagnosis import diagnosing
+
+router = Router(tags=["runs"])
+
+
+@router.get("/runs/{run_id}/diagnosis")
+def diagnosis_of_run(request: HttpRequest, run_id: str) -> dict[str, Any]:
+    """Say in a sentence why the run stands where it stands, since when, who can do something, and what."""
+    user = require(request, "see_runs")
+    run = visible_run(request, run_id)
+    return diagnosing.as_json(diagnosing.diagnose(run), user, run)
