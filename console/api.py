@@ -155,6 +155,7 @@ def _not_storable(request: HttpRequest, exc: DataError) -> JsonResponse:
 # The apps' routers, by name: the frame imports no app.
 api.add_router("", "approvals.api.bulk.router")  # before: its path would be read as an id
 api.add_router("", "approvals.api.requests.router")  # that of approvals.api.approvals, with what programs ask
+api.add_router("", "orchestration.api.programs.router")
 api.add_router("", "approvals.api.record.router")
 for _subject in ("agents", "runs", "actions", "checkpoints", "diagnosis"):
     api.add_router("", f"orchestration.api.{_subject}.router")

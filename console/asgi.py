@@ -26,6 +26,7 @@ from django.utils.http import is_same_domain  # noqa: E402
 
 from console.database import AWAY  # noqa: E402
 from console.live.consumers import LiveConsumer  # noqa: E402
+from console.live.held import Held  # noqa: E402
 from console.live.listener import listener  # noqa: E402
 
 Scope = dict[str, Any]
@@ -103,7 +104,7 @@ _sockets = URLRouter([path("live/", LiveConsumer.as_asgi()), re_path(r"", _refus
 
 application = ProtocolTypeRouter(
     {
-        "http": http_application,
+        "http": Held(http_application),  # type: ignore[arg-type]  # channels names the messages, we do not
         "websocket": our_own_origin(patient(AuthMiddlewareStack(_sockets))),
         "lifespan": lifespan,
     }

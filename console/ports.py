@@ -75,7 +75,7 @@ class SharedPort(Generic[P]):
 
 
 class Executed(TypedDict):
-    """What was done under one approval, as the ledger keeps it."""
+    """What was done under one approval, as the ledger keeps it, or as the program says that asked."""
 
     status: str
     tool: str
@@ -84,8 +84,9 @@ class Executed(TypedDict):
     result: Any  # the tool's JSON, untrusted
     error: str  # untrusted
     attempts: int
-    started_at: datetime
+    started_at: datetime | None  # None: nobody here saw it begin
     finished_at: datetime | None
+    reported_by: str | None  # the program whose word this is; None: the ledger has seen it
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class Standstill:
     """Why a decision has not taken effect. `sentence` is ours, `words` are somebody else's and untrusted."""
 
     #: undelivered, not_taken, run_ended, code_changed, checkpoints_gone, turn_fails, passed_over, slow, failed,
-    #: refused, unknown, not_known
+    #: refused, unknown, not_fetched, not_reported, not_known
     cause: str
     sentence: str
     since: datetime

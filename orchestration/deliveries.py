@@ -22,6 +22,7 @@ from approvals.people.programs import external_id_of
 from approvals.proposal.canonical import read_canonical
 from approvals.reading.requests import note_of, outcome_of, proposed_digest
 from approvals.record import audit
+from approvals.services.receipts import REPORTED_WITHIN
 from approvals.services.requesting import note_undelivered
 from console.clock import DatabaseNow
 from console.live.announce import announce
@@ -44,7 +45,7 @@ class Parcel:
 
 
 def begin(approval_id: str) -> Parcel | None:
-    """Count an attempt and return what is to be sent, `None` when it was taken before.
+    """Count an attempt and return what is to be sent, `None` when it was taken before, or is fetched.
 
     Raises NothingToDeliver while the approval is open, NotAsDecided when other bytes were decided than are kept,
     SignalRefused when the program may not have the workflow signalled, SignalHeld while no admin has confirmed that.
@@ -53,8 +54,11 @@ def begin(approval_id: str) -> Parcel | None:
         raise SignalHeld(held)
     with transaction.atomic():
         approval = Approval.objects.select_related("requested_by").get(pk=approval_id)
-        if approval.status == Approval.Status.PENDING or approval.deliver_to is None:
+        if approval.status == Approval.Status.PENDING or approval.source != Approval.Source.PROGRAM:
             raise NothingToDeliver(f"The approval {approval_id} has no answer to deliver.")
+        if approval.is_fetched:
+            AnswerDelivery.objects.get_or_create(pk=approval_id, defaults={"state": State.KEPT})
+            return None
         AnswerDelivery.objects.get_or_create(pk=approval_id)
         open_ones = AnswerDelivery.objects.filter(pk=approval_id).exclude(state=State.DELIVERED)
         if not open_ones.update(attempts=F("attempts") + 1, state=State.TRYING):
@@ -83,15 +87,36 @@ def _held_back(approval_id: str) -> str:
     return "" if AnswerDelivery.objects.filter(pk=approval_id, state=State.DELIVERED).exists() else pair.sentence
 
 
-def delivered(approval_id: str, taken_by: str) -> None:
+def fetched(approval: Approval, by: str) -> dict[str, Any]:
+    """Return the body to the program that asks for it, noting the first time where nobody sends it any more.
+
+    What is sent to an address is sent all the same, so that a program that also looks misses nothing. Raises
+    NotAsDecided when other bytes were decided than are kept.
+    """
+    body = body_of(approval)
+    state = AnswerDelivery.objects.filter(pk=approval.pk).values_list("state", flat=True).first()
+    if state == State.UNDELIVERED or (approval.is_fetched and state != State.DELIVERED):
+        taken(approval.pk, f"fetched by {by}", actor=by)
+    return body
+
+
+def taken(approval_id: str, how: str, *, actor: str) -> None:
+    """Note that the program has its answer, also where none was sent yet. A repetition changes nothing."""
+    with transaction.atomic():
+        AnswerDelivery.objects.get_or_create(pk=approval_id)
+        delivered(approval_id, how, actor=actor)
+
+
+def delivered(approval_id: str, taken_by: str, *, actor: str = "worker") -> None:
     """Note that the answer was taken; `taken_by` says in words by whom. A repetition changes nothing."""
     with transaction.atomic():
         _hold(approval_id)
         open_ones = AnswerDelivery.objects.filter(pk=approval_id).exclude(state=State.DELIVERED)
         if not open_ones.update(state=State.DELIVERED, last_error="", delivered_at=DatabaseNow()):
             return
-        approvals.note_receipt(approval_ids=[approval_id], step="resumed", detail=taken_by)
-        audit.record(actor="worker", kind="approval.delivered", subject=approval_id, body={"detail": taken_by[:500]})
+        approvals.note_receipt(approval_ids=[approval_id], step="resumed", detail=taken_by, within=REPORTED_WITHIN)
+        announce("inbox")  # it may have stood in the lane
+        audit.record(actor=actor, kind="approval.delivered", subject=approval_id, body={"detail": taken_by[:500]})
 
 
 def failed(approval_id: str, reason: str) -> None:

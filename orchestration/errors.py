@@ -26,12 +26,16 @@ OrchestrationError
   SignalRefused     a program's answer may not go to this workflow; trying again helps once it is allowed
   SignalHeld        a program's answer waits for an admin's yes, or got a no; the yes has it sent
   PairRefused       somebody may not settle which signals are sent
+  NotToReport       nothing was approved of which a program could say what came of it
+  OutcomeReported   the program has said something else of it before
   NothingToDeliver  the answer has arrived, or there is none yet
   NotAsDecided      what is kept of a program's request is not what was decided; trying again helps once it is put back
   EffectUnclear     an idempotent tool gave no clear answer; asking again with the same key can help
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from console.refusals import Invalid, NotFound, Refused
 
@@ -187,13 +191,40 @@ class PairRefused(OrchestrationError, NotFound):
     what = "pair of account and signal"
 
 
+class NotToReport(OrchestrationError, Refused):
+    """Nothing was approved, so there is nothing of which a program could say what came of it."""
+
+    title = "Nothing was approved"
+
+    def __init__(self, state: str) -> None:
+        told = {"pending": "Nobody has decided this yet", "expired": "This expired without a decision"}
+        told |= {"withdrawn": "This was withdrawn", "reject": "This was rejected"}
+        told |= {"respond": "This was answered in the tool's place"}
+        super().__init__(f"{told.get(state, state)}, so nothing may have been done.")
+        self.state = state
+
+
+class OutcomeReported(OrchestrationError, Refused):
+    """Another outcome was reported before, and the first word stands."""
+
+    title = "Another outcome was reported before"
+
+    def __init__(self, status: str) -> None:
+        super().__init__(f"It was reported as {status} before, and the first word stands.")
+        self.status = status
+
+    def facts(self) -> dict[str, Any]:
+        return {"reported": self.status}
+
+
 class NothingToDeliver(OrchestrationError):
     """The answer has arrived where it was asked for, or there is none yet."""
 
 
-class NotAsDecided(OrchestrationError):
+class NotAsDecided(OrchestrationError, Refused):
     """What is kept of this request is not what was decided, so the program is told nothing. Tell an admin."""
 
+    title = "Not as decided"
     permanent = False
 
 

@@ -214,6 +214,7 @@ class AnswerDelivery(models.Model):
         TRYING = "trying"
         DELIVERED = "delivered"
         UNDELIVERED = "undelivered"  # tried for as long as was promised; a person can have it tried again
+        KEPT = "kept"  # sent nowhere: the program fetches it
         HELD = "held"  # not sent, for its pair of account and signal lacks an admin's yes; see `SignalPair`
 
     approval_id = models.CharField(primary_key=True, max_length=40)
@@ -225,6 +226,26 @@ class AnswerDelivery(models.Model):
 
     def __str__(self) -> str:
         return f"{self.approval_id} {self.state}"
+
+
+class ReportedOutcome(models.Model):
+    """What a program says came of what was approved for it; the first word stands. See `orchestration.outcomes`."""
+
+    class Status(models.TextChoices):
+        DONE = "done"
+        FAILED = "failed"
+        UNKNOWN = "unknown"  # the program does not know either
+
+    approval_id = models.CharField(primary_key=True, max_length=40)
+    status = models.CharField(max_length=10, choices=Status)
+    result = models.JSONField(null=True, blank=True)
+    error = models.TextField(blank=True)
+    body_digest = models.CharField(max_length=64)  # of what was said, to tell a repetition from another word
+    reported_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    at = models.DateTimeField(db_default=DatabaseNow())
+
+    def __str__(self) -> str:
+        return f"{self.approval_id} {self.status}"
 
 
 class SignalPair(models.Model):

@@ -13,7 +13,7 @@ from console.contracts import Contracts
 from console.lists.capped import COUNT_CAP
 from console.ports import AgentFault, Checked, Executed, Finding, Found, ToolFacts
 from orchestration import findings as findings_kept
-from orchestration import selectors, signal_pairs, signal_rules, webhook_gateway
+from orchestration import outcomes, selectors, signal_pairs, signal_rules, webhook_gateway
 from orchestration.agents.arguments import Unfit, asked_schema, read_asked
 from orchestration.agents.registry import agents, faults
 from orchestration.contracts import CONTRACTS
@@ -27,7 +27,7 @@ from orchestration.signal_pairs import note_first_use as note_first_use
 
 
 def effects_of(approval_ids: Sequence[str]) -> dict[str, Executed]:
-    return {
+    found: dict[str, Executed] = {
         effect.pk: {
             "status": effect.status,
             "tool": effect.tool,
@@ -38,9 +38,11 @@ def effects_of(approval_ids: Sequence[str]) -> dict[str, Executed]:
             "attempts": effect.attempts,
             "started_at": effect.started_at,
             "finished_at": effect.finished_at,
+            "reported_by": None,
         }
         for effect in Effect.objects.filter(pk__in=approval_ids)
     }
+    return found | outcomes.executed(approval_ids)
 
 
 def runs_there(run_ids: Sequence[str]) -> set[str]:

@@ -31,7 +31,7 @@ from console.models import OutboxEntry, PartHeartbeat
 from console.outbox import Kind
 from console.ports import Standstill
 from orchestration.effects import close_effect
-from orchestration.models import Effect, Run
+from orchestration.models import Effect, ReportedOutcome, Run
 from orchestration.selectors import Delivery, delivery_of
 
 Step = ReceiptStep.Step
@@ -49,12 +49,13 @@ class _Facts:
     questions: list[Approval]  # that asked whether its effect happened, newest last
     parts: dict[str, str]  # of our processes that are alive: what they say
     delivery: Delivery | None  # of a program's answer
+    reported: ReportedOutcome | None  # what the program says came of it
 
 
 def standstill_of(approval_ids: Sequence[str]) -> dict[str, Standstill]:
     """Say of each decision why it stands still; those of which nothing is known here are left out.
 
-    The caller has found out that they are late. Seven queries, however many are asked for, and five for programs'.
+    The caller has found out that they are late. Seven queries, however many are asked for, and six for programs'.
     """
     approvals = Approval.objects.filter(pk__in=approval_ids).defer("canonical", "arguments_schema", "agent_words")
     rows = {row.pk: row for row in approvals.prefetch_related("receipt")}
@@ -67,6 +68,7 @@ def standstill_of(approval_ids: Sequence[str]) -> dict[str, Standstill]:
     parts = _parts_alive()
     programs = [row.pk for row in rows.values() if row.source == Approval.Source.PROGRAM]
     deliveries = delivery_of(programs) if programs else {}
+    reported = ReportedOutcome.objects.in_bulk(programs) if programs else {}
     return {
         pk: _standstill(
             _Facts(
@@ -78,6 +80,7 @@ def standstill_of(approval_ids: Sequence[str]) -> dict[str, Standstill]:
                 questions=questions.get(pk, []),
                 parts=parts,
                 delivery=deliveries.get(pk),
+                reported=reported.get(pk),
             )
         )
         for pk, row in rows.items()
@@ -105,6 +108,8 @@ def _parts_alive() -> dict[str, str]:
 
 def _standstill(facts: _Facts) -> Standstill:
     """Find the cause, nearest to the effect first."""
+    if facts.reported is not None:
+        return _of_report(facts.reported)
     if facts.delivery is not None:
         return _of_answer(facts.delivery)
     if facts.effect is not None:
@@ -194,7 +199,23 @@ def _attempts(entry: OutboxEntry) -> str:
     return f" ({entry.attempts} attempt{'s' if entry.attempts > 1 else ''})" if entry.attempts else ""
 
 
+def _of_report(reported: ReportedOutcome) -> Standstill:
+    if reported.status == ReportedOutcome.Status.FAILED:
+        sentence = "The program says that it failed, and that nothing happened."
+        return Standstill("failed", sentence, reported.at, reported.error, is_final=True)
+    if reported.status == ReportedOutcome.Status.UNKNOWN:
+        sentence = "The program says that it does not know whether it happened. Find out where it would have happened."
+        return Standstill("unknown", sentence, reported.at, reported.error, is_final=True)
+    return Standstill("not_known", "The program says that it was done.", reported.at, is_final=True)
+
+
 def _of_answer(delivery: Delivery) -> Standstill:
+    if delivery.state == "kept":
+        sentence = "The program has not fetched its answer, which is there for it. It may not be running."
+        return Standstill("not_fetched", sentence, delivery.since)
+    if delivery.state == "delivered":
+        sentence = "The program has the answer, and has not said what came of it. It may have been done or not."
+        return Standstill("not_reported", sentence, delivery.since)
     times = f"{delivery.attempts} attempt{'' if delivery.attempts == 1 else 's'}"
     if delivery.state == "held":
         return Standstill("undelivered", delivery.cause, delivery.since, is_final=True)

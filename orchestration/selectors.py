@@ -130,7 +130,7 @@ class Delivery:
     ended before it heard, which nothing can help.
     """
 
-    state: Literal["on_its_way", "delivered", "undelivered", "held", "ended"]
+    state: Literal["on_its_way", "kept", "delivered", "undelivered", "held", "ended"]
     cause: str  # why the newest attempt failed or none is made, in words that may be somebody else's; "" for neither
     attempts: int  # of those that are counted: 0 once a run has it
     since: datetime
@@ -160,6 +160,8 @@ def delivery_of(approval_ids: list[str]) -> dict[str, Delivery]:
 
 def _to_program(row: Approval, answer: AnswerDelivery | None, entry: OutboxEntry | None) -> Delivery:
     assert row.closed_at is not None
+    if row.is_fetched and (answer is None or answer.state != AnswerDelivery.State.DELIVERED):
+        return Delivery("kept", "", 0, row.closed_at)
     if answer is None:
         cause, attempts = (entry.last_error, entry.attempts) if entry else ("", 0)
         return Delivery("on_its_way", cause, attempts, row.closed_at)

@@ -321,6 +321,8 @@ def redeliver(*, approval_id: str, by: User) -> None:
             raise NothingToRedrive("There is no answer that its program does not have.")
         if found.state == "held":
             raise NothingToRedrive(found.cause)
+        if found.state == "kept":
+            raise NothingToRedrive("Its program fetches the answer, which is there for it; nobody sends it.")
         is_asked = OutboxEntry.objects.filter(delivered_at=None, kind=Kind.START_WATCH, subject=approval.run_id)
         if is_asked.update(due_at=DatabaseNow()):
             outbox.wake()  # a second click, or the watch was never started

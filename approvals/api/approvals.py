@@ -16,7 +16,7 @@ from approvals.proposal.canonical import digest_of, read_canonical
 from approvals.reading import listing, reach, requests
 from approvals.reading.first_shown import note_shown, shown_at
 from approvals.record.closings import withdrawals_of
-from console import ports
+from console import ports, roles
 from console.api_access import require
 from console.http import signed_in_at
 from console.ports import Executed, Read
@@ -49,8 +49,12 @@ def list_approvals(
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     cursor: str = "",
 ) -> dict[str, Any]:
-    """List approvals. By themselves pending ones go by deadline, others newest first; `risk`: risk, deadline, age."""
-    user = require(request, "see")
+    """List approvals. By themselves pending ones go by deadline, others newest first; `risk`: risk, deadline, age.
+
+    `mine`: those that one may decide. A service account gets what it has asked for, with `mine` and without.
+    """
+    user = require(request, "see_approvals")
+    mine = mine and roles.may(user, "see")  # nobody else decides, and what they see is theirs
     filters = listing.Filters(status=status, agent=agent, tool=tool, risk=risk, search=search, mine=mine, order=order)
     page = listing.approvals_page(user, filters, cursor=cursor, limit=limit, with_everything=True)
     return {"items": approvals_json(request, page.rows), "next": page.next_cursor}

@@ -59,13 +59,15 @@ class ApprovalIn(_Strict):
     tool: Annotated[str, Field(min_length=1, max_length=100)]
     arguments: dict[str, Any]
     external_id: Name
-    deliver_to: DeliverTo
+    deliver_to: DeliverTo | None = None  # without it the program fetches its answer
     arguments_schema: dict[str, Any] | None = None
     verdicts: Annotated[list[Verdict], Field(min_length=1, max_length=4)] | None = None
     risk: Literal["low", "medium", "high"] = "high"
     agent_words: Annotated[str, Field(max_length=20_000)] = ""
     audience: Annotated[list[Annotated[str, Field(min_length=1, max_length=150)]], Field(max_length=50)] | None = None
     due_at: AwareDatetime | None = None  # RFC 3339 with its zone
+    #: whether it will say what came of it, and be missed in the lane when it does not; by itself where it fetches
+    reports_outcome: bool | None = None
 
     @field_validator("due_at", mode="before")
     @classmethod
@@ -96,13 +98,14 @@ def _asked(request: HttpRequest, body: ApprovalIn) -> Asked:
         tool=body.tool,
         arguments=body.arguments,
         external_id=body.external_id,
-        deliver_to=body.deliver_to.dict(exclude_none=True),
+        deliver_to=body.deliver_to.dict(exclude_none=True) if body.deliver_to else None,
         arguments_schema=body.arguments_schema or {},
         verdicts=tuple(dict.fromkeys(body.verdicts or ())),
         risk=body.risk,
         agent_words=body.agent_words,
         audience=tuple(dict.fromkeys(body.audience or ())),
         due_at=body.due_at,
+        reports_outcome=body.reports_outcome,
     )
 
 

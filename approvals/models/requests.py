@@ -108,7 +108,8 @@ class Approval(models.Model):
     claimed_at = models.DateTimeField(null=True, blank=True)
     is_seeded = models.BooleanField(default=False)  # a harmless request to keep reviewers awake; never executed
     deliver_to = models.JSONField(null=True, blank=True)  # where a program wants its answer, see docs/programs.md
-    asked = models.JSONField(default=dict)  # by a program: {"audience": [names], "body_digest"}
+    #: by a program: {"audience": [names], "body_digest", "reports": whether it will say what came of it}
+    asked = models.JSONField(default=dict)
 
     # Kept by the database, for lists; the functions are made in the migration that adds them.
     search_words = models.GeneratedField(  # of the ids, tool, agent, summary, and the first 16,000 letters of arguments
@@ -199,6 +200,11 @@ class Approval(models.Model):
 
     def __str__(self) -> str:
         return f"{self.id} {self.summary}"
+
+    @property
+    def is_fetched(self) -> bool:
+        """Return whether its program fetches the answer, for it named nothing that it could be sent to."""
+        return self.source == self.Source.PROGRAM and self.deliver_to is None
 
     @property
     def shown_digest(self) -> str:

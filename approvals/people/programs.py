@@ -22,8 +22,10 @@ def external_id_of(approval: Approval) -> str | None:
     return approval.external_id.split("/", 2)[2]
 
 
-def where_to(deliver_to: dict[str, Any]) -> str:
+def where_to(deliver_to: dict[str, Any] | None) -> str:
     """Return in words where the answer goes. Of an address only the host, for its path may hold a secret."""
+    if deliver_to is None:
+        return "the program, which fetches it"
     if "webhook" in deliver_to:
         return f"webhook at {urlsplit(deliver_to['webhook']['url']).hostname}"
     temporal = deliver_to["temporal"]

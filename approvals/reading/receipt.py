@@ -67,6 +67,9 @@ def _steps(approval: Approval, decision: Decision | None, reached: dict[str, Rec
     steps = [Step.RECORDED, Step.SIGNALLED, Step.RESUMED]
     if approval.source == Approval.Source.PROGRAM:
         steps = [Step.RECORDED, Step.RESUMED] if decision else [Step.RESUMED]  # silence is an answer too
+        agrees = decision is not None and decision.verdict in AGREEING
+        if Step.EFFECT_FINISHED in reached or (agrees and approval.asked.get("reports")):
+            steps.append(Step.EFFECT_FINISHED)
     elif decision and decision.verdict in AGREEING and approval.kind == Approval.Kind.ACTION:
         is_refused = Step.REFUSED in reached and Step.EFFECT_STARTED not in reached
         steps += [Step.REFUSED] if is_refused else [Step.EFFECT_STARTED, Step.EFFECT_FINISHED]
@@ -75,7 +78,9 @@ def _steps(approval: Approval, decision: Decision | None, reached: dict[str, Rec
 
 def _title(approval: Approval, step: str) -> str:
     if approval.source == Approval.Source.PROGRAM and step == Step.RESUMED:
-        return "Delivered to the program"
+        return "Fetched by the program" if approval.is_fetched else "Delivered to the program"
+    if approval.source == Approval.Source.PROGRAM and step == Step.EFFECT_FINISHED:
+        return "Reported by the program"
     return _TITLES[Step(step)]
 
 
@@ -84,7 +89,8 @@ def _reached(approval: Approval, step: ReceiptStep, why: Standstill | None) -> R
     if step.step == Step.SET_ASIDE:
         return replace(line, state="aside")
     if step.step == Step.REFUSED or (step.step == Step.EFFECT_FINISHED and approval.took_effect_at is None):
-        return replace(line, state="stopped", standstill=why, title=_STOPPED[Step(step.step)])
+        title = _STOPPED[Step(step.step)] if approval.source == Approval.Source.AGENT else line.title
+        return replace(line, state="stopped", standstill=why, title=title)
     return line
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, User
 from django.db.models import Exists, F, OuterRef, Prefetch, QuerySet, Subquery, prefetch_related_objects
 from django.db.models.functions import Substr
 
@@ -22,6 +22,15 @@ from console.clock import DatabaseNow
 def approval_for(user: AbstractBaseUser | AnonymousUser, approval_id: str) -> Approval:
     """Return one approval with its decisions and receipt. Raises NoSuchApproval, also for what may not be seen."""
     found = with_parts(visible_to(user)).annotate(read_at=DatabaseNow()).filter(pk=approval_id).first()
+    if found is None:
+        raise NoSuchApproval
+    return found
+
+
+def own_of(program: User, approval_id: str) -> Approval:
+    """Return what this program has asked for itself. Raises NoSuchApproval, also for what somebody else asked for."""
+    mine = Approval.objects.filter(source=Approval.Source.PROGRAM, requested_by=program, pk=approval_id)
+    found = mine.select_related("requested_by").first()
     if found is None:
         raise NoSuchApproval
     return found

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from approvals.models import Approval, Decision, ReceiptStep, Verdict
 from approvals.policies.terms import Terms
 from approvals.record import audit
-from approvals.services.receipts import WITHIN
+from approvals.services.receipts import FETCHED_WITHIN, WITHIN
 from console import outbox
 from console.clock import DatabaseNow
 from console.live.announce import announce
@@ -17,7 +19,7 @@ def close(approval: Approval, decision: Decision) -> None:
     Approval.objects.filter(pk=approval.pk, status=Approval.Status.PENDING).update(
         status=Approval.Status.DECIDED,
         closed_at=DatabaseNow(),
-        expected_by=None if approval.is_seeded else DatabaseNow() + WITHIN[ReceiptStep.Step.RECORDED],
+        expected_by=None if approval.is_seeded else DatabaseNow() + _heard_within(approval),
         claimed_by=None,
         claimed_at=None,
     )
@@ -30,6 +32,10 @@ def close(approval: Approval, decision: Decision) -> None:
             payload={"run_id": approval.run_id, "approval_id": approval.pk, "decision_id": decision.pk},
         )
     announce("inbox", f"approval:{approval.pk}", f"run:{approval.run_id}")
+
+
+def _heard_within(approval: Approval) -> timedelta:
+    return FETCHED_WITHIN if approval.is_fetched else WITHIN[ReceiptStep.Step.RECORDED]
 
 
 def close_by_policy(approval: Approval) -> Decision | None:

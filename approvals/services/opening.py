@@ -51,6 +51,7 @@ class Proposal:
     is_seeded: bool = False  # a test of attention, see approvals.services.seeding
     interrupt_place: int = 0  # among those that the interrupt asks
     body_digest: str = ""  # of what a program sent, to tell a repetition from another request
+    reports_outcome: bool = False  # the program will say what came of it
 
 
 def open_approval(proposal: Proposal) -> Approval:
@@ -151,7 +152,11 @@ def _fields(proposal: Proposal, now: datetime) -> dict[str, Any]:
         "is_seeded": proposal.is_seeded,
         "policy_version": terms.policy_version,
         "terms": terms.to_json(),
-        "asked": {"audience": list(proposal.audience), "body_digest": proposal.body_digest},
+        "asked": {
+            "audience": list(proposal.audience),
+            "body_digest": proposal.body_digest,
+            "reports": proposal.reports_outcome,
+        },
         "audience": list(audience.groups),
         "people": list(audience.people),
         "verdicts": [v for v in terms.verdicts if not proposal.verdicts or v in proposal.verdicts],

@@ -29,6 +29,9 @@ WITHIN: Final = {
     Step.RESUMED: timedelta(seconds=60),
     Step.EFFECT_STARTED: timedelta(seconds=60),  # beyond the tool's own time
 }
+#: how long a program may take to fetch its answer, and then to say what came of it
+FETCHED_WITHIN: Final = timedelta(minutes=10)
+REPORTED_WITHIN: Final = timedelta(hours=1)
 NOTHING_TO_COME = timedelta(0)
 REASON_LIMIT = 400  # characters
 _ORDER = [Step.RECORDED, Step.SIGNALLED, Step.RESUMED, Step.REFUSED, Step.EFFECT_STARTED, Step.EFFECT_FINISHED]
@@ -46,7 +49,8 @@ WITH asked AS (
     RETURNING approval_id
 ), weighed AS (
     SELECT a.id, %(is_done)s OR %(step)s = 'resumed' AND (
-        a.status <> 'decided' OR a.kind = 'outcome' OR a.source = 'program' OR EXISTS (
+        a.status <> 'decided' OR a.kind = 'outcome'
+        OR a.source = 'program' AND coalesce(a.asked -> 'reports', 'false') <> 'true' OR EXISTS (
             SELECT FROM approvals_decision d WHERE d.approval_id = a.id AND d.verdict IN ('reject', 'respond')
         )
     ) AS took_effect
@@ -80,7 +84,8 @@ def note_receipt(
 
     `topics`: what the caller announces besides the approvals, in the same statement. `within`: how long the next step
     may take, where it is not as usual. `is_done`: the effect has happened. An answer that causes no effect of the
-    ledger's has taken effect when the run or the program has it, which is the step `resumed`.
+    ledger's has taken effect when the run or the program has it, which is the step `resumed`; but for a program that
+    will say what came of it.
     """
     asked: dict[str, Any] = {
         "ids": approval_ids,

@@ -53,17 +53,25 @@ class Asked:
     tool: str
     arguments: dict[str, Any]
     external_id: str  # the program's own
-    deliver_to: dict[str, Any]  # {"temporal": {...}} or {"webhook": {"url"}}
+    deliver_to: dict[str, Any] | None  # {"temporal": {...}} or {"webhook": {"url"}}; `None`: it is fetched
     arguments_schema: dict[str, Any]
     verdicts: tuple[str, ...]
     risk: str
     agent_words: str
     audience: tuple[str, ...]
     due_at: datetime | None
+    reports_outcome: bool | None = None  # it will say what came of it; `None`: it does where it fetches its answer
+
+    @property
+    def will_report(self) -> bool:
+        return self.deliver_to is None if self.reports_outcome is None else self.reports_outcome
 
     def body_digest(self) -> str:
         """Return the digest of what was asked, to tell a repetition from another request under the same id."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True, default=str).encode()).hexdigest()
+        told = asdict(self)
+        if self.reports_outcome is None:  # digests are kept: those from before it could be said stay the same
+            del told["reports_outcome"]
+        return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def request_approval(*, asked: Asked, requested_by: User) -> tuple[Approval, bool]:
@@ -81,7 +89,7 @@ def request_approval(*, asked: Asked, requested_by: User) -> tuple[Approval, boo
             _check_room(requested_by, external_id)
             earlier = open_approval(proposal)
             if earlier.pk == proposal.approval_id:
-                if "temporal" in asked.deliver_to:
+                if asked.deliver_to and "temporal" in asked.deliver_to:
                     temporal = asked.deliver_to["temporal"]
                     ports.agent_plane().note_first_use(requested_by.username, temporal, earlier.pk)
                 start_watch(earlier)
@@ -175,6 +183,7 @@ def _proposal(asked: Asked, canonical: bytes, requested_by: User, external_id: s
         audience=asked.audience,
         due_at=asked.due_at,
         body_digest=body_digest,
+        reports_outcome=asked.will_report,
     )
 
 
@@ -239,8 +248,10 @@ def _schema_faults(asked: Asked) -> Errors:
     ]
 
 
-def _destination_faults(deliver_to: dict[str, Any], requested_by: User) -> Errors:
+def _destination_faults(deliver_to: dict[str, Any] | None, requested_by: User) -> Errors:
     """Check the form of the address; where a webhook's name leads is looked up at each delivery."""
+    if deliver_to is None:
+        return []
     if "webhook" in deliver_to:
         path, url = "deliver_to.webhook.url", deliver_to["webhook"]["url"]
         if len(url) > URL_LIMIT or not _URL.fullmatch(url):

@@ -94,7 +94,7 @@ def test_what_was_executed_is_told_as_the_ledger_has_it(
     now = database_now()
     agents.effects[approval.pk] = {
         "status": "done", "tool": "issue_refund", "digest": approval.digest, "arguments": CHANGED, "result": {"id": 7},
-        "error": "", "attempts": 2, "started_at": now, "finished_at": None,
+        "error": "", "attempts": 2, "started_at": now, "finished_at": None, "reported_by": None,
     }  # fmt: skip
     told = Caller(alice).get(f"approvals/{approval.pk}").json()["executed"]
     assert (told["arguments"], told["result"], told["attempts"]) == (CHANGED, {"id": 7}, 2)

@@ -43,9 +43,11 @@ ENDPOINTS: dict[str, tuple[set[str], Any]] = {
     "GET /runs/{run_id}/checkpoints": (RUNS, None),
     "POST /runs/{run_id}/actions": ({"operator", "admin"}, {"action": "end", "reason": "no longer needed"}),
     "GET /runs/{run_id}/checkpoints/{checkpoint_id}": (RUNS, None),
-    "GET /approvals": (SEE, None),
+    "GET /approvals": (RUNS, None),
     "GET /approvals/{approval_id}": (RUNS, None),
     "POST /approvals": ({"service"}, REQUEST),
+    "GET /approvals/{approval_id}/answer": ({"service"}, None),
+    "POST /approvals/{approval_id}/outcome": ({"service"}, {"status": "done"}),
     "POST /approvals/{approval_id}/withdraw": ({"service"}, {"reason": "no longer needed"}),
     "POST /approvals/{approval_id}/decision": (SEE, VERDICT),
     "POST /approvals/decisions": (SEE, {"items": [{"id": "a", **VERDICT}]}),
@@ -115,8 +117,8 @@ _IDS = {"refresh_id": "ref", "flow_run_id": "00000000-0000-4000-8000-00000000000
 
 def test_a_new_account_without_a_role_is_told_which_roles_help(eve: User) -> None:
     told = problem(Caller(eve).get("approvals"), 403)
-    assert told["rule"] == "see"
-    assert "admin, operator, reviewer" in told["detail"]
+    assert told["rule"] == "see_approvals"
+    assert "admin, operator, reviewer, service" in told["detail"]
 
 
 def test_only_the_hash_of_a_token_is_kept(alice: User) -> None:

@@ -73,7 +73,7 @@ class Card:
     @property
     def answer_goes_to(self) -> str:
         """Return in words where a program gets its answer, "" for an agent's request."""
-        return where_to(self.approval.deliver_to) if self.approval.deliver_to else ""
+        return where_to(self.approval.deliver_to) if self.approval.source == Approval.Source.PROGRAM else ""
 
     @property
     def who(self) -> str:
