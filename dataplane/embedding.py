@@ -6,7 +6,7 @@ class here; its name is part of every version's digest, so that vectors of two m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -45,6 +45,17 @@ class WordLlamaEmbedder:
             return np.zeros((0, DIMENSIONS), dtype=np.float32)
         vectors: Vectors = np.asarray(self._model.embed(list(texts), norm=True), dtype=np.float32)
         return np.nan_to_num(vectors)
+
+
+def embed_changed(texts: Sequence[str], known: Mapping[str, Vectors], model: Embedder) -> tuple[Vectors, int]:
+    """Return a vector for each text, and how many had to be made. `known`: vectors of the same model, by their text.
+
+    A text that comes twice is embedded once.
+    """
+    missing = [text for text in dict.fromkeys(texts) if text not in known]
+    made = dict(zip(missing, model.embed(missing), strict=True))
+    vectors = [known[text] if text in known else made[text] for text in texts]
+    return np.array(vectors, dtype=np.float32).reshape(len(texts), DIMENSIONS), len(missing)
 
 
 def _load() -> Any:

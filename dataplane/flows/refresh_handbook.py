@@ -11,4 +11,4 @@ from dataplane.flows.tasks import embed, read_documents, split
 @produces(HANDBOOK)
 def refresh_handbook(parameters: HandbookParameters) -> Passages:
     """Read, split, embed and publish the handbook."""
-    return embed(split(read_documents(parameters.folder), parameters))
+    return embed(HANDBOOK.name, split(read_documents(parameters.folder), parameters))

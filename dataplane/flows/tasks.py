@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pgvector import Vector
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
@@ -18,9 +19,10 @@ from dataplane.catalogue import DatasetEntry, HandbookParameters
 from dataplane.contents.base import Content
 from dataplane.contents.passages import PassageRow, Passages
 from dataplane.contracts import Outcome
-from dataplane.embedding import embedder
+from dataplane.embedding import Vectors, embed_changed, embedder
 from dataplane.errors import DataplaneError, HandbookInvalid
 from dataplane.flows.transforms import Document, embedded_text, parse_document, split_document
+from dataplane.plain_sql import connect
 
 
 async def can_retry_help(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
@@ -85,13 +87,36 @@ def split(documents: list[Document], parameters: HandbookParameters) -> list[Pas
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-def embed(rows: list[PassageRow]) -> Passages:
-    """Give each passage its vector."""
+def embed(dataset: str, rows: list[PassageRow]) -> Passages:
+    """Give each passage its vector; those that the current version has already are not made again."""
     model = embedder()
-    vectors = model.embed([embedded_text(row) for row in rows])
+    known = earlier_vectors(dataset, model.name)
+    vectors, made = embed_changed([embedded_text(row) for row in rows], known, model)
     content = Passages(passages=rows, vectors=vectors, embedder=model.name)
-    get_run_logger().info("Embedded %d passages with %s, digest %s", len(rows), model.name, content.digest()[:12])
+    get_run_logger().info(
+        "Embedded %d of %d passages with %s, the others are unchanged; digest %s",
+        made,
+        len(rows),
+        model.name,
+        content.digest()[:12],
+    )
     return content
+
+
+def earlier_vectors(dataset: str, embedder_name: str) -> dict[str, Vectors]:
+    """Return the vectors of the dataset's current version by the text that each was made of.
+
+    Empty before the first version, and when another model made it. About 1 kB a passage.
+    """
+    with connect() as connection:
+        rows = connection.execute(
+            "SELECT p.document, p.title, p.heading, p.text, p.effective, p.status, p.topics, p.embedding"
+            " FROM dataplane_dataset d JOIN dataplane_datasetversion v ON v.id = d.current_version_id"
+            " JOIN dataplane_passage p ON p.version_id = v.id WHERE d.name = %s AND v.embedder = %s",
+            [dataset, embedder_name],
+            binary=True,
+        ).fetchall()
+    return {embedded_text(PassageRow(*row[:7])): Vector.from_binary(row[7]).to_numpy() for row in rows}
 
 
 @task(
