@@ -160,3 +160,4 @@ api.add_router("", "approvals.api.record.router")
 for _subject in ("agents", "runs", "actions", "checkpoints", "diagnosis"):
     api.add_router("", f"orchestration.api.{_subject}.router")
 api.add_router("", "dataplane.api.router")
+api.add_router("", "dataplane.api.features.router")

@@ -23,6 +23,7 @@ PERMISSIONS: Final[dict[str, frozenset[Role]]] = {
     "start_run": frozenset({"operator", "admin", "service"}),
     "act_on_run": frozenset({"operator", "admin"}),  # cancel or end it
     "refresh": frozenset({"admin"}),
+    "read_features": frozenset({"operator", "admin", "service"}),  # values of the data plane's features
     "redrive": frozenset({"operator", "admin"}),  # what was decided and stands still; besides, those who decided it
     "audit": frozenset({"admin"}),  # the record of everything
     "policy": frozenset({"admin"}),  # change who may decide what

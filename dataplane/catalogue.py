@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from console.text.json_text import BEYOND, beyond_every_reader
 from dataplane.contents.base import ContentKind
+from dataplane.contents.features import FEATURES
 from dataplane.contents.passages import PASSAGES
 from dataplane.errors import ContentUnknown, DatasetNotFound, InvalidParameters
 from dataplane.schedules import Schedule
@@ -55,6 +56,7 @@ class DatasetEntry:
     window: WindowPolicy  # the key of a refresh that is given none
     schedule: Schedule  # what its row begins with; from then on the row is the truth
     fresh_for: timedelta  # older than this it is called stale; one window and some slack
+    at_first_start: bool = True  # made as soon as flows are served for the first time; else when somebody asks
 
     def __post_init__(self) -> None:
         """Refuse parameters that are secret: they are kept, sent and shown, and a `SecretStr` would arrive as stars."""
@@ -104,7 +106,27 @@ HANDBOOK = DatasetEntry(
     fresh_for=timedelta(hours=26),
 )
 
-CATALOGUE = {entry.name: entry for entry in (HANDBOOK,)}
+
+class NoParameters(BaseModel):
+    """Nothing may be chosen."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+CUSTOMER_FEATURES = DatasetEntry(
+    name="customer_features",
+    title="Customer features",
+    flow="build_customer_features",
+    deployment="daily",
+    content=FEATURES,
+    parameters=NoParameters,
+    window=Days(),
+    schedule=Schedule(cron="30 5 * * *"),
+    fresh_for=timedelta(hours=26),
+    at_first_start=False,
+)
+
+CATALOGUE = {entry.name: entry for entry in (HANDBOOK, CUSTOMER_FEATURES)}
 
 
 def entry(name: str) -> DatasetEntry:

@@ -7,6 +7,8 @@ DataplaneError
 ├── EmbedderChanged          the current version was embedded with another model
 ├── RefreshNotFound
 ├── RefreshKeyTaken          the key belongs to a refresh with other parameters
+├── QuestionInvalid          an agent's or a program's question is none that this kind of content answers
+├── SourceInvalid            what a flow read fails the checks before publishing (permanent)
 ├── InvalidParameters        the parameters do not fit the dataset's schema
 ├── HandbookInvalid          a document cannot be read or understood (permanent)
 ├── RefreshHeldElsewhere     another flow run holds the refresh and did not finish in time
@@ -53,6 +55,14 @@ class DatasetNotPublished(DataplaneError):
 
 class ContentUnknown(DataplaneError):
     """No dataset here holds content of this kind."""
+
+
+class QuestionInvalid(DataplaneError):
+    """This question is none that the dataset answers."""
+
+
+class SourceInvalid(DataplaneError):
+    """What was read fails the checks before publishing, so nothing was published."""
 
 
 class EmbedderChanged(DataplaneError):

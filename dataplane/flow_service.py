@@ -46,7 +46,17 @@ PAUSES = Backoff(0.5, 2)  # short: what waits for Prefect waits for this too
 UNSERVED = 30.0  # seconds without a question for work until flows count as not served
 STOP_SECONDS = 4.0  # for the loops to end
 #: what the runner and its flow runs may know; no Temporal address among it
-PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV", "SIGNALBOX_HANDBOOK")
+PASSED_ON = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "TMPDIR",
+    "VIRTUAL_ENV",
+    "SIGNALBOX_HANDBOOK",
+    "SIGNALBOX_SHOP_URL",
+)
 _RUNNER = [sys.executable, "-m", "dataplane.flows.serving"]
 logger = logging.getLogger(__name__)
 
@@ -284,7 +294,7 @@ def _events_since(moment: datetime) -> dict[str, Any]:
 def request_first_refreshes() -> None:
     """Ask for the first refresh of every dataset that was never published and has none under way."""
     published = set(Dataset.objects.filter(current_version__isnull=False).values_list("name", flat=True))
-    for name in CATALOGUE.keys() - published:
+    for name in {entry.name for entry in CATALOGUE.values() if entry.at_first_start} - published:
         request_refresh(dataset=name, key=selectors.suggested_key(name), user=None)
 
 
@@ -306,6 +316,7 @@ def runner_environment(given: Mapping[str, str]) -> dict[str, str]:
         "DATABASE_URL": ours.database_url,
         "SIGNALBOX_HOME": str(ours.home),
         "SIGNALBOX_FAULTS": str(ours.faults).lower(),
+        "SIGNALBOX_SHOP_URL": ours.shop_url,
         "PREFECT_API_URL": ours.prefect_api_url,
         **{name: value for name, value in credentials.items() if value},
         "PREFECT_HOME": str(ours.home / "prefect"),

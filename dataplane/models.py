@@ -127,6 +127,57 @@ class Passage(models.Model):
         return f"{self.document} #{self.position}"
 
 
+class Record(models.Model):
+    """One row of a version that is neither a passage nor a feature: a case to evaluate, a model's card, an index."""
+
+    version = models.ForeignKey(DatasetVersion, on_delete=models.PROTECT, related_name="records")
+    position = models.PositiveIntegerField()  # from 0
+    name = models.CharField(max_length=300)  # by which two versions are compared; once in a version
+    body = models.JSONField()  # as its kind of content says, see `dataplane.contents`
+    file = models.BinaryField(null=True, blank=True)  # what is no JSON, e.g. a trained model
+
+    class Meta:
+        constraints = (
+            models.UniqueConstraint(fields=("version", "position"), name="one_record_per_position"),
+            models.UniqueConstraint(fields=("version", "name"), name="one_record_per_name"),
+        )
+        triggers = (pgtrigger.Protect(name="records_are_immutable", operation=pgtrigger.Update | pgtrigger.Delete),)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class FeatureValue(models.Model):
+    """What a feature of an entity was from one moment on, and since when that is known here.
+
+    A version holds the whole history. A value that arrives late, or corrects an earlier one, is another row.
+    """
+
+    version = models.ForeignKey(DatasetVersion, on_delete=models.PROTECT, related_name="feature_values")
+    entity = models.CharField(max_length=200)
+    feature = models.CharField(max_length=100)
+    number = models.DecimalField(max_digits=30, decimal_places=8, null=True, blank=True)  # money and counts, exact
+    text = models.CharField(max_length=1000, null=True, blank=True)  # when it is no number
+    effective_at = models.DateTimeField()  # it holds in the world from then on
+    known_at = models.DateTimeField()  # a flow read it then for the first time
+
+    class Meta:
+        constraints = (
+            models.UniqueConstraint(
+                fields=("version", "entity", "feature", "effective_at", "known_at"), name="one_value_per_moment"
+            ),
+            models.CheckConstraint(
+                condition=Q(number__isnull=False, text__isnull=True) | Q(number__isnull=True, text__isnull=False),
+                name="number_or_text",
+            ),
+        )
+        indexes = (models.Index(fields=("version", "entity", "feature", "-effective_at"), name="feature_newest"),)
+        triggers = (pgtrigger.Protect(name="features_are_immutable", operation=pgtrigger.Update | pgtrigger.Delete),)
+
+    def __str__(self) -> str:
+        return f"{self.entity} {self.feature}"
+
+
 class Refresh(models.Model):
     """A wish to make a dataset again. The row is the outbox: `dataplane.refreshes.dispatch` hands it to Prefect."""
 

@@ -29,6 +29,7 @@ from prefect.types.entrypoint import EntrypointType
 from console.environment import environment
 from console.prefect_access import authorization, locked_out, prefect_token
 from dataplane.catalogue import CATALOGUE, DatasetEntry
+from dataplane.flows.build_customer_features import build_customer_features
 from dataplane.flows.refresh_handbook import refresh_handbook
 from dataplane.plain_sql import connect
 from dataplane.schedules import Schedule, seeded
@@ -37,7 +38,7 @@ LOOK_SECONDS = 5.0  # between two looks at the schedules
 logger = logging.getLogger(__name__)
 
 #: every flow that makes a dataset, by its name; a new one has its line here
-FLOWS: dict[str, Flow[Any, Any]] = {made.name: made for made in (refresh_handbook,)}
+FLOWS: dict[str, Flow[Any, Any]] = {made.name: made for made in (refresh_handbook, build_customer_features)}
 
 
 async def serve() -> None:

@@ -58,6 +58,7 @@ ENDPOINTS: dict[str, tuple[set[str], Any]] = {
     "POST /datasets/{name}/refresh": ({"admin"}, {}),
     "GET /datasets/{name}/schedules": (SEE, None),
     "PUT /datasets/{name}/schedules": ({"admin"}, {"schedules": []}),
+    "GET /features/{view}": ({"operator", "admin", "service"}, None),
     "GET /refreshes": (SEE, None),
     "GET /refreshes/{refresh_id}": (SEE, None),
     "GET /flow-runs": (SEE, None),
@@ -112,7 +113,7 @@ def test_each_role_gets_what_is_meant_for_it_and_nothing_else(role: str, db: Non
     assert faults == []
 
 
-_IDS = {"refresh_id": "ref", "flow_run_id": "00000000-0000-4000-8000-000000000009"}
+_IDS = {"view": "v?entity=e", "refresh_id": "ref", "flow_run_id": "00000000-0000-4000-8000-000000000009"}
 
 
 def test_a_new_account_without_a_role_is_told_which_roles_help(eve: User) -> None:
