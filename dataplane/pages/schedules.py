@@ -55,7 +55,7 @@ def schedules(request: HttpRequest, dataset: str) -> HttpResponse:
                 return redirect("dataplane:schedules", dataset)
         except InvalidParameters as exc:
             _show(lines, exc)
-            status = 422
+            status = exc.http_status
     lines = [*lines, Line(slug="" if lines else "main")]  # an empty one, to add
     context = {
         "state": state,

@@ -1,0 +1,67 @@
+"""Customer features against a real Prefect server and the real shop."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from console.clock import database_now
+from console.environment import environment
+from dataplane import selectors
+from dataplane.catalogue import CUSTOMER_FEATURES
+from dataplane.models import Refresh
+from dataplane.prefect_gateway import HttpPrefectGateway
+from dataplane.refreshes.request import request_refresh
+from drills.shop import WatchedShop
+
+from .test_flows_for_real import Start, ended, home, prefect, start_flows, wait_until
+
+__all__ = ["home", "prefect", "start_flows"]  # fixtures
+
+pytestmark = pytest.mark.engines
+ADA = "ada@example.org"
+
+
+@pytest.fixture
+def shop(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WatchedShop]:
+    served = WatchedShop(home / "shop.sqlite3")
+    served.start()
+    monkeypatch.setenv("SIGNALBOX_SHOP_URL", served.url)
+    environment.cache_clear()
+    yield served
+    served.stop()
+
+
+def send(shop: WatchedShop, path: str, body: dict[str, Any]) -> None:
+    headers = {"Content-Type": "application/json", "Idempotency-Key": json.dumps(body)}
+    wanted = urllib.request.Request(f"{shop.url}{path}", json.dumps(body).encode(), headers)
+    with urllib.request.urlopen(wanted) as answer:
+        assert answer.status in (200, 201)
+
+
+def buy(shop: WatchedShop, amount: str) -> None:
+    order = {"customer": "Ada", "email": ADA, "amount": amount, "currency": "EUR", "status": "placed"}
+    send(shop, "/orders", order | {"placed_at": "2026-11-01T10:00:00Z", "items": []})
+
+
+def test_the_shop_becomes_features_that_a_program_can_ask_for(
+    shop: WatchedShop, start_flows: Start, prefect: HttpPrefectGateway
+) -> None:
+    buy(shop, "10.10")
+    buy(shop, "0.20")
+    start_flows()
+    for key in ("k1", "k2"):
+        request_refresh(dataset=CUSTOMER_FEATURES.name, key=key, user=None)
+        wait_until(ended(key))
+    first, second = (Refresh.objects.get(key=key) for key in ("k1", "k2"))
+    assert (first.status, second.status, first.error) == ("published", "unchanged", "")
+    asked = {"entity": ADA, "at": database_now()}
+    assert selectors.read(CUSTOMER_FEATURES.name, asked).items == [
+        {"orders": Decimal(2), "spent_EUR": Decimal("10.30")}
+    ]
