@@ -24,6 +24,7 @@ class Key:
 KEYS: Final[dict[str, Key]] = {
     "inbox": Key("G I", "Go to Inbox", "g i"),
     "runs": Key("G R", "Go to Runs", "g r"),
+    "batches": Key("G B", "Go to Batches", "g b"),
     "data": Key("G D", "Go to Data", "g d"),
     "team": Key("G T", "Go to Team", "g t"),
     "system": Key("G S", "Go to System", "g s"),

@@ -7,6 +7,7 @@ The relay (`orchestration.relay`) claims rows, delivers them and stamps them; it
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -33,6 +34,7 @@ class Kind(OutboxKind):
     RESUME_RUN = "resume_run"  # it was paused
     RETRY_TURN = "retry_turn"  # end the wait before its next attempt
     FAIL_TURN = "fail_turn"  # for good
+    FEED_BATCH = "feed_batch"
     REMIND = "remind"  # a mail to people whom an approval waits for, or who decided what then ended
     RUN_STUCK = "run_stuck"  # a mail to operators
 
@@ -57,6 +59,20 @@ def enqueue(*, kind: OutboxKind, subject: str, payload: dict[str, Any]) -> int:
         cursor.execute(_ENQUEUE, [str(kind), subject, json.dumps(payload), CHANNEL])
         entry_id: int = cursor.fetchone()[0]
     return entry_id
+
+
+_ENQUEUE_EACH = """
+INSERT INTO console_outboxentry (kind, subject, payload, attempts, last_error)
+SELECT %s, one ->> 'subject', one -> 'payload', 0, '' FROM jsonb_array_elements(%s::jsonb) AS one
+"""
+
+
+def enqueue_each(*, kind: OutboxKind, entries: Sequence[tuple[str, dict[str, Any]]]) -> None:
+    """Add many entries of one kind in one statement; `entries`: subject and payload of each, as in `enqueue`."""
+    told = [{"subject": subject, "payload": payload} for subject, payload in entries]
+    with connection.cursor() as cursor:
+        cursor.execute(_ENQUEUE_EACH, [str(kind), json.dumps(told)])
+    wake()
 
 
 def wake() -> None:

@@ -52,11 +52,11 @@ class Invalid(Refused):
 
     http_status = 422
     title = "Invalid input"
-    errors: list[dict[str, str]]
+    errors: list[dict[str, Any]]
 
     @property
     def sentence(self) -> str:
-        return self.errors[0]["message"]
+        return str(self.errors[0]["message"])
 
     @property
     def detail(self) -> str:
@@ -64,7 +64,7 @@ class Invalid(Refused):
 
     @property
     def field(self) -> str:
-        return self.errors[0]["path"]
+        return str(self.errors[0]["path"])
 
     def facts(self) -> dict[str, Any]:
         return {"errors": self.errors}

@@ -23,6 +23,10 @@ WATCH = "Watch"  # the workflow beside a program's approval, and its activities
 DELIVER = "deliver_answer"
 GIVE_UP = "give_up_answer"
 
+BATCH = "Batch"  # the workflow that feeds a batch, its activity, and the signal that wakes it
+FEED = "feed_batch"
+LOOK = "look"
+
 TURNS = Backoff(1, 30)  # between two attempts of a turn
 
 
@@ -131,6 +135,22 @@ class GiveUpAnswer:
 
 
 @dataclass(frozen=True)
+class FeedBatch:
+    """The input of the workflow of a batch, and of its activity: one step of feeding it."""
+
+    batch_id: str
+
+
+@dataclass(frozen=True)
+class Fed:
+    """What a step of feeding came to. `is_over`: every item has ended. `look_after`: seconds, if nobody wakes it."""
+
+    is_over: bool
+    made: int = 0  # runs
+    look_after: int = 5
+
+
+@dataclass(frozen=True)
 class ProgramSignal:
     """The answer to a program, on its way to the workflow that it named."""
 
@@ -188,6 +208,17 @@ BOUNDARIES = (
         must_not="console: call an effect undone that has begun. durable: begin an effect of a closed run",
     ),
     Boundary(
+        name="durable -> console: feed",
+        version=1,
+        takes="FeedBatch(batch_id); the rows stay in the BatchItem table",
+        gives="Fed(is_over, made, look_after); the runs it has made are started as any other",
+        key="run id = batch id + number, + attempt from the second on",
+        timeouts="60 s per step, retry with backoff 1 s to 30 s; looks again after 5 s to 5 min, or when it is woken",
+        checkpoint="Run rows, items and outbox entries, one transaction per step",
+        on_resume="what was made is there; the next step makes what is left",
+        must_not="durable: wait for a run of the batch. console: start more than there is room for",
+    ),
+    Boundary(
         name="durable -> approvals: climb",
         version=1,
         takes="Climb(run_id, approval_ids)",
@@ -239,6 +270,7 @@ STEPS = (
     Step("Start a run, deliver a decision", "durable"),
     Step("Wait for a person, remind, escalate, expire", "durable"),
     Step("Watch over a program's approval, send it the answer", "durable"),
+    Step("Feed a batch while there is room", "durable"),
     Step("Retry a turn, move it to another worker", "durable"),
     Step("Read the order, find the policy passages, plan", "agent"),
     Step("Propose, freeze, wait at the gate, act", "agent"),

@@ -3,6 +3,8 @@
 OrchestrationError
   InvalidInput      the agent's input does not fit its schema
   RunKeyReused      the same idempotency key with another body
+  BatchKeyReused    the same key of a batch with other inputs
+  NoSuchBatch       there is no such batch, or it may not be seen
   NoSuchRun         there is no such run, or it may not be seen
   NoSuchCheckpoint
   TemporalAway      the Temporal server cannot be reached; trying again can help
@@ -49,7 +51,7 @@ class OrchestrationError(Exception):
 class InvalidInput(OrchestrationError, Invalid):
     """The input does not fit the agent's schema; `errors`: [{"path", "message"}]."""
 
-    def __init__(self, errors: list[dict[str, str]]) -> None:
+    def __init__(self, errors: list[dict[str, Any]]) -> None:
         super().__init__(f"{errors[0]['path'] or 'input'}: {errors[0]['message']}")
         self.errors = errors
 
@@ -58,6 +60,18 @@ class RunKeyReused(OrchestrationError, Refused):
     """This idempotency key was used for another input. Use a new key."""
 
     title = "Key used before"
+
+
+class BatchKeyReused(OrchestrationError, Refused):
+    """This key was used for a batch of other inputs. Use a new key."""
+
+    title = "Key used before"
+
+
+class NoSuchBatch(OrchestrationError, NotFound):
+    """There is no such batch, or it may not be seen."""
+
+    what = "batch"
 
 
 class NoSuchRun(OrchestrationError, NotFound):

@@ -142,6 +142,13 @@ class Run(models.Model):
                 ),
                 func=_MOVED,
             ),
+            pgtrigger.Trigger(
+                name="item_moves_along",  # in the transaction that moves the run, whoever it is
+                when=pgtrigger.After,
+                operation=pgtrigger.Update,
+                condition=pgtrigger.Condition("NEW.batch IS NOT NULL AND OLD.status IS DISTINCT FROM NEW.status"),
+                func="PERFORM signalbox_item_moves(NEW.batch, NEW.id, NEW.status); RETURN NULL;",
+            ),
         )
 
     def __str__(self) -> str:
@@ -335,3 +342,97 @@ class Trouble(models.Model):
 
     def __str__(self) -> str:
         return self.group
+
+
+class Batch(models.Model):
+    """One agent's runs for a table of inputs, fed while there is room; see `orchestration.batches`."""
+
+    class Status(models.TextChoices):
+        FEEDING = "feeding"
+        PAUSED = "paused"  # nothing new is started; what has begun goes on
+        FINISHED = "finished"  # every item has ended
+        CANCELLED = "cancelled"  # nothing new is started for good
+
+    id = models.CharField(primary_key=True, max_length=40)
+    key = models.CharField(max_length=200, unique=True)
+    digest = models.CharField(max_length=64)  # hex SHA-256 of the agent's name and the canonical inputs
+    agent = models.CharField(max_length=100)
+    status = models.CharField(max_length=10, choices=Status, default=Status.FEEDING)
+    total = models.PositiveIntegerField()
+    active = models.PositiveIntegerField()  # runs of it that work at the same time, at most
+    open_approvals = models.PositiveIntegerField()  # of its requests that wait for people, at most
+    requested_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    #: who has cancelled it and what becomes of what has begun: {"by", "reason", "at", "waiting": "leave" or "cancel"}
+    ending = models.JSONField(null=True, blank=True)
+    created_at = models.DateTimeField(db_default=DatabaseNow())
+    started_at = models.DateTimeField(null=True, blank=True)  # when the first run was made
+    fed_at = models.DateTimeField(null=True, blank=True)  # when runs were made last
+    closed_at = models.DateTimeField(null=True, blank=True)  # when the last item had ended
+
+    class Meta:
+        verbose_name_plural = "batches"
+        indexes = (
+            models.Index(fields=("-created_at", "-id"), name="batch_newest"),
+            models.Index(fields=("id",), condition=Q(closed_at=None), name="batch_open"),
+        )
+
+    def __str__(self) -> str:
+        return self.id
+
+
+class BatchItem(models.Model):
+    """One row of a batch. It moves along with its run, in the same transaction: see the trigger of Run."""
+
+    class State(models.TextChoices):
+        NOT_STARTED = "not_started"
+        RUNNING = "running"
+        WAITING = "waiting"  # for people, or paused by an operator
+        FINISHED = "finished"
+        FAILED = "failed"
+        CANCELLED = "cancelled"
+
+    ENDED = (State.FINISHED, State.FAILED, State.CANCELLED)
+
+    batch = models.ForeignKey(Batch, on_delete=models.PROTECT, related_name="items")
+    number = models.PositiveIntegerField()  # from 1, in the order of the table
+    input = models.JSONField()
+    state = models.CharField(max_length=11, choices=State, default=State.NOT_STARTED)
+    attempt = models.PositiveSmallIntegerField(default=0)  # how often it was tried again
+    run_id = models.CharField(max_length=200, null=True, blank=True)  # of the newest attempt
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = (
+            models.UniqueConstraint(fields=("batch", "number"), name="batch_item_once"),
+            models.UniqueConstraint(fields=("run_id",), condition=Q(run_id__isnull=False), name="batch_item_of_run"),
+        )
+        indexes = (
+            models.Index(fields=("batch", "state", "number"), name="batch_item_by_state"),
+            models.Index(fields=("batch", "ended_at"), condition=Q(ended_at__isnull=False), name="batch_item_ended"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.batch_id} {self.number}"
+
+    @property
+    def next_run_id(self) -> str:
+        """Return the id that its run will have: the same one however often it is made."""
+        return f"{self.batch_id}-{self.number}" + (f"-{self.attempt + 1}" if self.attempt else "")
+
+
+class BatchCount(models.Model):
+    """How many items of a batch are in a state: the sum over all slots. A slot may be below zero.
+
+    Several, so that runs that move at the same time do not wait for one row.
+    """
+
+    batch = models.ForeignKey(Batch, on_delete=models.PROTECT, related_name="counts")
+    state = models.CharField(max_length=11)
+    slot = models.PositiveSmallIntegerField()
+    count = models.IntegerField()
+
+    class Meta:
+        constraints = (models.UniqueConstraint(fields=("batch", "state", "slot"), name="batch_count_once"),)
+
+    def __str__(self) -> str:
+        return f"{self.batch_id} {self.state} {self.count}"

@@ -55,7 +55,7 @@ def start_run(*, agent: str, given: Any, requested_by: User, idempotency_key: st
     The same key with the same input returns the same run, however often and from however many clients at once.
     `given`: the agent's input, JSON. Raises InvalidInput with the field's name, RunKeyReused, TooManyInFlight.
     """
-    checked = _checked_input(agent, given)
+    checked = checked_input(agent, given)
     digest = hashlib.sha256(rfc8785.dumps(checked)).hexdigest()
     run_id = _run_id(agent, idempotency_key)
     same = Run.objects.filter(Q(agent=agent, idempotency_key=idempotency_key) | Q(pk=run_id))
@@ -102,7 +102,8 @@ def _check_room(requested_by: User, same: QuerySet[Run]) -> None:
         raise TooManyInFlight(requested_by, "runs that have not ended", advice)
 
 
-def _checked_input(agent: str, given: Any) -> dict[str, Any]:
+def checked_input(agent: str, given: Any) -> dict[str, Any]:
+    """Return an agent's input as it is kept. Raises InvalidInput, whose paths begin with `input`."""
     try:
         model = agent_named(agent).input
     except UnknownAgent as exc:

@@ -44,7 +44,18 @@ from temporalio.service import RPCError, RPCStatusCode
 from console import temporal_connection
 from console.environment import environment
 from console.temporal_connection import CannotConnect, kept
-from orchestration.contracts import DECIDED, RESUMED, WATCH, WORKFLOW, ProgramSignal, StartRun, StartWatch
+from orchestration.contracts import (
+    BATCH,
+    DECIDED,
+    LOOK,
+    RESUMED,
+    WATCH,
+    WORKFLOW,
+    FeedBatch,
+    ProgramSignal,
+    StartRun,
+    StartWatch,
+)
 from orchestration.errors import NamespaceGone, TemporalAway, TemporalRefused, WorkflowGone
 
 _CALL = timedelta(seconds=10)
@@ -152,6 +163,9 @@ class TemporalGateway(TemporalReads, Protocol):
     async def start_watch(self, workflow_id: str, start: StartWatch, again: bool) -> None:
         """Start a program's watch; one that runs stays, unless it is `again` to be started in its place."""
 
+    async def feed_batch(self, batch_id: str) -> None:
+        """Have the workflow of a batch look at its rows; it is started where it is not there."""
+
     async def signal_program(self, signal: ProgramSignal) -> None:
         """Signal a workflow of somebody else's. Raises WorkflowGone when it is not there or has ended."""
 
@@ -240,6 +254,21 @@ class RealTemporal:
                 task_queue=environment().temporal_task_queue,
                 id_conflict_policy=policies.TERMINATE_EXISTING if again else policies.USE_EXISTING,
                 id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+                rpc_timeout=_CALL,
+            )
+        )
+
+    async def feed_batch(self, batch_id: str) -> None:
+        """Start it and wake it in one call: it looks first, and ends at once where nothing is left to do."""
+        await _translated(
+            lambda: self.client.start_workflow(
+                BATCH,
+                FeedBatch(batch_id),
+                id=batch_id,
+                task_queue=environment().temporal_task_queue,
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+                start_signal=LOOK,
                 rpc_timeout=_CALL,
             )
         )

@@ -15,6 +15,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxM
 from console.backoff import Backoff
 from console.environment import environment
 from console.temporal_connection import CannotConnect, connect
+from orchestration.batches.activity import BatchActivities
 from orchestration.checkpoint_gateway import Checkpoints
 from orchestration.errors import OrchestrationError
 from orchestration.heartbeat import BEAT_SECONDS, beating
@@ -22,6 +23,7 @@ from orchestration.temporal_gateway import RealTemporal, pollers
 from orchestration.turns.activity import Activities
 from orchestration.watching import WatchActivities
 from orchestration.workflows.agent_run import AgentRun
+from orchestration.workflows.batch import Batch
 from orchestration.workflows.watch import Watch
 from orchestration.world import OutsideWorld
 
@@ -104,13 +106,14 @@ async def _work(client: Client, activities: Activities, stop: asyncio.Event) -> 
     worker = Worker(
         client,
         task_queue=environment().temporal_task_queue,
-        workflows=[AgentRun, Watch],
+        workflows=[AgentRun, Watch, Batch],
         activities=[
             activities.run_turn,
             activities.climb,
             activities.close_run,
             watching.deliver_answer,
             watching.give_up_answer,
+            BatchActivities().feed_batch,
         ],
         workflow_runner=workflow_runner(),
         max_concurrent_activities=20,  # each holds one connection of the checkpoint pool

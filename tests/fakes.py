@@ -64,6 +64,11 @@ class FakeTemporal:
         self.ended.discard(workflow_id)
         self.ends.pop(workflow_id, None)
 
+    async def feed_batch(self, batch_id: str) -> None:
+        await self._called(f"feed {batch_id}", batch_id)
+        self.started.setdefault(batch_id, StartRun(batch_id, "batch"))
+        self.ended.discard(batch_id)
+
     async def signal_program(self, signal: ProgramSignal) -> None:
         await self._called(f"program {signal.workflow_id} {signal.request_id}", signal.workflow_id)
         if signal.workflow_id not in self.started or signal.workflow_id in self.ended:

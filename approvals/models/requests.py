@@ -78,6 +78,7 @@ class Approval(models.Model):
     agent = models.CharField(max_length=100)
     agent_owners = models.JSONField(default=list)  # user names
     run_id = models.CharField(max_length=200, db_index=True)  # = Temporal workflow id = LangGraph thread id
+    batch = models.CharField(max_length=40, null=True, blank=True)  # the id of what started the run among others
     interrupt_id = models.CharField(max_length=100)  # "" for a program's
     interrupt_place = models.PositiveSmallIntegerField(default=0, db_default=0)  # among those that it asks, from 0
     checkpoint_id = models.CharField(max_length=100, blank=True)
@@ -192,6 +193,11 @@ class Approval(models.Model):
                 fields=("digest", "risk_rank", "due_at", "opened_at", "id"),
                 condition=Q(status="pending"),
                 name="approval_same",
+            ),
+            models.Index(
+                fields=("batch", "risk_rank", "due_at", "opened_at", "id"),
+                condition=Q(status="pending", batch__isnull=False),
+                name="approval_inbox_of_batch",
             ),
             models.Index(fields=("-opened_at", "-id"), name="approval_newest"),
             GinIndex(fields=("search_words",), name="approval_words", fastupdate=False),

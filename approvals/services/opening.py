@@ -50,6 +50,7 @@ class Proposal:
     due_at: datetime | None = None  # earlier than the policy's deadline
     is_seeded: bool = False  # a test of attention, see approvals.services.seeding
     interrupt_place: int = 0  # among those that the interrupt asks
+    batch: str | None = None  # what started the run among others
     body_digest: str = ""  # of what a program sent, to tell a repetition from another request
     reports_outcome: bool = False  # the program will say what came of it
 
@@ -143,6 +144,7 @@ def _fields(proposal: Proposal, now: datetime) -> dict[str, Any]:
         "agent": proposal.agent,
         "agent_owners": list(proposal.agent_owners),
         "run_id": proposal.run_id,
+        "batch": proposal.batch,
         "interrupt_id": proposal.interrupt_id,
         "interrupt_place": proposal.interrupt_place,
         "checkpoint_id": proposal.checkpoint_id,

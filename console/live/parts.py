@@ -36,6 +36,8 @@ VIEWS = frozenset(
         "dataplane:dataset",
         "dataplane:flow_run",
         "dataplane:flow_runs",
+        "orchestration:batch",
+        "orchestration:batches",
         "orchestration:run",
         "orchestration:runs",
     }

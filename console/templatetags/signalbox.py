@@ -38,6 +38,9 @@ STATES: dict[str, tuple[str, str, str]] = {
     "finished": ("ok", "circle-check", "Finished"),
     "failed": ("bad", "circle-x", "Failed"),
     "cancelled": ("neu", "circle-slash", "Cancelled"),
+    # batches and their rows
+    "feeding": ("info", "loader-circle", "Under way"),
+    "not_started": ("neu", "circle-dashed", "Not started"),
     # refreshes
     "scheduled": ("neu", "clock", "Scheduled"),
     "published": ("ok", "circle-check", "Published"),

@@ -16,6 +16,7 @@ from approvals.reading import stalled
 from approvals.record.heads import Publisher
 from console import health
 from orchestration import reconciling, restored
+from orchestration.batches import feeding
 from orchestration.relay.deliveries import mail_fault
 from orchestration.relay.reach import Reach
 from orchestration.threads import in_database
@@ -96,6 +97,22 @@ def _compare_with_temporal() -> Step:
     return step
 
 
+def _feed_batches() -> Step:
+    """Wake the batches that have rows left and room, or whose last item has ended; tell pages how they stand."""
+    stands: dict[str, dict[str, int]] = {}
+
+    async def step(reach: Reach) -> bool:
+        nonlocal stands
+        wanted, stands = await in_database(feeding.hungry, stands)
+        temporal = reach.temporal
+        if temporal is not None:
+            for batch_id in wanted:
+                await temporal.feed_batch(batch_id)
+        return bool(wanted)
+
+    return step
+
+
 def _knock() -> Step:
     """Notice that Temporal stopped answering also while there is nothing to deliver; not before a period is over."""
     is_first = True
@@ -131,5 +148,6 @@ CHORES: Final = (
     Chore("climb overdue ladders", every=60, begin=in_rows(partial(approvals.climb_overdue, all_steps=True))),
     Chore("ask why mails wait", every=5, begin=_ask_for_mail_fault),
     Chore("knock at Temporal", every=5, begin=_knock),
+    Chore("feed batches", every=1, begin=_feed_batches, again=0.4),
     Chore("compare runs with Temporal", every=5, begin=_compare_with_temporal, again=1),
 )

@@ -144,6 +144,11 @@ async def _to_open_run(entry: Claimed, call: Callable[[], Awaitable[None]]) -> N
     await in_database(stamp, [entry])
 
 
+async def feed_batch(temporal: TemporalGateway, entry: Claimed) -> None:
+    await temporal.feed_batch(entry.payload["batch_id"])
+    await in_database(stamp, [entry])
+
+
 async def tell_decided(reach: Reach, entry: Claimed) -> None:
     """Tell the run, or a program's watch, of a decision. What is gone ends as a fact; it is not told for ever."""
     temporal = _temporal(reach)
@@ -195,6 +200,7 @@ DELIVERIES: Final[Mapping[str, Delivery]] = {
     Kind.RESUME_RUN: to_temporal(resume_run),
     Kind.RETRY_TURN: to_temporal(retry_turn),
     Kind.FAIL_TURN: to_temporal(fail_turn),
+    Kind.FEED_BATCH: to_temporal(feed_batch),
     Kind.REMIND: by_mail(reminders.mail_for),
     Kind.RUN_STUCK: by_mail(stuck_mails.mail_for),
 }

@@ -121,6 +121,7 @@ def end_of(agent: Agent, turn: Turn, run: Run, after: Stand, code: dict[str, Any
             checkpoint_id=after.checkpoint_id,
             requested_by_id=run.requested_by_id,
             dataset_versions=versions,
+            batch=run.batch,
         )
         for interrupt in after.interrupts
         for number, place in enumerate(dialect_of(interrupt).proposals_of(interrupt))

@@ -17,7 +17,11 @@ def written() -> Iterator[tuple[str, ast.expr]]:
     for package in PRODUCT:
         for path in sorted((ROOT / package).rglob("*.py")):
             for node in ast.walk(ast.parse(path.read_text())):
-                if isinstance(node, ast.Call) and ast.unparse(node.func) in ("outbox.enqueue", "enqueue"):
+                if isinstance(node, ast.Call) and ast.unparse(node.func) in (
+                    "outbox.enqueue",
+                    "enqueue",
+                    "outbox.enqueue_each",
+                ):
                     (kind,) = (keyword.value for keyword in node.keywords if keyword.arg == "kind")
                     for one in (kind.body, kind.orelse) if isinstance(kind, ast.IfExp) else (kind,):
                         yield f"{path.relative_to(ROOT)}:{node.lineno}", one

@@ -109,6 +109,7 @@ NOT_WALKED = {
     *("console:parts", "console:typed", "console:search", "console:pending", "console:notices"),
     *("approvals:presence", "approvals:find_out", "approvals:compare", "approvals:export", "approvals:review"),
     *("approvals:standing_one", "approvals:policy_version", "account_inactive"),
+    *("orchestration:batch", "orchestration:batch_results"),
 }
 
 

@@ -44,6 +44,14 @@ ENDPOINTS: dict[str, tuple[set[str], Any]] = {
     "POST /runs/{run_id}/actions": ({"operator", "admin"}, {"action": "end", "reason": "no longer needed"}),
     "GET /runs/{run_id}/checkpoints/{checkpoint_id}": (RUNS, None),
     "GET /approvals": (RUNS, None),
+    "POST /batches": (
+        {"operator", "admin", "service"},
+        {"agent": "support", "inputs": [{"order_id": "1", "message": "m"}], "key": "k"},
+    ),
+    "GET /batches": (RUNS, None),
+    "GET /batches/{batch_id}": (RUNS, None),
+    "GET /batches/{batch_id}/items": (RUNS, None),
+    "POST /batches/{batch_id}/actions": ({"operator", "admin"}, {"action": "pause"}),
     "GET /approvals/{approval_id}": (RUNS, None),
     "POST /approvals": ({"service"}, REQUEST),
     "GET /approvals/{approval_id}/answer": ({"service"}, None),
@@ -98,7 +106,9 @@ def test_each_role_gets_what_is_meant_for_it_and_nothing_else(role: str, db: Non
     faults: list[str] = []
     for endpoint, (allowed, body) in ENDPOINTS.items():
         method, path = endpoint.split(" /")
-        path = path.format_map({"run_id": "r", "checkpoint_id": "c", "approval_id": "a", "name": "n"} | _IDS)
+        path = path.format_map(
+            {"run_id": "r", "checkpoint_id": "c", "approval_id": "a", "batch_id": "b", "name": "n"} | _IDS
+        )
         with transaction.atomic():  # what one call makes, another must not find
             put_or_post = caller.put if method == "PUT" else caller.post
             answer = caller.get(path) if method == "GET" else put_or_post(path, body)
@@ -165,7 +175,7 @@ def test_a_stranger_who_writes_is_unknown_and_not_merely_unprotected(db: None) -
             problem(Caller(token="sb_made_up").post(path.format_map(_ANY), body), 401)
 
 
-_ANY = {"approval_id": "a", "name": "handbook", "run_id": "x"}
+_ANY = {"approval_id": "a", "name": "handbook", "run_id": "x", "batch_id": "b"}
 
 
 def test_a_browsers_session_reads_and_needs_the_csrf_token_to_write(olga: User) -> None:

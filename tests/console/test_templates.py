@@ -24,7 +24,7 @@ SCRIPTS = sorted((PROJECT / "static" / "js").glob("*.js"))
 STYLES = sorted((PROJECT / "static" / "css").glob("*.css"))
 
 #: of announcements, as static/js/parts.js hears them
-KINDS = {"approval", "data", "health", "inbox", "presence", "resync", "run", "runs"}
+KINDS = {"approval", "batch", "batches", "data", "health", "inbox", "presence", "resync", "run", "runs"}
 _TAGS = re.compile(r"\{%.*?%\}|\{\{.*?\}\}|\{#.*?#\}", re.DOTALL)
 
 

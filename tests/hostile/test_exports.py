@@ -17,9 +17,10 @@ from django.urls import reverse
 
 from approvals import services
 from approvals.pages.inbox import exports
-from approvals.pages.inbox.exports import Export, cell
+from approvals.pages.inbox.exports import Export
 from approvals.reading.listing import Filters
 from approvals.services import Answer
+from console.text.cells import cell
 
 from .conftest import USERNAME_LENGTH, Open, flat, name_reviewers
 from .corpus import CORPUS

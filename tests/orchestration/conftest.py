@@ -31,7 +31,7 @@ EMAIL = {"to": "mara@customers.example", "subject": "Your order 8801", "body": "
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what needs the real server by its fixture, so that replays run without one."""
     for item in items:
-        if "temporal" in getattr(item, "fixturenames", ()) and item.path.parent == Path(__file__).parent:
+        if "temporal" in getattr(item, "fixturenames", ()) and Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.engines)
 
 

@@ -1,16 +1,11 @@
 """The inbox as a table for a spreadsheet, in full and defused.
 
-A spreadsheet runs what begins with = + - or @, and shows no hidden character. So every cell is text on one line with
-nothing hidden (`console.text.visible`), and what could be taken for a formula begins with an apostrophe. UTF-8 with a
-byte order mark, which spreadsheets need to see that it is UTF-8; every cell quoted.
+UTF-8 with a byte order mark; every cell is quoted, shows everything and computes nothing (`console.text.cells`).
 """
 
 from __future__ import annotations
 
-import csv
-import re
 from collections.abc import AsyncIterator, Iterator
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from asgiref.sync import sync_to_async
@@ -23,7 +18,7 @@ from approvals.models import Approval
 from approvals.pages.inbox.asked import filters_of, read_asked
 from approvals.reading.listing import Filters, approvals_page
 from console.http import needs, person
-from console.text.visible import one_line
+from console.text.cells import BOM, cell, line
 
 MOST: Final = 10_000  # rows in one file
 PIECE: Final = 200  # rows read at a time
@@ -31,17 +26,6 @@ COLUMNS: Final = (
     *("id", "status", "verdicts", "decided by", "comments", "risk", "tool", "action", "arguments", "digest"),
     *("agent", "agent's own words", "run", "started by", "opened", "due", "closed"),
 )
-# Blanks and quotes before it are skipped by some; the wide signs count where input methods write them.
-_COMPUTES: Final = re.compile("[\t\r\n]|[\\s\u200b\ufeff'\"]*[-=+@|%\uff1d\uff0b\uff0d\uff20\u2212]")
-
-
-def cell(value: object) -> str:
-    """Return a value as a cell that shows everything and computes nothing."""
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat(timespec="seconds")
-    text = "" if value is None else str(value)
-    shown = one_line(text)
-    return f"'{shown}" if _COMPUTES.match(text) else shown
 
 
 def row_of(approval: Approval) -> list[str]:
@@ -69,23 +53,15 @@ def row_of(approval: Approval) -> list[str]:
     return [cell(value) for value in values]
 
 
-class _Echo:
-    """A file for the csv module that hands back what was written."""
-
-    def write(self, text: str) -> str:
-        return text
-
-
 class Export:
     """One file while it is written: the heading, then piece after piece, at the end a word if there was more."""
 
     def __init__(self, user: User, filters: Filters, *, most: int = MOST) -> None:
         self._user, self._filters, self._most = user, filters, most
         self._cursor, self._count, self._is_done = "", 0, False
-        self._writer = csv.writer(_Echo(), quoting=csv.QUOTE_ALL)
 
     def heading(self) -> str:
-        return "\ufeff" + self._line(COLUMNS)
+        return BOM + line(COLUMNS)
 
     def piece(self) -> str:
         """Return the next lines, "" after the last. Three queries."""
@@ -94,20 +70,14 @@ class Export:
         limit = min(PIECE, self._most - self._count)
         page = approvals_page(self._user, self._filters, cursor=self._cursor, limit=limit, with_everything=True)
         self._count += len(page.rows)
-        lines = "".join(self._line(row_of(row)) for row in page.rows)
+        lines = "".join(line(row_of(row)) for row in page.rows)
         self._cursor = page.next_cursor or ""
         if not self._cursor:
             self._is_done = True
         elif self._count >= self._most:
             self._is_done = True
-            lines += self._line(
-                [f"Only the first {self._most:,} requests are in this file. Narrow the list for others."]
-            )
+            lines += line([f"Only the first {self._most:,} requests are in this file. Narrow the list for others."])
         return lines
-
-    def _line(self, cells: Any) -> str:
-        line: str = self._writer.writerow(cells)
-        return line
 
     def __iter__(self) -> Iterator[str]:
         yield self.heading()

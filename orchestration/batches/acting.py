@@ -1,0 +1,117 @@
+"""What an operator does about a batch: pause it, let it go on, cancel it, try what failed again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, Literal
+
+from django.contrib.auth.models import User
+from django.db import transaction
+from django.db.models import F
+
+from approvals.record import audit
+from approvals.services.receipts import checked_reason
+from console import outbox
+from console.clock import database_now
+from console.live.announce import announce
+from console.outbox import Kind
+from orchestration.batches import counting
+from orchestration.errors import ActionRefused, NoSuchBatch
+from orchestration.models import Batch, BatchItem
+
+Action = Literal["pause", "resume", "cancel", "retry_failed"]
+Waiting = Literal["leave", "cancel"]
+ACTIONS: Final[tuple[Action, ...]] = ("pause", "resume", "cancel", "retry_failed")
+_Change = Callable[[Batch, str, Waiting, User], dict[str, Any] | None]
+
+
+def act(*, batch_id: str, action: Action, by: User, reason: str = "", waiting: Waiting = "leave") -> Batch:
+    """Do it, on the record; return the batch. The same action again is the same answer.
+
+    `reason`: needed to cancel. `waiting`: when cancelled, what becomes of the runs that have begun; what is left waits
+    for people as before and goes on when it is decided. Raises NoSuchBatch, ActionRefused, InvalidChange.
+    """
+    if action == "cancel" or reason:
+        reason = checked_reason(reason)
+    with transaction.atomic():
+        batch = Batch.objects.select_for_update(no_key=True).filter(pk=batch_id).first()
+        if batch is None:
+            raise NoSuchBatch(NoSuchBatch.__doc__)
+        told = _CHANGES[action](batch, reason, waiting, by)
+        if told is not None:
+            batch.save()
+            outbox.enqueue(kind=Kind.FEED_BATCH, subject=batch_id, payload={"batch_id": batch_id})
+            announce("batches", f"batch:{batch_id}")
+            body = told | ({"reason": reason} if reason else {})
+            audit.record(actor=by.username, kind=f"batch.{action}", subject=batch_id, body=body)
+    return Batch.objects.select_related("requested_by").get(pk=batch_id)
+
+
+def permitted(batch: Batch, failed: int) -> list[Action]:
+    """Return what can be done about the batch as it is; `failed`: how many of its items have failed."""
+    status = Batch.Status
+    found: list[Action] = []
+    if batch.closed_at is None and batch.status == status.FEEDING:
+        found.append("pause")
+    if batch.status == status.PAUSED:
+        found.append("resume")
+    if failed and batch.status != status.CANCELLED:
+        found.append("retry_failed")
+    if batch.closed_at is None and (batch.ending or {}).get("waiting") != "cancel":
+        found.append("cancel")
+    return found
+
+
+def _pause(batch: Batch, reason: str, waiting: Waiting, by: User) -> dict[str, Any] | None:
+    if batch.status == Batch.Status.PAUSED:
+        return None
+    if batch.status != Batch.Status.FEEDING:
+        raise ActionRefused(f"The batch is {batch.status}: there is nothing to pause.")
+    batch.status = Batch.Status.PAUSED
+    return {}
+
+
+def _resume(batch: Batch, reason: str, waiting: Waiting, by: User) -> dict[str, Any] | None:
+    if batch.status == Batch.Status.FEEDING:
+        return None
+    if batch.status != Batch.Status.PAUSED:
+        raise ActionRefused(f"The batch is {batch.status}: it cannot go on.")
+    batch.status = Batch.Status.FEEDING
+    return {}
+
+
+def _cancel(batch: Batch, reason: str, waiting: Waiting, by: User) -> dict[str, Any] | None:
+    """Start nothing more; a second time may ask for more than the first: that what has begun be cancelled too."""
+    if batch.closed_at is not None and batch.status != Batch.Status.CANCELLED:
+        raise ActionRefused("The batch has finished: there is nothing left to cancel.")
+    asked = batch.ending or {}
+    if asked and (batch.closed_at or waiting == "leave" or asked["waiting"] == "cancel"):
+        return None
+    batch.status = Batch.Status.CANCELLED
+    batch.ending = {"by": by.username, "reason": reason, "at": database_now().isoformat(), "waiting": waiting}
+    left = batch.items.filter(state=BatchItem.State.NOT_STARTED)
+    dropped = left.update(state=BatchItem.State.CANCELLED, ended_at=database_now())
+    counting.move(batch.pk, BatchItem.State.NOT_STARTED, BatchItem.State.CANCELLED, dropped)
+    return {"waiting": waiting, "not_started": dropped}
+
+
+def _retry_failed(batch: Batch, reason: str, waiting: Waiting, by: User) -> dict[str, Any] | None:
+    """Put the failed rows back among those that wait to be started, each under the next attempt's number."""
+    if batch.status == Batch.Status.CANCELLED:
+        raise ActionRefused("The batch is cancelled. Start another one with the rows that failed.")
+    failed = batch.items.filter(state=BatchItem.State.FAILED)
+    again = failed.update(state=BatchItem.State.NOT_STARTED, run_id=None, attempt=F("attempt") + 1, ended_at=None)
+    if not again:
+        raise ActionRefused("No row of this batch has failed.")
+    counting.move(batch.pk, BatchItem.State.FAILED, BatchItem.State.NOT_STARTED, again)
+    if batch.status == Batch.Status.FINISHED:
+        batch.status, batch.closed_at = Batch.Status.FEEDING, None
+    return {"items": again}
+
+
+_CHANGES: Final[dict[Action, _Change]] = {
+    "pause": _pause,
+    "resume": _resume,
+    "cancel": _cancel,
+    "retry_failed": _retry_failed,
+}

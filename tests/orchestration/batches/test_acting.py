@@ -1,0 +1,91 @@
+"""Pause, go on, cancel, try again: on the record, and the same answer to a second click."""
+
+from __future__ import annotations
+
+import pytest
+from django.contrib.auth.models import User
+
+from approvals.errors import InvalidChange
+from approvals.models import AuditEvent
+from orchestration import ending
+from orchestration.batches import acting, counting, feeding
+from orchestration.errors import ActionRefused
+from orchestration.models import Batch, Run
+from tests.orchestration.batches.conftest import make_batch, run_of, states
+from tests.orchestration.batches.test_feeding import finish
+
+
+def act(batch: Batch, action: acting.Action, by: User, **more: str) -> Batch:
+    return acting.act(batch_id=batch.pk, action=action, by=by, **more)  # type: ignore[arg-type]
+
+
+def kinds() -> list[str]:
+    return list(AuditEvent.objects.order_by("seq").values_list("kind", flat=True))
+
+
+def test_nothing_is_fed_while_it_is_paused(batch: Batch, olga: User) -> None:
+    assert act(batch, "pause", olga).status == "paused"
+    assert act(batch, "pause", olga).status == "paused"
+    assert feeding.feed(batch.pk).made == 0
+    assert Run.objects.count() == 0
+    assert act(batch, "resume", olga).status == "feeding"
+    assert feeding.feed(batch.pk).made == 3
+    assert kinds().count("batch.pause") == 1
+
+
+def test_a_cancelled_batch_starts_nothing_more_and_leaves_what_has_begun(olga: User) -> None:
+    batch = make_batch(olga, 4, active=1)
+    feeding.feed(batch.pk)
+    with pytest.raises(InvalidChange):
+        act(batch, "cancel", olga)
+    found = act(batch, "cancel", olga, reason="a wrong table")
+    assert (found.status, states(batch)) == ("cancelled", ["running", "cancelled", "cancelled", "cancelled"])
+    assert not feeding.feed(batch.pk).is_over
+    assert Run.objects.get().ending is None
+    finish(run_of(batch, 1))
+    assert feeding.feed(batch.pk).is_over
+    found.refresh_from_db()
+    assert (found.status, found.closed_at is not None) == ("cancelled", True)
+
+
+def test_a_cancelled_batch_can_have_what_has_begun_cancelled_too(olga: User) -> None:
+    batch = make_batch(olga, 4, active=2)
+    feeding.feed(batch.pk)
+    act(batch, "cancel", olga, reason="a wrong table")
+    act(batch, "cancel", olga, reason="these too", waiting="cancel")
+    feeding.feed(batch.pk)
+    feeding.feed(batch.pk)
+    asked = [run.ending for run in Run.objects.all()]
+    assert [(one["by"], one["reason"]) for one in asked if one] == [("olga", "these too")] * 2
+    assert kinds().count("run.cancel_requested") == 2
+
+
+def test_what_failed_is_tried_again_under_a_new_number(olga: User) -> None:
+    batch = make_batch(olga, 2)
+    feeding.feed(batch.pk)
+    finish(run_of(batch, 1))
+    first = run_of(batch, 2)
+    ending.close_run(run_id=first.pk, status="failed", kind="error", message="no", actor="worker")
+    assert feeding.feed(batch.pk).is_over
+    found = act(batch, "retry_failed", olga)
+    assert (found.status, found.closed_at) == ("feeding", None)
+    assert feeding.feed(batch.pk).made == 1
+    again = run_of(batch, 2)
+    assert (first.pk, again.pk) == (f"{batch.pk}-2", f"{batch.pk}-2-2")
+    Run.objects.filter(pk=first.pk).update(status="cancelled")  # what an item has left behind moves it no more
+    assert states(batch) == ["finished", "running"]
+    finish(again)
+    assert counting.counts_of([batch.pk])[batch.pk]["finished"] == 2
+    assert feeding.feed(batch.pk).is_over
+
+
+def test_what_cannot_be_done_is_refused_in_words(olga: User) -> None:
+    batch = make_batch(olga, 1)
+    with pytest.raises(ActionRefused, match="No row"):
+        act(batch, "retry_failed", olga)
+    feeding.feed(batch.pk)
+    finish(run_of(batch, 1))
+    feeding.feed(batch.pk)
+    for action in acting.ACTIONS[:3]:
+        with pytest.raises(ActionRefused, match="finished"):
+            act(batch, action, olga, reason="r")

@@ -1,0 +1,159 @@
+"""The pages of batches: a form that loses nothing, a page that says how it stands, files that compute nothing."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.core.management import CommandError, call_command
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from orchestration.batches import feeding
+from orchestration.models import Batch, BatchItem, Run
+from tests.orchestration.batches.conftest import make_batch, run_of
+from tests.orchestration.batches.test_feeding import finish
+
+TABLE = "order_id,message\n8801,Broken.\n8802,Late.\n"
+
+
+@pytest.fixture
+def page(olga: User) -> Client:
+    client = Client()
+    client.force_login(olga)
+    return client
+
+
+def send(page: Client, table: str = TABLE, do: str = "start", **changes: Any) -> Any:
+    fields = {"agent": "support", "table": table, "key": "november", "active": "10", "open_approvals": "200", "do": do}
+    return page.post("/batches/new/", fields | changes)
+
+
+def test_a_pasted_table_is_checked_first_and_starts_nothing(page: Client) -> None:
+    answer = send(page, do="check")
+    text = answer.content.decode()
+    assert answer.status_code == 200
+    assert "2 rows, all right" in text and "8802,Late." in text and "november" in text
+    assert Batch.objects.count() == 0
+
+
+def test_wrong_rows_are_shown_beside_what_was_typed(page: Client) -> None:
+    table = TABLE + ",No order.\n8804,x,y\n8801,Broken.\n"
+    answer = send(page, table, active="7")
+    text = answer.content.decode()
+    assert answer.status_code == 422
+    assert "5 rows, 2 wrong" in text and "row 5 as row 1" in text
+    assert "8804,x,y" in text and 'value="7"' in text
+    assert Batch.objects.count() == 0
+
+
+def test_a_second_send_of_the_same_form_finds_the_same_batch(page: Client) -> None:
+    first, again = send(page), send(page)
+    assert first.status_code == again.status_code == 302
+    assert first["Location"] == again["Location"] == f"/batches/{Batch.objects.get().pk}/"
+    other = send(page, TABLE + "8803,Lost.\n")
+    assert other.status_code == 422
+    assert "used for a batch of other rows" in other.content.decode() and "8803,Lost." in other.content.decode()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"table": "orderid,message\n1,x\n"}, "nothing called “orderid”"),
+        ({"table": ""}, "There are no rows here"),
+        ({"active": "many"}, "Between 1 and 200 runs"),
+        ({"open_approvals": "0"}, "Between 1 and 5,000 requests"),
+        ({"key": ""}, "A key is 1 to 200 characters"),
+    ],
+)
+def test_what_cannot_be_taken_is_said_at_its_field(changes: dict[str, str], words: str, page: Client) -> None:
+    answer = send(page, **changes)
+    assert answer.status_code == 422
+    assert words in answer.content.decode()
+
+
+def test_a_file_is_taken_in_place_of_the_text(page: Client) -> None:
+    file = SimpleUploadedFile("t.csv", ("\ufeff" + TABLE.replace(",", ";")).encode())
+    answer = send(page, "", "check", file=file)
+    assert "2 rows, all right" in answer.content.decode() and "8802;Late." in answer.content.decode()
+    assert send(page, "", file=SimpleUploadedFile("t.csv", b"\xff\xff")).status_code == 422
+
+
+def test_the_page_says_how_the_batch_stands(page: Client, olga: User) -> None:
+    batch = make_batch(olga, 4, active=2)
+    feeding.feed(batch.pk)
+    finish(run_of(batch, 1))
+    text = page.get(f"/batches/{batch.pk}/").content.decode()
+    assert "25 %" in text and "1 of 4" in text and "a minute" in text
+    assert f"/runs/{batch.pk}-2/" in text
+    assert batch.pk in page.get(f"/runs/{batch.pk}-2/").content.decode()
+    only = page.get(f"/batches/{batch.pk}/?status=finished").content.decode()
+    assert 'id="item-1"' in only and 'id="item-2"' not in only
+    assert "1 of 4" in page.get("/batches/").content.decode()
+
+
+def test_no_page_grows_with_its_table(page: Client, olga: User) -> None:
+    few, many = make_batch(olga, 2, key="few"), make_batch(olga, 500, key="many")
+    asked, length = [], []
+    for batch in (few, many):
+        with CaptureQueriesContext(
+            connection,
+        ) as queries:
+            answer = page.get(f"/batches/{batch.pk}/")
+        asked.append(len(queries))
+        length.append(answer.content.count(b'id="item-'))
+    assert asked[0] == asked[1]
+    assert length == [2, 50]
+
+
+def test_a_cancel_without_a_reason_keeps_the_page_and_says_so(page: Client, batch: Batch) -> None:
+    answer = page.post(f"/batches/{batch.pk}/act", {"action": "cancel", "waiting": "cancel"})
+    assert answer.status_code == 422
+    assert 'id="batch-fault"' in answer.content.decode()
+    done = page.post(f"/batches/{batch.pk}/act", {"action": "cancel", "reason": "wrong"}, follow=True)
+    assert "Cancelled by olga: wrong" in done.content.decode()
+
+
+def test_a_reviewer_sees_and_does_not_act(alice: User, batch: Batch) -> None:
+    client = Client()
+    client.force_login(alice)
+    text = client.get(f"/batches/{batch.pk}/").content.decode()
+    assert 'value="pause"' not in text and "Rows" in text
+    assert client.post(f"/batches/{batch.pk}/act", {"action": "pause"}).status_code == 403
+
+
+def test_results_are_a_file_that_computes_nothing(page: Client, olga: User) -> None:
+    batch = make_batch(olga, 2)
+    BatchItem.objects.filter(number=2).update(input={"order_id": "1", "message": "=1+1"})
+    feeding.feed(batch.pk)
+    Run.objects.filter(pk=f"{batch.pk}-1").update(status="failed", error={"kind": "k", "message": "=HYPERLINK(1)"})
+    answer = page.get(f"/batches/{batch.pk}/results.csv")
+    text = b"".join(answer.streaming_content).decode()  # type: ignore[attr-defined]
+    head, first, second = csv.reader(io.StringIO(text.removeprefix("\ufeff")))
+    assert dict(zip(head, first, strict=True))["error"] == "'=HYPERLINK(1)"
+    assert [first[0], first[1], second[1]] == ["1", "failed", "running"]
+    lines = b"".join(page.get(f"/batches/{batch.pk}/results.jsonl").streaming_content).decode()  # type: ignore[attr-defined]
+    told = [json.loads(line) for line in lines.splitlines()]
+    assert told[0]["error"]["message"] == "=HYPERLINK(1)" and told[1]["input"]["message"] == "=1+1"
+    assert page.get(f"/batches/{batch.pk}/results.exe").status_code == 404
+
+
+def test_the_command_starts_the_same_batch_once(olga: User, tmp_path: Any) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text(TABLE)
+    out = io.StringIO()
+    given = {"username": "olga", "key": "k", "stdout": out, "stderr": io.StringIO()}
+    call_command("start_batch", "support", str(table), check=True, **given)
+    assert Batch.objects.count() == 0
+    for _ in range(2):
+        call_command("start_batch", "support", str(table), **given)
+    assert out.getvalue().split() == [Batch.objects.get().pk] * 2
+    table.write_text(TABLE + ",x\n")
+    with pytest.raises(CommandError, match="row 3, line 4: order_id"):
+        call_command("start_batch", "support", str(table), **given)
