@@ -105,7 +105,6 @@ def run_json(request: HttpRequest, run: Run, waiting_for: list[str], reads: list
         "temporal_run_ids": run.temporal_run_ids,
         "thread_id": run.pk,
         "dataset_versions": told(run.dataset_versions) if reads is None else reads,
-        "batch": run.batch,
         "turn": run.turn,
         "usage": run.usage,
         "failure": failure.as_json() if failure else None,

@@ -15,6 +15,7 @@ from typing import Any, Final
 import rfc8785
 from django.db import transaction
 
+from approvals.errors import NotTheirs
 from approvals.models import Approval
 from approvals.record import audit
 from console import outbox
@@ -23,7 +24,7 @@ from console.environment import environment
 from console.live.announce import announce
 from console.models import OutboxEntry
 from console.outbox import Kind
-from orchestration import acting
+from orchestration.actions import acting
 from orchestration.agents.registry import UnknownAgent, agent_named
 from orchestration.batches import counting
 from orchestration.batches.counting import Counts
@@ -204,7 +205,10 @@ def _to_cancel(batch: Batch) -> Any:
 
 
 def _cancel_some(batch: Batch) -> int:
-    """Have runs that have begun cancelled, each as an operator would; return how many. A repetition skips what is."""
+    """Have runs that have begun cancelled, each as an operator would; return how many. A repetition skips what is.
+
+    Who has cancelled the batch may have lost the right since: then what has begun is left.
+    """
     assert batch.ending is not None
     runs = list(_to_cancel(batch).values_list("pk", flat=True)[:AT_ONCE])
     by = type(batch.requested_by).objects.get(username=batch.ending["by"])
@@ -213,4 +217,7 @@ def _cancel_some(batch: Batch) -> int:
             acting.act(run_id=run_id, action="cancel", reason=batch.ending["reason"], by=by)
         except ActionRefused:  # it has ended meanwhile, or somebody else has asked
             continue
+        except NotTheirs:
+            Batch.objects.filter(pk=batch.pk).update(ending=batch.ending | {"waiting": "leave"})
+            return 0
     return len(runs)
