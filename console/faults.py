@@ -6,7 +6,9 @@ its pid, and is killed or stopped there. No Django here: flows and agents use it
 
 The points: `turn.before_graph`, `turn.after_graph` (the graph has paused or ended, our rows do not say so yet),
 `turn.before_report` (they do, Temporal does not know), `effect.before_call`, `effect.after_call` (the ledger does
-not know); their subject is the run's id. `flow.before_publish`, `flow.after_publish`; theirs is the refresh's id.
+not know), `turn.after_place` (the thread of a run that was set back is, too), `relay.after_restart` (its workflow is
+started anew, our rows do not say so yet); their subject is the run's id. `fork.after_place`, as `turn.after_place`,
+with the id of the run that was forked. `flow.before_publish`, `flow.after_publish`; theirs is the refresh's id.
 `agent.proposed`, in the drill's own agent (nobody else knows its answer yet), with the order's id.
 """
 

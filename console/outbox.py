@@ -35,6 +35,7 @@ class Kind(OutboxKind):
     RETRY_TURN = "retry_turn"  # end the wait before its next attempt
     FAIL_TURN = "fail_turn"  # for good
     FEED_BATCH = "feed_batch"
+    RESTART_RUN = "restart_run"  # in a later era, from a checkpoint
     REMIND = "remind"  # a mail to people whom an approval waits for, or who decided what then ended
     RUN_STUCK = "run_stuck"  # a mail to operators
 

@@ -179,6 +179,80 @@ WHERE NOT EXISTS (SELECT FROM agent.checkpoints c
 """
 
 
+_LINE = """
+WITH RECURSIVE line AS (
+    SELECT checkpoint_id, parent_checkpoint_id FROM agent.checkpoints
+    WHERE thread_id = %(thread)s AND checkpoint_ns = '' AND checkpoint_id = %(last)s
+    UNION
+    SELECT c.checkpoint_id, c.parent_checkpoint_id FROM agent.checkpoints c
+    JOIN line ON c.thread_id = %(thread)s AND c.checkpoint_ns = '' AND c.checkpoint_id = line.parent_checkpoint_id
+)
+SELECT checkpoint_id FROM line ORDER BY checkpoint_id COLLATE "C"
+"""
+
+
+def line_to(thread_id: str, checkpoint_id: str) -> list[str]:
+    """Return the ids of a checkpoint and of all that it comes from, oldest first; none when it is not there."""
+    with connection.cursor() as cursor:
+        cursor.execute(_LINE, {"thread": thread_id, "last": checkpoint_id})
+        return [row[0] for row in cursor.fetchall()]
+
+
+def newest_of(thread_id: str) -> str:
+    """Return the id of the thread's newest checkpoint, "" when there is none."""
+    lines = checkpoints_of(thread_id, limit=1)
+    return lines[0].checkpoint_id if lines else ""
+
+
+def first_of(thread_id: str) -> str:
+    """Return the id of the thread's oldest checkpoint, "" when there is none."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT checkpoint_id FROM agent.checkpoints WHERE thread_id = %s AND checkpoint_ns = ''"
+            ' ORDER BY checkpoint_id COLLATE "C" LIMIT 1',
+            [thread_id],
+        )
+        row = cursor.fetchone()
+    return str(row[0]) if row else ""
+
+
+def made_at(thread_id: str, checkpoint_id: str) -> datetime:
+    """Return when a checkpoint was made, by its worker's clock (aware, UTC). Raises NoSuchCheckpoint."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT (checkpoint->>'ts')::timestamptz FROM agent.checkpoints"
+            " WHERE thread_id = %s AND checkpoint_ns = '' AND checkpoint_id = %s",
+            [thread_id, checkpoint_id],
+        )
+        row = cursor.fetchone()
+    if row is None:
+        raise NoSuchCheckpoint(NoSuchCheckpoint.__doc__)
+    moment: datetime = row[0]
+    return moment
+
+
+def copy_to(thread_id: str, checkpoint_id: str, to: str) -> None:
+    """Let another thread begin with a copy of one checkpoint, without what its tasks had written.
+
+    Part of a caller's transaction. Raises NoSuchCheckpoint.
+    """
+    versions = _kept(thread_id, checkpoint_id).checkpoint["channel_versions"]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO agent.checkpoints (thread_id, checkpoint_ns, checkpoint_id, type, checkpoint, metadata)"
+            " SELECT %s, checkpoint_ns, checkpoint_id, type, checkpoint, metadata FROM agent.checkpoints"
+            " WHERE thread_id = %s AND checkpoint_ns = '' AND checkpoint_id = %s",
+            [to, thread_id, checkpoint_id],
+        )
+        cursor.execute(
+            "INSERT INTO agent.checkpoint_blobs (thread_id, checkpoint_ns, channel, version, type, blob)"
+            " SELECT %s, checkpoint_ns, channel, version, type, blob FROM agent.checkpoint_blobs b"
+            " JOIN jsonb_each_text(%s::jsonb) v ON (b.channel, b.version) = (v.key, v.value)"
+            " WHERE thread_id = %s AND checkpoint_ns = ''",
+            [to, json.dumps(versions), thread_id],
+        )
+
+
 def checkpoint_of(thread_id: str, checkpoint_id: str) -> dict[str, Any]:
     """Return one checkpoint: {"values", "next", "tasks", "metadata"}, messages as plain JSON.
 

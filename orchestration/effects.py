@@ -38,6 +38,7 @@ class _Begun:
 
     action: Authorised
     arguments: Any
+    key: str = ""  # what the tool is called with
 
 
 _under_way: set[asyncio.Task[Outcome]] = set()  # the event loop itself keeps tasks only weakly
@@ -76,6 +77,8 @@ class EffectLedger:
         with transaction.atomic():
             self._check_fence()
             effect = Effect.objects.select_for_update().filter(pk=approval_id).first()
+            if effect is not None and effect.run_id != self.run_id:  # a fork's state holds its parent's answers
+                return Outcome(status="refused", result=None, reason="The approval was given to another run.")
             if effect is not None and effect.status != Effect.Status.EXECUTING:
                 return _outcome(effect)
             if effect is not None and not effect.is_idempotent:
@@ -94,7 +97,8 @@ class EffectLedger:
                 approvals.note_effect(approval_id=approval_id, event="refused", detail=str(exc))
                 return Outcome(status="refused", result=None, reason=str(exc))
             if effect is None:
-                Effect.objects.create(
+                before = self._set_back(tool.name, digest)
+                effect = Effect.objects.create(
                     approval_id=approval_id,
                     run_id=self.run_id,
                     tool=tool.name,
@@ -103,13 +107,17 @@ class EffectLedger:
                     decision_id=action.decision_id,
                     is_idempotent=tool.is_idempotent,
                     fence=self.fence,
+                    key=(before.key or before.pk) if before else "",
                 )
                 time_for_it = timedelta(seconds=tool.timeout_seconds)
-                approvals.note_effect(approval_id=approval_id, event="started", detail=tool.title, within=time_for_it)
+                detail = f"{tool.title}: begun under {before.pk}, before the run was set back" if before else tool.title
+                approvals.note_effect(approval_id=approval_id, event="started", detail=detail, within=time_for_it)
+                if before is not None and _take_up(before, effect):
+                    return _outcome(effect)
             else:
                 Effect.objects.filter(pk=approval_id).update(fence=self.fence, attempts=F("attempts") + 1)
             announce(f"run:{self.run_id}")
-            return _Begun(action, arguments)
+            return _Begun(action, arguments, effect.key or approval_id)
 
     async def _call(self, begun: _Begun) -> Outcome:
         action, arguments = begun.action, begun.arguments
@@ -117,7 +125,7 @@ class EffectLedger:
         faults.reach("effect.before_call", self.run_id)
         try:
             async with asyncio.timeout(tool.timeout_seconds):
-                result = await tool.call(arguments, self.world, action.approval_id)
+                result = await tool.call(arguments, self.world, begun.key)
         except ToolFailed as exc:
             return await in_database(self._end, action.approval_id, Effect.Status.FAILED, None, str(exc))
         except Exception as exc:  # whatever a tool raises, its outcome is not known
@@ -132,8 +140,9 @@ class EffectLedger:
         """Store how the call ended. Not fenced: what happened, happened, whoever tells it; the first word stands."""
         with transaction.atomic():
             effect = Effect.objects.select_for_update().get(pk=approval_id)
-            if effect.status in (Effect.Status.EXECUTING, Effect.Status.UNKNOWN):
+            if effect.status in _OPEN:
                 close_effect(effect, status, result=result, error=error)
+                _tell_twin(effect)
             return _outcome(effect)
 
     def _settle(self, approval_id: str, question_id: str) -> Outcome:
@@ -155,6 +164,15 @@ class EffectLedger:
                 close_effect(effect, Effect.Status.FAILED, error=f"It did not happen, says {answer.decided_by}.")
             return _outcome(effect)
 
+    def _set_back(self, tool: str, digest: str) -> Effect | None:
+        """Return the effect, if any, that the run had begun before it was set back and now asks for once more.
+
+        Each is taken up once, so that what the run did twice it may ask for twice.
+        """
+        done = Effect.objects.select_for_update().filter(run_id=self.run_id, tool=tool, digest=digest)
+        done = done.filter(is_set_back=True, taken_up_by="").exclude(status=Effect.Status.FAILED)
+        return done.order_by("started_at", "pk").first()
+
     def _check_fence(self) -> None:
         run = Run.objects.select_for_update().only("fence", "status").get(pk=self.run_id)
         if run.fence != self.fence or run.status not in Run.OPEN:
@@ -165,6 +183,35 @@ class EffectLedger:
         if tool is None:
             raise NotAuthorised(f"The agent {self.agent.name} has no tool {name!r}.")
         return tool
+
+
+_OPEN = (Effect.Status.EXECUTING, Effect.Status.UNKNOWN)
+
+
+def _take_up(before: Effect, effect: Effect) -> bool:
+    """Let an effect of before the run was set back count for one asked since; return whether nothing is left to do.
+
+    A tool that takes a key is called again under the first one's where nobody has seen the end. The caller holds the
+    transaction.
+    """
+    Effect.objects.filter(pk=before.pk).update(taken_up_by=effect.pk)
+    if before.status == Effect.Status.DONE:
+        close_effect(effect, Effect.Status.DONE, result=before.result)
+        return True
+    if not effect.is_idempotent:
+        close_effect(effect, Effect.Status.UNKNOWN, error=f"It was begun under {before.pk}, and nobody saw its end.")
+        return True
+    return False
+
+
+def _tell_twin(effect: Effect) -> None:
+    """Let the effect that was taken up, or has taken this one up, learn how it ended, where that is not known there."""
+    if effect.status not in (Effect.Status.DONE, Effect.Status.FAILED):
+        return
+    twins = Effect.objects.select_for_update().filter(pk__in=[effect.key, effect.taken_up_by]).exclude(pk=effect.pk)
+    known = _OPEN if effect.status == Effect.Status.DONE else (Effect.Status.UNKNOWN,)  # one may be asked right now
+    for twin in twins.filter(status__in=known):
+        close_effect(twin, effect.status, result=effect.result, error=effect.error)
 
 
 def close_effect(

@@ -40,10 +40,11 @@ WHERE id IN (
     SELECT r.id FROM orchestration_run r
     WHERE r.status IN ('starting', 'running', 'waiting', 'paused') AND r.look_due_at <= signalbox_now()
       AND NOT EXISTS (SELECT FROM console_outboxentry e
-                      WHERE e.delivered_at IS NULL AND e.kind = '{Kind.START_RUN}' AND e.subject = r.id)
+                      WHERE e.delivered_at IS NULL AND e.subject = r.id
+                        AND e.kind IN ('{Kind.START_RUN}', '{Kind.RESTART_RUN}'))
     ORDER BY r.look_due_at LIMIT %(most)s FOR NO KEY UPDATE SKIP LOCKED
 )
-RETURNING id
+RETURNING id, era
 """
 _DUE_WATCHES = f"""
 UPDATE orchestration_watched SET look_due_at = signalbox_now() + %(again)s * interval '1 second'
@@ -64,6 +65,7 @@ class Look:
 
     workflow_id: str
     approval_id: str = ""
+    era: int = 0  # of the run when it was taken
 
 
 async def look_around(temporal: TemporalGateway) -> bool:
@@ -91,7 +93,7 @@ def claim() -> list[Look]:
             cursor.execute(_DUE_WATCHES, {"again": again, "most": LOOKS_AT_ONCE // 2})
             watches = [Look(workflow_id, approval_id) for approval_id, workflow_id in cursor.fetchall()]
             cursor.execute(_DUE_RUNS, {"again": again, "most": LOOKS_AT_ONCE - len(watches)})
-            runs = [Look(run_id) for (run_id,) in cursor.fetchall()]
+            runs = [Look(run_id, "", era) for run_id, era in cursor.fetchall()]
         if runs or watches:
             Lookout.objects.filter(pk=1).update(looked_at=DatabaseNow())
     return watches + runs
@@ -118,7 +120,7 @@ async def _look_at(temporal: TemporalGateway, look: Look, at_home: bool) -> None
     if look.approval_id:
         await in_database(watch_is_gone, look.approval_id, seen)
     else:
-        await in_database(run_is_gone, look.workflow_id, seen)
+        await in_database(run_is_gone, look.workflow_id, seen, look.era)
 
 
 def _recognised(answers: str) -> bool:
@@ -164,8 +166,18 @@ def let_go_of_closed() -> int:
     return sum(approvals.withdraw(run_id=run_id, reason="the run had ended", actor="relay") for run_id in run_ids)
 
 
-def run_is_gone(run_id: str, seen: Seen) -> bool:
-    """Close a run whose workflow has ended; return False when its row was closed already."""
+def run_is_gone(run_id: str, seen: Seen, era: int) -> bool:
+    """Close a run whose workflow has ended; return False when its row was closed already, or set back since the look.
+
+    `era`: of the run when it was looked at; the workflow of a later one is another.
+    """
+    with transaction.atomic():
+        if not Run.objects.select_for_update(no_key=True).filter(pk=run_id, era=era).exists():
+            return False
+        return _close_gone(run_id, seen)
+
+
+def _close_gone(run_id: str, seen: Seen) -> bool:
     status, words = _ENDS.get(seen.status, (Run.Status.FAILED, f"its workflow is {seen.status}"))
     quoted = f", “{seen.reason}”" if seen.reason else ""
     message = f"Ended outside: {words}{quoted}."

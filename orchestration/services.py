@@ -34,7 +34,7 @@ from console.text.json_text import BEYOND, beyond_every_reader
 from orchestration import ending, failing, fences, redrive, selectors
 from orchestration.agents.arguments import Unfit, read_asked
 from orchestration.agents.registry import UnknownAgent, agent_named
-from orchestration.contracts import StartRun, Turn
+from orchestration.contracts import Carried, StartRun, Turn
 from orchestration.errors import (
     AgentCodeChanged,
     FailedByOperator,
@@ -303,7 +303,18 @@ def workflow_input(payload: dict[str, Any]) -> StartRun:
         turn_seconds=payload["turn_seconds"],
         heartbeat_seconds=payload.get("heartbeat_seconds", 30),
         era=payload.get("era", 0),
+        carried=Carried(turn=payload["turn"]) if "turn" in payload else None,
     )
+
+
+def note_placed(turn: Turn, fence: int, checkpoint_id: str) -> None:
+    """Note the checkpoint at which the era begins. Raises Fenced when a newer attempt has begun."""
+    with transaction.atomic():
+        run = Run.objects.select_for_update().filter(pk=turn.run_id, fence=fence, status__in=Run.OPEN).first()
+        if run is None:
+            raise Fenced(f"A newer attempt of {turn.run_id} has begun, or the run is closed.")
+        run.restart = {**(run.restart or {}), "placed": checkpoint_id}
+        run.save(update_fields=["restart"])
 
 
 def redeliver(*, approval_id: str, by: User) -> None:

@@ -61,6 +61,7 @@ from orchestration.errors import NamespaceGone, TemporalAway, TemporalRefused, W
 _CALL = timedelta(seconds=10)
 _LOOK = timedelta(seconds=1.5)  # for a question about the server itself
 _NEWEST = 30  # events that are read back for the newest workflow task
+_ERA = "era"  # in the memo of a workflow that was started anew
 _R = TypeVar("_R")
 #: answers about this one call, which say nothing about the next
 _REFUSALS = frozenset(
@@ -180,6 +181,12 @@ class TemporalGateway(TemporalReads, Protocol):
 
     async def terminate(self, workflow_id: str, reason: str) -> None:
         """End a workflow at once. Raises WorkflowGone when it has ended or never was."""
+
+    async def restart_run(self, start: StartRun, reason: str) -> str:
+        """Start the run's workflow anew for its era, in the place of the one of before; return its Temporal run id.
+
+        Once for each era: a repetition finds what the first has started, also when that has ended.
+        """
 
     async def resume(self, run_id: str, request_id: str) -> None:
         """Tell a run's workflow that it is resumed. Raises WorkflowGone."""
@@ -402,6 +409,30 @@ class RealTemporal:
         )
         service = self.client.workflow_service
         await _translated(lambda: service.terminate_workflow_execution(request, timeout=_CALL))
+
+    async def restart_run(self, start: StartRun, reason: str) -> str:
+        handle = self.client.get_workflow_handle(start.run_id)
+        try:
+            before = await _translated(lambda: handle.describe(rpc_timeout=_CALL))
+            if (await before.memo()).get(_ERA) == start.era:
+                return before.run_id or ""
+            if before.close_time is None:  # by itself it would be said to be replaced, and not by whom
+                await self.terminate(start.run_id, reason)
+        except WorkflowGone:
+            pass
+        again = await _translated(
+            lambda: self.client.start_workflow(
+                WORKFLOW,
+                start,
+                id=start.run_id,
+                task_queue=environment().temporal_task_queue,
+                id_conflict_policy=WorkflowIDConflictPolicy.TERMINATE_EXISTING,
+                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+                memo={_ERA: start.era},
+                rpc_timeout=_CALL,
+            )
+        )
+        return again.result_run_id or ""
 
     async def resume(self, run_id: str, request_id: str) -> None:
         request = SignalWorkflowExecutionRequest(

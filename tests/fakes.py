@@ -134,6 +134,13 @@ class FakeTemporal:
         self.ended.add(workflow_id)
         self.ends[workflow_id] = Seen("terminated", reason)
 
+    async def restart_run(self, start: StartRun, reason: str) -> str:
+        await self._called(f"restart {start.run_id} {start.era} {reason}", start.run_id)
+        self.started[start.run_id] = start
+        self.ended.discard(start.run_id)
+        self.ends.pop(start.run_id, None)
+        return f"temporal-{start.run_id}-{start.era}"
+
     async def resume(self, run_id: str, request_id: str) -> None:
         await self._called(f"resume {run_id}", run_id)
         self._check_alive(run_id)

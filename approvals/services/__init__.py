@@ -10,9 +10,9 @@ from approvals.services.commenting import comment
 from approvals.services.deciding import Answer, decide
 from approvals.services.deciding_for_sure import Recorded, decide_for_sure, find_recorded
 from approvals.services.delegating import confirm_delegation, delegate, revoke_delegation
-from approvals.services.ending import LetGo, decisions_of, let_go, not_begun_of_run, open_of_run
+from approvals.services.ending import LetGo, decisions_of, let_go, not_begun_of_run, open_of_run, set_back
 from approvals.services.executing import Authorised, authorise
-from approvals.services.ladder import Rung, climb, climb_overdue, withdraw
+from approvals.services.ladder import Rung, climb, climb_overdue, escalate_now, withdraw
 from approvals.services.opening import Proposal, open_approval
 from approvals.services.receipts import note_effect, note_receipt, set_aside, stand_still
 from approvals.services.seeding import seed_attention_check
@@ -35,6 +35,7 @@ __all__ = [
     "decide_for_sure",
     "decisions_of",
     "delegate",
+    "escalate_now",
     "find_recorded",
     "let_go",
     "make_standing",
@@ -49,6 +50,7 @@ __all__ = [
     "revoke_standing",
     "seed_attention_check",
     "set_aside",
+    "set_back",
     "stand_still",
     "withdraw",
 ]

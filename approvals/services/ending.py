@@ -9,7 +9,7 @@ from django.db import transaction
 from approvals.models import Approval, Decision
 from approvals.services import reminders
 from approvals.services.ladder import withdraw_each
-from approvals.services.receipts import stand_still
+from approvals.services.receipts import note_effect, stand_still
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,22 @@ def decisions_of(approval_ids: list[str]) -> list[str]:
     """Return the ids of all decisions on the approvals."""
     rows = Decision.objects.filter(approval_id__in=approval_ids).order_by("at", "pk")
     return list(rows.values_list("pk", flat=True))
+
+
+def set_back(*, run_id: str, asked: list[str], reason: str, actor: str, begun: list[str]) -> LetGo:
+    """Let what a run had asked die, for it was set back to before that: it asks again, and that is decided again.
+
+    `asked`: approvals of the run. What is open is withdrawn. What was decided and has not begun is refused for good, so
+    that no effect can rest on it, and whoever decided is told, by mail too. Part of a caller's transaction.
+    """
+    with transaction.atomic():
+        voided = [pk for pk in not_begun_of_run(run_id, begun) if pk in asked]
+        for approval_id in voided:
+            note_effect(approval_id=approval_id, event="refused", detail=reason, actor=actor)
+        withdrawn = withdraw_each(run_id=run_id, reason=reason, actor=actor, only=asked)
+        ids = (*withdrawn, *voided)
+        told = sorted({name for pk in ids for name in reminders.tell_ended(pk, step=reminders.SET_BACK)})
+    return LetGo(withdrawn, voided, told)
 
 
 def let_go(*, run_id: str, reason: str, actor: str, begun: list[str]) -> LetGo:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from approvals.errors import NotAuthorised
-from approvals.models import Approval, Decision, StandingApproval, Verdict
+from approvals.models import Approval, Decision, ReceiptStep, StandingApproval, Verdict
 from approvals.people.permissions import AGREEING, STANDING, agreeing_persons, may_still_decide, wants_somebody
 from approvals.policies import terms_for
 from approvals.policies.terms import Terms
@@ -46,6 +46,8 @@ def authorise(*, approval_id: str, digest: str) -> Authorised:
         raise NotAuthorised(f"The approval is {found.status}, not decided.")
     if found.is_seeded:
         raise NotAuthorised("This was a test of attention; it is never executed.")
+    if refused := found.receipt.filter(step=ReceiptStep.Step.REFUSED).first():
+        raise NotAuthorised(refused.detail or "It was refused before.")
     votes = list(found.decisions.select_related("by", "on_behalf_of").order_by("number"))
     decision = votes[-1] if votes else None
     if decision is None or decision.for_digest != digest or decision.for_version != found.version:

@@ -119,6 +119,24 @@ def _take_step(approval: Approval, step: str) -> bool:
     return True
 
 
+def escalate_now(*, approval_id: str, actor: str) -> bool:
+    """Ask those whom the policy escalates to, before the ladder does; return False when they are asked already.
+
+    Nobody else is: the terms of the request say who. Its later step adds nobody then, and mails nobody new.
+    """
+    with transaction.atomic():
+        approval = Approval.objects.select_for_update(of=("self",)).get(pk=approval_id)
+        further = sorted(set(Terms.from_json(approval.terms).escalate_to) - set(approval.audience))
+        if approval.status != Approval.Status.PENDING or not further:
+            return False
+        approval.audience = sorted({*approval.audience, *further})
+        approval.save(update_fields=["audience"])
+        announce("inbox", f"approval:{approval.pk}", f"run:{approval.run_id}")
+        body = {"step": "escalate", "early": True, "told": reminders.tell(approval, "escalate")}
+        audit.record(actor=actor, kind="approval.escalated", subject=approval.pk, body=body)
+    return True
+
+
 def _wake_who_waits(approval: Approval) -> None:
     """Have the relay tell the run, or the program's watch, that the approval is closed; it reads the row."""
     if approval.is_seeded:
@@ -135,12 +153,11 @@ def withdraw(*, run_id: str, reason: str, actor: str) -> int:
     return len(withdraw_each(run_id=run_id, reason=reason, actor=actor))
 
 
-def withdraw_each(*, run_id: str, reason: str, actor: str) -> list[str]:
-    """Close every pending approval of a run that has ended; return their ids, oldest first."""
+def withdraw_each(*, run_id: str, reason: str, actor: str, only: list[str] | None = None) -> list[str]:
+    """Close every pending approval of a run that has ended, or `only` these; return their ids, oldest first."""
     with transaction.atomic():
-        pending = list(
-            Approval.objects.select_for_update().filter(run_id=run_id, status=Approval.Status.PENDING).order_by("pk")
-        )
+        rows = Approval.objects.select_for_update().filter(run_id=run_id, status=Approval.Status.PENDING)
+        pending = list((rows if only is None else rows.filter(pk__in=only)).order_by("pk"))
         for approval in pending:
             approval.status, approval.closed_at = Approval.Status.WITHDRAWN, database_now()
             approval.claimed_by = approval.claimed_at = None

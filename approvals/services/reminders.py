@@ -25,7 +25,8 @@ from console.outbox import Kind
 from console.text.visible import one_line
 
 PEOPLE_AT_MOST: Final = 200
-ENDED: Final = "ended"  # the step of the mails to who had decided
+ENDED: Final = "ended"  # the steps of the mails to who had decided
+SET_BACK: Final = "set_back"
 _SUBJECT_LETTERS = 150
 _WHY = {
     "remind": "It waits for a decision and has not been decided yet.",
@@ -58,16 +59,16 @@ def tell(approval: Approval, step: str) -> list[str]:
     return [user.username for user in told]
 
 
-def tell_ended(approval_id: str) -> list[str]:
+def tell_ended(approval_id: str, *, step: str = ENDED) -> list[str]:
     """Let everybody who decided the approval, and has an address, be told that its run has ended; return their names.
 
-    Call it in the transaction that closes the run.
+    `step`: SET_BACK where the run goes on from before it. Call it in the transaction that closes the run.
     """
     took_part = Decision.objects.filter(approval_id=approval_id, by__isnull=False)
     people = User.objects.filter(pk__in=took_part.values("by"), is_active=True).order_by("username")
     for user in people:
         if user.email:
-            payload = {"approval_id": approval_id, "step": ENDED, "user_id": user.pk}
+            payload = {"approval_id": approval_id, "step": step, "user_id": user.pk}
             outbox.enqueue(kind=Kind.REMIND, subject=approval_id, payload=payload)
     return [user.username for user in people]
 
@@ -87,8 +88,8 @@ def mail_for(*, user_id: int, approval_id: str = "", step: str = "", delegation_
     """
     if delegation_id:
         return _about_delegation(delegation_id)
-    if step == ENDED:
-        return _ended_mail(approval_id, user_id)
+    if step in (ENDED, SET_BACK):
+        return _ended_mail(approval_id, user_id, step)
     approval = Approval.objects.filter(pk=approval_id, status=Approval.Status.PENDING).first()
     user = User.objects.filter(pk=user_id).exclude(email="").first()
     if approval is None or user is None:
@@ -111,7 +112,7 @@ def mail_for(*, user_id: int, approval_id: str = "", step: str = "", delegation_
     return Mail(user.email, f"Waits for you: {_cut(summary)}", "\n".join(lines))
 
 
-def _ended_mail(approval_id: str, user_id: int) -> Mail | None:
+def _ended_mail(approval_id: str, user_id: int, step: str) -> Mail | None:
     approval = Approval.objects.filter(pk=approval_id, took_effect_at=None).first()
     user = User.objects.filter(pk=user_id, is_active=True).exclude(email="").first()
     if approval is None or user is None or not roles.may(user, "see"):
@@ -121,12 +122,19 @@ def _ended_mail(approval_id: str, user_id: int) -> Mail | None:
         summary,
         f"{one_line(approval.tool)} of {one_line(approval.agent)}, {approval.risk} risk",
         "",
-        "You decided this, and its run has ended before your decision took effect. Nothing was done.",
-        one_line(ports.agent_plane().why_ended(approval.run_id)),
+        *_why_in_vain(approval, step),
         "",
         f"{settings.PUBLIC_URL}/approvals/{approval.pk}/",
     ]
     return Mail(user.email, f"Did not take effect: {_cut(summary)}", "\n".join(lines))
+
+
+def _why_in_vain(approval: Approval, step: str) -> list[str]:
+    if step == SET_BACK:
+        words = "You decided this, and its run was set back before your decision took effect. Nothing was done."
+        return [words, "Where the run asks for it again, it is decided again."]
+    words = "You decided this, and its run has ended before your decision took effect. Nothing was done."
+    return [words, one_line(ports.agent_plane().why_ended(approval.run_id))]
 
 
 def _cut(summary: str) -> str:

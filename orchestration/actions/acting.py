@@ -24,12 +24,13 @@ from console.live.announce import announce
 from console.models import OutboxEntry
 from console.outbox import Kind
 from orchestration.actions.base import Action, Options, Preview, Wish
+from orchestration.actions.points import Where, settled
 from orchestration.actions.table import ACTIONS
 from orchestration.errors import ActionRefused, InvalidOptions, NoSuchRun
 from orchestration.models import Run, RunAction
 
 #: what of an action is still to reach Temporal
-ON_THE_WAY = (Kind.CANCEL_RUN, Kind.TERMINATE_RUN, Kind.RETRY_TURN, Kind.FAIL_TURN)
+ON_THE_WAY = (Kind.CANCEL_RUN, Kind.TERMINATE_RUN, Kind.RETRY_TURN, Kind.FAIL_TURN, Kind.RESTART_RUN)
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,8 @@ def act(
     reason = checked_reason(reason)
     read = options_of(action, options or {})
     known = ACTIONS[action]
+    if isinstance(read, Where):
+        read = settled(run_id, read)
     with transaction.atomic():
         run = Run.objects.select_for_update(no_key=True).filter(pk=run_id).first()
         if run is None:

@@ -86,11 +86,12 @@ class Action:
     is_same: Callable[[Run, str], bool] = lambda run, by: False
     options: type[Options] = Options
     start: Callable[[Run], dict[str, Any]] = lambda run: {}  # what the page's form begins with
+    takes_point: bool = False  # its options are those of actions.points.Where and more
     is_grave: bool = True
     overtakes: bool = False  # it may be taken while another is under way
     is_offered: Callable[[Run], bool] = lambda run: run.status in Run.OPEN  # as a button of the run's page
-    made_schema: Callable[[Run], dict[str, Any]] | None = None  # of the options, where it depends on the run
 
-    def schema(self, run: Run) -> dict[str, Any]:
-        """Return the JSON Schema of the options, for the page's form."""
-        return self.made_schema(run) if self.made_schema else schema_of(self.options)
+    @property
+    def schema(self) -> dict[str, Any]:
+        """Return the JSON Schema of the options."""
+        return schema_of(self.options)

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from typing import Final
 
-from orchestration.actions import cancel, end, fail_activity, pause, resume, retry_now
+from orchestration.actions import (
+    ask_again,
+    cancel,
+    end,
+    fail_activity,
+    fork,
+    hand_over,
+    pause,
+    raise_limits,
+    resend,
+    reset,
+    resume,
+    retry_now,
+)
 from orchestration.actions.base import Action
 
 ACTIONS: Final[dict[str, Action]] = {
@@ -13,6 +26,12 @@ ACTIONS: Final[dict[str, Action]] = {
         retry_now.ACTION,
         resume.ACTION,
         pause.ACTION,
+        raise_limits.ACTION,
+        resend.ACTION,
+        hand_over.ACTION,
+        ask_again.ACTION,
+        reset.ACTION,
+        fork.ACTION,
         fail_activity.ACTION,
         cancel.ACTION,
         end.ACTION,

@@ -17,14 +17,16 @@ from approvals.errors import InvalidChange
 from approvals.models import Approval
 from console.forms import schema_form
 from console.http import needs, person
-from orchestration import selectors
+from orchestration import checkpoint_gateway, selectors
 from orchestration.actions import acting
 from orchestration.actions.base import Action, Preview
+from orchestration.actions.state import is_plain, schema_of_value
 from orchestration.actions.table import ACTIONS
-from orchestration.errors import ActionRefused, InvalidOptions
+from orchestration.errors import ActionRefused, InvalidOptions, NoSuchCheckpoint
 from orchestration.models import Effect, Run
 
 _PREFIX = "options"
+POINTS_AT_MOST = 100
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -55,7 +57,9 @@ def act(request: HttpRequest, run_id: str, action: str) -> HttpResponse:
                 messages.success(request, known.said)
                 return redirect("orchestration:run", (done.new_run or run).pk)
             run.refresh_from_db()
-    context = {"run": run, "action": known, "form": form, "reason": reason, "fault": fault}
+    context: dict[str, Any] = {"run": run, "action": known, "form": form, "reason": reason, "fault": fault}
+    if known.takes_point:
+        context |= _points(run, (sent or request.GET).get("checkpoint_id", "")[:100])
     return render(request, "orchestration/action.html", context | _preview(run, known, form, given), status=status)
 
 
@@ -63,15 +67,49 @@ def _options(
     action: Action, run: Run, sent: QueryDict | None, address: QueryDict
 ) -> tuple[schema_form.Form | None, dict[str, Any] | None]:
     """Return the form, `None` where the action takes nothing, and what it says, `None` where that cannot be taken."""
+    if action.takes_point:
+        return _at_a_point(action, run, sent, (sent or address).get("checkpoint_id", "")[:100])
     if not action.options.model_fields:
         return None, {}
-    schema = action.schema(run)
     start = action.start(run) | {name: address[name] for name in action.options.model_fields if name in address}
     if sent is None:
-        form = schema_form.build(schema, start, prefix=_PREFIX, id_prefix="field")
+        form = schema_form.build(action.schema, start, prefix=_PREFIX, id_prefix="field")
         return form, start
-    form = schema_form.read(schema, start, sent, prefix=_PREFIX, id_prefix="field")
+    form = schema_form.read(action.schema, start, sent, prefix=_PREFIX, id_prefix="field")
     return form, form.value if form.is_valid else None
+
+
+def _at_a_point(
+    action: Action, run: Run, sent: QueryDict | None, checkpoint_id: str
+) -> tuple[schema_form.Form | None, dict[str, Any] | None]:
+    """Return the form of the state at the checkpoint, where the action takes one, and the options."""
+    if not checkpoint_id:
+        return None, None
+    where: dict[str, Any] = {"checkpoint_id": checkpoint_id}
+    if "values" not in action.options.model_fields:
+        return None, where
+    try:
+        state = checkpoint_gateway.checkpoint_of(run.pk, checkpoint_id)["values"]
+    except NoSuchCheckpoint:
+        return None, where  # the preview says so
+    plain = {name: value for name, value in state.items() if is_plain(value)}
+    if not plain:
+        return None, where
+    schema = {"type": "object", "properties": {name: schema_of_value(name, one) for name, one in plain.items()}}
+    if sent is None:
+        return schema_form.build(schema, plain, prefix=_PREFIX, id_prefix="field"), where
+    form = schema_form.read(schema, plain, sent, prefix=_PREFIX, id_prefix="field")
+    if not form.is_valid:
+        return form, None
+    changed = {name: value for name, value in form.value.items() if value != plain.get(name)}
+    return form, where | ({"values": changed} if changed else {})
+
+
+def _points(run: Run, chosen: str) -> dict[str, Any]:
+    """Return the checkpoint that was chosen, or those to choose from, newest first."""
+    if chosen:
+        return {"checkpoint_id": chosen}
+    return {"points": checkpoint_gateway.checkpoints_of(run.pk, limit=POINTS_AT_MOST), "most": POINTS_AT_MOST}
 
 
 def _preview(run: Run, action: Action, form: schema_form.Form | None, given: dict[str, Any] | None) -> dict[str, Any]:

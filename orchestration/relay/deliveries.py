@@ -22,6 +22,7 @@ from approvals import services as approvals
 from approvals.models import Approval
 from approvals.services import reminders
 from approvals.services.reminders import Mail
+from console import faults
 from console.backoff import Backoff
 from console.clock import DatabaseNow
 from console.models import OutboxEntry
@@ -115,6 +116,17 @@ async def terminate_run(temporal: TemporalGateway, entry: Claimed) -> None:
     await in_database(stamp, [entry])
 
 
+async def restart_run(temporal: TemporalGateway, entry: Claimed) -> None:
+    """Start the workflow anew, unless the run was ended meanwhile or set back once more."""
+    start = services.workflow_input(entry.payload)
+    if not await in_database(_is_in_era, start.run_id, start.era):
+        await in_database(stamp, [entry])
+        return
+    temporal_run_id = await temporal.restart_run(start, entry.payload["why"])
+    faults.reach("relay.after_restart", start.run_id)
+    await in_database(note_started, entry, temporal_run_id)
+
+
 async def resume_run(temporal: TemporalGateway, entry: Claimed) -> None:
     await _to_open_run(entry, lambda: temporal.resume(entry.subject, f"resume-{entry.id}"))
 
@@ -197,6 +209,7 @@ DELIVERIES: Final[Mapping[str, Delivery]] = {
     Kind.START_WATCH: to_temporal(start_watch),
     Kind.CANCEL_RUN: to_temporal(cancel_run),
     Kind.TERMINATE_RUN: to_temporal(terminate_run),
+    Kind.RESTART_RUN: to_temporal(restart_run),
     Kind.RESUME_RUN: to_temporal(resume_run),
     Kind.RETRY_TURN: to_temporal(retry_turn),
     Kind.FAIL_TURN: to_temporal(fail_turn),
@@ -284,6 +297,10 @@ def _who_and_why(run_id: str) -> str:
     """Return who wants the run to end and why, for Temporal's own record."""
     ending = Run.objects.values_list("ending", flat=True).get(pk=run_id) or {}
     return f"Signalbox: {ending['by']}: {ending['reason']}" if ending else "Signalbox"
+
+
+def _is_in_era(run_id: str, era: int) -> bool:
+    return Run.objects.filter(pk=run_id, status__in=Run.OPEN, era=era).exists()
 
 
 def _is_closed(run_id: str) -> bool:

@@ -124,6 +124,11 @@ class Activities:
                 world=self._world,
                 model=chat_model(),
             )
+            if run.restart and not run.restart["placed"]:
+                placed = await drive.place(graph, saver, run)
+                await in_database(services.note_placed, turn, run.fence, placed)
+                faults.reach("turn.after_place", turn.run_id)
+                faults.reach("fork.after_place", run.parent_id or "")
             before = await pausing.stand_of(graph, saver, turn.run_id)
             changed = pausing.changes_between((run.pause or {}).get("code", {}), code)
             pausing.check(before, drive.kept_of(turn, start, run), changed)

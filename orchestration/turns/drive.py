@@ -10,14 +10,14 @@ from django.utils.module_loading import import_string
 from langgraph.graph import StateGraph
 from langgraph.pregel import Pregel
 from langgraph.runtime import RunControl
-from langgraph.types import Command
+from langgraph.types import Command, Overwrite
 
 from approvals.services import Proposal
 from orchestration.agents.registry import agent_named
 from orchestration.agents.runtime import Agent, AgentContext
 from orchestration.contracts import Turn
 from orchestration.dialects import dialect_of
-from orchestration.errors import AgentCodeChanged
+from orchestration.errors import AgentCodeChanged, CheckpointsGone
 from orchestration.models import Run
 from orchestration.pausing import Kept, Stand
 from orchestration.services import TurnEnd, TurnStart
@@ -47,6 +47,33 @@ def with_saver(graph: Any, saver: Any) -> Any:
     if isinstance(graph, StateGraph):
         return graph.compile(checkpointer=saver)
     return graph.copy(update={"checkpointer": saver})
+
+
+async def place(graph: Any, saver: Any, run: Run) -> str:
+    """Make the checkpoint at which the first turn of an era begins, the thread's newest; return its id.
+
+    It is a copy of the one that an operator named, or follows it where some of its state is changed. What had been
+    asked there is asked again, by interrupts with ids of their own. On retry: another one, newer still; the one of
+    before stays behind, and nothing has come of it. Raises CheckpointsGone, and AgentCodeChanged where the code has
+    no place for the state that is changed.
+    """
+    restart: dict[str, Any] = run.restart or {}
+    where = {"thread_id": run.pk, "checkpoint_ns": "", "checkpoint_id": restart["checkpoint_id"]}
+    config: Any = {"configurable": where}
+    if await saver.aget_tuple(config) is None:
+        raise CheckpointsGone("The checkpoint that the run was to begin from is gone.")
+    values = restart.get("values") or {}
+    if not values:
+        placed = await graph.aupdate_state(config, None, as_node="__copy__")
+        return str(placed["configurable"]["checkpoint_id"])
+    if unknown := sorted(values.keys() - graph.channels.keys()):
+        raise AgentCodeChanged(f"The agent's code has not got the state key “{unknown[0]}”, so it cannot be changed.")
+    whole = {
+        name: Overwrite(value) if type(graph.channels[name]).__name__ == "BinaryOperatorAggregate" else value
+        for name, value in values.items()
+    }
+    placed = await graph.aupdate_state(config, whole)
+    return str(placed["configurable"]["checkpoint_id"])
 
 
 def kept_of(turn: Turn, start: TurnStart, run: Run) -> Kept:
@@ -100,7 +127,7 @@ async def call(
     config: Any = {
         "configurable": {"thread_id": run.pk, "__pregel_strict_resume": True},
         "metadata": {"run_id": run.pk},
-        "recursion_limit": agent.steps_per_turn,
+        "recursion_limit": run.limits.get("steps_per_turn", agent.steps_per_turn),
         "callbacks": list(callbacks),
     }
     options: Any = {"version": "v2", "durability": "sync", "context": context, "control": control}

@@ -446,3 +446,119 @@ def test_a_decision_that_a_paused_run_has_not_taken_up_says_who_paused_it(olga: 
     found = standstill_of([approval.pk])[approval.pk]
     assert found.sentence == "olga has paused the run. It takes the decision up once somebody resumes it."
     assert (found.words, found.may_deliver) == ("The shop is down", False)
+
+
+# Hand over, send again, raise limits.
+
+
+def test_a_request_goes_to_a_person_who_may_decide_it_and_to_nobody_else(olga: User) -> None:
+    run = make_run(status="waiting", requested_by=olga)
+    approval = open_for(run)
+    alice = reviewer()
+    somebody("reviewer", "gone").groups.clear()
+    path = f"runs/{run.pk}/actions"
+    for body, words in (
+        ({"to": "gone"}, "gone may not decide it."),
+        ({"to": "nobody-here"}, "There is no active account nobody-here."),
+    ):
+        answer = Caller(olga).post(path, {"action": "hand_over", "reason": "x", **body})
+        assert words in problem(answer, 409)["detail"]
+    for given in ({}, {"to": "alice", "escalate": True}):
+        answer = Caller(olga).post(path, {"action": "hand_over", "reason": "x", **given})
+        assert "only one of them" in problem(answer, 422)["errors"][0]["message"]
+    done = Caller(olga).post(path, {"action": "hand_over", "reason": "She knows the case", "to": "alice"})
+    assert done.status_code == 202
+    approval.refresh_from_db()
+    assert approval.claimed_by == alice
+    assert AuditEvent.objects.filter(kind="run.handed_over", subject=run.pk).exists()
+
+
+def test_an_escalation_asks_early_whom_the_policy_names_and_once(olga: User) -> None:
+    run = make_run(status="waiting")
+    approval = open_for(run)
+    further = set(approval.terms["escalate_to"]) - set(approval.audience)
+    body = {"action": "hand_over", "reason": "Nobody is there", "escalate": True}
+    answer = Caller(olga).post(f"runs/{run.pk}/actions", body)
+    if not further:
+        assert "names nobody further" in problem(answer, 409)["detail"]
+        return
+    assert answer.status_code == 202
+    approval.refresh_from_db()
+    assert further <= set(approval.audience)
+    again = Caller(olga).post(f"runs/{run.pk}/actions", body | {"reason": "once more"})
+    assert "names nobody further" in problem(again, 409)["detail"]
+
+
+def test_what_was_decided_and_has_not_arrived_is_sent_again(olga: User) -> None:
+    run = make_run(status="waiting")
+    approval = open_for(run)
+    path, body = f"runs/{run.pk}/actions", {"action": "resend", "reason": "It stands still"}
+    assert "nothing to send again" in problem(Caller(olga).post(path, body), 409)["detail"]
+    decide(approval)
+    OutboxEntry.objects.filter(subject=run.pk).update(delivered_at=database_now())
+    seen = Caller(olga).post(path, {"action": "resend", "dry_run": True}).json()
+    assert seen["warnings"][0].startswith("1 decision that the run was told of")
+    assert Caller(olga).post(path, body).status_code == 202
+    entry = OutboxEntry.objects.get(subject=run.pk, delivered_at=None)
+    assert (entry.kind, entry.payload["decision_id"]) == ("decided", approval.decisions.get().pk)
+    OutboxEntry.objects.filter(pk=entry.pk).update(due_at=database_now() + timedelta(hours=1), last_error="no route")
+    seen = Caller(olga).post(path, {"action": "resend", "dry_run": True}).json()
+    assert seen["warnings"][0] == "1 message waits to be delivered, and is tried now. no route"
+    assert Caller(olga).post(path, body | {"reason": "now"}).status_code == 202
+    assert OutboxEntry.objects.filter(subject=run.pk, delivered_at=None, due_at__lte=database_now()).count() == 1
+
+
+def test_limits_are_raised_for_this_run_and_only_raised(olga: User) -> None:
+    run = make_run(status="failed", turn=1, closed_at=database_now(), error={"kind": "TooManySteps", "message": "m"})
+    path = f"runs/{run.pk}/actions"
+    answer = Caller(olga).post(path, {"action": "raise_limits", "reason": "x", "steps_per_turn": 100})
+    assert problem(answer, 409)["detail"] == "A turn may take 100 steps already. Name a larger number."
+    for bad in (0, "many", 10**9):
+        answer = Caller(olga).post(path, {"action": "raise_limits", "reason": "x", "steps_per_turn": bad})
+        assert problem(answer, 422)["errors"][0]["path"] == "steps_per_turn"
+    answer = Caller(olga).post(path, {"action": "raise_limits", "reason": "A long case", "steps_per_turn": 250})
+    assert answer.status_code == 202
+    run.refresh_from_db()
+    assert run.limits == {"steps_per_turn": 250}
+    client = page_of(olga)
+    assert f"/runs/{run.pk}/actions/raise_limits/" in client.get(f"/runs/{run.pk}/").content.decode()
+    form = client.get(f"/runs/{run.pk}/actions/raise_limits/")
+    assert form.context["preview"] is not None and "500 steps" in form.content.decode()
+    sent = {"options.steps_per_turn": "900", "show": "1"}
+    shown = client.post(f"/runs/{run.pk}/actions/raise_limits/", sent)
+    assert "900 steps" in shown.content.decode()
+    old = {"options.steps_per_turn": "950", "reason": "Longer", "state": form.context["preview"].state}
+    done = client.post(f"/runs/{run.pk}/actions/raise_limits/", old)
+    assert done.status_code == 302
+    run.refresh_from_db()
+    assert run.limits == {"steps_per_turn": 950}
+
+
+def test_pages_of_actions_at_a_point_let_choose_it_and_say_what_is_not_there(olga: User) -> None:
+    run = make_run(status="waiting", turn=1)
+    client = page_of(olga)
+    assert "The run has no checkpoint yet." in client.get(f"/runs/{run.pk}/actions/reset/").content.decode()
+    for action in ("reset", "fork"):
+        shown = client.get(f"/runs/{run.pk}/actions/{action}/?checkpoint_id=none").content.decode()
+        assert "This run has no checkpoint none" in shown
+
+
+def test_forks_that_go_in_a_circle_are_refused_in_words(olga: User) -> None:
+    first = make_run(status="waiting", turn=1)
+    second = make_run(status="waiting", turn=1, parent=first)
+    Run.objects.filter(pk=first.pk).update(parent=second)
+    answer = Caller(olga).post(f"runs/{second.pk}/actions", {"action": "fork", "reason": "x", "turn": 1})
+    assert "go in a circle" in problem(answer, 409)["detail"]
+
+
+def test_a_close_by_the_workflow_of_an_older_era_closes_nothing(olga: User) -> None:
+    run = make_run(status="running", era=2, temporal_runs=[{"id": "old", "era": 1, "turn": 4, "attempt": 1}])
+    for temporal_run_id, era in (("old", 0), ("unknown", 1)):
+        services.close_run(
+            run_id=run.pk, status="failed", kind="x", message="m", era=era, temporal_run_id=temporal_run_id
+        )
+        run.refresh_from_db()
+        assert run.status == "running"
+    services.close_run(run_id=run.pk, status="failed", kind="x", message="m", era=2, temporal_run_id="new")
+    run.refresh_from_db()
+    assert run.status == "failed"

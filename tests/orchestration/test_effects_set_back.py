@@ -1,0 +1,138 @@
+"""The effect ledger after a run was set back: what was begun before that is not begun a second time."""
+
+from __future__ import annotations
+
+import pytest
+from django.db import transaction
+
+from approvals import services as approvals
+from approvals.errors import NotAuthorised
+from approvals.models import Approval
+from orchestration.agents.support.agent import AGENT
+from orchestration.effects import EffectLedger
+from orchestration.errors import EffectUnclear
+from orchestration.models import Effect, Run
+from orchestration.services import _check_carried_out
+from tests.fakes import FakeWorld
+from tests.orchestration.conftest import REFUND, decide, go, make_run, open_for
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+FENCE = 7
+
+
+@pytest.fixture
+def run(transactional_db: None) -> Run:
+    return make_run(fence=FENCE, status="running")
+
+
+@pytest.fixture
+def ledger(run: Run, world: FakeWorld) -> EffectLedger:
+    return EffectLedger(run.pk, FENCE, AGENT, world)
+
+
+def set_back(approval: Approval) -> None:
+    Effect.objects.filter(pk=approval.pk).update(is_set_back=True)
+
+
+def test_what_was_done_counts_for_the_same_that_is_asked_since_and_each_counts_once(
+    run: Run, ledger: EffectLedger, world: FakeWorld
+) -> None:
+    first = decide(open_for(run))
+    outcome = go(ledger.perform(first.pk, first.digest))
+    set_back(first)
+    again, third = decide(open_for(run)), decide(open_for(run))
+    assert go(ledger.perform(again.pk, again.digest)) == outcome
+    assert list(world.shop.refunds) == [first.pk]
+    effect = Effect.objects.get(pk=again.pk)
+    assert (effect.status, effect.key, effect.result) == ("done", first.pk, outcome["result"])
+    again.refresh_from_db()
+    assert again.took_effect_at is not None
+    started = again.receipt.get(step="effect_started").detail
+    assert first.pk in started and "before the run was set back" in started
+    assert go(ledger.perform(third.pk, third.digest))["status"] == "done"
+    assert list(world.shop.refunds) == [first.pk, third.pk], "what the agent asks for twice is done twice"
+
+
+def test_an_end_that_nobody_saw_is_asked_for_under_the_first_key_and_told_to_both(
+    run: Run, ledger: EffectLedger, world: FakeWorld
+) -> None:
+    first = decide(open_for(run))
+    world.shop.lose_answers = 1
+    with pytest.raises(EffectUnclear):
+        go(ledger.perform(first.pk, first.digest))
+    set_back(first)
+    again = decide(open_for(run))
+    assert go(ledger.perform(again.pk, again.digest))["status"] == "done"
+    assert list(world.shop.refunds) == [first.pk]
+    assert [effect.status for effect in Effect.objects.order_by("started_at")] == ["done", "done"]
+
+
+def test_a_mail_whose_end_nobody_saw_is_not_sent_again_and_a_person_is_asked(
+    run: Run, ledger: EffectLedger, world: FakeWorld
+) -> None:
+    first = decide(open_for(run, "send_email"))
+    world.mail_error = OSError("cut off")
+    assert go(ledger.perform(first.pk, first.digest))["status"] == "unknown"
+    set_back(first)
+    world.mail_error = None
+    again = decide(open_for(run, "send_email"))
+    assert go(ledger.perform(again.pk, again.digest))["status"] == "unknown"
+    assert len(world.mails) == 1
+    with transaction.atomic():
+        ledger._end(first.pk, "done", {"sent": True}, "")  # its worker tells the end after all
+    assert Effect.objects.get(pk=again.pk).status == "done"
+
+
+def test_what_failed_for_certain_may_be_done_and_another_amount_is_another_effect(
+    run: Run, ledger: EffectLedger, world: FakeWorld
+) -> None:
+    world.shop.refuse = "not now"
+    first = decide(open_for(run))
+    assert go(ledger.perform(first.pk, first.digest))["status"] == "failed"
+    set_back(first)
+    world.shop.refuse = ""
+    again, other = decide(open_for(run)), decide(open_for(run, arguments=REFUND | {"amount": "7.00"}))
+    for approval in (again, other):
+        assert go(ledger.perform(approval.pk, approval.digest))["status"] == "done"
+    assert list(world.shop.refunds) == [again.pk, other.pk]
+
+
+def test_a_fork_gets_nothing_of_the_first_runs_approvals_and_changes_none_of_its_effects(
+    run: Run, ledger: EffectLedger, world: FakeWorld
+) -> None:
+    approval = decide(open_for(run))
+    world.shop.lose_answers = 1
+    with pytest.raises(EffectUnclear):
+        go(ledger.perform(approval.pk, approval.digest))
+    fork = EffectLedger(make_run(fence=FENCE, status="running", parent=run).pk, FENCE, AGENT, world)
+    assert go(fork.perform(approval.pk, approval.digest))["status"] == "refused"
+    assert Effect.objects.get().status == "executing"
+    assert not approval.receipt.filter(step="refused").exists()
+
+
+def test_a_decision_that_died_with_a_reset_allows_nothing_and_keeps_no_run_from_its_end(
+    run: Run, ledger: EffectLedger, world: FakeWorld
+) -> None:
+    approval, open_one, other = decide(open_for(run)), open_for(run), open_for(run)
+    with transaction.atomic():
+        left = approvals.set_back(
+            run_id=run.pk, asked=[approval.pk, open_one.pk], reason="olga set it back", actor="olga", begun=[]
+        )
+    assert (left.voided, left.withdrawn, left.told) == ([approval.pk], [open_one.pk], ["alice"])
+    with transaction.atomic(), pytest.raises(NotAuthorised, match="olga set it back"):
+        approvals.authorise(approval_id=approval.pk, digest=approval.digest)
+    assert go(ledger.perform(approval.pk, approval.digest))["status"] == "refused"
+    assert world.shop.refunds == {}
+    _check_carried_out(run.pk)
+    other.refresh_from_db()
+    assert other.status == "pending"
+
+
+def test_a_failure_of_one_does_not_close_another_that_is_being_asked_right_now(run: Run, ledger: EffectLedger) -> None:
+    first = decide(open_for(run))
+    fields = {"tool": first.tool, "digest": first.digest, "decision_id": "d", "is_idempotent": True, "fence": FENCE}
+    Effect.objects.create(approval_id=first.pk, run=run, is_set_back=True, taken_up_by="apr_2", **fields)
+    Effect.objects.create(approval_id="apr_2", run=run, key=first.pk, **fields)
+    ledger._end(first.pk, "failed", None, "no")
+    assert Effect.objects.get(pk="apr_2").status == "executing"
