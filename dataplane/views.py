@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from django.contrib import messages
@@ -14,6 +14,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
 from console import roles
+from console.clock import shown_now
 from console.fragments import page_or_fragment, part_of_page
 from console.http import needs, person
 from dataplane import catalogue, health, masking, selectors
@@ -198,7 +199,7 @@ def _parameters(run: FlowRun | None, known: Refresh | None, user: User | Anonymo
 
 
 def _just_ended(run: FlowRun) -> bool:
-    return datetime.now(UTC) - run.state_at < LOGS_TRAIL
+    return shown_now() - run.state_at < LOGS_TRAIL
 
 
 def _away(request: HttpRequest, detail: str) -> HttpResponse:
@@ -240,7 +241,7 @@ def _flow_runs_context(cursor: str) -> dict[str, Any]:
     asked: dict[str, Any] = {"rows": [], "next_run": None, "away": "", "cursor": cursor, "next": None}
     if not health.prefect()["ok"]:
         return {**asked, "away": health.prefect()["detail"]}
-    soon = datetime.now(UTC) + timedelta(minutes=1)
+    soon = shown_now() + timedelta(minutes=1)
     try:
         page = gateway().flow_runs(limit=FLOW_RUNS_SHOWN, cursor=cursor, due_before=soon)
         planned = gateway().flow_runs(states=["SCHEDULED"], limit=20).items

@@ -24,6 +24,10 @@ def read(kind: str, name: str) -> dict[str, Any]:
     return found
 
 
+def is_measured(kind: str, name: str) -> bool:
+    return _file(kind, name).exists()
+
+
 def record(kind: str, name: str, command: str, **measured: Any) -> None:
     """Keep what was measured just now, in place of what was measured before."""
     taken = f"`{command}` at commit {_commit()}, {os.cpu_count()} cores, load {_load()} at the end."

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from console.drill_results import FAILURE_TESTS
 from console.environment import PROJECT, Environment
-from docs.measuring import read
+from docs.measuring import is_measured, read
 
 PAGES: Final = PROJECT / "docs"
 NOT_SET: Final = " Not set: "
@@ -63,12 +63,17 @@ def inbox() -> Lines:
     yield from _measured("inbox")
 
 
+def live() -> Lines:
+    yield from _measured("live")
+
+
 TABLES: Final[dict[str, Callable[[], Lines]]] = {
     "settings": settings,
     "drills": drills,
     "promises": promises,
     "decision": decision,
     "inbox": inbox,
+    "live": live,
 }
 
 
@@ -85,6 +90,10 @@ def pages() -> list[Path]:
 
 
 def _measured(name: str) -> Lines:
+    if not is_measured("bench", name):
+        yield from _head("ms", "p50", "p95")
+        yield from ("", f"Not measured yet: `python -m bench.{name} --record`, then `manage.py write_docs`.")
+        return
     found = read("bench", name)
     yield from _head(*found["columns"])
     for row in found["rows"]:

@@ -17,7 +17,7 @@ from hypothesis import is_hypothesis_test, settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
-from console import health, probes
+from console import clock, health, probes
 from console.environment import PROJECT
 from tests import as_migrated, session_postgres
 from tests.waiting import PATIENCE
@@ -139,6 +139,12 @@ def no_engine_is_asked_about_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(look, "_asked", lambda run_id: look.Answer(None))
     monkeypatch.setattr(look, "_asking", look._Asking())
+
+
+@pytest.fixture(autouse=True)
+def no_time_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test asks its database for the time: another may have moved its clock."""
+    monkeypatch.setattr(clock, "_known", None)
 
 
 @pytest.fixture(autouse=True)

@@ -26,6 +26,7 @@ from django.db import DatabaseError
 from django.http import HttpRequest
 
 from console import roles
+from console.clock import reckoned
 from console.database import AWAY
 from console.live import presence
 from console.live.listener import LiveListener, Mailbox, listener
@@ -54,7 +55,7 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels sh
         self._listener: LiveListener | None = None
         self._minute, self._messages = time.monotonic(), 0
         await self.accept()  # also for a refusal: before accepting, a browser is not shown the close code
-        since = time.time()
+        since = reckoned().timestamp()
         if not await self._still_allowed():
             return
         self._listener = listener()

@@ -16,7 +16,6 @@ import asyncio
 import json
 import logging
 import random
-import time
 from collections import deque
 from collections.abc import Iterable
 from typing import Any
@@ -25,6 +24,7 @@ import psycopg
 from psycopg import sql
 
 from console.backoff import Backoff
+from console.clock import NOW_SQL, learn, reckoned
 from console.database import conninfo, renew_pool
 from console.live.announce import CHANNEL
 from console.live.presence import Backend
@@ -35,7 +35,7 @@ KEEPALIVE = 15.0  # seconds without a notification until the connection is asked
 ANSWER_WITHIN = 5.0
 RECENT = 60.0  # seconds that announcements are kept for pages that subscribe late
 RECENT_KEPT = 2000
-CLOCK_MARGIN = 2.0  # seconds that the clocks of two web processes may differ
+CLOCK_MARGIN = 2.0  # seconds that two web processes may differ about the database's time
 WAITS = Backoff(0.2, 5)  # between attempts to connect
 
 
@@ -99,7 +99,7 @@ class LiveListener:
 
     def _tell_missed(self, mailbox: Mailbox, wanted: frozenset[str], since: float) -> None:
         overflowed = len(self._recent) == RECENT_KEPT and self._recent[0][0] > since
-        if since < max(self._listens_since, time.time() - RECENT) or overflowed:
+        if since < max(self._listens_since, reckoned().timestamp() - RECENT) or overflowed:
             mailbox.put_resync()
             return
         for moment, topic in self._recent:
@@ -149,13 +149,14 @@ class LiveListener:
     async def _listen(self) -> None:
         async with await psycopg.AsyncConnection.connect(conninfo("signalbox live"), autocommit=True) as connection:
             await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(CHANNEL)))
+            await _ask_the_time(connection)
             self.backend = await _backend_of(connection)
             if self._heard_before:
                 logger.info("live updates hear Postgres again; pages resynchronise")
                 await asyncio.to_thread(renew_pool)
             self._heard_before = True
             self._recent.clear()
-            self._listens_since = time.time()
+            self._listens_since = reckoned().timestamp()
             self.is_listening.set()
             for mailbox in self._mailboxes:
                 mailbox.put_resync()
@@ -163,7 +164,7 @@ class LiveListener:
                 async for notification in connection.notifies(timeout=KEEPALIVE):
                     self.hand_on(notification.payload)
                 async with asyncio.timeout(ANSWER_WITHIN):
-                    await connection.execute("SELECT 1")
+                    await _ask_the_time(connection)
 
     def hand_on(self, payload: str) -> None:
         """Put the topic into every mailbox that asked for it; a payload that cannot be read is dropped."""
@@ -174,9 +175,16 @@ class LiveListener:
         if not isinstance(topic, str):
             logger.warning("an announcement could not be read")
             return
-        self._recent.append((time.time(), topic))
+        self._recent.append((reckoned().timestamp(), topic))
         for mailbox in self._by_topic.get(topic, ()):
             mailbox.put(topic)
+
+
+async def _ask_the_time(connection: psycopg.AsyncConnection[Any]) -> None:
+    """Learn the database's time, by which pages say when they were made and announcements when they were heard."""
+    told = await (await connection.execute(NOW_SQL)).fetchone()
+    if told is not None:
+        learn(told[0])
 
 
 async def _backend_of(connection: psycopg.AsyncConnection[Any]) -> Backend | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 import unicodedata
 from datetime import UTC, datetime, timedelta
 from functools import cache, lru_cache
@@ -15,6 +14,7 @@ from django.templatetags.static import static
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from console.clock import shown_now
 from console.keys import KEYS
 
 register = template.Library()
@@ -138,14 +138,14 @@ def when(moment: datetime | str | None, missing: str = "never") -> SafeString:
         '<time datetime="{}" title="{}" data-relative>{}</time>',
         instant.isoformat(timespec="milliseconds"),
         f"{instant:%a %d %b %Y, %H:%M:%S UTC}",
-        relative(instant, datetime.now(UTC)),
+        relative(instant, shown_now()),
     )
 
 
 @register.simple_tag
 def due(moment: datetime, state: str = "pending") -> SafeString | str:
     """Warn when a request's deadline is less than a day away; say nothing otherwise."""
-    now = datetime.now(UTC)
+    now = shown_now()
     if state != "pending" or moment - now > timedelta(days=1):
         return ""
     return tag("Due now" if moment <= now else f"Due {relative(moment, now)}", "warn", "hourglass")
@@ -166,8 +166,8 @@ def relative(moment: datetime, now: datetime) -> str:
 
 @register.simple_tag
 def live_now() -> str:
-    """Return the server's time for `data-live-since`: what was announced later is not on this page."""
-    return f"{time.time():.2f}"
+    """Return the database's time for `data-live-since`: what was announced later is not on this page."""
+    return f"{shown_now().timestamp():.2f}"
 
 
 @register.filter

@@ -9,7 +9,7 @@ import pytest
 
 from console.drill_results import FAILURE_TESTS
 from console.environment import PROJECT, Environment
-from docs import tables
+from docs import measuring, tables
 from docs.measuring import read
 
 README = PROJECT / "README.md"
@@ -32,6 +32,16 @@ def test_every_variable_is_explained() -> None:
     for field in Environment.model_fields.values():
         assert field.description, field.alias
         assert f"| `{field.alias}` |" in "\n".join(tables.settings())
+
+
+def test_a_bench_that_was_measured_has_its_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measuring, "MEASURED", tmp_path)
+    assert "Not measured yet" in "\n".join(tables.live())
+    measuring.record(
+        "bench", "live", "python -m bench.live", columns=["ms", "p50"], rows=[["a", "1"]], notes=["0 lost"]
+    )
+    text = "\n".join(tables.live())
+    assert "| a | 1 |" in text and "0 lost" in text and "`python -m bench.live` at commit" in text
 
 
 def test_every_failure_was_measured() -> None:

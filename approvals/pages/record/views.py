@@ -12,6 +12,7 @@ from django.views.decorators.http import require_POST, require_safe
 from approvals.reading import record
 from approvals.reading.record import Filters, Page
 from console.app_role import loose_record
+from console.clock import database_now
 from console.fragments import page_or_fragment
 from console.http import is_htmx, needs
 from console.lists.longer_lists import address_of, more_of, rows_wanted
@@ -56,7 +57,7 @@ def entries(request: HttpRequest) -> HttpResponse:
 @needs("audit")
 def verify(request: HttpRequest) -> HttpResponse:
     """Verify the whole record now and say in words what was found. Changes nothing."""
-    context: dict[str, Any] = {"found": record.check(), "checked_at": datetime.now(UTC)}
+    context: dict[str, Any] = {"found": record.check(), "checked_at": database_now()}
     if not is_htmx(request):
         context |= {"listed": _listed(request), "loose": loose_record()}
     return page_or_fragment(request, "approvals/record.html", "approvals/_record_check.html", context)
