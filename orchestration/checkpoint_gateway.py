@@ -20,6 +20,7 @@ from typing import Any
 
 from django.db import connection
 from psycopg import AsyncConnection, OperationalError
+from psycopg import Error as DatabaseError
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool
 
@@ -90,8 +91,21 @@ class Checkpoints:
             try:
                 yield AsyncPostgresSaver(held)
             finally:
-                if not held.closed:
-                    await held.execute("SELECT pg_advisory_unlock_all()")
+                await _give_back(held)
+
+
+async def _give_back(held: AsyncConnection[DictRow]) -> None:
+    """Give up the thread; never raise, for why the graph stopped is what is to be told.
+
+    LangGraph does not wait for the writes of nodes that it cancels, as it does when one beside them fails. The
+    connection then is in the middle of a command, and is closed: that gives up the lock as well.
+    """
+    if held.closed:
+        return
+    try:
+        await held.execute("SELECT pg_advisory_unlock_all()")
+    except DatabaseError:
+        await held.close()
 
 
 async def _take_lock(held: AsyncConnection[DictRow], thread_id: str) -> None:
