@@ -22,6 +22,7 @@ from typing import Any, Final
 from django.http import HttpRequest
 
 from console import problems
+from console.clock import reckoned
 from console.live.listener import Mailbox, listener
 
 Message = dict[str, Any]
@@ -79,7 +80,7 @@ class Held:
             client.stop()
 
     async def _answer(self, scope: Scope, client: _Client, send: Send) -> None:
-        since = time.time()
+        since = reckoned().timestamp()
         answer = await self._look(scope, client)
         if answer.wait is None or client.is_gone.is_set():
             await answer.send(send)
