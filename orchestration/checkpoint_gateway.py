@@ -15,8 +15,9 @@ import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from django.db import connection
 from psycopg import AsyncConnection, OperationalError
@@ -27,6 +28,7 @@ from psycopg_pool import AsyncConnectionPool
 from console.database import conninfo
 from console.locks import AdvisoryLock
 from orchestration.errors import NoSuchCheckpoint
+from orchestration.state.values import plain, read_value
 
 SCHEMA = "agent"
 _POLL = 0.05  # seconds between tries for a lock that is being given up
@@ -139,6 +141,14 @@ class CheckpointLine:
     next: list[str]
     at: datetime  # aware, UTC
     interrupted: bool
+    changed: tuple[str, ...] = ()  # keys of the state that the step wrote
+    failed: bool = False  # a task that began here raised
+    began_at: datetime | None = None  # when the checkpoint before it was written; `None` for the first
+    namespace: str = ""  # of a graph inside the graph: "node:task id", one after the other with "|"
+
+    @property
+    def took(self) -> timedelta | None:
+        return self.at - self.began_at if self.began_at is not None and self.at >= self.began_at else None
 
 
 # COLLATE: in a language's own order "~", which stands for the newest, comes before every id.
@@ -147,33 +157,142 @@ SELECT c.checkpoint_id, c.parent_checkpoint_id, (c.metadata->>'step')::int, c.me
        c.checkpoint->'updated_channels', (c.checkpoint->>'ts')::timestamptz,
        EXISTS (SELECT 1 FROM agent.checkpoint_writes w
                WHERE (w.thread_id, w.checkpoint_ns, w.checkpoint_id) = (c.thread_id, c.checkpoint_ns, c.checkpoint_id)
-                 AND w.channel = '__interrupt__')
+                 AND w.channel = '__interrupt__'),
+       EXISTS (SELECT 1 FROM agent.checkpoint_writes w
+               WHERE (w.thread_id, w.checkpoint_ns, w.checkpoint_id) = (c.thread_id, c.checkpoint_ns, c.checkpoint_id)
+                 AND w.channel = '__error__'),
+       (SELECT p.checkpoint->'updated_channels' FROM agent.checkpoints p
+        WHERE (p.thread_id, p.checkpoint_ns, p.checkpoint_id) = (c.thread_id, c.checkpoint_ns, c.parent_checkpoint_id)),
+       (SELECT array_agg(DISTINCT w.task_path ORDER BY w.task_path) FROM agent.checkpoint_writes w
+        WHERE (w.thread_id, w.checkpoint_ns, w.checkpoint_id)
+              = (c.thread_id, c.checkpoint_ns, c.parent_checkpoint_id)
+          AND w.channel NOT IN ('__interrupt__', '__error__', '__resume__')),
+       c.checkpoint_ns
 FROM agent.checkpoints c
-WHERE c.thread_id = %s AND c.checkpoint_ns = '' AND c.checkpoint_id COLLATE "C" < %s
-ORDER BY c.checkpoint_id DESC LIMIT %s
+WHERE c.thread_id = %s AND c.checkpoint_ns = %s AND c.checkpoint_id COLLATE "C" {side} %s {only}
+ORDER BY c.checkpoint_id COLLATE "C" {order} LIMIT %s
 """
+_MADE_BY = """AND (EXISTS (SELECT 1 FROM agent.checkpoint_writes w
+             WHERE (w.thread_id, w.checkpoint_ns, w.checkpoint_id)
+                   = (c.thread_id, c.checkpoint_ns, c.parent_checkpoint_id) AND w.task_path = %s)
+     OR c.parent_checkpoint_id = ANY(%s))"""
 _BRANCH = "branch:to:"
 
 
-def checkpoints_of(thread_id: str, *, before: str = "~", limit: int = 50) -> list[CheckpointLine]:
-    """Return checkpoints, newest first, those older than the id `before`. One query, no values."""
+def checkpoints_of(
+    thread_id: str,
+    *,
+    before: str = "~",
+    limit: int = 50,
+    namespace: str = "",
+    after: str | None = None,
+    node: str = "",
+) -> list[CheckpointLine]:
+    """Return checkpoints, newest first, those older than the id `before`. One query, two where tasks were sent.
+
+    `after`: those newer than this id in its place, oldest first; "" for the very first. `node`: only those that this
+    node has made. None has its values.
+    """
+    newest_first = after is None
+    side, order = ("<", "DESC") if newest_first else (">", "ASC")
+    ask = _LIST.format(side=side, order=order, only=_MADE_BY if node else "")
+    given: list[Any] = [thread_id, namespace, before if after is None else after]
+    given += [_PULLED + node, _begun_by(thread_id, namespace, node)] if node else []
     with connection.cursor() as cursor:
-        cursor.execute(_LIST, [thread_id, before, limit + 1])
+        cursor.execute(ask, [*given, limit])
         rows = cursor.fetchall()
-    following = {row[0]: _nodes_after(_loaded(row[4])) for row in rows}
-    return [
-        CheckpointLine(
-            checkpoint_id=row[0],
-            parent_checkpoint_id=row[1],
-            step=row[2],
-            source=row[3],
-            node=", ".join(following.get(row[1], [])) or ("input" if row[3] == "input" else "start"),
-            next=following[row[0]],
-            at=row[5],
-            interrupted=row[6],
+    parents = [row[1] for row in rows if any(path.startswith(_SENT) for path in row[9] or [])]
+    sent = _sent_to(thread_id, namespace, parents) if parents else {}
+    return [_line(row, sent.get(row[1], [])) for row in rows]
+
+
+_SENT = "~__pregel_push"
+_PULLED = "~__pregel_pull, "
+
+
+def _begun_by(thread_id: str, namespace: str, node: str) -> list[str]:
+    """Return the checkpoints at which a task of the node began that another one had sent. One query."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT DISTINCT checkpoint_id FROM agent.checkpoint_writes"
+            " WHERE thread_id = %s AND checkpoint_ns = %s AND starts_with(task_path, %s)"
+            " ORDER BY checkpoint_id DESC LIMIT 1000",
+            [thread_id, namespace, _SENT],
         )
-        for row in rows[:limit]
-    ]
+        begun = [row[0] for row in cursor.fetchall()]
+    return [one for one, nodes in _sent_to(thread_id, namespace, begun).items() if node in nodes] if begun else []
+
+
+def _sent_to(thread_id: str, namespace: str, checkpoint_ids: list[str]) -> dict[str, list[str]]:
+    """Return the nodes of the tasks that were sent (`Send`) to begin at each of the checkpoints. One query."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT c.checkpoint_id, w.type, w.blob FROM agent.checkpoints c JOIN agent.checkpoint_writes w"
+            " ON (w.thread_id, w.checkpoint_ns, w.checkpoint_id)"
+            "    = (c.thread_id, c.checkpoint_ns, c.parent_checkpoint_id) AND w.channel = '__pregel_tasks'"
+            " WHERE c.thread_id = %s AND c.checkpoint_ns = %s AND c.checkpoint_id = ANY(%s) ORDER BY w.task_id, w.idx",
+            [thread_id, namespace, checkpoint_ids],
+        )
+        rows = cursor.fetchall()
+    found: dict[str, list[str]] = {}
+    for checkpoint_id, kind, blob in rows:
+        value = read_value(kind, blob)
+        for one in value if isinstance(value, list) else [value]:
+            if isinstance(one, dict) and isinstance(one.get("node"), str):
+                nodes = found.setdefault(checkpoint_id, [])
+                nodes += [] if one["node"] in nodes else [one["node"]]
+    return found
+
+
+def _line(row: tuple[Any, ...], sent: list[str]) -> CheckpointLine:
+    updated = _loaded(row[4]) or []
+    ran = list(dict.fromkeys([*_nodes_after(_loaded(row[8])), *_nodes_of_tasks(row[9]), *sent]))
+    return CheckpointLine(
+        checkpoint_id=row[0],
+        parent_checkpoint_id=row[1],
+        step=row[2] if row[2] is not None else -1,
+        source=row[3] or "",
+        node=", ".join(ran) or ("input" if row[3] == "input" else "start"),
+        next=_nodes_after(updated),
+        at=row[5],
+        interrupted=row[6],
+        changed=tuple(sorted(name for name in updated if not name.startswith((_BRANCH, "join:", "__")))),
+        failed=row[7],
+        began_at=moment_of(row[1]),
+        namespace=row[10],
+    )
+
+
+def _nodes_of_tasks(paths: list[str] | None) -> list[str]:
+    """Return the nodes that the paths of tasks name, of those that a graph has sent among them.
+
+    A path reads "~__pregel_pull, node" or "~__pregel_push, …": only the first names its node.
+    """
+    found = [path.removeprefix("~").split(", ") for path in paths or []]
+    return list(dict.fromkeys(parts[1] for parts in found if parts[0] == "__pregel_pull" and len(parts) > 1))
+
+
+_BEFORE_UNIX = 0x01B21DD213814000  # 100 ns from the beginning of the UUID's calendar to that of Unix
+
+
+def moment_of(checkpoint_id: str | None) -> datetime | None:
+    """Return when a checkpoint was made, as its id (a UUID of version 6) says; `None` for any other id."""
+    try:
+        found = UUID(checkpoint_id or "")
+    except ValueError:
+        return None
+    if found.version != 6:
+        return None
+    ticks = (found.int >> 80 << 12) | (found.int >> 64 & 0xFFF)
+    return datetime.fromtimestamp((ticks - _BEFORE_UNIX) / 10_000_000, UTC)
+
+
+def id_at(moment: datetime) -> str:
+    """Return a text that stands among the ids of checkpoints where one made at that moment would."""
+    since = moment - datetime(1970, 1, 1, tzinfo=UTC)
+    ticks = (since // timedelta(microseconds=1)) * 10 + _BEFORE_UNIX
+    digits = f"{ticks:015x}"
+    return f"{digits[:8]}-{digits[8:12]}-6{digits[12:]}"
 
 
 def missing(named: Sequence[tuple[str, str]]) -> set[str]:
@@ -267,74 +386,123 @@ def copy_to(thread_id: str, checkpoint_id: str, to: str) -> None:
         )
 
 
-def checkpoint_of(thread_id: str, checkpoint_id: str) -> dict[str, Any]:
-    """Return one checkpoint: {"values", "next", "tasks", "metadata"}, messages as plain JSON.
+@dataclass(frozen=True)
+class Opened:
+    """One checkpoint with all that it holds, as plain JSON."""
 
-    Imports LangGraph's serialiser on first use (0.5 s). Raises NoSuchCheckpoint.
-    """
-    from langchain_core.messages import BaseMessage
-    from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+    checkpoint_id: str
+    parent_checkpoint_id: str | None
+    namespace: str
+    values: dict[str, Any]
+    next: list[str]
+    tasks: list[dict[str, Any]]  # {"id", "path", "writes": {channel: value}}
+    metadata: dict[str, Any]
 
-    serde = JsonPlusSerializer()
 
-    def plain(value: Any) -> Any:
-        if isinstance(value, BaseMessage):
-            return value.model_dump(mode="json", exclude_none=True)
-        if isinstance(value, dict):
-            return {str(key): plain(item) for key, item in value.items()}
-        if isinstance(value, list | tuple | set):
-            return [plain(item) for item in value]
-        return value if isinstance(value, str | int | float | bool | None) else str(value)
-
+def checkpoint_of(thread_id: str, checkpoint_id: str) -> Opened:
+    """Return one checkpoint of the thread, whichever graph inside the graph it is of. Raises NoSuchCheckpoint."""
     kept = _kept(thread_id, checkpoint_id)
     values = {name: plain(value) for name, value in kept.checkpoint.get("channel_values", {}).items()}
-    values |= {
-        name: plain(serde.loads_typed((kind, bytes(blob)))) for name, kind, blob in kept.blobs if blob is not None
-    }
+    values |= {name: read_value(kind, blob) for name, kind, blob in kept.blobs if blob is not None}
     tasks: dict[str, dict[str, Any]] = {}
-    for task_id, channel, kind, blob in kept.writes:
-        written = plain(serde.loads_typed((kind, bytes(blob)))) if blob is not None else None
-        tasks.setdefault(task_id, {"id": task_id, "writes": {}})["writes"][channel] = written
-    shown = {name: value for name, value in values.items() if not name.startswith((_BRANCH, "__"))}
-    following = _nodes_after(kept.checkpoint.get("updated_channels"))
-    return {"values": shown, "next": following, "tasks": list(tasks.values()), "metadata": kept.metadata}
+    for task_id, channel, kind, blob, path in kept.writes:
+        task = tasks.setdefault(task_id, {"id": task_id, "path": path, "writes": {}})
+        task["writes"][channel] = read_value(kind, blob)
+    return Opened(
+        checkpoint_id=checkpoint_id,
+        parent_checkpoint_id=kept.parent_checkpoint_id,
+        namespace=kept.namespace,
+        values={name: value for name, value in values.items() if not name.startswith((_BRANCH, "join:", "__"))},
+        next=_nodes_after(kept.checkpoint.get("updated_channels")),
+        tasks=list(tasks.values()),
+        metadata=kept.metadata,
+    )
 
 
 @dataclass(frozen=True)
 class _Kept:
     """One checkpoint as LangGraph keeps it; a blob is in its serialiser's form, of the type beside it."""
 
+    namespace: str
+    parent_checkpoint_id: str | None
     checkpoint: dict[str, Any]
     metadata: dict[str, Any]
     blobs: list[tuple[Any, ...]]  # channel, type, blob
-    writes: list[tuple[Any, ...]]  # task's id, channel, type, blob; in the order they were made
+    writes: list[tuple[Any, ...]]  # task's id, channel, type, blob, task's path; in the order they were made
 
 
 def _kept(thread_id: str, checkpoint_id: str) -> _Kept:
     """Read one checkpoint. Three queries. Raises NoSuchCheckpoint."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT checkpoint, metadata FROM agent.checkpoints"
-            " WHERE thread_id = %s AND checkpoint_ns = '' AND checkpoint_id = %s",
+            "SELECT checkpoint_ns, parent_checkpoint_id, checkpoint, metadata FROM agent.checkpoints"
+            " WHERE thread_id = %s AND checkpoint_id = %s ORDER BY checkpoint_ns LIMIT 1",
             [thread_id, checkpoint_id],
         )
         found = cursor.fetchone()
         if found is None:
             raise NoSuchCheckpoint(NoSuchCheckpoint.__doc__)
-        checkpoint, metadata = (_loaded(column) for column in found)
+        namespace, parent, checkpoint, metadata = found[0], found[1], _loaded(found[2]), _loaded(found[3])
         cursor.execute(
             "SELECT channel, type, blob FROM agent.checkpoint_blobs b"
             " JOIN jsonb_each_text(%s::jsonb) v ON (b.channel, b.version) = (v.key, v.value)"
-            " WHERE thread_id = %s AND checkpoint_ns = '' AND type <> 'empty'",
-            [json.dumps(checkpoint["channel_versions"]), thread_id],
+            " WHERE thread_id = %s AND checkpoint_ns = %s AND type <> 'empty'",
+            [json.dumps(checkpoint["channel_versions"]), thread_id, namespace],
         )
         blobs = cursor.fetchall()
         cursor.execute(
-            "SELECT task_id, channel, type, blob FROM agent.checkpoint_writes"
-            " WHERE thread_id = %s AND checkpoint_ns = '' AND checkpoint_id = %s ORDER BY task_id, idx",
-            [thread_id, checkpoint_id],
+            "SELECT task_id, channel, type, blob, task_path FROM agent.checkpoint_writes"
+            " WHERE thread_id = %s AND checkpoint_ns = %s AND checkpoint_id = %s ORDER BY task_id, idx",
+            [thread_id, namespace, checkpoint_id],
         )
-        return _Kept(checkpoint, metadata, blobs, cursor.fetchall())
+        return _Kept(namespace, parent, checkpoint, metadata, blobs, cursor.fetchall())
+
+
+@dataclass(frozen=True)
+class Namespace:
+    """A graph inside the graph: one call of it, as it has checkpoints of its own."""
+
+    name: str  # "node:task id", one after the other with "|"
+    count: int  # of its checkpoints
+    first: str  # the id of its first checkpoint
+
+    @property
+    def path(self) -> str:
+        """The nodes that lead to it, "outer/inner"."""
+        return "/".join(part.partition(":")[0] for part in self.name.split("|"))
+
+
+def namespaces_of(thread_id: str, most: int = 100) -> list[Namespace]:
+    """Return the graphs inside the graph that the thread has run, newest first. One query."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            'SELECT checkpoint_ns, count(*), min(checkpoint_id COLLATE "C") AS first FROM agent.checkpoints'
+            " WHERE thread_id = %s AND checkpoint_ns <> '' GROUP BY checkpoint_ns ORDER BY first DESC LIMIT %s",
+            [thread_id, most],
+        )
+        return [Namespace(*row) for row in cursor.fetchall()]
+
+
+def count_of(thread_id: str) -> int:
+    """Return how many checkpoints of the outermost graph there are. One query, over its index alone."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM agent.checkpoints WHERE thread_id = %s AND checkpoint_ns = ''", [thread_id]
+        )
+        (count,) = cursor.fetchone() or (0,)
+    return int(count)
+
+
+def newer_than(thread_id: str, namespace: str, checkpoint_id: str) -> str:
+    """Return the id of the checkpoint just after this one in the same graph, "" for the newest. One query."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT checkpoint_id FROM agent.checkpoints WHERE thread_id = %s AND checkpoint_ns = %s"
+            ' AND checkpoint_id COLLATE "C" > %s ORDER BY checkpoint_id COLLATE "C" LIMIT 1',
+            [thread_id, namespace, checkpoint_id],
+        )
+        found = cursor.fetchone()
+    return str(found[0]) if found else ""
 
 
 def _nodes_after(channels: list[str] | None) -> list[str]:

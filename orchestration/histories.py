@@ -40,6 +40,6 @@ def checkpoints(run_id: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     before = "~"
     while lines := checkpoint_gateway.checkpoints_of(run_id, before=before):
-        found += [asdict(line) | checkpoint_gateway.checkpoint_of(run_id, line.checkpoint_id) for line in lines]
+        found += [asdict(line) | asdict(checkpoint_gateway.checkpoint_of(run_id, line.checkpoint_id)) for line in lines]
         before = lines[-1].checkpoint_id
     return found

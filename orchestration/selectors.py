@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Final, Literal
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db.models import Q, QuerySet
@@ -92,14 +92,21 @@ def runs_page(
     )
 
 
+ASKED: Final = 20  # requests on a run's page
+
+
 @dataclass(frozen=True)
 class RunStory:
-    """What the run page shows beside the run itself."""
+    """What the run page shows beside the run itself. A run may have hundreds of requests: it holds a page of them."""
 
     run: Run
     approvals: list[Approval]
-    effects: list[Effect]
+    effects: list[Effect]  # of these approvals
     stranded: dict[str, Stranded]  # by approval id: what too few people can decide
+    waiting_for: list[Approval]  # the soonest to expire first, ASKED at most
+    waiting_count: int = 0  # of all that wait
+    count: int = 0  # of all requests of the run
+    next_cursor: str | None = None  # of older requests
 
     @property
     def failure(self) -> Failure | None:
@@ -111,14 +118,32 @@ class RunStory:
         return list(self.stranded.values())
 
     @property
-    def waiting_for(self) -> list[Approval]:
-        return [approval for approval in self.approvals if approval.status == Approval.Status.PENDING]
+    def waiting_besides(self) -> int:
+        return self.waiting_count - len(self.waiting_for)
 
 
-def story_of(run: Run) -> RunStory:
-    """Return a run's approvals and effects. Three queries, and five more while something waits."""
-    found = approval_selectors.approvals_of_run(run.pk)
-    return RunStory(run, found, list(run.effects.order_by("started_at")), stranded(found))
+def story_of(run: Run, cursor: str = "") -> RunStory:
+    """Return a page of a run's requests, newest first, with their effects; and what it waits for.
+
+    Five queries, and five more while something waits.
+    """
+    page = approval_selectors.asked_by_run(run.pk, most=ASKED, before=read_cursor(cursor))
+    counted = approval_selectors.counted_of_run(run.pk)
+    waiting_count = counted.get(Approval.Status.PENDING, 0)
+    waiting = approval_selectors.pending_of_run(run.pk, most=ASKED) if waiting_count else []
+    last = page[ASKED - 1] if len(page) > ASKED else None
+    shown = page[:ASKED]
+    effects = list(run.effects.filter(pk__in=[approval.pk for approval in shown]).defer("result", "arguments"))
+    return RunStory(
+        run=run,
+        approvals=shown,
+        effects=effects,
+        stranded=stranded(waiting),
+        waiting_for=waiting,
+        waiting_count=waiting_count,
+        count=sum(counted.values()),
+        next_cursor=make_cursor(last.opened_at, last.pk) if last else None,
+    )
 
 
 @dataclass(frozen=True)

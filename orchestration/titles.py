@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from orchestration.agents.registry import agents
 from orchestration.models import Run
+from orchestration.state.secrets import hidden_of
 
 AT_MOST: Final = 160  # characters
 _PLACE: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_.]*)\}")
@@ -15,12 +16,12 @@ _PLACE: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_.]*)\}")
 
 def title_of(run: Run) -> str:
     """Return the run's title; it quotes the input, which is untrusted."""
-    agent = agents().get(run.agent)
+    agent, given = agents().get(run.agent), hidden_of(run.agent).without(run.input)
     if agent is not None and agent.run_title:
-        title = _PLACE.sub(lambda place: _plain(_at(run.input, place[1])), agent.run_title)
+        title = _PLACE.sub(lambda place: _plain(_at(given, place[1])), agent.run_title)
     else:
-        names = list(agent.input.model_fields) if agent is not None else sorted(run.input)
-        shown = [(name, _plain(run.input.get(name))) for name in names]
+        names = list(agent.input.model_fields) if agent is not None else sorted(given)
+        shown = [(name, _plain(given.get(name))) for name in names]
         title = " · ".join(f"{name.replace('_', ' ')} {value}" for name, value in shown if value)
     title = " ".join(title.split())
     return title[:AT_MOST] + "…" if len(title) > AT_MOST else title or run.pk

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from orchestration.pages import acting, batches, run, runs, signals, start
+from orchestration.pages import acting, batches, run, runs, signals, start, state, timeline
 
 app_name = "orchestration"
 urlpatterns = [
@@ -12,7 +12,13 @@ urlpatterns = [
     path("runs/new/", start.start, name="start"),
     path("runs/<id:run_id>/", run.run, name="run"),
     path("runs/<id:run_id>/actions/<str:action>/", acting.act, name="act"),
-    path("runs/<id:run_id>/checkpoints/<id:checkpoint_id>/", run.checkpoint, name="checkpoint"),
+    path("runs/<id:run_id>/rest/", run.rest, name="run_rest"),
+    path("runs/<id:run_id>/timeline/", timeline.timeline, name="timeline"),
+    path("runs/<id:run_id>/timeline/events/", timeline.events, name="events"),
+    path("runs/<id:run_id>/state/", state.state, name="state"),
+    path("runs/<id:run_id>/checkpoints/<id:checkpoint_id>/", state.checkpoint, name="checkpoint"),
+    path("runs/<id:run_id>/checkpoints/<id:checkpoint_id>/value/", state.value, name="value"),
+    path("runs/<id:run_id>/checkpoints/<id:checkpoint_id>/diff/", state.difference, name="difference"),
     path("batches/", batches.batches, name="batches"),
     path("batches/new/", batches.start, name="start_batch"),
     path("batches/<id:batch_id>/", batches.batch, name="batch"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -104,6 +104,16 @@ class FakeTemporal:
         end = begin + most
         return Page(events[begin:end], str(end) if end < len(events) else "")
 
+    async def history_back(
+        self, workflow_id: str, temporal_run_id: str = "", *, after: str = "", most: int = 100
+    ) -> Page:
+        await self._called(f"history back {workflow_id}", workflow_id)
+        events = self._events(workflow_id, temporal_run_id)[::-1]
+        if not (after == "" or (after.isdecimal() and 0 < int(after) < len(events))):
+            raise TemporalRefused("There is no such page of the history.")
+        end = int(after or 0) + most
+        return Page(events[int(after or 0) : end], str(end) if end < len(events) else "")
+
     def _events(self, workflow_id: str, temporal_run_id: str) -> list[dict[str, Any]]:
         """Return what happened to the workflow here, as Temporal tells it."""
         if workflow_id not in self.started or temporal_run_id not in ("", f"temporal-{workflow_id}"):
@@ -112,7 +122,12 @@ class FakeTemporal:
         names = ["STARTED", *("SIGNALED" for _ in heard), *(["TERMINATED"] if workflow_id in self.ended else [])]
         attributes: dict[str, dict[str, Any]] = {"STARTED": {"workflowExecutionStartedEventAttributes": {}}}
         return [
-            {"eventId": str(number), "eventType": f"EVENT_TYPE_WORKFLOW_EXECUTION_{name}"} | attributes.get(name, {})
+            {
+                "eventId": str(number),
+                "eventTime": (datetime(2026, 1, 1, tzinfo=UTC) + timedelta(milliseconds=number)).isoformat()[:-6] + "Z",
+                "eventType": f"EVENT_TYPE_WORKFLOW_EXECUTION_{name}",
+            }
+            | attributes.get(name, {})
             for number, name in enumerate(names, start=1)
         ]
 

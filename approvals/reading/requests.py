@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, User
-from django.db.models import Exists, F, OuterRef, Prefetch, QuerySet, Subquery, prefetch_related_objects
+from django.db.models import Count, Exists, F, OuterRef, Prefetch, Q, QuerySet, Subquery, prefetch_related_objects
 from django.db.models.functions import Substr
 
 from approvals.errors import NoSuchApproval
@@ -213,12 +213,38 @@ def approved_of_run(run_id: str) -> QuerySet[Approval]:
     return approved.exclude(Exists(no_effect)).exclude(Exists(refused)).order_by("opened_at", "pk")
 
 
+def asked_by_run(run_id: str, *, most: int, before: tuple[datetime, str] | None) -> list[Approval]:
+    """Return requests of a run, newest first, with their decisions; `most` and one more. Two queries.
+
+    `before`: a moment and an id, for those that are older.
+    """
+    rows = _of_run(run_id)
+    if before is not None:
+        moment, last_id = before
+        rows = rows.filter(Q(opened_at__lt=moment) | Q(opened_at=moment, id__lt=last_id))
+    return list(rows.order_by("-opened_at", "-id")[: most + 1])
+
+
+def pending_of_run(run_id: str, *, most: int) -> list[Approval]:
+    """Return what waits for people, the soonest to expire first. Two queries."""
+    return list(_of_run(run_id).filter(status=Approval.Status.PENDING).order_by("due_at", "id")[:most])
+
+
+def counted_of_run(run_id: str) -> dict[str, int]:
+    """Return how many requests the run has in each state. One query."""
+    rows = Approval.objects.filter(run_id=run_id).order_by().values_list("status").annotate(number=Count("id"))
+    return dict(rows)
+
+
 def approvals_of_run(run_id: str) -> list[Approval]:
     """Return all approvals of a run, oldest first, with their decisions."""
-    return list(
+    return list(_of_run(run_id).order_by("opened_at", "id"))
+
+
+def _of_run(run_id: str) -> QuerySet[Approval]:
+    return (
         Approval.objects.filter(run_id=run_id)
-        .defer("canonical", "arguments_schema")
+        .defer("canonical", "arguments_schema", "agent_words", "search_words")
         .prefetch_related(Prefetch("decisions", Decision.objects.select_related("by").order_by("number")))
         .annotate(requester=F("requested_by__username"))
-        .order_by("opened_at", "id")
     )

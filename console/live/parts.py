@@ -39,7 +39,10 @@ VIEWS = frozenset(
         "orchestration:batch",
         "orchestration:batches",
         "orchestration:run",
+        "orchestration:run_rest",
         "orchestration:runs",
+        "orchestration:state",
+        "orchestration:timeline",
     }
 )
 MOST_PARTS = 40

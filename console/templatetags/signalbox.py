@@ -142,6 +142,79 @@ def when(moment: datetime | str | None, missing: str = "never") -> SafeString:
     )
 
 
+#: layer -> icon in front of its rows, and by kind where that says more
+_LAYERS: dict[str, str] = {
+    "console": "user",
+    "temporal": "timer",
+    "langgraph": "git-commit-horizontal",
+    "prefect": "database",
+    "world": "zap",
+}
+_KINDS: dict[str, str] = {
+    "request": "circle-help",
+    "delivery": "send",
+    "interrupt": "circle-pause",
+    "error": "circle-x",
+    "node": "loader-circle",
+    "activity": "cpu",
+    "pending_activity": "rotate-cw",
+    "signal": "radio",
+    "child": "workflow",
+    "workflow": "workflow",
+    "flow_run": "wind",
+}
+_ENTRY_STATES: dict[str, tuple[str, str, str]] = {
+    "running": ("info", "loader-circle", "Running"),
+    "waiting": ("warn", "circle-pause", "Waiting"),
+    "failed": ("bad", "circle-x", "Failed"),
+    "unknown": ("bad", "circle-help", "Unknown"),
+}
+
+
+@register.simple_tag
+@cache
+def layer_icon(layer: str, kind: str) -> SafeString:
+    """Draw what a row of the timeline is about, and say its layer."""
+    return format_html('{}<span class="vh">{}</span>', icon(_KINDS.get(kind, _LAYERS.get(layer, "circle"))), layer)
+
+
+@register.simple_tag
+@cache
+def entry_state(state: str) -> SafeString:
+    """Draw the state of a row of the timeline, where it is not simply done."""
+    tone, symbol, words = _ENTRY_STATES.get(state, ("neu", "circle", state))
+    return tag(words, tone, symbol)
+
+
+@register.simple_tag
+def clock(moment: datetime) -> SafeString:
+    """Show a moment to the millisecond; the browser writes it in the reader's zone."""
+    instant = moment.astimezone(UTC)
+    return format_html(
+        '<time datetime="{}" title="{}" data-clock>{}</time>',
+        instant.isoformat(timespec="milliseconds"),
+        f"{instant:%a %d %b %Y, %H:%M:%S UTC}",
+        f"{instant:%d %b %H:%M:%S}.{instant.microsecond // 1000:03}",
+    )
+
+
+@register.filter
+def lasting(span: timedelta | None) -> str:
+    """Return a length as people say it: "340 ms", "12.3 s", "3 h 12 min"; "" for none."""
+    if span is None:
+        return ""
+    seconds = span.total_seconds()
+    if seconds < 1:
+        return f"{round(seconds * 1000)} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    for length, unit, smaller, small_unit in ((86_400, "d", 3_600, "h"), (3_600, "h", 60, "min"), (60, "min", 1, "s")):
+        if seconds >= length:
+            rest = int(seconds % length // smaller)
+            return f"{int(seconds // length)} {unit}" + (f" {rest} {small_unit}" if rest else "")
+    return ""
+
+
 @register.simple_tag
 def due(moment: datetime, state: str = "pending") -> SafeString | str:
     """Warn when a request's deadline is less than a day away; say nothing otherwise."""

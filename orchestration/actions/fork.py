@@ -26,6 +26,7 @@ from orchestration.actions.state import is_plain
 from orchestration.agents.registry import agent_named
 from orchestration.errors import ActionRefused
 from orchestration.models import Effect, Run
+from orchestration.state.secrets import hidden_of
 
 FORKS_IN_A_ROW = 50  # a fork of a fork of a fork
 
@@ -40,7 +41,7 @@ class Fork(Where):
 def preview(run: Run, options: Fork) -> Preview:
     _check(run)
     point = point_of(run, Where(checkpoint_id=options.checkpoint_id, turn=options.turn, event_id=options.event_id))
-    state = checkpoint_gateway.checkpoint_of(run.pk, point.checkpoint_id)["values"]
+    state = hidden_of(run.agent).without(checkpoint_gateway.checkpoint_of(run.pk, point.checkpoint_id).values)
     if unknown := sorted(options.values.keys() - state.keys()):
         raise ActionRefused(f"The state has no “{unknown[0]}” at this checkpoint, so it cannot be changed.")
     if opaque := sorted(name for name in options.values if not is_plain(state[name])):

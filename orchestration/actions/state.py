@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from orchestration.state.values import MASK
+
 
 def is_plain(value: Any) -> bool:
-    """Return whether a value of the state is plain JSON as a checkpoint shows it: no message or other object in it."""
+    """Return whether a value of the state is plain JSON as a checkpoint shows it: no message, no hidden secret."""
     if isinstance(value, dict):
         is_message = {"type", "content"} <= value.keys() and "additional_kwargs" in value
         return not is_message and all(is_plain(one) for one in value.values())
     if isinstance(value, list):
         return all(is_plain(one) for one in value)
-    return value is None or isinstance(value, str | int | float | bool)
+    return value is None or (isinstance(value, str | int | float | bool) and value != MASK)
 
 
 def schema_of_value(name: str, value: Any) -> dict[str, Any]:

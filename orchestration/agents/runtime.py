@@ -138,7 +138,8 @@ class Agent:
     `graph` names a graph, compiled or not, or a function `(agent: Agent)` that returns one, so that the web process can
     list agents and check inputs without importing LangGraph. `limits` goes by the kind of failure: the name of an
     exception's class or of one it is made from, `AttemptLost` for attempts that end without a word, "*" for every
-    other; what no limit names is tried again for as long as the run is open.
+    other; what no limit names is tried again for as long as the run is open. `secrets` are names of state keys, or of
+    fields below them ("customer.iban"), whose values no page and no program gets to see.
     """
 
     name: str
@@ -151,6 +152,7 @@ class Agent:
     steps_per_turn: int = 100  # of the graph, before the run fails as one that does not end
     limits: Mapping[str, Limit] = field(default_factory=dict)
     run_title: str = ""  # what a run is about, of its input: "Order {order_id}: {message}"; "" shows the input's values
+    secrets: tuple[str, ...] = ()
 
     def limit_of(self, kinds: Sequence[str]) -> Limit | None:
         """Return the limit for a failure; `kinds`: the names of its class and those it is made from, nearest first."""

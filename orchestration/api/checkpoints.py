@@ -9,6 +9,8 @@ from ninja import Query, Router
 
 from orchestration import checkpoint_gateway
 from orchestration.api.runs import visible_run
+from orchestration.state.between import changes_of
+from orchestration.state.secrets import hidden_of
 
 router = Router(tags=["runs"])
 
@@ -19,10 +21,14 @@ def list_checkpoints(
     run_id: str,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     cursor: Annotated[str, Query(max_length=100)] = "",
+    namespace: Annotated[str, Query(max_length=1000)] = "",
 ) -> dict[str, Any]:
-    """List the checkpoints of a run's thread, newest first; the cursor is the last id of the page before."""
+    """List the checkpoints of a run's thread, newest first; the cursor is the last id of the page before.
+
+    `namespace`: those of a graph inside the graph.
+    """
     run = visible_run(request, run_id)
-    lines = checkpoint_gateway.checkpoints_of(run.pk, before=cursor or "~", limit=limit)
+    lines = checkpoint_gateway.checkpoints_of(run.pk, before=cursor or "~", limit=limit, namespace=namespace)
     items = [
         {
             "checkpoint_id": line.checkpoint_id,
@@ -33,14 +39,37 @@ def list_checkpoints(
             "next": line.next,
             "at": line.at,
             "interrupted": line.interrupted,
+            "failed": line.failed,
+            "changed": line.changed,
+            "began_at": line.began_at,
+            "namespace": line.namespace,
         }
         for line in lines
     ]
     return {"items": items, "next": lines[-1].checkpoint_id if len(lines) == limit else None}
 
 
-@router.get("/runs/{run_id}/checkpoints/{checkpoint_id}")
+@router.get("/runs/{run_id}/checkpoints/{checkpoint_id}", url_name="checkpoint")
 def get_checkpoint(request: HttpRequest, run_id: str, checkpoint_id: str) -> dict[str, Any]:
-    """Return one checkpoint with its values."""
+    """Return one checkpoint with its values; what the agent's author calls secret is hidden."""
     run = visible_run(request, run_id)
-    return checkpoint_gateway.checkpoint_of(run.pk, checkpoint_id)
+    found, hidden = checkpoint_gateway.checkpoint_of(run.pk, checkpoint_id), hidden_of(run.agent)
+    return {
+        "values": hidden.without(found.values),
+        "next": found.next,
+        "tasks": hidden.without(found.tasks),
+        "metadata": found.metadata,
+    }
+
+
+@router.get("/runs/{run_id}/checkpoints/{checkpoint_id}/diff", url_name="difference")
+def get_difference(
+    request: HttpRequest, run_id: str, checkpoint_id: str, against: Annotated[str, Query(max_length=100)] = ""
+) -> dict[str, Any]:
+    """Return what changed since another checkpoint, the one before it by default, path by path."""
+    run = visible_run(request, run_id)
+    other, changes = changes_of(run, checkpoint_id, against)
+    return {
+        "against": other or None,
+        "changes": [{"path": one.path, "kind": one.kind, "before": one.before, "after": one.after} for one in changes],
+    }

@@ -17,6 +17,7 @@ from orchestration.diagnosis import look
 from orchestration.diagnosis.look import Look
 from orchestration.errors import RunKeyReused
 from orchestration.models import Run
+from orchestration.state.secrets import hidden_of
 from orchestration.titles import title_of
 
 router = Router(tags=["runs"])
@@ -90,13 +91,13 @@ def node_of(run: Run, seen: Look | None = None) -> dict[str, Any] | None:
 
 def run_json(request: HttpRequest, run: Run, waiting_for: list[str], reads: list[Read] | None = None) -> dict[str, Any]:
     """Return the public shape of one run. `reads`: of its dataset versions; asked for when not given."""
-    failure = failing.failure_of(run)
+    failure, hidden = failing.failure_of(run), hidden_of(run.agent)
     return {
         "id": run.pk,
         "agent": run.agent,
         "status": run.status,
-        "input": run.input,
-        "result": run.result,
+        "input": hidden.without(run.input),
+        "result": hidden.without(run.result),
         "error": run.error,
         "requested_by": run.requested_by.username if run.requested_by else None,
         "waiting_for": waiting_for,

@@ -24,6 +24,7 @@ from orchestration.actions.state import is_plain, schema_of_value
 from orchestration.actions.table import ACTIONS
 from orchestration.errors import ActionRefused, InvalidOptions, NoSuchCheckpoint
 from orchestration.models import Effect, Run
+from orchestration.state.secrets import hidden_of
 
 _PREFIX = "options"
 POINTS_AT_MOST = 100
@@ -89,7 +90,7 @@ def _at_a_point(
     if "values" not in action.options.model_fields:
         return None, where
     try:
-        state = checkpoint_gateway.checkpoint_of(run.pk, checkpoint_id)["values"]
+        state = hidden_of(run.agent).without(checkpoint_gateway.checkpoint_of(run.pk, checkpoint_id).values)
     except NoSuchCheckpoint:
         return None, where  # the preview says so
     plain = {name: value for name, value in state.items() if is_plain(value)}

@@ -1,49 +1,73 @@
-"""One run: what it waits for, what it did, the checkpoints of its thread."""
+"""One run: what it waits for, what it did, its timeline and the newest steps of its graph."""
 
 from __future__ import annotations
 
+from typing import Any, Final
+
 from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
 from django.views.decorators.http import require_safe
 
 from console import roles
-from console.fragments import page_or_fragment
+from console.fragments import page_or_fragment, part_of_page
 from console.http import needs
-from console.lists.longer_lists import MOST
 from dataplane.currency import told
 from orchestration import checkpoint_gateway, selectors
 from orchestration.actions import acting
 from orchestration.agents.registry import agents
 from orchestration.diagnosis import diagnosing
+from orchestration.models import Run
+from orchestration.pages.timeline import FEW, shown_of
+from orchestration.state.secrets import hidden_of
 from orchestration.titles import title_of
+
+STEPS: Final = 12  # of the graph, on a run's page
 
 
 @require_safe
 @needs("see")
 def run(request: HttpRequest, run_id: str) -> HttpResponse:
-    """One run: what it waits for, what it did, and the checkpoints of its thread."""
+    """One run: its head and what happens now as one part, the timeline and the rest beside it."""
     found = selectors.run_for(request.user, run_id)
-    diagnosis = diagnosing.diagnose(found)
-    may_act = roles.may(request.user, "act_on_run")
-    helping = diagnosing.offers(diagnosis, request.user, found) if may_act else []
-    others = [one for one in acting.offered(found) if one.name not in {offer.name for offer in helping}]
-    context = {
-        "diagnosis": diagnosis,
-        "offers": helping,
-        "others": others if may_act else [],
-        "story": selectors.story_of(found),
-        "checkpoints": checkpoint_gateway.checkpoints_of(found.pk, limit=MOST),
-        "reads": told(found.dataset_versions),
-        "title": agents()[found.agent].title if found.agent in agents() else found.agent,
-        "about": title_of(found),
-    }
+    story = selectors.story_of(found, request.GET.get("asked", "")[:200])
+    context = _head(request, found, story)
+    if not request.headers.get("HX-Request"):
+        context |= _rest(found, story) | {"shown": shown_of(request, found, FEW)}
     return page_or_fragment(request, "orchestration/run.html", "orchestration/_run.html", context)
 
 
 @require_safe
 @needs("see")
-def checkpoint(request: HttpRequest, run_id: str, checkpoint_id: str) -> HttpResponse:
-    """One checkpoint with its values, read when somebody asks for it."""
+def rest(request: HttpRequest, run_id: str) -> HttpResponse:
+    """The part of a run's page below its timeline: what it asked, its newest steps, its facts."""
     found = selectors.run_for(request.user, run_id)
-    values = checkpoint_gateway.checkpoint_of(found.pk, checkpoint_id)
-    context = {"run": found, "checkpoint_id": checkpoint_id, "checkpoint": values}
-    return page_or_fragment(request, "orchestration/checkpoint.html", "orchestration/_checkpoint.html", context)
+    story = selectors.story_of(found, request.GET.get("asked", "")[:200])
+    page = reverse("orchestration:run", args=[found.pk])
+    return part_of_page(request, page, "orchestration/_run_rest.html", lambda: _rest(found, story))
+
+
+def _head(request: HttpRequest, found: Run, story: selectors.RunStory) -> dict[str, Any]:
+    diagnosis = diagnosing.diagnose(found)
+    may_act = roles.may(request.user, "act_on_run")
+    helping = diagnosing.offers(diagnosis, request.user, found) if may_act else []
+    others = [one for one in acting.offered(found) if one.name not in {offer.name for offer in helping}]
+    return {
+        "run": found,
+        "story": story,
+        "diagnosis": diagnosis,
+        "offers": helping,
+        "others": others if may_act else [],
+        "title": agents()[found.agent].title if found.agent in agents() else found.agent,
+        "about": title_of(found),
+    }
+
+
+def _rest(found: Run, story: selectors.RunStory) -> dict[str, Any]:
+    hidden = hidden_of(found.agent)
+    return {
+        "story": story,
+        "checkpoints": checkpoint_gateway.checkpoints_of(found.pk, limit=STEPS),
+        "reads": told(found.dataset_versions),
+        "given": hidden.without(found.input),
+        "result": hidden.without(found.result),
+    }

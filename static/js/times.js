@@ -38,7 +38,23 @@ function refresh(root = document) {
   }
 }
 
+// "29 Nov 01:14:05.123": where one moment is compared with the next. Says the same as `clock` in signalbox.py.
+const clock = new Intl.DateTimeFormat("en-GB", {
+  day: "2-digit", month: "short", hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3,
+  hourCycle: "h23",
+});
+function clocks() {
+  for (const time of document.querySelectorAll("time[data-clock]")) {
+    const moment = Date.parse(time.dateTime);
+    if (Number.isNaN(moment)) continue;
+    const text = clock.format(moment).replace(",", "");
+    if (time.textContent !== text) time.textContent = text;
+    time.title = exact.format(moment);
+  }
+}
+
 refresh();
+clocks();
 setInterval(refresh, 10_000);
-document.addEventListener("htmx:after:swap", () => refresh());
+document.addEventListener("htmx:after:swap", () => { refresh(); clocks(); });
 document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh(); });

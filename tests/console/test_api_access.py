@@ -41,8 +41,10 @@ ENDPOINTS: dict[str, tuple[set[str], Any]] = {
     "GET /runs/{run_id}": (RUNS, None),
     "GET /runs/{run_id}/diagnosis": (RUNS, None),
     "GET /runs/{run_id}/checkpoints": (RUNS, None),
+    "GET /runs/{run_id}/timeline": (RUNS, None),
     "POST /runs/{run_id}/actions": ({"operator", "admin"}, {"action": "end", "reason": "no longer needed"}),
     "GET /runs/{run_id}/checkpoints/{checkpoint_id}": (RUNS, None),
+    "GET /runs/{run_id}/checkpoints/{checkpoint_id}/diff": (RUNS, None),
     "GET /approvals": (RUNS, None),
     "POST /batches": (
         {"operator", "admin", "service"},

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,7 +24,7 @@ from approvals.record import audit
 from approvals.services import Answer
 from console.text.diff import diff
 from orchestration import checkpoint_gateway
-from orchestration.checkpoint_gateway import CheckpointLine
+from orchestration.checkpoint_gateway import CheckpointLine, Opened
 from orchestration.models import Run
 from tests.api_caller import Caller
 
@@ -266,12 +267,14 @@ def test_a_checkpoint_shows_its_values(reader: Client, db: None, monkeypatch: py
     run = Run.objects.create(id="support-checkpoint", agent="support", input={}, input_digest="0" * 64)
     held = SimpleNamespace(texts={}, first="")
 
-    def values(thread_id: str, checkpoint_id: str) -> dict[str, Any]:
+    def values(thread_id: str, checkpoint_id: str) -> Opened:
         named = held.texts | {text[:80]: 1 for text in held.texts.values()}
-        return {"values": named, "next": [held.first], "tasks": [held.first], "metadata": {held.first: held.first}}
+        task = {"id": "t1", "path": held.first, "writes": {held.first: held.first}}
+        return Opened(checkpoint_id, None, "", named, [held.first], [task], {held.first: held.first})
 
     def lines(thread_id: str, **_: Any) -> list[CheckpointLine]:
         fields: dict[str, Any] = dict.fromkeys(CheckpointLine.__dataclass_fields__)
+        fields |= {"at": datetime.now(UTC), "changed": (held.first,), "step": 1}
         nodes = [text[:80] for text in held.texts.values()]
         return [CheckpointLine(**fields | {"checkpoint_id": "c1", "node": node, "next": [node]}) for node in nodes]
 

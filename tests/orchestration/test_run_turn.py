@@ -397,7 +397,7 @@ def test_checkpoint_values_come_back_with_their_types(run: Run, world: FakeWorld
     assert set(kinds[2:]) == {AIMessage, ToolMessage}
     assert values["effects"] == [{"tool": "issue_refund", "approval_id": Effect.objects.get().pk, "status": "done"}]
     assert type(values["effects"][0]["status"]) is str
-    shown = checkpoint_of(run.pk, result.checkpoint_id)["values"]
+    shown = checkpoint_of(run.pk, result.checkpoint_id).values
     assert [message["type"] for message in shown["messages"]][:2] == ["system", "human"]
     assert shown["frozen"]["digest"] == Approval.objects.get(pk=result.waiting_for[0]).digest
 

@@ -1,0 +1,17 @@
+"""What changed between two checkpoints of a run, secrets hidden."""
+
+from __future__ import annotations
+
+from orchestration import checkpoint_gateway
+from orchestration.models import Run
+from orchestration.state.difference import Change, differences
+from orchestration.state.secrets import hidden_of
+
+
+def changes_of(run: Run, checkpoint_id: str, against: str) -> tuple[str, list[Change]]:
+    """Return the id of the one that was compared with, "" for nothing, and the changes. Raises NoSuchCheckpoint."""
+    hidden = hidden_of(run.agent)
+    after = checkpoint_gateway.checkpoint_of(run.pk, checkpoint_id)
+    other = against.replace("\x00", "") or after.parent_checkpoint_id or ""
+    before = checkpoint_gateway.checkpoint_of(run.pk, other).values if other else {}
+    return other, differences(hidden.without(before), hidden.without(after.values))

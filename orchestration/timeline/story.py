@@ -1,0 +1,141 @@
+"""All layers of one run on one time axis, page by page. What an engine has not told is said, never waited for long."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from heapq import merge
+from itertools import islice
+from typing import Final
+
+from orchestration.models import Run
+from orchestration.timeline import data, effects, people, steps, temporal
+from orchestration.timeline.entries import LAYERS, Entry, Layer, Place, Wish
+
+PAGE: Final = 40  # rows of a page
+MOST: Final = 200  # rows of one answer of the API
+_URGENT: Final = 12  # rows that are not done, above the others
+
+#: what each layer is made of, as far as our own database tells it
+_SOURCES: Final[dict[Layer, tuple[Callable[[Run, Wish], list[Entry]], ...]]] = {
+    "console": (people.record, people.record_of_requests, people.requests, people.deliveries),
+    "langgraph": (steps.steps,),
+    "prefect": (data.reads,),
+    "world": (effects.effects,),
+}
+
+
+@dataclass(frozen=True)
+class Story:
+    """One page of a run's story."""
+
+    run: Run
+    entries: list[Entry]  # in the asked order
+    next_cursor: str  # "" at the end
+    now: list[Entry] = field(default_factory=list)  # what is not done or went wrong, worst first; on the first page
+    is_first: bool = True
+    missing: str = ""  # a sentence, when Temporal has not told its part
+    has_temporal: bool = False
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.entries and not self.now
+
+
+def page(
+    run: Run,
+    *,
+    layers: Iterable[str] = (),
+    only: str = "",
+    cursor: str = "",
+    newest_first: bool = True,
+    most: int = PAGE,
+    ask_temporal: bool = False,
+) -> Story:
+    """Return one page of the story.
+
+    `layers`: those asked for, all if none is named. `only`: "open" or "failed", to leave the others out. Queries: at
+    most 16, however long the story is. `ask_temporal` waits for the server, at most `temporal.DEADLINE`.
+    """
+    chosen = [layer for layer in LAYERS if layer in set(layers)] or list(LAYERS)
+    spot = _Spot.read(cursor)
+    wish = Wish(most + 1, newest_first, spot.place)
+    told = [_filtered(source(run, wish), only) for layer in chosen for source in _SOURCES.get(layer, ())]
+    from_temporal = temporal.Part()
+    if ask_temporal and "temporal" in chosen:
+        from_temporal = temporal.part(run, wish, spot.temporal)
+        told.append(_filtered(from_temporal.entries, only))
+    rows = list(islice(merge(*told, key=lambda entry: entry.place, reverse=newest_first), most + 1))
+    shown = rows[:most]
+    more = len(rows) > most
+    return Story(
+        run=run,
+        entries=shown,
+        next_cursor=_Spot(shown[-1].place, from_temporal.spot_after(shown)).write() if more else "",
+        now=_now(run, chosen, from_temporal) if newest_first and not cursor else [],
+        is_first=not cursor,
+        missing=from_temporal.missing,
+        has_temporal=from_temporal.is_told,
+    )
+
+
+def _filtered(entries: list[Entry], only: str) -> list[Entry]:
+    if only == "failed":
+        return [entry for entry in entries if entry.state in ("failed", "unknown")]
+    return [entry for entry in entries if entry.is_open] if only == "open" else entries
+
+
+def _now(run: Run, layers: list[Layer], from_temporal: temporal.Part) -> list[Entry]:
+    """Return what waits, works or went wrong, worst first. Six queries at most, none for a run that has ended."""
+    found = list(from_temporal.pending)
+    if run.status in Run.OPEN:
+        found += [_failing(run)] if run.failure else []
+        found += effects.unsettled(run, _URGENT)
+        found += people.open_requests(run, _URGENT)
+        found += steps.under_way(run)
+    return sorted((one for one in found if one.layer in layers), key=lambda one: (one.urgency, one.place))[:_URGENT]
+
+
+def _failing(run: Run) -> Entry:
+    kept = run.failure or {}
+    since = datetime.fromisoformat(kept["since"]) if kept.get("since") else run.created_at
+    next_try = f"next try {kept['next_try_at']} · " if kept.get("next_try_at") else ""
+    return Entry(
+        at=since,
+        layer="langgraph",
+        kind="turn",
+        title=f"Turn {kept.get('turn', run.turn)} fails, attempt {kept.get('attempt', 1)}",
+        detail=f"{next_try}{kept.get('message', '')}"[:600],
+        reference=f"turn {kept.get('turn', run.turn)}",
+        state="failed",
+        began_at=since,
+    )
+
+
+@dataclass(frozen=True)
+class _Spot:
+    """Where a page ends and the next one begins."""
+
+    place: Place | None = None
+    temporal: str = ""
+
+    @classmethod
+    def read(cls, text: str) -> _Spot:
+        """Return what a cursor says; the beginning, when it is none of ours."""
+        try:
+            at, layer, reference, spot = json.loads(base64.urlsafe_b64decode(text.encode()))
+            moment = datetime.fromisoformat(at)
+            if moment.tzinfo is None or "\x00" in reference:
+                return cls()
+            return cls((moment.astimezone(UTC), str(layer), str(reference)), str(spot))
+        except (ValueError, TypeError, OverflowError):
+            return cls()
+
+    def write(self) -> str:
+        assert self.place is not None
+        at, layer, reference = self.place
+        said = json.dumps([at.isoformat(), layer, reference, self.temporal], separators=(",", ":"))
+        return base64.urlsafe_b64encode(said.encode()).decode()
