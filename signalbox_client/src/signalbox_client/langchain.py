@@ -1,0 +1,138 @@
+"""A middleware for LangChain agents that run elsewhere: it asks Signalbox before a tool is called.
+
+    agent = create_agent(model, tools, middleware=[SignalboxApproval(Signalbox(), tools={"delete_index": "high"})])
+
+The run does not pause, it waits: the tool's call is held until somebody has decided. Where the agent keeps its thread,
+a run that is started again finds what was asked, for a question is named after the thread and the tool call.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from langchain.agents.middleware import AgentMiddleware
+from langchain.tools.tool_node import ToolCallRequest
+from langchain_core.messages import ToolMessage
+from langgraph.types import Command
+
+from signalbox_client.answers import Answer, Approval
+from signalbox_client.calls import Risk, as_json
+from signalbox_client.client import AsyncSignalbox, Signalbox
+from signalbox_client.guarding import earlier, outcome_of
+
+Told = ToolMessage | Command[Any]
+
+
+class SignalboxApproval(AgentMiddleware):  # type: ignore[misc]  # mypy does not read its base here
+    """See the module. `tools`: which ones are asked about, each with its risk; the others run as ever.
+
+    Give a `Signalbox` to an agent that is invoked, an `AsyncSignalbox` to one that is awaited, or both. `wait`:
+    seconds until the agent is told that nobody has decided, and may go on without the tool.
+    """
+
+    def __init__(
+        self,
+        box: Signalbox | None = None,
+        async_box: AsyncSignalbox | None = None,
+        *,
+        tools: Mapping[str, Risk],
+        wait: float = math.inf,
+    ) -> None:
+        super().__init__()
+        self._box, self._async_box = box, async_box
+        self._risks, self._wait = dict(tools), wait
+
+    def wrap_tool_call(self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Told]) -> Told:
+        if request.tool_call["name"] not in self._risks:
+            return handler(request)
+        assert self._box is not None, "an agent that is invoked needs a Signalbox"
+        approval = self._box.ask(**self._question(request))
+        if (known := earlier(approval)) is not None:
+            return _message(request, known.value)
+        answer = self._box.answer(approval, wait=self._wait)
+        if (told := _instead(request, approval, answer)) is not None:
+            return told
+        assert answer is not None
+        try:
+            result = handler(_with_arguments(request, answer))
+        except BaseException as exc:
+            self._box.report(approval, outcome_of(exc), error=f"{type(exc).__name__}: {exc}")
+            raise
+        self._box.report(approval, *_outcome(result), result=_content(result))
+        return result
+
+    async def awrap_tool_call(
+        self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Awaitable[Told]]
+    ) -> Told:
+        if request.tool_call["name"] not in self._risks:
+            return await handler(request)
+        assert self._async_box is not None, "an agent that is awaited needs an AsyncSignalbox"
+        approval = await self._async_box.ask(**self._question(request))
+        if (known := earlier(approval)) is not None:
+            return _message(request, known.value)
+        answer = await self._async_box.answer(approval, wait=self._wait)
+        if (told := _instead(request, approval, answer)) is not None:
+            return told
+        assert answer is not None
+        try:
+            result = await handler(_with_arguments(request, answer))
+        except BaseException as exc:
+            await self._async_box.report(approval, outcome_of(exc), error=f"{type(exc).__name__}: {exc}")
+            raise
+        await self._async_box.report(approval, *_outcome(result), result=_content(result))
+        return result
+
+    def _question(self, request: ToolCallRequest) -> dict[str, Any]:
+        call = request.tool_call
+        config = getattr(request.runtime, "config", None) or {}
+        thread = config.get("configurable", {}).get("thread_id", "")
+        model: Any = request.tool.tool_call_schema if request.tool is not None else None
+        schema = model.model_json_schema() if hasattr(model, "model_json_schema") else model
+        return {
+            "title": f"{call['name']}: {_first_line(request)}"[:500],
+            "tool": call["name"],
+            "arguments": call["args"],
+            "key": f"{thread}/{call['id']}",
+            "risk": self._risks[call["name"]],
+            "schema": schema,
+            "reports": True,
+        }
+
+
+def _first_line(request: ToolCallRequest) -> str:
+    description = request.tool.description if request.tool is not None else ""
+    return description.strip().partition("\n")[0] or "call this tool"
+
+
+def _with_arguments(request: ToolCallRequest, answer: Answer) -> ToolCallRequest:
+    return request.override(tool_call={**request.tool_call, "args": answer.arguments or {}})
+
+
+def _instead(request: ToolCallRequest, approval: Approval, answer: Answer | None) -> ToolMessage | None:
+    """Return what the model is told in the tool's place, None when the tool is to run."""
+    if answer is None:
+        return _message(request, f"Nobody has decided yet whether this may be done: {approval.url}", is_error=True)
+    if answer.verdict == "respond":
+        return _message(request, answer.answer)
+    if not answer.approved:
+        why = answer.note or f"the request is {answer.status}"
+        return _message(request, f"This was not approved, and not done: {why}", is_error=True)
+    return None
+
+
+def _message(request: ToolCallRequest, content: Any, *, is_error: bool = False) -> ToolMessage:
+    call = request.tool_call
+    status = "error" if is_error else "success"
+    text = content if isinstance(content, str) else str(content)
+    return ToolMessage(content=text, name=call["name"], tool_call_id=call["id"] or "", status=status)
+
+
+def _outcome(result: Told) -> tuple[Any]:
+    is_error = isinstance(result, ToolMessage) and result.status == "error"
+    return ("unknown",) if is_error else ("done",)
+
+
+def _content(result: Told) -> Any:
+    return as_json(result.content) if isinstance(result, ToolMessage) else None
