@@ -45,17 +45,21 @@ def list_approvals(
     risk: str = "",
     mine: Annotated[bool, BeforeValidator(lambda given: given or False)] = False,  # empty: not narrowed, as all are
     search: str = "",
+    batch: str = "",
     order: Literal["", "risk", "due_at", "opened_at"] = "",
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     cursor: str = "",
 ) -> dict[str, Any]:
     """List approvals. By themselves pending ones go by deadline, others newest first; `risk`: risk, deadline, age.
 
-    `mine`: those that one may decide. A service account gets what it has asked for, with `mine` and without.
+    `batch`: those that a batch's runs ask. `mine`: those that one may decide. A service account gets what it has
+    asked for, with `mine` and without.
     """
     user = require(request, "see_approvals")
     mine = mine and roles.may(user, "see")  # nobody else decides, and what they see is theirs
-    filters = listing.Filters(status=status, agent=agent, tool=tool, risk=risk, search=search, mine=mine, order=order)
+    filters = listing.Filters(
+        status=status, agent=agent, tool=tool, risk=risk, search=search, mine=mine, order=order, batch=batch
+    )
     page = listing.approvals_page(user, filters, cursor=cursor, limit=limit, with_everything=True)
     return {"items": approvals_json(request, page.rows), "next": page.next_cursor}
 

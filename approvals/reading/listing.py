@@ -49,6 +49,7 @@ class Filters:
     order: str = ""  # a name of ORDERS; "": pending ones by deadline, others newest first
     claimed: bool = False  # only what the user has claimed
     due_hours: int = 0  # only what is due within so many hours
+    batch: str = ""  # the id of a batch: only what its runs ask
     same_as: str = ""  # an approval's id: only those of the same agent for the same tool and bytes
 
     @property
@@ -116,7 +117,7 @@ LISTED: Final = (
 def filtered(user: User, filters: Filters) -> QuerySet[Approval]:
     """Return the approvals that fit, in no order."""
     rows = visible_to(user)
-    for column in ("status", "agent", "tool"):
+    for column in ("status", "agent", "tool", "batch"):
         if value := getattr(filters, column):
             rows = rows.filter(**{column: value})
     if filters.risk:  # by the column that the orders begin with: the rows of one risk lie together

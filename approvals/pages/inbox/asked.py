@@ -35,6 +35,7 @@ class Asked:
     order: str = ""
     cursor: str = ""
     limit: int = STEP
+    batch: str = ""  # a batch's id
 
     def query(self, **changes: Any) -> str:
         """Return the query string for this list, with changes; what is usual is left out."""
@@ -56,6 +57,7 @@ class Asked:
             "tool": self.tool,
             "risk": RISKS.get(self.risk, ""),
             "due": f"Due in {DUE[self.due]}" if self.due else "",
+            "batch": f"Batch {self.batch}" if self.batch else "",
             "same": f"Same as {self.same}" if self.same else "",
         }
         return {name: words for name, words in said.items() if words}
@@ -88,6 +90,7 @@ def asked_of(sent: QueryDict | Mapping[str, str]) -> Asked:
         claimed=sent.get("claimed") == "1",
         due=int(due) if due in map(str, DUE) else 0,
         same=_text(sent, "same", 40),
+        batch=_text(sent, "batch", 40),
         order=order if order in SORTED and status in ("", Approval.Status.PENDING) else "",
         cursor=_text(sent, "cursor", 300),
         limit=rows_wanted(sent.get("limit", "")),
@@ -112,4 +115,5 @@ def filters_of(asked: Asked) -> Filters:
         claimed=asked.claimed,
         due_hours=asked.due,
         same_as=asked.same,
+        batch=asked.batch,
     )

@@ -17,8 +17,10 @@ from django.test.utils import CaptureQueriesContext
 
 from orchestration.batches import feeding
 from orchestration.models import Batch, BatchItem, Run
+from tests.api_caller import Caller
 from tests.orchestration.batches.conftest import make_batch, run_of
 from tests.orchestration.batches.test_feeding import finish
+from tests.orchestration.conftest import REFUND, make_run, open_for
 
 TABLE = "order_id,message\n8801,Broken.\n8802,Late.\n"
 
@@ -157,3 +159,19 @@ def test_the_command_starts_the_same_batch_once(olga: User, tmp_path: Any) -> No
     table.write_text(TABLE + ",x\n")
     with pytest.raises(CommandError, match="row 3, line 4: order_id"):
         call_command("start_batch", "support", str(table), **given)
+
+
+def test_the_inbox_and_the_api_show_one_batchs_requests(alice: User, olga: User) -> None:
+    batch = make_batch(olga, 2)
+    feeding.feed(batch.pk)
+    inside, outside = (
+        open_for(run_of(batch, 1), batch=batch.pk),
+        open_for(make_run(), arguments=REFUND | {"amount": "7.00"}),
+    )
+    client = Client()
+    client.force_login(alice)
+    listed = client.get(f"/inbox/?batch={batch.pk}", headers={"HX-Request": "true"}).content.decode()
+    assert inside.pk in listed and outside.pk not in listed
+    found = Caller(alice).get("approvals", batch=batch.pk).json()["items"]
+    assert [one["id"] for one in found] == [inside.pk]
+    assert "its 1 open request<" in client.get(f"/batches/{batch.pk}/").content.decode()
