@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
 
 from drills.case import EMAIL, Case
@@ -12,6 +13,8 @@ UNDISTURBED = [
     *("propose", "freeze", "gate", "act", "plan"),
     *("propose", "freeze", "gate", "act", "plan", "finish"),
 ]
+READS = ("GET /orders", "GET /refunds")
+ONCE = dict.fromkeys(READS, 1)
 QUESTION = ["freeze", "gate", "act"]  # an outcome that nobody saw goes to a person
 
 
@@ -62,8 +65,8 @@ async def straight(case: Case) -> list[str]:
     ]
 
 
-async def as_undisturbed(case: Case, *, asked: bool = False) -> list[str]:
-    """The graph went the way of an undisturbed run, no node twice; the order was read once.
+async def as_undisturbed(case: Case, *, asked: bool = False, reads: Mapping[str, int] = ONCE) -> list[str]:
+    """The graph went the way of an undisturbed run, no node twice; the order was read once, or `reads` times.
 
     `asked`: a person was asked about the e-mail's outcome, which adds three nodes.
     """
@@ -72,13 +75,18 @@ async def as_undisturbed(case: Case, *, asked: bool = False) -> list[str]:
     wanted = [*UNDISTURBED[: last_act + 1], *(QUESTION if asked else []), *UNDISTURBED[last_act + 1 :]]
     seen = [] if nodes == wanted else [f"run {case.run_id}: the nodes were {nodes}, not {wanted}"]
     counts = case.stage.shop.counts
-    for request in ("GET /orders", "GET /refunds"):
-        if counts[request, case.order_id] != 1:
-            seen.append(f"order {case.order_id}: {request} came {counts[request, case.order_id]} times, not once")
+    for request, wanted_times in reads.items():
+        if (times := counts[request, case.order_id]) != wanted_times:
+            seen.append(f"order {case.order_id}: {request} came {times} times, not {wanted_times}")
     return seen
 
 
-async def well_ended(case: Case, *, asked: bool = False) -> list[str]:
+def reads_of(case: Case) -> dict[str, int]:
+    """Return how often the order was read until now: a starved machine may need two attempts before any strike."""
+    return {request: case.stage.shop.counts[request, case.order_id] for request in READS}
+
+
+async def well_ended(case: Case, *, asked: bool = False, reads: Mapping[str, int] = ONCE) -> list[str]:
     """All that must hold of a run whose refund and e-mail were approved."""
     run = await case.finished()
     seen = [] if run["status"] == "finished" else [f"run {case.run_id} is {run['status']}: {run['error']}"]
@@ -86,5 +94,5 @@ async def well_ended(case: Case, *, asked: bool = False) -> list[str]:
     seen += await ledger(case, "issue_refund", "done")
     if not asked:
         seen += await ledger(case, EMAIL, "done") + await mailed(case, 1)
-    seen += await straight(case) + await as_undisturbed(case, asked=asked)
+    seen += await straight(case) + await as_undisturbed(case, asked=asked, reads=reads)
     return seen

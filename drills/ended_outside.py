@@ -209,6 +209,7 @@ class OlderBackup(Fault):
         self.case = await Case.open(self.stage)
         self.approval = await self.case.pending(REFUND)
         self.goes_on = self.trial.number % 2 == 1
+        self.reads = checks.reads_of(self.case)
 
     async def strike(self) -> None:
         if self.trial.number % ROUND == 1:
@@ -284,7 +285,7 @@ class OlderBackup(Fault):
         else:
             await self.case.decide(self.approval)
             await self.case.to_the_end()
-            self.expect(await checks.well_ended(self.case))
+            self.expect(await checks.well_ended(self.case, reads=self.reads))
         if len(refunds := await self.case.refunds()) != 1:
             self.trial.seen.append(f"order {self.case.order_id} has refunds: {refunds}")
 
