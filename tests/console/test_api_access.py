@@ -45,6 +45,8 @@ ENDPOINTS: dict[str, tuple[set[str], Any]] = {
     "POST /runs/{run_id}/actions": ({"operator", "admin"}, {"action": "end", "reason": "no longer needed"}),
     "GET /runs/{run_id}/checkpoints/{checkpoint_id}": (RUNS, None),
     "GET /runs/{run_id}/checkpoints/{checkpoint_id}/diff": (RUNS, None),
+    "GET /signals": (SEE, None),
+    "POST /signals/{pair_id}": ({"admin"}, {"confirmed": True}),
     "GET /approvals": (RUNS, None),
     "POST /batches": (
         {"operator", "admin", "service"},

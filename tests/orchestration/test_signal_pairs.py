@@ -23,7 +23,7 @@ from orchestration.contracts import DeliverAnswer, GiveUpAnswer, StartRun
 from orchestration.errors import PairRefused, SignalHeld
 from orchestration.models import AnswerDelivery, SignalPair
 from orchestration.watching import WatchActivities
-from tests.api_caller import paths_of
+from tests.api_caller import Caller, paths_of, problem
 from tests.at_once import at_once
 from tests.fakes import FakeTemporal
 from tests.orchestration.conftest import go, reviewer
@@ -229,3 +229,42 @@ def test_the_page_confirms_and_refuses_without_script() -> None:
     as_admin.post(refuse)
     assert SignalPair.objects.get().state == "refused"
     assert "to confirm" not in as_admin.get(reverse("console:system")).content.decode()
+
+
+def test_an_admin_confirms_by_the_api_as_on_the_page(theirs: FakeTemporal) -> None:
+    approval = answer(asked(HERE))
+    deliver(theirs, approval)
+    assert theirs.program_signals == []
+    ada = Caller(admin())
+    (listed,) = ada.get("signals").json()["items"]
+    assert (listed["account"], listed["signal"], listed["state"]) == (approval.agent, "approved", "waiting")
+    assert (listed["asked_by"], listed["settled_by"], listed["settled_at"]) == (approval.pk, None, None)
+    pair = f"signals/{listed['id']}"
+    assert paths_of(ada.post(pair, {"confirmed": "yes"})) == ["confirmed"]
+    assert paths_of(ada.post(pair, {"confirmed": True, "account": "other"})) == ["account"]
+    confirmed = ada.post(pair, {"confirmed": True})
+    assert (confirmed.status_code, confirmed.json()["state"], confirmed.json()["settled_by"]) == (
+        200,
+        "confirmed",
+        "ada",
+    )
+    assert ada.post(pair, {"confirmed": True}).json() == confirmed.json()  # the same click again
+    assert AuditEvent.objects.filter(kind="signal.confirmed").count() == 1
+    deliver(theirs, approval)
+    assert len(theirs.program_signals) == 1
+    assert ada.post(pair, {"confirmed": False}).json()["state"] == "refused"
+
+
+def test_the_api_lets_nobody_confirm_for_themselves_and_hides_what_is_not_there(theirs: FakeTemporal) -> None:
+    approval = asked(HERE)
+    pair = SignalPair.objects.get(account=approval.agent)
+    account = User.objects.get(username=approval.agent)
+    account.groups.add(Group.objects.get_or_create(name="admin")[0])
+    problem(Caller(account).post(f"signals/{pair.pk}", {"confirmed": True}), 404)
+    behind = admin("grace")
+    for one in (behind, account):
+        AccountPerson.objects.create(user=one, person="grace hopper")
+    problem(Caller(behind).post(f"signals/{pair.pk}", {"confirmed": True}), 404)
+    problem(Caller(admin()).post("signals/987654", {"confirmed": True}), 404)
+    pair.refresh_from_db()
+    assert pair.state == "waiting"
