@@ -1,4 +1,4 @@
-"""What the frame around every page shows. Costs three small queries (health is asked every
+"""What the frame around every page shows. Costs four small queries (health is asked every
 3 s at most), and never fails the page inside it."""
 
 from __future__ import annotations
@@ -48,6 +48,12 @@ class Frame:
     notices: tuple[str, ...] = ()  # what to know of parts that are away
     may_audit: bool = False
     stopped: int = 0  # decisions of one's own that did not take effect
+    stuck: int = 0  # runs that need somebody, at most COUNT_CAP
+
+    @property
+    def stuck_label(self) -> str:
+        """Return how many runs are stuck for the badge, empty for none."""
+        return capped(self.stuck) if self.stuck else ""
 
     @property
     def pending_label(self) -> str:
@@ -73,7 +79,8 @@ def frame_for(request: HttpRequest) -> Frame:
         notices = tuple(health.notices()) if may_see else ()
         name, may_audit = user.get_full_name() or user.username, roles.may(user, "audit")
         stopped = ports.requests().stopped_count(user) if may_see else 0
-        return Frame(section, name, _held(user), may_see, pending, notices, may_audit, stopped)
+        stuck = ports.runs().stuck_count() if may_see else 0
+        return Frame(section, name, _held(user), may_see, pending, notices, may_audit, stopped, stuck)
     except DatabaseError:
         return Frame(section, "", (), False, None)
 

@@ -41,6 +41,7 @@ _frame = (
         path("system/", views.system, name="system"),
         path("search/", views.search, name="search"),
         path("frame/pending/", views.pending, name="pending"),
+        path("frame/stuck/", views.stuck_count, name="stuck_count"),
         path("typed/", views.held, name="typed"),
         path("frame/notices/", views.notices, name="notices"),
         path("frame/parts/", parts, name="parts"),

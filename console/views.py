@@ -45,6 +45,13 @@ def pending(request: HttpRequest) -> HttpResponse:
 
 @require_GET
 @needs("see")
+def stuck_count(request: HttpRequest) -> HttpResponse:
+    """The number beside Runs, fetched again when one comes to stand still or goes on."""
+    return part_of_page(request, reverse("orchestration:stuck"), "console/_stuck.html", dict)
+
+
+@require_GET
+@needs("see")
 def notices(request: HttpRequest) -> HttpResponse:
     """What to know of parts that are away, fetched again when one comes or goes."""
     return part_of_page(request, reverse("console:system"), "console/_notices.html", dict)

@@ -305,6 +305,20 @@ def missing(named: Sequence[tuple[str, str]]) -> set[str]:
         return {row[0] for row in cursor.fetchall()}
 
 
+def runs_without(most: int) -> list[str]:
+    """Return open runs whose newest pause names a checkpoint that is not there, `most` at most. One query."""
+    with connection.cursor() as cursor:
+        cursor.execute(_RUNS_WITHOUT, [most])
+        return [row[0] for row in cursor.fetchall()]
+
+
+_RUNS_WITHOUT = """
+SELECT r.id FROM orchestration_run r
+WHERE r.status IN ('starting', 'running', 'waiting', 'paused') AND r.checkpoint_id <> ''
+  AND NOT EXISTS (SELECT FROM agent.checkpoints c
+                  WHERE (c.thread_id, c.checkpoint_ns, c.checkpoint_id) = (r.id, '', r.checkpoint_id))
+LIMIT %s
+"""
 _MISSING = """
 SELECT n.thread_id FROM unnest(%s::text[], %s::text[]) AS n (thread_id, checkpoint_id)
 WHERE NOT EXISTS (SELECT FROM agent.checkpoints c

@@ -13,17 +13,29 @@ from typing import Any, Final
 
 from django.db import transaction
 
-from approvals.record import audit
 from console.clock import database_now
 from console.live.announce import announce
-from orchestration import stuck_mails
+from console.text.visible import one_line
+from orchestration import troubles
 from orchestration.agents.registry import UnknownAgent, agent_named
 from orchestration.contracts import TURNS, Turn
 from orchestration.errors import AttemptLost, GaveUp
 from orchestration.models import Run
 
 STUCK_AFTER: Final = timedelta(minutes=30)
-OVER: Final[dict[str, Any]] = {"failure": None, "failing_since": None, "stuck_at": None}  # a turn has got to its end
+#: a turn has got to its end
+OVER: Final[dict[str, Any]] = {
+    "failure": None,
+    "failing_since": None,
+    "stuck_at": None,
+    "cause": "",
+    "cause_group": "",
+    "cause_rank": 0,
+    "cause_sentence": "",
+    "cause_since": None,
+}
+CAUSE: Final = "turn_failing"  # its row in `orchestration.diagnosis.table`
+RANK: Final = 60
 
 
 @dataclass(frozen=True)
@@ -78,6 +90,9 @@ def check_lost(run: Run, turn: Turn) -> None:
         _give_up(run, turn, Failed((AttemptLost.__name__,), str(failure["message"])), database_now())
 
 
+_CAUSE_FIELDS: Final = ("cause", "cause_group", "cause_rank", "cause_sentence", "cause_since")
+
+
 def _keep(run: Run, turn: Turn, attempt: int, failed: Failed, now: datetime) -> None:
     before: dict[str, Any] = run.failure or {}
     is_same_turn = run.failing_since is not None and before.get("turn") == turn.turn
@@ -97,11 +112,12 @@ def _keep(run: Run, turn: Turn, attempt: int, failed: Failed, now: datetime) -> 
     if not is_same_turn:
         run.failing_since, run.stuck_at = now, None
     if run.stuck_at is None and run.failing_since is not None and now - run.failing_since >= STUCK_AFTER:
-        run.stuck_at = now
-        told = stuck_mails.tell(run)
-        body = {"turn": turn.turn, "attempt": attempt, "kind": failed.kind, "told": told}
-        audit.record(actor="worker", kind="run.stuck", subject=run.pk, body=body)
-    run.save(update_fields=["failure", "failing_since", "stuck_at"])
+        run.stuck_at, run.cause, run.cause_rank, run.cause_since = now, CAUSE, RANK, run.failing_since
+        run.cause_group = f"{CAUSE}:{failed.kind[:100]}"
+        run.cause_sentence = f"Turn {turn.turn} fails, attempt {attempt:,}: {one_line(failed.message)[:300]}"
+        body = {"turn": turn.turn, "attempt": attempt, "kind": failed.kind}
+        troubles.note(run.cause_group, CAUSE, run.pk, is_due=True, actor="worker", body=body)
+    run.save(update_fields=["failure", "failing_since", "stuck_at", *_CAUSE_FIELDS])
     announce("runs", f"run:{run.pk}")
 
 

@@ -119,7 +119,7 @@ def agents_reading(dataset: str) -> list[str]:
 
 
 def stuck_count() -> int:
-    return Run.objects.filter(stuck_at__isnull=False).order_by()[:COUNT_CAP].count()
+    return Run.objects.exclude(cause="").order_by()[:COUNT_CAP].count()
 
 
 def waiting_signals() -> int:

@@ -2,9 +2,10 @@
 
 A workflow may be terminated, time out, be deleted with its history, or be lost with its namespace; then nobody closes
 its row. So each open run, and each watch of a program's request, is looked at now and again, the one that waited
-longest first, at most LOOKS_AT_ONCE a second over all relays. What moved within 60 seconds is not asked (a trigger of
-the database sees to that), nor what the relay has not started yet. What is gone is closed under the row's lock, so a
-workflow that closed its row itself in the meantime was first. A watch that is gone is started again: it keeps nothing.
+longest first, at most LOOKS_AT_ONCE a second over all relays; most looks are for what waits for no person, of which
+Temporal knows most. What moved within 60 seconds is not asked (a trigger of the database sees to that), nor what the
+relay has not started yet. What is gone is closed under the row's lock, so a workflow that closed its row itself in the
+meantime was first. A watch that is gone is started again: it keeps nothing.
 
 "Not found" is believed of our own Temporal only. Its namespace has an id; when another one answers, an empty one or a
 wrong address, that is said on every page first, and what is not found there is closed after STRANGER_IS_HOME_AFTER.
@@ -26,6 +27,8 @@ from console.clock import DatabaseNow, database_now
 from console.live.announce import announce
 from console.outbox import Kind
 from orchestration import ending, findings, restored
+from orchestration.diagnosis import look as asking
+from orchestration.diagnosis import standing
 from orchestration.errors import WorkflowGone
 from orchestration.models import LOOKED_AT_AFTER, AnswerDelivery, Lookout, Run, Watched
 from orchestration.temporal_gateway import Seen, TemporalGateway
@@ -38,7 +41,7 @@ _DUE_RUNS = f"""
 UPDATE orchestration_run SET look_due_at = signalbox_now() + %(again)s * interval '1 second'
 WHERE id IN (
     SELECT r.id FROM orchestration_run r
-    WHERE r.status IN ('starting', 'running', 'waiting', 'paused') AND r.look_due_at <= signalbox_now()
+    WHERE {{which}} AND r.look_due_at <= signalbox_now()
       AND NOT EXISTS (SELECT FROM console_outboxentry e
                       WHERE e.delivered_at IS NULL AND e.subject = r.id
                         AND e.kind IN ('{Kind.START_RUN}', '{Kind.RESTART_RUN}'))
@@ -46,6 +49,9 @@ WHERE id IN (
 )
 RETURNING id, era
 """
+_ANY: Final = "r.status IN ('starting', 'running', 'waiting', 'paused')"
+#: whose next step is no person's: what Temporal knows of them is worth most
+_SUSPECT: Final = "(r.status IN ('starting', 'running') OR (r.status = 'waiting' AND r.cause <> ''))"
 _DUE_WATCHES = f"""
 UPDATE orchestration_watched SET look_due_at = signalbox_now() + %(again)s * interval '1 second'
 WHERE approval_id IN (
@@ -92,8 +98,12 @@ def claim() -> list[Look]:
         with connection.cursor() as cursor:
             cursor.execute(_DUE_WATCHES, {"again": again, "most": LOOKS_AT_ONCE // 2})
             watches = [Look(workflow_id, approval_id) for approval_id, workflow_id in cursor.fetchall()]
-            cursor.execute(_DUE_RUNS, {"again": again, "most": LOOKS_AT_ONCE - len(watches)})
-            runs = [Look(run_id, "", era) for run_id, era in cursor.fetchall()]
+            runs: list[Look] = []
+            # One look at least is for the others, so that each of them has its turn.
+            for which, most in ((_SUSPECT, LOOKS_AT_ONCE - 1), (_ANY, LOOKS_AT_ONCE)):
+                asked = {"again": again, "most": max(0, most - len(watches) - len(runs))}
+                cursor.execute(_DUE_RUNS.replace("{which}", which), asked)
+                runs += [Look(run_id, "", era) for run_id, era in cursor.fetchall()]
         if runs or watches:
             Lookout.objects.filter(pk=1).update(looked_at=DatabaseNow())
     return watches + runs
@@ -105,17 +115,20 @@ def look_soon(run_id: str) -> None:
 
 
 async def _look_at(temporal: TemporalGateway, look: Look, at_home: bool) -> None:
-    """Ask Temporal about one workflow, and draw the consequences: away from home there are none."""
+    """Ask Temporal about one workflow, and draw the consequences: away from home none of them is an end."""
+    if not look.approval_id:
+        found = await asking.ask(temporal, look.workflow_id, await in_database(database_now))
+        if found.is_open:
+            if lost := await in_database(restored.lost_for, look.workflow_id):
+                moved = await temporal.moved_between(look.workflow_id, lost.begin, lost.end)
+                await in_database(restored.compared, look.workflow_id, lost, moved)
+            await in_database(standing.seen, look.workflow_id, found)
+            return
     try:
         seen = await temporal.look(look.workflow_id)
     except WorkflowGone:
         seen = Seen("not_found")
-    if seen.is_open:
-        if not look.approval_id and (lost := await in_database(restored.lost_for, look.workflow_id)):
-            moved = await temporal.moved_between(look.workflow_id, lost.begin, lost.end)
-            await in_database(restored.compared, look.workflow_id, lost, moved)
-        return
-    if not at_home:
+    if seen.is_open or not at_home:
         return
     if look.approval_id:
         await in_database(watch_is_gone, look.approval_id, seen)

@@ -66,6 +66,7 @@ def runs_page(
     agent: str = "",
     search: str = "",
     is_stuck: bool = False,
+    cause: str = "",
     cursor: str = "",
     limit: int = 50,
 ) -> Page:
@@ -76,7 +77,9 @@ def runs_page(
     if agent:
         rows = rows.filter(agent=agent)
     if is_stuck:
-        rows = rows.filter(stuck_at__isnull=False)
+        rows = rows.exclude(cause="")
+    if cause:
+        rows = rows.filter(Q(cause_group=cause) | Q(cause=cause))
     for word in search.split()[:8]:
         rows = rows.filter(Q(id__icontains=word) | Q(input__icontains=word))
     if (after := read_cursor(cursor)) is not None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from django.urls import path
 
-from orchestration.pages import acting, batches, run, runs, signals, start, state, timeline
+from orchestration.pages import acting, batches, run, runs, signals, start, state, stuck, timeline
 
 app_name = "orchestration"
 urlpatterns = [
     path("runs/", runs.runs, name="runs"),
     path("runs/new/", start.start, name="start"),
+    path("runs/stuck/", stuck.stuck, name="stuck"),
     path("runs/<id:run_id>/", run.run, name="run"),
     path("runs/<id:run_id>/actions/<str:action>/", acting.act, name="act"),
     path("runs/<id:run_id>/rest/", run.rest, name="run_rest"),

@@ -9,7 +9,7 @@ from ninja import Router
 
 from console.api_access import require
 from orchestration.api.runs import visible_run
-from orchestration.diagnosis import diagnosing
+from orchestration.diagnosis import diagnosing, stuck
 
 router = Router(tags=["runs"])
 
@@ -20,3 +20,23 @@ def diagnosis_of_run(request: HttpRequest, run_id: str) -> dict[str, Any]:
     user = require(request, "see_runs")
     run = visible_run(request, run_id)
     return diagnosing.as_json(diagnosing.diagnose(run), user, run)
+
+
+@router.get("/stuck")
+def list_stuck(request: HttpRequest) -> dict[str, Any]:
+    """List what runs need somebody for, the worst first; runs that one cure helps are one item."""
+    user = require(request, "see")
+    return {
+        "items": [
+            {
+                "cause": group.cause,
+                "group": group.name,
+                "sentence": group.sentence,
+                "count": group.count,
+                "oldest_since": group.oldest_since,
+                "runs": [run.pk for run in group.runs],
+                "actions": [one.name for one in group.actions],
+            }
+            for group in stuck.groups_for(user)
+        ]
+    }

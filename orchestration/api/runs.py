@@ -50,13 +50,21 @@ def list_runs(
     agent: str = "",
     search: str = "",
     stuck: Literal["1", ""] = "",
+    cause: str = "",
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     cursor: str = "",
 ) -> dict[str, Any]:
-    """List runs, newest first; `stuck=1`: those whose turn has failed for half an hour."""
+    """List runs, newest first; `stuck=1`: those that need somebody, `cause`: for this cause, or this group."""
     user = require(request, "see_runs")
     page = selectors.runs_page(
-        user, status=status, agent=agent, search=search, is_stuck=bool(stuck), cursor=cursor, limit=limit
+        user,
+        status=status,
+        agent=agent,
+        search=search,
+        is_stuck=bool(stuck),
+        cause=cause,
+        cursor=cursor,
+        limit=limit,
     )
     return {
         "items": [
@@ -109,7 +117,7 @@ def run_json(request: HttpRequest, run: Run, waiting_for: list[str], reads: list
         "turn": run.turn,
         "usage": run.usage,
         "failure": failure.as_json() if failure else None,
-        "stuck_since": run.stuck_at,
+        "stuck_since": run.cause_since,
         "code_changes": run.code_changes,
         "created_at": run.created_at,
         "started_at": run.started_at,

@@ -29,6 +29,8 @@ from orchestration.models import Effect, Run
 #: who has the next step: the relay and Temporal, which start or tell it; people; or a worker
 Next = Literal["start", "people", "delivery", "worker", "nobody"]
 OPERATORS_NAMED = 10
+#: what tells Temporal that somebody has asked for an end
+ENDING = (Kind.CANCEL_RUN, Kind.TERMINATE_RUN, Kind.FAIL_TURN)
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,8 @@ class Facts:
         if not self.is_open:
             return "nobody"
         if self.run.ending:
-            return "delivery" if self.entries_of(Kind.CANCEL_RUN, Kind.TERMINATE_RUN) else "worker"
-        if self.run.status == Run.Status.STARTING:
+            return "delivery" if self.entries_of(*ENDING) else "worker"
+        if self.run.status == Run.Status.STARTING or self.entries_of(Kind.RESTART_RUN):
             return "start"
         if self.run.status != Run.Status.WAITING:
             return "worker"
@@ -140,7 +142,7 @@ def facts_of(runs: Sequence[Run], *, looks: dict[str, Look | None] | None = None
     ]
 
 
-_KINDS = (Kind.START_RUN, Kind.DECIDED, Kind.CANCEL_RUN, Kind.TERMINATE_RUN)
+_KINDS = (Kind.START_RUN, Kind.RESTART_RUN, Kind.DECIDED, *ENDING)
 
 
 def _approvals(run_ids: Sequence[str]) -> list[Approval]:

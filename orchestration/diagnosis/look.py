@@ -12,7 +12,7 @@ from typing import Any, Final
 from console import probes
 from console.clock import database_now
 from orchestration.contracts import RUN_TURN
-from orchestration.errors import OrchestrationError, TemporalAway, WorkflowGone
+from orchestration.errors import OrchestrationError, TemporalAway, TemporalRefused, WorkflowGone
 from orchestration.temporal_gateway import Described, Pending, RealTemporal, TemporalReads, WorkflowTaskFault
 
 PAGE_WAITS: Final = 0.2  # seconds, for a page
@@ -71,6 +71,10 @@ async def ask(temporal: TemporalReads, run_id: str, at: datetime) -> Look:
         fault = None
         if found.seen.is_open and found.task_attempt >= TASK_FAILS_FROM:
             fault = await temporal.task_fault(run_id, found.temporal_run_id)
+    except TemporalRefused as exc:
+        if not exc.is_data_loss:
+            raise
+        return Look(at.isoformat(), "not_found")
     except WorkflowGone:
         return Look(at.isoformat(), "not_found")
     return look_of(found, fault, at)

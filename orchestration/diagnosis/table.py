@@ -13,6 +13,7 @@ from typing import Final
 from orchestration.diagnosis.causes import besides, delivery, ended, engines, people, turns
 from orchestration.diagnosis.facts import Facts
 from orchestration.diagnosis.told import State, Told
+from orchestration.failing import CAUSE, RANK
 
 
 @dataclass(frozen=True)
@@ -77,12 +78,12 @@ CAUSES: Final = (
     Cause("temporal_away", "waiting", engines.temporal_away, "Temporal does not answer", _END, 35),
     Cause("no_worker", "waiting", engines.no_worker, "No worker is alive", _END, 35),
     Cause(
-        "turn_failing",
+        CAUSE,
         "waiting",
         turns.turn_failing,
         "A turn fails and is tried again",
         ("retry_now", "fail_activity", "cancel", "end"),
-        60,
+        RANK,
         told_at_once=False,
     ),
     Cause("task_not_answered", "stuck", engines.task_not_answered, "Its workflow waits for a worker", _END, 38),

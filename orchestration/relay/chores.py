@@ -17,6 +17,7 @@ from approvals.record.heads import Publisher
 from console import health
 from orchestration import reconciling, restored
 from orchestration.batches import feeding
+from orchestration.diagnosis import standing
 from orchestration.relay.deliveries import mail_fault
 from orchestration.relay.reach import Reach
 from orchestration.threads import in_database
@@ -113,6 +114,19 @@ def _feed_batches() -> Step:
     return step
 
 
+def _keep_causes() -> Step:
+    """Keep why runs need somebody, with whether Temporal answers this relay."""
+    is_first = True
+
+    async def step(reach: Reach) -> bool:
+        nonlocal is_first
+        is_first, began = False, is_first
+        fault = None if reach.temporal is not None or began else "it does not answer the relay"
+        return await in_database(standing.step, fault)
+
+    return step
+
+
 def _knock() -> Step:
     """Notice that Temporal stopped answering also while there is nothing to deliver; not before a period is over."""
     is_first = True
@@ -149,5 +163,6 @@ CHORES: Final = (
     Chore("ask why mails wait", every=5, begin=_ask_for_mail_fault),
     Chore("knock at Temporal", every=5, begin=_knock),
     Chore("feed batches", every=1, begin=_feed_batches, again=0.4),
+    Chore("keep why runs need somebody", every=10, begin=_keep_causes, again=1),
     Chore("compare runs with Temporal", every=5, begin=_compare_with_temporal, again=1),
 )

@@ -27,7 +27,7 @@ from console.backoff import Backoff
 from console.clock import DatabaseNow
 from console.models import OutboxEntry
 from console.outbox import Kind
-from orchestration import reconciling, services, stuck_mails
+from orchestration import reconciling, services, troubles
 from orchestration.contracts import RUN_TURN, StartWatch
 from orchestration.errors import FailedByOperator, MailNotTaken, OrchestrationError, TemporalAway, WorkflowGone
 from orchestration.models import LOOKED_AT_AFTER, Run, Watched
@@ -215,7 +215,7 @@ DELIVERIES: Final[Mapping[str, Delivery]] = {
     Kind.FAIL_TURN: to_temporal(fail_turn),
     Kind.FEED_BATCH: to_temporal(feed_batch),
     Kind.REMIND: by_mail(reminders.mail_for),
-    Kind.RUN_STUCK: by_mail(stuck_mails.mail_for),
+    Kind.RUN_STUCK: by_mail(troubles.mail_for),
 }
 
 

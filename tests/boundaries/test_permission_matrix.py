@@ -33,6 +33,7 @@ PAGES: dict[str, tuple[frozenset[str] | None, frozenset[str] | None]] = {
     "console:system": (SEE, None),
     "console:search": (SEE, None),
     "console:pending": (SEE, None),
+    "console:stuck_count": (SEE, None),
     "console:notices": (SEE, None),
     "console:parts": (SEE, None),  # each part is asked of its own view, by the same person
     "console:typed": (SIGNED_IN, SIGNED_IN),  # what oneself has typed, which is given to nobody else
@@ -71,6 +72,7 @@ PAGES: dict[str, tuple[frozenset[str] | None, frozenset[str] | None]] = {
     "approvals:record": (ADMIN, None),
     "approvals:verify_record": (None, ADMIN),
     "orchestration:runs": (SEE, None),
+    "orchestration:stuck": (SEE, None),
     "orchestration:start": (START, START),
     "orchestration:run": (SEE, None),
     "orchestration:run_rest": (SEE, None),

@@ -40,6 +40,7 @@ ENDPOINTS: dict[str, tuple[set[str], Any]] = {
     "POST /runs": ({"operator", "admin", "service"}, {"agent": "support", "input": {"order_id": "1", "message": "m"}}),
     "GET /runs/{run_id}": (RUNS, None),
     "GET /runs/{run_id}/diagnosis": (RUNS, None),
+    "GET /stuck": (SEE, None),
     "GET /runs/{run_id}/checkpoints": (RUNS, None),
     "GET /runs/{run_id}/timeline": (RUNS, None),
     "POST /runs/{run_id}/actions": ({"operator", "admin"}, {"action": "end", "reason": "no longer needed"}),

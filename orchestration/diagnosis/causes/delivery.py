@@ -8,7 +8,7 @@ from typing import Final
 from approvals.models import Approval
 from console.models import OutboxEntry
 from console.outbox import Kind
-from orchestration.diagnosis.facts import Facts
+from orchestration.diagnosis.facts import ENDING, Facts
 from orchestration.diagnosis.parts import RESTARTS_WITHIN
 from orchestration.diagnosis.told import State, Told, at, exact, quoted, times
 
@@ -28,7 +28,7 @@ def not_started(facts: Facts) -> Told | None:
     """It is recorded, and its workflow is not there yet."""
     if facts.next != "start":
         return None
-    entries = facts.entries_of(Kind.START_RUN)
+    entries = facts.entries_of(Kind.START_RUN, Kind.RESTART_RUN)
     if not entries:
         words = "Recorded; its workflow is about to begin."
         return Told(words, facts.run.created_at, state="healthy")
@@ -54,7 +54,7 @@ def end_undelivered(facts: Facts) -> Told | None:
     """Somebody asked for its end, and Temporal has not been told."""
     if facts.next != "delivery" or not facts.run.ending:
         return None
-    entry = facts.entries_of(Kind.CANCEL_RUN, Kind.TERMINATE_RUN)[0]
+    entry = facts.entries_of(*ENDING)[0]
     asked = facts.run.ending
     why = _why_not_delivered(facts, entry)
     sentence = (

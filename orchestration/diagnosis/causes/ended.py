@@ -29,7 +29,7 @@ def ended_outside(facts: Facts) -> Told | None:
     if error.get("kind") == ending.ENDED_OUTSIDE:
         return Told(quoted(_message(facts)) + ".", facts.run.closed_at, facts.operators)
     look = facts.look
-    if not facts.is_open or look is None or look.is_open or facts.run.status == Run.Status.STARTING:
+    if not facts.is_open or look is None or look.is_open or facts.next == "start":
         return None
     words = f", “{quoted(look.reason)}”" if look.reason else ""
     sentence = (

@@ -1,0 +1,85 @@
+"""The stuck list: all runs that need somebody, those with one cure together, the worst first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+from django.db.models import Count, F, Min, QuerySet, Window
+from django.db.models.functions import RowNumber
+
+from console.lists.capped import COUNT_CAP
+from orchestration import selectors
+from orchestration.actions.base import Action
+from orchestration.actions.table import ACTIONS
+from orchestration.diagnosis.table import ACTIONS as HELPING
+from orchestration.diagnosis.table import HEADINGS
+from orchestration.models import Run
+
+SHOWN: Final = 5  # runs of each group
+GROUPS_AT_MOST: Final = 200
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that one cure helps."""
+
+    name: str
+    cause: str
+    count: int
+    oldest_since: datetime | None
+    runs: list[Run] = field(default_factory=list)  # the oldest first, SHOWN at most
+
+    @property
+    def heading(self) -> str:
+        _, _, detail = self.name.partition(":")
+        heading = HEADINGS.get(self.cause, self.cause)
+        return f"{heading} ({detail.replace('_', ' ')})" if detail else heading
+
+    @property
+    def sentence(self) -> str:
+        """Return why: of one run its own sentence, of several what they have in common."""
+        if self.count == 1 and self.runs:
+            return self.runs[0].cause_sentence
+        return f"{self.count:,} runs: {self.heading}."
+
+    @property
+    def actions(self) -> list[Action]:
+        """Return the actions that help all of them, the best first."""
+        return [ACTIONS[name] for name in HELPING.get(self.cause, ()) if name in ACTIONS]
+
+
+def stuck_runs(user: AbstractBaseUser | AnonymousUser) -> QuerySet[Run]:
+    """Return the runs that need somebody, of those that the user may see."""
+    return selectors.visible_to(user).exclude(cause="")
+
+
+def groups_for(user: AbstractBaseUser | AnonymousUser) -> list[Group]:
+    """Return the groups, the worst first, then the oldest. Two queries over the runs that are stuck alone."""
+    rows = stuck_runs(user)
+    found = (
+        rows.order_by()
+        .values("cause_group", "cause", "cause_rank")
+        .annotate(count=Count("pk"), oldest=Min("cause_since"))
+        .order_by("cause_rank", "oldest", "cause_group")[:GROUPS_AT_MOST]
+    )
+    groups = [Group(one["cause_group"], one["cause"], one["count"], one["oldest"]) for one in found]
+    number = Window(RowNumber(), partition_by=[F("cause_group")], order_by=[F("cause_since").asc(), F("pk").asc()])
+    first = rows.annotate(number=number).filter(number__lte=SHOWN).select_related("requested_by")
+    by_name = {group.name: group for group in groups}
+    for run in _in_order(first):
+        if run.cause_group in by_name:
+            by_name[run.cause_group].runs.append(run)
+    return groups
+
+
+def _in_order(rows: QuerySet[Run]) -> Sequence[Run]:
+    return list(rows.order_by("cause_since", "pk"))
+
+
+def count_for(user: AbstractBaseUser | AnonymousUser) -> int:
+    """Return how many runs need somebody, at most COUNT_CAP."""
+    return stuck_runs(user).order_by()[:COUNT_CAP].count()
