@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Final, Literal
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+from django.db import connection
 from django.db.models import Q, QuerySet
 
 from approvals.models import Approval, ReceiptStep
 from approvals.reading import requests as approval_selectors
-from approvals.reading.reach import stranded
+from approvals.reading.reach import stranded, waiting_for_whom
 from console import roles
+from console.lists.capped import COUNT_CAP
 from console.lists.keyset import make_cursor, read_cursor
 from console.models import OutboxEntry
 from console.ports import Stranded
 from orchestration import signal_pairs, signal_rules
+from orchestration.diagnosis.told import names
 from orchestration.errors import NoSuchRun
 from orchestration.failing import Failure, failure_of
 from orchestration.models import AnswerDelivery, Effect, Run, SignalPair
+from orchestration.titles import title_of
 
 
 def visible_to(user: AbstractBaseUser | AnonymousUser) -> QuerySet[Run]:
@@ -45,10 +49,49 @@ class RunRow:
 
     run: Run
     waiting_for: list[str]  # ids of pending approvals, oldest first
+    people: list[str] = field(default_factory=list)  # user names of those who could decide the first of them
+
+    @property
+    def title(self) -> str:
+        return title_of(self.run)
+
+    @property
+    def whom(self) -> str:
+        """Return whom it waits for, "" when it waits for nobody."""
+        if not self.waiting_for:
+            return ""
+        more = f", and {len(self.waiting_for) - 1} more" if len(self.waiting_for) > 1 else ""
+        return f"{names(self.people, 2) or 'nobody who could'}{more}"
+
+    @property
+    def took(self) -> timedelta | None:
+        """Return how long it ran from its beginning to its end, `None` while it has not ended."""
+        if self.run.started_at is None or self.run.closed_at is None:
+            return None
+        return self.run.closed_at - self.run.started_at
+
+    @property
+    def tokens(self) -> int:
+        usage = self.run.usage
+        return int(usage.get("input_tokens") or 0) + int(usage.get("output_tokens") or 0)
 
     @property
     def failure(self) -> Failure | None:
         return failure_of(self.run)
+
+
+def counts() -> dict[str, int]:
+    """Return how many runs there are of each status, and how many are stuck, each COUNT_CAP at most. One query."""
+    with connection.cursor() as cursor:
+        cursor.execute(_COUNTS, {"statuses": Run.Status.values, "most": COUNT_CAP})
+        return dict(cursor.fetchall())
+
+
+_COUNTS = """
+SELECT s.status, (SELECT count(*) FROM (SELECT FROM orchestration_run r WHERE r.status = s.status LIMIT %(most)s) AS x)
+FROM unnest(%(statuses)s::text[]) AS s (status)
+UNION ALL SELECT 'stuck', count(*) FROM (SELECT FROM orchestration_run WHERE cause <> '' LIMIT %(most)s) AS x
+"""
 
 
 @dataclass(frozen=True)
@@ -69,8 +112,9 @@ def runs_page(
     cause: str = "",
     cursor: str = "",
     limit: int = 50,
+    with_people: bool = False,
 ) -> Page:
-    """Return one page of runs, newest first. Two queries, whatever the page size; keyset, never an offset."""
+    """Return one page of runs, newest first; keyset, never an offset. Two queries, or eight `with_people`."""
     rows = visible_to(user).select_related("requested_by")
     if status:
         rows = rows.filter(status=status)
@@ -89,8 +133,13 @@ def runs_page(
     last = found[limit - 1] if len(found) > limit else None
     shown = found[:limit]
     waiting = approval_selectors.waiting_of_runs([run.pk for run in shown])
+    first = [found[0] for found in waiting.values() if found] if with_people else []
+    people = {pk: one.able for pk, one in waiting_for_whom(first).items()}
     return Page(
-        [RunRow(run, waiting.get(run.pk, [])) for run in shown],
+        [
+            RunRow(run, waiting.get(run.pk, []), people.get(next(iter(waiting.get(run.pk, [])), ""), []))
+            for run in shown
+        ],
         make_cursor(last.created_at, last.pk) if last else None,
     )
 

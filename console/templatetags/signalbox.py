@@ -237,6 +237,21 @@ def relative(moment: datetime, now: datetime) -> str:
     return f"in {amount}" if seconds < 0 else f"{amount} ago"
 
 
+@register.filter
+def span(length: timedelta | None) -> str:
+    """Show how long something took, in its two largest units: "12 s", "4 min 10 s", "3 h 5 min", "2 d 4 h"."""
+    if length is None:
+        return ""
+    left, told = max(0, int(length.total_seconds())), list[str]()
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")):
+        if left >= size or (size == 1 and not told):
+            told.append(f"{left // size} {unit}")
+            left %= size
+        elif told:
+            break
+    return " ".join(told[:2])
+
+
 @register.simple_tag
 def live_now() -> str:
     """Return the database's time for `data-live-since`: what was announced later is not on this page."""

@@ -8,7 +8,7 @@ run until it moves. A run is written to only while it stands as it was examined.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from django.db import connection, transaction
 
@@ -68,7 +68,7 @@ def step(temporal_fault: str | None) -> bool:
     parts, now = parts_now(), database_now()
     away = [since for since in (parts.worker_since, parts.temporal_since) if since is not None]
     others = [*runs_that_nobody_can_free(), *checkpoint_gateway.runs_without(AT_ONCE)]
-    asked = {
+    asked: dict[str, Any] = {
         "again": AGAIN_AFTER,
         "kinds": _KINDS,
         "others": others,

@@ -47,13 +47,13 @@ def quoted(words: str) -> str:
     return cut.rstrip(".")
 
 
-def names(people: Sequence[str], joined: str = "or") -> str:
+def names(people: Sequence[str], most: int = NAMES_AT_MOST) -> str:
     """Return names for a sentence: "alice, bob or 3 others"."""
-    shown = [one_line(name) for name in people[:NAMES_AT_MOST]]
-    if len(people) > NAMES_AT_MOST:
-        rest = len(people) - NAMES_AT_MOST
+    shown = [one_line(name) for name in people[:most]]
+    if len(people) > most:
+        rest = len(people) - most
         shown.append(f"{rest} other{'' if rest == 1 else 's'}")
-    return f" {joined} ".join([", ".join(shown[:-1]), shown[-1]]) if len(shown) > 1 else "".join(shown)
+    return " or ".join([", ".join(shown[:-1]), shown[-1]]) if len(shown) > 1 else "".join(shown)
 
 
 def times(count: int, word: str) -> str:

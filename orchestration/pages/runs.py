@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from django.contrib.auth.models import User
@@ -12,13 +13,26 @@ from django.views.decorators.http import require_safe
 from console import roles
 from console.fragments import page_or_fragment
 from console.http import needs, person
+from console.lists.capped import capped
 from console.lists.longer_lists import STEP, address_of, more_of, rows_wanted
 from orchestration import selectors
+from orchestration.diagnosis.table import HEADINGS
 from orchestration.models import Run
 from orchestration.selectors import Page
 
-_WISHES: Final = ("status", "stuck", "agent", "search", "cursor", "limit")  # what the address says
+_WISHES: Final = ("status", "stuck", "cause", "agent", "search", "cursor", "limit")  # what the address says
 STATUSES: Final = {"": "All"} | {status.value: str(status.label) for status in Run.Status}
+
+
+@dataclass(frozen=True)
+class Tab:
+    """One tab of the list; `count`: "7", "999+", or "" where there is none."""
+
+    address: str
+    title: str
+    count: str
+    is_current: bool
+    is_alarm: bool = False  # its count is one that should be nought
 
 
 @dataclass(frozen=True)
@@ -31,7 +45,9 @@ class Listed:
     cursor: str
     limit: int
     page: Page
-    stuck: str = ""  # "1": only those whose turn has failed for too long
+    stuck: str = ""  # "1": only those that need somebody
+    cause: str = ""  # only those that need somebody for this, as `orchestration.diagnosis` names a cause or a group
+    counts: Mapping[str, int] = field(default_factory=dict)  # by status, and of the stuck ones
 
     def address(self, **changes: Any) -> str:
         """Return this list's address with changes."""
@@ -46,17 +62,32 @@ class Listed:
         return more_of(self, self.page.next_cursor)
 
     @property
-    def tabs(self) -> list[tuple[str, str, bool]]:
-        """Return address, title and whether it is open, for each status."""
+    def tabs(self) -> list[Tab]:
+        """Return a tab for each status, and one for those that need somebody."""
+        usual = {"cause": "", "cursor": "", "limit": STEP}
         tabs = [
-            (
-                self.address(status=status, stuck="", cursor="", limit=STEP),
-                title,
-                status == self.status and not self.stuck,
-            )
+            Tab(self.address(status=status, stuck="", **usual), title, self._count(status), status == self._open)
             for status, title in STATUSES.items()
         ]
-        return [*tabs, (self.address(status="", stuck="1", cursor="", limit=STEP), "Stuck", bool(self.stuck))]
+        stuck = self.address(status="", stuck="1", **usual)
+        return [*tabs, Tab(stuck, "Stuck", self._count("stuck"), self._open == "stuck", is_alarm=True)]
+
+    @property
+    def _open(self) -> str:
+        return "stuck" if self.stuck else self.status
+
+    def _count(self, name: str) -> str:
+        return capped(self.counts[name]) if self.counts.get(name) else ""
+
+    @property
+    def cause_heading(self) -> str:
+        """Return the cause it is narrowed to, in words, "" for none."""
+        name, _, detail = self.cause.partition(":")
+        return f"{HEADINGS.get(name, name)}{f' ({detail})' if detail else ''}" if self.cause else ""
+
+    @property
+    def without_cause(self) -> str:
+        return self.address(cause="", cursor="", limit=STEP)
 
 
 @require_safe
@@ -68,10 +99,12 @@ def runs(request: HttpRequest) -> HttpResponse:
 
 
 def _listed(request: HttpRequest, user: User) -> Listed:
-    asked = {name: request.GET.get(name, "").replace("\x00", "")[:200] for name in ("agent", "search", "cursor")}
+    asked = {
+        name: request.GET.get(name, "").replace("\x00", "")[:200] for name in ("agent", "search", "cursor", "cause")
+    }
     status = request.GET.get("status", "")
     size = rows_wanted(request.GET.get("limit", ""))
     status = status if status in STATUSES else ""
     stuck = "1" if request.GET.get("stuck") == "1" else ""
-    page = selectors.runs_page(user, status=status, is_stuck=bool(stuck), limit=size, **asked)
-    return Listed(status, **asked, limit=size, page=page, stuck=stuck)
+    page = selectors.runs_page(user, status=status, is_stuck=bool(stuck), limit=size, with_people=True, **asked)
+    return Listed(status, **asked, limit=size, page=page, stuck=stuck, counts=selectors.counts())

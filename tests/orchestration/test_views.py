@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+from console.templatetags.signalbox import span
 from orchestration import forms
 from orchestration.agents.registry import agents
 from orchestration.models import Run
@@ -43,6 +45,37 @@ def test_the_list_finds_a_run_by_id_and_by_words_of_its_input(alice: User) -> No
     assert "No run fits" in text(client.get(RUNS, {"search": "sofa"}))
 
 
+def test_a_row_says_what_it_is_about_whom_it_waits_for_and_why_it_stands_still(alice: User) -> None:
+    run = make_run(status="waiting", usage={"input_tokens": 1200, "output_tokens": 34})
+    open_for(run)
+    took = {"started_at": run.created_at, "closed_at": run.created_at + timedelta(minutes=4, seconds=10)}
+    done = make_run(status="finished", **took)
+    stuck = make_run(status="running", cause="no_worker", cause_group="no_worker", cause_sentence="No worker is alive.")
+    client = signed_in(alice)
+    shown = text(client.get(RUNS))
+    assert "Order 8801: The parcel arrived broken." in shown and ">alice</a>" in shown
+    assert "4 min 10 s" in shown and "1234" in shown and "No worker is alive." in shown
+    narrowed = text(client.get(RUNS, {"stuck": "1", "cause": "no_worker"}, headers=BY_SCRIPT))
+    assert stuck.pk in narrowed and run.pk not in narrowed and done.pk not in narrowed
+    assert text(client.get(RUNS, {"stuck": "1", "cause": "another"}, headers=BY_SCRIPT)).count("run-row-") == 0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0, "0 s"),
+        (59, "59 s"),
+        (250, "4 min 10 s"),
+        (3600, "1 h"),
+        (3660, "1 h 1 min"),
+        (3601, "1 h"),
+        (187_200, "2 d 4 h"),
+    ],
+)
+def test_a_span_is_told_in_its_two_largest_units(seconds: int, words: str) -> None:
+    assert span(timedelta(seconds=seconds)) == words
+
+
 def test_the_list_costs_the_same_for_two_rows_and_for_twenty(alice: User) -> None:
     client = signed_in(alice)
 
@@ -56,7 +89,7 @@ def test_the_list_costs_the_same_for_two_rows_and_for_twenty(alice: User) -> Non
     for _ in range(12):
         open_for(make_run(status="waiting"))
     assert cost() == few
-    assert few <= 10
+    assert few <= 18  # six of them for the names of those who could decide
 
 
 @pytest.mark.parametrize("limit", ["9" * 5_000, "-1", "²", "many"])
