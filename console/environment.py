@@ -148,6 +148,14 @@ class Environment(BaseSettings):
         alias="SIGNALBOX_HANDBOOK",
         description="the folder that the handbook is made from. Not set: `examples/handbook`",
     )
+    data: Path | None = Field(
+        None,
+        alias="SIGNALBOX_DATA",
+        description=(
+            "the file that registers other people's Prefect deployments as datasets and jobs; `manage.py check_data` "
+            "checks it. Not set: `data.toml` in the state folder"
+        ),
+    )
     shop_url: str = Field(
         "", alias="SIGNALBOX_SHOP_URL", description="where the support agent's orders are. Not set: the example shop"
     )

@@ -242,11 +242,34 @@ class DataPlane(Protocol):
         """Do the same for several lists at once."""
 
 
+class UsedRequest(TypedDict):
+    """One request that a run which read a version has opened."""
+
+    id: str
+    title: str
+    status: str
+    url: str
+
+
+class Use(TypedDict):
+    """One run that read a version, and its requests."""
+
+    run_id: str
+    agent: str
+    status: str
+    is_open: bool
+    url: str
+    requests: list[UsedRequest]
+
+
 class DatasetReaders(Protocol):
     """What the data plane, which knows no agent, asks about who reads a dataset."""
 
     def agents_reading(self, dataset: str) -> list[str]:
         """Return the names of the registered agents that read the dataset."""
+
+    def uses_of(self, dataset: str, version: int, limit: int) -> list[Use]:
+        """Return the newest runs that read this version of the dataset, at most `limit`. Two queries."""
 
 
 class Record(Protocol):

@@ -24,6 +24,10 @@ PERMISSIONS: Final[dict[str, frozenset[Role]]] = {
     "act_on_run": frozenset({"operator", "admin"}),  # cancel or end it
     "refresh": frozenset({"admin"}),
     "read_features": frozenset({"operator", "admin", "service"}),  # values of the data plane's features
+    "start_deployment": frozenset({"reviewer", "operator", "admin"}),  # further narrowed by each registration
+    "act_on_flow_run": frozenset({"admin"}),
+    "see_flow_run_work": frozenset({"operator", "admin"}),  # artifacts and tasks: what other people's flows say
+    "publish_version": frozenset({"service"}),  # further narrowed by each registration
     "redrive": frozenset({"operator", "admin"}),  # what was decided and stands still; besides, those who decided it
     "audit": frozenset({"admin"}),  # the record of everything
     "policy": frozenset({"admin"}),  # change who may decide what

@@ -7,17 +7,20 @@ one file in `flows/`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import PurePosixPath
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from console.text.json_text import BEYOND, beyond_every_reader
+from dataplane import registered
 from dataplane.contents.base import ContentKind
+from dataplane.contents.external import EXTERNAL
 from dataplane.contents.features import FEATURES
 from dataplane.contents.passages import PASSAGES
 from dataplane.errors import ContentUnknown, DatasetNotFound, InvalidParameters
+from dataplane.registered import Registered
 from dataplane.schedules import Schedule
 from dataplane.secret_fields import declares_secret
 from dataplane.windows import Days, WindowPolicy
@@ -57,6 +60,8 @@ class DatasetEntry:
     schedule: Schedule  # what its row begins with; from then on the row is the truth
     fresh_for: timedelta  # older than this it is called stale; one window and some slack
     at_first_start: bool = True  # made as soon as flows are served for the first time; else when somebody asks
+    is_registered: bool = False
+    is_job: bool = False
 
     def __post_init__(self) -> None:
         """Refuse parameters that are secret: they are kept, sent and shown, and a `SecretStr` would arrive as stars."""
@@ -65,6 +70,10 @@ class DatasetEntry:
                 f"The dataset {self.name} has a secret among its parameters, which are kept and shown. "
                 "Let its flow read the secret from its environment or a Prefect block."
             )
+
+    def key(self, moment: datetime) -> str:
+        """Return the key of the window that the moment (aware) lies in."""
+        return self.window.key(moment)
 
     def parameters_schema(self) -> dict[str, Any]:
         """Return the JSON schema of a refresh's parameters."""
@@ -129,17 +138,38 @@ CUSTOMER_FEATURES = DatasetEntry(
 CATALOGUE = {entry.name: entry for entry in (HANDBOOK, CUSTOMER_FEATURES)}
 
 
-def entry(name: str) -> DatasetEntry:
-    """Return the dataset's entry. Raises DatasetNotFound."""
+Entry = DatasetEntry | Registered
+
+
+def of_ours(name: str) -> DatasetEntry:
+    """Return the entry of a dataset that a flow of ours makes. Raises DatasetNotFound."""
     try:
         return CATALOGUE[name]
     except KeyError as exc:
         raise DatasetNotFound(f"There is no dataset called {name}.") from exc
 
 
+def entry(name: str) -> Entry:
+    """Return the entry of a dataset or job, of ours or of somebody else's. Raises DatasetNotFound."""
+    found = CATALOGUE.get(name) or others().get(name)
+    if found is None:
+        raise DatasetNotFound(f"There is no dataset called {name}.")
+    return found
+
+
+def others() -> dict[str, Registered]:
+    """Return what the registrations name; what is ours keeps its name."""
+    return {name: one for name, one in registered.load().entries.items() if name not in CATALOGUE}
+
+
+def datasets() -> list[Entry]:
+    """Return what publishes versions: ours first."""
+    return [*CATALOGUE.values(), *(one for one in others().values() if not one.is_job)]
+
+
 def content_kind(name: str) -> ContentKind:
     """Return the kind of content that a version was published with. Raises ContentUnknown."""
-    for known in CATALOGUE.values():
-        if known.content.name == name:
-            return known.content
+    for known in (*(one.content for one in CATALOGUE.values()), EXTERNAL):
+        if known.name == name:
+            return known
     raise ContentUnknown(f"No dataset here holds content of the kind {name}, so its rows cannot be read.")

@@ -26,7 +26,7 @@ def told_of_all(lists: Sequence[Sequence[Mapping[str, Any]]]) -> list[list[Read]
     if not names:
         return [[] for _ in lists]
     rows = Dataset.objects.select_related("current_version").annotate(now=DatabaseNow()).filter(name__in=names)
-    known, faults = {row.name: row for row in rows}, _last_faults(names)
+    known, faults = {row.name: row for row in rows}, last_faults(names)
     return [[_told(read, known.get(read["dataset"]), faults) for read in reads] for reads in lists]
 
 
@@ -40,7 +40,7 @@ def _told(read: Mapping[str, Any], row: Any, faults: Mapping[str, str]) -> Read:
         "version": number,
         "is_current": is_current,
         "is_fresh": is_fresh,
-        "note": _note(row, is_current, is_fresh, faults.get(name, "")),
+        "note": _note(row, number, is_fresh, faults.get(name, "")),
     }
 
 
@@ -48,18 +48,21 @@ def _is_fresh(row: Any) -> bool:  # Any: a Dataset annotated with `now`
     return bool(row.confirmed_at is not None and row.now <= row.confirmed_at + row.fresh_for)
 
 
-def _note(row: Any, is_current: bool, is_fresh: bool, fault: str) -> str:
+def _note(row: Any, number: int, is_fresh: bool, fault: str) -> str:
     if row is None or row.current_version is None:
         return "no version of it is current"
-    if not is_current:
-        return f"a newer version exists: {row.current_version.version}"
+    if row.current_version.version != number:
+        is_newer = row.current_version.version > number
+        return (
+            f"{'a newer version exists' if is_newer else 'another version is current'}: {row.current_version.version}"
+        )
     if is_fresh:
         return "still current"
     since = f"for {in_words(row.now - row.confirmed_at)}" if row.confirmed_at else "since it was published"
     return f"current, but not confirmed {since}" + (f"; last refresh {fault}" if fault else "")
 
 
-def _last_faults(names: Iterable[str]) -> dict[str, str]:
+def last_faults(names: Iterable[str]) -> dict[str, str]:
     """Return in words why the newest refresh of each dataset confirmed nothing; those that did are left out."""
     newest = Refresh.objects.filter(dataset_id__in=names).order_by("dataset_id", "-id").distinct("dataset_id")
     return {row.dataset_id: words for row in newest if (words := _fault(row))}

@@ -9,6 +9,9 @@ DataplaneError
 ├── RefreshKeyTaken          the key belongs to a refresh with other parameters
 ├── QuestionInvalid          an agent's or a program's question is none that this kind of content answers
 ├── SourceInvalid            what a flow read fails the checks before publishing (permanent)
+├── VersionTaken             the key belongs to a version with another digest
+├── MadeHere                 the dataset's versions are made by a flow of Signalbox's own
+├── ActionRefused            a flow run's state forbids what was asked
 ├── InvalidParameters        the parameters do not fit the dataset's schema
 ├── HandbookInvalid          a document cannot be read or understood (permanent)
 ├── RefreshHeldElsewhere     another flow run holds the refresh and did not finish in time
@@ -88,6 +91,31 @@ class RefreshKeyTaken(DataplaneError, Refused):
         return {"refresh_id": self.refresh_id}
 
 
+class VersionTaken(DataplaneError, Refused):
+    """This key already belongs to a version with another digest."""
+
+    title = "Key taken"
+
+    def __init__(self, dataset: str, key: str, version: int) -> None:
+        super().__init__(
+            f"The key {key} of the dataset {dataset} already belongs to version {version}, another content."
+        )
+        self.version = version
+
+    def facts(self) -> dict[str, Any]:
+        return {"version": self.version}
+
+
+class MadeHere(DataplaneError, Refused):
+    """This dataset is made by a flow of Signalbox's own; nobody else publishes its versions."""
+
+    title = "Made here"
+
+
+class ActionRefused(DataplaneError, Refused):
+    """The flow run is in a state in which this cannot be done."""
+
+
 class InvalidParameters(DataplaneError, Invalid):
     """The parameters do not fit the dataset's schema; paths are dotted and start with "parameters" or "key"."""
 
@@ -136,10 +164,11 @@ class FlowRunNotFound(PrefectError, NotFound):
     what = "flow run of this id"
 
 
-class DeploymentNotFound(PrefectError):
+class DeploymentNotFound(PrefectError, Refused):
     """Prefect does not know this deployment yet."""
 
     permanent = False
+    title = "No such deployment"
 
 
 class PrefectRefused(PrefectError, Refused):

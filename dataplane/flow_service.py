@@ -1,6 +1,6 @@
-"""What `manage.py serve_flows` runs: the runner, the dispatcher, the watcher and the heartbeat.
+"""What `manage.py serve_flows` runs: the runner, the dispatcher, the watchers and the heartbeat.
 
-Four loops, one thread each, none of which may end the others. Each waits for Prefect as long as it takes.
+Five loops, one thread each, none of which may end the others. Each waits for Prefect as long as it takes.
 """
 
 from __future__ import annotations
@@ -30,16 +30,20 @@ from console.live.announce import announce
 from console.prefect_access import authorization, locked_out, prefect_token
 from dataplane import selectors
 from dataplane.catalogue import CATALOGUE
+from dataplane.deployments import deployments
 from dataplane.errors import DeploymentNotFound, PrefectAway, PrefectError, PrefectLocked
 from dataplane.models import Dataset, Refresh
 from dataplane.prefect_gateway import PrefectGateway, gateway
 from dataplane.refreshes import dispatch
-from dataplane.refreshes.request import CHANNEL, request_refresh
+from dataplane.refreshes.follow import Follower
+from dataplane.refreshes.keys import CHANNEL
+from dataplane.refreshes.request import request_refresh
 from dataplane.refreshes.watch import Watch
 
 BEAT_SECONDS = 5.0
 LOOK_SECONDS = 5.0  # while some refresh is open
 IDLE_LOOK_SECONDS = 30.0
+OTHERS_LOOK_SECONDS = 15.0  # at other people's deployments while none of their refreshes is open
 WAKE_SECONDS = 30.0  # the dispatcher looks for itself at least this often
 UNSENT_SECONDS = 0.5  # while something waits for its next attempt
 PAUSES = Backoff(0.5, 2)  # short: what waits for Prefect waits for this too
@@ -80,6 +84,7 @@ class FlowService:
             "runner": self._keep_runner,
             "dispatcher": self._dispatch,
             "watcher": self._watch,
+            "follower": self._follow_others,
             "events": self._follow_events,
         }
         threads = [
@@ -193,6 +198,17 @@ class FlowService:
                 if self._stopping.wait(LOOK_SECONDS):
                     return
 
+    # other people's deployments
+
+    def _follow_others(self) -> None:
+        """Look at what is registered, often while some refresh of it is open."""
+        follower = Follower(self._prefect(), deployments())
+        while True:
+            close_old_connections()
+            pause = LOOK_SECONDS if follower.look() else OTHERS_LOOK_SECONDS
+            if self._stopping.wait(pause):
+                return
+
     # Prefect's events
 
     def _follow_events(self) -> None:
@@ -238,6 +254,7 @@ class FlowService:
         with transaction.atomic():
             announce("data")
         watch.look_at_flow_run(flow_run.removeprefix("prefect.flow-run."))
+        Follower(watch.prefect, deployments()).look_at_flow_run(flow_run.removeprefix("prefect.flow-run."))
 
 
 class Served:

@@ -7,16 +7,19 @@ declares secret, by the parameter's name, by what looks like a credential, and b
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
 from django.contrib.auth.models import AnonymousUser, User
 
 from console import roles
+from dataplane import registered
 from dataplane.catalogue import CATALOGUE
 from dataplane.credentials import without_credentials
-from dataplane.secret_fields import Masking
+from dataplane.secret_fields import MASK, Masking
 
+SHORTEST_SECRET = 4  # characters; a shorter one would be found in every word
 _WORDS = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
 _SECRET_WORDS = frozenset(
     (
@@ -41,7 +44,51 @@ def shown(parameters: dict[str, Any], *, flow: str, schema: dict[str, Any], user
 def of_dataset(parameters: dict[str, Any], dataset: str) -> Any:
     """Return the parameters of one of our refreshes or versions as everybody may see them."""
     entry = CATALOGUE.get(dataset)
-    return _masking(entry.parameters_schema() if entry else {}, hides_undescribed=False).masked(parameters)
+    other = registered.load().entries.get(dataset)
+    schema = entry.parameters_schema() if entry else {}
+    return kept_of(parameters, schema=schema, secret=other.secret if other else ())
+
+
+def kept_of(parameters: dict[str, Any], *, schema: Mapping[str, Any], secret: Iterable[str] = ()) -> dict[str, Any]:
+    """Return parameters as they may be kept: without what their schema, their name or their look calls secret.
+
+    `secret`: names besides, of whole parameters.
+    """
+    masked: dict[str, Any] = _masking(dict(schema), hides_undescribed=False).masked(parameters)
+    return {name: MASK if name in set(secret) and value is not None else value for name, value in masked.items()}
+
+
+def secret_texts(parameters: dict[str, Any], *, flow: str, schema: Mapping[str, Any]) -> list[str]:
+    """Return the texts among a run's parameters that are secret, longest first, to take them out of what it says."""
+    named = {name for one in registered.load().entries.values() if one.flow == flow for name in one.secret}
+    masked = kept_of(parameters, schema=schema, secret=named)
+    return sorted(set(_hidden(parameters, masked)), key=len, reverse=True)
+
+
+def _hidden(value: Any, masked: Any) -> Iterator[str]:
+    if masked == MASK and value != MASK:
+        yield from _texts(value)
+    elif isinstance(value, dict) and isinstance(masked, dict):
+        for name, item in value.items():
+            yield from _hidden(item, masked.get(name))
+    elif isinstance(value, list) and isinstance(masked, list):
+        for item, shown in zip(value, masked, strict=False):
+            yield from _hidden(item, shown)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _texts(item)
+    elif isinstance(value, str) and len(value) >= SHORTEST_SECRET:
+        yield value
+
+
+def without(text: str, secrets: Iterable[str]) -> str:
+    """Return a text of a run's without its secrets, and without what looks like a credential."""
+    for secret in secrets:
+        text = text.replace(secret, MASK)
+    return without_credentials(text)
 
 
 def _masking(schema: dict[str, Any], *, hides_undescribed: bool) -> Masking:

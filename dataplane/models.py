@@ -11,7 +11,7 @@ from typing import Any
 import pgtrigger
 from django.conf import settings
 from django.db import models
-from django.db.models import Q
+from django.db.models import Q, Value
 from pgvector.django import VectorField
 
 from console.clock import DatabaseNow
@@ -86,6 +86,12 @@ class DatasetVersion(models.Model):
     published_at = models.DateTimeField(db_default=DatabaseNow())
     prefect_flow_run_id = models.CharField(max_length=36)
     parameters = models.JSONField()
+    # Told by somebody else's flow, whose store holds the rows; see `dataplane.publishing`.
+    location = models.CharField(max_length=500, blank=True, db_default="")  # where they are
+    inputs = models.JSONField(db_default=Value([], models.JSONField()))  # [{"dataset", "version"}] or [{"asset"}]
+    metadata = models.JSONField(db_default=Value({}, models.JSONField()))
+    code_version = models.CharField(max_length=100, blank=True, db_default="")
+    published_by = models.CharField(max_length=150, blank=True, db_default="")  # a service account; empty: its flow
 
     class Meta:
         ordering = ("dataset", "-version")
@@ -209,6 +215,9 @@ class Refresh(models.Model):
     send_attempts = models.PositiveIntegerField(db_default=0)
     send_error = ReasonField(blank=True, db_default="")  # why the last attempt failed
     restarts = models.PositiveIntegerField(db_default=0)  # how often its flow run died and was started again
+    # Of somebody else's deployment; empty: the catalogue's. Kept, for a registration may go.
+    flow = models.CharField(max_length=200, blank=True, db_default="")
+    deployment = models.CharField(max_length=200, blank=True, db_default="")
 
     class Meta:
         constraints = (
@@ -227,3 +236,29 @@ class Refresh(models.Model):
     def is_open(self) -> bool:
         """Return whether the refresh has not ended."""
         return self.status in self.OPEN
+
+    @property
+    def is_registered(self) -> bool:
+        """Return whether somebody else's deployment does it."""
+        return bool(self.deployment)
+
+
+class AssetEvent(models.Model):
+    """What Prefect told of an asset: somebody's flow made it, or read it. Prefect keeps these for a week."""
+
+    id = models.CharField(primary_key=True, max_length=36)  # Prefect's own: it tells an event at least once
+    at = models.DateTimeField()
+    is_made = models.BooleanField()  # else it was read
+    asset = models.CharField(max_length=500)  # its key, e.g. postgres://store/orders
+    prefect_flow_run_id = models.CharField(max_length=36, blank=True)
+    metadata = models.JSONField()  # as the flow added it
+    upstream = models.JSONField()  # keys of the assets it was made from
+
+    class Meta:
+        indexes = (
+            models.Index("prefect_flow_run_id", name="asset_flow_run"),
+            models.Index("at", name="asset_newest"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.asset} {self.at}"

@@ -19,8 +19,16 @@ import httpx
 
 from console.environment import environment
 from console.prefect_access import authorization, locked_out, prefect_token
-from dataplane.credentials import without_credentials
-from dataplane.errors import DeploymentNotFound, FlowRunNotFound, PrefectAway, PrefectLocked, PrefectRefused
+from console.refusals import NotFound
+from dataplane import masking
+from dataplane.errors import (
+    DeploymentNotFound,
+    FlowRunNotFound,
+    PrefectAway,
+    PrefectError,
+    PrefectLocked,
+    PrefectRefused,
+)
 
 API_VERSION = "0.8.4"
 MOST_ROWS = 200
@@ -30,6 +38,7 @@ BUSY_PAUSES_SECONDS = (0.1, 0.3, 0.6)
 STATE_TYPES: Final = (
     "SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING", "COMPLETED", "FAILED", "CRASHED", "CANCELLED",
 )  # fmt: skip
+MOST_PAGES_SEARCHED: Final = 25  # of 200 lines; the rest is another page
 SCHEMA_KEPT_SECONDS: Final = 60  # a deployment may be made anew, with other parameters
 TERMINAL: Final = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
 LEVELS: Final = {10: "debug", 20: "info", 30: "warning", 40: "error", 50: "critical"}
@@ -126,8 +135,8 @@ class PrefectGateway(Protocol):
         """Return flow runs, latest start first. `states`: of STATE_TYPES. `due_before` hides later ones."""
         ...
 
-    def logs(self, flow_run_id: str, *, limit: int = 200, cursor: str = "") -> LogPage:
-        """Return log lines, oldest first. Raises FlowRunNotFound."""
+    def logs(self, flow_run_id: str, *, limit: int = 200, cursor: str = "", search: str = "") -> LogPage:
+        """Return log lines, oldest first; `search`: those that hold these words. Raises FlowRunNotFound."""
         ...
 
     def crash(self, flow_run_id: str, message: str) -> None:
@@ -169,29 +178,29 @@ class HttpPrefectGateway:
 
     def health(self) -> None:
         try:
-            self._call("POST", "/flows/filter", {"limit": 1})  # its /health needs neither an account nor a database
-        except _NotFound as exc:
+            self.call("POST", "/flows/filter", {"limit": 1})  # its /health needs neither an account nor a database
+        except NotThere as exc:
             raise PrefectAway(f"What answers at {self.api_url} is not Prefect.") from exc
 
     def last_polled(self, flow: str, deployment: str) -> datetime | None:
         try:
-            return _maybe_instant(self._call("GET", f"/deployments/name/{flow}/{deployment}").get("last_polled"))
-        except _NotFound as exc:
+            return maybe_instant(self.call("GET", f"/deployments/name/{flow}/{deployment}").get("last_polled"))
+        except NotThere as exc:
             raise DeploymentNotFound(f"Prefect does not know the deployment {flow}/{deployment} yet.") from exc
 
     def create_flow_run(
         self, *, flow: str, deployment: str, parameters: Mapping[str, Any], idempotency_key: str, name: str
     ) -> FlowRun:
         try:
-            found = self._call("GET", f"/deployments/name/{flow}/{deployment}")
+            found = self.call("GET", f"/deployments/name/{flow}/{deployment}")
             body = {"parameters": dict(parameters), "idempotency_key": idempotency_key, "name": name}
-            made = self._call("POST", f"/deployments/{found['id']}/create_flow_run", body)
-        except _NotFound as exc:
+            made = self.call("POST", f"/deployments/{found['id']}/create_flow_run", body)
+        except NotThere as exc:
             raise DeploymentNotFound(f"Prefect does not know the deployment {flow}/{deployment} yet.") from exc
-        return self._flow_runs_from([made])[0]
+        return self.flow_runs_from([made])[0]
 
     def flow_run(self, flow_run_id: str) -> FlowRun:
-        return self._flow_runs_from([self._about(flow_run_id, "GET", "")])[0]
+        return self.flow_runs_from([self._about(flow_run_id, "GET", "")])[0]
 
     def flow_runs(
         self,
@@ -216,26 +225,55 @@ class HttpPrefectGateway:
         }
         if flow:
             body["flows"] = {"name": {"any_": [flow]}}
-        rows: list[dict[str, Any]] = self._call("POST", "/flow_runs/filter", body)
-        return FlowRunPage(self._flow_runs_from(rows), _next(offset, limit, len(rows)))
+        rows: list[dict[str, Any]] = self.call("POST", "/flow_runs/filter", body)
+        return FlowRunPage(self.flow_runs_from(rows), _next(offset, limit, len(rows)))
 
-    def logs(self, flow_run_id: str, *, limit: int = 200, cursor: str = "") -> LogPage:
-        run_id, limit, offset = _uuid(flow_run_id), min(limit, MOST_ROWS), _offset(cursor)
+    def logs(self, flow_run_id: str, *, limit: int = 200, cursor: str = "", search: str = "") -> LogPage:
+        run_id, limit, offset = uuid_of(flow_run_id), min(limit, MOST_ROWS), _offset(cursor)
+        secrets = self.secrets_of(run_id)  # also says that there is no such run
+        if not search:
+            lines = self._log_lines(run_id, secrets, limit, offset)
+            return LogPage(lines, _next(offset, limit, len(lines)))
+        # Searched here, in what is shown: a search of Prefect's own would tell where a secret stands.
+        found: list[LogLine] = []
+        for _ in range(MOST_PAGES_SEARCHED):
+            page = self._log_lines(run_id, secrets, MOST_ROWS, offset)
+            for line in page:
+                offset += 1
+                if search.lower() in line.message.lower():
+                    found.append(line)
+                    if len(found) == limit:
+                        return LogPage(found, str(offset))
+            if len(page) < MOST_ROWS:
+                return LogPage(found, None)
+        return LogPage(found, str(offset))
+
+    def _log_lines(self, run_id: str, secrets: Sequence[str], limit: int, offset: int) -> list[LogLine]:
         wanted = {"flow_run_id": {"any_": [run_id]}}
         body = {"limit": limit, "offset": offset, "sort": "TIMESTAMP_ASC", "logs": wanted}
-        rows: list[dict[str, Any]] = self._call("POST", "/logs/filter", body)
-        if not rows and not offset:
-            self._about(run_id, "GET", "")  # no lines because there is no such run?
-        lines = [
+        rows: list[dict[str, Any]] = self.call("POST", "/logs/filter", body)
+        return [
             LogLine(
-                at=_instant(row["timestamp"]),
+                at=instant_of(row["timestamp"]),
                 level=LEVELS.get(row["level"], "info"),
-                message=without_credentials(row["message"]),
+                message=masking.without(row["message"], secrets),
                 task_run_id=row.get("task_run_id") or "",
             )
             for row in rows
         ]
-        return LogPage(lines, _next(offset, limit, len(rows)))
+
+    def secrets_of(self, flow_run_id: str) -> list[str]:
+        """Return the texts that nobody is to read of what the flow run says. Raises FlowRunNotFound."""
+        row = self._about(flow_run_id, "GET", "")
+        self._learn_flows({row["flow_id"]})
+        self._learn_deployments({row["deployment_id"]} - {None})
+        return self._secrets(row)
+
+    def _secrets(self, row: dict[str, Any]) -> list[str]:
+        deployment = self._deployments.get(row.get("deployment_id") or "")
+        schema = deployment.parameters_schema if deployment else {}
+        flow = self._flow_names.get(row["flow_id"], "")
+        return masking.secret_texts(row.get("parameters") or {}, flow=flow, schema=schema)
 
     def crash(self, flow_run_id: str, message: str) -> None:
         self._set_state(flow_run_id, {"type": "CRASHED", "name": "Crashed", "message": message})
@@ -258,11 +296,11 @@ class HttpPrefectGateway:
     def _about(self, flow_run_id: str, method: str, path: str, body: Any = None) -> Any:
         """Call something below one flow run. Raises FlowRunNotFound."""
         try:
-            return self._call(method, f"/flow_runs/{_uuid(flow_run_id)}{path}", body)
-        except _NotFound as exc:
+            return self.call(method, f"/flow_runs/{uuid_of(flow_run_id)}{path}", body)
+        except NotThere as exc:
             raise FlowRunNotFound(f"Prefect knows no flow run {flow_run_id}.") from exc
 
-    def _call(self, method: str, path: str, body: Any = None) -> Any:
+    def call(self, method: str, path: str, body: Any = None) -> Any:
         """Return the answer's JSON; every failure comes out as one of our errors."""
         response = self._request(method, path, body)
         for pause in BUSY_PAUSES_SECONDS:
@@ -271,13 +309,15 @@ class HttpPrefectGateway:
             time.sleep(pause)
             response = self._request(method, path, body)
         if response.status_code == 404:
-            raise _NotFound
+            raise NotThere
         if words := locked_out(response.status_code, bool(self._credentials)):
             raise PrefectLocked(f"Prefect at {self.api_url} does not let us in. {words}")
         if response.status_code >= 500:
             raise PrefectAway(f"Prefect answers {response.status_code} at {self.api_url}.")
         if response.status_code >= 400:
             raise PrefectRefused(f"Prefect refused ({response.status_code}): {_reason(response)}")
+        if response.status_code == 204:
+            return None
         try:
             return response.json()
         except ValueError as exc:
@@ -289,7 +329,7 @@ class HttpPrefectGateway:
         except httpx.HTTPError as exc:
             raise PrefectAway(f"Prefect does not answer at {self.api_url}: {type(exc).__name__}.") from exc
 
-    def _flow_runs_from(self, rows: Sequence[dict[str, Any]]) -> list[FlowRun]:
+    def flow_runs_from(self, rows: Sequence[dict[str, Any]]) -> list[FlowRun]:
         self._learn_flows({row["flow_id"] for row in rows})
         self._learn_deployments({row["deployment_id"] for row in rows if row.get("deployment_id")})
         return [self._flow_run_from(row) for row in rows]
@@ -310,12 +350,12 @@ class HttpPrefectGateway:
         if not ids:
             return []
         wanted = {kind: {"id": {"any_": sorted(ids)}}, "limit": MOST_ROWS}
-        rows: list[dict[str, Any]] = self._call("POST", f"/{kind}/filter", wanted)
+        rows: list[dict[str, Any]] = self.call("POST", f"/{kind}/filter", wanted)
         return rows
 
     def _flow_run_from(self, row: dict[str, Any]) -> FlowRun:
         state = row.get("state") or {}
-        created_at = _instant(row["created"])
+        created_at = instant_of(row["created"])
         deployment = self._deployments.get(row.get("deployment_id") or "")
         return FlowRun(
             id=row["id"],
@@ -324,25 +364,27 @@ class HttpPrefectGateway:
             deployment=deployment.name if deployment else "",
             state_type=row.get("state_type") or "PENDING",
             state_name=row.get("state_name") or "Pending",
-            state_message=without_credentials(state.get("message") or ""),
-            state_at=_instant(state["timestamp"]) if state else created_at,
+            state_message=masking.without(state.get("message") or "", self._secrets(row)),
+            state_at=instant_of(state["timestamp"]) if state else created_at,
             created_at=created_at,
             parameters=row.get("parameters") or {},
             parameters_schema=deployment.parameters_schema if deployment else {},
             idempotency_key=row.get("idempotency_key") or "",
             run_count=row.get("run_count") or 0,
-            expected_start_at=_maybe_instant(row.get("next_scheduled_start_time") or row.get("expected_start_time")),
-            started_at=_maybe_instant(row.get("start_time")),
-            ended_at=_maybe_instant(row.get("end_time")),
+            expected_start_at=maybe_instant(row.get("next_scheduled_start_time") or row.get("expected_start_time")),
+            started_at=maybe_instant(row.get("start_time")),
+            ended_at=maybe_instant(row.get("end_time")),
             run_seconds=float(row.get("total_run_time") or 0.0),
         )
 
 
-class _NotFound(Exception):
+class NotThere(PrefectError, NotFound):
     """Prefect answered 404; whoever called says what was not found."""
 
+    what = "such thing in Prefect"
 
-def _uuid(text: str) -> str:
+
+def uuid_of(text: str) -> str:
     """Return the id in Prefect's form; nothing else is ever put into a path."""
     try:
         return str(UUID(text))
@@ -358,12 +400,12 @@ def _next(offset: int, limit: int, found: int) -> str | None:
     return str(offset + limit) if found == limit else None
 
 
-def _instant(text: str) -> datetime:
+def instant_of(text: str) -> datetime:
     return datetime.fromisoformat(text.replace("Z", "+00:00")).astimezone(UTC)
 
 
-def _maybe_instant(text: str | None) -> datetime | None:
-    return _instant(text) if text else None
+def maybe_instant(text: str | None) -> datetime | None:
+    return instant_of(text) if text else None
 
 
 def _reason(response: httpx.Response) -> str:

@@ -13,8 +13,8 @@ from django.db.models import F, QuerySet
 
 from console import ports
 from console.clock import database_now
-from dataplane import catalogue, schedules
-from dataplane.catalogue import DatasetEntry
+from dataplane import catalogue, currency, schedules
+from dataplane.catalogue import Entry
 from dataplane.contents.base import Difference, Shown
 from dataplane.contents.passages import PassageHit
 from dataplane.errors import ContentUnknown, DatasetNotFound, DatasetNotPublished, RefreshNotFound
@@ -46,7 +46,7 @@ class Reading:
 class DatasetState:
     """One dataset with its versions, newest first."""
 
-    entry: DatasetEntry
+    entry: Entry
     current: DatasetVersion | None
     confirmed_at: datetime | None
     fresh_until: datetime | None  # None before the first refresh that ended well
@@ -54,6 +54,7 @@ class DatasetState:
     versions: list[DatasetVersion]
     used_by: list[str]  # names of agents
     scheduled: str  # in words
+    trouble: str = ""  # why the newest refresh confirmed nothing, in a sentence
 
     @property
     def name(self) -> str:
@@ -107,16 +108,26 @@ def current_versions(names: Iterable[str]) -> dict[str, int]:
 
 
 def datasets() -> list[DatasetState]:
-    """Return every dataset that this installation can produce. Three queries and the clock."""
+    """Return every dataset that this installation can produce. Four queries and the clock."""
     rows = {row.name: row for row in _datasets()}
     versions: dict[str, list[DatasetVersion]] = defaultdict(list)
-    for version in DatasetVersion.objects.order_by("-version")[: VERSIONS_SHOWN * len(catalogue.CATALOGUE)]:
+    entries = catalogue.datasets()
+    for version in DatasetVersion.objects.order_by("-version")[: VERSIONS_SHOWN * len(entries)]:
         versions[version.dataset_id].append(version)
     now = database_now()
+    faults = currency.last_faults([entry.name for entry in entries])
     return [
-        _state(entry, rows.get(name), versions[name][:VERSIONS_SHOWN], now)
-        for name, entry in catalogue.CATALOGUE.items()
+        _state(entry, rows.get(entry.name), versions[entry.name][:VERSIONS_SHOWN], now, faults.get(entry.name, ""))
+        for entry in entries
     ]
+
+
+def jobs() -> list[DatasetState]:
+    """Return every job: what is registered, runs and publishes no versions."""
+    rows, now = {row.name: row for row in _datasets()}, database_now()
+    found = [entry for entry in catalogue.others().values() if entry.is_job]
+    faults = currency.last_faults([entry.name for entry in found])
+    return [_state(entry, rows.get(entry.name), [], now, faults.get(entry.name, "")) for entry in found]
 
 
 def dataset(name: str) -> DatasetState:
@@ -124,26 +135,34 @@ def dataset(name: str) -> DatasetState:
     entry = catalogue.entry(name)
     row = _datasets().filter(name=name).first()
     versions = DatasetVersion.objects.filter(dataset_id=name).order_by("-version")[:VERSIONS_SHOWN]
-    return _state(entry, row, list(versions), database_now())
+    return _state(entry, row, list(versions), database_now(), currency.last_faults([name]).get(name, ""))
 
 
 def _datasets() -> QuerySet[Dataset]:
     return Dataset.objects.select_related("current_version").prefetch_related("schedules")
 
 
-def schedules_of(entry: DatasetEntry) -> list[Schedule]:
+def schedules_of(entry: Entry) -> list[Schedule]:
     """Return when the dataset is refreshed by itself."""
     return _schedules(entry, _datasets().filter(name=entry.name).first())
 
 
-def _schedules(entry: DatasetEntry, row: Dataset | None) -> list[Schedule]:
+def _schedules(entry: Entry, row: Dataset | None) -> list[Schedule]:
     """Return the dataset's schedules; before the flow process has written them, the one that it begins with."""
     if row is None or row.scheduled_at is None:
-        return [entry.schedule]
+        return [entry.schedule] if entry.schedule else []
     return [Schedule(one.slug, one.cron, one.timezone, one.is_active) for one in row.schedules.all()]
 
 
-def _state(entry: DatasetEntry, row: Dataset | None, versions: list[DatasetVersion], now: datetime) -> DatasetState:
+def _scheduled(entry: Entry, row: Dataset | None) -> str:
+    if entry.is_registered and (row is None or row.scheduled_at is None):
+        return "as its schedules in Prefect say"
+    return schedules.in_words(_schedules(entry, row))
+
+
+def _state(
+    entry: Entry, row: Dataset | None, versions: list[DatasetVersion], now: datetime, fault: str
+) -> DatasetState:
     confirmed_at = row.confirmed_at if row else None
     fresh_until = confirmed_at + row.fresh_for if row and confirmed_at else None
     return DatasetState(
@@ -154,7 +173,8 @@ def _state(entry: DatasetEntry, row: Dataset | None, versions: list[DatasetVersi
         is_stale=fresh_until is None or now > fresh_until,
         versions=versions,
         used_by=ports.dataset_readers().agents_reading(entry.name),
-        scheduled=schedules.in_words(_schedules(entry, row)),
+        scheduled=_scheduled(entry, row),
+        trouble=f"The last refresh {fault}." if fault.startswith(("failed", "was")) else "",
     )
 
 
@@ -209,7 +229,7 @@ def refreshes_by_flow_run(flow_run_ids: Iterable[str]) -> dict[str, Refresh]:
 
 def window_key(dataset: str) -> str:
     """Return the key of the dataset's current window by the database's clock: the default of a refresh."""
-    return catalogue.entry(dataset).window.key(database_now())
+    return catalogue.entry(dataset).key(database_now())
 
 
 def suggested_key(dataset: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.contrib.auth.models import AnonymousUser, User
@@ -17,7 +18,7 @@ from console import roles
 from console.clock import shown_now
 from console.fragments import page_or_fragment, part_of_page
 from console.http import needs, person
-from dataplane import catalogue, health, masking, selectors
+from dataplane import catalogue, health, masking, registered, selectors
 from dataplane.catalogue import CATALOGUE
 from dataplane.errors import (
     ContentUnknown,
@@ -26,10 +27,13 @@ from dataplane.errors import (
     PrefectError,
     RefreshKeyTaken,
 )
+from dataplane.flow_run_actions import offers
 from dataplane.forms import RefreshForm
 from dataplane.models import DatasetVersion, Refresh
+from dataplane.pages.looks import STATE_LOOKS
 from dataplane.prefect_gateway import FlowRun, LogPage, gateway
 from dataplane.refreshes.request import request_refresh
+from dataplane.registered import Registered
 from dataplane.selectors import DatasetState
 
 REFRESHES_SHOWN = 8
@@ -37,18 +41,6 @@ FLOW_RUNS_SHOWN = 12
 ROWS_SHOWN = 40  # of a version
 LOGS_SHOWN = 200
 LOGS_TRAIL = timedelta(seconds=6)  # the last lines arrive after the last state
-#: Prefect's state type -> tone and icon; the word shown is Prefect's own name of the state
-STATE_LOOKS = {
-    "SCHEDULED": ("neu", "clock"),
-    "PENDING": ("info", "circle-dashed"),
-    "RUNNING": ("info", "loader-circle"),
-    "PAUSED": ("warn", "pause"),
-    "CANCELLING": ("warn", "circle-slash"),
-    "COMPLETED": ("ok", "circle-check"),
-    "FAILED": ("bad", "circle-x"),
-    "CRASHED": ("bad", "zap"),
-    "CANCELLED": ("neu", "circle-slash"),
-}
 
 
 @dataclass(frozen=True)
@@ -61,8 +53,11 @@ class RunRow:
     @property
     def without_refresh(self) -> str:
         """Return in words why there is no refresh; only a run of one of our deployments can have had one."""
-        if (self.run.flow, self.run.deployment) not in {(ours.flow, ours.deployment) for ours in CATALOGUE.values()}:
+        known: list[catalogue.Entry] = [*CATALOGUE.values(), *catalogue.others().values()]
+        if (self.run.flow, self.run.deployment) not in {(one.flow, one.deployment) for one in known}:
             return "not started from here"
+        if (self.run.flow, self.run.deployment) not in {(ours.flow, ours.deployment) for ours in CATALOGUE.values()}:
+            return "none: it was started in Prefect itself"
         if not self.run.is_terminal:
             return "none yet: it is made when the run begins its work"
         if self.run.state_type == "COMPLETED":
@@ -107,7 +102,7 @@ def flow_runs(request: HttpRequest) -> HttpResponse:
 def refresh(request: HttpRequest, dataset: str) -> HttpResponse:
     """Ask for a refresh; show the form again with words when it cannot be."""
     entry = CATALOGUE.get(dataset)
-    if entry is None:
+    if entry is None:  # somebody else's has a page of its own, for its parameters are known to Prefect alone
         raise Http404(f"There is no dataset called {dataset}.")
     form, status = RefreshForm(entry, request.POST), 422
     if form.is_valid():
@@ -151,6 +146,7 @@ def version(request: HttpRequest, dataset: str, number: int) -> HttpResponse:
         "parameters": masking.of_dataset(found.parameters, dataset),
         "is_current": state.current is not None and state.current.pk == found.pk,
         "is_first_page": after < 0,
+        "may_change": roles.may(request.user, "refresh"),
     }
     return render(request, "dataplane/version.html", context)
 
@@ -169,13 +165,13 @@ def _content(version: DatasetVersion, after: int) -> dict[str, Any]:
 @needs("see")
 def flow_run(request: HttpRequest, flow_run_id: str) -> HttpResponse:
     """One flow run with its logs; what Postgres knows of it while Prefect is away."""
-    cursor = request.GET.get("cursor", "")
+    cursor, search = request.GET.get("cursor", ""), request.GET.get("search", "")[:200]
     known = selectors.refreshes_by_flow_run([flow_run_id]).get(flow_run_id)
     run: FlowRun | None = None
     logs = LogPage([], None)
     try:
         run = gateway().flow_run(flow_run_id)
-        logs = gateway().logs(flow_run_id, limit=LOGS_SHOWN, cursor=cursor)
+        logs = gateway().logs(flow_run_id, limit=LOGS_SHOWN, cursor=cursor, search=search)
     except PrefectAway as exc:
         if known is None:
             return _away(request, str(exc))
@@ -186,6 +182,10 @@ def flow_run(request: HttpRequest, flow_run_id: str) -> HttpResponse:
         "refresh": known,
         "logs": logs,
         "cursor": cursor,
+        "search": search,
+        "query": urlencode({name: value for name, value in (("cursor", cursor), ("search", search)) if value}),
+        "offers": offers(run) if run and roles.may(request.user, "act_on_flow_run") else [],
+        "may_see_work": run is not None and roles.may(request.user, "see_flow_run_work"),
         "is_moving": run is None or not run.is_terminal or _just_ended(run),
     }
     return page_or_fragment(request, "dataplane/flow_run.html", "dataplane/_flow_run.html", context)
@@ -217,7 +217,14 @@ def _data_page(
         _dataset_context(state, request.user, refused if state.name == refused_dataset else None)
         for state in selectors.datasets()
     ]
-    return render(request, "dataplane/data.html", {"parts": parts, **_flow_runs_context("")}, status=status)
+    context = {
+        "parts": parts,
+        "jobs": [_dataset_context(state, request.user) for state in selectors.jobs()],
+        "faults": registered.load().faults if roles.may(request.user, "refresh") else (),
+        "may_see_work": roles.may(request.user, "see_flow_run_work"),
+        **_flow_runs_context(""),
+    }
+    return render(request, "dataplane/data.html", context, status=status)
 
 
 def _dataset_context(
@@ -226,10 +233,15 @@ def _dataset_context(
     """Return what `_dataset.html` shows. A refused form keeps what was typed."""
     window = selectors.window_key(state.name)
     suggested = selectors.suggested_key(state.name)
+    entry = state.entry
+    if isinstance(entry, Registered):
+        may_refresh, form = bool(roles.roles_of(user) & entry.may_start), None
+    else:
+        may_refresh, form = roles.may(user, "refresh"), refused or RefreshForm(entry, initial={"key": suggested})
     return {
         "state": state,
-        "may_refresh": roles.may(user, "refresh"),
-        "form": refused or RefreshForm(state.entry, initial={"key": suggested}),
+        "may_refresh": may_refresh,
+        "form": form,
         "window": window,
         "window_is_used": suggested != window,
         "refreshes": selectors.refreshes(dataset=state.name, limit=REFRESHES_SHOWN).items,

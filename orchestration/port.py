@@ -8,10 +8,11 @@ from typing import Any
 from django.contrib.auth.models import User
 from django.urls import reverse
 
+from approvals.models import Approval
 from approvals.proposal.canonical import from_jsonb
 from console.contracts import Contracts
 from console.lists.capped import COUNT_CAP
-from console.ports import AgentFault, Checked, Executed, Finding, Found, ToolFacts
+from console.ports import AgentFault, Checked, Executed, Finding, Found, ToolFacts, Use, UsedRequest
 from orchestration import findings as findings_kept
 from orchestration import outcomes, selectors, signal_pairs, signal_rules, webhook_gateway
 from orchestration.agents.arguments import Unfit, asked_schema, read_asked
@@ -113,6 +114,28 @@ def history_in_checkpoints(run_id: str) -> list[dict[str, Any]]:
 
 def agents_reading(dataset: str) -> list[str]:
     return [agent.name for agent in agents().values() if dataset in agent.reads]
+
+
+def uses_of(dataset: str, version: int, limit: int) -> list[Use]:
+    read = [{"dataset": dataset, "version": version}]
+    runs = list(Run.objects.filter(dataset_versions__contains=read).order_by("-created_at")[:limit])
+    requests: dict[str, list[UsedRequest]] = {run.pk: [] for run in runs}
+    for one in Approval.objects.filter(run_id__in=list(requests), dataset_versions__contains=read).order_by(
+        "opened_at"
+    ):
+        url = reverse("approvals:approval", args=[one.pk])
+        requests[one.run_id].append({"id": one.pk, "title": one.summary, "status": one.status, "url": url})
+    return [
+        {
+            "run_id": run.pk,
+            "agent": run.agent,
+            "status": run.status,
+            "is_open": run.closed_at is None,
+            "url": reverse("orchestration:run", args=[run.pk]),
+            "requests": requests[run.pk],
+        }
+        for run in runs
+    ]
 
 
 # To the frame

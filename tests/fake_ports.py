@@ -34,6 +34,7 @@ from console.ports import (
     Standstill,
     Stranded,
     ToolFacts,
+    Use,
 )
 
 P = TypeVar("P")
@@ -155,6 +156,9 @@ class FakeDatasetReaders:
 
     def agents_reading(self, dataset: str) -> list[str]:
         return self.readers.get(dataset, [])
+
+    def uses_of(self, dataset: str, version: int, limit: int) -> list[Use]:
+        return []
 
 
 @dataclass

@@ -18,15 +18,18 @@ T = TypeVar("T")
 LOOK_SECONDS = 0.05
 
 
-def eventually(look: Callable[[], T], what: str) -> T:
-    """Return the first truthy answer of `look`. Fails with the sentence `what` when none comes."""
+def eventually(look: Callable[[], T], what: str, *, every: float = LOOK_SECONDS) -> T:
+    """Return the first truthy answer of `look`. Fails with the sentence `what` when none comes.
+
+    `every`: seconds between two looks; longer where each one costs an engine something.
+    """
     deadline = time.monotonic() + PATIENCE
     while True:
         if found := look():
             return found
         if time.monotonic() >= deadline:
             pytest.fail(f"not within {PATIENCE} s: {what}")
-        time.sleep(LOOK_SECONDS)
+        time.sleep(every)
 
 
 async def until(look: Callable[[], Any]) -> Any:

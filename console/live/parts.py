@@ -35,6 +35,7 @@ VIEWS = frozenset(
         "console:system",
         "dataplane:dataset",
         "dataplane:flow_run",
+        "dataplane:flow_run_work",
         "dataplane:flow_runs",
         "orchestration:batch",
         "orchestration:batches",

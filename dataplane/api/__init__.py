@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Annotated, Any
 
 from django.http import HttpRequest
@@ -12,14 +11,17 @@ from ninja import Field, Query, Router, Schema, Status
 
 from console import problems
 from console.api_access import require
-from dataplane import masking, selectors
+from dataplane import catalogue, masking, selectors
+from dataplane.api.shapes import dataset_json, instant, refresh_json
 from dataplane.models import Refresh
 from dataplane.prefect_gateway import STATE_TYPES, FlowRun, gateway
 from dataplane.refreshes.request import request_refresh
-from dataplane.selectors import DatasetState
 
 router = Router(tags=["data"])
 router.add_router("", "dataplane.api.schedules.router")
+router.add_router("", "dataplane.api.jobs.router")
+router.add_router("", "dataplane.api.flow_runs.router")
+router.add_router("", "dataplane.api.versions.router")
 
 
 class RefreshIn(Schema):
@@ -48,7 +50,7 @@ def get_dataset(request: HttpRequest, name: str) -> dict[str, Any]:
 @router.post("/datasets/{name}/refresh", response={200: dict[str, Any], 201: dict[str, Any]})
 def post_refresh(request: HttpRequest, name: str, body: RefreshIn | None = None) -> Status[dict[str, Any]]:
     """Ask for a refresh; the same key is the same refresh. Works while Prefect is away."""
-    user = require(request, "refresh")
+    user = require(request, "start_deployment" if name in catalogue.others() else "refresh")
     wanted = body or RefreshIn()
     refresh, is_new = request_refresh(dataset=name, key=wanted.key, parameters=wanted.parameters, user=user)
     return Status(201 if is_new else 200, {"refresh": refresh_json(selectors.refresh(refresh.pk))})
@@ -104,10 +106,11 @@ def get_flow_run_logs(
     flow_run_id: str,
     limit: Annotated[int, Query(ge=1, le=200)] = 200,
     cursor: str = "",
+    search: str = "",
 ) -> dict[str, Any]:
-    """Return the flow run's log lines, oldest first."""
+    """Return the flow run's log lines, oldest first; `search`: those that hold these words."""
     require(request, "see")
-    page = gateway().logs(flow_run_id, limit=limit, cursor=cursor)
+    page = gateway().logs(flow_run_id, limit=limit, cursor=cursor, search=search)
     items = [
         {
             "at": line.at.isoformat(),
@@ -118,48 +121,6 @@ def get_flow_run_logs(
         for line in page.items
     ]
     return {"items": items, "next": page.next}
-
-
-def dataset_json(state: DatasetState) -> dict[str, Any]:
-    """Return the public shape of one dataset."""
-    return {
-        "name": state.name,
-        "title": state.title,
-        "current_version": state.current.version if state.current else None,
-        "fresh_until": _instant(state.fresh_until),
-        "is_stale": state.is_stale,
-        "parameters_schema": state.entry.parameters_schema(),
-        "versions": [
-            {
-                "version": version.version,
-                "digest": version.digest,
-                "rows": version.rows,
-                "published_at": _instant(version.published_at),
-                "flow_run_id": version.prefect_flow_run_id,
-            }
-            for version in state.versions
-        ],
-        "used_by": state.used_by,
-    }
-
-
-def refresh_json(refresh: Refresh) -> dict[str, Any]:
-    """Return the public shape of one refresh, with its instants and parameters."""
-    return {
-        "id": refresh.pk,
-        "dataset": refresh.dataset_id,
-        "key": refresh.key,
-        "status": refresh.status,
-        "flow_run_id": refresh.prefect_flow_run_id or None,
-        "version": refresh.version.version if refresh.version else None,
-        "error": refresh.error or None,
-        "parameters": masking.of_dataset(refresh.parameters, refresh.dataset_id),
-        "requested_by": refresh.requested_by.get_username() if refresh.requested_by else None,
-        "waiting_because": refresh.send_error or None,
-        "created_at": _instant(refresh.created_at),
-        "started_at": _instant(refresh.started_at),
-        "finished_at": _instant(refresh.finished_at),
-    }
 
 
 def flow_runs_json(request: HttpRequest, runs: Sequence[FlowRun]) -> list[dict[str, Any]]:
@@ -180,14 +141,10 @@ def _flow_run_json(request: HttpRequest, run: FlowRun, refresh: Refresh | None) 
         "parameters": masking.shown(run.parameters, flow=run.flow, schema=run.parameters_schema, user=request.user),
         "refresh_id": refresh.pk if refresh else None,
         "run_count": run.run_count,
-        "created_at": _instant(run.created_at),
-        "expected_start_at": _instant(run.expected_start_at),
-        "started_at": _instant(run.started_at),
-        "ended_at": _instant(run.ended_at),
+        "created_at": instant(run.created_at),
+        "expected_start_at": instant(run.expected_start_at),
+        "started_at": instant(run.started_at),
+        "ended_at": instant(run.ended_at),
         "run_seconds": run.run_seconds,
         "url": request.build_absolute_uri(reverse("dataplane:flow_run", args=[run.id])),
     }
-
-
-def _instant(moment: datetime | None) -> str | None:
-    return moment.isoformat() if moment else None

@@ -41,7 +41,8 @@ def dispatch_one(prefect: PrefectGateway) -> bool:
             row.prefect_flow_run_id = _send(prefect, row)
             row.send_error = ""
         except DeploymentNotFound as exc:
-            row.send_error, row.send_due_at = str(exc), database_now() + REGISTERING
+            wait = WAITS.delay(row.send_attempts + 1) if row.is_registered else REGISTERING
+            row.send_error, row.send_due_at = str(exc), database_now() + wait
         except PrefectAway as exc:
             row.send_error, row.send_due_at = str(exc), database_now() + WAITS.delay(row.send_attempts + 1)
             if not row.send_attempts:
@@ -58,13 +59,18 @@ def dispatch_one(prefect: PrefectGateway) -> bool:
 
 def _send(prefect: PrefectGateway, row: Refresh) -> str:
     """Return the id of the refresh's flow run, made now or earlier."""
-    entry = catalogue.entry(row.dataset_id)
     order = contracts.Refresh(row.dataset_id, row.key, row.parameters)
+    if row.is_registered:
+        flow, deployment, parameters = row.flow, row.deployment, order.parameters
+    else:
+        entry = catalogue.entry(row.dataset_id)
+        flow, deployment = entry.flow, entry.deployment
+        parameters = {"key": order.key, "parameters": order.parameters}
     run = prefect.create_flow_run(
-        flow=entry.flow,
-        deployment=entry.deployment,
-        parameters={"key": order.key, "parameters": order.parameters},
-        idempotency_key=order.idempotency_key(entry.flow, entry.deployment),
+        flow=flow,
+        deployment=deployment,
+        parameters=parameters,
+        idempotency_key=order.idempotency_key(flow, deployment),
         name=f"{order.dataset} {order.key}",
     )
     logger.info("refresh %s is flow run %s", row.pk, run.id)

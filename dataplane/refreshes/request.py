@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
-from django.db import connection, transaction
+from django.db import transaction
 
+from console import ports
 from console.ids import new_id
-from console.live.announce import announce
 from console.roles import may
 from dataplane import catalogue, selectors
-from dataplane.errors import InvalidParameters, RefreshKeyTaken
+from dataplane.errors import RefreshKeyTaken
 from dataplane.models import Dataset, Refresh
-
-CHANNEL = "signalbox_refreshes"  # wakes `dataplane.refreshes.dispatch`
-KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+@/-]{0,99}")
+from dataplane.refreshes.keys import check_key, tell
+from dataplane.refreshes.start import start
 
 
 def request_refresh(
@@ -31,16 +29,16 @@ def request_refresh(
     4. Announce it, and wake the dispatcher, which hands the row to Prefect. Prefect may be away for a day.
 
     `key`: 1 to 100 characters; None means the current schedule window's.
+    Somebody else's deployment is started by its registration: see `dataplane.refreshes.start`.
     Raises PermissionDenied, DatasetNotFound, InvalidParameters, RefreshKeyTaken.
     """
+    if other := catalogue.others().get(dataset):
+        return start(other, key=key, parameters=parameters or {}, user=user)
     if user is not None and not may(user, "refresh"):
         raise PermissionDenied("Only an admin may refresh a dataset.")
-    entry = catalogue.entry(dataset)
+    entry = catalogue.of_ours(dataset)
     cleaned = entry.clean(parameters or {})
-    if key is not None and not KEY.fullmatch(key):
-        raise InvalidParameters(
-            [("key", "must be 1 to 100 letters, digits or . _ : + @ / -, starting with a letter or digit")]
-        )
+    check_key(key)
     with transaction.atomic():
         Dataset.objects.get_or_create(name=entry.name, defaults={"title": entry.title, "fresh_for": entry.fresh_for})
         refresh, is_new = Refresh.objects.get_or_create(
@@ -51,9 +49,12 @@ def request_refresh(
         if refresh.parameters != cleaned:
             raise RefreshKeyTaken(entry.name, refresh.key, refresh.pk)
         if is_new:
-            announce("data")
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT pg_notify(%s, '')", [CHANNEL])
+            tell()
+            if user is not None:
+                body = {"key": refresh.key, "refresh": refresh.pk, "parameters": sorted(cleaned)}
+                ports.record().record(
+                    actor=user.get_username(), kind="dataset.refresh_requested", subject=entry.name, body=body
+                )
     if is_new:
         refresh.refresh_from_db()  # the defaults that the database gave
     return refresh, is_new

@@ -29,6 +29,7 @@ class Status(StrEnum):
     RUNNING = "running"
     PUBLISHED = "published"
     UNCHANGED = "unchanged"
+    FINISHED = "finished"  # somebody else's flow ended well and told of no version
     FAILED = "failed"
     CANCELLED = "cancelled"
 
@@ -37,15 +38,17 @@ FIRST: Final = Status.SCHEDULED
 OPEN: Final = (Status.SCHEDULED, Status.RUNNING)
 #: Ended well. A failed refresh is taken up again by Prefect's own retry, or by a flow run that a person starts.
 DONE: Final = frozenset({Status.PUBLISHED, Status.UNCHANGED})
-_ENDS: Final = frozenset({*DONE, Status.FAILED})
+ENDED_WELL: Final = frozenset({*DONE, Status.FINISHED})
+_ENDS: Final = frozenset({*ENDED_WELL, Status.FAILED})
 #: From a state to those that may follow. An open state follows itself when its flow run died and is started again; a
 #: run whose lock was lost with its connection may still publish what somebody else has set back or called failed.
 FOLLOWING: Final[Mapping[Status, frozenset[Status]]] = {
     Status.SCHEDULED: frozenset({*OPEN, *_ENDS, Status.CANCELLED}),
     Status.RUNNING: frozenset({*OPEN, *_ENDS, Status.CANCELLED}),
-    Status.FAILED: frozenset({Status.RUNNING, *_ENDS}),
+    Status.FAILED: frozenset({Status.SCHEDULED, Status.RUNNING, *_ENDS}),
     Status.PUBLISHED: frozenset(),
     Status.UNCHANGED: frozenset(),
+    Status.FINISHED: DONE,  # the word of a version may come after the run's own end
     Status.CANCELLED: frozenset(),
 }
 

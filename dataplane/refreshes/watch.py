@@ -82,7 +82,8 @@ class Watch:
 
     def look(self) -> int:
         """Look at every refresh that is with Prefect; return how many are open. Raises PrefectAway."""
-        rows = list(Refresh.objects.filter(status__in=Refresh.OPEN).exclude(prefect_flow_run_id=""))
+        ours = Refresh.objects.filter(deployment="", status__in=Refresh.OPEN)  # others hold no lock: see `follow`
+        rows = list(ours.exclude(prefect_flow_run_id=""))
         self._suspected_at = {row.pk: self._suspected_at[row.pk] for row in rows if row.pk in self._suspected_at}
         for row in rows:
             self.look_at(row)
@@ -109,7 +110,8 @@ class Watch:
 
     def look_at_flow_run(self, flow_run_id: str) -> None:
         """Look at the refresh of one flow run whose state changed, if it has one. Raises PrefectAway."""
-        row = Refresh.objects.filter(status__in=Refresh.OPEN, prefect_flow_run_id=flow_run_id).first()
+        rows = Refresh.objects.filter(deployment="", status__in=Refresh.OPEN)
+        row = rows.filter(prefect_flow_run_id=flow_run_id).first()
         if row is not None:
             self.look_at(row)
 

@@ -96,6 +96,15 @@ PAGES: dict[str, tuple[frozenset[str] | None, frozenset[str] | None]] = {
     "dataplane:flow_run": (SEE, None),
     "dataplane:dataset": (SEE, None),
     "dataplane:refresh": (None, ADMIN),
+    "dataplane:flow_run_work": (ACT, None),
+    "dataplane:flow_run_log": (SEE, None),
+    "dataplane:flow_run_act": (None, ADMIN),
+    "dataplane:work_pools": (ACT, None),
+    "dataplane:version_origin": (SEE, None),
+    "dataplane:version_difference": (SEE, None),
+    "dataplane:make_current": (ADMIN, ADMIN),
+    "dataplane:backfill": (ADMIN, ADMIN),
+    "dataplane:start": (SEE, SEE),  # by the registration's roles: the service says who
     "dataplane:schedules": (SEE, ADMIN),
     "dataplane:version": (SEE, None),
     "account_login": (ANYBODY, ANYBODY),
@@ -109,6 +118,7 @@ PAGES: dict[str, tuple[frozenset[str] | None, frozenset[str] | None]] = {
 #: command -> what gives the right to run it. Commands run on the machine, as whoever owns its secrets: none takes a
 #: role from a person, and none decides.
 COMMANDS: dict[str, str] = {
+    "check_data": "reads the project's own files, and asks Prefect",
     "check_agents": "reads the project's own files",
     "check_vendor": "reads the project's own files",
     "create_demo_accounts": "makes accounts: the machine's owner",
@@ -118,6 +128,7 @@ COMMANDS: dict[str, str] = {
     "export_evidence": "reads everything: the machine's owner",
     "migrate": "changes tables: the machine's owner",
     "publish_audit_head": "reads the record's head",
+    "refresh": "asks for a refresh as the system itself: the machine's owner",
     "revoke_tokens": "takes tokens away: the machine's owner",
     "run_relay": "a process of the stack",
     "run_worker": "a process of the stack",

@@ -15,8 +15,9 @@ from console import roles, tokens
 from console.api import api
 from console.models import ApiToken
 from dataplane import api as dataplane_api
+from dataplane import flow_run_actions
 from tests.api_caller import Caller, problem
-from tests.dataplane.fakes import FakePrefect
+from tests.dataplane.fakes import FakePrefect, NoDeployments
 
 SEE = {"reviewer", "operator", "admin"}
 RUNS = SEE | {"service"}
@@ -72,6 +73,17 @@ ENDPOINTS: dict[str, tuple[set[str], Any]] = {
     "GET /datasets/{name}/schedules": (SEE, None),
     "PUT /datasets/{name}/schedules": ({"admin"}, {"schedules": []}),
     "GET /features/{view}": ({"operator", "admin", "service"}, None),
+    "POST /datasets/{name}/versions": ({"service"}, {"key": "k", "digest": "d", "rows": 1}),
+    "GET /datasets/{name}/versions/{number}": (SEE, None),
+    "GET /datasets/{name}/versions/{number}/diff": (SEE, None),
+    "GET /datasets/{name}/versions/{number}/lineage": (SEE, None),
+    "POST /datasets/{name}/rollback": ({"admin"}, {"version": 1, "reason": "it was better"}),
+    "POST /datasets/{name}/backfill": ({"admin"}, {"from": "2026-11-01", "to": "2026-11-02"}),
+    "GET /jobs": (SEE, None),
+    "POST /jobs/{name}/start": (SEE, {}),  # narrowed by each job's registration
+    "GET /flow-runs/{flow_run_id}/artifacts": ({"operator", "admin"}, None),
+    "GET /flow-runs/{flow_run_id}/tasks": ({"operator", "admin"}, None),
+    "POST /flow-runs/{flow_run_id}/actions": ({"admin"}, {"action": "cancel", "reason": "no longer needed"}),
     "GET /refreshes": (SEE, None),
     "GET /refreshes/{refresh_id}": (SEE, None),
     "GET /flow-runs": (SEE, None),
@@ -92,6 +104,8 @@ def endpoints() -> Iterator[str]:
 @pytest.fixture(autouse=True)
 def no_prefect(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dataplane_api, "gateway", FakePrefect)
+    monkeypatch.setattr(flow_run_actions, "gateway", FakePrefect)
+    monkeypatch.setattr("dataplane.api.flow_runs.deployments", NoDeployments)
 
 
 def person(role: str) -> User:
@@ -128,7 +142,7 @@ def test_each_role_gets_what_is_meant_for_it_and_nothing_else(role: str, db: Non
     assert faults == []
 
 
-_IDS = {"view": "v?entity=e", "refresh_id": "ref", "flow_run_id": "00000000-0000-4000-8000-000000000009"}
+_IDS = {"view": "v?entity=e", "number": "1", "refresh_id": "ref", "flow_run_id": "00000000-0000-4000-8000-000000000009"}
 
 
 def test_a_new_account_without_a_role_is_told_which_roles_help(eve: User) -> None:
@@ -180,7 +194,7 @@ def test_a_stranger_who_writes_is_unknown_and_not_merely_unprotected(db: None) -
             problem(Caller(token="sb_made_up").post(path.format_map(_ANY), body), 401)
 
 
-_ANY = {"approval_id": "a", "name": "handbook", "run_id": "x", "batch_id": "b"}
+_ANY = {"flow_run_id": "f", "approval_id": "a", "name": "handbook", "run_id": "x", "batch_id": "b"}
 
 
 def test_a_browsers_session_reads_and_needs_the_csrf_token_to_write(olga: User) -> None:

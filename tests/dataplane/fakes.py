@@ -117,9 +117,9 @@ class FakePrefect:
         page = found[start : start + limit]
         return FlowRunPage(page, str(start + limit) if len(page) == limit else None)
 
-    def logs(self, flow_run_id: str, *, limit: int = 200, cursor: str = "") -> LogPage:
+    def logs(self, flow_run_id: str, *, limit: int = 200, cursor: str = "", search: str = "") -> LogPage:
         self._called("logs")
-        lines = self.lines.get(self._run(flow_run_id).id, [])
+        lines = [line for line in self.lines.get(self._run(flow_run_id).id, []) if search in line.message]
         start = int(cursor or 0)
         page = lines[start : start + limit]
         return LogPage(page, str(start + limit) if len(page) == limit else None)
@@ -155,3 +155,13 @@ class FakePrefect:
         self.calls.append(name)
         if self.is_away:
             raise PrefectAway("Prefect does not answer.")
+
+
+class NoDeployments:
+    """A Prefect with no run of anybody's."""
+
+    def artifacts(self, flow_run_id: str) -> list[Any]:
+        raise FlowRunNotFound(flow_run_id)
+
+    def task_runs(self, flow_run_id: str) -> list[Any]:
+        raise FlowRunNotFound(flow_run_id)

@@ -10,7 +10,8 @@ from django.contrib.auth.models import User
 
 from dataplane import catalogue, selectors
 from dataplane.catalogue import HANDBOOK
-from dataplane.refreshes.request import KEY, request_refresh
+from dataplane.refreshes.keys import KEY
+from dataplane.refreshes.request import request_refresh
 from dataplane.windows import Days, Hours, WindowPolicy
 
 

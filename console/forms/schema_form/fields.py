@@ -103,6 +103,12 @@ class Field:
         return _limits(self)
 
     @property
+    def is_secret(self) -> bool:
+        """Whether the schema calls it secret: what is typed is shown to nobody, not even to who has typed it."""
+        schema = self.shape.schema
+        return schema.get("writeOnly") is True or schema.get("format") == "password"
+
+    @property
     def is_long(self) -> bool:
         """Whether the text gets more than one line."""
         schema = self.shape.schema

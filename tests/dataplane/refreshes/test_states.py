@@ -17,9 +17,10 @@ from dataplane.refreshes.states import Status
 pytestmark = pytest.mark.usefixtures("database_url")
 
 LIFE = [
-    "scheduled > scheduled running published unchanged failed cancelled",
-    "running > scheduled running published unchanged failed cancelled",
-    "failed > running published unchanged failed",
+    "scheduled > scheduled running published unchanged finished failed cancelled",
+    "running > scheduled running published unchanged finished failed cancelled",
+    "failed > scheduled running published unchanged finished failed",
+    "finished > published unchanged",
     "published >",
     "unchanged >",
     "cancelled >",

@@ -1,0 +1,93 @@
+"""The public shapes of datasets, versions and refreshes, to the letter of the API's promises."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from dataplane import masking
+from dataplane.deployments import deployments
+from dataplane.errors import PrefectError
+from dataplane.models import DatasetVersion, Refresh
+from dataplane.parameters import asked
+from dataplane.registered import Registered
+from dataplane.selectors import DatasetState
+
+
+def schema_of(state: DatasetState) -> dict[str, Any]:
+    """Return the schema of the parameters that may be given; of somebody else's, `{}` while Prefect is away."""
+    if not isinstance(state.entry, Registered):
+        return state.entry.parameters_schema()
+    try:
+        found = deployments().find(state.entry.flow, state.entry.deployment)
+    except PrefectError:
+        return {}
+    return asked(state.entry, found.schema, found.defaults)
+
+
+def dataset_json(state: DatasetState) -> dict[str, Any]:
+    """Return the public shape of one dataset."""
+    return {
+        "name": state.name,
+        "title": state.title,
+        "current_version": state.current.version if state.current else None,
+        "fresh_until": instant(state.fresh_until),
+        "is_stale": state.is_stale,
+        "parameters_schema": schema_of(state),
+        "is_job": state.entry.is_job,
+        "deployment": f"{state.entry.flow}/{state.entry.deployment}",
+        "schedules": state.scheduled,
+        "versions": [
+            {
+                "version": version.version,
+                "digest": version.digest,
+                "rows": version.rows,
+                "published_at": instant(version.published_at),
+                "flow_run_id": version.prefect_flow_run_id or None,
+            }
+            for version in state.versions
+        ],
+        "used_by": state.used_by,
+    }
+
+
+def refresh_json(refresh: Refresh) -> dict[str, Any]:
+    """Return the public shape of one refresh, with its instants and parameters."""
+    return {
+        "id": refresh.pk,
+        "dataset": refresh.dataset_id,
+        "key": refresh.key,
+        "status": refresh.status,
+        "flow_run_id": refresh.prefect_flow_run_id or None,
+        "version": refresh.version.version if refresh.version else None,
+        "error": refresh.error or None,
+        "parameters": masking.of_dataset(refresh.parameters, refresh.dataset_id),
+        "requested_by": refresh.requested_by.get_username() if refresh.requested_by else None,
+        "waiting_because": refresh.send_error or None,
+        "created_at": instant(refresh.created_at),
+        "started_at": instant(refresh.started_at),
+        "finished_at": instant(refresh.finished_at),
+    }
+
+
+def version_json(version: DatasetVersion) -> dict[str, Any]:
+    """Return the public shape of one version, with how it was made."""
+    return {
+        "dataset": version.dataset_id,
+        "version": version.version,
+        "digest": version.digest,
+        "rows": version.rows,
+        "kind": version.kind,
+        "published_at": instant(version.published_at),
+        "flow_run_id": version.prefect_flow_run_id or None,
+        "inputs": version.inputs,
+        "parameters": masking.of_dataset(version.parameters, version.dataset_id),
+        "code_version": version.code_version or None,
+        "location": version.location or None,
+        "metadata": version.metadata,
+        "published_by": version.published_by or None,
+    }
+
+
+def instant(moment: datetime | None) -> str | None:
+    return moment.isoformat() if moment else None

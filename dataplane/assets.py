@@ -1,0 +1,82 @@
+"""Prefect's events of assets: kept by their id, and taken as versions of the datasets that they are.
+
+The flow needs nothing of ours: `@materialize` and `asset.add_metadata` are Prefect's own. Events are told at least once
+and kept for a week, so they are read again from a little before the newest that is kept.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from django.db.models import Max
+
+from dataplane import catalogue, masking, publishing
+from dataplane.deployments import ASSETS, EVENTS_A_PAGE, MOST_PAGES, Event, PrefectDeployments
+from dataplane.errors import DataplaneError
+from dataplane.models import AssetEvent, Refresh
+from dataplane.registered import Registered
+
+AGAIN: Final = timedelta(minutes=2)  # events may be recorded in another order than they occurred in
+KEPT: Final = timedelta(days=7)  # by Prefect
+_MADE: Final = "prefect.asset.materialization.succeeded"
+_READ: Final = "prefect.asset.referenced"
+logger = logging.getLogger(__name__)
+
+
+def catch_up(prefect: PrefectDeployments) -> int:
+    """Keep what Prefect has told since, and take its versions; return how many events were new. Raises PrefectAway."""
+    newest = AssetEvent.objects.aggregate(newest=Max("at"))["newest"]
+    since = max(datetime.now(UTC) - KEPT, newest - AGAIN) if newest else datetime.now(UTC) - KEPT
+    new = 0
+    for _ in range(MOST_PAGES):
+        page = prefect.events(since=since, prefix=ASSETS)
+        new += sum(keep(event) for event in page)
+        if len(page) < EVENTS_A_PAGE or page[-1].at <= since:
+            break
+        since = page[-1].at
+    return new
+
+
+def keep(event: Event) -> bool:
+    """Keep one event, and take the version it tells of; return whether it was new. Again does nothing more."""
+    if event.name not in (_MADE, _READ):
+        return False
+    upstream = event.related_ids("asset")
+    runs = [one.removeprefix("prefect.flow-run.") for one in event.related_ids("flow-run")]
+    kept, is_new = AssetEvent.objects.get_or_create(
+        id=event.id,
+        defaults={
+            "at": event.at,
+            "is_made": event.name == _MADE,
+            "asset": event.resource[:500],
+            "prefect_flow_run_id": runs[0][:36] if runs else "",
+            "metadata": masking.kept_of(event.payload, schema={}),
+            "upstream": [one[:500] for one in upstream],
+        },
+    )
+    if kept.is_made:
+        take(kept)
+    return is_new
+
+
+def take(event: AssetEvent) -> None:
+    """Take the version that the event tells of, if it is one of a dataset here."""
+    entry = _dataset_of(event)
+    if entry is None:
+        return
+    try:
+        publishing.publish(entry.name, publishing.told_by(event), by=None)
+    except DataplaneError as exc:  # told on the refresh's own page; other events go on
+        logger.warning("the asset event %s of %s is not taken: %s", event.pk, entry.name, exc)
+
+
+def _dataset_of(event: AssetEvent) -> Registered | None:
+    others = [entry for entry in catalogue.others().values() if not entry.is_job]
+    for entry in others:
+        if entry.asset and entry.asset == event.asset:
+            return entry
+    names = Refresh.objects.filter(prefect_flow_run_id=event.prefect_flow_run_id).values_list("dataset_id", flat=True)
+    made_by = set(names) if event.prefect_flow_run_id else set()
+    return next((entry for entry in others if not entry.asset and entry.name in made_by), None)

@@ -1,0 +1,165 @@
+"""Changing which version is current, and refreshing windows of the past. Each says first what it would touch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from django.contrib.auth.models import User
+from django.core.exceptions import PermissionDenied
+from django.db import connection, transaction
+
+from console import ports
+from console.clock import database_now
+from console.live.announce import announce
+from console.roles import may
+from dataplane import catalogue, selectors
+from dataplane.errors import ActionRefused, InvalidParameters
+from dataplane.models import Dataset, Refresh
+from dataplane.refreshes.request import request_refresh
+
+MOST_WINDOWS: Final = 100
+USUAL_WINDOWS: Final = 10
+MOST_SHOWN: Final = 50
+_STEP: Final = timedelta(minutes=30)  # no window is shorter than an hour
+
+
+@dataclass(frozen=True)
+class Rollback:
+    """What making another version current would touch."""
+
+    dataset: str
+    current: int
+    version: int
+    agents: list[str]
+    requests_waiting: list[str]  # their agent has read the version that would no longer be current
+    runs_open: list[str]
+    warnings: list[str] = field(default_factory=list)
+
+
+def preview_rollback(dataset: str, version: int) -> Rollback:
+    """Return who would be affected. Raises DatasetNotFound, DatasetNotPublished, ActionRefused."""
+    target, current = selectors.version(dataset, version), selectors.current_version(dataset)
+    if target.pk == current.pk:
+        raise ActionRefused(f"Version {version} is the current one already.")
+    uses = ports.dataset_readers().uses_of(dataset, current.version, MOST_SHOWN)
+    waiting = [one["id"] for use in uses for one in use["requests"] if one["status"] == "pending"]
+    return Rollback(
+        dataset=dataset,
+        current=current.version,
+        version=target.version,
+        agents=ports.dataset_readers().agents_reading(dataset),
+        requests_waiting=waiting,
+        runs_open=[use["run_id"] for use in uses if use["is_open"]],
+        warnings=[
+            f"The next refresh that finds the content of version {current.version} again makes that one current again: "
+            "pause the schedule, or mend the source, first."
+        ],
+    )
+
+
+def roll_back(*, dataset: str, version: int, reason: str, user: User) -> Rollback:
+    """Make another published version current; nothing is written or removed. The same again is refused in words.
+
+    Raises PermissionDenied, InvalidParameters, and what the preview raises.
+    """
+    if not may(user, "refresh"):
+        raise PermissionDenied("Only an admin may make another version current.")
+    _check_reason(reason)
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"signalbox dataset {dataset}"])
+        touched = preview_rollback(dataset, version)
+        Dataset.objects.filter(name=dataset).update(current_version=selectors.version(dataset, version))
+        announce("data", "inbox", "runs")
+        ports.record().record(
+            actor=user.get_username(),
+            kind="dataset.rolled_back",
+            subject=dataset,
+            body={"from": touched.current, "to": touched.version, "reason": reason.strip()},
+        )
+    return touched
+
+
+def _check_reason(reason: str) -> None:
+    if not reason.strip() or len(reason) > 500:
+        raise InvalidParameters([("reason", "say why, in 1 to 500 characters: it stands in the record")])
+
+
+@dataclass(frozen=True)
+class Window:
+    """One window of a backfill, and what its refresh is; empty: there is none yet."""
+
+    key: str
+    status: str = ""
+
+
+@dataclass(frozen=True)
+class Backfill:
+    """The windows between two moments: those asked for now, and how many there are beyond the limit."""
+
+    windows: list[Window]
+    left: int
+
+    @property
+    def missing(self) -> list[Window]:
+        return [one for one in self.windows if not one.status]
+
+
+def preview_backfill(dataset: str, begin: datetime, end: datetime, limit: int = USUAL_WINDOWS) -> Backfill:
+    """Return the windows from `begin` to `end` (aware), oldest first; at most `limit` of those without a refresh.
+
+    Raises DatasetNotFound, InvalidParameters.
+    """
+    entry = catalogue.entry(dataset)
+    errors = []
+    if not 1 <= limit <= MOST_WINDOWS:
+        errors.append(("limit", f"must be from 1 to {MOST_WINDOWS}"))
+    if begin > end:
+        errors.append(("to", "must not be before from"))
+    elif end - begin > timedelta(days=366):
+        errors.append(("from", "must be a year before to at most"))
+    if end > database_now() + timedelta(days=1):
+        errors.append(("to", "must not lie in the future"))
+    if errors:
+        raise InvalidParameters(errors)
+    moments = (begin + _STEP * step for step in range(int((end - begin) / _STEP) + 1))
+    keys = list(dict.fromkeys(entry.key(moment) for moment in moments))
+    known: dict[str, str] = dict(Refresh.objects.filter(dataset_id=dataset, key__in=keys).values_list("key", "status"))
+    shown: list[Window] = []
+    missing = 0
+    for key in keys:
+        missing += key not in known
+        if missing > limit and key not in known:
+            continue
+        shown.append(Window(key, known.get(key, "")))
+    return Backfill(shown, max(0, missing - limit))
+
+
+def backfill(*, dataset: str, begin: datetime, end: datetime, limit: int, user: User) -> Backfill:
+    """Ask for a refresh of each window that has none, oldest first; the same again asks for the next ones.
+
+    One by one: what was asked for before a fault stays asked for. Raises PermissionDenied, InvalidParameters.
+    """
+    if not may(user, "refresh"):
+        raise PermissionDenied("Only an admin may backfill.")
+    found = preview_backfill(dataset, begin, end, limit)
+    for window in found.missing:
+        request_refresh(dataset=dataset, key=window.key, user=user)
+    return preview_backfill(dataset, begin, end, limit) if not found.missing else _asked(dataset, found)
+
+
+def _asked(dataset: str, found: Backfill) -> Backfill:
+    keys = [one.key for one in found.windows]
+    known: dict[str, str] = dict(Refresh.objects.filter(dataset_id=dataset, key__in=keys).values_list("key", "status"))
+    return Backfill([Window(one.key, known.get(one.key, "")) for one in found.windows], found.left)
+
+
+def moment_of(text: Any, field_name: str) -> datetime:
+    """Return a date (its midnight in UTC) or an instant with a zone. Raises InvalidParameters."""
+    try:
+        moment = datetime.fromisoformat(str(text))
+    except ValueError as exc:
+        raise InvalidParameters([(field_name, "must be a date, for instance 2026-11-24, or an instant")]) from exc
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

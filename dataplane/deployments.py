@@ -1,0 +1,349 @@
+"""What Signalbox asks of Prefect about other people's deployments: plain HTTP, through `dataplane.prefect_gateway`.
+
+Facts it relies on (Prefect 3.8): a run that is told to cancel, and whose process is gone, stays Cancelling; the slot of
+its deployment hangs on a lease that stands in its states; artifacts are found by flow run, for "latest" is one per key
+over all flows; an event is kept for a week and told at least once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from urllib.parse import quote
+
+from dataplane import masking
+from dataplane.errors import DeploymentNotFound
+from dataplane.prefect_gateway import (
+    MOST_ROWS,
+    FlowRun,
+    HttpPrefectGateway,
+    NotThere,
+    gateway,
+    instant_of,
+    maybe_instant,
+    uuid_of,
+)
+from dataplane.schedules import Schedule
+
+ASSETS: Final = "prefect.asset."
+HEARTBEAT: Final = "prefect.flow-run.heartbeat"
+EVENTS_A_PAGE: Final = 50
+MOST_PAGES: Final = 20
+_LEASE: Final = "deployment_concurrency_lease_id"
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """One deployment as Prefect tells it."""
+
+    id: str
+    flow: str
+    name: str
+    schema: dict[str, Any]
+    defaults: dict[str, Any]
+    is_ready: bool  # Prefect's own word: somebody asked for its work within a minute
+    is_paused: bool
+    last_polled_at: datetime | None
+    work_pool: str  # empty: served by a process of its own
+    work_queue: str
+    slots: int | None  # how many of its runs may run at once; None: any number
+    slots_taken: int
+    schedules: list[Schedule] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """Something that a flow run left for people to read."""
+
+    id: str
+    key: str
+    kind: str  # table, markdown, progress, image or Prefect's own word
+    description: str
+    data: Any  # as Prefect has it: a text, a number, or JSON in a text
+    task_run_id: str
+    at: datetime
+
+
+@dataclass(frozen=True)
+class TaskRun:
+    """One task of a flow run. Instants are aware, UTC."""
+
+    id: str
+    name: str
+    state_type: str
+    state_name: str
+    state_message: str
+    run_count: int
+    started_at: datetime | None
+    ended_at: datetime | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class WorkQueue:
+    name: str
+    is_paused: bool
+    last_polled_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Worker:
+    name: str
+    is_online: bool
+    last_heartbeat_at: datetime | None
+
+
+@dataclass(frozen=True)
+class WorkPool:
+    name: str
+    kind: str  # process, kubernetes ...
+    status: str  # ready, not_ready, paused
+    workers: list[Worker]
+    queues: list[WorkQueue]
+
+
+@dataclass(frozen=True)
+class Event:
+    """One event of Prefect's."""
+
+    id: str
+    name: str
+    at: datetime
+    resource: str  # its id
+    payload: dict[str, Any]
+    related: list[dict[str, str]]
+
+    def related_ids(self, role: str) -> list[str]:
+        """Return the ids of related resources with this role, e.g. `flow-run`, `asset`."""
+        return [one["prefect.resource.id"] for one in self.related if one.get("prefect.resource.role") == role]
+
+
+class PrefectDeployments:
+    """Deployments, and what their runs leave. Raises PrefectAway and PrefectRefused as the gateway does."""
+
+    def __init__(self, door: HttpPrefectGateway) -> None:
+        self._door = door
+
+    def find(self, flow: str, deployment: str) -> Deployment:
+        """Return the deployment. Raises DeploymentNotFound."""
+        path = f"/deployments/name/{quote(flow, safe='')}/{quote(deployment, safe='')}"
+        try:
+            row = self._door.call("GET", path)
+        except NotThere as exc:
+            raise DeploymentNotFound(
+                f"Prefect knows no deployment {flow}/{deployment}: it was removed or renamed, or not deployed yet."
+            ) from exc
+        limit = row.get("global_concurrency_limit") or {}
+        return Deployment(
+            id=row["id"],
+            flow=flow,
+            name=row["name"],
+            schema=row.get("parameter_openapi_schema") or {},
+            defaults=row.get("parameters") or {},
+            is_ready=row.get("status") == "READY",
+            is_paused=bool(row.get("paused")),
+            last_polled_at=maybe_instant(row.get("last_polled")),
+            work_pool=row.get("work_pool_name") or "",
+            work_queue=row.get("work_queue_name") or "",
+            slots=limit.get("limit"),
+            slots_taken=limit.get("active_slots") or 0,
+            schedules=[_schedule(one) for one in row.get("schedules") or []],
+        )
+
+    def set_schedules(self, deployment: Deployment, wanted: Sequence[Schedule]) -> bool:
+        """Let the deployment have exactly these schedules; return whether anything had to be changed.
+
+        New ones come before old ones go, so that a fault in between leaves one too many and never none.
+        """
+        path = f"/deployments/{uuid_of(deployment.id)}/schedules"
+        rows: list[dict[str, Any]] = self._door.call("GET", path)
+        there = {_comparable(_schedule(row)): row["id"] for row in rows}
+        missing = [one for one in wanted if _comparable(one) not in there]
+        if missing:
+            cron = [{"cron": one.cron, "timezone": one.timezone} for one in missing]
+            body = [{"schedule": line, "active": one.is_active} for line, one in zip(cron, missing, strict=True)]
+            self._door.call("POST", path, body)
+        kept = {_comparable(one) for one in wanted}
+        surplus = [row["id"] for row in rows if _comparable(_schedule(row)) not in kept]
+        for schedule_id in surplus:
+            self._door.call("DELETE", f"{path}/{uuid_of(schedule_id)}")
+        return bool(missing or surplus)
+
+    def runs(self, deployment: Deployment, *, due_before: datetime, limit: int = 50) -> list[FlowRun]:
+        """Return the deployment's latest runs, those planned for later left out."""
+        body = {
+            "limit": limit,
+            "sort": "EXPECTED_START_TIME_DESC",
+            "flow_runs": {"expected_start_time": {"before_": due_before.isoformat()}},
+            "deployments": {"id": {"any_": [deployment.id]}},
+        }
+        return self._door.flow_runs_from(self._door.call("POST", "/flow_runs/filter", body))
+
+    def artifacts(self, flow_run_id: str) -> list[Artifact]:
+        """Return what the flow run left, oldest first; of a key that was written again the newest."""
+        secrets = self._door.secrets_of(flow_run_id)
+        wanted = {"flow_run_id": {"any_": [uuid_of(flow_run_id)]}}
+        rows = self._door.call("POST", "/artifacts/filter", {"artifacts": wanted, "limit": MOST_ROWS})
+        found = [
+            Artifact(
+                id=row["id"],
+                key=row.get("key") or "",
+                kind=row.get("type") or "unknown",
+                description=masking.without(row.get("description") or "", secrets),
+                data=masking.without(row["data"], secrets) if isinstance(row.get("data"), str) else row.get("data"),
+                task_run_id=row.get("task_run_id") or "",
+                at=instant_of(row["updated"] or row["created"]),
+            )
+            for row in rows
+            if row.get("type") != "result"  # where the worker's disk holds a result: nothing to read
+        ]
+        return list({one.key or one.id: one for one in sorted(found, key=lambda one: one.at)}.values())
+
+    def task_runs(self, flow_run_id: str) -> list[TaskRun]:
+        """Return the flow run's tasks in the order they began, at most 200."""
+        secrets = self._door.secrets_of(flow_run_id)
+        body = {
+            "flow_runs": {"id": {"any_": [uuid_of(flow_run_id)]}},
+            "limit": MOST_ROWS,
+            "sort": "EXPECTED_START_TIME_ASC",
+        }
+        return [
+            TaskRun(
+                id=row["id"],
+                name=row["name"],
+                state_type=row.get("state_type") or "PENDING",
+                state_name=row.get("state_name") or "Pending",
+                state_message=masking.without((row.get("state") or {}).get("message") or "", secrets),
+                run_count=row.get("run_count") or 0,
+                started_at=maybe_instant(row.get("start_time")),
+                ended_at=maybe_instant(row.get("end_time")),
+                seconds=float(row.get("estimated_run_time") or row.get("total_run_time") or 0.0),
+            )
+            for row in self._door.call("POST", "/task_runs/filter", body)
+        ]
+
+    def ask_to_cancel(self, flow_run_id: str) -> None:
+        """Ask whoever runs it to stop; a run that has not begun is cancelled at once."""
+        state = {"type": "CANCELLING", "name": "Cancelling", "message": "Asked for in Signalbox."}
+        self._door.call("POST", f"/flow_runs/{uuid_of(flow_run_id)}/set_state", {"state": state})
+
+    def release_slot(self, flow_run_id: str) -> int:
+        """Give back the slots that the run still holds; return of how many states. Again does nothing more."""
+        rows = self._door.call("GET", f"/flow_run_states/?flow_run_id={uuid_of(flow_run_id)}")
+        details = [row.get("state_details") or {} for row in rows]
+        held = {str(one[_LEASE]) for one in details if one.get(_LEASE)}
+        for lease in sorted(held):
+            self._door.call("POST", "/v2/concurrency_limits/decrement-with-lease", {"lease_id": uuid_of(lease)})
+        return len(held)
+
+    def infrastructure_pid(self, flow_run_id: str) -> str:
+        """Return what Prefect knows of the run's process, e.g. `host:4711`; empty when it knows nothing."""
+        return str(self._door.call("GET", f"/flow_runs/{uuid_of(flow_run_id)}").get("infrastructure_pid") or "")
+
+    def work_pools(self) -> list[WorkPool]:
+        """Return the work pools with who serves them. Three calls for each."""
+        pools = []
+        for row in self._door.call("POST", "/work_pools/filter", {"limit": 50}):
+            path = f"/work_pools/{quote(row['name'], safe='')}"
+            workers = [
+                Worker(one["name"], one.get("status") == "ONLINE", maybe_instant(one.get("last_heartbeat_time")))
+                for one in self._door.call("POST", f"{path}/workers/filter", {"limit": 50})
+            ]
+            queues = [
+                WorkQueue(one["name"], bool(one.get("is_paused")), maybe_instant(one.get("last_polled")))
+                for one in self._door.call("POST", f"{path}/queues/filter", {"limit": 50})
+            ]
+            status = "paused" if row.get("is_paused") else str(row.get("status") or "unknown").lower()
+            pools.append(WorkPool(row["name"], row.get("type") or "", status, workers, queues))
+        return pools
+
+    def last_heartbeats(self, flow_run_id: str) -> list[datetime]:
+        """Return when the run's process last said that it lives, newest first, at most two."""
+        found = self.events(
+            names=[HEARTBEAT],
+            resource=f"prefect.flow-run.{uuid_of(flow_run_id)}",
+            since=datetime.now(UTC) - timedelta(days=1),
+            newest_first=True,
+            limit=2,
+        )
+        return [event.at for event in found]
+
+    def events(
+        self,
+        *,
+        since: datetime,
+        names: Sequence[str] = (),
+        prefix: str = "",
+        resource: str = "",
+        newest_first: bool = False,
+        limit: int = EVENTS_A_PAGE,
+    ) -> list[Event]:
+        """Return events since a moment, one page of them."""
+        wanted: dict[str, Any] = {
+            "occurred": {"since": since.isoformat(), "until": (datetime.now(UTC) + timedelta(minutes=5)).isoformat()},
+            "order": "DESC" if newest_first else "ASC",
+            "event": {**({"name": list(names)} if names else {}), **({"prefix": [prefix]} if prefix else {})},
+        }
+        if resource:
+            wanted["resource"] = {"id": [resource]}
+        body = {"filter": wanted, "limit": min(limit, EVENTS_A_PAGE)}
+        return [_event(row) for row in self._door.call("POST", "/events/filter", body)["events"]]
+
+
+def _event(row: Mapping[str, Any]) -> Event:
+    return Event(
+        id=row["id"],
+        name=row["event"],
+        at=instant_of(row["occurred"]),
+        resource=row["resource"].get("prefect.resource.id", ""),
+        payload=row.get("payload") or {},
+        related=row.get("related") or [],
+    )
+
+
+def _schedule(row: Mapping[str, Any]) -> Schedule:
+    """Return a schedule of Prefect's as one of ours; intervals and rules have no cron line, only their words."""
+    rule = row["schedule"]
+    line = rule.get("cron") or f"every {rule['interval']:g} s" if "interval" in rule else rule.get("cron") or "rrule"
+    slug = row.get("slug") or str(row.get("id", ""))[:8] or "main"
+    return Schedule(slug, line, rule.get("timezone") or "UTC", bool(row.get("active", True)))
+
+
+def _comparable(schedule: Schedule) -> tuple[str, str, bool]:
+    return schedule.cron, schedule.timezone, schedule.is_active
+
+
+def table_of(data: Any) -> tuple[list[str], list[list[str]]] | None:
+    """Return the columns and rows of a table artifact, at most 200 rows; None when it is none."""
+    try:
+        rows = json.loads(data) if isinstance(data, str) else data
+    except ValueError:
+        return None
+    if isinstance(rows, dict) and rows and all(isinstance(cells, list) for cells in rows.values()):
+        length = max(len(cells) for cells in rows.values())
+        rows = [{name: cells[at] if at < len(cells) else None for name, cells in rows.items()} for at in range(length)]
+    if not isinstance(rows, list):
+        return None
+    rows = rows[:MOST_ROWS]
+    if all(isinstance(row, dict) for row in rows):
+        columns = list(dict.fromkeys(str(name) for row in rows for name in row))
+        return columns, [[_cell(row.get(name)) for name in columns] for row in rows]
+    if all(isinstance(row, list) for row in rows):
+        width = max((len(row) for row in rows), default=0)
+        return [str(at + 1) for at in range(width)], [[_cell(cell) for cell in row] for row in rows]
+    return None
+
+
+def _cell(value: Any) -> str:
+    return value if isinstance(value, str) else "" if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def deployments() -> PrefectDeployments:
+    """Return this process's door to other people's deployments. Raises PrefectAway while no address is known."""
+    door = gateway()
+    if not isinstance(door, HttpPrefectGateway):
+        raise TypeError("only the real Prefect has deployments of other people")
+    return PrefectDeployments(door)

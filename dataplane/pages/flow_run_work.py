@@ -1,0 +1,168 @@
+"""What one flow run did and left: its tasks, artifacts and log, and what an admin does to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.shortcuts import redirect
+from django.utils.safestring import SafeString, mark_safe
+from django.views.decorators.http import require_POST, require_safe
+
+from console.fragments import page_or_fragment
+from console.http import needs, person
+from console.text.markdown import to_inert_html
+from dataplane import flow_run_actions
+from dataplane.deployments import Artifact, TaskRun, deployments, table_of
+from dataplane.errors import ActionRefused, InvalidParameters, PrefectAway, PrefectError
+from dataplane.pages.looks import STATE_LOOKS
+from dataplane.prefect_gateway import FlowRun, gateway
+
+LOG_LINES = 20_000  # in one download
+
+
+@dataclass(frozen=True)
+class ShownArtifact:
+    """One artifact as the page draws it; of somebody else's words nothing acts."""
+
+    artifact: Artifact
+    table: tuple[list[str], list[list[str]]] | None = None
+    html: SafeString | None = None
+    percent: float | None = None
+    address: str = ""  # of a picture or link, http or https
+    text: str = ""  # what could not be drawn, as it is
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One task on the timeline; places are columns of a hundred."""
+
+    task: TaskRun
+    begin: int
+    length: int
+
+    @property
+    def tone(self) -> str:
+        return STATE_LOOKS[self.task.state_type][0]
+
+    @property
+    def icon(self) -> str:
+        return STATE_LOOKS[self.task.state_type][1]
+
+
+@require_safe
+@needs("see_flow_run_work")
+def work(request: HttpRequest, flow_run_id: str) -> HttpResponse:
+    """Tasks and artifacts of a run, fetched again while it goes on."""
+    context: dict[str, Any] = {"flow_run_id": flow_run_id, "away": "", "bars": [], "artifacts": []}
+    try:
+        run = gateway().flow_run(flow_run_id)
+        context |= {
+            "run": run,
+            "bars": _bars(run, deployments().task_runs(flow_run_id)),
+            "artifacts": [shown(one) for one in deployments().artifacts(flow_run_id)],
+            "is_moving": not run.is_terminal,
+        }
+    except PrefectAway as exc:
+        context["away"] = str(exc)
+    return page_or_fragment(request, "dataplane/flow_run_work.html", "dataplane/_flow_run_work.html", context)
+
+
+def shown(artifact: Artifact) -> ShownArtifact:
+    """Return the artifact as it may stand on a page."""
+    data = artifact.data
+    if artifact.kind == "table" and (table := table_of(data)) is not None:
+        return ShownArtifact(artifact, table=table)
+    if artifact.kind == "markdown" and isinstance(data, str):
+        return ShownArtifact(artifact, html=mark_safe(to_inert_html(data)))
+    if artifact.kind == "progress" and isinstance(data, int | float):
+        return ShownArtifact(artifact, percent=max(0.0, min(100.0, float(data))))
+    text = data if isinstance(data, str) else "" if data is None else str(data)
+    is_address = urlsplit_or_none(text) in ("http", "https")
+    return ShownArtifact(artifact, address=text if is_address else "", text="" if is_address else text[:20_000])
+
+
+def urlsplit_or_none(text: str) -> str | None:
+    """Return the scheme of an address; None when the text is none."""
+    try:
+        parts = urlsplit(text.strip())
+    except ValueError:
+        return None
+    return parts.scheme if parts.netloc and " " not in text.strip() else None
+
+
+def _bars(run: FlowRun, tasks: list[TaskRun]) -> list[Bar]:
+    starts = [task.started_at for task in tasks if task.started_at]
+    if not starts:
+        return [Bar(task, 1, 1) for task in tasks]
+    first = min(starts)
+    ends = [task.ended_at for task in tasks if task.ended_at] + ([run.ended_at] if run.ended_at else [])
+    last = max([*ends, *starts])
+    whole = max((last - first).total_seconds(), 0.001)
+
+    def column(moment: datetime) -> int:
+        return max(0, min(99, int((moment - first).total_seconds() / whole * 100)))
+
+    bars = []
+    for task in tasks:
+        begin = column(task.started_at) if task.started_at else 99
+        stop = column(task.ended_at) if task.ended_at else 99 if task.started_at else begin
+        bars.append(Bar(task, begin + 1, max(1, stop - begin)))
+    return bars
+
+
+@require_safe
+@needs("see")
+def log(request: HttpRequest, flow_run_id: str) -> HttpResponse:
+    """The whole log as a file of lines, without what is secret."""
+    first = gateway().logs(flow_run_id)  # so that what is wrong is said before the answer has begun
+
+    def lines() -> Iterator[str]:
+        page, told = first, 0
+        while True:
+            for line in page.items:
+                message = line.message.replace("\r", "")
+                yield f"{line.at:%Y-%m-%dT%H:%M:%S.%fZ} {line.level:8} {message}\n"
+            told += len(page.items)
+            if page.next is None or told >= LOG_LINES:
+                return
+            try:
+                page = gateway().logs(flow_run_id, cursor=page.next)
+            except PrefectError as exc:
+                yield f"The rest could not be read: {exc}\n"
+                return
+
+    response: Any = StreamingHttpResponse(lines(), content_type="text/plain; charset=utf-8")  # Any: no HttpResponse
+    response["Content-Disposition"] = f'attachment; filename="flow-run-{flow_run_id[:36]}.log"'
+    answer: HttpResponse = response
+    return answer
+
+
+@require_POST
+@needs("act_on_flow_run")
+def act(request: HttpRequest, flow_run_id: str) -> HttpResponse:
+    """Do one action; the run's page says what became of it."""
+    action = request.POST.get("action", "")
+    try:
+        run = flow_run_actions.act(
+            flow_run_id=flow_run_id, action=action, reason=request.POST.get("reason", ""), user=person(request)
+        )
+    except InvalidParameters as exc:
+        messages.error(request, f"Nothing was done: {exc.errors[0]['message']}.")
+    except ActionRefused as exc:
+        messages.error(request, f"Nothing was done. {exc.sentence}")
+    else:
+        messages.success(request, f"{_SAID[action]} The run is {run.state_name} now.")
+    return redirect("dataplane:flow_run", flow_run_id)
+
+
+_SAID = {
+    "cancel": "It was asked to stop.",
+    "retry": "It begins again in about five seconds.",
+    "release_slot": "Its slot is given back.",
+}

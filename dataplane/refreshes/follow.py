@@ -1,0 +1,244 @@
+"""Following other people's flow runs, which hold no lock of ours: what Prefect says, and who is still alive.
+
+* A refresh takes over what became of its run. A version comes by `dataplane.assets` or from a program.
+* A run that Prefect's schedule made gets a refresh under its window's key; of one window there is one run.
+* A run whose process is gone ends by force and gives its slot back, at the latest 90 s after: Prefect alone believes in
+  it for ever. It is not started again: nobody here knows whether that would be right.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from django.db import transaction
+
+from console.clock import DatabaseNow
+from console.ids import new_id
+from console.live.announce import announce
+from dataplane import assets, catalogue, masking, selectors
+from dataplane.deployments import Deployment, PrefectDeployments
+from dataplane.errors import DeploymentNotFound, FlowRunNotFound, PrefectRefused
+from dataplane.models import Dataset, Refresh
+from dataplane.prefect_gateway import FlowRun, PrefectGateway
+from dataplane.refreshes import states
+from dataplane.registered import Registered
+
+CANCELLING: Final = timedelta(seconds=60)  # whoever runs it needs 15 s
+SILENT: Final = timedelta(seconds=60)  # nobody has asked for the deployment's work
+BEATS: Final = timedelta(seconds=180)  # Prefect's own default between two signs of life
+BEATS_MISSED: Final = 1.5
+TRAIL: Final = timedelta(seconds=6)  # events of assets arrive after the run has ended
+LOOKED_BACK: Final = timedelta(hours=1)  # runs that ended longer ago, and have no refresh, stay as they are
+logger = logging.getLogger(__name__)
+
+
+def dead_because(run: FlowRun, *, pid: str, beats: list[datetime], polled_at: datetime | None, now: datetime) -> str:
+    """Return in words why the process of a run is taken for gone, "" while it may live. Pure but for the process table.
+
+    `pid`: what Prefect knows of its process; `beats`: its last signs of life, newest first; `polled_at`: when somebody
+    last asked for work of its deployment.
+    """
+    age = now - run.state_at
+    if run.state_type == "CANCELLING":
+        return "It was told to cancel, and nobody has answered for a minute." if age > CANCELLING else ""
+    if run.state_type not in ("RUNNING", "PENDING") or age < timedelta(seconds=15):
+        return ""
+    if is_gone(pid):
+        return "Its process is gone."
+    if beats:
+        usual = beats[0] - beats[1] if len(beats) > 1 else BEATS
+        silent = now - beats[0]
+        if silent > BEATS_MISSED * usual + timedelta(seconds=10):
+            return f"Its process has given no sign of life for {silent.total_seconds():.0f} s."
+        if silent < usual:
+            return ""
+    if polled_at is not None and now - polled_at > SILENT and age > SILENT:
+        return "Nobody serves its deployment any more, and its process ends with who started it."
+    return ""
+
+
+def is_gone(pid: str) -> bool:
+    """Return whether this is a process of this machine that is no more; a stranger's machine is not judged."""
+    host, _, number = pid.rpartition(":")
+    if not number.isdecimal() or host != socket.gethostname():
+        return False
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, OverflowError):
+        return False
+    return False
+
+
+@dataclass
+class Follower:
+    """Looks at other people's runs and puts right what it finds. Several processes may look: moves are conditional."""
+
+    prefect: PrefectGateway
+    others: PrefectDeployments
+    _suspected: dict[str, datetime] = field(default_factory=dict)  # flow run -> first look that found nobody
+    _said: dict[str, str] = field(default_factory=dict)  # registration -> what is wrong with it
+
+    def look(self) -> int:
+        """Look at everything that is registered; return how many refreshes are open. Raises PrefectAway."""
+        entries = list(catalogue.others().values())
+        if not entries and not Refresh.objects.exclude(deployment="").filter(status__in=Refresh.OPEN).exists():
+            return 0
+        assets.catch_up(self.others)
+        for entry in entries:
+            try:
+                self._look_at_deployment(entry)
+            except (DeploymentNotFound, PrefectRefused) as exc:
+                if self._said.get(entry.name) != str(exc):  # once, not every few seconds
+                    logger.warning("%s: %s", entry.name, exc)
+                self._said[entry.name] = str(exc)
+        sent = Refresh.objects.exclude(deployment="").exclude(prefect_flow_run_id="")
+        rows = list(sent.filter(status__in=Refresh.OPEN))
+        for row in rows:
+            self._look_at(row)
+        return len(rows)
+
+    def _look_at_deployment(self, entry: Registered) -> None:
+        """Serve its schedules as they stand here, end what is dead, and adopt what Prefect's schedule has made."""
+        deployment = self.others.find(entry.flow, entry.deployment)
+        row = Dataset.objects.prefetch_related("schedules").filter(name=entry.name).first()
+        if row is not None and row.scheduled_at is not None:
+            self.others.set_schedules(deployment, selectors.schedules_of(entry))
+        now = datetime.now(UTC)
+        runs = self.others.runs(deployment, due_before=now + timedelta(seconds=30))
+        for run in runs:
+            if not run.is_terminal:
+                self._bury(run, deployment, now)
+        self._adopt(entry, [run for run in runs if not run.is_terminal or now - run.state_at < LOOKED_BACK])
+
+    def _adopt(self, entry: Registered, runs: list[FlowRun]) -> None:
+        """Give each run of Prefect's schedule the refresh of its window. Of missed windows the policy takes which."""
+        known = set(
+            Refresh.objects.filter(prefect_flow_run_id__in=[run.id for run in runs]).values_list(
+                "prefect_flow_run_id", flat=True
+            )
+        )
+        planned = [run for run in runs if run.idempotency_key.startswith("scheduled ") and run.id not in known]
+        late = [run for run in planned if run.state_type == "SCHEDULED"]
+        late.sort(key=lambda run: run.expected_start_at or run.created_at)
+        missed = late[:-1] if entry.takes == "latest" else []
+        for run in missed:
+            self._drop(run, "A later window was due as well, and this deployment takes the latest only.")
+        for run in planned:
+            if run in missed or run.state_type == "CANCELLED":
+                continue
+            row, is_new = self._row(entry, run)
+            if not is_new and row.prefect_flow_run_id != run.id and run.state_type == "SCHEDULED":
+                self._drop(run, f"The window {row.key} has its refresh already.")
+
+    def _row(self, entry: Registered, run: FlowRun) -> tuple[Refresh, bool]:
+        with transaction.atomic():
+            Dataset.objects.get_or_create(
+                name=entry.name, defaults={"title": entry.title, "fresh_for": entry.fresh_for}
+            )
+            row, is_new = Refresh.objects.get_or_create(
+                dataset_id=entry.name,
+                key=entry.key(run.expected_start_at or run.created_at),
+                defaults={
+                    "id": new_id("rfr"),
+                    "parameters": masking.kept_of(run.parameters, schema=run.parameters_schema, secret=entry.secret),
+                    "prefect_flow_run_id": run.id,
+                    "flow": entry.flow,
+                    "deployment": entry.deployment,
+                },
+            )
+            if is_new:
+                announce("data")
+        return row, is_new
+
+    def _drop(self, run: FlowRun, why: str) -> None:
+        logger.info("flow run %s is cancelled: %s", run.id, why)
+        self.prefect.cancel(run.id, why)
+
+    def _bury(self, run: FlowRun, deployment: Deployment, now: datetime) -> None:
+        """End the run by force when its process is gone, at the second look that finds so."""
+        why = dead_because(
+            run,
+            pid=self.others.infrastructure_pid(run.id) if run.state_type in ("RUNNING", "PENDING") else "",
+            beats=self.others.last_heartbeats(run.id) if run.state_type == "RUNNING" else [],
+            polled_at=deployment.last_polled_at,
+            now=now,
+        )
+        if not why:
+            self._suspected.pop(run.id, None)
+            return
+        if run.state_type != "CANCELLING" and now - self._suspected.setdefault(run.id, now) < timedelta(seconds=3):
+            return
+        self._suspected.pop(run.id, None)
+        logger.warning("flow run %s: %s", run.id, why)
+        end(self.prefect, self.others, run, why)
+        with transaction.atomic():
+            announce("data")
+
+    def look_at_flow_run(self, flow_run_id: str) -> None:
+        """Look at the refresh of one flow run whose state changed, if it has one. Raises PrefectAway."""
+        rows = Refresh.objects.exclude(deployment="").filter(status__in=Refresh.OPEN)
+        if row := rows.filter(prefect_flow_run_id=flow_run_id).first():
+            self._look_at(row)
+
+    def _look_at(self, row: Refresh) -> None:
+        """Let one open refresh take over what became of its run."""
+        try:
+            run = self.prefect.flow_run(row.prefect_flow_run_id)
+        except FlowRunNotFound:
+            _close(row, Refresh.Status.FAILED, "Prefect no longer knows its flow run: it was deleted there.")
+            return
+        match run.state_type:
+            case "RUNNING" if row.status == Refresh.Status.SCHEDULED:
+                with transaction.atomic():
+                    states.move(
+                        Refresh.objects.filter(pk=row.pk, status=Refresh.Status.SCHEDULED),
+                        Refresh.Status.RUNNING,
+                        started_at=DatabaseNow(),
+                    )
+                    announce("data")
+            case "COMPLETED" if datetime.now(UTC) - run.state_at > TRAIL:
+                self._finish(row)
+            case "FAILED":
+                _close(row, Refresh.Status.FAILED, run.state_message or "The flow run failed.")
+            case "CRASHED":
+                _close(row, Refresh.Status.FAILED, f"Crashed. {run.state_message}".strip())
+            case "CANCELLED":
+                _close(row, Refresh.Status.CANCELLED, "")
+
+    def _finish(self, row: Refresh) -> None:
+        """End a refresh whose run ended well. It confirms the dataset, whether or not the flow told of a version."""
+        assets.catch_up(self.others)
+        with transaction.atomic():
+            moved = states.move(
+                Refresh.objects.filter(pk=row.pk, status__in=Refresh.OPEN),
+                Refresh.Status.FINISHED,
+                error="",
+                finished_at=DatabaseNow(),
+            )
+            if moved:
+                Dataset.objects.filter(pk=row.dataset_id).update(confirmed_at=DatabaseNow())
+            announce("data")
+
+
+def end(prefect: PrefectGateway, others: PrefectDeployments, run: FlowRun, why: str) -> None:
+    """Record that the run's process is gone, whatever Prefect believes, and give back its slot."""
+    if run.state_type == "CANCELLING":
+        prefect.cancel(run.id, why)
+    else:
+        prefect.crash(run.id, why)
+    others.release_slot(run.id)
+
+
+def _close(row: Refresh, status: states.Status, error: str) -> None:
+    with transaction.atomic():
+        states.move(
+            Refresh.objects.filter(pk=row.pk, status__in=Refresh.OPEN), status, error=error, finished_at=DatabaseNow()
+        )
+        announce("data")

@@ -1,0 +1,153 @@
+"""Versions that a program tells of, going back to one, and windows of the past; no engine is needed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group, User
+from django.core.management import call_command
+from django.test import Client
+from django.urls import reverse
+
+from approvals.models import AuditEvent
+from console.environment import environment
+from dataplane import currency
+from dataplane.models import Dataset, DatasetVersion, Refresh
+from tests.api_caller import Caller, paths_of, problem
+
+from .conftest import content, publish
+
+pytestmark = pytest.mark.usefixtures("database_url", "orders")
+FILE = """
+[datasets.orders]
+title = "Orders"
+deployment = "load_orders/nightly"
+publishers = ["etl-bot"]
+[jobs.reindex]
+deployment = "reindex/manual"
+"""
+
+
+@pytest.fixture
+def orders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database_url: str) -> None:
+    (tmp_path / "data.toml").write_text(FILE)
+    monkeypatch.setenv("SIGNALBOX_HOME", str(tmp_path))
+    environment.cache_clear()
+
+
+def service(name: str) -> Caller:
+    user = User.objects.create_user(name)
+    user.groups.add(Group.objects.get_or_create(name="service")[0])
+    return Caller(user)
+
+
+def told(key: str = "2026-11-24", digest: str = "abc", **more: Any) -> dict[str, Any]:
+    return {"key": key, "digest": digest, "rows": 5, "location": "s3://store/orders", **more}
+
+
+def test_one_key_is_one_version_and_one_digest_is_one_version() -> None:
+    bot = service("etl-bot")
+    first = bot.post("datasets/orders/versions", told(inputs=[{"asset": "s3://raw"}]))
+    assert (first.status_code, first.json()["version"]) == (201, 1), first.content
+    again = bot.post("datasets/orders/versions", told(inputs=[{"asset": "s3://raw"}]))
+    assert (again.status_code, again.json()) == (200, first.json())
+    assert problem(bot.post("datasets/orders/versions", told(digest="other")), 409)["version"] == 1
+    same = bot.post("datasets/orders/versions", told(key="2026-11-25"))
+    assert (same.status_code, same.json()["version"]) == (200, 1), "the same content again"
+    assert Refresh.objects.get(key="2026-11-25").status == "unchanged"
+    assert bot.post("datasets/orders/versions", told("2026-11-26", "def")).json()["version"] == 2
+    back = bot.post("datasets/orders/versions", told("2026-11-27"))
+    assert (back.status_code, back.json()["version"]) == (200, 1), "an earlier content is current again"
+    assert Dataset.objects.get(name="orders").current_version.version == 1  # type: ignore[union-attr]
+    assert DatasetVersion.objects.count() == 2
+    assert AuditEvent.objects.filter(kind="dataset.version_told", actor="etl-bot").count() == 4
+
+
+def test_who_may_not_tell_and_what_cannot_be_told() -> None:
+    problem(service("another-bot").post("datasets/orders/versions", told()), 403)
+    bot = service("etl-bot")
+    problem(bot.post("datasets/handbook/versions", told()), 409)
+    problem(bot.post("datasets/reindex/versions", told()), 404)
+    problem(bot.post("datasets/nothing/versions", told()), 404)
+    wrong = told("", "x" * 65, rows=-1, inputs=[{"dataset": "orders", "version": 9}, {"x": 1}])
+    assert paths_of(bot.post("datasets/orders/versions", wrong)) == ["key", "digest", "rows", "inputs.0", "inputs.1"]
+    secret = told(location="postgresql://u:hunter2@h/d", metadata={"password": "hunter2"})
+    assert "hunter2" not in bot.post("datasets/orders/versions", secret).content.decode()
+    assert not DatasetVersion.objects.exclude(location__contains="•••").exists()
+
+
+def test_a_version_says_where_it_comes_from_and_what_was_made_of_it(ada: User, client: Client) -> None:
+    bot = service("etl-bot")
+    bot.post("datasets/orders/versions", told(inputs=[{"asset": "s3://raw/orders"}], flow_run_id="f" * 8))
+    bot.post("datasets/orders/versions", told("next", "def", inputs=[{"dataset": "orders", "version": 1}]))
+    said = Caller(ada).get("datasets/orders/versions/1/lineage").json()
+    kinds = {one["id"]: one["kind"] for one in said["nodes"]}
+    assert kinds == {
+        "version:orders:1": "version",
+        "flow_run:ffffffff": "flow_run",
+        "source:s3://raw/orders": "source",
+        "version:orders:2": "version",
+    }
+    assert {(one["from"], one["to"]) for one in said["edges"]} == {
+        ("source:s3://raw/orders", "flow_run:ffffffff"),
+        ("flow_run:ffffffff", "version:orders:1"),
+        ("version:orders:1", "version:orders:2"),
+    }
+    client.force_login(ada)
+    for name in ("version", "version_origin", "version_difference"):
+        assert client.get(reverse(f"dataplane:{name}", args=["orders", 1])).status_code == 200
+
+
+def test_going_back_says_first_who_is_affected(ada: User, client: Client) -> None:
+    publish("k1", content("Thirty days."))
+    publish("k2", content("Fourteen days.", "Unused."))
+    diff = Caller(ada).get("datasets/handbook/versions/2/diff").json()
+    assert (diff["added"], diff["removed"]) != (0, 0) or diff["changed"]
+    dry = Caller(ada).post("datasets/handbook/rollback", {"version": 1, "dry_run": True}).json()
+    assert (dry["current"], dry["version"], dry["agents"]) == (2, 1, ["support"])
+    assert currency.told([{"dataset": "handbook", "version": 2}])[0]["is_current"], "nothing was done"
+    assert paths_of(Caller(ada).post("datasets/handbook/rollback", {"version": 1})) == ["reason"]
+    done = Caller(ada).post("datasets/handbook/rollback", {"version": 1, "reason": "two was wrong"})
+    assert done.status_code == 202, done.content
+    read = currency.told([{"dataset": "handbook", "version": 2}])[0]
+    assert (read["is_current"], read["note"]) == (False, "another version is current: 1")
+    problem(Caller(ada).post("datasets/handbook/rollback", {"version": 1, "reason": "again"}), 409)
+    assert AuditEvent.objects.get(kind="dataset.rolled_back").body["reason"] == "two was wrong"
+    client.force_login(ada)
+    page = reverse("dataplane:make_current", args=["handbook", 2])
+    assert "support" in client.get(page).content.decode()
+    assert client.post(page, {"reason": ""}).status_code == 422
+    assert client.post(page, {"reason": "mended"}).status_code == 302
+    assert currency.told([{"dataset": "handbook", "version": 2}])[0]["is_current"]
+
+
+def test_windows_of_the_past_are_previewed_limited_and_asked_for_once(ada: User, client: Client) -> None:
+    asked = {"from": "2026-11-01", "to": "2026-11-05", "limit": 3}
+    dry = Caller(ada).post("datasets/handbook/backfill", {**asked, "dry_run": True}).json()
+    assert ([one["key"] for one in dry["windows"]], dry["left"]) == (["2026-11-01", "2026-11-02", "2026-11-03"], 2)
+    assert not Refresh.objects.exists()
+    assert Caller(ada).post("datasets/handbook/backfill", asked).status_code == 202
+    assert Refresh.objects.count() == 3
+    then = Caller(ada).post("datasets/handbook/backfill", asked).json()
+    assert (Refresh.objects.count(), then["left"]) == (5, 0), "the same again asks for the next ones"
+    for wrong, path in (
+        ({**asked, "to": "2026-10-01"}, "to"),
+        ({**asked, "from": "yesterday"}, "from"),
+        ({**asked, "limit": 1000}, "limit"),
+        ({**asked, "to": "2036-01-01"}, "from"),
+    ):
+        assert path in paths_of(Caller(ada).post("datasets/handbook/backfill", wrong)), wrong
+    client.force_login(ada)
+    page = reverse("dataplane:backfill", args=["handbook"])
+    assert client.get(page, {"from": "2026-11-01", "to": "2026-11-02"}).context["found"].missing == []
+    assert client.post(page, {"from": "2026-11-06", "to": "2026-11-06", "limit": "5"}).status_code == 302
+    assert Refresh.objects.filter(key="2026-11-06").exists()
+
+
+def test_a_refresh_is_asked_for_from_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    call_command("refresh", "handbook", "--key", "by-hand")
+    call_command("refresh", "handbook", "--key", "by-hand")
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.endswith("by-hand: asked for") and second.endswith("by-hand: exists already, scheduled")
