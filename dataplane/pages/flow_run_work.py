@@ -63,7 +63,6 @@ def work(request: HttpRequest, flow_run_id: str) -> HttpResponse:
     try:
         run = gateway().flow_run(flow_run_id)
         context |= {
-            "run": run,
             "bars": _bars(run, deployments().task_runs(flow_run_id)),
             "artifacts": [shown(one) for one in deployments().artifacts(flow_run_id)],
             "is_moving": not run.is_terminal,
