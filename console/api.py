@@ -157,7 +157,8 @@ api.add_router("", "approvals.api.bulk.router")  # before: its path would be rea
 api.add_router("", "approvals.api.requests.router")  # that of approvals.api.approvals, with what programs ask
 api.add_router("", "orchestration.api.programs.router")
 api.add_router("", "approvals.api.record.router")
-for _subject in ("agents", "runs", "actions", "checkpoints", "diagnosis", "batches", "timeline", "signals"):
+# "runs/actions" before "runs/{run_id}", which would take it for a run
+for _subject in ("agents", "bulk", "runs", "actions", "checkpoints", "diagnosis", "batches", "timeline", "signals"):
     api.add_router("", f"orchestration.api.{_subject}.router")
 api.add_router("", "dataplane.api.router")
 api.add_router("", "dataplane.api.features.router")

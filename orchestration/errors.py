@@ -13,6 +13,7 @@ OrchestrationError
   MailNotTaken      the mail system did not take a mail; trying again can help
   WorkflowGone      there is no such workflow, or it has ended
   ActionRefused     the run is not in a state for what an operator asks; says why
+  NoSuchBulk        there is no such action about many runs
   InvalidOptions    an action's options cannot be taken
   FailedByOperator  an operator had the turn failed for good
   RunClosed         the run has ended; nothing more can be done for it
@@ -117,6 +118,12 @@ class ActionRefused(OrchestrationError, Refused):
     """The run is not in a state for this: it is closed, something else is under way, or it has changed since."""
 
     title = "Not in this state"
+
+
+class NoSuchBulk(OrchestrationError, NotFound):
+    """There is no such action about many runs."""
+
+    what = "action about many runs"
 
 
 class InvalidOptions(OrchestrationError, Invalid):

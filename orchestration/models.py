@@ -214,6 +214,51 @@ class RunAction(models.Model):
         return f"{self.action} {self.run_id} by {self.by}"
 
 
+class BulkAction(models.Model):
+    """One action about many runs, carried out by the relays; see `orchestration.actions.bulk`."""
+
+    id = models.CharField(primary_key=True, max_length=40)
+    action = models.CharField(max_length=40)
+    options = models.JSONField(default=dict)
+    reason = models.TextField()
+    by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    key = models.CharField(max_length=64, unique=True)  # hex SHA-256 of who asked for what
+    total = models.PositiveIntegerField()
+    created_at = models.DateTimeField(db_default=DatabaseNow())
+    closed_at = models.DateTimeField(null=True, blank=True)
+    stopped_by = models.CharField(max_length=150, blank=True, default="")
+
+    class Meta:
+        indexes = (models.Index(fields=("created_at", "id"), condition=Q(closed_at=None), name="bulk_open"),)
+
+    def __str__(self) -> str:
+        return f"{self.action} {self.total} runs"
+
+
+class BulkItem(models.Model):
+    """What has become of one run in a bulk action."""
+
+    class State(models.TextChoices):
+        WAITING = "waiting"
+        DONE = "done"
+        REFUSED = "refused"  # the run was not in a state for it; `detail` says why
+        STOPPED = "stopped"  # before its turn came
+
+    bulk = models.ForeignKey(BulkAction, on_delete=models.PROTECT, related_name="items")
+    number = models.PositiveIntegerField()  # the order in which they are taken
+    run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="+")
+    state = models.CharField(max_length=10, choices=State, default=State.WAITING)
+    detail = models.CharField(max_length=500, blank=True, default="")
+    at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = (models.UniqueConstraint(fields=("bulk", "run"), name="bulk_item_once"),)
+        indexes = (models.Index(fields=("bulk", "state", "number"), name="bulk_item_by_state"),)
+
+    def __str__(self) -> str:
+        return f"{self.bulk_id} {self.run_id} {self.state}"
+
+
 class AnswerDelivery(models.Model):
     """How far the answer to a program has got; made at the first attempt. See `orchestration.deliveries`."""
 

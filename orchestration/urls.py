@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from django.urls import path
 
-from orchestration.pages import acting, batches, run, runs, signals, start, state, stuck, timeline
+from orchestration.pages import acting, batches, bulk, run, runs, signals, start, state, stuck, timeline
 
 app_name = "orchestration"
 urlpatterns = [
     path("runs/", runs.runs, name="runs"),
     path("runs/new/", start.start, name="start"),
+    path("runs/actions/", bulk.many, name="act_on_many"),
+    path("runs/actions/<id:bulk_id>/", bulk.one, name="bulk"),
+    path("runs/actions/<id:bulk_id>/stop", bulk.stop, name="stop_bulk"),
     path("runs/stuck/", stuck.stuck, name="stuck"),
     path("runs/<id:run_id>/", run.run, name="run"),
     path("runs/<id:run_id>/actions/<str:action>/", acting.act, name="act"),

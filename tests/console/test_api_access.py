@@ -45,6 +45,9 @@ ENDPOINTS: dict[str, tuple[set[str], Any]] = {
     "GET /runs/{run_id}/checkpoints": (RUNS, None),
     "GET /runs/{run_id}/timeline": (RUNS, None),
     "POST /runs/{run_id}/actions": ({"operator", "admin"}, {"action": "end", "reason": "no longer needed"}),
+    "POST /runs/actions": ({"operator", "admin"}, {"action": "end", "reason": "no longer needed", "ids": ["r"]}),
+    "GET /runs/actions/{bulk_id}": ({"operator", "admin"}, None),
+    "POST /runs/actions/{bulk_id}/stop": ({"operator", "admin"}, {}),
     "GET /runs/{run_id}/checkpoints/{checkpoint_id}": (RUNS, None),
     "GET /runs/{run_id}/checkpoints/{checkpoint_id}/diff": (RUNS, None),
     "GET /signals": (SEE, None),
@@ -142,7 +145,13 @@ def test_each_role_gets_what_is_meant_for_it_and_nothing_else(role: str, db: Non
     assert faults == []
 
 
-_IDS = {"view": "v?entity=e", "number": "1", "refresh_id": "ref", "flow_run_id": "00000000-0000-4000-8000-000000000009"}
+_IDS = {
+    "bulk_id": "u",
+    "view": "v?entity=e",
+    "number": "1",
+    "refresh_id": "ref",
+    "flow_run_id": "00000000-0000-4000-8000-000000000009",
+}
 
 
 def test_a_new_account_without_a_role_is_told_which_roles_help(eve: User) -> None:
@@ -194,7 +203,7 @@ def test_a_stranger_who_writes_is_unknown_and_not_merely_unprotected(db: None) -
             problem(Caller(token="sb_made_up").post(path.format_map(_ANY), body), 401)
 
 
-_ANY = {"flow_run_id": "f", "approval_id": "a", "name": "handbook", "run_id": "x", "batch_id": "b"}
+_ANY = {"flow_run_id": "f", "approval_id": "a", "name": "handbook", "run_id": "x", "bulk_id": "u", "batch_id": "b"}
 
 
 def test_a_browsers_session_reads_and_needs_the_csrf_token_to_write(olga: User) -> None:

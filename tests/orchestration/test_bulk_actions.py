@@ -1,0 +1,141 @@
+"""One action about many runs: counted first, each run once, partial results, stopped, and nothing twice."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+
+from approvals.models import AuditEvent
+from console.models import OutboxEntry
+from orchestration.actions import bulk
+from orchestration.models import BulkAction, Run, RunAction
+from tests.api_caller import Caller, problem
+from tests.at_once import at_once
+from tests.orchestration.conftest import decide, make_run, open_for
+
+pytestmark = pytest.mark.django_db
+
+
+def runs(count: int, **changes: Any) -> list[str]:
+    return [make_run(**{"status": "waiting"} | changes).pk for _ in range(count)]
+
+
+def carried_out() -> None:
+    while bulk.step():
+        pass
+
+
+def test_the_number_comes_first_then_each_run_is_done_once_and_others_say_why_not(olga: User) -> None:
+    waiting, closed = runs(12), runs(1, status="finished")
+    decide(open_for(Run.objects.get(pk=waiting[0])))
+    open_for(Run.objects.get(pk=waiting[1]))
+    body = {"ids": [*waiting, *closed], "action": "end", "reason": "The shop has closed"}
+    seen = Caller(olga).post("runs/actions", body | {"dry_run": True}).json()["items"]
+    assert [one["status"] for one in seen] == ["would_be_done"] * 12 + ["refused"]
+    assert (sum(one["approvals_withdrawn"] for one in seen), sum(one["decisions_voided"] for one in seen)) == (1, 1)
+    assert not BulkAction.objects.exists()
+    begun = Caller(olga).post("runs/actions", body).json()
+    assert {one["status"] for one in begun["items"]} == {"waiting"}
+    assert Caller(olga).post("runs/actions", body).json()["id"] == begun["id"], "the same click is the same answer"
+    assert bulk.step()
+    partly = Caller(olga).get(f"runs/actions/{begun['id']}").json()
+    assert (partly["counts"]["done"], partly["closed_at"]) == (bulk.AT_ONCE, None)
+    carried_out()
+    done = Caller(olga).get(f"runs/actions/{begun['id']}").json()
+    assert done["counts"] == {"waiting": 0, "done": 12, "refused": 1, "stopped": 0} and done["closed_at"]
+    assert done["items"][-1]["detail"].startswith("The run is closed already: finished.")
+    assert Run.objects.filter(pk__in=waiting, status="cancelled").count() == 12
+    assert OutboxEntry.objects.filter(kind="terminate_run").count() == RunAction.objects.count() == 12
+    asked = AuditEvent.objects.get(kind="runs.action_requested", actor="olga")
+    assert (asked.subject, asked.body["total"]) == (begun["id"], 13)
+
+
+def test_a_filter_is_fixed_when_it_is_asked_for(olga: User) -> None:
+    waiting = runs(3)
+    runs(1, status="running")
+    body = {"filter": {"status": "waiting"}, "action": "pause", "reason": "x"}
+    begun = Caller(olga).post("runs/actions", body).json()
+    later = runs(1)
+    carried_out()
+    assert {one["id"] for one in begun["items"]} == set(waiting)
+    assert Run.objects.get(pk=later[0]).paused is None
+
+
+def test_a_stop_leaves_what_is_done_and_begins_no_more(olga: User, ada: User) -> None:
+    begun = Caller(olga).post("runs/actions", {"ids": runs(15), "action": "pause", "reason": "x"}).json()
+    bulk.step()
+    stopped = Caller(ada).post(f"runs/actions/{begun['id']}/stop", {}).json()
+    assert (stopped["counts"]["done"], stopped["counts"]["stopped"], stopped["stopped_by"]) == (10, 5, "ada")
+    assert not bulk.step()
+    assert Run.objects.filter(paused__isnull=False).count() == 10
+    again = Caller(olga).post(f"runs/actions/{begun['id']}/stop", {}).json()
+    assert again["stopped_by"] == "ada"
+
+
+def test_whoever_loses_the_role_in_between_does_no_more(olga: User) -> None:
+    ids = runs(12)
+    begun = Caller(olga).post("runs/actions", {"ids": ids, "action": "pause", "reason": "x"}).json()
+    bulk.step()
+    olga.groups.clear()
+    carried_out()
+    found = BulkAction.objects.get(pk=begun["id"])
+    assert bulk.counts_of(found) == {"waiting": 0, "done": 10, "refused": 0, "stopped": 2}
+    assert found.stopped_by == "signalbox"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_relays_that_carry_it_out_at_once_do_nothing_twice() -> None:
+    from tests.orchestration.test_actions import somebody
+
+    ids = runs(30)
+    bulk.begin(run_ids=ids, action="end", reason="x", by=somebody("operator", "olga"), options={})
+    at_once(*[carried_out] * 4)
+    assert RunAction.objects.count() == 30
+    assert OutboxEntry.objects.filter(kind="terminate_run").count() == 30
+    assert BulkAction.objects.get().closed_at is not None
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        ({"action": "pause", "reason": "x"}, 422, "only by one"),
+        ({"action": "pause", "reason": "x", "ids": ["none"]}, 404, "run"),
+        ({"action": "pause", "reason": "x", "filter": {"colour": "red"}}, 422, "no such filter"),
+        ({"action": "pause", "reason": "x", "filter": {"status": "failed"}}, 422, "No run fits"),
+        ({"action": "fork", "reason": "x", "ids": []}, 422, "No such action for many runs"),
+        ({"action": "pause", "reason": " ", "filter": {}}, 422, "Say why"),
+        ({"action": "pause", "reason": "x", "filter": {}, "turn": 3}, 422, "takes no such field"),
+    ],
+)
+def test_what_cannot_be_taken_is_a_sentence_and_nothing_is_recorded(
+    body: dict[str, Any], status: int, words: str, olga: User
+) -> None:
+    runs(1)
+    assert words in problem(Caller(olga).post("runs/actions", body), status)["detail"]
+    assert not BulkAction.objects.exists()
+
+
+def test_the_pages_show_number_preview_progress_and_stop_without_script(olga: User) -> None:
+    waiting = runs(3)
+    client = Client()
+    client.force_login(olga)
+    first = client.get("/runs/actions/?status=waiting").content.decode()
+    assert "3 runs" in first and 'id="many-show"' in first
+    shown = client.get("/runs/actions/?status=waiting&action=pause")
+    assert "It is done to 3 of 3 runs" in shown.content.decode()
+    late = runs(1)
+    sent = {"action": "pause", "ids": shown.context["run_ids"]}
+    empty = client.post("/runs/actions/", sent | {"reason": " "})
+    assert empty.status_code == 422 and "Say why" in empty.content.decode()
+    done = client.post("/runs/actions/", sent | {"reason": "Wait"})
+    assert done.status_code == 302
+    assert 'id="bulk-stop"' in client.get(done["Location"]).content.decode()
+    carried_out()
+    after = client.get(done["Location"]).content.decode()
+    assert "3 of 3" in after and 'id="bulk-stop"' not in after
+    assert Run.objects.filter(pk__in=waiting, status="paused").count() == 3
+    assert Run.objects.get(pk=late[0]).status == "waiting"
+    assert client.get("/runs/actions/bulk-none/").status_code == 404
