@@ -144,7 +144,8 @@ def runs_page(
     )
 
 
-ASKED: Final = 20  # requests on a run's page
+ASKED: Final = 15  # requests on a run's page
+WAITING: Final = 6  # of them, those that wait, shown above all else
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,7 @@ class RunStory:
     approvals: list[Approval]
     effects: list[Effect]  # of these approvals
     stranded: dict[str, Stranded]  # by approval id: what too few people can decide
-    waiting_for: list[Approval]  # the soonest to expire first, ASKED at most
+    waiting_for: list[Approval]  # the soonest to expire first, WAITING at most
     waiting_count: int = 0  # of all that wait
     count: int = 0  # of all requests of the run
     next_cursor: str | None = None  # of older requests
@@ -182,7 +183,7 @@ def story_of(run: Run, cursor: str = "") -> RunStory:
     page = approval_selectors.asked_by_run(run.pk, most=ASKED, before=read_cursor(cursor))
     counted = approval_selectors.counted_of_run(run.pk)
     waiting_count = counted.get(Approval.Status.PENDING, 0)
-    waiting = approval_selectors.pending_of_run(run.pk, most=ASKED) if waiting_count else []
+    waiting = approval_selectors.pending_of_run(run.pk, most=WAITING) if waiting_count else []
     last = page[ASKED - 1] if len(page) > ASKED else None
     shown = page[:ASKED]
     effects = list(run.effects.filter(pk__in=[approval.pk for approval in shown]).defer("result", "arguments"))
