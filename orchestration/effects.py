@@ -38,7 +38,8 @@ class _Begun:
 
     action: Authorised
     arguments: Any
-    key: str = ""  # what the tool is called with
+    key: str  # what the tool is called with
+    tool: Tool
 
 
 _under_way: set[asyncio.Task[Outcome]] = set()  # the event loop itself keeps tasks only weakly
@@ -60,7 +61,14 @@ class EffectLedger:
         or becomes `unknown`. Raises Fenced when a newer attempt has begun, EffectUnclear when an idempotent tool
         gave no clear answer (the turn is then tried again).
         """
-        begun = await in_database(self._begin, approval_id, digest)
+        return await self._perform(approval_id, digest, None)
+
+    async def perform_with(self, tool: Tool, approval_id: str, digest: str) -> Outcome:
+        """Do the same by a tool that the agent has not registered; see `orchestration.agents.guarding`."""
+        return await self._perform(approval_id, digest, tool)
+
+    async def _perform(self, approval_id: str, digest: str, given: Tool | None) -> Outcome:
+        begun = await in_database(self._begin, approval_id, digest, given)
         if not isinstance(begun, _Begun):
             return begun
         # Cancelling the turn does not undo a call that is under way: its end is still seen and written.
@@ -73,7 +81,7 @@ class EffectLedger:
         """Close an unknown effect by what a person says of it; without an answer it stays unknown."""
         return await in_database(self._settle, approval_id, question_id)
 
-    def _begin(self, approval_id: str, digest: str) -> _Begun | Outcome:
+    def _begin(self, approval_id: str, digest: str, given: Tool | None = None) -> _Begun | Outcome:
         with transaction.atomic():
             self._check_fence()
             effect = Effect.objects.select_for_update().filter(pk=approval_id).first()
@@ -86,7 +94,7 @@ class EffectLedger:
                 return _outcome(effect)
             try:
                 action = approvals.authorise(approval_id=approval_id, digest=digest)
-                tool = self._tool(action.tool)
+                tool = self._tool(action.tool, given)
                 if action.run_id != self.run_id:
                     raise NotAuthorised("The approval was given to another run.")
                 arguments = _read_approved(tool, action.arguments, digest)
@@ -117,11 +125,10 @@ class EffectLedger:
             else:
                 Effect.objects.filter(pk=approval_id).update(fence=self.fence, attempts=F("attempts") + 1)
             announce(f"run:{self.run_id}")
-            return _Begun(action, arguments, effect.key or approval_id)
+            return _Begun(action, arguments, effect.key or approval_id, tool)
 
     async def _call(self, begun: _Begun) -> Outcome:
-        action, arguments = begun.action, begun.arguments
-        tool = self._tool(action.tool)
+        action, arguments, tool = begun.action, begun.arguments, begun.tool
         faults.reach("effect.before_call", self.run_id)
         try:
             async with asyncio.timeout(tool.timeout_seconds):
@@ -178,7 +185,9 @@ class EffectLedger:
         if run.fence != self.fence or run.status not in Run.OPEN:
             raise Fenced(f"A newer attempt of {self.run_id} has begun, or it is closed; this one starts no effect.")
 
-    def _tool(self, name: str) -> Tool:
+    def _tool(self, name: str, given: Tool | None) -> Tool:
+        if given is not None and given.name == name:
+            return given
         tool = self.agent.tool(name)
         if tool is None:
             raise NotAuthorised(f"The agent {self.agent.name} has no tool {name!r}.")

@@ -20,7 +20,10 @@ OrchestrationError
   Fenced            a newer attempt of the turn has begun; this one may start nothing more
   AgentCodeChanged  the code has no place for what the run holds
   CheckpointsGone   what the run had reached is not kept any more, or cannot be read
-  AgentStopped      the graph stopped before a node without asking anybody
+  UnknownDialect    the graph asked for something that cannot be shown or answered
+  RunExpired        nobody decided in time, and the graph takes no word for that
+  NotAllowedToGoOn  the graph takes no true word for how its request ended
+  CannotAskAgain    the graph cannot be made to ask again
   NotCarriedOut     the graph ended without doing what was approved
   TooManySteps      the graph took more steps in one turn than its agent may
   AttemptLost       an attempt ended without a word: its worker died, or its time was over
@@ -165,7 +168,19 @@ class AgentStopped(OrchestrationError):
 
 
 class UnknownDialect(OrchestrationError):
-    """The graph asked in a form that no dialect speaks, so nobody could be asked."""
+    """The graph asked for something that cannot be shown exactly, or not answered, so nobody could be asked."""
+
+
+class RunExpired(OrchestrationError):
+    """Nobody decided in time, and the graph takes no word for that."""
+
+
+class NotAllowedToGoOn(OrchestrationError):
+    """The graph can be told nothing that is true of how its request ended, such as a no where it only takes a yes."""
+
+
+class CannotAskAgain(OrchestrationError):
+    """The graph cannot be made to ask again what it had asked."""
 
 
 class NotCarriedOut(OrchestrationError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.http import QueryDict
 
 from console.forms import schema_form
-from orchestration.agents.arguments import schema_of
+from orchestration.agents.arguments import input_schema_of
 from orchestration.agents.runtime import Agent
 
 PREFIX = "input"
@@ -13,7 +13,7 @@ PREFIX = "input"
 
 def input_form(agent: Agent, sent: QueryDict | None = None) -> schema_form.Form:
     """Return the form with the schema's defaults, or with what was sent."""
-    schema = schema_of(agent.input)
+    schema = input_schema_of(agent)
     if sent is None:
         return schema_form.build(schema, prefix=PREFIX, id_prefix="field")
     return schema_form.read(schema, schema_form.MISSING, sent, prefix=PREFIX, id_prefix="field")

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from psycopg import Error as DatabaseAway
 
+from orchestration.dialects.stops import PREFIX, Stop
 from orchestration.errors import AgentCodeChanged, CheckpointsGone
 
 _BRANCH: Final = "branch:to:"
@@ -50,10 +51,27 @@ class Stand:
     lacking: list[str] = field(default_factory=list)  # what the checkpoint names and the code has not
     lost: list[str] = field(default_factory=list)  # state keys whose values are gone
     stranded: list[str] = field(default_factory=list)  # interrupt ids of tasks that the code does not make any more
+    #: pending interrupt id -> how the graph stands that asked it: the graph itself, or one inside it
+    asked_by: dict[str, Any] = field(default_factory=dict)
+    stopped_at: list[str] = field(default_factory=list)  # checkpoints of graphs that stand still by their compilation
+    stopped_before: list[str] = field(default_factory=list)  # nodes that come next there
 
     @property
     def pending(self) -> set[str]:
         return {interrupt.id for interrupt in self.interrupts}
+
+    @property
+    def stop(self) -> Stop | None:
+        """Return the stop at which the graph stands still; its id is another one at each checkpoint."""
+        if not self.stopped_at:
+            return None
+        digest = hashlib.sha256("\n".join(sorted(self.stopped_at)).encode()).hexdigest()[:32]
+        return Stop(f"{PREFIX}{digest}", tuple(sorted(set(self.stopped_before))))
+
+    @property
+    def asked(self) -> tuple[Any, ...]:
+        """Return everything that waits for people: interrupts, and the stop."""
+        return (*self.interrupts, *([self.stop] if self.stop else ()))
 
 
 async def stand_of(graph: Any, saver: Any, thread_id: str) -> Stand:
@@ -89,6 +107,10 @@ async def _look(stand: Stand, graph: Any, saver: Any, snapshot: Any, head: Any, 
     stand.lacking += _lacking(graph, head, path)
     stand.lost += _lost(graph, head, path)
     stand.stranded += _stranded(snapshot, head)
+    before = await _stops(graph, saver, snapshot, head)
+    if before:
+        stand.stopped_at.append(f"{path}@{head.checkpoint['id']}")
+        stand.stopped_before += [f"{path}{node}" for node in before]
     inner_graphs = dict(graph.get_subgraphs())
     for task in snapshot.tasks:
         if task.name not in snapshot.next:
@@ -101,10 +123,38 @@ async def _look(stand: Stand, graph: Any, saver: Any, snapshot: Any, head: Any, 
             # A graph in the node's place cannot have asked without a checkpoint of its own: a function had.
             is_graph = hasattr(graph.nodes[task.name].bound, "aget_state")
             stand.asked_in |= {} if is_graph else {interrupt.id: where for interrupt in task.interrupts}
+            stand.asked_by |= {interrupt.id: (graph, snapshot) for interrupt in task.interrupts}
         else:
             await _look(stand, inner_graphs[task.name], saver, task.state, inside, f"{where}/")
         if len(stand.next) == reached:
             stand.next.append(where)
+
+
+async def _stops(graph: Any, saver: Any, snapshot: Any, head: Any) -> list[str]:
+    """Return the nodes before which the graph stands still by its compilation, [] where it would go on by itself.
+
+    A graph that stopped and one that died just before the stop are the same: both would run through it when they are
+    called again. A graph that was called again has marked the checkpoint as passed.
+    """
+    before, after = _named_stops(graph.interrupt_before_nodes), _named_stops(graph.interrupt_after_nodes)
+    if not snapshot.next or not (before or after):
+        return []
+    ended = {task for task, channel, _ in head.pending_writes or [] if channel not in _NO_END}
+    begun = {task for task, channel, _ in head.pending_writes or [] if task != _NOBODY}
+    if ended or begun:  # the step after the stop is under way
+        return []
+    coming = [task.name for task in snapshot.tasks if task.name in snapshot.next]
+    if ("*" in before) or any(node in before for node in coming):
+        return coming if "*" in before else [node for node in coming if node in before]
+    if after and head.parent_config:
+        ran = (await graph.aget_state(head.parent_config)).next
+        if ("*" in after and ran) or any(node in after for node in ran):
+            return coming
+    return []
+
+
+def _named_stops(stops: Any) -> set[str]:
+    return {stops} if isinstance(stops, str) else set(stops or ())
 
 
 def _stranded(snapshot: Any, head: Any) -> list[str]:

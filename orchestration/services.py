@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -32,7 +33,7 @@ from console.models import OutboxEntry
 from console.outbox import Kind
 from console.text.json_text import BEYOND, beyond_every_reader
 from orchestration import ending, failing, fences, redrive, selectors
-from orchestration.agents.arguments import Unfit, read_asked
+from orchestration.agents.arguments import Unfit, read_input
 from orchestration.agents.registry import UnknownAgent, agent_named
 from orchestration.contracts import Carried, StartRun, Turn
 from orchestration.errors import (
@@ -105,11 +106,11 @@ def _check_room(requested_by: User, same: QuerySet[Run]) -> None:
 def checked_input(agent: str, given: Any) -> dict[str, Any]:
     """Return an agent's input as it is kept. Raises InvalidInput, whose paths begin with `input`."""
     try:
-        model = agent_named(agent).input
+        found = agent_named(agent)
     except UnknownAgent as exc:
         raise InvalidInput([{"path": "agent", "message": str(exc)}]) from exc
     try:
-        checked = read_asked(model, "input", given).arguments
+        checked = read_input(found, given)
     except Unfit as exc:
         raise InvalidInput([{**one, "path": f"input.{one['path']}".rstrip(".")} for one in exc.errors]) from exc
     if path := beyond_every_reader(checked):
@@ -219,12 +220,32 @@ def pause_turn(turn: Turn, fence: int, end: TurnEnd) -> tuple[list[str], datetim
     with transaction.atomic():
         _move(turn, fence, end, status=after_asking(), pause=end.pause)
         opened = [approval_services.open_approval(proposal) for proposal in end.proposals]
+        approval_services.withdraw_each(
+            run_id=turn.run_id,
+            reason="The agent does not wait for this any more; what it asks now is another request.",
+            actor="worker",
+            but_for_interrupts={proposal.interrupt_id for proposal in end.proposals},
+        )
     return [approval.pk for approval in opened], min(datetime.fromisoformat(a.ladder[0]["at"]) for a in opened)
 
 
 def after_asking() -> Case:
     """Return the status of a run that has asked, as the database finds it: an operator may have paused it meanwhile."""
     return Case(When(paused__isnull=False, then=Value("paused")), default=Value("waiting"))
+
+
+def note_asked_again(different: Mapping[str, Sequence[str]]) -> None:
+    """Note that what the agent held was not what had been approved, so that it was not done and is asked again.
+
+    `different`: interrupt id -> approvals.
+    """
+    with transaction.atomic():
+        for approval_ids in different.values():
+            for approval_id in approval_ids:
+                approval_services.note_not_taken(
+                    approval_id=approval_id,
+                    detail="The agent held another call than the one that was approved. It is asked about again.",
+                )
 
 
 def finish_turn(turn: Turn, fence: int, end: TurnEnd) -> None:

@@ -121,10 +121,12 @@ def approvals_json(request: HttpRequest, approvals: list[Approval]) -> list[dict
     withdrawn = {
         approval_id: {"by": one.by, "reason": one.reason} for approval_id, one in withdrawals_of(approvals).items()
     }
+    siblings = requests.siblings_of(approvals)
     nobody = {approval_id: one.sentence for approval_id, one in reach.stranded(approvals, with_parts=True).items()}
     return [
         _one(request, approval, read, executed.get(approval.pk))
         | {"withdrawal": withdrawn.get(approval.pk), "nobody_can_decide": nobody.get(approval.pk)}
+        | {"decided_with": [{"id": one.approval_id, "status": one.status} for one in siblings.get(approval.pk, [])]}
         for approval, read in zip(approvals, reads, strict=True)
     ]
 
@@ -143,6 +145,7 @@ def _one(request: HttpRequest, approval: Approval, reads: list[Read], executed: 
         "tool": tool,
         "arguments": arguments,
         "arguments_schema": approval.arguments_schema,
+        "answer_schema": approval.answer_schema,
         "summary": approval.summary,
         "agent_words": approval.agent_words,
         "agent": approval.agent,
@@ -160,6 +163,8 @@ def _one(request: HttpRequest, approval: Approval, reads: list[Read], executed: 
         "dataset_versions": reads,
         "receipt": [{"step": step.step, "at": step.at, "detail": step.detail} for step in approval.receipt.all()],
         "decisions": [decision_json(decision) for decision in decisions],
-        "executed": executed,
+        "executed": executed or requests.untracked(approval, decisions),
+        "effect_tracked": approval.is_tracked,
+        "dialect": approval.dialect,
         "url": request.build_absolute_uri(reverse("approvals:approval", args=[approval.pk])),
     }

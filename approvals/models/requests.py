@@ -44,6 +44,8 @@ class Approval(models.Model):
     class Kind(models.TextChoices):
         ACTION = "action"  # may the agent do this?
         OUTCOME = "outcome"  # did an effect whose end nobody saw happen? approve = it did, reject = it did not
+        QUESTION = "question"  # the agent wants an answer; nothing is run for it
+        GO_ON = "go_on"  # the agent stopped between two steps; may it go on? a rejection ends its run
 
     class Source(models.TextChoices):
         AGENT = "agent"  # a registered agent's run
@@ -66,6 +68,7 @@ class Approval(models.Model):
     )  # the action in one sentence, by the tool's own renderer; see approvals.proposal.summary
     agent_words = models.TextField(blank=True)  # untrusted
     arguments_schema = models.JSONField(default=dict)
+    answer_schema = models.JSONField(default=dict, db_default={})  # of an answer in the tool's place; {} takes anything
     tool_is_known = models.BooleanField(default=True)
     tool_risk = models.CharField(max_length=10, choices=Risk, default=Risk.HIGH)  # as the tool declares it
     risk = models.CharField(max_length=10, choices=Risk, default=Risk.HIGH)  # what the policy makes of it
@@ -82,6 +85,8 @@ class Approval(models.Model):
     interrupt_id = models.CharField(max_length=100)  # "" for a program's
     interrupt_place = models.PositiveSmallIntegerField(default=0, db_default=0)  # among those that it asks, from 0
     checkpoint_id = models.CharField(max_length=100, blank=True)
+    dialect = models.CharField(max_length=40, default="own", db_default="own")  # the form in which the agent asked
+    is_tracked = models.BooleanField(default=True, db_default=True)  # what is approved goes through the effect ledger
     dataset_versions = models.JSONField(default=list)  # [{"dataset", "version"}] read before proposing
     requested_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, on_delete=models.PROTECT, related_name="+"
@@ -109,7 +114,8 @@ class Approval(models.Model):
     claimed_at = models.DateTimeField(null=True, blank=True)
     is_seeded = models.BooleanField(default=False)  # a harmless request to keep reviewers awake; never executed
     deliver_to = models.JSONField(null=True, blank=True)  # where a program wants its answer, see docs/programs.md
-    #: by a program: {"audience": [names], "body_digest", "reports": whether it will say what came of it}
+    #: by a program: {"audience": [names], "body_digest", "reports": whether it will say what came of it}; in an agent's
+    #: interrupt: {"verdicts": [those its form can carry], "call_id", "places": how many it asks about}
     asked = models.JSONField(default=dict)
 
     # Kept by the database, for lists; the functions are made in the migration that adds them.

@@ -70,9 +70,11 @@ def _steps(approval: Approval, decision: Decision | None, reached: dict[str, Rec
         agrees = decision is not None and decision.verdict in AGREEING
         if Step.EFFECT_FINISHED in reached or (agrees and approval.asked.get("reports")):
             steps.append(Step.EFFECT_FINISHED)
-    elif decision and decision.verdict in AGREEING and approval.kind == Approval.Kind.ACTION:
+    elif decision and decision.verdict in AGREEING and approval.kind == Approval.Kind.ACTION and approval.is_tracked:
         is_refused = Step.REFUSED in reached and Step.EFFECT_STARTED not in reached
         steps += [Step.REFUSED] if is_refused else [Step.EFFECT_STARTED, Step.EFFECT_FINISHED]
+    elif Step.REFUSED in reached:  # the agent held another call
+        steps += [Step.REFUSED]
     return [str(step) for step in steps] + ([str(Step.SET_ASIDE)] if Step.SET_ASIDE in reached else [])
 
 

@@ -185,6 +185,66 @@ def _is_void(approval: Approval, terms: Terms, decision: Any) -> bool:
     return is_taken_back or wants_somebody(terms)
 
 
+def untracked(approval: Approval, decisions: Sequence[Decision]) -> dict[str, Any] | None:
+    """Return what stands in the place of the effect where the agent's own tool ran it, outside the ledger; else None.
+
+    `decisions`: the approval's in their order.
+    """
+    is_decided = approval.status == Approval.Status.DECIDED and approval.kind == Approval.Kind.ACTION
+    if approval.is_tracked or not is_decided or decisions[-1].verdict not in AGREEING:
+        return None
+    nothing = dict.fromkeys(("arguments", "result", "started_at", "finished_at"))
+    return {"status": "not_tracked", "tool": approval.tool, "digest": None, "error": "", "attempts": 0, **nothing}
+
+
+def answer_form_of(approval_id: str) -> dict[str, Any] | None:
+    """Return the schema of an answer that may be any JSON, None where answers are text. One query."""
+    row = Approval.objects.filter(pk=approval_id).values_list("kind", "answer_schema").first()
+    return row[1] if row is not None and (row[0] == Approval.Kind.QUESTION or row[1]) else None
+
+
+@dataclass(frozen=True)
+class Sibling:
+    """Another request of the same interrupt: the agent goes on when all of them are decided."""
+
+    approval_id: str
+    place: int  # from 0
+    summary: str
+    status: str
+
+
+def siblings_of(approvals: Sequence[Approval]) -> dict[str, list[Sibling]]:
+    """Return for each approval the other requests of its interrupt, in their order. One query, none where none are."""
+    shared = [approval for approval in approvals if approval.asked.get("places", 1) > 1]
+    if not shared:
+        return {}
+    rows = Approval.objects.filter(
+        run_id__in={one.run_id for one in shared}, interrupt_id__in={one.interrupt_id for one in shared}
+    ).order_by("interrupt_place")
+    found: dict[tuple[str, str], list[Sibling]] = {}
+    for row in rows.values("pk", "run_id", "interrupt_id", "interrupt_place", "summary", "status"):
+        sibling = Sibling(row["pk"], row["interrupt_place"], row["summary"], row["status"])
+        found.setdefault((row["run_id"], row["interrupt_id"]), []).append(sibling)
+    return {
+        one.pk: [sibling for sibling in found[one.run_id, one.interrupt_id] if sibling.approval_id != one.pk]
+        for one in shared
+    }
+
+
+def call_approvals_of(run_id: str) -> dict[str, tuple[str, str]]:
+    """Return what was approved of the run's model's tool calls: call id -> approval id and approved digest.
+
+    But for what guarded tools asked by themselves: they get their own answers, in the order in which they had asked.
+    """
+    decided = Approval.objects.filter(
+        run_id=run_id, status=Approval.Status.DECIDED, kind=Approval.Kind.ACTION, asked__has_key="call_id"
+    )
+    decided = decided.exclude(dialect="guard")
+    refused = Decision.objects.filter(approval=OuterRef("pk")).exclude(verdict__in=AGREEING)
+    rows = decided.exclude(Exists(refused)).order_by("opened_at", "pk").values_list("asked", "pk", "digest")
+    return {asked["call_id"]: (approval_id, digest) for asked, approval_id, digest in rows}
+
+
 def waiting_of_runs(run_ids: list[str]) -> dict[str, list[str]]:
     """Return the ids of the pending approvals of each run, oldest first; runs without any are left out."""
     waiting: dict[str, list[str]] = {}
@@ -205,6 +265,7 @@ def approved_of_run(run_id: str) -> QuerySet[Approval]:
         status=Approval.Status.DECIDED,
         kind=Approval.Kind.ACTION,
         source=Approval.Source.AGENT,
+        is_tracked=True,
         is_seeded=False,
         took_effect_at=None,
     )

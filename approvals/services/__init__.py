@@ -12,9 +12,9 @@ from approvals.services.deciding_for_sure import Recorded, decide_for_sure, find
 from approvals.services.delegating import confirm_delegation, delegate, revoke_delegation
 from approvals.services.ending import LetGo, decisions_of, let_go, not_begun_of_run, open_of_run, set_back
 from approvals.services.executing import Authorised, authorise
-from approvals.services.ladder import Rung, climb, climb_overdue, escalate_now, withdraw
+from approvals.services.ladder import Rung, climb, climb_overdue, escalate_now, withdraw, withdraw_each
 from approvals.services.opening import Proposal, open_approval
-from approvals.services.receipts import note_effect, note_receipt, set_aside, stand_still
+from approvals.services.receipts import note_effect, note_not_taken, note_receipt, set_aside, stand_still
 from approvals.services.seeding import seed_attention_check
 from approvals.services.standing import make_standing, revoke_standing
 
@@ -41,6 +41,7 @@ __all__ = [
     "make_standing",
     "not_begun_of_run",
     "note_effect",
+    "note_not_taken",
     "note_receipt",
     "open_approval",
     "open_of_run",
@@ -53,4 +54,5 @@ __all__ = [
     "set_back",
     "stand_still",
     "withdraw",
+    "withdraw_each",
 ]

@@ -44,6 +44,8 @@ def close_by_policy(approval: Approval) -> Decision | None:
     if terms.outcome == "ask":
         return None
     verdict = Verdict.APPROVE if terms.outcome == "allow" else Verdict.REJECT
+    if verdict == Verdict.APPROVE and verdict not in approval.verdicts:
+        return None  # a question has no yes: people answer
     sentence = "needs no approval" if terms.outcome == "allow" else "is never done"
     decision = Decision.objects.create(
         approval=approval,

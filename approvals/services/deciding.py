@@ -30,7 +30,7 @@ from approvals.proposal.canonical import LIMIT_BYTES, read_canonical
 from approvals.record import audit
 from approvals.record.closings import closing_of
 from approvals.services.closing import close, close_by_policy, record_decision
-from approvals.services.editing import Edit, check_fixed, checked_edit
+from approvals.services.editing import Edit, check_fixed, checked_edit, schema_errors
 from approvals.services.opening import facts_of, under_terms
 from console.clock import DatabaseNow, database_now
 from console.live.announce import announce
@@ -311,6 +311,10 @@ def _check_verdict(approval: Approval, given: Answer) -> None:
         raise InvalidVerdict("verdict", f"This request can be answered with: {allowed}.")
     if given.verdict in NEEDS_NOTE and not given.note.strip() and approval.kind == Approval.Kind.ACTION:
         raise InvalidVerdict("note", "Say why, so that the agent can do better.")
+    if given.verdict == Verdict.RESPOND:
+        errors = schema_errors(approval.answer_schema, given.answer)
+        if errors:
+            raise InvalidVerdict("answer", f"The agent cannot take this answer. {errors[0]['message']}", errors)
 
 
 def _check_circumstances(terms: Terms, given: Answer, circumstances: Circumstances) -> None:

@@ -46,12 +46,14 @@ FIXED = "This is fixed: with another one it would be another request. Reject it,
 def checked_edit(approval: Approval, arguments: dict[str, Any]) -> Edit:
     """Check edited arguments against the tool and make their bytes. Raises InvalidVerdict with a path for each fault.
 
-    The tools belong to the agent plane, which is asked; of a program's own tool only the schema is known.
+    The tools belong to the agent plane, which is asked; of a program's own tool, and of one that an agent's graph holds
+    itself, only the schema is known.
     """
     try:
         canonicalise(approval.tool, arguments)  # before the schema, which would be asked about what cannot be kept
-        if approval.source == Approval.Source.PROGRAM:
-            checked = Checked(arguments, approval.summary, _schema_errors(approval.arguments_schema, arguments))
+        if approval.source == Approval.Source.PROGRAM or approval.dialect != "own":
+            errors = schema_errors(approval.arguments_schema, arguments)
+            checked = Checked(arguments, _summary(approval), errors)
         else:
             checked = ports.agent_plane().check_arguments(approval.agent, approval.tool, arguments)
         if checked.errors:
@@ -66,12 +68,17 @@ def checked_edit(approval: Approval, arguments: dict[str, Any]) -> Edit:
     return Edit(checked.arguments, canonical, digest, summary_of(checked.summary))
 
 
-def _schema_errors(schema: dict[str, Any], arguments: dict[str, Any]) -> list[dict[str, str]]:
-    """Hold arguments against a stranger's schema: in bounded time, and nothing is fetched for it."""
+def _summary(approval: Approval) -> str:
+    """Return the summary of a change; the agent's own sentence may be about the arguments that were changed."""
+    return approval.summary if approval.source == Approval.Source.PROGRAM else f"{approval.tool}, changed"
+
+
+def schema_errors(schema: dict[str, Any], value: Any) -> list[dict[str, str]]:
+    """Hold a value against a stranger's schema: in bounded time, and nothing is fetched for it."""
     if not schema:
         return []
     try:
-        faults = schema_check.check(schema, arguments)
+        faults = schema_check.check(schema, value)
     except schema_check.BrokenSchema as exc:
         return [{"path": "", "message": str(exc)}]
     return [{"path": ".".join(str(part) for part in fault.path), "message": fault.sentence} for fault in faults]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -153,11 +154,25 @@ def withdraw(*, run_id: str, reason: str, actor: str) -> int:
     return len(withdraw_each(run_id=run_id, reason=reason, actor=actor))
 
 
-def withdraw_each(*, run_id: str, reason: str, actor: str, only: list[str] | None = None) -> list[str]:
-    """Close every pending approval of a run that has ended, or `only` these; return their ids, oldest first."""
+def withdraw_each(
+    *,
+    run_id: str,
+    reason: str,
+    actor: str,
+    only: list[str] | None = None,
+    but_for_interrupts: Collection[str] | None = None,
+) -> list[str]:
+    """Close every pending approval of a run that has ended, or `only` these; return their ids, oldest first.
+
+    `but_for_interrupts`: of a run that goes on, the interrupts that it still waits for; those without one stay too.
+    """
     with transaction.atomic():
         rows = Approval.objects.select_for_update().filter(run_id=run_id, status=Approval.Status.PENDING)
-        pending = list((rows if only is None else rows.filter(pk__in=only)).order_by("pk"))
+        if only is not None:
+            rows = rows.filter(pk__in=only)
+        if but_for_interrupts is not None:
+            rows = rows.exclude(interrupt_id__in={*but_for_interrupts, ""})
+        pending = list(rows.order_by("pk"))
         for approval in pending:
             approval.status, approval.closed_at = Approval.Status.WITHDRAWN, database_now()
             approval.claimed_by = approval.claimed_at = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -27,7 +28,7 @@ class Proposal:
     """What an agent or a program asks to be decided."""
 
     external_id: str  # run id + interrupt id and place, or the program's own id
-    kind: str  # action or outcome
+    kind: str  # action, outcome, question or go_on
     canonical: bytes
     digest: str
     summary: str
@@ -53,6 +54,11 @@ class Proposal:
     batch: str | None = None  # what started the run among others
     body_digest: str = ""  # of what a program sent, to tell a repetition from another request
     reports_outcome: bool = False  # the program will say what came of it
+    answer_schema: Mapping[str, Any] = field(default_factory=dict)  # of an answer in the tool's place
+    dialect: str = "own"  # the form in which the agent asked
+    is_tracked: bool = True  # what is approved goes through the effect ledger
+    call_id: str = ""  # of the model's tool call
+    places: int = 1  # that the interrupt asks about
 
 
 def open_approval(proposal: Proposal) -> Approval:
@@ -92,24 +98,41 @@ def facts_of(approval: Approval, arguments: dict[str, Any]) -> Facts:
         source=approval.source,
         agent=approval.agent,
         tool=approval.tool,
-        kind=approval.kind,
+        kind=policy_kind(approval.kind),
         risk=approval.tool_risk,
         arguments=arguments,
         is_known=approval.tool_is_known,
     )
 
 
+def policy_kind(kind: str) -> str:
+    """Return what the policy's rules call this kind: they know actions, and questions about outcomes."""
+    return kind if kind == Approval.Kind.OUTCOME else Approval.Kind.ACTION
+
+
+def verdicts_under(terms: Terms, asked: Sequence[str]) -> list[str]:
+    """Return the verdicts that the terms allow of those asked for, all of them where none are asked for.
+
+    Where the terms allow none of what the form of asking can carry, that form has its way: a question can only be
+    answered.
+    """
+    found = [verdict for verdict in terms.verdicts if not asked or verdict in asked]
+    return found or list(asked)
+
+
 def under_terms(approval: Approval, terms: Terms) -> None:
     """Put the approval under terms, without saving it. The ladder's times stay, and whom it has added."""
     climbed = [step["step"] for step in approval.ladder[: approval.steps_climbed]]
     added = terms.escalate_to if "escalate" in climbed else ()
-    asked_for = [verdict for verdict in approval.verdicts if verdict in terms.verdicts]
     approval.terms = terms.to_json()
     approval.policy_version = terms.policy_version
     narrowed = narrow(terms, approval.asked.get("audience", ()))
     approval.audience = sorted({*narrowed.groups, *added})
     approval.people = list(narrowed.people)
-    approval.verdicts = asked_for if approval.source == Approval.Source.PROGRAM else list(terms.verdicts)
+    if approval.source == Approval.Source.PROGRAM:
+        approval.verdicts = [verdict for verdict in approval.verdicts if verdict in terms.verdicts]
+    else:
+        approval.verdicts = verdicts_under(terms, approval.asked.get("verdicts", ()))
     approval.needed = terms.needed
     approval.risk = terms.risk
 
@@ -120,7 +143,7 @@ def _fields(proposal: Proposal, now: datetime) -> dict[str, Any]:
         source=proposal.source,
         agent=proposal.agent,
         tool=tool,
-        kind=proposal.kind,
+        kind=policy_kind(proposal.kind),
         risk=proposal.risk,
         arguments=arguments,
         is_known=proposal.tool_is_known,
@@ -154,19 +177,35 @@ def _fields(proposal: Proposal, now: datetime) -> dict[str, Any]:
         "is_seeded": proposal.is_seeded,
         "policy_version": terms.policy_version,
         "terms": terms.to_json(),
-        "asked": {
-            "audience": list(proposal.audience),
-            "body_digest": proposal.body_digest,
-            "reports": proposal.reports_outcome,
-        },
+        "asked": _asked(proposal),
+        "answer_schema": dict(proposal.answer_schema),
+        "dialect": proposal.dialect,
+        "is_tracked": proposal.is_tracked,
         "audience": list(audience.groups),
         "people": list(audience.people),
-        "verdicts": [v for v in terms.verdicts if not proposal.verdicts or v in proposal.verdicts],
+        "verdicts": verdicts_under(terms, proposal.verdicts)
+        if proposal.source == Approval.Source.AGENT
+        else [verdict for verdict in terms.verdicts if not proposal.verdicts or verdict in proposal.verdicts],
         "needed": terms.needed,
         "ladder": [{"step": step, "at": at.isoformat()} for step, at in ladder],
         "opened_at": now,
         "due_at": ladder[-1][1],
     }
+
+
+def _asked(proposal: Proposal) -> dict[str, Any]:
+    asked: dict[str, Any] = {
+        "audience": list(proposal.audience),
+        "body_digest": proposal.body_digest,
+        "reports": proposal.reports_outcome,
+    }
+    if proposal.source == Approval.Source.AGENT and proposal.verdicts:
+        asked["verdicts"] = list(proposal.verdicts)
+    if proposal.call_id:
+        asked["call_id"] = proposal.call_id
+    if proposal.places > 1:
+        asked["places"] = proposal.places
+    return asked
 
 
 def _first_version(approval: Approval) -> None:

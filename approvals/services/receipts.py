@@ -49,7 +49,7 @@ WITH asked AS (
     RETURNING approval_id
 ), weighed AS (
     SELECT a.id, %(is_done)s OR %(step)s = 'resumed' AND (
-        a.status <> 'decided' OR a.kind = 'outcome'
+        a.status <> 'decided' OR a.kind <> 'action' OR NOT a.is_tracked
         OR a.source = 'program' AND coalesce(a.asked -> 'reports', 'false') <> 'true' OR EXISTS (
             SELECT FROM approvals_decision d WHERE d.approval_id = a.id AND d.verdict IN ('reject', 'respond')
         )
@@ -123,6 +123,17 @@ def note_effect(
             )
         kind = "effect.finished" if event in ("done", "failed") else f"effect.{event}"
         audit.record(actor=actor, kind=kind, subject=approval_id, body={"detail": detail[:500]})
+
+
+def note_not_taken(*, approval_id: str, detail: str) -> None:
+    """Note that nothing was done under an approval, for what the agent held was something else. Noted once."""
+    with transaction.atomic(savepoint=False):
+        found = Approval.objects.select_for_update(of=("self",)).get(pk=approval_id)
+        if found.receipt.filter(step=Step.REFUSED).exists():
+            return
+        ReceiptStep.objects.create(approval=found, step=Step.REFUSED, detail=detail[:500])
+        announce("inbox", f"approval:{approval_id}")
+        audit.record(actor="worker", kind="effect.refused", subject=approval_id, body={"detail": detail[:500]})
 
 
 _STEPS = {

@@ -28,8 +28,9 @@ from pydantic.errors import PydanticUserError
 from approvals.proposal.canonical import LIMIT_DEPTH, NotCanonical, canonicalise, is_shallow, read_canonical
 from approvals.proposal.fixed import faults_of as fixed_faults
 from approvals.proposal.fixed import mark
+from console.forms import schema_check
 from console.text.json_text import LARGEST, holds_half
-from orchestration.agents.runtime import Tool
+from orchestration.agents.runtime import Agent, Tool
 from orchestration.agents.second_reading import Seen, differs_elsewhere, watched
 
 Path = tuple[str | int, ...]
@@ -111,6 +112,32 @@ def write_down(read: Any) -> dict[str, Any]:
 def schema_of(model: type[BaseModel]) -> dict[str, Any]:
     """Return the JSON Schema of arguments as they are asked for: the same names as `write_down` gives."""
     return model.model_json_schema(by_alias=True, mode="validation")
+
+
+def input_schema_of(agent: Agent) -> dict[str, Any]:
+    """Return the JSON Schema of what a run of the agent starts with."""
+    return schema_of(agent.input) if agent.input_schema is None else dict(agent.input_schema)
+
+
+def read_input(agent: Agent, given: Any) -> dict[str, Any]:
+    """Return a run's input as it is kept. Raises Unfit."""
+    if agent.input_schema is None:
+        return read_asked(agent.input, "input", given).arguments
+    faults = schema_check.check(dict(agent.input_schema), given)
+    if faults:
+        raise Unfit([{"path": _dotted(fault.path), "message": fault.sentence} for fault in faults])
+    return read_asked(agent.input, "input", _with_roles(given)).arguments
+
+
+def _with_roles(given: Any) -> Any:
+    """Return the input with messages that name nobody as the user's, which is what a form leaves out."""
+    if not isinstance(given, dict) or not isinstance(given.get("messages"), list):
+        return given
+    messages = [
+        {"role": "user", **one} if isinstance(one, dict) and not one.keys() & {"role", "type"} else one
+        for one in given["messages"]
+    ]
+    return {**given, "messages": messages}
 
 
 def asked_schema(tool: Tool) -> dict[str, Any]:

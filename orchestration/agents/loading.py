@@ -7,12 +7,14 @@ command prints, or never come to an end. None of that may take the other agents 
 from __future__ import annotations
 
 import contextlib
+import inspect
 import re
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 from types import ModuleType
 from typing import Any, Final
@@ -20,10 +22,14 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from console.ports import AgentFault
-from orchestration.agents.runtime import Agent, Tool
+from orchestration.agents.runtime import Agent, FromGraph, Tool
 
 PATIENCE_SECONDS: Final = 60.0  # for one import; one that takes longer is not used until it has ended
 _FORM: Final = "Write it as package.module:NAME"
+_ENTRY: Final = re.compile(r"([^=:/]{1,200})=(.*)", re.DOTALL)
+_PLAIN_NAMES: Final = frozenset(
+    {"agent", "graph", "app", "build", "make_graph", "get_graph", "create_graph", "workflow"}
+)
 _PATH: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*(:[^\W\d]\w*)?")
 
 
@@ -69,6 +75,12 @@ class Entry:
         return AgentFault(self.path, *why(self._error or ImportError("nothing came of it"), self.path))
 
 
+def named_entry(entry: str) -> tuple[str, str]:
+    """Return the name that an entry gives its agent, "" for none, and the path: `name=package.module:NAME`."""
+    found = _ENTRY.fullmatch(entry)
+    return (found[1].strip(), found[2].strip()) if found else ("", entry)
+
+
 def imported(path: str) -> Any:
     """Return what `package.module:NAME` leads to; the name is AGENT when none is given. Raises NoAgent."""
     if not _PATH.fullmatch(path):
@@ -78,7 +90,7 @@ def imported(path: str) -> Any:
         raise NoAgent("This is not the path of a Python module.", f"{_FORM}{maybe}.")
     name, _, attribute = path.partition(":")
     module = _module(name)
-    attribute = attribute or "AGENT"
+    attribute = attribute or ("AGENT" if hasattr(module, "AGENT") or not hasattr(module, "graph") else "graph")
     if not hasattr(module, attribute):
         raise NoAgent(f"The module {name} has nothing called {attribute}.", _agents_in(module))
     return getattr(module, attribute)
@@ -129,7 +141,54 @@ def _agents_in(module: ModuleType) -> str:
     names = sorted(name for name, value in vars(module).items() if isinstance(value, Agent))
     if names:
         return f"Write {' or '.join(f'{module.__name__}:{name}' for name in names)}."
-    return f"{_FORM}, where NAME is an orchestration.agents.runtime.Agent; there is none in {module.__name__}."
+    return (
+        f"{_FORM}, where NAME is an orchestration.agents.runtime.Agent, a graph, or a function that makes one; there "
+        f"is no Agent in {module.__name__}."
+    )
+
+
+def as_registered(found: Any, path: str, name: str = "") -> Any:
+    """Return an agent as it is, under the name that its entry gives it; for a graph, or a function of one, its agent.
+
+    The name is the entry's, else the compiled graph's, else that of the variable or the module.
+    """
+    if isinstance(found, Agent):
+        return replace(found, name=name) if name else found
+    is_maker = inspect.isroutine(found)
+    if not is_maker and not _is_graph(found):
+        return found
+    module, _, attribute = path.partition(":")
+    attribute = attribute or "graph"
+    given = getattr(found, "name", "")
+    own = given if isinstance(given, str) and given not in ("", "LangGraph") and not is_maker else ""
+    last = module.rpartition(".")[2]
+    plain = last if attribute.casefold() in _PLAIN_NAMES else attribute
+    name = name or re.sub(r"[^A-Za-z0-9_.-]+", "-", own or plain).strip("-_.") or last
+    return Agent(name=name, title=name.replace("_", " ").replace("-", " ").capitalize(), graph=f"{module}.{attribute}")
+
+
+def _is_graph(found: Any) -> bool:
+    """Return whether it is a graph, compiled or not; told by what it can do, so that nothing is imported for it."""
+    if isinstance(found, type):
+        return False
+    return (hasattr(found, "add_node") and hasattr(found, "compile")) or (
+        hasattr(found, "ainvoke") and hasattr(found, "get_subgraphs")
+    )
+
+
+def with_input_schema(agent: Agent) -> Agent:
+    """Return the agent with the form of its input, where that is the graph's own. Raises NoAgent."""
+    if agent.input is not FromGraph:
+        return agent
+    from orchestration.agents import graphs  # LangGraph: only for agents that leave their input to it
+
+    module, _, attribute = agent.graph.rpartition(".")
+    try:
+        graph = graphs.made_once(graphs.graph_from(agent, getattr(import_module(module), attribute)))
+        return replace(agent, input_schema=graphs.input_schema_of(graph))
+    except Exception as exc:  # it is somebody's own code
+        reason, advice = why(exc, module)
+        raise NoAgent(f"Its graph {agent.graph} cannot be made. {reason}", advice) from exc
 
 
 def as_agent(found: Any, path: str) -> Agent:
@@ -182,12 +241,7 @@ def _called(value: Any) -> str:
 
 
 def _instead(found: Any, path: str) -> str:
-    module, _, name = path.partition(":")
-    example = f'Agent(name="...", title="...", input=..., tools=(), graph="{module}.{name or "build"}")'
+    module = path.partition(":")[0]
     if isinstance(found, type) and issubclass(found, Agent):
         return "Name an Agent, not its class."
-    if callable(found) and not hasattr(found, "invoke"):
-        return f"Make an Agent beside it, and name that: AGENT = {example}."
-    if hasattr(found, "invoke") or hasattr(found, "compile"):
-        return f"Make an Agent beside it, whose graph names it, and name that: AGENT = {example}."
     return _agents_in(sys.modules[module]) if module in sys.modules else f"{_FORM}."

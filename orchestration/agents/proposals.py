@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
 
-from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage, ToolCall, ToolMessage
 from langgraph.runtime import Runtime
 from langgraph.types import interrupt
 
 from approvals.proposal.canonical import NotCanonical, canonicalise, digest_of
 from console.text.json_text import storable
 from orchestration.agents import arguments
-from orchestration.agents.runtime import Agent, AgentContext, Outcome, Tool
+from orchestration.agents.runtime import Agent, AgentContext, Effects, Outcome, Tool
 
 REJECTIONS_AT_MOST = 3
+AT_ONCE = 50  # proposals out of one message of the model's
 
 
 class Wish(TypedDict):
@@ -46,12 +48,21 @@ class Frozen(TypedDict):
     risk: str
 
 
+class Proposed(TypedDict):
+    """One of several wishes that stand in one message of the model's, on its way beside `wish`."""
+
+    wish: Wish
+    frozen: Frozen | None
+    answer: dict[str, Any] | None
+
+
 class ProposalState(TypedDict, total=False):
-    """The part of a graph's state that these nodes use."""
+    """The part of a graph's state that these nodes use. `wish`, `frozen`, `answer` are of the first wish."""
 
     wish: Wish | None
     frozen: Frozen | None
     answer: dict[str, Any] | None
+    besides: list[Proposed]  # the others of the same message: asked at once, done when all are decided
     rejections: int
     dataset_versions: list[dict[str, Any]]
     effects: list[dict[str, Any]]  # [{"tool", "approval_id", "status"}]
@@ -64,26 +75,34 @@ class ProposalNodes:
         self._agent = agent
 
     async def propose(self, state: Any) -> dict[str, Any]:
-        """Take the first call of an approved-only tool from the model's last message.
+        """Take the calls of approved-only tools from the model's last message: all of them are asked about at once.
 
         Arguments that do not fit the tool go back to the model as the call's answer.
         """
         message: AIMessage = state["messages"][-1]
-        call = next(call for call in message.tool_calls if self._needs_approval(call["name"]))
-        others = [
-            _tell(other["id"], "error", {"not_run": "Only one proposal at a time is taken."})
-            for other in message.tool_calls
-            if other is not call
-        ]
-        others += unreadable_calls(message)
+        told: list[ToolMessage] = unreadable_calls(message)
+        wishes: list[Wish] = []
+        for call in message.tool_calls:
+            if not self._needs_approval(call["name"]):
+                told.append(_tell(call["id"], "error", {"not_run": "This is not run beside proposals. Call it alone."}))
+            elif len(wishes) == AT_ONCE:
+                told.append(_tell(call["id"], "error", {"not_run": f"At most {AT_ONCE} proposals are taken at once."}))
+            else:
+                wish = await self._wish(message, call)
+                if isinstance(wish, ToolMessage):
+                    told.append(wish)
+                else:
+                    wishes.append(wish)
+        return {**_of_all([_proposed(wish) for wish in wishes]), "messages": told}
+
+    async def _wish(self, message: AIMessage, call: ToolCall) -> Wish | ToolMessage:
         tool = self._agent.tool(call["name"])
         assert tool is not None
         try:
             read = await asyncio.to_thread(arguments.read_asked, tool.arguments, tool.name, call["args"])
         except arguments.Unfit as exc:
-            problem = {"invalid_arguments": storable(str(exc))[:2000]}
-            return {"wish": None, "messages": [_tell(call["id"], "error", problem), *others]}
-        wish = Wish(
+            return _tell(call["id"], "error", {"invalid_arguments": storable(str(exc))[:2000]})
+        return Wish(
             kind="action",
             tool=tool.name,
             arguments=read.arguments,
@@ -91,15 +110,17 @@ class ProposalNodes:
             call_id=call["id"] or "",
             about="",
         )
-        return {"wish": wish, "messages": others}
 
     async def freeze(self, state: ProposalState) -> dict[str, Any]:
         """Make the exact bytes and their digest. Pure: the same wish gives the same bytes."""
-        wish = state["wish"]
-        assert wish is not None
+        return _of_all(
+            [Proposed(wish=one["wish"], frozen=self._frozen(one["wish"]), answer=None) for one in _all(state)]
+        )
+
+    def _frozen(self, wish: Wish) -> Frozen:
         canonical = canonicalise(wish["tool"], wish["arguments"])
         tool = self._agent.tool(wish["tool"])
-        frozen = Frozen(
+        return Frozen(
             kind=wish["kind"],
             canonical=canonical.decode(),
             digest=digest_of(canonical),
@@ -108,30 +129,48 @@ class ProposalNodes:
             arguments_schema=arguments.asked_schema(tool) if tool else {},
             risk=tool.risk if tool else "high",
         )
-        return {"frozen": frozen, "answer": None}
 
     async def gate(self, state: ProposalState) -> dict[str, Any]:
         """Wait for people: the turn ends here and no worker holds anything."""
-        return {"answer": interrupt(state["frozen"])}
+        if not state.get("besides"):
+            return {"answer": interrupt(state["frozen"])}
+        first, *others = interrupt({TOGETHER: [one["frozen"] for one in _all(state)]})
+        besides = [{**one, "answer": answer} for one, answer in zip(state["besides"], others, strict=True)]
+        return {"answer": first, "besides": besides}
 
     async def act(self, state: ProposalState, runtime: Runtime[AgentContext]) -> dict[str, Any]:
-        """Do what was approved, or tell the model what was said instead."""
-        wish, frozen, answer = state["wish"], state["frozen"], state["answer"]
-        assert wish is not None and frozen is not None and answer is not None
+        """Do what was approved, one after the other, or tell the model what was said instead.
+
+        On retry the ledger returns the outcomes that it has.
+        """
+        ends = [await self._act(one, runtime.context.effects) for one in _all(state)]
+        done = [end.effect for end in ends if end.effect is not None]
+        changes: dict[str, Any] = {
+            **_of_all([_proposed(end.question) for end in ends if end.question is not None]),
+            "messages": [end.message for end in ends if end.message is not None],
+        }
+        if done:
+            changes["effects"] = [*state.get("effects", []), *done]
+        if rejected := sum(end.is_rejected for end in ends):
+            changes["rejections"] = state.get("rejections", 0) + rejected
+        return changes
+
+    async def _act(self, proposed: Proposed, effects: Effects) -> _End:
+        wish, frozen, answer = proposed["wish"], proposed["frozen"], proposed["answer"]
+        assert frozen is not None and answer is not None
         if answer["digest"] != frozen["digest"]:
             raise ValueError("The answer is about another proposal than the frozen one.")
-        effects = runtime.context.effects
         if wish["kind"] == "outcome":
             outcome = await effects.settle(wish["about"], answer["approval_id"])
-            return self._finish(state, wish, wish["about"], outcome)
+            return self._finish(wish, wish["about"], outcome)
         if answer["verdict"] not in ("approve", "edit"):
-            return self._not_approved(state, wish, answer)
+            return self._not_approved(wish, answer)
         if answer["verdict"] == "edit":
             wish = {**wish, "arguments": answer["arguments"]}  # to tell of; what runs is what the ledger reads
         outcome = await effects.perform(answer["approval_id"], answer.get("approved_digest", answer["digest"]))
         if outcome["status"] == "unknown":
-            return {"wish": _question(wish, answer["approval_id"]), "frozen": None, "answer": None}
-        return self._finish(state, wish, answer["approval_id"], outcome, answer)
+            return _End(question=outcome_question(wish, answer["approval_id"]))
+        return self._finish(wish, answer["approval_id"], outcome, answer)
 
     def after_propose(self, state: ProposalState) -> Literal["freeze", "plan"]:
         return "freeze" if state.get("wish") else "plan"
@@ -141,14 +180,7 @@ class ProposalNodes:
             return "freeze"  # the outcome is unknown: ask a person
         return "give_up" if state.get("rejections", 0) >= REJECTIONS_AT_MOST else "plan"
 
-    def _finish(
-        self,
-        state: ProposalState,
-        wish: Wish,
-        approval_id: str,
-        outcome: Outcome,
-        answer: dict[str, Any] | None = None,
-    ) -> dict[str, Any]:
+    def _finish(self, wish: Wish, approval_id: str, outcome: Outcome, answer: dict[str, Any] | None = None) -> _End:
         """Tell the model what was done; after an edit also with which arguments, or it would ask again."""
         status: Literal["success", "error"] = "success" if outcome["status"] == "done" else "error"
         content: dict[str, Any] = {
@@ -161,32 +193,19 @@ class ProposalNodes:
         if answer is not None and answer.get("note"):
             content["reviewer_comment"] = answer["note"]
         done = {"tool": _tool_of(wish), "approval_id": approval_id, "status": outcome["status"]}
-        return {
-            "wish": None,
-            "frozen": None,
-            "messages": [_tell(wish["call_id"], status, content)],
-            "effects": [*state.get("effects", []), done],
-        }
+        return _End(_tell(wish["call_id"], status, content), done)
 
-    def _not_approved(self, state: ProposalState, wish: Wish, answer: dict[str, Any]) -> dict[str, Any]:
+    def _not_approved(self, wish: Wish, answer: dict[str, Any]) -> _End:
         """Tell the model. The reviewer's words are quoted data under a key of their own, never instructions."""
         verdict = answer["verdict"]
-        content: dict[str, Any] = {"outcome": verdict, "meaning": _MEANINGS[verdict]}
+        content: dict[str, Any] = {"outcome": verdict, "meaning": MEANINGS[verdict]}
         if verdict == "reject":
             content["reviewer_comment"] = answer["note"]
         elif verdict == "respond":
             content |= {"answer": answer["answer"], "reviewer_comment": answer["note"]}
         status: Literal["success", "error"] = "success" if verdict == "respond" else "error"
-        return {
-            "wish": None,
-            "frozen": None,
-            "messages": [_tell(wish["call_id"], status, content)],
-            "rejections": state.get("rejections", 0) + (verdict == "reject"),
-            "effects": [
-                *state.get("effects", []),
-                {"tool": wish["tool"], "approval_id": answer["approval_id"], "status": verdict},
-            ],
-        }
+        done = {"tool": wish["tool"], "approval_id": answer["approval_id"], "status": verdict}
+        return _End(_tell(wish["call_id"], status, content), done, is_rejected=verdict == "reject")
 
     def _needs_approval(self, name: str) -> bool:
         tool = self._agent.tool(name)
@@ -197,8 +216,42 @@ class ProposalNodes:
         return any(self._needs_approval(call["name"]) for call in message.tool_calls)
 
 
+@dataclass(frozen=True)
+class _End:
+    """How one proposal ended: what the model hears and what was done, or a question to people about the outcome."""
+
+    message: ToolMessage | None = None
+    effect: dict[str, Any] | None = None
+    question: Wish | None = None
+    is_rejected: bool = False
+
+
+def _proposed(wish: Wish) -> Proposed:
+    return Proposed(wish=wish, frozen=None, answer=None)
+
+
+def _all(state: ProposalState) -> list[Proposed]:
+    """Return the wishes on their way, the first one first."""
+    wish = state["wish"]
+    assert wish is not None
+    first = Proposed(wish=wish, frozen=state.get("frozen"), answer=state.get("answer"))
+    return [first, *state.get("besides", [])]
+
+
+def _of_all(proposed: list[Proposed]) -> dict[str, Any]:
+    """Return the state of these wishes, of none too."""
+    first = proposed[0] if proposed else None
+    return {
+        "wish": first["wish"] if first else None,
+        "frozen": first["frozen"] if first else None,
+        "answer": first["answer"] if first else None,
+        "besides": proposed[1:],
+    }
+
+
+TOGETHER = "proposals"  # the key of several proposals in one interrupt
 OUTCOME_TOOL = "confirm_outcome"
-_MEANINGS = {
+MEANINGS = {
     "reject": "A person rejected the proposal.",
     "respond": "The tool was not run. A person answered in its place.",
     "expired": "Nobody decided in time. This is not a rejection; do not propose it again.",
@@ -206,7 +259,7 @@ _MEANINGS = {
 }
 
 
-def _question(wish: Wish, approval_id: str) -> Wish:
+def outcome_question(wish: Wish, approval_id: str) -> Wish:
     """Ask a person whether an effect happened: the attempt was cut off and the tool cannot be asked."""
     asked = {"approval_id": approval_id, "tool": wish["tool"], "arguments": wish["arguments"]}
     try:

@@ -14,7 +14,7 @@ from typing import Any, Final
 from console.environment import environment
 from console.ports import AgentFault
 from orchestration.agents.arguments import faults_of, faults_of_tool
-from orchestration.agents.loading import Entry, as_agent, imported
+from orchestration.agents.loading import Entry, as_agent, as_registered, imported, named_entry, with_input_schema
 from orchestration.agents.runtime import Agent
 
 GROUP: Final = "signalbox.agents"
@@ -78,13 +78,14 @@ def _entries() -> list[Entry]:
     return found
 
 
-def _load(path: str) -> Agent:
-    return _checked(imported(path), path)
+def _load(entry: str) -> Agent:
+    name, path = named_entry(entry)
+    return _checked(as_registered(imported(path), path, name), path)
 
 
 def _load_point(point: EntryPoint) -> Agent:
     found: Any = point.load()
-    return _checked(found, point.value)
+    return _checked(as_registered(found, point.value, point.name), point.value)
 
 
 def _checked(found: Any, path: str) -> Agent:
@@ -92,6 +93,7 @@ def _checked(found: Any, path: str) -> Agent:
     agent = as_agent(found, path)
     check_names(agent)
     check_arguments(agent)
+    agent = with_input_schema(agent)
     check_run_title(agent)
     return agent
 
@@ -126,10 +128,11 @@ def check_arguments(agent: Agent) -> None:
 def check_run_title(agent: Agent) -> None:
     """Refuse a title for runs that names what no input has. Raises ImportError."""
     named = {path.partition(".")[0] for path in re.findall(r"\{([^{}]*)\}", agent.run_title)}
-    if strange := sorted(named - set(agent.input.model_fields)):
+    known = agent.input.model_fields if agent.input_schema is None else agent.input_schema.get("properties", {})
+    if strange := sorted(named - set(known)):
         raise ImportError(
             f"The agent {agent.name} cannot be registered. Its run_title names {', '.join(map(repr, strange))}, and "
-            f"its input has only {', '.join(agent.input.model_fields) or 'nothing'}."
+            f"its input has only {', '.join(known) or 'nothing'}."
         )
 
 

@@ -9,12 +9,28 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypedDict
+from typing import Any, Final, Literal, Protocol, TypedDict
 
 import httpx
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 Risk = Literal["low", "medium", "high"]
+
+
+class _Unsaid:
+    """What was not said, where None is something that can be said."""
+
+    def __repr__(self) -> str:
+        return "UNSAID"
+
+
+UNSAID: Final = _Unsaid()
+
+
+class FromGraph(BaseModel):
+    """An input whose form is that of the graph's own state; see `Agent.input_schema`."""
+
+    model_config = ConfigDict(extra="allow")
 
 
 class ToolFailed(Exception):
@@ -135,8 +151,12 @@ class Limit:
 class Agent:
     """A registered agent.
 
-    `graph` names a graph, compiled or not, or a function `(agent: Agent)` that returns one, so that the web process can
-    list agents and check inputs without importing LangGraph. `limits` goes by the kind of failure: the name of an
+    `graph` names a graph, compiled or not, or a function that returns one: it may take the agent (`agent`) or a run's
+    configuration (`config`), may be async, and may be an async context manager. With an input model and tools of our
+    own, the web process lists agents and checks inputs without importing LangGraph; without an input model, the form
+    of the input is the graph's. `on_silence` is what the graph is told where nobody decided in time: the answer to a
+    plain question, the message of a tool call; nothing said, a question that nobody answers ends the run. `limits`
+    goes by the kind of failure: the name of an
     exception's class or of one it is made from, `AttemptLost` for attempts that end without a word, "*" for every
     other; what no limit names is tried again for as long as the run is open. `secrets` are names of state keys, or of
     fields below them ("customer.iban"), whose values no page and no program gets to see.
@@ -144,15 +164,17 @@ class Agent:
 
     name: str
     title: str
-    input: type[BaseModel]
-    tools: tuple[Tool, ...]
-    graph: str  # import path
+    input: type[BaseModel] = FromGraph
+    tools: tuple[Tool, ...] = ()
+    graph: str = ""  # import path
     reads: tuple[str, ...] = ()  # datasets
     turn_seconds: int = 600
     steps_per_turn: int = 100  # of the graph, before the run fails as one that does not end
     limits: Mapping[str, Limit] = field(default_factory=dict)
     run_title: str = ""  # what a run is about, of its input: "Order {order_id}: {message}"; "" shows the input's values
     secrets: tuple[str, ...] = ()
+    on_silence: Any = UNSAID  # JSON
+    input_schema: Mapping[str, Any] | None = None  # of the graph's state, where `input` is FromGraph; filled in at load
 
     def limit_of(self, kinds: Sequence[str]) -> Limit | None:
         """Return the limit for a failure; `kinds`: the names of its class and those it is made from, nearest first."""

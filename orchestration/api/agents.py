@@ -9,7 +9,7 @@ from django.http import HttpRequest
 from ninja import Router
 
 from console.api_access import require
-from orchestration.agents.arguments import asked_schema, schema_of
+from orchestration.agents.arguments import asked_schema, input_schema_of
 from orchestration.agents.registry import agents, faults
 from orchestration.agents.runtime import Agent
 
@@ -31,7 +31,7 @@ def _agent_json(agent: Agent) -> dict[str, Any]:
     return {
         "name": agent.name,
         "title": agent.title,
-        "input_schema": schema_of(agent.input),
+        "input_schema": input_schema_of(agent),
         "tools": [
             {
                 "name": tool.name,

@@ -5,26 +5,20 @@ A new one is its own file and one entry in DIALECTS. What an interrupt asks, and
 
 from __future__ import annotations
 
+from orchestration.dialects.agent_inbox import AgentInbox
 from orchestration.dialects.base import Asked, Dialect
+from orchestration.dialects.guard import Guard
+from orchestration.dialects.langchain_batched import Batched
+from orchestration.dialects.langchain_per_call import PerCall
 from orchestration.dialects.own import Own
-from orchestration.errors import UnknownDialect
+from orchestration.dialects.own_together import OwnTogether
+from orchestration.dialects.raw import Raw
+from orchestration.dialects.stops import Stops
 
-DIALECTS: tuple[Dialect, ...] = (Own(),)  # the first that speaks an interrupt's form takes it
+#: the first that speaks an interrupt's form takes it, and the last one speaks them all
+DIALECTS: tuple[Dialect, ...] = (Own(), OwnTogether(), Guard(), Batched(), PerCall(), AgentInbox(), Stops(), Raw())
 
 
 def dialect_of(interrupt: Asked) -> Dialect:
-    """Return the dialect in which the interrupt asks. Raises UnknownDialect."""
-    for dialect in DIALECTS:
-        if dialect.speaks(interrupt.value):
-            return dialect
-    raise UnknownDialect(
-        f"The agent asked in a form that Signalbox does not know ({_form_of(interrupt.value)}), so nobody could be "
-        "asked. An agent asks through `ProposalNodes`, see orchestration.agents.proposals."
-    )
-
-
-def _form_of(value: object) -> str:
-    if isinstance(value, dict):
-        keys = ", ".join(sorted(repr(key) for key in value)[:10])
-        return f"an object with {keys[:200]}" if keys else "an empty object"
-    return f"a value of type {type(value).__name__}"
+    """Return the dialect in which the interrupt asks."""
+    return next(dialect for dialect in DIALECTS if dialect.speaks(interrupt.value))

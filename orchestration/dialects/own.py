@@ -7,9 +7,10 @@ from typing import Any, Final
 
 from approvals.reading.requests import Settled
 from orchestration.agents.proposals import Frozen
+from orchestration.agents.runtime import UNSAID
 from orchestration.dialects.base import Asked, Place
 
-_KEYS: Final = Frozen.__required_keys__
+KEYS: Final = Frozen.__required_keys__
 
 
 class Own:
@@ -18,7 +19,7 @@ class Own:
     name = "own"
 
     def speaks(self, value: Any) -> bool:
-        return isinstance(value, dict) and value.keys() >= _KEYS
+        return isinstance(value, dict) and value.keys() >= KEYS and "guard" not in value
 
     def proposals_of(self, interrupt: Asked) -> list[Place]:
         frozen = interrupt.value
@@ -34,7 +35,7 @@ class Own:
             )
         ]
 
-    def answer(self, places: Sequence[Settled]) -> dict[str, Any]:
+    def answer(self, interrupt: Asked, places: Sequence[Settled], on_silence: Any = UNSAID) -> dict[str, Any]:
         """Return {"approval_id", "decision_id", "digest", "approved_digest", "verdict", "note", "answer", "arguments",
         "decided_by"}.
 

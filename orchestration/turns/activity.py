@@ -12,9 +12,11 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from approvals import services as approvals
+from approvals.reading.requests import call_approvals_of
 from console import faults
 from console.clock import database_now
 from orchestration import failing, pausing, services
+from orchestration.agents.guarding import GuardedTurn, lent
 from orchestration.agents.models import chat_model
 from orchestration.agents.registry import agent_named
 from orchestration.agents.runtime import Agent, AgentContext, World
@@ -40,6 +42,8 @@ from orchestration.models import Run
 from orchestration.services import TurnStart
 from orchestration.threads import in_database
 from orchestration.turns import drive
+from orchestration.turns.asked import around
+from orchestration.turns.asking_again import ask_again
 from orchestration.turns.datasets import PublishedDatasets
 from orchestration.turns.failure import OURS, failed_of, failure_kept
 from orchestration.turns.progress import Nodes, alive
@@ -114,12 +118,17 @@ class Activities:
 
     async def _run_graph(self, agent: Agent, turn: Turn, start: TurnStart, run: Run) -> TurnResult:
         control, nodes = RunControl(), Nodes(await in_database(database_now))
-        async with self._checkpoints.thread(turn.run_id) as saver, alive(control, turn, nodes):
-            graph = drive.with_saver(drive.graph_of(agent.name), saver)
+        async with (
+            self._checkpoints.thread(turn.run_id) as saver,
+            alive(control, turn, nodes),
+            drive.made_graph(drive.graph_of(agent.name), turn.run_id) as made,
+        ):
+            graph = drive.with_saver(made, saver)
             code = pausing.code_of(graph)
+            ledger = EffectLedger(turn.run_id, run.fence, agent, self._world)
             context = AgentContext(
                 run_id=turn.run_id,
-                effects=EffectLedger(turn.run_id, run.fence, agent, self._world),
+                effects=ledger,
                 datasets=PublishedDatasets(),
                 world=self._world,
                 model=chat_model(),
@@ -135,11 +144,17 @@ class Activities:
             if changed:
                 await in_database(services.note_code_changed, turn, run.fence, changed)
             faults.reach("turn.before_graph", turn.run_id)
-            answers = drive.answers_of(before, start)
-            await drive.call(graph, agent, run, before, answers, context, control, [nodes])
+            answers = drive.answers_of(around(agent, graph, before), start)
+            if answers.different:
+                await ask_again(before, set(answers.different))
+                await in_database(services.note_asked_again, answers.different)
+            if answers.may_go_on:
+                resume = {} if answers.different else answers.resume
+                with lent(GuardedTurn(ledger, await in_database(call_approvals_of, turn.run_id))):
+                    await drive.call(graph, agent, run, before, resume, context, control, [nodes])
             after = await pausing.stand_of(graph, saver, turn.run_id)
+            end = drive.end_of(around(agent, graph, after), graph, turn, run, code)
         faults.reach("turn.after_graph", turn.run_id)
-        end = drive.end_of(agent, turn, run, after, code)
         if end.proposals:
             waiting_for, next_step_at = await in_database(services.pause_turn, turn, run.fence, end)
             return TurnResult(
@@ -153,7 +168,8 @@ class Activities:
         if after.next:
             raise AgentStopped(
                 f"The agent stopped before {' and '.join(f'“{node}”' for node in after.next)} without asking anybody, "
-                "so nobody can let it go on. A graph waits for people by `interrupt()`, not by a stop before a node."
+                "so nobody can let it go on. A graph waits for people by `interrupt()`, or by a stop that it was "
+                "compiled with."
             )
         await in_database(services.finish_turn, turn, run.fence, end)
         return TurnResult("finished", [], None, end.checkpoint_id, end.dataset_versions, end.usage)

@@ -2,41 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
 from django.utils.module_loading import import_string
 from langgraph.graph import StateGraph
-from langgraph.pregel import Pregel
 from langgraph.runtime import RunControl
 from langgraph.types import Command, Overwrite
 
+from approvals.proposal.canonical import read_canonical
+from approvals.reading.requests import Settled
 from approvals.services import Proposal
+from orchestration.agents.graphs import Factory, graph_from
 from orchestration.agents.registry import agent_named
 from orchestration.agents.runtime import Agent, AgentContext
 from orchestration.contracts import Turn
 from orchestration.dialects import dialect_of
-from orchestration.errors import AgentCodeChanged, CheckpointsGone
+from orchestration.dialects.base import Place, Untellable
+from orchestration.dialects.stops import PREFIX as STOP
+from orchestration.errors import (
+    AgentCodeChanged,
+    CheckpointsGone,
+    NotAllowedToGoOn,
+    OrchestrationError,
+    RunExpired,
+)
 from orchestration.models import Run
 from orchestration.pausing import Kept, Stand
 from orchestration.services import TurnEnd, TurnStart
+from orchestration.turns.asked import Around
+from orchestration.turns.result import result_of
 from orchestration.turns.usage import usage_of
 
 
 @cache
 def graph_of(agent: str) -> Any:
-    """Return the agent's graph as its author gives it, compiled or not. Raises TypeError for anything else."""
+    """Return the agent's graph as its author gives it, compiled or not, or a Factory of it. Raises TypeError."""
     found = agent_named(agent)
-    return made_graph(found, import_string(found.graph))
+    return graph_from(found, import_string(found.graph))
 
 
-def made_graph(agent: Agent, named: Any) -> Any:
-    """Return the graph that `agent.graph` leads to: `named` is one, or a function that makes one of the agent."""
-    graph = named if isinstance(named, StateGraph | Pregel) else named(agent)
-    if not isinstance(graph, StateGraph | Pregel):
-        raise TypeError(f"{agent.graph} gives a {type(graph).__name__} and no graph of LangGraph's.")
-    return graph
+@asynccontextmanager
+async def made_graph(graph: Any, run_id: str) -> AsyncIterator[Any]:
+    """Yield the graph for one turn: a function that makes one is called with the turn's configuration."""
+    if not isinstance(graph, Factory):
+        yield graph
+        return
+    config = {"configurable": {"thread_id": run_id}, "metadata": {"run_id": run_id}}
+    async with graph.made(config) as made:
+        yield made
 
 
 def with_saver(graph: Any, saver: Any) -> Any:
@@ -82,29 +99,70 @@ def kept_of(turn: Turn, start: TurnStart, run: Run) -> Kept:
         must_be_there=bool(run.checkpoint_id) or bool(turn.approval_ids),
         checkpoint_id=run.checkpoint_id,
         asked_in=dict((run.pause or {}).get("asked_in", {})),
-        answers_at={name: places[0].checkpoint_id for name, places in start.answered.items()},
+        answers_at={
+            name: places[0].checkpoint_id for name, places in start.answered.items() if not name.startswith(STOP)
+        },
     )
 
 
-def answers_of(before: Stand, start: TurnStart) -> dict[str, Any]:
-    """Return what the graph is resumed with: by interrupt id, for those that it waits for and that are answered.
+@dataclass(frozen=True)
+class Answers:
+    """What the graph is called with."""
 
-    Raises AgentCodeChanged when an interrupt asks for more or fewer places than were decided.
+    resume: dict[str, Any] = field(default_factory=dict)  # by interrupt id, for those that it waits for
+    may_go_on: bool = True  # it does not stand at a stop of its compilation, or people let it go on from there
+    different: dict[str, list[str]] = field(default_factory=dict)  # interrupt id -> approvals of another call
+
+
+def answers_of(around: Around, start: TurnStart) -> Answers:
+    """Return the answers to what the graph waits for, each checked completely before the graph is touched.
+
+    Raises AgentCodeChanged when an interrupt asks for more or fewer places than were decided, RunExpired and
+    NotAllowedToGoOn where the graph takes no true word for how a request ended.
     """
+    stop = around.stand.stop
     answers: dict[str, Any] = {}
-    for interrupt in before.interrupts:
-        places = start.answered.get(interrupt.id)
-        if places is None:
+    different: dict[str, list[str]] = {}
+    for interrupt in around.stand.asked:
+        settled = start.answered.get(interrupt.id)
+        if settled is None:
             continue
         dialect = dialect_of(interrupt)
-        asked = len(dialect.proposals_of(interrupt))
-        if [place.place for place in places] != list(range(asked)):
+        places = dialect.proposals_of(interrupt)
+        if [place.place for place in settled] != list(range(len(places))):
             raise AgentCodeChanged(
-                f"The agent's question is read in another way than when it was asked: it has {asked} parts now, and "
-                f"{len(places)} were decided."
+                f"The agent's question is read in another way than when it was asked: it has {len(places)} parts now, "
+                f"and {len(settled)} were decided."
             )
-        answers[interrupt.id] = dialect.answer(places)
-    return answers
+        pairs = zip(settled, places, strict=True)
+        others = [one.approval_id for one, place in pairs if _is_other(around, one, place, interrupt)]
+        if others:
+            different[interrupt.id] = others
+            continue
+        try:
+            answers[interrupt.id] = dialect.answer(interrupt, settled, around.agent.on_silence)
+        except Untellable as exc:
+            raise _end_of_run(settled, str(exc)) from exc
+    may_go_on = stop is None or answers.pop(stop.id, False) is True
+    return Answers(answers, may_go_on, different)
+
+
+def _is_other(around: Around, settled: Settled, place: Place, interrupt: Any) -> bool:
+    """Return whether what the graph holds at this place is not what people were shown and agreed to."""
+    ending = settled.ending
+    if ending is None or ending.verdict not in ("approve", "edit"):
+        return False
+    return ending.proposed_digest != place.digest or around.differs(interrupt, settled.place)
+
+
+def _end_of_run(places: Sequence[Settled], sentence: str) -> OrchestrationError:
+    endings = {place.ending.verdict for place in places if place.ending is not None}
+    if not endings & {"expired", "withdrawn"}:
+        return NotAllowedToGoOn(sentence)
+    return RunExpired(
+        f"{sentence} The agent can be told nothing that is true, so its run ends here. `on_silence` of its "
+        "registration says what a question is answered with instead."
+    )
 
 
 async def call(
@@ -130,13 +188,25 @@ async def call(
         "recursion_limit": run.limits.get("steps_per_turn", agent.steps_per_turn),
         "callbacks": list(callbacks),
     }
-    options: Any = {"version": "v2", "durability": "sync", "context": context, "control": control}
+    options: Any = {"version": "v2", "durability": "sync", "context": _context_for(graph, context), "control": control}
     given: Any = Command(resume=answers) if answers else None if before.checkpoint_id else run.input
     await graph.ainvoke(given, config, **options)
 
 
-def end_of(agent: Agent, turn: Turn, run: Run, after: Stand, code: dict[str, Any]) -> TurnEnd:
-    versions = after.values.get("dataset_versions", [])
+def _context_for(graph: Any, context: AgentContext) -> Any:
+    """Return our context, or for a graph that wants another one, that one with its defaults; None where it has none."""
+    wanted = getattr(graph, "context_schema", None)
+    if wanted is None or wanted is AgentContext or not isinstance(wanted, type):
+        return context
+    with suppress(TypeError, ValueError):
+        return wanted()
+    return None
+
+
+def end_of(around: Around, graph: Any, turn: Turn, run: Run, code: dict[str, Any]) -> TurnEnd:
+    agent, after = around.agent, around.stand
+    versions = _versions_of(after.values)
+    asked = [(interrupt, around.places_of(interrupt)) for interrupt in after.asked]
     proposals = [
         Proposal(
             **vars(place),
@@ -149,10 +219,24 @@ def end_of(agent: Agent, turn: Turn, run: Run, after: Stand, code: dict[str, Any
             requested_by_id=run.requested_by_id,
             dataset_versions=versions,
             batch=run.batch,
+            dialect=dialect_of(interrupt).name,
+            places=len(places),
+            tool_is_known=place.is_tracked or place.kind != "action" or around.is_known(_tool_of(place)),
         )
-        for interrupt in after.interrupts
-        for number, place in enumerate(dialect_of(interrupt).proposals_of(interrupt))
+        for interrupt, places in asked
+        for number, place in enumerate(places)
     ]
     pause = {"code": code, "asked_in": after.asked_in}
-    result = after.values.get("result")
+    result = None if asked else result_of(graph, after.values)
     return TurnEnd(after.checkpoint_id, proposals, result, versions, usage_of(after.values), pause)
+
+
+def _tool_of(place: Place) -> str:
+    return read_canonical(place.canonical)[0]
+
+
+def _versions_of(values: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the dataset versions that the graph has read; a foreign state may use the name for something else."""
+    versions = values.get("dataset_versions", [])
+    is_ours = isinstance(versions, list) and all(isinstance(one, dict) and "dataset" in one for one in versions)
+    return versions if is_ours else []

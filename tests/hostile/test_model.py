@@ -19,7 +19,7 @@ WISH = Wish(kind="action", tool="issue_refund", arguments={}, words="", call_id=
 def told(verdict: str, note: str, answer: Any = None) -> ToolMessage:
     """Return the one message that the model gets about a verdict."""
     given = {"approval_id": "apr_1", "digest": "0" * 64, "verdict": verdict, "note": note, "answer": answer}
-    [message] = ProposalNodes(AGENT)._not_approved({}, WISH, given)["messages"]
+    message = ProposalNodes(AGENT)._not_approved(WISH, given).message
     assert isinstance(message, ToolMessage)
     return message
 

@@ -31,7 +31,7 @@ class Ballot:
     def proposals_of(self, interrupt: Asked) -> list[Place]:
         return [_place(amount) for amount in interrupt.value["ballot"]]
 
-    def answer(self, places: Sequence[Settled]) -> list[dict[str, Any]]:
+    def answer(self, interrupt: Asked, places: Sequence[Settled], on_silence: Any = None) -> list[dict[str, Any]]:
         return [
             {"approval": place.approval_id, "digest": place.ending.digest, "verdict": place.ending.verdict}
             for place in places

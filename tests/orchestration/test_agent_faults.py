@@ -69,8 +69,9 @@ CASES = [
     ),
     ("acme_a:agent", GOOD, "has nothing called agent. Write acme_a:AGENT."),
     ("acme_b:nothing", "x = 1", "has nothing called nothing. Write it as package.module:NAME, where NAME is an"),
-    ("acme_c:build", GOOD, "This is the function build, not an Agent. Make an Agent beside it"),
-    ("acme_d:graph", GOOD + "\ngraph = build(None).compile()", "This is a CompiledStateGraph, not an Agent."),
+    ("acme_c:build", GOOD.replace("build(agent)", "build(one, two)"), "takes 2 arguments"),
+    ("acme_d:build", GOOD.replace("    return graph", "    raise RuntimeError('no key')"), "RuntimeError: no key"),
+    ("acme_y:text", GOOD + "\ntext = 'graph'", "This is a str, not an Agent."),
     ("acme_e:AGENT", "raise RuntimeError('no key')", "Its import fails: RuntimeError: no key ("),
     ("acme_f:AGENT", "def broken(:\n  pass", "acme_f.py, line 1"),
     ("acme_g:AGENT", "import pandas_of_somebody", "No module named 'pandas_of_somebody'"),
@@ -147,7 +148,7 @@ def test_an_import_without_end_keeps_nobody_and_is_used_once_it_ends(
 
 def test_a_graph_that_cannot_be_made_is_found_by_the_command(register: Register) -> None:
     register("acme_t:AGENT", acme_t=GOOD.replace("    return graph", "    return 'graph'"))
-    with pytest.raises(CommandError, match=r"acme_t\.build gives a str\. Give a StateGraph"):
+    with pytest.raises(CommandError, match=r"acme_t\.build gives a str and no graph of LangGraph"):
         call_command("check_agents", stdout=io.StringIO())
     register("acme_u:AGENT", acme_u=GOOD.replace(".build", ".bulid"))
     with pytest.raises(CommandError, match=r"Its graph acme_u\.bulid cannot be made"):
@@ -160,6 +161,46 @@ def test_a_graph_may_be_compiled_and_may_be_named_itself(register: Register) -> 
     itself = GOOD.replace("MODULE.build", "MODULE.GRAPH") + "\nGRAPH = build(AGENT).compile()\n"
     register("acme_x:AGENT", acme_x=itself)
     call_command("check_agents", stdout=io.StringIO())
+
+
+GRAPH = """
+from typing import TypedDict
+from langgraph.graph import START, StateGraph
+class State(TypedDict):
+    text: str
+def plain():
+    graph = StateGraph(State)
+    graph.add_node("only", lambda state: state)
+    graph.add_edge(START, "only")
+    return graph
+async def later():
+    return plain().compile()
+def configured(config):
+    return plain().compile()
+from contextlib import asynccontextmanager
+@asynccontextmanager
+async def held(config):
+    yield plain().compile(name="held")
+graph = plain().compile()
+named = plain().compile(name="My graph")
+builder = plain()
+"""
+
+
+def test_a_graph_or_a_function_of_one_is_an_agent_with_the_graphs_own_input(register: Register, ada: User) -> None:
+    entries = ("graph", "named", "builder", "plain", "later", "configured", "held")
+    register(*(f"acme_z:{entry}" for entry in entries), "chosen=acme_z:graph", acme_z=GRAPH)
+    call_command("check_agents", stdout=io.StringIO())
+    assert faults() == []
+    assert set(agents()) == {"acme_z", "My-graph", "builder", "plain", "later", "configured", "held", "chosen"}
+    for agent in agents().values():
+        assert agent.input_schema is not None
+        assert agent.input_schema["properties"].keys() == {"text"}, agent.name
+    api = Caller(ada)
+    told = api.get("agents").json()["items"]
+    assert {one["name"]: one["input_schema"]["required"] for one in told}["chosen"] == ["text"]
+    assert api.post("runs", {"agent": "later", "input": {"text": 7}}).status_code == 422
+    assert api.post("runs", {"agent": "later", "input": {"text": "x"}}).status_code == 201
 
 
 def test_no_page_and_no_call_breaks_and_system_says_what_to_write(

@@ -32,7 +32,7 @@ from pydantic import (
 from approvals.proposal.canonical import canonicalise, digest_of
 from orchestration.agents import arguments
 from orchestration.agents.arguments import Unfit, faults_of, read_asked, read_back
-from orchestration.agents.proposals import ProposalNodes, _question
+from orchestration.agents.proposals import ProposalNodes, outcome_question
 from orchestration.agents.registry import agents, check_arguments
 from orchestration.agents.runtime import Agent, Tool
 from orchestration.models import Run
@@ -196,7 +196,7 @@ def test_the_question_about_an_outcome_can_be_asked_of_the_largest_arguments() -
         deep = [deep]
     canonicalise("pay", {"x": deep})
     wish: Any = {"tool": "pay", "arguments": {"x": deep}, "call_id": "1"}
-    asked = _question(wish, "ap_1")
+    asked = outcome_question(wish, "ap_1")
     assert canonicalise(asked["tool"], asked["arguments"])
     assert asked["arguments"]["arguments"] == "The same as those of approval ap_1."
 

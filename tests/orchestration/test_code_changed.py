@@ -177,15 +177,16 @@ def test_an_agent_that_was_refused_by_the_ledger_may_end(run: Run, world: FakeWo
     assert not Effect.objects.exists()
 
 
-def test_a_graph_that_stops_before_a_node_without_asking_has_not_finished(
+def test_a_graph_that_stops_before_a_node_has_not_finished_and_asks(
     run: Run, world: FakeWorld, code: Use, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     graph = graph_with()
     usual = graph.compile
     monkeypatch.setattr(graph, "compile", lambda **given: usual(interrupt_before=["freeze"], **given))
     monkeypatch.setattr(drive, "graph_of", lambda agent: graph)
-    error = fails(start(run), world)
-    assert error.type == "AgentStopped" and "“freeze”" in error.message
+    (asked,) = take(start(run), world).waiting_for
+    found = Approval.objects.get(pk=asked)
+    assert found.kind == "go_on" and "“freeze”" in found.summary
 
 
 GONE = {

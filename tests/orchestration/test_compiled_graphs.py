@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
-from temporalio.exceptions import ApplicationError
 
 from approvals.models import Approval
+from orchestration.agents.graphs import graph_from
 from orchestration.agents.offline_model import OfflineModel
 from orchestration.agents.support.agent import AGENT
 from orchestration.models import Effect, Run
@@ -44,20 +44,21 @@ def test_a_compiled_graph_pauses_and_acts_with_our_saver_whatever_it_was_compile
 
 
 @pytest.mark.parametrize("stop", ["interrupt_before", "interrupt_after"])
-def test_a_stop_that_was_compiled_in_is_kept(
+def test_a_stop_that_was_compiled_in_is_kept_and_asked_about(
     stop: str, run: Run, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use(monkeypatch, graph_with().compile(**{stop: ["propose"]}))
-    with pytest.raises(ApplicationError) as told:
-        take(start(run), world)
-    assert (told.value.type, told.value.non_retryable) == ("AgentStopped", True)
-    assert not Approval.objects.filter(run_id=run.pk).exists()
+    (approval,) = take(start(run), world).waiting_for
+    assert Approval.objects.get(pk=approval).kind == "go_on"
+    decide(approval)
+    (following,) = take(after(run, 2, approval), world).waiting_for
+    assert Approval.objects.get(pk=following).kind == "action"
 
 
 def test_an_agent_names_a_graph_or_a_function_that_gives_one() -> None:
     graph = graph_with()
     compiled = graph.compile()
     for named in (graph, compiled, lambda agent: graph, lambda agent: compiled):
-        assert drive.made_graph(AGENT, named) in (graph, compiled)
+        assert graph_from(AGENT, named) in (graph, compiled)
     with pytest.raises(TypeError, match="gives a str"):
-        drive.made_graph(AGENT, lambda agent: "graph")
+        graph_from(AGENT, lambda agent: "graph")

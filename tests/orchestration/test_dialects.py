@@ -43,7 +43,7 @@ def use(monkeypatch: pytest.MonkeyPatch, graph: Any) -> None:
 
 @pytest.fixture(autouse=True)
 def ballots(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(dialects, "DIALECTS", (*dialects.DIALECTS, Ballot()))
+    monkeypatch.setattr(dialects, "DIALECTS", (Ballot(), *dialects.DIALECTS))
     monkeypatch.setattr(module, "chat_model", OfflineModel)
     use(monkeypatch, ballot_graph())
     yield
@@ -179,16 +179,16 @@ def test_an_interrupt_that_is_read_otherwise_than_it_was_decided_fails_in_words(
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        ("Shall I?", "a value of type str"),
-        (["one", "two"], "a value of type list"),
-        ({"action_requests": [], "review_configs": []}, "an object with 'action_requests', 'review_configs'"),
-        ({}, "an empty object"),
-        (None, "a value of type NoneType"),
-        ({1: "x", "\x00": "y"}, "an object with"),
+        ({"action_requests": [], "review_configs": []}, "named none"),
+        ({"action_requests": [{"name": "", "args": {}}], "review_configs": []}, "name cannot be kept"),
+        ({"action_requests": [{"name": "pay", "args": {}}], "review_configs": []}, "allows no decision"),
+        ({"action_requests": [{"name": "pay", "args": [1]}], "review_configs": []}, "no object"),
+        ({"type": "tool_approval", "name": "pay", "args": {"amount": 2**60}}, "send it as text"),
+        ({"much": "x" * 300_000}, "can be approved"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_form_that_no_dialect_speaks_fails_in_words(
+def test_what_cannot_be_shown_or_answered_fails_in_words(
     value: Any, words: str, run: Run, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use(monkeypatch, ballot_graph(beside=value))
@@ -202,8 +202,10 @@ def test_a_form_that_no_dialect_speaks_fails_in_words(
 
 def test_every_dialect_keeps_its_hands_off_the_forms_of_the_others() -> None:
     own = dict.fromkeys(Frozen.__required_keys__, "x")
-    for value in ("", None, 7, [], {}, [own], own, {"ballot": ["1.00"]}, {"ballot": "x"}):
-        assert sum(dialect.speaks(value) for dialect in dialects.DIALECTS) <= 1, value
+    *forms, last = dialects.DIALECTS
+    for value in ("", None, 7, [], {}, [own], own, {**own, "guard": True}, {"ballot": ["1.00"]}, {"ballot": "x"}):
+        assert sum(dialect.speaks(value) for dialect in forms) <= 1, value
+        assert last.speaks(value)
 
 
 @pytest.mark.engines

@@ -82,7 +82,7 @@ class Graph:
 def graph(monkeypatch: pytest.MonkeyPatch) -> Iterator[Graph]:
     made = Graph()
     built = made.build()
-    monkeypatch.setattr(dialects, "DIALECTS", (*dialects.DIALECTS, Ballot()))
+    monkeypatch.setattr(dialects, "DIALECTS", (Ballot(), *dialects.DIALECTS))
     monkeypatch.setattr(module, "chat_model", OfflineModel)
     monkeypatch.setattr(drive, "graph_of", lambda agent: built)
     yield made

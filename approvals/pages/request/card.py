@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -18,7 +18,7 @@ from approvals.proposal.canonical import read_canonical
 from approvals.proposal.fixed import fixed_in, touched
 from approvals.reading.arguments import ArgumentRow, argument_rows_of
 from approvals.reading.receipt import ReceiptLine, receipt_of
-from approvals.reading.requests import agreed_names
+from approvals.reading.requests import Sibling, agreed_names, siblings_of
 from approvals.record.closings import withdrawal_of
 
 
@@ -57,6 +57,7 @@ class Card:
     reject_label: str
     ladder: list[LadderStep]  # what asks again before the deadline, taken or to come
     deadline_words: str  # what happens at the deadline
+    siblings: list[Sibling] = field(default_factory=list)  # the other requests of the same interrupt
 
     @property
     def missing(self) -> int:
@@ -74,6 +75,45 @@ class Card:
     def answer_goes_to(self) -> str:
         """Return in words where a program gets its answer, "" for an agent's request."""
         return where_to(self.approval.deliver_to) if self.approval.source == Approval.Source.PROGRAM else ""
+
+    @property
+    def title(self) -> str:
+        """Return what the arguments are of."""
+        return _TITLES.get(self.approval.kind, "What will be done")
+
+    @property
+    def note_hint(self) -> str:
+        """Return what a comment is for."""
+        if self.approval.kind == Approval.Kind.ACTION:
+            return f"the {self.approval.source} reads it; needed to reject"
+        return "how do you know?" if self.approval.kind == Approval.Kind.OUTCOME else "kept in the record"
+
+    @property
+    def answer_hint(self) -> str:
+        """Return what becomes of an answer, and in what form it is written."""
+        if self.approval.source == Approval.Source.PROGRAM:
+            return "the program gets it instead of a yes"
+        if self.approval.kind == Approval.Kind.QUESTION:
+            form = (
+                "as JSON of the form that is shown above"
+                if self.approval.answer_schema
+                else "text, or JSON such as true, 12 or an object"
+            )
+            return f"the agent goes on with it; {form}"
+        return "the agent gets it in place of the tool's result; nothing is run"
+
+    @property
+    def siblings_words(self) -> str:
+        """Return that the agent waits for several decisions, "" where it waits for this one alone."""
+        if not self.siblings:
+            return ""
+        waiting = sum(one.status == Approval.Status.PENDING for one in self.siblings)
+        count = len(self.siblings) + 1
+        place = f"This is {self.approval.interrupt_place + 1} of {count} that the agent asked at once"
+        if not waiting:
+            return f"{place}. The others are decided."
+        still = "is" if waiting == 1 else "are"
+        return f"{place}. It goes on when all are decided; {waiting} of the others {still} still open."
 
     @property
     def who(self) -> str:
@@ -116,7 +156,6 @@ def card_for(user: User, approval: Approval) -> Card:
         last.verdict if last else None,
         withdrawal_of(approval),
     )
-    is_outcome = approval.kind == Approval.Kind.OUTCOME
     terms = Terms.from_json(approval.terms)
     return Card(
         approval=approval,
@@ -130,11 +169,21 @@ def card_for(user: User, approval: Approval) -> Card:
         agreed=agreed_names(approval, decisions),
         versions=list(approval.versions.all()),
         receipt=receipt_of(approval, last),
-        approve_label="It happened" if is_outcome else "Approve",
-        reject_label="It did not" if is_outcome else "Reject",
+        approve_label=_APPROVE.get(approval.kind, "Approve"),
+        reject_label=_REJECT.get(approval.kind, "Reject"),
         ladder=_ladder(approval, terms),
         deadline_words=f"expires without a decision, and the {approval.source} is told so",
+        siblings=siblings_of([approval]).get(approval.pk, []),
     )
+
+
+_APPROVE: dict[str, str] = {Approval.Kind.OUTCOME: "It happened", Approval.Kind.GO_ON: "Let it go on"}
+_REJECT: dict[str, str] = {Approval.Kind.OUTCOME: "It did not", Approval.Kind.GO_ON: "Stop it here"}
+_TITLES: dict[str, str] = {
+    Approval.Kind.OUTCOME: "What was started",
+    Approval.Kind.QUESTION: "What the agent asks",
+    Approval.Kind.GO_ON: "Where the agent stopped",
+}
 
 
 def _ladder(approval: Approval, terms: Terms) -> list[LadderStep]:

@@ -35,8 +35,12 @@ class DecisionForm(forms.Form):
             raise forms.ValidationError("The changed arguments are no object.")
         return edited
 
-    def to_answer(self) -> Answer:
-        """Return the checked form as the service takes it."""
+    @property
+    def is_respond(self) -> bool:
+        return bool(self.cleaned_data["verdict"] == Verdict.RESPOND)
+
+    def to_answer(self, answer_schema: dict[str, Any] | None = None) -> Answer:
+        """Return the checked form as the service takes it. `answer_schema`: None where answers are text."""
         sent = self.cleaned_data
         verdict = sent["verdict"]
         return Answer(
@@ -45,6 +49,20 @@ class DecisionForm(forms.Form):
             digest=sent["digest"],
             note=sent["note"],
             edited_arguments=sent["edited"] if verdict == Verdict.EDIT else None,
-            answer=sent["answer"] if verdict == Verdict.RESPOND else None,
+            answer=answer_from(sent["answer"], answer_schema) if verdict == Verdict.RESPOND else None,
             idempotency_key=sent["key"],
         )
+
+
+def answer_from(typed: str, schema: dict[str, Any] | None) -> Any:
+    """Return the JSON that a typed answer stands for: itself where text is wanted, else what it says as JSON.
+
+    What is no JSON is text, and whoever checks it says what is wanted instead. Text that looks like JSON is written
+    between quotation marks.
+    """
+    if schema is None or (schema.get("type") == "string"):
+        return typed
+    try:
+        return read_exactly(typed)
+    except NotJson:
+        return typed

@@ -87,7 +87,8 @@ def detail_of(request: HttpRequest, user: User, found: Approval) -> dict[str, An
         "looks": Looks(
             canonical=bytes(found.canonical).decode(),
             next_step=ahead[0] if ahead else 0,
-            is_answering=may_answer and (sent.get("answering") == "1" or sent.get("verdict") == "respond"),
+            is_answering=may_answer
+            and (sent.get("answering") == "1" or sent.get("verdict") == "respond" or found.verdicts == ["respond"]),
             must_sign_in_again=_must_sign_in_again(request, card),
             list_query=read_asked(request).query(),
             has_run=bool(ports.agent_plane().runs_there([found.run_id])),

@@ -21,6 +21,7 @@ from approvals.errors import (
 from approvals.pages.inbox.asked import read_asked
 from approvals.pages.request.forms import DecisionForm
 from approvals.pages.request.page import Refusal, approval_page, find
+from approvals.reading import requests
 from approvals.reading.first_shown import shown_at
 from console.database import AWAY
 from console.forms.typed import typed_fields
@@ -44,8 +45,8 @@ def decide(request: HttpRequest, approval_id: str) -> HttpResponse:
     if not form.is_valid():
         refusal = Refusal(422, "The form was incomplete. Read the request again, then decide.", request)
         return approval_page(request, user, find(user, approval_id), refusal)
-    given = form.to_answer()
     try:
+        given = form.to_answer(requests.answer_form_of(approval_id) if form.is_respond else None)
         recorded = services.decide_for_sure(
             approval_id=approval_id,
             reviewer=user,

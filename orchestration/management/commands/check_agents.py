@@ -7,6 +7,8 @@ from django.utils.module_loading import import_string
 
 from console.ports import AgentFault
 from console.text.visible import one_line
+from orchestration.agents import graphs
+from orchestration.agents.hazards import hazards_of
 from orchestration.agents.loading import why
 from orchestration.agents.registry import agents, faults
 from orchestration.agents.runtime import Agent
@@ -14,7 +16,8 @@ from orchestration.agents.runtime import Agent
 
 class Command(BaseCommand):
     help = (
-        "Load the agents that SIGNALBOX_AGENTS names, with their graphs; say what is wrong and what to write instead."
+        "Load the agents that SIGNALBOX_AGENTS names, with their graphs; say what is wrong and what to write instead, "
+        "and warn of what would happen twice or get lost."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -25,6 +28,8 @@ class Command(BaseCommand):
             if fault is None:
                 tools = ", ".join(tool.name for tool in agent.tools) or "no tools"
                 self.stdout.write(one_line(f"{agent.name}: {agent.title} ({tools})"))
+                for sentence in _hazards(agent):
+                    self.stderr.write(one_line(f"  {agent.name}, warning: {sentence}"))
             else:
                 found.append(fault)
         if found:
@@ -35,21 +40,23 @@ class Command(BaseCommand):
 def _graph_fault(agent: Agent) -> AgentFault | None:
     """Return what is wrong with the agent's graph, which only the worker makes otherwise."""
     try:
-        made = import_string(agent.graph)
-        if not _is_graph(made):
-            made = made(agent)
+        graphs.made_once(graphs.graph_from(agent, import_string(agent.graph)))
+    except TypeError as exc:
+        if "no graph of LangGraph" in str(exc):
+            return AgentFault(agent.name, f"{exc}", "Give a StateGraph, or what its compile() returns.")
+        return _cannot_be_made(agent, exc)
     except Exception as exc:  # noqa: BLE001  it is somebody's own code
-        reason, advice = why(exc, agent.graph.rpartition(".")[0])
-        return AgentFault(agent.name, f"Its graph {agent.graph} cannot be made. {reason}", advice)
-    if not _is_graph(made):
-        return AgentFault(
-            agent.name,
-            f"{agent.graph} gives a {type(made).__name__}.",
-            "Give a StateGraph, or what its compile() returns.",
-        )
+        return _cannot_be_made(agent, exc)
     return None
 
 
-def _is_graph(value: Any) -> bool:
-    """Return whether it is a graph, compiled or not; told by what it can do, for only the worker imports LangGraph."""
-    return hasattr(value, "compile") or (hasattr(value, "ainvoke") and hasattr(value, "get_subgraphs"))
+def _hazards(agent: Agent) -> list[str]:
+    try:
+        return hazards_of(agent, graphs.made_once(graphs.graph_from(agent, import_string(agent.graph))))
+    except Exception as exc:  # noqa: BLE001  a look at somebody's own code is no reason to refuse it
+        return [f"It could not be looked into ({type(exc).__name__})."]
+
+
+def _cannot_be_made(agent: Agent, exc: Exception) -> AgentFault:
+    reason, advice = why(exc, agent.graph.rpartition(".")[0])
+    return AgentFault(agent.name, f"Its graph {agent.graph} cannot be made. {reason}", advice)

@@ -1,0 +1,120 @@
+"""What a graph asks, filled in from what stands around it: its tools, and the model's message that made the calls.
+
+The tool of a graph that was not written for us runs from the graph's own state, not from the bytes that were shown. So
+before an answer is given, the call in the state is held against what was approved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from langchain_core.messages import AIMessage
+
+from approvals.proposal.canonical import NotCanonical, canonicalise, digest_of, read_canonical
+from console.text.json_text import storable
+from console.text.plain_json import plain
+from orchestration.agents.graphs import tool_schema_of, tools_of
+from orchestration.agents.guarding import is_guarded
+from orchestration.agents.runtime import Agent
+from orchestration.dialects import dialect_of
+from orchestration.dialects.base import Place
+from orchestration.pausing import Stand
+
+_WORDS_AT_MOST = 20_000  # characters
+
+
+@dataclass(frozen=True)
+class Around:
+    """What is known of a graph besides an interrupt."""
+
+    agent: Agent
+    tools: Mapping[str, Any]  # LangChain's, by name
+    stand: Stand
+
+    def places_of(self, interrupt: Any) -> list[Place]:
+        """Return what the interrupt asks, filled in."""
+        dialect = dialect_of(interrupt)
+        places = dialect.proposals_of(interrupt)
+        if dialect.name in ("own", "guard"):
+            return places
+        message = self._message_of(interrupt)
+        calls = _calls_of(message, places)
+        words = storable(str(message.text).strip())[:_WORDS_AT_MOST] if message is not None else ""
+        return [self._filled_in(place, call, words) for place, call in zip(places, calls, strict=True)]
+
+    def is_known(self, name: str) -> bool:
+        """Return whether the agent has a tool of this name.
+
+        One that registers none may have any: a graph that is called inside a node or a tool cannot be looked into.
+        """
+        registered = {tool.name for tool in self.agent.tools}
+        return not registered or name in registered or name in self.tools
+
+    def differs(self, interrupt: Any, number: int) -> bool:
+        """Return whether the state holds another call than the interrupt asks about at this place."""
+        places = dialect_of(interrupt).proposals_of(interrupt)
+        message = self._message_of(interrupt)
+        if message is None or any(place.kind != "action" or place.is_tracked for place in places):
+            return False
+        place = places[number]
+        if place.call_id:
+            held = [call for call in message.tool_calls if call["id"] == place.call_id]
+            return bool(held) and _digest(held[0]) != place.digest
+        of_the_name = {_tool_of(one) for one in places} & {call["name"] for call in message.tool_calls}
+        return bool(of_the_name) and _calls_of(message, places)[number] is None
+
+    def _message_of(self, interrupt: Any) -> AIMessage | None:
+        """Return the model's newest message in the state of the graph that asked."""
+        _, snapshot = self.stand.asked_by.get(interrupt.id, (None, None))
+        values = getattr(snapshot, "values", None)
+        messages = values.get("messages") if isinstance(values, dict) else None
+        if not isinstance(messages, list):
+            return None
+        return next((one for one in reversed(messages) if isinstance(one, AIMessage)), None)
+
+    def _filled_in(self, place: Place, call: Mapping[str, Any] | None, words: str) -> Place:
+        if place.kind != "action":
+            return replace(place, agent_words=place.agent_words or words)
+        name, arguments = read_canonical(place.canonical)
+        tool, ours = self.tools.get(name), self.agent.tool(name)
+        told = place.agent_words
+        is_boilerplate = not told or told.startswith(f"Tool execution requires approval\n\nTool: {name}\n")
+        schema = place.arguments_schema or (tool_schema_of(tool) if tool is not None else {})
+        guarded = tool if is_guarded(tool) else None
+        return replace(
+            place,
+            agent_words=words if is_boilerplate else told,
+            arguments_schema=schema,
+            risk=guarded.risk if guarded else ours.risk if ours else place.risk,
+            summary=guarded.sentence(arguments) if guarded else place.summary,
+            call_id=place.call_id or (str(call["id"] or "") if call else ""),
+            is_tracked=guarded is not None,
+        )
+
+
+def around(agent: Agent, graph: Any, stand: Stand) -> Around:
+    return Around(agent, tools_of(graph), stand)
+
+
+def _calls_of(message: AIMessage | None, places: Sequence[Place]) -> list[Any]:
+    """Return for each place the call of the message that it is about: calls are asked about in their order."""
+    left = list(message.tool_calls) if message is not None else []
+    found: list[Any] = []
+    for place in places:
+        at = next((number for number, call in enumerate(left) if _digest(call) == place.digest), None)
+        found.append(None if at is None else left[at])
+        left = left if at is None else left[at + 1 :]
+    return found
+
+
+def _digest(call: Any) -> str:
+    try:
+        return digest_of(canonicalise(call["name"], plain(call["args"])))
+    except NotCanonical:
+        return ""
+
+
+def _tool_of(place: Place) -> str:
+    return read_canonical(place.canonical)[0]

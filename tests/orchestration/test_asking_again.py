@@ -1,0 +1,127 @@
+"""What a graph holds is not what was approved, or a thread is spoilt: it asks again, under another id."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from langgraph.types import Command
+
+from approvals.models import Approval
+from orchestration.checkpoint_gateway import Checkpoints
+from orchestration.errors import CannotAskAgain
+from orchestration.models import Run
+from orchestration.pausing import stand_of
+from orchestration.turns import drive
+from orchestration.turns.asking_again import ask_again
+from tests.fakes import FakeWorld
+from tests.orchestration import foreign_graphs as foreign
+from tests.orchestration.conftest import go
+from tests.orchestration.test_foreign_graphs import Use, give, go_on, messages_of, use, waiting
+from tests.orchestration.test_run_turn import start, take
+
+__all__ = ("use",)
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def by_hand(run: Run, graph: Any, work: Any) -> Any:
+    """Do something with the thread beside the product."""
+
+    async def inside() -> Any:
+        checkpoints = Checkpoints(size=4)
+        await checkpoints.open()
+        try:
+            async with checkpoints.thread(run.pk) as saver:
+                held = drive.with_saver(graph, saver)
+                return await work(held, await stand_of(held, saver, run.pk))
+        finally:
+            await checkpoints.close()
+
+    return go(inside())
+
+
+BAD = [{"decisions": [{"type": "approve"}]}, {}, "yes", {"decisions": [{"type": "edit"}] * 2}, {"decisions": "no"}]
+
+
+@pytest.mark.parametrize("bad", BAD, ids=str)
+def test_a_spoilt_thread_of_langchains_middleware_asks_again_and_goes_on(bad: Any, use: Use, world: FakeWorld) -> None:
+    graph = foreign.hitl()
+    run = use(graph)
+    asked = take(start(run), world).waiting_for
+
+    async def spoil(held: Any, stand: Any) -> None:
+        config: Any = {"configurable": {"thread_id": run.pk}}
+        (interrupt,) = stand.interrupts
+        for answer in (bad, {"decisions": [{"type": "approve"}] * 2}):  # the right one comes too late
+            with pytest.raises(Exception):  # noqa: B017  each wrong answer has an error of its own
+                await held.ainvoke(Command(resume={interrupt.id: answer}), config, durability="sync")
+
+    async def heal(held: Any, stand: Any) -> None:
+        await ask_again(stand)
+
+    by_hand(run, graph, spoil)
+    by_hand(run, graph, heal)
+    again = go_on(run, world, 1, attempt=2).waiting_for
+    assert set(again) & set(asked) == set()
+    assert {Approval.objects.get(pk=one).status for one in asked} == {"withdrawn"}
+    for approval in waiting(run):
+        give(approval, "approve")
+    assert go_on(run, world, 2, *again).outcome == "finished"
+    assert sorted(name for name, _ in foreign.WORLD) == ["delete_file", "send_email"]
+
+
+def test_a_call_that_is_another_one_than_was_approved_is_asked_about_again(use: Use, world: FakeWorld) -> None:
+    graph = foreign.hitl(gates={"send_email": True})
+    run = use(graph)
+    asked = take(start(run), world).waiting_for
+    (approval,) = waiting(run)
+
+    async def swap(held: Any, stand: Any) -> None:
+        """Change the call in the state and leave the interrupt as it is, as nothing but a stranger's write could."""
+        from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+
+        serde = JsonPlusSerializer()
+        connection = held.checkpointer.conn
+        rows = await (
+            await connection.execute(
+                "SELECT version, type, blob FROM agent.checkpoint_blobs WHERE thread_id = %s AND channel = 'messages'",
+                [run.pk],
+            )
+        ).fetchall()
+        for row in rows:
+            messages = serde.loads_typed((row["type"], bytes(row["blob"])))
+            for message in messages:
+                for call in getattr(message, "tool_calls", []):
+                    call["args"] = {**call["args"], "to": "mallory@evil.example"}
+            kind, blob = serde.dumps_typed(messages)
+            await connection.execute(
+                "UPDATE agent.checkpoint_blobs SET type = %s, blob = %s"
+                " WHERE thread_id = %s AND channel = 'messages' AND version = %s",
+                [kind, blob, run.pk, row["version"]],
+            )
+
+    by_hand(run, graph, swap)
+    give(approval, "approve")
+    again = go_on(run, world, 2, *asked)
+    assert again.outcome == "needs_approval" and again.waiting_for != asked
+    assert not [one for one in foreign.WORLD if one[0] == "send_email"]
+    (other,) = waiting(run)
+    assert "mallory" in bytes(other.canonical).decode()
+    assert approval.receipt.filter(step="refused", detail__contains="another call").exists()
+    give(other, "reject")
+    assert go_on(run, world, 3, *again.waiting_for).outcome == "finished"
+    assert not [one for one in foreign.WORLD if one[0] == "send_email"]
+    run.refresh_from_db()
+    assert messages_of(run)
+
+
+def test_a_graph_that_waits_for_nothing_cannot_ask_again(use: Use, world: FakeWorld) -> None:
+    graph = foreign.stopped()
+    run = use(graph, {})
+    assert take(start(run), world).outcome == "finished"
+
+    async def heal(held: Any, stand: Any) -> None:
+        with pytest.raises(CannotAskAgain, match="waits for no answer"):
+            await ask_again(stand)
+
+    by_hand(run, graph, heal)

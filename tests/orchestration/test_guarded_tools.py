@@ -1,0 +1,192 @@
+"""A LangChain tool under the ledger: asked about once, done once, unknown where nobody saw its end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from langchain.agents import create_agent
+from langchain_core.tools import tool
+
+from approvals.models import Approval
+from console import faults
+from orchestration.agents.guarding import NotUnderSignalbox, effect_key, guard
+from orchestration.agents.runtime import ToolFailed
+from orchestration.models import Effect
+from tests.fakes import FakeWorld
+from tests.orchestration import foreign_graphs as foreign
+from tests.orchestration.conftest import go
+from tests.orchestration.test_foreign_graphs import Use, close, give, go_on, messages_of, use, waiting
+from tests.orchestration.test_run_turn import start, take
+
+__all__ = ("use",)
+pytestmark = pytest.mark.django_db(transaction=True)
+
+KEYS: list[str] = []
+TWO = [foreign.call("pay", 1, to="ann", amount=3), foreign.call("pay", 2, to="bob", amount=4)]
+
+
+@tool
+async def pay(to: str, amount: int, reference: str = "-") -> str:
+    """Pay somebody."""
+    KEYS.append(effect_key())
+    foreign.WORLD.append((to, amount))
+    if amount == 13:
+        raise ToolFailed("The bank says no.")
+    if amount == 14:
+        raise ConnectionError("no answer")
+    return f"paid {to}"
+
+
+def agent(*amounts: int, middle: bool = False, is_idempotent: bool = False) -> Any:
+    """Return an agent that pays once for each amount, in one message; `middle`: LangChain's middleware asks."""
+    calls = [foreign.call("pay", number, to="ann", amount=amount) for number, amount in enumerate(amounts, start=1)]
+    guarded = guard(pay, is_idempotent=is_idempotent, render=lambda given: f"Pay {given['amount']} to {given['to']}")
+    if middle:
+        return foreign.hitl(lines=(calls, "All done."), tools=[guarded], gates={"pay": True})
+    return create_agent(foreign.Told(lines=[calls, "All done."]), [guarded])
+
+
+@pytest.fixture(autouse=True)
+def _clean() -> None:
+    KEYS.clear()
+
+
+@pytest.mark.parametrize("middle", [False, True], ids=["asks itself", "middleware asks"])
+def test_a_guarded_call_is_asked_about_once_and_runs_once_under_the_approvals_key(
+    middle: bool, use: Use, world: FakeWorld
+) -> None:
+    run = use(agent(3, middle=middle))
+    asked = take(start(run), world).waiting_for
+    (approval,) = waiting(run)
+    assert (approval.summary, approval.is_tracked, approval.asked["call_id"]) == ("Pay 3 to ann", True, "call-1")
+    assert foreign.WORLD == []
+    give(approval, "approve")
+    assert go_on(run, world, 2, *asked).outcome == "finished"
+    assert go_on(run, world, 2, *asked, attempt=2).outcome == "finished"
+    effect = Effect.objects.get(run=run)
+    assert (effect.pk, effect.status, effect.result) == (approval.pk, "done", {"content": "paid ann"})
+    assert ([("ann", 3)], [approval.pk]) == (foreign.WORLD, KEYS)
+    approval.refresh_from_db()
+    assert [step.step for step in approval.receipt.order_by("at", "id")] == [
+        "recorded",
+        "resumed",
+        "effect_started",
+        "effect_finished",
+    ]
+
+
+@pytest.mark.parametrize("middle", [False, True])
+@pytest.mark.parametrize("verdict", ["edit", "reject", "respond", "expired"])
+def test_what_people_said_is_what_runs_or_what_the_model_hears(
+    verdict: str, middle: bool, use: Use, world: FakeWorld
+) -> None:
+    run = use(agent(3, middle=middle))
+    asked = take(start(run), world).waiting_for
+    (approval,) = waiting(run)
+    edited = {"to": "bob", "amount": 2, "reference": "x"}
+    if verdict == "expired":
+        close(approval)
+    else:
+        give(
+            approval,
+            verdict,
+            edited=edited if verdict == "edit" else None,
+            answer="Paid by hand." if verdict == "respond" else None,
+        )
+    assert go_on(run, world, 2, *asked).outcome == "finished"
+    assert ([("bob", 2)] if verdict == "edit" else []) == foreign.WORLD
+    assert [effect.arguments for effect in Effect.objects.filter(run=run)] == ([edited] if verdict == "edit" else [])
+    run.refresh_from_db()
+    (told,) = [one["content"] for one in messages_of(run) if one["type"] == "tool"]
+    words = {"edit": "paid bob", "reject": "no", "respond": "Paid by hand.", "expired": "Nobody decided in time"}
+    assert words[verdict] in told
+
+
+def test_two_guarded_calls_at_once_keep_their_own_answers(use: Use, world: FakeWorld) -> None:
+    run = use(agent(3, 5))
+    asked = take(start(run), world).waiting_for
+    three, five = sorted(waiting(run), key=lambda one: one.summary)
+    give(five, "approve")
+    left = go_on(run, world, 2, *asked)
+    assert left.waiting_for == [three.pk] and foreign.WORLD == [("ann", 5)]
+    give(three, "reject")
+    assert go_on(run, world, 3, *left.waiting_for).outcome == "finished"
+    assert ([("ann", 5)], [five.pk]) == (foreign.WORLD, KEYS)
+
+
+def test_the_same_call_twice_is_two_approvals_and_two_effects(use: Use, world: FakeWorld) -> None:
+    run = use(agent(3, 3, middle=True))
+    asked = take(start(run), world).waiting_for
+    for approval in waiting(run):
+        give(approval, "approve")
+    assert go_on(run, world, 2, *asked).outcome == "finished"
+    assert sorted(KEYS) == sorted(asked) and len(foreign.WORLD) == 2
+
+
+def test_a_call_without_a_clear_end_is_asked_about_and_not_made_again(use: Use, world: FakeWorld) -> None:
+    run = use(agent(14))
+    asked = take(start(run), world).waiting_for
+    give(waiting(run)[0], "approve")
+    (question,) = go_on(run, world, 2, *asked).waiting_for
+    approval = Approval.objects.get(pk=question)
+    assert (approval.kind, approval.summary) == ("outcome", "Did it happen? pay was cut off, and it cannot be asked")
+    give(approval, "approve")
+    assert go_on(run, world, 3, question).outcome == "finished"
+    assert foreign.WORLD == [("ann", 14)]
+    assert Effect.objects.get(run=run).status == "done"
+
+
+def test_a_tool_that_says_no_has_failed_and_the_model_hears_it(use: Use, world: FakeWorld) -> None:
+    run = use(agent(13))
+    asked = take(start(run), world).waiting_for
+    give(waiting(run)[0], "approve")
+    assert go_on(run, world, 2, *asked).outcome == "finished"
+    assert Effect.objects.get(run=run).status == "failed"
+
+
+@pytest.mark.parametrize("is_idempotent", [False, True])
+@pytest.mark.parametrize("where", ["effect.before_call", "effect.after_call"])
+def test_a_death_around_the_call_does_it_once_or_asks(
+    where: str, is_idempotent: bool, use: Use, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = use(agent(3, middle=True, is_idempotent=is_idempotent))
+    asked = take(start(run), world).waiting_for
+    give(waiting(run)[0], "approve")
+
+    def die(point: str, subject: str = "") -> None:
+        if point == where:
+            raise ConnectionError("the process is gone")
+
+    with monkeypatch.context() as dying:
+        dying.setattr(faults, "reach", die)
+        with pytest.raises(ConnectionError):
+            go_on(run, world, 2, *asked)
+    assert Effect.objects.get(run=run).status == "executing"
+    result = go_on(run, world, 2, *asked, attempt=2)
+    if is_idempotent:
+        assert result.outcome == "finished" and set(KEYS) == set(asked)
+    else:
+        assert Effect.objects.get(run=run).status == "unknown"
+        assert Approval.objects.get(pk=result.waiting_for[0]).kind == "outcome"
+        assert len(foreign.WORLD) == (where == "effect.after_call")
+
+
+def test_arguments_that_the_tool_does_not_take_go_back_to_the_model_and_nobody_is_asked(
+    use: Use, world: FakeWorld
+) -> None:
+    lines = [[foreign.call("pay", 1, to="ann", amount="much")], "All done."]
+    run = use(create_agent(foreign.Told(lines=lines), [guard(pay)]))
+    assert take(start(run), world).outcome == "finished"
+    run.refresh_from_db()
+    (told,) = [one["content"] for one in messages_of(run) if one["type"] == "tool"]
+    assert "invalid_arguments" in told and not Approval.objects.filter(run_id=run.pk).exists()
+
+
+def test_a_guarded_tool_runs_nowhere_else() -> None:
+    guarded = guard(pay)
+    with pytest.raises(NotUnderSignalbox):
+        guarded.invoke({"to": "ann", "amount": 3})
+    with pytest.raises(NotUnderSignalbox):
+        go(guarded.ainvoke({"to": "ann", "amount": 3}))
+    assert foreign.WORLD == [] or ("ann", 3) not in foreign.WORLD
