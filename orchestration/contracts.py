@@ -213,7 +213,7 @@ BOUNDARIES = (
         takes="FeedBatch(batch_id); the rows stay in the BatchItem table",
         gives="Fed(is_over, made, look_after); the runs it has made are started as any other",
         key="run id = batch id + number, + attempt from the second on",
-        timeouts="60 s per step, retry with backoff 1 s to 30 s; looks again after 5 s to 5 min, or when it is woken",
+        timeouts="15 s per step, retry with backoff 1 s to 30 s; looks again after 5 s to 5 min, or when it is woken",
         checkpoint="Run rows, items and outbox entries, one transaction per step",
         on_resume="what was made is there; the next step makes what is left",
         must_not="durable: wait for a run of the batch. console: start more than there is room for",

@@ -35,7 +35,7 @@ class Batch:
                 FEED,
                 batch,
                 result_type=Fed,
-                start_to_close_timeout=timedelta(seconds=60),
+                start_to_close_timeout=timedelta(seconds=15),  # the next worker takes it up so soon
                 retry_policy=PATIENT,
                 summary="feed",
             )
