@@ -129,7 +129,8 @@ def test_each_role_gets_what_is_meant_for_it_and_nothing_else(role: str, db: Non
     for endpoint, (allowed, body) in ENDPOINTS.items():
         method, path = endpoint.split(" /")
         path = path.format_map(
-            {"run_id": "r", "checkpoint_id": "c", "approval_id": "a", "batch_id": "b", "name": "n"} | _IDS
+            {"run_id": "r", "checkpoint_id": "c", "approval_id": "a", "batch_id": "b", "name": "n", "pair_id": "1"}
+            | _IDS
         )
         with transaction.atomic():  # what one call makes, another must not find
             put_or_post = caller.put if method == "PUT" else caller.post
@@ -203,7 +204,9 @@ def test_a_stranger_who_writes_is_unknown_and_not_merely_unprotected(db: None) -
             problem(Caller(token="sb_made_up").post(path.format_map(_ANY), body), 401)
 
 
-_ANY = {"flow_run_id": "f", "approval_id": "a", "name": "handbook", "run_id": "x", "bulk_id": "u", "batch_id": "b"}
+_ANY = {"flow_run_id": "f", "approval_id": "a", "name": "handbook", "run_id": "x", "bulk_id": "u", "batch_id": "b"} | {
+    "pair_id": "1"
+}
 
 
 def test_a_browsers_session_reads_and_needs_the_csrf_token_to_write(olga: User) -> None:
