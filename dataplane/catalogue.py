@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -19,6 +19,7 @@ from dataplane.contents.base import ContentKind
 from dataplane.contents.external import EXTERNAL
 from dataplane.contents.features import FEATURES
 from dataplane.contents.passages import PASSAGES
+from dataplane.contents.records import EVALUATION_CASES
 from dataplane.errors import ContentUnknown, DatasetNotFound, InvalidParameters
 from dataplane.registered import Registered
 from dataplane.schedules import Schedule
@@ -135,7 +136,33 @@ CUSTOMER_FEATURES = DatasetEntry(
     at_first_start=False,
 )
 
-CATALOGUE = {entry.name: entry for entry in (HANDBOOK, CUSTOMER_FEATURES)}
+
+class EvaluationParameters(BaseModel):
+    """Which decisions may be used."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    tools: list[Annotated[str, Field(min_length=1, max_length=100)]] = Field(
+        default_factory=list,
+        max_length=50,
+        description="Tools released for evaluation, by name: only what people decided about these is used.",
+    )
+
+
+EVALUATION_SET = DatasetEntry(
+    name="evaluation_set",
+    title="Evaluation set of decisions",
+    flow="regenerate_eval_set",
+    deployment="on-request",
+    content=EVALUATION_CASES,
+    parameters=EvaluationParameters,
+    window=Days(),
+    schedule=Schedule(cron="0 4 * * 1", is_active=False),  # nothing is released by itself
+    fresh_for=timedelta(days=30),
+    at_first_start=False,
+)
+
+CATALOGUE = {entry.name: entry for entry in (HANDBOOK, CUSTOMER_FEATURES, EVALUATION_SET)}
 
 
 Entry = DatasetEntry | Registered

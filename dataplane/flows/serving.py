@@ -31,6 +31,7 @@ from console.prefect_access import authorization, locked_out, prefect_token
 from dataplane.catalogue import CATALOGUE, DatasetEntry
 from dataplane.flows.build_customer_features import build_customer_features
 from dataplane.flows.refresh_handbook import refresh_handbook
+from dataplane.flows.regenerate_eval_set import regenerate_eval_set
 from dataplane.plain_sql import connect
 from dataplane.schedules import Schedule, seeded
 
@@ -38,7 +39,9 @@ LOOK_SECONDS = 5.0  # between two looks at the schedules
 logger = logging.getLogger(__name__)
 
 #: every flow that makes a dataset, by its name; a new one has its line here
-FLOWS: dict[str, Flow[Any, Any]] = {made.name: made for made in (refresh_handbook, build_customer_features)}
+FLOWS: dict[str, Flow[Any, Any]] = {
+    made.name: made for made in (refresh_handbook, build_customer_features, regenerate_eval_set)
+}
 
 
 async def serve() -> None:

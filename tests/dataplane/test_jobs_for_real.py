@@ -1,28 +1,32 @@
-"""Customer features against a real Prefect server and the real shop."""
+"""The flows that make features and evaluation sets, against a real Prefect server and the real shop."""
 
 from __future__ import annotations
 
 import json
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 
+from approvals.models import Approval
+from approvals.services import decide
 from console.clock import database_now
 from console.environment import environment
 from dataplane import selectors
-from dataplane.catalogue import CUSTOMER_FEATURES
+from dataplane.catalogue import CUSTOMER_FEATURES, EVALUATION_SET
 from dataplane.models import Refresh
 from dataplane.prefect_gateway import HttpPrefectGateway
 from dataplane.refreshes.request import request_refresh
 from drills.shop import WatchedShop
+from tests.approvals.conftest import answer, open_one
 
 from .test_flows_for_real import Start, ended, home, prefect, start_flows, wait_until
 
-__all__ = ["home", "prefect", "start_flows"]  # fixtures
+__all__ = ["home", "open_one", "prefect", "start_flows"]  # fixtures
 
 pytestmark = pytest.mark.engines
 ADA = "ada@example.org"
@@ -50,8 +54,12 @@ def buy(shop: WatchedShop, amount: str) -> None:
     send(shop, "/orders", order | {"placed_at": "2026-11-01T10:00:00Z", "items": []})
 
 
-def test_the_shop_becomes_features_that_a_program_can_ask_for(
-    shop: WatchedShop, start_flows: Start, prefect: HttpPrefectGateway
+def test_the_shop_becomes_features_and_decisions_become_cases(
+    shop: WatchedShop,
+    start_flows: Start,
+    prefect: HttpPrefectGateway,
+    open_one: Callable[..., Approval],
+    alice: User,
 ) -> None:
     buy(shop, "10.10")
     buy(shop, "0.20")
@@ -65,3 +73,14 @@ def test_the_shop_becomes_features_that_a_program_can_ask_for(
     assert selectors.read(CUSTOMER_FEATURES.name, asked).items == [
         {"orders": Decimal(2), "spent_EUR": Decimal("10.30")}
     ]
+
+    approval = open_one()
+    decide(approval_id=approval.pk, reviewer=alice, given=answer(approval, "reject", note="Not this one."))
+    for key, tools in (("nothing-released", []), ("released", [approval.tool])):
+        request_refresh(dataset=EVALUATION_SET.name, key=key, parameters={"tools": tools} if tools else {}, user=None)
+        wait_until(ended(key))
+    refused, made = (Refresh.objects.get(key=key) for key in ("nothing-released", "released"))
+    assert (refused.status, made.status) == ("failed", "published")
+    assert refused.error.startswith("No tool is released for evaluation.")
+    (case,) = selectors.read(EVALUATION_SET.name, {}).items
+    assert (case["name"], case["verdict"], case["note"]) == (approval.pk, "reject", "Not this one.")
