@@ -13,12 +13,14 @@ from prefect.tasks import exponential_backoff
 from dataplane.contents.records import Records
 from dataplane.errors import SourceInvalid
 from dataplane.flows.evaluating import Decided, cases_of
+from dataplane.flows.tasks import can_retry_help
 from dataplane.plain_sql import connect
 
 
 @task(
     retries=2,
     retry_delay_seconds=exponential_backoff(2),
+    retry_condition_fn=can_retry_help,
     timeout_seconds=120,
     cache_policy=NO_CACHE,
     persist_result=False,

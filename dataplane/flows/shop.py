@@ -15,6 +15,7 @@ from console.environment import environment
 from dataplane.contents.features import FeatureRow, Features, remembered
 from dataplane.errors import SourceInvalid
 from dataplane.flows.customers import Shop, features_of, read
+from dataplane.flows.tasks import can_retry_help
 from dataplane.plain_sql import connect, one
 
 FAULTS_SHOWN = 100
@@ -23,6 +24,7 @@ FAULTS_SHOWN = 100
 @task(
     retries=3,
     retry_delay_seconds=exponential_backoff(2),
+    retry_condition_fn=can_retry_help,
     timeout_seconds=120,
     cache_policy=NO_CACHE,
     persist_result=False,
@@ -72,6 +74,7 @@ def compute(shop: Shop) -> list[FeatureRow]:
 @task(
     retries=2,
     retry_delay_seconds=exponential_backoff(2),
+    retry_condition_fn=can_retry_help,
     timeout_seconds=120,
     cache_policy=NO_CACHE,
     persist_result=False,
