@@ -44,7 +44,8 @@ def test_when_all_are_disabled_it_is_said_everywhere(open_one: Opener, alice: Us
     approval = open_one(requested_by=olga)
     User.objects.filter(pk=alice.pk).update(is_active=False)
     sentence = told(approval)
-    assert sentence.startswith("Nobody can decide this: it asks the role reviewer, and no active account fits.")
+    assert sentence.startswith("Nobody can decide this: it asks the role reviewer, and no active account fits; ")
+    assert "not active any more: alice." in sentence
     assert "the role admin is asked too" in sentence and "An admin can give" in sentence
     assert [one.approval_id for one in reach.stranded_now()] == [approval.pk]
     assert Caller(ada).get(f"approvals/{approval.pk}").json()["nobody_can_decide"] == sentence

@@ -195,11 +195,11 @@ async def test_a_deaf_listener_that_hears_again_looks_again(world: World) -> Non
 
 async def test_a_program_that_goes_away_is_forgotten(world: World) -> None:
     approval = await in_database(world.ask)()
-    calls = [waiting(world, approval) for _ in range(20)]
-    await is_held(20)
+    calls = [waiting(world, approval) for _ in range(3)]  # more may not all be held before the first one's wait is over
+    await is_held(3)
     for call in calls:
         call.leave()
-    assert [await call.ends() for call in calls] == [(0, None)] * 20
+    assert [await call.ends() for call in calls] == [(0, None)] * 3
     await is_held(0)
 
 
