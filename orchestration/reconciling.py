@@ -31,7 +31,7 @@ from orchestration.diagnosis import look as asking
 from orchestration.diagnosis import standing
 from orchestration.errors import WorkflowGone
 from orchestration.models import LOOKED_AT_AFTER, AnswerDelivery, Lookout, Run, Watched
-from orchestration.temporal_gateway import Seen, TemporalGateway
+from orchestration.temporal_protocol import Seen, TemporalGateway
 from orchestration.threads import in_database
 
 LOOKS_AT_ONCE: Final = 5  # in one second

@@ -8,7 +8,7 @@ from temporalio.exceptions import ApplicationError
 from orchestration import deliveries, webhook_gateway
 from orchestration.contracts import DELIVER, GIVE_UP, DeliverAnswer, GiveUpAnswer
 from orchestration.errors import OrchestrationError, SignalHeld
-from orchestration.temporal_gateway import TemporalGateway
+from orchestration.temporal_protocol import TemporalGateway
 from orchestration.threads import in_database
 
 

@@ -20,7 +20,7 @@ from pydantic import PrivateAttr
 from orchestration.agents.runtime import Outcome, Passage, Passages, ToolFailed
 from orchestration.contracts import ProgramSignal, StartRun, StartWatch
 from orchestration.errors import TemporalAway, TemporalRefused, WorkflowGone
-from orchestration.temporal_gateway import Described, Page, Pending, Seen, WorkflowTaskFault
+from orchestration.temporal_protocol import Described, Page, Pending, Seen, WorkflowTaskFault
 
 
 class FakeTemporal:

@@ -13,7 +13,7 @@ from console import probes
 from console.clock import database_now
 from orchestration.contracts import RUN_TURN
 from orchestration.errors import OrchestrationError, TemporalAway, TemporalRefused, WorkflowGone
-from orchestration.temporal_gateway import Described, Pending, RealTemporal, TemporalReads, WorkflowTaskFault
+from orchestration.temporal_protocol import Described, Pending, TemporalReads, WorkflowTaskFault
 
 PAGE_WAITS: Final = 0.2  # seconds, for a page
 ASKED_AT_ONCE: Final = 4  # questions of this process that have no answer yet
@@ -164,6 +164,8 @@ def _asked(run_id: str) -> Answer:
     at = database_now()
 
     async def work() -> Look:
+        from orchestration.temporal_gateway import RealTemporal  # here: the web process is kept light
+
         return await ask(await RealTemporal.connect(), run_id, at)
 
     try:

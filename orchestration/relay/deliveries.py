@@ -33,7 +33,7 @@ from orchestration.errors import FailedByOperator, MailNotTaken, OrchestrationEr
 from orchestration.models import LOOKED_AT_AFTER, Run, Watched
 from orchestration.relay.entries import Claimed, stamp
 from orchestration.relay.reach import Reach
-from orchestration.temporal_gateway import TemporalGateway
+from orchestration.temporal_protocol import TemporalGateway
 from orchestration.threads import in_database
 
 MAIL_TIMEOUT_SECONDS: Final = 10

@@ -23,7 +23,8 @@ from orchestration.heartbeat import beating
 from orchestration.relay.chores import CHORES, Chore
 from orchestration.relay.deliveries import DELIVERIES, TEMPORAL, Carrier, Delivery, Signalled, unknown
 from orchestration.relay.entries import CLAIM, Claimed, put_back
-from orchestration.temporal_gateway import RealTemporal, TemporalGateway
+from orchestration.temporal_gateway import RealTemporal
+from orchestration.temporal_protocol import TemporalGateway
 from orchestration.threads import in_database
 
 logger = logging.getLogger(__name__)

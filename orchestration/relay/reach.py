@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from orchestration.relay.entries import Claimed
-from orchestration.temporal_gateway import TemporalGateway
+from orchestration.temporal_protocol import TemporalGateway
 
 
 class Reach(Protocol):

@@ -25,7 +25,7 @@ from orchestration.timeline.entries import Entry, Wish
 from orchestration.timeline.temporal_rows import Event, Row
 
 if TYPE_CHECKING:  # the web process loads the SDK when it asks Temporal, not before
-    from orchestration.temporal_gateway import Described, Pending, TemporalReads
+    from orchestration.temporal_protocol import Described, Pending, TemporalReads
 
 DEADLINE: Final = 1.5  # seconds for all that one page asks
 _BATCH: Final = 150  # batches of events in one question

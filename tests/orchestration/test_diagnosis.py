@@ -23,7 +23,7 @@ from orchestration.diagnosis.look import Answer, Look
 from orchestration.diagnosis.look import Turn as LookTurn
 from orchestration.diagnosis.table import BESIDES, CAUSES
 from orchestration.models import Effect, Lookout, Run
-from orchestration.temporal_gateway import WorkflowTaskFault
+from orchestration.temporal_protocol import WorkflowTaskFault
 from tests.api_caller import Caller
 from tests.orchestration.conftest import decide, go, make_run, open_for, reviewer
 

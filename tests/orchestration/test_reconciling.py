@@ -23,7 +23,7 @@ from orchestration.errors import NamespaceGone, TemporalAway
 from orchestration.models import AnswerDelivery, Effect, Finding, Lookout, Run, Watched
 from orchestration.redrive import deliver_again
 from orchestration.relay.loop import Relay
-from orchestration.temporal_gateway import Seen
+from orchestration.temporal_protocol import Seen
 from orchestration.threads import in_database
 from tests.fakes import FakeTemporal
 from tests.orchestration.conftest import decide, go, make_run, open_for, reviewer

@@ -17,7 +17,7 @@ from orchestration.relay.deliveries import DELIVERIES, Carrier, Delivery, to_tem
 from orchestration.relay.entries import Claimed, stamp
 from orchestration.relay.loop import Relay
 from orchestration.relay.reach import Reach
-from orchestration.temporal_gateway import TemporalGateway
+from orchestration.temporal_protocol import TemporalGateway
 from orchestration.threads import in_database
 from tests.fakes import FakeTemporal
 from tests.orchestration.conftest import make_run

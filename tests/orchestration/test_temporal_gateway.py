@@ -34,7 +34,8 @@ from orchestration.contracts import (
     TurnResult,
 )
 from orchestration.errors import NamespaceGone, TemporalAway, TemporalRefused, WorkflowGone
-from orchestration.temporal_gateway import RealTemporal, Seen, TemporalGateway, histories
+from orchestration.temporal_gateway import RealTemporal, histories
+from orchestration.temporal_protocol import Seen, TemporalGateway
 from orchestration.worker import workflow_runner
 from orchestration.workflows.agent_run import AgentRun
 from stack.ports import free_port
