@@ -27,6 +27,6 @@ $$
 
 
 class Migration(migrations.Migration):
-    dependencies = [("approvals", "0015_requests_of_batches")]
+    dependencies = [("approvals", "0016_forms_of_asking")]
 
     operations = [migrations.RunSQL(MATERIAL, "DROP FUNCTION signalbox_decided_material(text[])")]
