@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 from prefect import task
 from prefect.artifacts import create_table_artifact
@@ -40,7 +41,8 @@ def decided_by_people(tools: list[str]) -> list[Decided]:
         rows = connection.execute("SELECT * FROM signalbox_decided_material(%s)", [tools]).fetchall()
     if not rows:
         raise SourceInvalid(f"Nobody has decided anything about {', '.join(tools)} yet.")
-    return [Decided(*row[:-1], row[-1].isoformat()) for row in rows]
+    made: list[list[Any]] = [[*row[:-1], row[-1].isoformat()] for row in rows]
+    return [Decided(*values) for values in made]
 
 
 @task(timeout_seconds=120, cache_policy=NO_CACHE, persist_result=False)
