@@ -19,8 +19,8 @@ from typing import Any, Final
 
 from psycopg import Error as DatabaseAway
 
-from orchestration.dialects.stops import PREFIX, Stop
 from orchestration.errors import AgentCodeChanged, CheckpointsGone
+from orchestration.stops import PREFIX, Stop
 
 _BRANCH: Final = "branch:to:"
 _JOIN: Final = "join:"

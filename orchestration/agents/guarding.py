@@ -178,7 +178,7 @@ class GuardedTool(BaseTool):
             "risk": self.risk,
             "call_id": call_id,
         }
-        answer: dict[str, Any] = interrupt(frozen)
+        answer = _answer_to(frozen)
         if answer["digest"] != frozen["digest"]:
             raise ValueError("The answer is about another call than the guarded one.")
         return answer
@@ -241,6 +241,10 @@ class GuardedTool(BaseTool):
     def _told(self, call_id: str, status: Literal["success", "error"], content: dict[str, Any]) -> ToolMessage:
         text = json.dumps(content, ensure_ascii=False)
         return ToolMessage(text, tool_call_id=call_id, name=self.name, status=status)
+
+
+def _answer_to(frozen: dict[str, Any]) -> dict[str, Any]:
+    return dict(interrupt(frozen))
 
 
 def _call_of(given: Any) -> tuple[dict[str, Any], str]:

@@ -133,8 +133,8 @@ class ProposalNodes:
     async def gate(self, state: ProposalState) -> dict[str, Any]:
         """Wait for people: the turn ends here and no worker holds anything."""
         if not state.get("besides"):
-            return {"answer": interrupt(state["frozen"])}
-        first, *others = interrupt({TOGETHER: [one["frozen"] for one in _all(state)]})
+            return {"answer": _answer_to(state["frozen"])}
+        first, *others = _answer_to({TOGETHER: [one["frozen"] for one in _all(state)]})
         besides = [{**one, "answer": answer} for one, answer in zip(state["besides"], others, strict=True)]
         return {"answer": first, "besides": besides}
 
@@ -224,6 +224,10 @@ class _End:
     effect: dict[str, Any] | None = None
     question: Wish | None = None
     is_rejected: bool = False
+
+
+def _answer_to(asked: Any) -> Any:
+    return interrupt(asked)
 
 
 def _proposed(wish: Wish) -> Proposed:

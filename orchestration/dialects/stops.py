@@ -7,7 +7,6 @@ ends the run.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from approvals.proposal.canonical import digest_of
@@ -15,21 +14,9 @@ from approvals.reading.requests import Settled
 from orchestration.agents.runtime import UNSAID
 from orchestration.dialects.base import Asked, Place, Untellable
 from orchestration.dialects.calls import ending_of, exact
+from orchestration.stops import Stop
 
 TOOL: Final = "go_on"
-PREFIX: Final = "stop-"  # of the ids, in an interrupt's place
-
-
-@dataclass(frozen=True)
-class Stop:
-    """Where a graph stands still by its own compilation; the id is that of the checkpoints that it stands at."""
-
-    id: str
-    nodes: tuple[str, ...]  # that come next
-
-    @property
-    def value(self) -> Stop:
-        return self
 
 
 class Stops:

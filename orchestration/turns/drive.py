@@ -22,7 +22,6 @@ from orchestration.agents.runtime import Agent, AgentContext
 from orchestration.contracts import Turn
 from orchestration.dialects import dialect_of
 from orchestration.dialects.base import Place, Untellable
-from orchestration.dialects.stops import PREFIX as STOP
 from orchestration.errors import (
     AgentCodeChanged,
     CheckpointsGone,
@@ -33,6 +32,7 @@ from orchestration.errors import (
 from orchestration.models import Run
 from orchestration.pausing import Kept, Stand
 from orchestration.services import TurnEnd, TurnStart
+from orchestration.stops import PREFIX as STOP
 from orchestration.turns.asked import Around
 from orchestration.turns.result import result_of
 from orchestration.turns.usage import usage_of

@@ -123,6 +123,7 @@ PAGES: dict[str, tuple[frozenset[str] | None, frozenset[str] | None]] = {
 COMMANDS: dict[str, str] = {
     "check_data": "reads the project's own files, and asks Prefect",
     "check_agents": "reads the project's own files",
+    "new_agent": "writes files into a folder of who calls it",
     "check_vendor": "reads the project's own files",
     "create_demo_accounts": "makes accounts: the machine's owner",
     "create_service": "makes an account and a token: the machine's owner",

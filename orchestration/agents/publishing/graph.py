@@ -127,5 +127,6 @@ def build(agent: Agent) -> StateGraph[PublishingState, AgentContext, PublishingS
 
 def _asked(question: str, state: PublishingState) -> dict[str, Any]:
     """Ask somebody; nothing stands before it, for it runs again when the answer comes."""
-    answer: Any = interrupt({"question": question, "draft": state["draft"]}, response_schema=Opinion)
-    return Opinion.model_validate(answer).model_dump()
+    return Opinion.model_validate(
+        interrupt({"question": question, "draft": state["draft"]}, response_schema=Opinion)
+    ).model_dump()
