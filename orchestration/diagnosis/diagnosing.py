@@ -86,7 +86,7 @@ def diagnosis_of(facts: Facts) -> Diagnosis:
     cause, told = next(
         ((cause, told) for cause in CAUSES if (told := cause.find(facts)) is not None), (CAUSES[-1], _NOTHING)
     )
-    besides = [(one, said) for one in BESIDES if (said := one.find(facts)) is not None]
+    besides = [(one, said) for one in BESIDES if one.name != cause.name and (said := one.find(facts)) is not None]
     return Diagnosis(
         run_id=facts.run.pk,
         cause=cause,

@@ -96,6 +96,7 @@ CAUSES: Final = (
 
 #: told besides, with whatever is told; by themselves they keep nobody waiting
 BESIDES: Final = (
+    Cause("end_not_taken", "healthy", turns.end_not_taken, "It was to end, and has not", _END, 48),
     Cause("pauses_soon", "healthy", turns.pauses_soon, "It pauses after this turn", ("resume",)),
     Cause("history_near_limit", "healthy", engines.history_near_limit, "Its history is near Temporal's limit", ()),
     Cause("data_stale", "healthy", besides.data_stale, "Its data may be out of date"),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from console.text.visible import one_line
 
@@ -45,6 +45,12 @@ def quoted(words: str) -> str:
     shown = one_line(words.strip())
     cut = shown[:WORDS_AT_MOST] + "…" if len(shown) > WORDS_AT_MOST else shown
     return cut.rstrip(".")
+
+
+def asked_to_end(asked: Mapping[str, Any]) -> str:
+    """Return who asked for a run's end, and why. `asked`: see `Run.ending`."""
+    what = {"cancel": "cancel it", "end": "end it"}.get(str(asked.get("action")), "fail its turn")
+    return f"{quoted(str(asked.get('by')))} has asked to {what}: {quoted(str(asked.get('reason')))}."
 
 
 def names(people: Sequence[str], most: int = NAMES_AT_MOST) -> str:

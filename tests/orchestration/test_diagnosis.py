@@ -348,7 +348,7 @@ SINGLE: dict[str, tuple[Made, str, str, list[str]]] = {
         lambda s: s.working().ending(True, seconds=3),
         "end_not_taken",
         "healthy",
-        ["olga asked to cancel it: Wrong order"],
+        ["olga has asked to cancel it: Wrong order"],
     ),
     "past its deadline without a relay": (
         lambda s: (

@@ -10,7 +10,7 @@ from console.models import OutboxEntry
 from console.outbox import Kind
 from orchestration.diagnosis.facts import ENDING, Facts
 from orchestration.diagnosis.parts import RESTARTS_WITHIN
-from orchestration.diagnosis.told import State, Told, at, exact, quoted, times
+from orchestration.diagnosis.told import State, Told, asked_to_end, at, exact, quoted, times
 
 SOON: Final = timedelta(seconds=30)  # a delivery takes a moment
 
@@ -55,12 +55,7 @@ def end_undelivered(facts: Facts) -> Told | None:
     if facts.next != "delivery" or not facts.run.ending:
         return None
     entry = facts.entries_of(*ENDING)[0]
-    asked = facts.run.ending
-    why = _why_not_delivered(facts, entry)
-    sentence = (
-        f"{quoted(str(asked.get('by')))} asked {at(entry.created_at)} to {asked.get('action')} it, and Temporal has "
-        f"not been told: {why}."
-    )
+    sentence = f"{asked_to_end(facts.run.ending)} Temporal has not taken that yet: {_why_not_delivered(facts, entry)}."
     return Told(sentence, entry.created_at, facts.operators, _state(facts, entry), _group(facts))
 
 

@@ -8,13 +8,12 @@ from typing import Final
 from approvals.models import ReceiptStep
 from orchestration.diagnosis.facts import Facts
 from orchestration.diagnosis.look import Turn
-from orchestration.diagnosis.told import State, Told, at, exact, moment, quoted, times
+from orchestration.diagnosis.told import State, Told, asked_to_end, at, exact, moment, quoted, times
 from orchestration.models import Effect, Run
 
 #: it is tried again by itself, so it needs somebody only after this, and this many attempts
 FAILING_FOR: Final = timedelta(minutes=2)
 FAILING_TIMES: Final = 5
-_DONE: Final = {"cancel": "cancel", "fail_activity": "fail the turn of"}
 EFFECT_TAKES: Final = timedelta(minutes=3)  # at most, with its own time-out
 
 
@@ -77,11 +76,8 @@ def end_not_taken(facts: Facts) -> Told | None:
         return None
     since = moment(str(asked.get("at") or ""))
     is_late = since is not None and facts.now - since >= FAILING_FOR
-    sentence = (
-        f"{quoted(str(asked.get('by')))} asked to {_DONE.get(str(asked.get('action')), 'end')} it: "
-        f"{quoted(str(asked.get('reason')))}. Its workflow has been told and closes it"
-        + (", which takes long by now. To end it is surer." if is_late else ".")
-    )
+    late = ", which takes long by now. To end it is surer." if is_late else "."
+    sentence = f"{asked_to_end(asked)} Its workflow has been told and closes it{late}"
     return Told(sentence, since, facts.operators if is_late else [], "stuck" if is_late else "healthy")
 
 
