@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 from langgraph.graph import END, START, StateGraph
@@ -55,19 +56,21 @@ def build(agent: Agent) -> StateGraph[Any, Any, Any, Any]:
     return graph
 
 
+TOOL = Tool(
+    name="nothing",
+    title="Nothing",
+    description="Does nothing.",
+    arguments=GateInput,
+    render=lambda arguments: f"Do nothing, number {arguments.number}",
+    call=_nothing,
+)
 AGENT = Agent(
     name="gate",
     title="Gate",
     input=GateInput,
-    tools=(
-        Tool(
-            name="nothing",
-            title="Nothing",
-            description="Does nothing.",
-            arguments=GateInput,
-            render=lambda arguments: f"Do nothing, number {arguments.number}",
-            call=_nothing,
-        ),
-    ),
+    tools=(TOOL,),
     graph="bench.gate_agent.build",
 )
+
+#: the same at a risk that may be decided together: what `bench.batch` feeds
+TOGETHER = replace(AGENT, name="together", title="Together", tools=(replace(TOOL, risk="medium"),))
