@@ -51,8 +51,9 @@ def test_without_prefect_a_refresh_is_kept_and_made_later(stack: Stack, visit: C
         eventually(lambda: _part(stack, "prefect").get("ok") is False, "health says Prefect is away")
         page = visit("ada", "/data/")
         expect(page.get_by_text(re.compile("Prefect (is away|cannot be reached)")).first).to_be_visible()
-        page.locator("input[name=key]").fill("outage-1")
-        page.get_by_role("button", name="Refresh now").click()
+        handbook = page.locator("#dataset-handbook")
+        handbook.locator("input[name=key]").fill("outage-1")
+        handbook.get_by_role("button", name="Refresh now").click()
         expect(page.get_by_text("outage-1").first).to_be_visible()
     finally:
         stack.supervisor.release("prefect")

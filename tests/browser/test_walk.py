@@ -115,8 +115,9 @@ def test_a_rejection_goes_back_to_the_agent_with_its_reason(stack: Stack, visit:
 
 def test_an_admin_refreshes_the_handbook_and_watches_the_flow_run(stack: Stack, visit: Callable[..., Page]) -> None:
     page = visit("ada", "/data/")
-    page.locator("input[name=key]").fill("walk-1")
-    page.get_by_role("button", name=re.compile("Refresh")).first.click()
+    handbook = page.locator("#dataset-handbook")
+    handbook.locator("input[name=key]").fill("walk-1")
+    handbook.get_by_role("button", name=re.compile("Refresh")).first.click()
     expect(page.get_by_text("walk-1").first).to_be_visible()
     page.evaluate("window.notReloaded = true")
     expect(page.get_by_text("Unchanged").first).to_be_visible()
