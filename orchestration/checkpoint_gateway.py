@@ -247,6 +247,7 @@ def _sent_to(thread_id: str, namespace: str, checkpoint_ids: list[str]) -> dict[
 def _line(row: tuple[Any, ...], sent: list[str]) -> CheckpointLine:
     updated = _loaded(row[4]) or []
     ran = list(dict.fromkeys([*_nodes_after(_loaded(row[8])), *_nodes_of_tasks(row[9]), *sent]))
+    ran = [one for one in ran if one != "__start__"]  # LangGraph's own, which takes the input in
     return CheckpointLine(
         checkpoint_id=row[0],
         parent_checkpoint_id=row[1],

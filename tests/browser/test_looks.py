@@ -111,6 +111,7 @@ NOT_WALKED = {
     *("approvals:standing_one", "approvals:policy_version", "account_inactive"),
     *("orchestration:batch", "orchestration:batch_results", "orchestration:bulk"),
     *("orchestration:run_rest", "orchestration:events", "orchestration:value", "dataplane:flow_run_log"),
+    *("dataplane:start", "dataplane:make_current"),
 }
 
 

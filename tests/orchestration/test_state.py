@@ -135,7 +135,7 @@ def test_steps_say_their_node_their_time_and_what_they_changed(world: FakeWorld,
     turns.take(turns.after(run, 2, *asked.waiting_for), world)
     lines = checkpoints_of(run.pk)
     assert all(line.took is not None for line in lines[:-1]) and lines[-1].took is None
-    freeze = next(line for line in lines if line.node == "freeze")
+    freeze = next(line for line in reversed(lines) if line.node == "freeze")
     assert freeze.changed and "frozen" in freeze.changed
     client = signed_in(alice)
     shown = client.get(reverse("orchestration:state", args=[run.pk])).content.decode()
@@ -143,7 +143,9 @@ def test_steps_say_their_node_their_time_and_what_they_changed(world: FakeWorld,
     only = client.get(reverse("orchestration:state", args=[run.pk]), {"node": "plan"}).content.decode()
     assert only.count('id="step-') == sum(line.node == "plan" for line in lines)
     opened = client.get(page(run, freeze.checkpoint_id)).content.decode()
-    assert 'rel="prev"' in opened and 'rel="next"' in opened and "Model" in opened
+    assert 'rel="prev"' in opened
+    assert 'rel="next"' in opened
+    assert "Model" in opened
 
 
 def test_the_graph_shows_the_way_that_was_taken(world: FakeWorld, alice: User) -> None:
