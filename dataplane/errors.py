@@ -46,7 +46,7 @@ class DatasetNotFound(DataplaneError, NotFound):
     what = "dataset of this name"
 
 
-class DatasetNotPublished(DataplaneError):
+class DatasetNotPublished(DataplaneError, Refused):
     """No version of this dataset has been published yet."""
 
     permanent = False

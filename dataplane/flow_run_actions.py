@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final
 
 from django.contrib.auth.models import User
@@ -13,6 +13,7 @@ from django.db import transaction
 from django.utils.functional import cached_property
 
 from console import ports
+from console.clock import database_now
 from console.live.announce import announce
 from console.roles import may
 from dataplane.deployments import PrefectDeployments, deployments
@@ -134,9 +135,7 @@ def _cancel(doing: _Doing) -> None:
 def _retry(doing: _Doing) -> None:
     rows = Refresh.objects.filter(prefect_flow_run_id=doing.run.id).exclude(deployment="")
     states.move(rows, Refresh.Status.SCHEDULED, error="", finished_at=None)
-    doing.prefect.run_again(
-        doing.run.id, f"Asked for in Signalbox at {datetime.now(UTC):%H:%M} UTC.", after=RETRY_AFTER
-    )
+    doing.prefect.run_again(doing.run.id, f"Asked for in Signalbox at {database_now():%H:%M} UTC.", after=RETRY_AFTER)
 
 
 def _release(doing: _Doing) -> None:

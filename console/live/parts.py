@@ -32,6 +32,7 @@ VIEWS = frozenset(
         "approvals:team",
         "console:notices",
         "console:pending",
+        "console:stuck_count",
         "console:system",
         "dataplane:dataset",
         "dataplane:flow_run",
@@ -39,10 +40,12 @@ VIEWS = frozenset(
         "dataplane:flow_runs",
         "orchestration:batch",
         "orchestration:batches",
+        "orchestration:bulk",
         "orchestration:run",
         "orchestration:run_rest",
         "orchestration:runs",
         "orchestration:state",
+        "orchestration:stuck",
         "orchestration:timeline",
     }
 )

@@ -105,9 +105,9 @@ def make_current(request: HttpRequest, dataset: str, number: int) -> HttpRespons
             messages.success(request, f"Version {number} is current now. Nothing was written or removed.")
             return redirect("dataplane:version", dataset, number)
     except InvalidParameters as exc:
-        context["fault"], status = exc.errors[0]["message"], 422
+        context["fault"], status = exc.errors[0]["message"], exc.http_status
     except (ActionRefused, DatasetNotPublished) as exc:
-        context["refusal"], status = str(exc), 409
+        context["refusal"], status = str(exc), exc.http_status
     return render(request, "dataplane/make_current.html", context, status=status)
 
 
@@ -133,5 +133,5 @@ def backfill(request: HttpRequest, dataset: str) -> HttpResponse:
             messages.success(request, f"Asked for {asked} refresh{'' if asked == 1 else 'es'}.")
             return redirect(f"{request.path}?from={typed['begin']}&to={typed['end']}&limit={limit}")
     except InvalidParameters as exc:
-        context["faults"], status = {one["path"]: one["message"] for one in exc.errors}, 422
+        context["faults"], status = {one["path"]: one["message"] for one in exc.errors}, exc.http_status
     return render(request, "dataplane/backfill.html", context, status=status)

@@ -54,7 +54,9 @@ def many(request: HttpRequest) -> HttpResponse:
                 return redirect("orchestration:bulk", begun.pk)
             context |= _would(run_ids, action)
     except (InvalidOptions, InvalidChange, NoSuchRun) as exc:
-        context["fault"], status = exc.sentence, exc.http_status
+        context["fault"] = exc.sentence
+        if ids or wanted or request.method == "POST":  # who opens the bare address is told what it wants
+            status = exc.http_status
         if action and context.get("total") and isinstance(exc, InvalidChange):
             context |= _would(run_ids, action)
     return render(request, "orchestration/bulk_start.html", context, status=status)

@@ -20,6 +20,7 @@ from signalbox_client import AsyncSignalbox
 from stack.temporal import Temporal
 from tests.client.temporal_program import Cleanup
 from tests.orchestration.conftest import go
+from tests.orchestration.conftest import temporal as temporal
 from tests.orchestration.test_programs_for_real import Web, Workers, relay
 from tests.orchestration.test_programs_for_real import web as web
 from tests.orchestration.test_programs_for_real import workers as workers

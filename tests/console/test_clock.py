@@ -24,8 +24,11 @@ OWN_CLOCK = {
     "console/clock.py": "where the database has not said its time yet",
     "orchestration/webhook_gateway.py": "a signature's moment, which its receiver holds against its own clock",
     "approvals/record/heads.py": "kept outside the database, to be held against it",
+    "dataplane/assets.py": "for Prefect, whose events of some days it asks for",
+    "dataplane/deployments.py": "for Prefect, whose events of a day it asks for",
     "dataplane/flow_service.py": "differences within one process",
     "dataplane/prefect_gateway.py": "for Prefect, by whose clock its runs begin",
+    "dataplane/refreshes/follow.py": "against Prefect's moments",
     "dataplane/refreshes/watch.py": "differences within one process, and against Prefect's moments",
 }
 
