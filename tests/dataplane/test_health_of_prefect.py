@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -87,6 +89,12 @@ class Server:
                 caller.sendall(self._answers)
 
 
+def asked(api_url: str, **known: Any) -> Any:
+    """Ask as the health report does, and leave no connection open."""
+    with contextlib.closing(HttpPrefectGateway(api_url, **known)) as door:
+        return health._asked(door)
+
+
 def http(status: str, body: str = "", kind: str = "application/json") -> bytes:
     length = len(body.encode())
     return f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n{body}".encode()
@@ -107,7 +115,7 @@ def http(status: str, body: str = "", kind: str = "application/json") -> bytes:
 def test_a_prefect_that_cannot_be_used_is_told_over_a_real_connection(answers: bytes, words: str) -> None:
     with Server(answers) as server:
         within = 0.5 if words == "does not answer" else PATIENCE
-        found = health._asked(HttpPrefectGateway(server.api_url, timeout=httpx.Timeout(within)))
+        found = asked(server.api_url, timeout=httpx.Timeout(within))
     assert not found["ok"]
     assert words in found["detail"]
 
@@ -115,7 +123,7 @@ def test_a_prefect_that_cannot_be_used_is_told_over_a_real_connection(answers: b
 def test_nobody_at_the_port_is_told() -> None:
     with Server(b"") as server:
         url = server.api_url
-    found = health._asked(HttpPrefectGateway(url, timeout=health.TIMEOUT))
+    found = asked(url, timeout=health.TIMEOUT)
     assert not found["ok"] and "does not answer" in found["detail"]
 
 
@@ -126,7 +134,7 @@ def test_a_wrong_password_is_told_by_a_real_prefect(tmp_path: Path, monkeypatch:
         for given, ok in ((server.auth_string, True), ("signalbox:wrong-one", False), ("", False)):
             monkeypatch.setenv("PREFECT_API_AUTH_STRING", given)
             environment.cache_clear()
-            found = health._asked(HttpPrefectGateway(server.api_url))
+            found = asked(server.api_url)
             assert found["ok"] == ok, found
             assert "wrong-one" not in found["detail"]
             assert ok or "PREFECT_API_AUTH_STRING" in found["detail"]

@@ -20,10 +20,10 @@ from django.urls import reverse
 from console.environment import environment
 from dataplane import currency
 from dataplane.catalogue import others
-from dataplane.deployments import PrefectDeployments, deployments
+from dataplane.deployments import deployments
 from dataplane.errors import DeploymentNotFound, PrefectAway
 from dataplane.models import AssetEvent, DatasetVersion, Refresh
-from dataplane.prefect_gateway import HttpPrefectGateway, gateway
+from dataplane.prefect_gateway import gateway
 from dataplane.refreshes import dispatch
 from dataplane.refreshes.follow import Follower
 from stack.prefect import CLIENT_ENVIRONMENT, Prefect
@@ -327,7 +327,7 @@ def test_an_edited_schedule_is_served_and_its_run_is_a_refresh_of_its_window(
     follower.look()
     served = deployments().find("load_orders", "nightly").schedules
     assert [(one.cron, one.timezone) for one in served] == [("*/1 * * * *", "Europe/Berlin")]
-    planned = PrefectDeployments(HttpPrefectGateway(environment().prefect_api_url))
+    planned = deployments()
     assert planned.set_schedules(deployments().find("load_orders", "nightly"), []), "somebody changed it in Prefect"
     follower.look()
     assert deployments().find("load_orders", "nightly").schedules, "what stands here is served again"
