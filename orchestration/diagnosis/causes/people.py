@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from approvals.models import Approval
 from approvals.reading.reach import Waiting
+from console.text.visible import one_line
 from orchestration.diagnosis.facts import Facts
 from orchestration.diagnosis.told import Told, at, names, quoted
 from orchestration.models import Effect
@@ -13,7 +14,7 @@ def nobody_could_decide(facts: Facts) -> Told | None:
     """Too few active people are left for one of the requests, so it would stand until its deadline."""
     for one in _waiting(facts):
         if one.stranded is not None:
-            sentence = f"It waits for a decision that cannot come: {one.stranded.sentence}"
+            sentence = f"It waits for a decision that cannot come: {one_line(one.stranded.sentence)}"
             link = ("The request", "approvals:approval", one.approval.pk)
             return Told(sentence, one.approval.opened_at, facts.operators, links=(link,))
     return None
