@@ -212,8 +212,8 @@ def _prune() -> None:
     over = f"since <= signalbox_now() - (CASE scope {cases} ELSE 60 END) * interval '1 minute'"
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(
-            f"DELETE FROM console_signincount WHERE id IN (SELECT id FROM console_signincount WHERE {over} "
-            f"ORDER BY since LIMIT {_PRUNED_AT_ONCE} FOR UPDATE SKIP LOCKED) "
+            f"DELETE FROM console_signincount WHERE id = ANY(ARRAY(SELECT id FROM console_signincount WHERE {over} "
+            f"ORDER BY since LIMIT {_PRUNED_AT_ONCE} FOR UPDATE SKIP LOCKED)) "
             "RETURNING scope, account, place, count, told"
         )
         gone = [row for row in cursor.fetchall() if row[0] in ("pair", "device", "token") and row[3] > row[4] > 0]

@@ -122,7 +122,7 @@ async def nothing_ran(case: Case, approval_id: str) -> list[str]:
     words = await until(refused, f"a refusal of {approval_id}")
     case.stage.history.note("seen", case.run_id, words)
     seen = await not_begun(case)
-    if "digest" not in words and "version" not in words and "another proposal" not in words:
+    if not any(reason in words for reason in ("digest", "version", "another proposal", "another call")):
         seen.append(f"run {case.run_id} was refused for another reason: {words}")
     return seen
 

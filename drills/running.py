@@ -62,11 +62,12 @@ FAILURES: dict[str, Played] = {
     "approval-stalled": play_days,
 }
 #: Played from top to bottom. Those of one line run beside each other: they strike different processes. Postgres stops
-#: for everybody, so `host-killed` is alone; the clocks never go back, so `approval-stalled` is last.
+#: for everybody, so `host-killed` is alone. It holds the record against the heads kept outside, so it comes before
+#: `ended-outside`, which restores an older record. The clocks never go back, so `approval-stalled` is last.
 PROGRAMME: tuple[tuple[tuple[str, ...], ...], ...] = (
     (("same-input", "mutated-proposal", "worker-killed"), ("same-refresh",)),
-    (("ended-outside",),),
     (("host-killed",),),
+    (("ended-outside",),),
     (("code-changed",),),  # stops all workers
     (("approval-stalled",),),
 )

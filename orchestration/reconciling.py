@@ -39,14 +39,14 @@ STRANGER_IS_HOME_AFTER: Final = timedelta(hours=1)
 
 _DUE_RUNS = f"""
 UPDATE orchestration_run SET look_due_at = signalbox_now() + %(again)s * interval '1 second'
-WHERE id IN (
+WHERE id = ANY(ARRAY(
     SELECT r.id FROM orchestration_run r
     WHERE {{which}} AND r.look_due_at <= signalbox_now()
       AND NOT EXISTS (SELECT FROM console_outboxentry e
                       WHERE e.delivered_at IS NULL AND e.subject = r.id
                         AND e.kind IN ('{Kind.START_RUN}', '{Kind.RESTART_RUN}'))
     ORDER BY r.look_due_at LIMIT %(most)s FOR NO KEY UPDATE SKIP LOCKED
-)
+))
 RETURNING id, era
 """
 _ANY: Final = "r.status IN ('starting', 'running', 'waiting', 'paused')"
@@ -54,13 +54,13 @@ _ANY: Final = "r.status IN ('starting', 'running', 'waiting', 'paused')"
 _SUSPECT: Final = "(r.status IN ('starting', 'running') OR (r.status = 'waiting' AND r.cause <> ''))"
 _DUE_WATCHES = f"""
 UPDATE orchestration_watched SET look_due_at = signalbox_now() + %(again)s * interval '1 second'
-WHERE approval_id IN (
+WHERE approval_id = ANY(ARRAY(
     SELECT w.approval_id FROM orchestration_watched w
     WHERE w.look_due_at <= signalbox_now()
       AND NOT EXISTS (SELECT FROM console_outboxentry e
                       WHERE e.delivered_at IS NULL AND e.kind = '{Kind.START_WATCH}' AND e.subject = w.workflow_id)
     ORDER BY w.look_due_at LIMIT %(most)s FOR UPDATE SKIP LOCKED
-)
+))
 RETURNING approval_id, workflow_id
 """
 

@@ -19,8 +19,9 @@ from console.models import OutboxEntry
 #: takes lease (duration), kinds, is_one_of (whether only those kinds are claimed, or only all others) and most
 CLAIM = """
 UPDATE console_outboxentry SET attempts = attempts + 1, due_at = signalbox_now() + %(lease)s
-WHERE id IN (SELECT id FROM console_outboxentry WHERE delivered_at IS NULL AND due_at <= signalbox_now()
-             AND (kind = ANY(%(kinds)s)) = %(is_one_of)s ORDER BY id LIMIT %(most)s FOR UPDATE SKIP LOCKED)
+WHERE id = ANY(ARRAY(SELECT id FROM console_outboxentry WHERE delivered_at IS NULL AND due_at <= signalbox_now()
+                     AND (kind = ANY(%(kinds)s)) = %(is_one_of)s ORDER BY id LIMIT %(most)s
+                     FOR UPDATE SKIP LOCKED))
 RETURNING id, kind, subject, payload, attempts
 """
 
