@@ -49,7 +49,7 @@ class Stalled:
 
     async def steady(self) -> None:
         self.case = await Case.open(self.stage)
-        self.approval = await self.case.pending(REFUND)
+        self.approval = await self.case.steady_at(REFUND)
         self.path = f"/approvals/{self.approval['id']}"
         self.handle = await self.stage.workflow(self.case.run_id)
 

@@ -14,6 +14,7 @@ from drills.waiting import until
 #: it is due a share of the price only, so that the shop would pay a second refund
 MESSAGE = "The parcel came nine days late. We keep the goods, but I expect something back for such a late delivery."
 REFUND, EMAIL = "issue_refund", "send_email"
+READS = ("GET /orders", "GET /refunds")
 
 
 async def place_order(stage: Stage, amount: str = "80.00") -> str:
@@ -30,6 +31,7 @@ class Case:
     order_id: str
     run_id: str
     decided: list[str] = field(default_factory=list)  # approvals that answered 200 to a decision
+    reads: dict[str, int] = field(default_factory=lambda: dict.fromkeys(READS, 1))  # how often the order may be read
 
     @classmethod
     async def open(cls, stage: Stage, amount: str = "80.00") -> Case:
@@ -58,6 +60,12 @@ class Case:
 
         rows = await until(look, f"an approval for {tool} of {self.run_id}")
         return await self.stage.get("alice", f"/approvals/{rows[0]['id']}")
+
+    async def steady_at(self, tool: str) -> Row:
+        """Wait as `pending` does, before anything strikes; what a starved machine read twice until then may stay."""
+        approval = await self.pending(tool)
+        self.reads = {request: self.stage.shop.counts[request, self.order_id] for request in READS}
+        return approval
 
     def answer_to(self, approval: Row, verdict: str = "approve") -> Row:
         note = "The drill says no." if verdict == "reject" else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import pairwise
 
 from drills.case import EMAIL, Case
@@ -13,8 +12,6 @@ UNDISTURBED = [
     *("propose", "freeze", "gate", "act", "plan"),
     *("propose", "freeze", "gate", "act", "plan", "finish"),
 ]
-READS = ("GET /orders", "GET /refunds")
-ONCE = dict.fromkeys(READS, 1)
 QUESTION = ["freeze", "gate", "act"]  # an outcome that nobody saw goes to a person
 
 
@@ -65,8 +62,8 @@ async def straight(case: Case) -> list[str]:
     ]
 
 
-async def as_undisturbed(case: Case, *, asked: bool = False, reads: Mapping[str, int] = ONCE) -> list[str]:
-    """The graph went the way of an undisturbed run, no node twice; the order was read once, or `reads` times.
+async def as_undisturbed(case: Case, *, asked: bool = False) -> list[str]:
+    """The graph went the way of an undisturbed run, no node twice; the order was not read again after `steady_at`.
 
     `asked`: a person was asked about the e-mail's outcome, which adds three nodes.
     """
@@ -75,18 +72,13 @@ async def as_undisturbed(case: Case, *, asked: bool = False, reads: Mapping[str,
     wanted = [*UNDISTURBED[: last_act + 1], *(QUESTION if asked else []), *UNDISTURBED[last_act + 1 :]]
     seen = [] if nodes == wanted else [f"run {case.run_id}: the nodes were {nodes}, not {wanted}"]
     counts = case.stage.shop.counts
-    for request, wanted_times in reads.items():
+    for request, wanted_times in case.reads.items():
         if (times := counts[request, case.order_id]) != wanted_times:
             seen.append(f"order {case.order_id}: {request} came {times} times, not {wanted_times}")
     return seen
 
 
-def reads_of(case: Case) -> dict[str, int]:
-    """Return how often the order was read until now: a starved machine may need two attempts before any strike."""
-    return {request: case.stage.shop.counts[request, case.order_id] for request in READS}
-
-
-async def well_ended(case: Case, *, asked: bool = False, reads: Mapping[str, int] = ONCE) -> list[str]:
+async def well_ended(case: Case, *, asked: bool = False) -> list[str]:
     """All that must hold of a run whose refund and e-mail were approved."""
     run = await case.finished()
     seen = [] if run["status"] == "finished" else [f"run {case.run_id} is {run['status']}: {run['error']}"]
@@ -94,5 +86,5 @@ async def well_ended(case: Case, *, asked: bool = False, reads: Mapping[str, int
     seen += await ledger(case, "issue_refund", "done")
     if not asked:
         seen += await ledger(case, EMAIL, "done") + await mailed(case, 1)
-    seen += await straight(case) + await as_undisturbed(case, asked=asked, reads=reads)
+    seen += await straight(case) + await as_undisturbed(case, asked=asked)
     return seen

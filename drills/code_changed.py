@@ -42,7 +42,7 @@ class Changed:
     async def steady(self) -> None:
         order_id = await place_order(self.stage)
         self.case = await Case.start(self.stage, order_id, self.agent, {"order_id": order_id})
-        self.approval = await self.case.pending(REFUND)
+        self.approval = await self.case.steady_at(REFUND)
 
     async def decide(self) -> None:
         await self.case.decide(self.approval)

@@ -83,7 +83,7 @@ class RunEnded(Fault):
 
     async def steady(self) -> None:
         self.case = await Case.open(self.stage)
-        self.approval = await self.case.pending(REFUND)
+        self.approval = await self.case.steady_at(REFUND)
         self.answers: list[httpx.Response] = []
 
     async def strike(self) -> None:
@@ -172,7 +172,7 @@ class CheckpointsGone(Fault):
 
     async def steady(self) -> None:
         self.case = await Case.open(self.stage)
-        self.approval = await self.case.pending(REFUND)
+        self.approval = await self.case.steady_at(REFUND)
 
     async def strike(self) -> None:
         for table in ("checkpoint_writes", "checkpoint_blobs", "checkpoints"):
@@ -207,9 +207,8 @@ class OlderBackup(Fault):
 
     async def steady(self) -> None:
         self.case = await Case.open(self.stage)
-        self.approval = await self.case.pending(REFUND)
+        self.approval = await self.case.steady_at(REFUND)
         self.goes_on = self.trial.number % 2 == 1
-        self.reads = checks.reads_of(self.case)
 
     async def strike(self) -> None:
         if self.trial.number % ROUND == 1:
@@ -285,7 +284,7 @@ class OlderBackup(Fault):
         else:
             await self.case.decide(self.approval)
             await self.case.to_the_end()
-            self.expect(await checks.well_ended(self.case, reads=self.reads))
+            self.expect(await checks.well_ended(self.case))
         if len(refunds := await self.case.refunds()) != 1:
             self.trial.seen.append(f"order {self.case.order_id} has refunds: {refunds}")
 

@@ -24,7 +24,7 @@ class MidTurn(Fault):
 
     async def steady(self) -> None:
         self.case, self.waiting = await asyncio.gather(Case.open(self.stage), Case.open(self.stage))
-        self.approval, self.other = await asyncio.gather(self.case.pending(REFUND), self.waiting.pending(REFUND))
+        self.approval, self.other = await asyncio.gather(self.case.steady_at(REFUND), self.waiting.steady_at(REFUND))
 
     async def hold_the_turn(self) -> tuple[Hold, str, int]:
         """Approve, and wait until the refund is paid and unanswered; return the hold and the busy worker."""
@@ -132,7 +132,7 @@ class TemporalAwayForLong(Fault):
 
     async def steady(self) -> None:
         self.case = await Case.open(self.stage)
-        self.approval = await self.case.pending(REFUND)
+        self.approval = await self.case.steady_at(REFUND)
 
     async def strike(self) -> None:
         pid = self.stage.stack.pids()["temporal"]

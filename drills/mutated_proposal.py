@@ -180,7 +180,7 @@ class Waiting(Fault):
 
     async def steady(self) -> None:
         self.case = await Case.open(self.stage)
-        self.approval = await self.case.pending(REFUND)
+        self.approval = await self.case.steady_at(REFUND)
         self.id = str(self.approval["id"])
         self.path = f"/approvals/{self.id}/decision"
         self.canonical = self.approval["canonical"].encode()
@@ -323,7 +323,7 @@ class Swapped(Waiting):
     async def steady(self) -> None:
         await super().steady()
         self.other = await Case.open(self.stage, "90.00")
-        self.others = await self.other.pending(REFUND)
+        self.others = await self.other.steady_at(REFUND)
 
     async def strike(self) -> None:
         columns = ("canonical", "digest") if self.trial.number % 4 < 2 else ("canonical",)
@@ -490,7 +490,7 @@ class ForAnother(Waiting):
     async def steady(self) -> None:
         await super().steady()
         self.other = await Case.open(self.stage, "90.00")
-        self.others = await self.other.pending(REFUND)
+        self.others = await self.other.steady_at(REFUND)
 
     async def strike(self) -> None:
         alice, other = await _alice(self.stage), str(self.others["id"])

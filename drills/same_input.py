@@ -67,7 +67,7 @@ class Waiting(Fault):
 
     async def steady(self) -> None:
         self.case = await Case.open(self.stage)
-        self.approval = await self.case.pending(REFUND)
+        self.approval = await self.case.steady_at(REFUND)
         self.path = f"/approvals/{self.approval['id']}/decision"
 
     async def decisions(self) -> list[dict[str, Any]]:

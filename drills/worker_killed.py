@@ -27,7 +27,7 @@ class RefundFault(Fault):
 
     async def steady(self) -> None:
         self.case = await Case.open(self.stage)
-        self.approval = await self.case.pending(REFUND)
+        self.approval = await self.case.steady_at(REFUND)
 
     async def strike(self) -> None:
         await self.stage.ready_workers()
@@ -84,7 +84,7 @@ class EmailFault(Fault):
     async def steady(self) -> None:
         self.case = await Case.open(self.stage)
         await self.case.decide(await self.case.pending(REFUND))
-        self.approval = await self.case.pending(EMAIL)
+        self.approval = await self.case.steady_at(EMAIL)
 
     async def strike(self) -> None:
         await self.stage.ready_workers()
