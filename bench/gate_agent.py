@@ -9,7 +9,7 @@ from typing import Any
 from langgraph.graph import END, START, StateGraph
 from pydantic import BaseModel
 
-from orchestration.agents.proposals import ProposalNodes, ProposalState, Wish
+from orchestration.agents.proposals import ModelWish, ProposalNodes, ProposalState
 from orchestration.agents.runtime import Agent, AgentContext, Tool, World
 
 STATE_BYTES = 20_000
@@ -33,7 +33,7 @@ def build(agent: Agent) -> StateGraph[Any, Any, Any, Any]:
     proposals = ProposalNodes(agent)
 
     async def propose(state: GateState) -> dict[str, Any]:
-        wish = Wish(
+        wish = ModelWish(
             kind="action", tool="nothing", arguments={"number": state["number"]}, words="", call_id="", about=""
         )
         return {"wish": wish, "ballast": ["x" * 1000] * (STATE_BYTES // 1000)}

@@ -30,7 +30,7 @@ from stack.postgres import Postgres
 
 if TYPE_CHECKING:
     from orchestration.models import Run
-    from orchestration.temporal_protocol import Described, Seen, WorkflowTaskFault
+    from orchestration.temporal_protocol import Described, WorkflowSeen, WorkflowTaskFault
 
 LONG_TURNS = 100  # healthy runs whose turn takes minutes
 EXAMINED_EVERY = 10.0  # seconds, as the chore says
@@ -52,21 +52,21 @@ class Temporal:
     asked: list[float] = field(default_factory=list)  # when, by this process's clock
 
     async def describe(self, workflow_id: str, temporal_run_id: str = "") -> Described:
-        from orchestration.temporal_protocol import Described, Seen
+        from orchestration.temporal_protocol import Described, WorkflowSeen
 
         self.asked.append(time.monotonic())
         now = datetime.now(UTC)
-        return Described("t", Seen("running"), now, None, 7, (), 5 if workflow_id in self.failing else 0, now)
+        return Described("t", WorkflowSeen("running"), now, None, 7, (), 5 if workflow_id in self.failing else 0, now)
 
     async def task_fault(self, workflow_id: str, temporal_run_id: str = "") -> WorkflowTaskFault | None:
         from orchestration.temporal_protocol import WorkflowTaskFault
 
         return WorkflowTaskFault("NON_DETERMINISTIC_ERROR", "another timer", "1@here", datetime.now(UTC))
 
-    async def look(self, workflow_id: str) -> Seen:
-        from orchestration.temporal_protocol import Seen
+    async def look(self, workflow_id: str) -> WorkflowSeen:
+        from orchestration.temporal_protocol import WorkflowSeen
 
-        return Seen("running")
+        return WorkflowSeen("running")
 
     async def home(self) -> str:
         return "bench"

@@ -28,7 +28,7 @@ from console.clock import DatabaseNow, database_now
 from console.environment import environment
 from console.live.announce import announce
 from console.models import PartHeartbeat
-from console.ports import Finding, HealthCheck, PartHealth
+from console.ports import HealthCheck, PartHealth, ShownFinding
 from console.probes import Known, Probe
 
 OUR_PROCESSES = ("worker", "relay", "flows")
@@ -60,7 +60,7 @@ class Database:
     now: datetime | None = None  # its clock
     beats: list[Beat] = field(default_factory=list)
     somebody_decides: bool = True
-    findings: list[Finding] = field(default_factory=list)  # of the whole installation
+    findings: list[ShownFinding] = field(default_factory=list)  # of the whole installation
 
 
 def beat(part: str, detail: str = "", *, ok: bool = True) -> None:

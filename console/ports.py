@@ -106,7 +106,7 @@ class Standstill:
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckedArguments:
     """What the tool's own model says of arguments: them as it reads them, the action in a sentence, or errors."""
 
     arguments: dict[str, Any]
@@ -154,7 +154,7 @@ class AgentFault:
     advice: str  # what to write or do instead, a sentence
 
 
-class Finding(TypedDict):
+class ShownFinding(TypedDict):
     """What people should know of the whole installation."""
 
     sentence: str
@@ -194,7 +194,7 @@ class AgentPlane(Protocol):
     def why_ended(self, run_id: str) -> str:
         """Return in a sentence why a run ended without a result, "" while it is open."""
 
-    def check_arguments(self, agent: str, tool: str, arguments: dict[str, Any]) -> Checked:
+    def check_arguments(self, agent: str, tool: str, arguments: dict[str, Any]) -> CheckedArguments:
         """Check arguments as the registered tool's own model and renderer see them."""
 
     def tool_facts(self, agent: str, tool: str, arguments: dict[str, Any]) -> tuple[ToolFacts | None, str]:
@@ -272,7 +272,7 @@ class DatasetReaders(Protocol):
         """Return the newest runs that read this version of the dataset, at most `limit`. Two queries."""
 
 
-class Record(Protocol):
+class RecordPort(Protocol):
     """The record, in which the frame notes sign-ins."""
 
     def record(self, *, actor: str, kind: str, subject: str, body: dict[str, Any]) -> None:
@@ -304,7 +304,7 @@ class Runs(Protocol):
     def agent_faults(self) -> list[AgentFault]:
         """Return what stands in SIGNALBOX_AGENTS and cannot be used."""
 
-    def findings(self) -> list[Finding]:
+    def findings(self) -> list[ShownFinding]:
         """Return what people should know of the whole installation, oldest first."""
 
 
@@ -330,7 +330,7 @@ agent_plane: Final = Port[AgentPlane]("agent_plane")
 run_histories: Final = Port[RunHistories]("run_histories")
 data_plane: Final = Port[DataPlane]("data_plane")
 dataset_readers: Final = Port[DatasetReaders]("dataset_readers")
-record: Final = Port[Record]("record")
+record: Final = Port[RecordPort]("record")
 requests: Final = Port[Requests]("requests")
 runs: Final = Port[Runs]("runs")
 palette: Final = SharedPort[Finder]("palette")

@@ -28,20 +28,20 @@ ACTOR = "sign-in"
 
 
 @dataclass(frozen=True)
-class Limit:
+class TryLimit:
     """So many refused tries within so many minutes."""
 
     tries: int
     minutes: int
 
 
-LIMITS: Final[dict[str, Limit]] = {
-    "place": Limit(60, 15),
-    "pair": Limit(10, 15),
-    "account": Limit(100, 60),
-    "device": Limit(10, 15),
-    "token": Limit(60, 15),
-    "entries": Limit(200, 60),  # entries on the record about refused tries, all together
+LIMITS: Final[dict[str, TryLimit]] = {
+    "place": TryLimit(60, 15),
+    "pair": TryLimit(10, 15),
+    "account": TryLimit(100, 60),
+    "device": TryLimit(10, 15),
+    "token": TryLimit(60, 15),
+    "entries": TryLimit(200, 60),  # entries on the record about refused tries, all together
 }
 _UNKNOWN_ROWS = 4096  # that names without an account share
 _PRUNED_AT_ONCE = 50

@@ -22,7 +22,7 @@ from dataplane.contents.passages import PASSAGES
 from dataplane.contents.records import EVALUATION_CASES
 from dataplane.errors import ContentUnknown, DatasetNotFound, InvalidParameters
 from dataplane.registered import Registered
-from dataplane.schedules import Schedule
+from dataplane.schedules import ScheduleEntry
 from dataplane.secret_fields import declares_secret
 from dataplane.windows import Days, WindowPolicy
 
@@ -58,7 +58,7 @@ class DatasetEntry:
     content: ContentKind
     parameters: type[BaseModel]
     window: WindowPolicy  # the key of a refresh that is given none
-    schedule: Schedule  # what its row begins with; from then on the row is the truth
+    schedule: ScheduleEntry  # what its row begins with; from then on the row is the truth
     fresh_for: timedelta  # older than this it is called stale; one window and some slack
     at_first_start: bool = True  # made as soon as flows are served for the first time; else when somebody asks
     is_registered: bool = False
@@ -112,7 +112,7 @@ HANDBOOK = DatasetEntry(
     content=PASSAGES,
     parameters=HandbookParameters,
     window=Days(),
-    schedule=Schedule(cron="0 6 * * *"),
+    schedule=ScheduleEntry(cron="0 6 * * *"),
     fresh_for=timedelta(hours=26),
 )
 
@@ -131,7 +131,7 @@ CUSTOMER_FEATURES = DatasetEntry(
     content=FEATURES,
     parameters=NoParameters,
     window=Days(),
-    schedule=Schedule(cron="30 5 * * *"),
+    schedule=ScheduleEntry(cron="30 5 * * *"),
     fresh_for=timedelta(hours=26),
     at_first_start=False,
 )
@@ -157,7 +157,7 @@ EVALUATION_SET = DatasetEntry(
     content=EVALUATION_CASES,
     parameters=EvaluationParameters,
     window=Days(),
-    schedule=Schedule(cron="0 4 * * 1", is_active=False),  # nothing is released by itself
+    schedule=ScheduleEntry(cron="0 4 * * 1", is_active=False),  # nothing is released by itself
     fresh_for=timedelta(days=30),
     at_first_start=False,
 )

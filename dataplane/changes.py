@@ -15,7 +15,7 @@ from console.clock import database_now
 from console.live.announce import announce
 from console.roles import may
 from dataplane import catalogue, selectors
-from dataplane.errors import ActionRefused, InvalidParameters
+from dataplane.errors import FlowRunActionRefused, InvalidParameters
 from dataplane.models import Dataset, Refresh
 from dataplane.refreshes.request import request_refresh
 
@@ -39,10 +39,10 @@ class Rollback:
 
 
 def preview_rollback(dataset: str, version: int) -> Rollback:
-    """Return who would be affected. Raises DatasetNotFound, DatasetNotPublished, ActionRefused."""
+    """Return who would be affected. Raises DatasetNotFound, DatasetNotPublished, FlowRunActionRefused."""
     target, current = selectors.version(dataset, version), selectors.current_version(dataset)
     if target.pk == current.pk:
-        raise ActionRefused(f"Version {version} is the current one already.")
+        raise FlowRunActionRefused(f"Version {version} is the current one already.")
     uses = ports.dataset_readers().uses_of(dataset, current.version, MOST_SHOWN)
     waiting = [one["id"] for use in uses for one in use["requests"] if one["status"] == "pending"]
     return Rollback(

@@ -1,6 +1,6 @@
 """What crosses the data plane's two borders. JSON only; no Django, no Prefect.
 
-`Refresh` goes in: somebody (the console, the schedule, a start-up) wants a dataset made again. The same key
+`RefreshOrder` goes in: somebody (the console, the schedule, a start-up) wants a dataset made again. The same key
 is the same refresh and the same flow run. `PublishedVersion` comes out: what an agent reads is always one
 published, immutable version. Content that returns to an earlier state makes that earlier version current
 again instead of copying it, so one digest is one version for ever.
@@ -17,7 +17,7 @@ VERSION = 1
 
 
 @dataclass(frozen=True)
-class Refresh:
+class RefreshOrder:
     """Console -> data plane."""
 
     dataset: str
@@ -42,7 +42,7 @@ class PublishedVersion:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RefreshOutcome:
     """How one refresh ended: what the publishing transaction did, or what it found done already."""
 
     status: Literal["published", "unchanged", "cancelled"]
@@ -56,9 +56,9 @@ CONTRACTS = Contracts(
         Boundary(
             name="console -> data plane",
             version=VERSION,
-            takes="Refresh(dataset, key, parameters)",
+            takes="RefreshOrder(dataset, key, parameters)",
             gives=(
-                "the refresh and its flow run. Ends as Outcome: published (version), unchanged (version), "
+                "the refresh and its flow run. Ends as RefreshOutcome: published (version), unchanged (version), "
                 "cancelled; or failed with a sentence, the current version staying current"
             ),
             key=(

@@ -26,7 +26,7 @@ from dataplane.prefect_gateway import (
     maybe_instant,
     uuid_of,
 )
-from dataplane.schedules import Schedule
+from dataplane.schedules import ScheduleEntry
 
 ASSETS: Final = "prefect.asset."
 HEARTBEAT: Final = "prefect.flow-run.heartbeat"
@@ -51,7 +51,7 @@ class Deployment:
     work_queue: str
     slots: int | None  # how many of its runs may run at once; None: any number
     slots_taken: int
-    schedules: list[Schedule] = field(default_factory=list)
+    schedules: list[ScheduleEntry] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ class PrefectDeployments:
             schedules=[_schedule(one) for one in row.get("schedules") or []],
         )
 
-    def set_schedules(self, deployment: Deployment, wanted: Sequence[Schedule]) -> bool:
+    def set_schedules(self, deployment: Deployment, wanted: Sequence[ScheduleEntry]) -> bool:
         """Let the deployment have exactly these schedules; return whether anything had to be changed.
 
         New ones come before old ones go, so that a fault in between leaves one too many and never none.
@@ -304,15 +304,15 @@ def _event(row: Mapping[str, Any]) -> Event:
     )
 
 
-def _schedule(row: Mapping[str, Any]) -> Schedule:
+def _schedule(row: Mapping[str, Any]) -> ScheduleEntry:
     """Return a schedule of Prefect's as one of ours; intervals and rules have no cron line, only their words."""
     rule = row["schedule"]
     line = rule.get("cron") or f"every {rule['interval']:g} s" if "interval" in rule else rule.get("cron") or "rrule"
     slug = row.get("slug") or str(row.get("id", ""))[:8] or "main"
-    return Schedule(slug, line, rule.get("timezone") or "UTC", bool(row.get("active", True)))
+    return ScheduleEntry(slug, line, rule.get("timezone") or "UTC", bool(row.get("active", True)))
 
 
-def _comparable(schedule: Schedule) -> tuple[str, str, bool]:
+def _comparable(schedule: ScheduleEntry) -> tuple[str, str, bool]:
     return schedule.cron, schedule.timezone, schedule.is_active
 
 

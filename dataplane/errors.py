@@ -11,7 +11,7 @@ DataplaneError
 ├── SourceInvalid            what a flow read fails the checks before publishing (permanent)
 ├── VersionTaken             the key belongs to a version with another digest
 ├── MadeHere                 the dataset's versions are made by a flow of Signalbox's own
-├── ActionRefused            a flow run's state forbids what was asked
+├── FlowRunActionRefused     a flow run's state forbids what was asked
 ├── InvalidParameters        the parameters do not fit the dataset's schema
 ├── HandbookInvalid          a document cannot be read or understood (permanent)
 ├── RefreshHeldElsewhere     another flow run holds the refresh and did not finish in time
@@ -112,7 +112,7 @@ class MadeHere(DataplaneError, Refused):
     title = "Made here"
 
 
-class ActionRefused(DataplaneError, Refused):
+class FlowRunActionRefused(DataplaneError, Refused):
     """The flow run is in a state in which this cannot be done."""
 
 

@@ -17,7 +17,7 @@ from console.clock import database_now
 from console.live.announce import announce
 from console.roles import may
 from dataplane.deployments import PrefectDeployments, deployments
-from dataplane.errors import ActionRefused, InvalidParameters
+from dataplane.errors import FlowRunActionRefused, InvalidParameters
 from dataplane.models import Refresh
 from dataplane.prefect_gateway import FlowRun, PrefectGateway, gateway
 from dataplane.refreshes import states
@@ -28,7 +28,7 @@ _RETRIED: Final = ("FAILED", "CRASHED")
 
 
 @dataclass(frozen=True)
-class Offer:
+class FlowRunOffer:
     """One action on one run: what will happen, or why it cannot be done now."""
 
     name: str
@@ -37,12 +37,12 @@ class Offer:
     refusal: str = ""
 
 
-def offers(run: FlowRun) -> list[Offer]:
+def offers(run: FlowRun) -> list[FlowRunOffer]:
     """Return what can be done to the run as it is now."""
     return [
-        Offer("cancel", "Cancel", _CANCEL.get(run.state_type, _CANCEL_RUNNING), _not_cancelled(run)),
-        Offer("retry", "Run again", _RETRY, _not_retried(run)),
-        Offer("release_slot", "Give back its slot", _RELEASE, _not_released(run)),
+        FlowRunOffer("cancel", "Cancel", _CANCEL.get(run.state_type, _CANCEL_RUNNING), _not_cancelled(run)),
+        FlowRunOffer("retry", "Run again", _RETRY, _not_retried(run)),
+        FlowRunOffer("release_slot", "Give back its slot", _RELEASE, _not_released(run)),
     ]
 
 
@@ -87,7 +87,7 @@ def act(*, flow_run_id: str, action: str, reason: str, user: User) -> FlowRun:
     2. Do it in Prefect. What may be asked twice does nothing the second time.
     3. Move the refresh of a run that goes on; record, announce.
 
-    Raises PermissionDenied, InvalidParameters, FlowRunNotFound, ActionRefused, PrefectAway.
+    Raises PermissionDenied, InvalidParameters, FlowRunNotFound, FlowRunActionRefused, PrefectAway.
     """
     if not may(user, "act_on_flow_run"):
         raise PermissionDenied("Only an admin may act on a flow run.")
@@ -104,7 +104,7 @@ def act(*, flow_run_id: str, action: str, reason: str, user: User) -> FlowRun:
     if errors or offer is None:
         raise InvalidParameters(errors)
     if offer.refusal:
-        raise ActionRefused(offer.refusal)
+        raise FlowRunActionRefused(offer.refusal)
     with transaction.atomic():
         _DO[action](_Doing(door, run))
         announce("data")

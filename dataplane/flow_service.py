@@ -38,7 +38,7 @@ from dataplane.refreshes import dispatch
 from dataplane.refreshes.follow import Follower
 from dataplane.refreshes.keys import CHANNEL
 from dataplane.refreshes.request import request_refresh
-from dataplane.refreshes.watch import Watch
+from dataplane.refreshes.watch import RefreshWatch
 
 BEAT_SECONDS = 5.0
 LOOK_SECONDS = 5.0  # while some refresh is open
@@ -189,7 +189,7 @@ class FlowService:
 
     def _watch(self) -> None:
         """Look at open refreshes, often while there are some."""
-        watch = Watch(self._prefect())
+        watch = RefreshWatch(self._prefect())
         while True:
             close_old_connections()
             watch.sweep()
@@ -213,7 +213,7 @@ class FlowService:
 
     def _follow_events(self) -> None:
         """Tell open pages, and look at the refresh at once, when a flow run changes its state."""
-        watch = Watch(self._prefect())
+        watch = RefreshWatch(self._prefect())
         api_url = environment().prefect_api_url
         auth_string, api_key = prefect_token()
         address = api_url.replace("http", "ws", 1) + "/events/out"
@@ -246,7 +246,7 @@ class FlowService:
             self._runner_is_deaf |= self._hears_prefect
             self._hears_prefect = False
 
-    def _heard(self, watch: Watch, message: dict[str, Any]) -> None:
+    def _heard(self, watch: RefreshWatch, message: dict[str, Any]) -> None:
         flow_run = (message.get("event") or {}).get("resource", {}).get("prefect.resource.id", "")
         if not flow_run.startswith("prefect.flow-run."):
             return

@@ -17,7 +17,7 @@ MOST_USES: Final = 50
 
 
 @dataclass(frozen=True)
-class Node:
+class LineageNode:
     """One thing of the drawing; `id` is its name among them."""
 
     id: str
@@ -31,10 +31,10 @@ class Node:
 class Lineage:
     """Nodes by their id, in the order they were found, and edges from what was used to what was made."""
 
-    nodes: dict[str, Node] = field(default_factory=dict)
+    nodes: dict[str, LineageNode] = field(default_factory=dict)
     edges: list[tuple[str, str]] = field(default_factory=list)
 
-    def add(self, node: Node, *, before: str = "", after: str = "") -> None:
+    def add(self, node: LineageNode, *, before: str = "", after: str = "") -> None:
         """Add a node and the edge to what it went into (`before`) or came from (`after`)."""
         self.nodes.setdefault(node.id, node)
         edge = (node.id, before) if before else (after, node.id)
@@ -42,9 +42,9 @@ class Lineage:
             self.edges.append(edge)
 
     @property
-    def columns(self) -> list[tuple[str, list[Node]]]:
+    def columns(self) -> list[tuple[str, list[LineageNode]]]:
         """The nodes for the page, from sources to requests: heading and nodes of each column."""
-        by_column: dict[int, list[Node]] = {}
+        by_column: dict[int, list[LineageNode]] = {}
         for node in self.nodes.values():
             by_column.setdefault(node.column, []).append(node)
         return [(_HEADINGS.get(column, "Made from"), by_column[column]) for column in sorted(by_column)]
@@ -62,7 +62,7 @@ def of(version: DatasetVersion) -> Lineage:
     for made in _made_from(version):
         found.add(_node(made, 1), after=own)
     for agent in ports.dataset_readers().agents_reading(version.dataset_id):
-        found.add(Node(f"agent:{agent}", "agent", agent, column=1), after=own)
+        found.add(LineageNode(f"agent:{agent}", "agent", agent, column=1), after=own)
     for use in ports.dataset_readers().uses_of(version.dataset_id, version.version, MOST_USES):
         _used(found, own, use)
     return found
@@ -73,10 +73,12 @@ def _upstream(found: Lineage, version: DatasetVersion, own: str, column: int, le
     if version.prefect_flow_run_id:
         into = f"flow_run:{version.prefect_flow_run_id}"
         url = reverse("dataplane:flow_run", args=[version.prefect_flow_run_id])
-        found.add(Node(into, "flow_run", f"flow run {version.prefect_flow_run_id[:8]}", url, column), before=own)
+        found.add(LineageNode(into, "flow_run", f"flow run {version.prefect_flow_run_id[:8]}", url, column), before=own)
     for one in version.inputs:
         if "asset" in one:
-            found.add(Node(f"source:{one['asset']}", "source", str(one["asset"]), column=column - 1), before=into)
+            found.add(
+                LineageNode(f"source:{one['asset']}", "source", str(one["asset"]), column=column - 1), before=into
+            )
             continue
         earlier = DatasetVersion.objects.filter(dataset_id=one["dataset"], version=one["version"]).first()
         if earlier is not None and left:
@@ -84,7 +86,7 @@ def _upstream(found: Lineage, version: DatasetVersion, own: str, column: int, le
             _upstream(found, earlier, _version_id(earlier), column - 2, left - 1)
     if not version.inputs and not version.published_by and version.kind != "external":
         title = "the documents it was told to read" if version.kind == "passages" else "its flow's source"
-        found.add(Node(f"source:{own}", "source", title, column=column - 1), before=into)
+        found.add(LineageNode(f"source:{own}", "source", title, column=column - 1), before=into)
 
 
 def _made_from(version: DatasetVersion) -> Iterator[DatasetVersion]:
@@ -95,20 +97,20 @@ def _made_from(version: DatasetVersion) -> Iterator[DatasetVersion]:
 def _used(found: Lineage, own: str, use: Use) -> None:
     run = f"run:{use['run_id']}"
     agent = f"agent:{use['agent']}"
-    found.add(Node(agent, "agent", use["agent"], column=1), after=own)
-    found.add(Node(run, "run", f"{use['run_id']}, {use['status']}", use["url"], 2), after=agent)
+    found.add(LineageNode(agent, "agent", use["agent"], column=1), after=own)
+    found.add(LineageNode(run, "run", f"{use['run_id']}, {use['status']}", use["url"], 2), after=agent)
     for request in use["requests"]:
         title = f"{request['title']}, {request['status']}"
-        found.add(Node(f"request:{request['id']}", "request", title, request["url"], 3), after=run)
+        found.add(LineageNode(f"request:{request['id']}", "request", title, request["url"], 3), after=run)
 
 
 def _version_id(version: DatasetVersion) -> str:
     return f"version:{version.dataset_id}:{version.version}"
 
 
-def _node(version: DatasetVersion, column: int) -> Node:
+def _node(version: DatasetVersion, column: int) -> LineageNode:
     url = reverse("dataplane:version", args=[version.dataset_id, version.version])
-    return Node(_version_id(version), "version", f"{version.dataset_id} version {version.version}", url, column)
+    return LineageNode(_version_id(version), "version", f"{version.dataset_id} version {version.version}", url, column)
 
 
 def as_json(found: Lineage) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from console.live.announce import announce
 from console.roles import may
 from dataplane import catalogue, masking
 from dataplane.credentials import without_credentials
-from dataplane.errors import ActionRefused, DatasetNotFound, InvalidParameters, MadeHere, VersionTaken
+from dataplane.errors import DatasetNotFound, FlowRunActionRefused, InvalidParameters, MadeHere, VersionTaken
 from dataplane.models import AssetEvent, Dataset, DatasetVersion, Refresh
 from dataplane.refreshes import states
 from dataplane.refreshes.keys import KEY
@@ -34,7 +34,7 @@ MOST_INPUTS: Final = 200
 
 
 @dataclass(frozen=True)
-class Told:
+class ToldVersion:
     """One version as somebody tells of it."""
 
     key: str
@@ -47,7 +47,7 @@ class Told:
     code_version: str = ""
 
 
-def publish(dataset: str, told: Told, *, by: User | None) -> tuple[DatasetVersion, bool]:
+def publish(dataset: str, told: ToldVersion, *, by: User | None) -> tuple[DatasetVersion, bool]:
     """Take the version as the dataset's current one; return it and whether it is new.
 
     1. Check that the account may tell of this dataset; None stands for Prefect's events.
@@ -56,7 +56,7 @@ def publish(dataset: str, told: Told, *, by: User | None) -> tuple[DatasetVersio
        The digest of an earlier version: that one becomes current again. Else a new version.
     4. End the refresh, record, announce.
 
-    Raises PermissionDenied, DatasetNotFound, MadeHere, InvalidParameters, VersionTaken, ActionRefused.
+    Raises PermissionDenied, DatasetNotFound, MadeHere, InvalidParameters, VersionTaken, FlowRunActionRefused.
     """
     entry = _entry(dataset, by)
     told = _checked(told)
@@ -71,7 +71,7 @@ def publish(dataset: str, told: Told, *, by: User | None) -> tuple[DatasetVersio
                 raise VersionTaken(entry.name, refresh.key, refresh.version.version)
             return refresh.version, False
         if refresh.status == Refresh.Status.CANCELLED:
-            raise ActionRefused(f"The refresh {refresh.key} was cancelled, so it publishes nothing.")
+            raise FlowRunActionRefused(f"The refresh {refresh.key} was cancelled, so it publishes nothing.")
         version, is_new = _version(row, told, by)
         is_changed = row.current_version_id != version.pk
         Dataset.objects.filter(pk=row.pk).update(current_version=version, confirmed_at=DatabaseNow())
@@ -100,7 +100,7 @@ def _entry(dataset: str, by: User | None) -> Registered:
     return entry
 
 
-def _checked(told: Told) -> Told:
+def _checked(told: ToldVersion) -> ToldVersion:
     """Return what was told as it is kept. Raises InvalidParameters."""
     errors: list[tuple[str, str]] = []
     if not KEY.fullmatch(told.key):
@@ -118,7 +118,7 @@ def _checked(told: Told) -> Told:
     errors += [(f"inputs.{number}", words) for number, one in enumerate(told.inputs) if (words := _fault_of_input(one))]
     if errors:
         raise InvalidParameters(errors)
-    return Told(
+    return ToldVersion(
         key=told.key,
         digest=told.digest,
         rows=told.rows,
@@ -145,7 +145,7 @@ def _hold(dataset: str) -> None:
         cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"signalbox dataset {dataset}"])
 
 
-def _refresh(entry: Registered, told: Told) -> Refresh:
+def _refresh(entry: Registered, told: ToldVersion) -> Refresh:
     """Return the refresh that this version ends, locked: that of its flow run, else that of its key."""
     rows = Refresh.objects.select_for_update(of=("self",)).select_related("version").filter(dataset_id=entry.name)
     if told.flow_run_id and (found := rows.filter(prefect_flow_run_id=told.flow_run_id).first()):
@@ -164,7 +164,7 @@ def _refresh(entry: Registered, told: Told) -> Refresh:
 _NO_RUN: Final = "none"  # so that the dispatcher sends nothing for it
 
 
-def _version(row: Dataset, told: Told, by: User | None) -> tuple[DatasetVersion, bool]:
+def _version(row: Dataset, told: ToldVersion, by: User | None) -> tuple[DatasetVersion, bool]:
     """Return the version that has this digest, made now if there is none."""
     found = DatasetVersion.objects.filter(dataset=row, digest=told.digest).first()
     if found is not None:
@@ -189,12 +189,12 @@ def _version(row: Dataset, told: Told, by: User | None) -> tuple[DatasetVersion,
     return made, True
 
 
-def told_by(event: AssetEvent) -> Told:
+def told_by(event: AssetEvent) -> ToldVersion:
     """Return the version that an asset's event tells of. A flow that told no digest made something new each time."""
     metadata = dict(event.metadata)
     digest = str(metadata.pop("digest", "") or f"event:{event.pk}")
     rows = metadata.pop("rows", 0)
-    return Told(
+    return ToldVersion(
         key=f"flow-run:{event.prefect_flow_run_id or event.pk}",
         digest=digest if len(digest) <= 64 else hashlib.sha256(digest.encode()).hexdigest(),
         rows=rows if type(rows) is int and rows >= 0 else 0,

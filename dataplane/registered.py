@@ -35,7 +35,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from console.environment import environment
 from dataplane.contents.external import EXTERNAL, External
 from dataplane.cron import is_zone
-from dataplane.schedules import Schedule
+from dataplane.schedules import ScheduleEntry
 from dataplane.windows import Days, Hours, WindowPolicy
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,49}")
@@ -141,7 +141,7 @@ class Registered:
     fixed: Mapping[str, Any] = field(default_factory=dict)
     secret: frozenset[str] = frozenset()
     content: External = EXTERNAL
-    schedule: Schedule | None = None  # none of ours: what stands in Prefect holds until it is edited here
+    schedule: ScheduleEntry | None = None  # none of ours: what stands in Prefect holds until it is edited here
     is_registered: bool = True
 
     def key(self, moment: datetime) -> str:

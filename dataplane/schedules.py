@@ -16,7 +16,7 @@ _DAILY = re.compile(r"(?P<minute>[0-9]{1,2}) (?P<hour>[0-9]{1,2}) \* \* \*")
 
 
 @dataclass(frozen=True)
-class Schedule:
+class ScheduleEntry:
     """One schedule of a dataset."""
 
     slug: str = "main"  # its name among the dataset's
@@ -32,12 +32,12 @@ class Schedule:
         return f"at {self.cron} ({self.timezone})"
 
 
-def in_words(schedules: Sequence[Schedule]) -> str:
+def in_words(schedules: Sequence[ScheduleEntry]) -> str:
     """Return when the dataset is refreshed by itself."""
     return " and ".join(one.words for one in schedules if one.is_active) or "only when somebody asks"
 
 
-def seeded(connection: psycopg.Connection[Any], entry: DatasetEntry) -> list[Schedule]:
+def seeded(connection: psycopg.Connection[Any], entry: DatasetEntry) -> list[ScheduleEntry]:
     """Return the dataset's schedules; the first time ever, write the catalogue's before.
 
     Whoever changes, pauses or deletes a row has the last word: no later start brings the catalogue's back.
@@ -62,4 +62,4 @@ def seeded(connection: psycopg.Connection[Any], entry: DatasetEntry) -> list[Sch
             "SELECT slug, cron, timezone, is_active FROM dataplane_schedule WHERE dataset_id = %s ORDER BY slug",
             [entry.name],
         )
-        return [Schedule(*row) for row in found.fetchall()]
+        return [ScheduleEntry(*row) for row in found.fetchall()]

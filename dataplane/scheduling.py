@@ -20,7 +20,7 @@ from dataplane import catalogue, cron, selectors
 from dataplane.errors import InvalidParameters
 from dataplane.models import Dataset
 from dataplane.models import Schedule as Row
-from dataplane.schedules import Schedule
+from dataplane.schedules import ScheduleEntry
 
 MOST: Final = 10  # schedules of one dataset
 NEXT_TIMES: Final = 10
@@ -31,7 +31,7 @@ _SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,49}")
 class Planned:
     """One schedule, and when it comes due."""
 
-    schedule: Schedule
+    schedule: ScheduleEntry
     next_times: list[datetime]  # aware, UTC; none while it is paused
     fault: str = ""  # why it cannot be followed: a row of somebody else's
 
@@ -48,7 +48,7 @@ def preview(given: Sequence[Mapping[str, Any]]) -> list[Planned]:
     return [_planned(one, now) for one in read(given)]
 
 
-def _planned(schedule: Schedule, now: datetime) -> Planned:
+def _planned(schedule: ScheduleEntry, now: datetime) -> Planned:
     if not schedule.is_active:
         return Planned(schedule, [])
     try:
@@ -57,14 +57,14 @@ def _planned(schedule: Schedule, now: datetime) -> Planned:
         return Planned(schedule, [], f"not followed: {exc}")
 
 
-def read(given: Sequence[Mapping[str, Any]]) -> list[Schedule]:
+def read(given: Sequence[Mapping[str, Any]]) -> list[ScheduleEntry]:
     """Return the schedules that were typed or sent. Raises InvalidParameters, naming each path."""
     errors: list[tuple[str, str]] = []
     if len(given) > MOST:
         errors.append(("schedules", f"must be {MOST} at most, not {len(given)}"))
-    found: list[Schedule] = []
+    found: list[ScheduleEntry] = []
     for number, one in enumerate(given[:MOST]):
-        schedule = Schedule(
+        schedule = ScheduleEntry(
             slug=str(one.get("slug") or "main").strip(),
             cron=" ".join(str(one.get("cron") or "").split()),
             timezone=str(one.get("timezone") or "UTC").strip(),
@@ -77,7 +77,7 @@ def read(given: Sequence[Mapping[str, Any]]) -> list[Schedule]:
     return found
 
 
-def _faults(schedule: Schedule, before: Sequence[Schedule]) -> list[tuple[str, str]]:
+def _faults(schedule: ScheduleEntry, before: Sequence[ScheduleEntry]) -> list[tuple[str, str]]:
     faults: list[tuple[str, str]] = []
     if not _SLUG.fullmatch(schedule.slug):
         faults.append(("slug", "must be 1 to 50 small letters, digits, - or _"))
@@ -95,7 +95,7 @@ def _faults(schedule: Schedule, before: Sequence[Schedule]) -> list[tuple[str, s
     return faults
 
 
-def replace_schedules(*, dataset: str, schedules: Sequence[Mapping[str, Any]], user: User) -> list[Schedule]:
+def replace_schedules(*, dataset: str, schedules: Sequence[Mapping[str, Any]], user: User) -> list[ScheduleEntry]:
     """Let the dataset have exactly these schedules; none: it is refreshed only when somebody asks.
 
     1. Check that the user may, and what they want.

@@ -19,7 +19,7 @@ from dataplane.contents.base import Difference, Shown
 from dataplane.contents.passages import PassageHit
 from dataplane.errors import ContentUnknown, DatasetNotFound, DatasetNotPublished, RefreshNotFound
 from dataplane.models import Dataset, DatasetVersion, Refresh
-from dataplane.schedules import Schedule
+from dataplane.schedules import ScheduleEntry
 
 VERSIONS_SHOWN = 200  # newest, per dataset
 
@@ -34,7 +34,7 @@ class PassageHits:
 
 
 @dataclass(frozen=True)
-class Reading:
+class VersionReading:
     """What one version answered."""
 
     dataset: str
@@ -80,7 +80,7 @@ def nearest_passages(*, dataset: str = "handbook", query: str, limit: int = 6) -
     return PassageHits(dataset=dataset, version=found.version, passages=list(found.items))
 
 
-def read(dataset: str, question: Mapping[str, Any]) -> Reading:
+def read(dataset: str, question: Mapping[str, Any]) -> VersionReading:
     """Ask the dataset's current version; what may be asked and what is answered is its kind of content's.
 
     Reads one version only, also when another is published meanwhile.
@@ -89,7 +89,7 @@ def read(dataset: str, question: Mapping[str, Any]) -> Reading:
     version = current_version(dataset)
     with connection.cursor() as cursor:
         items = catalogue.content_kind(version.kind).read(cursor, version.stored, question)
-    return Reading(dataset, version.version, items)
+    return VersionReading(dataset, version.version, items)
 
 
 def current_version(dataset: str) -> DatasetVersion:
@@ -142,16 +142,16 @@ def _datasets() -> QuerySet[Dataset]:
     return Dataset.objects.select_related("current_version").prefetch_related("schedules")
 
 
-def schedules_of(entry: Entry) -> list[Schedule]:
+def schedules_of(entry: Entry) -> list[ScheduleEntry]:
     """Return when the dataset is refreshed by itself."""
     return _schedules(entry, _datasets().filter(name=entry.name).first())
 
 
-def _schedules(entry: Entry, row: Dataset | None) -> list[Schedule]:
+def _schedules(entry: Entry, row: Dataset | None) -> list[ScheduleEntry]:
     """Return the dataset's schedules; before the flow process has written them, the one that it begins with."""
     if row is None or row.scheduled_at is None:
         return [entry.schedule] if entry.schedule else []
-    return [Schedule(one.slug, one.cron, one.timezone, one.is_active) for one in row.schedules.all()]
+    return [ScheduleEntry(one.slug, one.cron, one.timezone, one.is_active) for one in row.schedules.all()]
 
 
 def _scheduled(entry: Entry, row: Dataset | None) -> str:

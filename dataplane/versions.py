@@ -16,7 +16,7 @@ from psycopg.types.json import Jsonb
 
 from dataplane.catalogue import DatasetEntry
 from dataplane.contents.base import Content
-from dataplane.contracts import Outcome, PublishedVersion
+from dataplane.contracts import PublishedVersion, RefreshOutcome
 from dataplane.plain_sql import announce, connect, one
 from dataplane.refreshes import states
 from dataplane.refreshes.claim import ended
@@ -25,7 +25,7 @@ from dataplane.refreshes.states import Status
 
 def publish(
     entry: DatasetEntry, content: Content, *, refresh_id: str, parameters: dict[str, Any], flow_run_id: str
-) -> Outcome:
+) -> RefreshOutcome:
     """Make the content the dataset's current version, in one transaction, exactly once per refresh.
 
     1. Wait for other publishing transactions of this dataset.
@@ -51,7 +51,7 @@ def publish(
         ).fetchone()
         if current is not None and current[2] == digest:
             sentence = f"The content is that of version {current[1]}: nothing new was published."
-            outcome = Outcome("unchanged", PublishedVersion(entry.name, *current[1:]), sentence)
+            outcome = RefreshOutcome("unchanged", PublishedVersion(entry.name, *current[1:]), sentence)
             version_id = current[0]
         else:
             version_id, outcome = _write(connection, entry, content, digest, parameters, flow_run_id)
@@ -72,7 +72,7 @@ def _write(
     digest: str,
     parameters: dict[str, Any],
     flow_run_id: str,
-) -> tuple[int, Outcome]:
+) -> tuple[int, RefreshOutcome]:
     """Find the version that has this content, or write it; return its row's id and the outcome."""
     earlier = connection.execute(
         "SELECT id, version, digest, rows FROM dataplane_datasetversion WHERE dataset_id = %s AND digest = %s",
@@ -80,7 +80,7 @@ def _write(
     ).fetchone()
     if earlier is not None:
         sentence = f"The content is back to that of version {earlier[1]}, which is current again."
-        return earlier[0], Outcome("published", PublishedVersion(entry.name, *earlier[1:]), sentence)
+        return earlier[0], RefreshOutcome("published", PublishedVersion(entry.name, *earlier[1:]), sentence)
     number = one(
         connection,
         "UPDATE dataplane_dataset SET last_version = last_version + 1 WHERE name = %s RETURNING last_version",
@@ -98,4 +98,4 @@ def _write(
         content.copy(cursor, version_id)
     published = PublishedVersion(entry.name, number, digest, rows)
     sentence = f"Version {number} is published, with {rows} {entry.content.noun}."
-    return version_id, Outcome("published", published, sentence)
+    return version_id, RefreshOutcome("published", published, sentence)

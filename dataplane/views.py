@@ -44,7 +44,7 @@ LOGS_TRAIL = timedelta(seconds=6)  # the last lines arrive after the last state
 
 
 @dataclass(frozen=True)
-class RunRow:
+class FlowRunRow:
     """One flow run, and the refresh it was made for."""
 
     run: FlowRun
@@ -178,7 +178,7 @@ def flow_run(request: HttpRequest, flow_run_id: str) -> HttpResponse:
     context = {
         "parameters": _parameters(run, known, request.user),
         "flow_run_id": flow_run_id,
-        "row": RunRow(run, known) if run else None,
+        "row": FlowRunRow(run, known) if run else None,
         "refresh": known,
         "logs": logs,
         "cursor": cursor,
@@ -263,7 +263,7 @@ def _flow_runs_context(cursor: str) -> dict[str, Any]:
     ahead = [run for run in planned if run.expected_start_at and run.expected_start_at > soon]
     return {
         **asked,
-        "rows": [RunRow(run, known.get(run.id)) for run in page.items],
+        "rows": [FlowRunRow(run, known.get(run.id)) for run in page.items],
         "next_run": min(ahead, key=lambda run: run.expected_start_at or soon, default=None),
         "next": page.next,
     }

@@ -10,7 +10,7 @@ from langgraph.graph.message import add_messages
 from langgraph.runtime import Runtime
 
 from drills.changing_agents import is_released
-from orchestration.agents.proposals import ProposalNodes, ProposalState, Wish
+from orchestration.agents.proposals import ModelWish, ProposalNodes, ProposalState
 from orchestration.agents.runtime import Agent, AgentContext
 from orchestration.agents.support.tools import ISSUE_REFUND, read_order
 
@@ -36,7 +36,7 @@ def build(agent: Agent) -> StateGraph[Any, Any, Any, Any]:
     async def propose(state: LeanState, runtime: Runtime[AgentContext]) -> dict[str, Any]:
         order = await read_order(runtime.context.world, state["order_id"])
         arguments = {"order_id": str(order["id"]), "amount": "12.50", "currency": "EUR", "reason": "It came late"}
-        wish = Wish(kind="action", tool=ISSUE_REFUND.name, arguments=arguments, words="", call_id="one", about="")
+        wish = ModelWish(kind="action", tool=ISSUE_REFUND.name, arguments=arguments, words="", call_id="one", about="")
         return {"wish": wish, **({} if changed == "key-gone" else {"order": order})}
 
     async def review(state: LeanState) -> dict[str, Any]:

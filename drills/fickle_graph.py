@@ -11,7 +11,7 @@ from langgraph.graph.message import add_messages
 from langgraph.runtime import Runtime
 
 from console import faults
-from orchestration.agents.proposals import ProposalNodes, ProposalState, Wish
+from orchestration.agents.proposals import ModelWish, ProposalNodes, ProposalState
 from orchestration.agents.runtime import Agent, AgentContext
 from orchestration.agents.support.tools import ISSUE_REFUND, read_order
 
@@ -31,7 +31,7 @@ def build(agent: Agent) -> StateGraph[Any, Any, Any, Any]:
         amount = f"{1 + secrets.randbelow(39)}.{secrets.randbelow(100):02}"
         faults.reach("agent.proposed", state["order_id"])  # nobody else knows the amount yet
         arguments = {"order_id": str(order["id"]), "amount": amount, "currency": order["currency"], "reason": "A whim"}
-        wish = Wish(kind="action", tool=ISSUE_REFUND.name, arguments=arguments, words="", call_id="whim", about="")
+        wish = ModelWish(kind="action", tool=ISSUE_REFUND.name, arguments=arguments, words="", call_id="whim", about="")
         return {"wish": wish}
 
     async def finish(state: FickleState) -> dict[str, Any]:

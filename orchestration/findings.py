@@ -32,7 +32,7 @@ def over(key: str) -> None:
         announce("health")
 
 
-def told() -> list[ports.Finding]:
+def told() -> list[ports.ShownFinding]:
     """Return what is to be said, oldest first.
 
     An older database is said for a week: it never becomes whole again.

@@ -12,7 +12,7 @@ from approvals.models import Approval
 from approvals.proposal.canonical import from_jsonb
 from console.contracts import Contracts
 from console.lists.capped import COUNT_CAP
-from console.ports import AgentFault, Checked, Executed, Finding, Found, ToolFacts, Use, UsedRequest
+from console.ports import AgentFault, CheckedArguments, Executed, Found, ShownFinding, ToolFacts, Use, UsedRequest
 from orchestration import findings as findings_kept
 from orchestration import outcomes, selectors, signal_pairs, signal_rules, webhook_gateway
 from orchestration.agents.arguments import Unfit, asked_schema, read_asked
@@ -55,17 +55,17 @@ def why_ended(run_id: str) -> str:
     return str((error or {}).get("message", ""))
 
 
-def check_arguments(agent: str, tool: str, arguments: dict[str, Any]) -> Checked:
+def check_arguments(agent: str, tool: str, arguments: dict[str, Any]) -> CheckedArguments:
     registered = agents().get(agent)
     known = registered.tool(tool) if registered else None
     if known is None:
         message = f"The tool {tool} is not registered now, so a change of its arguments cannot be checked."
-        return Checked(arguments, "", [{"path": "", "message": message}])
+        return CheckedArguments(arguments, "", [{"path": "", "message": message}])
     try:
         read = read_asked(known.arguments, known.name, arguments)
     except Unfit as exc:
-        return Checked(arguments, "", exc.errors)
-    return Checked(read.arguments, known.sentence(read.model), [])
+        return CheckedArguments(arguments, "", exc.errors)
+    return CheckedArguments(read.arguments, known.sentence(read.model), [])
 
 
 def tool_facts(agent: str, tool: str, arguments: dict[str, Any]) -> tuple[ToolFacts | None, str]:
@@ -153,7 +153,7 @@ def agent_faults() -> list[AgentFault]:
     return faults()
 
 
-def findings() -> list[Finding]:
+def findings() -> list[ShownFinding]:
     return findings_kept.told()
 
 

@@ -31,7 +31,7 @@ from orchestration.diagnosis import look as asking
 from orchestration.diagnosis import standing
 from orchestration.errors import WorkflowGone
 from orchestration.models import LOOKED_AT_AFTER, AnswerDelivery, Lookout, Run, Watched
-from orchestration.temporal_protocol import Seen, TemporalGateway
+from orchestration.temporal_protocol import TemporalGateway, WorkflowSeen
 from orchestration.threads import in_database
 
 LOOKS_AT_ONCE: Final = 5  # in one second
@@ -66,7 +66,7 @@ RETURNING approval_id, workflow_id
 
 
 @dataclass(frozen=True)
-class Look:
+class WorkflowToCheck:
     """One workflow that Temporal is to be asked about; `approval_id`: "" for a run's."""
 
     workflow_id: str
@@ -86,7 +86,7 @@ async def look_around(temporal: TemporalGateway) -> bool:
     return bool(due)
 
 
-def claim() -> list[Look]:
+def claim() -> list[WorkflowToCheck]:
     """Take what is to be looked at now; nothing within a second after somebody, here or elsewhere, took some."""
     with transaction.atomic():
         Lookout.objects.get_or_create(pk=1)
@@ -97,13 +97,13 @@ def claim() -> list[Look]:
         again = LOOKED_AT_AFTER.total_seconds()
         with connection.cursor() as cursor:
             cursor.execute(_DUE_WATCHES, {"again": again, "most": LOOKS_AT_ONCE // 2})
-            watches = [Look(workflow_id, approval_id) for approval_id, workflow_id in cursor.fetchall()]
-            runs: list[Look] = []
+            watches = [WorkflowToCheck(workflow_id, approval_id) for approval_id, workflow_id in cursor.fetchall()]
+            runs: list[WorkflowToCheck] = []
             # One look at least is for the others, so that each of them has its turn.
             for which, most in ((_SUSPECT, LOOKS_AT_ONCE - 1), (_ANY, LOOKS_AT_ONCE)):
                 asked = {"again": again, "most": max(0, most - len(watches) - len(runs))}
                 cursor.execute(_DUE_RUNS.replace("{which}", which), asked)
-                runs += [Look(run_id, "", era) for run_id, era in cursor.fetchall()]
+                runs += [WorkflowToCheck(run_id, "", era) for run_id, era in cursor.fetchall()]
         if runs or watches:
             Lookout.objects.filter(pk=1).update(looked_at=DatabaseNow())
     return watches + runs
@@ -114,7 +114,7 @@ def look_soon(run_id: str) -> None:
     Run.objects.filter(pk=run_id, status__in=Run.OPEN, look_due_at__gt=DatabaseNow()).update(look_due_at=DatabaseNow())
 
 
-async def _look_at(temporal: TemporalGateway, look: Look, at_home: bool) -> None:
+async def _look_at(temporal: TemporalGateway, look: WorkflowToCheck, at_home: bool) -> None:
     """Ask Temporal about one workflow, and draw the consequences: away from home none of them is an end."""
     if not look.approval_id:
         found = await asking.ask(temporal, look.workflow_id, await in_database(database_now))
@@ -127,7 +127,7 @@ async def _look_at(temporal: TemporalGateway, look: Look, at_home: bool) -> None
     try:
         seen = await temporal.look(look.workflow_id)
     except WorkflowGone:
-        seen = Seen("not_found")
+        seen = WorkflowSeen("not_found")
     if seen.is_open or not at_home:
         return
     if look.approval_id:
@@ -179,7 +179,7 @@ def let_go_of_closed() -> int:
     return sum(approvals.withdraw(run_id=run_id, reason="the run had ended", actor="relay") for run_id in run_ids)
 
 
-def run_is_gone(run_id: str, seen: Seen, era: int) -> bool:
+def run_is_gone(run_id: str, seen: WorkflowSeen, era: int) -> bool:
     """Close a run whose workflow has ended; return False when its row was closed already, or set back since the look.
 
     `era`: of the run when it was looked at; the workflow of a later one is another.
@@ -190,7 +190,7 @@ def run_is_gone(run_id: str, seen: Seen, era: int) -> bool:
         return _close_gone(run_id, seen)
 
 
-def _close_gone(run_id: str, seen: Seen) -> bool:
+def _close_gone(run_id: str, seen: WorkflowSeen) -> bool:
     status, words = _ENDS.get(seen.status, (Run.Status.FAILED, f"its workflow is {seen.status}"))
     quoted = f", “{seen.reason}”" if seen.reason else ""
     message = f"Ended outside: {words}{quoted}."
@@ -207,7 +207,7 @@ _ENDS: Final = {
 }
 
 
-def watch_is_gone(approval_id: str, seen: Seen) -> None:
+def watch_is_gone(approval_id: str, seen: WorkflowSeen) -> None:
     """Start a watch again that has ended too soon, or forget it when all is done. A pending request stays open."""
     with transaction.atomic():
         approval = Approval.objects.select_for_update(no_key=True, of=("self",)).filter(pk=approval_id).first()

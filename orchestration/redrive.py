@@ -32,7 +32,7 @@ from console.outbox import Kind
 from console.ports import Standstill
 from orchestration.effects import close_effect
 from orchestration.models import Effect, ReportedOutcome, Run
-from orchestration.selectors import Delivery, delivery_of
+from orchestration.selectors import AnswerProgress, delivery_of
 
 Step = ReceiptStep.Step
 
@@ -48,7 +48,7 @@ class _Facts:
     entry: OutboxEntry | None  # that tells the run of it and has not arrived
     questions: list[Approval]  # that asked whether its effect happened, newest last
     parts: dict[str, str]  # of our processes that are alive: what they say
-    delivery: Delivery | None  # of a program's answer
+    delivery: AnswerProgress | None  # of a program's answer
     reported: ReportedOutcome | None  # what the program says came of it
 
 
@@ -209,7 +209,7 @@ def _of_report(reported: ReportedOutcome) -> Standstill:
     return Standstill("not_known", "The program says that it was done.", reported.at, is_final=True)
 
 
-def _of_answer(delivery: Delivery) -> Standstill:
+def _of_answer(delivery: AnswerProgress) -> Standstill:
     if delivery.state == "kept":
         sentence = "The program has not fetched its answer, which is there for it. It may not be running."
         return Standstill("not_fetched", sentence, delivery.since)

@@ -95,7 +95,7 @@ UNION ALL SELECT 'stuck', count(*) FROM (SELECT FROM orchestration_run WHERE cau
 
 
 @dataclass(frozen=True)
-class Page:
+class RunPage:
     """One page of runs; `next_cursor` is `None` at the end."""
 
     rows: list[RunRow]
@@ -113,7 +113,7 @@ def runs_page(
     cursor: str = "",
     limit: int = 50,
     with_people: bool = False,
-) -> Page:
+) -> RunPage:
     """Return one page of runs, newest first; keyset, never an offset. Two queries, or eight `with_people`."""
     rows = visible_to(user).select_related("requested_by")
     if status:
@@ -135,7 +135,7 @@ def runs_page(
     waiting = approval_selectors.waiting_of_runs([run.pk for run in shown])
     first = [found[0] for found in waiting.values() if found] if with_people else []
     people = {pk: one.able for pk, one in waiting_for_whom(first).items()}
-    return Page(
+    return RunPage(
         [
             RunRow(run, waiting.get(run.pk, []), people.get(next(iter(waiting.get(run.pk, [])), ""), []))
             for run in shown
@@ -200,7 +200,7 @@ def story_of(run: Run, cursor: str = "") -> RunStory:
 
 
 @dataclass(frozen=True)
-class Delivery:
+class AnswerProgress:
     """How far a closed approval's answer has got on its way to who asked.
 
     `on_its_way`: not taken yet, tried again by itself; `delivered`: the run or the program has it; `undelivered`: given
@@ -214,7 +214,7 @@ class Delivery:
     since: datetime
 
 
-def delivery_of(approval_ids: list[str]) -> dict[str, Delivery]:
+def delivery_of(approval_ids: list[str]) -> dict[str, AnswerProgress]:
     """Return how far each answer has got; approvals without one are left out. Six queries, however many are asked."""
     closed = Approval.objects.filter(pk__in=approval_ids, closed_at__isnull=False).prefetch_related("receipt")
     rows = list(closed.defer("canonical", "arguments_schema", "agent_words"))
@@ -222,7 +222,7 @@ def delivery_of(approval_ids: list[str]) -> dict[str, Delivery]:
     runs = dict(Run.objects.filter(pk__in={row.run_id for row in rows}).values_list("pk", "status"))
     waiting = OutboxEntry.objects.filter(delivered_at=None, subject__in={row.run_id for row in rows}).order_by("id")
     entries = {str(entry.payload.get("approval_id")): entry for entry in waiting}
-    found: dict[str, Delivery] = {}
+    found: dict[str, AnswerProgress] = {}
     held = [row for row in rows if row.pk in answers and answers[row.pk].state == AnswerDelivery.State.HELD]
     held = [row for row in held if signal_rules.needs_confirmation(row.agent)]
     pairs = signal_pairs.pairs_of(held) if held else {}
@@ -236,28 +236,32 @@ def delivery_of(approval_ids: list[str]) -> dict[str, Delivery]:
     return found
 
 
-def _to_program(row: Approval, answer: AnswerDelivery | None, entry: OutboxEntry | None) -> Delivery:
+def _to_program(row: Approval, answer: AnswerDelivery | None, entry: OutboxEntry | None) -> AnswerProgress:
     assert row.closed_at is not None
     if row.is_fetched and (answer is None or answer.state != AnswerDelivery.State.DELIVERED):
-        return Delivery("kept", "", 0, row.closed_at)
+        return AnswerProgress("kept", "", 0, row.closed_at)
     if answer is None:
         cause, attempts = (entry.last_error, entry.attempts) if entry else ("", 0)
-        return Delivery("on_its_way", cause, attempts, row.closed_at)
+        return AnswerProgress("on_its_way", cause, attempts, row.closed_at)
     if answer.state == AnswerDelivery.State.DELIVERED:
-        return Delivery("delivered", "", answer.attempts, answer.delivered_at or answer.began_at)
+        return AnswerProgress("delivered", "", answer.attempts, answer.delivered_at or answer.began_at)
     given_up = answer.state != AnswerDelivery.State.TRYING  # held too, where the settings answer for it since
-    return Delivery("undelivered" if given_up else "on_its_way", answer.last_error, answer.attempts, answer.began_at)
+    return AnswerProgress(
+        "undelivered" if given_up else "on_its_way", answer.last_error, answer.attempts, answer.began_at
+    )
 
 
-def _held(answer: AnswerDelivery, pair: SignalPair) -> Delivery:
-    return Delivery("held", pair.sentence, answer.attempts, answer.began_at)
+def _held(answer: AnswerDelivery, pair: SignalPair) -> AnswerProgress:
+    return AnswerProgress("held", pair.sentence, answer.attempts, answer.began_at)
 
 
-def _to_run(row: Approval, status: str, entry: OutboxEntry | None) -> Delivery:
+def _to_run(row: Approval, status: str, entry: OutboxEntry | None) -> AnswerProgress:
     assert row.closed_at is not None
     heard = next((step for step in row.receipt.all() if step.step == ReceiptStep.Step.RESUMED), None)
     if heard is not None:
-        return Delivery("delivered", "", 0, heard.at)
+        return AnswerProgress("delivered", "", 0, heard.at)
     if status not in Run.OPEN:
-        return Delivery("ended", f"the run is {status}" if status else "there is no run", 0, row.closed_at)
-    return Delivery("on_its_way", entry.last_error if entry else "", entry.attempts if entry else 0, row.closed_at)
+        return AnswerProgress("ended", f"the run is {status}" if status else "there is no run", 0, row.closed_at)
+    return AnswerProgress(
+        "on_its_way", entry.last_error if entry else "", entry.attempts if entry else 0, row.closed_at
+    )

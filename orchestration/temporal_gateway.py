@@ -57,7 +57,14 @@ from orchestration.contracts import (
     StartWatch,
 )
 from orchestration.errors import NamespaceGone, TemporalAway, TemporalRefused, WorkflowGone
-from orchestration.temporal_protocol import Described, Page, Pending, Seen, TemporalReads, WorkflowTaskFault
+from orchestration.temporal_protocol import (
+    Described,
+    HistoryPage,
+    Pending,
+    TemporalReads,
+    WorkflowSeen,
+    WorkflowTaskFault,
+)
 
 _CALL = timedelta(seconds=10)
 _LOOK = timedelta(seconds=1.5)  # for a question about the server itself
@@ -162,7 +169,7 @@ class RealTemporal:
         service = self.client.workflow_service
         await _translated(lambda: service.signal_workflow_execution(request, timeout=_CALL))
 
-    async def look(self, workflow_id: str) -> Seen:
+    async def look(self, workflow_id: str) -> WorkflowSeen:
         handle = self.client.get_workflow_handle(workflow_id)
         try:
             found = await _translated(lambda: handle.describe(rpc_timeout=_CALL))
@@ -171,12 +178,12 @@ class RealTemporal:
                 raise WorkflowGone(f"its history cannot be read any more: {exc}") from exc
             raise
         status = found.status.name.lower() if found.status else "unspecified"
-        if Seen(status).is_open:
-            return Seen(status)
+        if WorkflowSeen(status).is_open:
+            return WorkflowSeen(status)
         try:
-            return Seen(status, await self._reason(workflow_id, found.run_id or ""))
+            return WorkflowSeen(status, await self._reason(workflow_id, found.run_id or ""))
         except (WorkflowGone, TemporalRefused):  # it has ended, whatever is left of its history
-            return Seen(status)
+            return WorkflowSeen(status)
 
     async def describe(self, workflow_id: str, temporal_run_id: str = "") -> Described:
         handle = self.client.get_workflow_handle(workflow_id, run_id=temporal_run_id or None)
@@ -184,7 +191,7 @@ class RealTemporal:
         task = found.raw_description.pending_workflow_task
         return Described(
             temporal_run_id=found.run_id or "",
-            seen=Seen(found.status.name.lower() if found.status else "unspecified"),
+            seen=WorkflowSeen(found.status.name.lower() if found.status else "unspecified"),
             started_at=found.start_time,
             closed_at=found.close_time,
             events=found.history_length,
@@ -193,7 +200,9 @@ class RealTemporal:
             task_since=_moment(task, "original_scheduled_time"),
         )
 
-    async def history(self, workflow_id: str, temporal_run_id: str = "", *, after: str = "", most: int = 100) -> Page:
+    async def history(
+        self, workflow_id: str, temporal_run_id: str = "", *, after: str = "", most: int = 100
+    ) -> HistoryPage:
         request = GetWorkflowExecutionHistoryRequest(
             namespace=self.client.namespace,
             execution=WorkflowExecution(workflow_id=workflow_id, run_id=temporal_run_id),
@@ -206,7 +215,7 @@ class RealTemporal:
 
     async def history_back(
         self, workflow_id: str, temporal_run_id: str = "", *, after: str = "", most: int = 100
-    ) -> Page:
+    ) -> HistoryPage:
         request = GetWorkflowExecutionHistoryReverseRequest(
             namespace=self.client.namespace,
             execution=WorkflowExecution(workflow_id=workflow_id, run_id=temporal_run_id),
@@ -383,8 +392,8 @@ def _token(after: str) -> bytes:
         raise TemporalRefused("There is no such page of the history.") from exc
 
 
-def _page(events: Iterable[HistoryEvent], token: bytes) -> Page:
-    return Page([MessageToDict(event) for event in events], base64.urlsafe_b64encode(token).decode())
+def _page(events: Iterable[HistoryEvent], token: bytes) -> HistoryPage:
+    return HistoryPage([MessageToDict(event) for event in events], base64.urlsafe_b64encode(token).decode())
 
 
 async def histories(reads: TemporalReads, workflow_id: str) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from orchestration.contracts import ProgramSignal, StartRun, StartWatch
 
 
 @dataclass(frozen=True)
-class Seen:
+class WorkflowSeen:
     """How a workflow is. `status`: Temporal's own word in lower case; `reason`: why it ended, in words of others."""
 
     status: str  # running, paused, completed, failed, canceled, terminated, timed_out, continued_as_new
@@ -53,7 +53,7 @@ class Described:
     """One Temporal run of a workflow as the server knows it now; instants are aware, UTC."""
 
     temporal_run_id: str
-    seen: Seen  # without a reason, which is in the history
+    seen: WorkflowSeen  # without a reason, which is in the history
     started_at: datetime
     closed_at: datetime | None
     events: int  # in its history
@@ -63,7 +63,7 @@ class Described:
 
 
 @dataclass(frozen=True)
-class Page:
+class HistoryPage:
     """A part of one history. `events`: Temporal's own JSON, oldest first; `after`: where the next page begins."""
 
     events: list[dict[str, Any]]
@@ -76,7 +76,9 @@ class TemporalReads(Protocol):
     async def describe(self, workflow_id: str, temporal_run_id: str = "") -> Described:
         """Describe a workflow's newest run, or the one named. Raises WorkflowGone when there is none of this id."""
 
-    async def history(self, workflow_id: str, temporal_run_id: str = "", *, after: str = "", most: int = 100) -> Page:
+    async def history(
+        self, workflow_id: str, temporal_run_id: str = "", *, after: str = "", most: int = 100
+    ) -> HistoryPage:
         """Return a page of one run's history, the newest run's if none is named.
 
         `most`: batches of events that the server wrote together, so a page may hold a few more, and the last one none.
@@ -86,7 +88,7 @@ class TemporalReads(Protocol):
 
     async def history_back(
         self, workflow_id: str, temporal_run_id: str = "", *, after: str = "", most: int = 100
-    ) -> Page:
+    ) -> HistoryPage:
         """Do as `history` does, from the newest event on: what a page holds is newest first."""
 
     async def task_fault(self, workflow_id: str, temporal_run_id: str = "") -> WorkflowTaskFault | None:
@@ -111,7 +113,7 @@ class TemporalGateway(TemporalReads, Protocol):
     async def signal_program(self, signal: ProgramSignal) -> None:
         """Signal a workflow of somebody else's. Raises WorkflowGone when it is not there or has ended."""
 
-    async def look(self, workflow_id: str) -> Seen:
+    async def look(self, workflow_id: str) -> WorkflowSeen:
         """Say how the newest workflow of this id is. Raises WorkflowGone when there is none, or nothing left of it."""
 
     async def moved_between(self, workflow_id: str, begin: datetime, end: datetime) -> bool:

@@ -23,7 +23,7 @@ from orchestration.temporal_gateway import RealTemporal, pollers
 from orchestration.turns.activity import Activities
 from orchestration.watching import WatchActivities
 from orchestration.workflows.agent_run import AgentRun
-from orchestration.workflows.batch import Batch
+from orchestration.workflows.batch import BatchFeed
 from orchestration.workflows.watch import Watch
 from orchestration.world import OutsideWorld
 
@@ -106,7 +106,7 @@ async def _work(client: Client, activities: Activities, stop: asyncio.Event) -> 
     worker = Worker(
         client,
         task_queue=environment().temporal_task_queue,
-        workflows=[AgentRun, Watch, Batch],
+        workflows=[AgentRun, Watch, BatchFeed],
         activities=[
             activities.run_turn,
             activities.climb,

@@ -137,7 +137,7 @@ def no_engine_is_asked_about_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages ask Temporal about the run that they show. In tests nobody answers unless the test says so."""
     from orchestration.diagnosis import look
 
-    monkeypatch.setattr(look, "_asked", lambda run_id: look.Answer(None))
+    monkeypatch.setattr(look, "_asked", lambda run_id: look.LatestLook(None))
     monkeypatch.setattr(look, "_asking", look._Asking())
 
 

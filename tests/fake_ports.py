@@ -14,23 +14,23 @@ from console.contracts import Contracts
 from console.ports import (
     AgentFault,
     AgentPlane,
-    Checked,
+    CheckedArguments,
     Contractor,
     DataPlane,
     DatasetReaders,
     Executed,
     Finder,
-    Finding,
     Found,
     HealthCheck,
     PartHealth,
     Port,
     Read,
-    Record,
+    RecordPort,
     Requests,
     RunHistories,
     Runs,
     SharedPort,
+    ShownFinding,
     Standstill,
     Stranded,
     ToolFacts,
@@ -81,10 +81,10 @@ class FakeAgentPlane:
     def why_ended(self, run_id: str) -> str:
         return self.ends.get(run_id, "")
 
-    def check_arguments(self, agent: str, tool: str, arguments: dict[str, Any]) -> Checked:
+    def check_arguments(self, agent: str, tool: str, arguments: dict[str, Any]) -> CheckedArguments:
         if (agent, tool) not in self.tools:
-            return Checked(arguments, "", [{"path": "", "message": f"The tool {tool} is not registered now."}])
-        return Checked(arguments, self.tools[agent, tool].summary, [])
+            return CheckedArguments(arguments, "", [{"path": "", "message": f"The tool {tool} is not registered now."}])
+        return CheckedArguments(arguments, self.tools[agent, tool].summary, [])
 
     def tool_facts(self, agent: str, tool: str, arguments: dict[str, Any]) -> tuple[ToolFacts | None, str]:
         return self.tools.get((agent, tool)), ""
@@ -196,7 +196,7 @@ class FakeRuns:
     stuck: int = 0
     waiting: int = 0
     faults: list[AgentFault] = field(default_factory=list)
-    said: list[Finding] = field(default_factory=list)
+    said: list[ShownFinding] = field(default_factory=list)
 
     def stuck_count(self) -> int:
         return self.stuck
@@ -207,7 +207,7 @@ class FakeRuns:
     def agent_faults(self) -> list[AgentFault]:
         return self.faults
 
-    def findings(self) -> list[Finding]:
+    def findings(self) -> list[ShownFinding]:
         return self.said
 
 
@@ -252,7 +252,7 @@ class Doubles:
     run_histories: RunHistories = field(default_factory=FakeRunHistories)
     data_plane: DataPlane = field(default_factory=FakeDataPlane)
     dataset_readers: DatasetReaders = field(default_factory=FakeDatasetReaders)
-    record: Record = field(default_factory=FakeRecord)
+    record: RecordPort = field(default_factory=FakeRecord)
     requests: Requests = field(default_factory=FakeRequests)
     runs: Runs = field(default_factory=FakeRuns)
     palette: Finder = field(default_factory=FakeFinder)

@@ -20,7 +20,7 @@ from pydantic import PrivateAttr
 from orchestration.agents.runtime import Outcome, Passage, Passages, ToolFailed
 from orchestration.contracts import ProgramSignal, StartRun, StartWatch
 from orchestration.errors import TemporalAway, TemporalRefused, WorkflowGone
-from orchestration.temporal_protocol import Described, Page, Pending, Seen, WorkflowTaskFault
+from orchestration.temporal_protocol import Described, HistoryPage, Pending, WorkflowSeen, WorkflowTaskFault
 
 
 class FakeTemporal:
@@ -30,7 +30,7 @@ class FakeTemporal:
         self.is_away = False
         self.started: dict[str, StartRun] = {}
         self.ended: set[str] = set()
-        self.ends: dict[str, Seen] = {}  # how workflows have ended, where not by `end`
+        self.ends: dict[str, WorkflowSeen] = {}  # how workflows have ended, where not by `end`
         self.moves: dict[str, list[datetime]] = {}  # when workflows have moved
         self.pending: tuple[Pending, ...] = ()  # what `describe` tells of every workflow
         self.task_faults: dict[str, WorkflowTaskFault] = {}  # by run: its workflow task fails, in the third attempt
@@ -76,17 +76,17 @@ class FakeTemporal:
         if signal.request_id not in {one.request_id for one in self.program_signals}:
             self.program_signals.append(signal)
 
-    async def look(self, workflow_id: str) -> Seen:
+    async def look(self, workflow_id: str) -> WorkflowSeen:
         await self._called(f"look {workflow_id}", workflow_id)
         if workflow_id not in self.started:
             raise WorkflowGone(f"no workflow {workflow_id}")
-        return self.ends.get(workflow_id) or Seen("terminated" if workflow_id in self.ended else "running")
+        return self.ends.get(workflow_id) or WorkflowSeen("terminated" if workflow_id in self.ended else "running")
 
     async def describe(self, workflow_id: str, temporal_run_id: str = "") -> Described:
         await self._called(f"describe {workflow_id}", workflow_id)
         events = self._events(workflow_id, temporal_run_id)
         closed_at = datetime.now(UTC) if workflow_id in self.ended else None
-        seen = Seen((await self.look(workflow_id)).status)
+        seen = WorkflowSeen((await self.look(workflow_id)).status)
         attempt = 3 if workflow_id in self.task_faults else 0
         now = datetime.now(UTC)
         return Described(f"temporal-{workflow_id}", seen, now, closed_at, len(events), self.pending, attempt, now)
@@ -95,24 +95,26 @@ class FakeTemporal:
         await self._called(f"task fault {workflow_id}", workflow_id)
         return self.task_faults.get(workflow_id)
 
-    async def history(self, workflow_id: str, temporal_run_id: str = "", *, after: str = "", most: int = 100) -> Page:
+    async def history(
+        self, workflow_id: str, temporal_run_id: str = "", *, after: str = "", most: int = 100
+    ) -> HistoryPage:
         await self._called(f"history {workflow_id}", workflow_id)
         events = self._events(workflow_id, temporal_run_id)
         if not (after == "" or (after.isdecimal() and 0 < int(after) < len(events))):
             raise TemporalRefused("There is no such page of the history.")
         begin = int(after or 0)
         end = begin + most
-        return Page(events[begin:end], str(end) if end < len(events) else "")
+        return HistoryPage(events[begin:end], str(end) if end < len(events) else "")
 
     async def history_back(
         self, workflow_id: str, temporal_run_id: str = "", *, after: str = "", most: int = 100
-    ) -> Page:
+    ) -> HistoryPage:
         await self._called(f"history back {workflow_id}", workflow_id)
         events = self._events(workflow_id, temporal_run_id)[::-1]
         if not (after == "" or (after.isdecimal() and 0 < int(after) < len(events))):
             raise TemporalRefused("There is no such page of the history.")
         end = int(after or 0) + most
-        return Page(events[int(after or 0) : end], str(end) if end < len(events) else "")
+        return HistoryPage(events[int(after or 0) : end], str(end) if end < len(events) else "")
 
     def _events(self, workflow_id: str, temporal_run_id: str) -> list[dict[str, Any]]:
         """Return what happened to the workflow here, as Temporal tells it."""
@@ -147,7 +149,7 @@ class FakeTemporal:
         if workflow_id not in self.started or workflow_id in self.ended:
             raise WorkflowGone(f"no workflow {workflow_id}")
         self.ended.add(workflow_id)
-        self.ends[workflow_id] = Seen("terminated", reason)
+        self.ends[workflow_id] = WorkflowSeen("terminated", reason)
 
     async def restart_run(self, start: StartRun, reason: str) -> str:
         await self._called(f"restart {start.run_id} {start.era} {reason}", start.run_id)

@@ -27,7 +27,7 @@ def list_audit(
 ) -> dict[str, Any]:
     """List the entries of the record, newest first; `since` is an instant with its zone."""
     require(request, "audit")
-    page = record.entries_page(record.Filters(actor, subject, since), cursor=cursor, limit=limit)
+    page = record.entries_page(record.RecordFilters(actor, subject, since), cursor=cursor, limit=limit)
     return {"items": [entry_json(entry) for entry in page.rows], "next": page.next_cursor}
 
 

@@ -11,7 +11,7 @@ from pydantic import AwareDatetime, ConfigDict, field_validator, model_validator
 from approvals.api.approvals import approval_json, router
 from approvals.reading import requests
 from approvals.services import requesting
-from approvals.services.requesting import Asked
+from approvals.services.requesting import ProgramRequest
 from console.api_access import require
 
 __all__ = ["router"]
@@ -92,8 +92,8 @@ def request_approval(request: HttpRequest, body: ApprovalIn) -> Status[dict[str,
     return Status(201 if is_new else 200, approval_json(request, shown))
 
 
-def _asked(request: HttpRequest, body: ApprovalIn) -> Asked:
-    return Asked(
+def _asked(request: HttpRequest, body: ApprovalIn) -> ProgramRequest:
+    return ProgramRequest(
         title=body.title,
         tool=body.tool,
         arguments=body.arguments,

@@ -20,7 +20,7 @@ from approvals.policies.terms import FAIL_SAFE, Facts, Terms
 
 
 @dataclass(frozen=True)
-class Entry:
+class RuleEntry:
     """One place in the list: a rule that can be used, or why it cannot."""
 
     name: str
@@ -113,18 +113,18 @@ class Policy:
     def _hours(self) -> dict[str, dict[str, Any]]:
         return {name: calendar.model_dump(mode="json") for name, calendar in self.calendars.items()}
 
-    def _entry(self, place: int, raw: Any) -> Entry:
+    def _entry(self, place: int, raw: Any) -> RuleEntry:
         name = raw.get("name") if isinstance(raw, dict) else None
         name = name[:80] if isinstance(name, str) and name else f"rule {place}"
         try:
             rule = Rule.model_validate(raw)
         except ValidationError as exc:
             first = words_of(exc)[0]
-            return Entry(name, _match_of(raw), None, f"{first['path'] or 'it'}: {first['message']}")
+            return RuleEntry(name, _match_of(raw), None, f"{first['path'] or 'it'}: {first['message']}")
         faults = faults_of(rule, self.calendars)
         if faults:
-            return Entry(name, rule.match, None, faults[0])
-        return Entry(name, rule.match, rule, condition=Condition(rule.condition) if rule.condition else None)
+            return RuleEntry(name, rule.match, None, faults[0])
+        return RuleEntry(name, rule.match, rule, condition=Condition(rule.condition) if rule.condition else None)
 
 
 class _Asked:

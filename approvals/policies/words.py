@@ -21,7 +21,7 @@ _WHO = {"requester": "who asked for it", "editor": "who changed it", "owner": "t
 
 
 @dataclass(frozen=True)
-class Card:
+class RuleCard:
     """One rule for the page."""
 
     name: str
@@ -32,7 +32,7 @@ class Card:
     details: tuple[str, ...]
 
 
-def card_of(raw: Any, place: int) -> Card:
+def card_of(raw: Any, place: int) -> RuleCard:
     """Return a rule as a card; one that cannot be read says why."""
     try:
         rule = Rule.model_validate(raw)
@@ -42,8 +42,8 @@ def card_of(raw: Any, place: int) -> Card:
         sentence = (
             f"It cannot be used ({error['path'] or 'rule'}: {error['message']}) What reaches it goes to an admin."
         )
-        return Card(str(name or f"rule {place}"), "", "", "broken", sentence, ())
-    return Card(rule.name, _about(rule), rule.condition, rule.outcome, _gives(rule), _details(rule))
+        return RuleCard(str(name or f"rule {place}"), "", "", "broken", sentence, ())
+    return RuleCard(rule.name, _about(rule), rule.condition, rule.outcome, _gives(rule), _details(rule))
 
 
 def number(count: int) -> str:
@@ -106,16 +106,16 @@ _OUTCOMES = {"allow": "needs nobody", "deny": "is never done", "ask": "needs peo
 
 
 @dataclass(frozen=True)
-class Difference:
+class RuleDifference:
     """How one rule differs between two policies."""
 
     name: str
     kind: str  # added, removed, changed or moved
     fields: tuple[tuple[str, str, str], ...] = ()  # name, before, after
-    card: Card | None = None  # of what was added or removed
+    card: RuleCard | None = None  # of what was added or removed
 
 
-def compare(before: Sequence[Any], after: Sequence[Any]) -> list[Difference]:
+def compare(before: Sequence[Any], after: Sequence[Any]) -> list[RuleDifference]:
     """Return how a list of rules differs from an earlier one, by the rules' names, in the new order."""
     old, new = _by_name(before), _by_name(after)
     moved = _moved([name for name in old if name in new], [name for name in new if name in old])
@@ -123,14 +123,14 @@ def compare(before: Sequence[Any], after: Sequence[Any]) -> list[Difference]:
     found = []
     for name, rule in new.items():
         if name not in old:
-            found.append(Difference(name, "added", card=cards[name]))
+            found.append(RuleDifference(name, "added", card=cards[name]))
         elif rule != old[name]:
             fields = [key for key in {**old[name], **rule} if old[name].get(key) != rule.get(key)]
             told = tuple((key.replace("_", " "), _told(old[name].get(key)), _told(rule.get(key))) for key in fields)
-            found.append(Difference(name, "changed", told))
+            found.append(RuleDifference(name, "changed", told))
         elif name in moved:
-            found.append(Difference(name, "moved"))
-    return found + [Difference(name, "removed", card=cards[name]) for name in old if name not in new]
+            found.append(RuleDifference(name, "moved"))
+    return found + [RuleDifference(name, "removed", card=cards[name]) for name in old if name not in new]
 
 
 def _by_name(rules: Sequence[Any]) -> dict[str, dict[str, Any]]:
@@ -147,7 +147,7 @@ def _by_name(rules: Sequence[Any]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _cards_by_name(names: Iterable[str], rules: Sequence[Any]) -> dict[str, Card]:
+def _cards_by_name(names: Iterable[str], rules: Sequence[Any]) -> dict[str, RuleCard]:
     return {name: card_of(raw, place) for place, (name, raw) in enumerate(zip(names, rules, strict=True), start=1)}
 
 

@@ -37,7 +37,7 @@ VERDICTS: Final = (Verdict.APPROVE, Verdict.REJECT)  # what can be said of sever
 
 
 @dataclass(frozen=True)
-class Cell:
+class ArgumentCell:
     """One argument of one approval; `exact` is its JSON, `None` where the approval has no such argument."""
 
     path: str
@@ -45,11 +45,11 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Line:
+class BulkLine:
     """One approval of a group, with what sets it apart from the others."""
 
     approval: Approval
-    cells: list[Cell]
+    cells: list[ArgumentCell]
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Group:
     tool: str
     risk: str
     rule: str
-    lines: list[Line]
+    lines: list[BulkLine]
     common: list[tuple[str, str]]
     paths: list[str]
     verdicts: list[str]  # those of VERDICTS that every one of them allows
@@ -144,7 +144,7 @@ def _group(kind: tuple[str, str, str], approvals: Sequence[Approval]) -> Group:
     differing = [path for path in paths if len({one.get(path) for one in leaves}) > 1]
     common = [(path, leaves[0][path]) for path in paths if path not in set(differing)]
     lines = [
-        Line(approval, [Cell(path, one.get(path)) for path in differing])
+        BulkLine(approval, [ArgumentCell(path, one.get(path)) for path in differing])
         for approval, one in zip(approvals, leaves, strict=True)
     ]
     verdicts = [verdict for verdict in VERDICTS if all(verdict in approval.verdicts for approval in approvals)]

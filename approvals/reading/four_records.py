@@ -13,7 +13,7 @@ from console.text.diff import Change, diff
 
 
 @dataclass(frozen=True)
-class Record:
+class ProposalRecord:
     """One of the records; `digest` is that of its bytes, made again from them."""
 
     name: str  # in the address
@@ -27,9 +27,9 @@ class Record:
 class Comparison:
     """All records of a request, and the difference between the two that were asked for."""
 
-    records: list[Record]
-    before: Record
-    after: Record
+    records: list[ProposalRecord]
+    before: ProposalRecord
+    after: ProposalRecord
     changes: list[Change]
 
     @property
@@ -37,7 +37,7 @@ class Comparison:
         return self.before.digest == self.after.digest
 
 
-def records_of(approval: Approval) -> list[Record]:
+def records_of(approval: Approval) -> list[ProposalRecord]:
     """Return the records that exist, in the order in which they came to be.
 
     The approval comes from `requests.approval_for`, with its versions and decisions.
@@ -58,7 +58,7 @@ def records_of(approval: Approval) -> list[Record]:
     executed = ports.agent_plane().effects_of([approval.pk]).get(approval.pk)
     if executed is not None and executed["arguments"] is not None:
         digest = digest_of(canonicalise(executed["tool"], executed["arguments"]))
-        found.append(Record("executed", "Executed", executed["started_at"], digest, executed["arguments"]))
+        found.append(ProposalRecord("executed", "Executed", executed["started_at"], digest, executed["arguments"]))
     return found
 
 
@@ -75,14 +75,14 @@ def _closing(approval: Approval) -> Decision | None:
     return decisions[-1] if decisions and approval.status == Approval.Status.DECIDED else None
 
 
-def _of_version(name: str, title: str, version: ProposalVersion) -> Record:
+def _of_version(name: str, title: str, version: ProposalVersion) -> ProposalRecord:
     return _record(name, title, version.at, bytes(version.canonical))
 
 
-def _of_decision(kind: str, title: str, decision: Decision, version: ProposalVersion) -> Record:
+def _of_decision(kind: str, title: str, decision: Decision, version: ProposalVersion) -> ProposalRecord:
     name = f"{kind}-{decision.pk}" if kind == "shown" else kind
     return _record(name, title, decision.at, bytes(version.canonical))
 
 
-def _record(name: str, title: str, at: datetime | None, canonical: bytes) -> Record:
-    return Record(name, title, at, digest_of(canonical), read_canonical(canonical)[1])
+def _record(name: str, title: str, at: datetime | None, canonical: bytes) -> ProposalRecord:
+    return ProposalRecord(name, title, at, digest_of(canonical), read_canonical(canonical)[1])

@@ -59,7 +59,7 @@ class Filters:
 
 
 @dataclass(frozen=True)
-class Page:
+class ApprovalPage:
     """One page of approvals; a cursor is `None` where nothing lies beyond."""
 
     rows: list[Approval]
@@ -75,7 +75,7 @@ def approvals_page(
     limit: int = 50,
     with_everything: bool = False,
     repeats_once: bool = False,
-) -> Page:
+) -> ApprovalPage:
     """Return one page in the order that the filters name. Keyset, never an offset.
 
     One query for what a list shows; `with_everything` adds bytes, decisions, versions and receipts in three more.
@@ -100,7 +100,7 @@ def approvals_page(
         found.reverse()
     has_next = position.values is not None if back else has_more
     has_previous = has_more if back else position.values is not None
-    return Page(
+    return ApprovalPage(
         found,
         order.cursor(found[-1]) if has_next and found else None,
         order.cursor(found[0], backwards=True) if has_previous and found else None,

@@ -34,7 +34,7 @@ _LOOKED_AT = (
 
 
 @dataclass(frozen=True)
-class Row:
+class PreviewRow:
     """One approval that would go another way."""
 
     approval_id: str
@@ -44,23 +44,23 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Change:
+class PreviewChange:
     """Approvals for which the same would change."""
 
     words: str
     count: int
-    rows: tuple[Row, ...]  # the first of them
+    rows: tuple[PreviewRow, ...]  # the first of them
 
 
 @dataclass(frozen=True)
-class Preview:
+class PolicyPreview:
     """What would change. The caps are reached when there were more rows than were looked at."""
 
     open_count: int
     decided_count: int
-    open_changes: tuple[Change, ...]
-    decided_changes: tuple[Change, ...]
-    not_allowed: tuple[Row, ...]  # decided and done then, not enough under the other policy
+    open_changes: tuple[PreviewChange, ...]
+    decided_changes: tuple[PreviewChange, ...]
+    not_allowed: tuple[PreviewRow, ...]  # decided and done then, not enough under the other policy
     is_capped: bool
 
     @property
@@ -72,7 +72,7 @@ class Preview:
         return sum(change.count for change in self.decided_changes)
 
 
-def preview(now: Policy, then: Policy) -> Preview:
+def preview(now: Policy, then: Policy) -> PolicyPreview:
     """Compare two policies over the approvals that are open or were decided lately. Nine queries at most.
 
     Tests of attention are left out.
@@ -88,12 +88,12 @@ def preview(now: Policy, then: Policy) -> Preview:
     differing = {row.pk: terms for row in decided if (terms := _terms(row, now, then))}
     agreement = _Agreement([row for row in decided if row.pk in differing])
     refused = [
-        Row(row.pk, row.summary, row.status, reason)
+        PreviewRow(row.pk, row.summary, row.status, reason)
         for row in decided
         if row.pk in differing and (reason := agreement.missing(row, differing[row.pk][1]))
     ]
     open_terms = {row.pk: terms for row in pending if (terms := _terms(row, now, then))}
-    return Preview(
+    return PolicyPreview(
         open_count=len(pending),
         decided_count=len(decided),
         open_changes=_grouped(pending, open_terms),
@@ -111,14 +111,14 @@ def _terms(approval: Approval, now: Policy, then: Policy) -> tuple[Terms, Terms]
     return (one, other) if changes(one, other) else None
 
 
-def _grouped(rows: Iterable[Approval], differing: dict[str, tuple[Terms, Terms]]) -> tuple[Change, ...]:
-    groups: dict[str, list[Row]] = {}
+def _grouped(rows: Iterable[Approval], differing: dict[str, tuple[Terms, Terms]]) -> tuple[PreviewChange, ...]:
+    groups: dict[str, list[PreviewRow]] = {}
     for row in rows:
         if row.pk in differing:
             words = ", ".join(changes(*differing[row.pk]))
-            groups.setdefault(words, []).append(Row(row.pk, row.summary, row.status))
+            groups.setdefault(words, []).append(PreviewRow(row.pk, row.summary, row.status))
     ordered = sorted(groups.items(), key=lambda group: -len(group[1]))
-    return tuple(Change(words, len(found), tuple(found[:SHOWN])) for words, found in ordered)
+    return tuple(PreviewChange(words, len(found), tuple(found[:SHOWN])) for words, found in ordered)
 
 
 class _Agreement:

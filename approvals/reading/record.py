@@ -15,7 +15,7 @@ _NUMBER = re.compile(r"[0-9]{1,19}")
 
 
 @dataclass(frozen=True)
-class Filters:
+class RecordFilters:
     """What the list can be narrowed by; empty ones narrow nothing."""
 
     actor: str = ""
@@ -24,14 +24,14 @@ class Filters:
 
 
 @dataclass(frozen=True)
-class Page:
+class RecordPage:
     """One page of entries; `next_cursor` is `None` at the end."""
 
     rows: list[AuditEvent]
     next_cursor: str | None
 
 
-def entries_page(filters: Filters, *, cursor: str = "", limit: int = 50) -> Page:
+def entries_page(filters: RecordFilters, *, cursor: str = "", limit: int = 50) -> RecordPage:
     """Return one page, newest first. One query; keyset over the numbers, never an offset.
 
     An unreadable cursor starts at the newest entry.
@@ -48,7 +48,7 @@ def entries_page(filters: Filters, *, cursor: str = "", limit: int = 50) -> Page
         rows = rows.filter(seq__lt=min(int(after[1]), 2**63 - 1))
     found = list(rows[: limit + 1])
     last = found[limit - 1] if len(found) > limit else None
-    return Page(found[:limit], make_cursor(last.at, str(last.seq)) if last else None)
+    return RecordPage(found[:limit], make_cursor(last.at, str(last.seq)) if last else None)
 
 
 def check() -> Verification:

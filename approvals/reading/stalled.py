@@ -25,7 +25,7 @@ TOLD_AT_MOST = 50  # approvals whose pages hear that theirs has come to stand st
 
 
 @dataclass(frozen=True)
-class Item:
+class StalledDecision:
     """One decision in the lane."""
 
     approval: Approval
@@ -35,10 +35,10 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Page:
+class StalledPage:
     """One page of the lane; `next_cursor` is `None` at the end."""
 
-    items: list[Item]
+    items: list[StalledDecision]
     next_cursor: str | None
 
 
@@ -47,7 +47,7 @@ def is_late() -> Q:
     return Q(expected_by__lte=DatabaseNow())
 
 
-def lane_page(user: User, *, cursor: str = "", limit: int = 50) -> Page:
+def lane_page(user: User, *, cursor: str = "", limit: int = 50) -> StalledPage:
     """Return one page of the lane, what came last first. A constant number of queries; keyset, never an offset."""
     rows = visible_to(user).filter(is_late())
     if (after := read_cursor(cursor)) is not None:
@@ -59,7 +59,7 @@ def lane_page(user: User, *, cursor: str = "", limit: int = 50) -> Page:
     shown, last = found[:limit], found[limit - 1] if len(found) > limit else None
     reasons = _standstills([row.pk for row in shown])
     items = [_item(user, row, reasons.get(row.pk)) for row in shown]
-    return Page(items, make_cursor(_since(last), last.pk) if last else None)
+    return StalledPage(items, make_cursor(_since(last), last.pk) if last else None)
 
 
 def standstill(approval: Approval) -> Standstill | None:
@@ -69,9 +69,9 @@ def standstill(approval: Approval) -> Standstill | None:
     return _standstills([approval.pk]).get(approval.pk) or _not_known(approval)
 
 
-def _item(user: User, row: Approval, reason: Standstill | None) -> Item:
+def _item(user: User, row: Approval, reason: Standstill | None) -> StalledDecision:
     decisions = list(row.decisions.all())
-    return Item(
+    return StalledDecision(
         approval=row,
         decision=decisions[-1] if decisions else None,
         standstill=reason or _not_known(row),

@@ -13,7 +13,7 @@ from approvals.proposal.fixed import fixed_in, touched
 from approvals.proposal.summary import summary_of
 from console import ports
 from console.forms import schema_check
-from console.ports import Checked
+from console.ports import CheckedArguments
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def checked_edit(approval: Approval, arguments: dict[str, Any]) -> Edit:
         canonicalise(approval.tool, arguments)  # before the schema, which would be asked about what cannot be kept
         if approval.source == Approval.Source.PROGRAM or approval.dialect != "own":
             errors = schema_errors(approval.arguments_schema, arguments)
-            checked = Checked(arguments, _summary(approval), errors)
+            checked = CheckedArguments(arguments, _summary(approval), errors)
         else:
             checked = ports.agent_plane().check_arguments(approval.agent, approval.tool, arguments)
         if checked.errors:

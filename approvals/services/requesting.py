@@ -46,7 +46,7 @@ Errors = list[dict[str, str]]
 
 
 @dataclass(frozen=True)
-class Asked:
+class ProgramRequest:
     """One request as a program sent it, its shape checked by the API."""
 
     title: str
@@ -74,7 +74,7 @@ class Asked:
         return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def request_approval(*, asked: Asked, requested_by: User) -> tuple[Approval, bool]:
+def request_approval(*, asked: ProgramRequest, requested_by: User) -> tuple[Approval, bool]:
     """Open an approval for a program and have its watch started; return it and whether it is new.
 
     The same external id of the same account with the same body returns the same approval, however often and from
@@ -151,7 +151,9 @@ def note_undelivered(approval_id: str, *, at_once: bool = False) -> None:
         announce("inbox", f"approval:{approval_id}")
 
 
-def _proposal(asked: Asked, canonical: bytes, requested_by: User, external_id: str, body_digest: str) -> Proposal:
+def _proposal(
+    asked: ProgramRequest, canonical: bytes, requested_by: User, external_id: str, body_digest: str
+) -> Proposal:
     facts = Facts(
         source=Approval.Source.PROGRAM,
         agent=requested_by.username,
@@ -187,7 +189,7 @@ def _proposal(asked: Asked, canonical: bytes, requested_by: User, external_id: s
     )
 
 
-def _checked(asked: Asked, requested_by: User) -> bytes:
+def _checked(asked: ProgramRequest, requested_by: User) -> bytes:
     """Return the canonical bytes, after everything was checked that does not depend on the policy."""
     errors = _account_faults(requested_by) + _text_faults(asked) + _destination_faults(asked.deliver_to, requested_by)
     try:
@@ -212,7 +214,7 @@ def _account_faults(requested_by: User) -> Errors:
     return [{"path": "", "message": message}]
 
 
-def _text_faults(asked: Asked) -> Errors:
+def _text_faults(asked: ProgramRequest) -> Errors:
     errors = []
     for path in ("title", "agent_words"):
         text = getattr(asked, path)
@@ -226,7 +228,7 @@ def _text_faults(asked: Asked) -> Errors:
     return errors
 
 
-def _schema_faults(asked: Asked) -> Errors:
+def _schema_faults(asked: ProgramRequest) -> Errors:
     """Check the schema itself, then the arguments against it."""
     if not asked.arguments_schema:
         return []
@@ -270,7 +272,7 @@ def _destination_faults(deliver_to: dict[str, Any] | None, requested_by: User) -
     return [{"path": "deliver_to.temporal", "message": refused}] if refused else []
 
 
-def _check_against_policy(asked: Asked, terms: Terms) -> None:
+def _check_against_policy(asked: ProgramRequest, terms: Terms) -> None:
     """Check what was asked for against what the policy gives: it may be less, never more."""
     errors: Errors = []
     if asked.verdicts and not set(asked.verdicts) & set(terms.verdicts):
@@ -289,7 +291,7 @@ def _check_against_policy(asked: Asked, terms: Terms) -> None:
         raise InvalidRequest(errors)
 
 
-def _audience_faults(asked: Asked, terms: Terms) -> Errors:
+def _audience_faults(asked: ProgramRequest, terms: Terms) -> Errors:
     if unknown := narrowing.unknown(asked.audience):
         shown = ", ".join(unknown[:5])
         return [{"path": "audience", "message": f"Neither a role nor an active account: {shown}."}]

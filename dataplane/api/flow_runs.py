@@ -15,7 +15,7 @@ from dataplane.deployments import deployments
 router = Router(tags=["data"])
 
 
-class ActionIn(Schema):
+class FlowRunActionIn(Schema):
     """What to do, and why."""
 
     model_config = {"extra": "forbid"}
@@ -65,7 +65,7 @@ def list_tasks(request: HttpRequest, flow_run_id: str) -> dict[str, Any]:
 
 
 @router.post("/flow-runs/{flow_run_id}/actions", response={202: dict[str, Any]})
-def act_on_flow_run(request: HttpRequest, flow_run_id: str, body: ActionIn) -> Status[dict[str, Any]]:
+def act_on_flow_run(request: HttpRequest, flow_run_id: str, body: FlowRunActionIn) -> Status[dict[str, Any]]:
     """Cancel the run, let it run again, or give back its slot."""
     user = require(request, "act_on_flow_run")
     run = flow_run_actions.act(flow_run_id=flow_run_id, action=body.action, reason=body.reason, user=user)

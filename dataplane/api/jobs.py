@@ -63,6 +63,6 @@ def start_job(request: HttpRequest, name: str, body: StartIn | None = None) -> S
 def tell_of_version(request: HttpRequest, name: str, body: VersionIn) -> Status[dict[str, Any]]:
     """Tell of a version; the same key with the same digest is the same version, with another one it is refused."""
     user = require(request, "publish_version")
-    told = publishing.Told(**body.model_dump())
+    told = publishing.ToldVersion(**body.model_dump())
     version, is_new = publishing.publish(name, told, by=user)
     return Status(201 if is_new else 200, version_json(version))

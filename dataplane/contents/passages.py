@@ -46,7 +46,7 @@ class PassageHit:
 
 
 @dataclass(frozen=True)
-class Passages:
+class PassageContent:
     """The content of a version: passages, and a vector for each."""
 
     passages: Sequence[PassageRow]

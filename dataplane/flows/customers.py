@@ -16,7 +16,7 @@ LARGEST = Decimal(10) ** 12
 
 
 @dataclass(frozen=True)
-class Order:
+class ShopOrder:
     """One order as the shop has it."""
 
     id: str
@@ -37,22 +37,22 @@ class Refund:
 
 
 @dataclass(frozen=True)
-class Shop:
+class ShopRecords:
     """What was read, as far as it passed the checks, and what did not: (id, sentence)."""
 
-    orders: Sequence[Order]
+    orders: Sequence[ShopOrder]
     refunds: Sequence[Refund]
     faults: Sequence[tuple[str, str]]
 
 
-def read(orders: Sequence[Any], refunds: Sequence[Any]) -> Shop:
+def read(orders: Sequence[Any], refunds: Sequence[Any]) -> ShopRecords:
     """Read the shop's own JSON. What cannot be right is a fault, with the id of its row and why."""
     faults: list[tuple[str, str]] = []
-    known: dict[str, Order] = {}
+    known: dict[str, ShopOrder] = {}
     for row in orders:
         name = f"order {_id(row)}"
         try:
-            made = Order(_id(row), _email(row), _money(row), _currency(row), _moment(row, "placed_at"))
+            made = ShopOrder(_id(row), _email(row), _money(row), _currency(row), _moment(row, "placed_at"))
         except _Fault as exc:
             faults.append((name, str(exc)))
             continue
@@ -79,7 +79,7 @@ def read(orders: Sequence[Any], refunds: Sequence[Any]) -> Shop:
             left[one.order_id] -= one.amount
             paid.append(one)
         seen.add(one.id)
-    return Shop(list(known.values()), paid, faults)
+    return ShopRecords(list(known.values()), paid, faults)
 
 
 class _Fault(Exception):
@@ -141,7 +141,7 @@ FROM event ORDER BY customer, feature, moment
 """
 
 
-def features_of(shop: Shop) -> list[FeatureRow]:
+def features_of(shop: ShopRecords) -> list[FeatureRow]:
     """Return orders, refunds, and money spent and paid back by currency, of each customer, from each event on."""
     with duckdb.connect(":memory:", config={"threads": 1}) as database:
         database.execute("SET TimeZone = 'UTC'")

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from dataplane.catalogue import DatasetEntry
 from dataplane.contents.base import Content
-from dataplane.contracts import Refresh
+from dataplane.contracts import RefreshOrder
 from dataplane.errors import DataplaneError
 from dataplane.flows.tasks import publish
 from dataplane.refreshes.claim import claim, fail
@@ -60,7 +60,7 @@ def produce(entry: DatasetEntry, make: Callable[[P], Content], *, key: str, para
     """Claim the refresh, make and publish its content; return in a sentence how it ended."""
     wanted = parameters.model_dump(mode="json", exclude_defaults=True) if parameters else {}
     flow_run_id = str(runtime.flow_run.id)
-    with claim(entry, Refresh(entry.name, key, wanted), flow_run_id=flow_run_id) as claimed:
+    with claim(entry, RefreshOrder(entry.name, key, wanted), flow_run_id=flow_run_id) as claimed:
         if claimed.done is not None:
             get_run_logger().info(claimed.done.sentence)
             return claimed.done.sentence

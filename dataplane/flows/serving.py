@@ -33,7 +33,7 @@ from dataplane.flows.build_customer_features import build_customer_features
 from dataplane.flows.refresh_handbook import refresh_handbook
 from dataplane.flows.regenerate_eval_set import regenerate_eval_set
 from dataplane.plain_sql import connect
-from dataplane.schedules import Schedule, seeded
+from dataplane.schedules import ScheduleEntry, seeded
 
 LOOK_SECONDS = 5.0  # between two looks at the schedules
 logger = logging.getLogger(__name__)
@@ -49,19 +49,19 @@ async def serve() -> None:
     # Schedules stay on while nobody serves: what came due then is late, and runs when somebody is back.
     runner = Runner(name="signalbox", pause_on_shutdown=False, limit=4)
     await until_prefect_answers()
-    registered = Registered(runner)
+    registered = ServedDeployments(runner)
     await registered.look_until_all_are_served()
     following = asyncio.create_task(registered.follow())
     await runner.start()
     following.cancel()
 
 
-class Registered:
+class ServedDeployments:
     """What Prefect was told of our deployments, and what has to be said when a schedule's row is changed."""
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
-        self._served: dict[str, list[Schedule]] = {}
+        self._served: dict[str, list[ScheduleEntry]] = {}
 
     async def look_until_all_are_served(self) -> None:
         while True:
@@ -94,7 +94,7 @@ class Registered:
         return True
 
 
-def read_schedules() -> dict[str, list[Schedule]]:
+def read_schedules() -> dict[str, list[ScheduleEntry]]:
     """Return every dataset's schedules from their rows, which are written first where there are none yet."""
     with connect() as connection:
         return {name: seeded(connection, entry) for name, entry in CATALOGUE.items()}
@@ -119,7 +119,7 @@ async def until_prefect_answers() -> None:
             await asyncio.sleep(0.3)
 
 
-async def _register(runner: Runner, entry: DatasetEntry, schedules: Sequence[Schedule]) -> None:
+async def _register(runner: Runner, entry: DatasetEntry, schedules: Sequence[ScheduleEntry]) -> None:
     """Tell Prefect of the deployment and exactly these schedules. One that Prefect cannot follow is left out."""
     crons = [cron for one in schedules if (cron := _cron(entry, one))]
     deployment = await FLOWS[entry.flow].ato_deployment(
@@ -137,7 +137,7 @@ async def _register(runner: Runner, entry: DatasetEntry, schedules: Sequence[Sch
                 await client.delete_deployment_schedule(deployment_id, one.id)
 
 
-def _cron(entry: DatasetEntry, schedule: Schedule) -> DeploymentScheduleCreate | None:
+def _cron(entry: DatasetEntry, schedule: ScheduleEntry) -> DeploymentScheduleCreate | None:
     """Return the schedule as Prefect takes it: without a slug, for those with slugs are only added to."""
     try:
         return DeploymentScheduleCreate(

@@ -14,7 +14,7 @@ from prefect.tasks import exponential_backoff
 from console.environment import environment
 from dataplane.contents.features import FeatureRow, Features, remembered
 from dataplane.errors import SourceInvalid
-from dataplane.flows.customers import Shop, features_of, read
+from dataplane.flows.customers import ShopRecords, features_of, read
 from dataplane.flows.tasks import can_retry_help
 from dataplane.plain_sql import connect, one
 
@@ -29,7 +29,7 @@ FAULTS_SHOWN = 100
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-def read_shop() -> Shop:
+def read_shop() -> ShopRecords:
     """Read all orders and refunds. Raises SourceInvalid without an address, httpx.HTTPError when it is away."""
     address = environment().shop_url
     if not address:
@@ -49,7 +49,7 @@ def _items(shop: httpx.Client, path: str) -> list[Any]:
 
 
 @task(timeout_seconds=60, cache_policy=NO_CACHE, persist_result=False)
-def checked(shop: Shop) -> Shop:
+def checked(shop: ShopRecords) -> ShopRecords:
     """Return what was read when all of it can be right; else show what cannot, and raise SourceInvalid."""
     if not shop.faults:
         return shop
@@ -64,7 +64,7 @@ def checked(shop: Shop) -> Shop:
 
 
 @task(timeout_seconds=120, cache_policy=NO_CACHE, persist_result=False)
-def compute(shop: Shop) -> list[FeatureRow]:
+def compute(shop: ShopRecords) -> list[FeatureRow]:
     """Compute the features' values."""
     rows = features_of(shop)
     get_run_logger().info("Computed %d values of %d orders", len(rows), len(shop.orders))

@@ -17,8 +17,8 @@ from console.faults import reach
 from dataplane import versions
 from dataplane.catalogue import DatasetEntry, HandbookParameters
 from dataplane.contents.base import Content
-from dataplane.contents.passages import PassageRow, Passages
-from dataplane.contracts import Outcome
+from dataplane.contents.passages import PassageContent, PassageRow
+from dataplane.contracts import RefreshOutcome
 from dataplane.embedding import Vectors, embed_changed, embedder
 from dataplane.errors import DataplaneError, HandbookInvalid
 from dataplane.flows.transforms import Document, embedded_text, parse_document, split_document
@@ -87,12 +87,12 @@ def split(documents: list[Document], parameters: HandbookParameters) -> list[Pas
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-def embed(dataset: str, rows: list[PassageRow]) -> Passages:
+def embed(dataset: str, rows: list[PassageRow]) -> PassageContent:
     """Give each passage its vector; those that the current version has already are not made again."""
     model = embedder()
     known = earlier_vectors(dataset, model.name)
     vectors, made = embed_changed([embedded_text(row) for row in rows], known, model)
-    content = Passages(passages=rows, vectors=vectors, embedder=model.name)
+    content = PassageContent(passages=rows, vectors=vectors, embedder=model.name)
     get_run_logger().info(
         "Embedded %d of %d passages with %s, the others are unchanged; digest %s",
         made,
@@ -129,7 +129,7 @@ def earlier_vectors(dataset: str, embedder_name: str) -> dict[str, Vectors]:
 )
 def publish(
     entry: DatasetEntry, content: Content, *, refresh_id: str, parameters: dict[str, Any], flow_run_id: str
-) -> Outcome:
+) -> RefreshOutcome:
     """Publish the content in one transaction. On retry: `versions.publish` may be repeated at any point."""
     reach("flow.before_publish", refresh_id)
     outcome = versions.publish(entry, content, refresh_id=refresh_id, parameters=parameters, flow_run_id=flow_run_id)

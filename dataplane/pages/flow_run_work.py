@@ -19,7 +19,7 @@ from console.http import needs, person
 from console.text.markdown import to_inert_html
 from dataplane import flow_run_actions
 from dataplane.deployments import Artifact, TaskRun, deployments, table_of
-from dataplane.errors import ActionRefused, InvalidParameters, PrefectAway, PrefectError
+from dataplane.errors import FlowRunActionRefused, InvalidParameters, PrefectAway, PrefectError
 from dataplane.pages.looks import STATE_LOOKS
 from dataplane.prefect_gateway import FlowRun, gateway
 
@@ -39,7 +39,7 @@ class ShownArtifact:
 
 
 @dataclass(frozen=True)
-class Bar:
+class TaskBar:
     """One task on the timeline; places are columns of a hundred."""
 
     task: TaskRun
@@ -95,10 +95,10 @@ def urlsplit_or_none(text: str) -> str | None:
     return parts.scheme if parts.netloc and " " not in text.strip() else None
 
 
-def _bars(run: FlowRun, tasks: list[TaskRun]) -> list[Bar]:
+def _bars(run: FlowRun, tasks: list[TaskRun]) -> list[TaskBar]:
     starts = [task.started_at for task in tasks if task.started_at]
     if not starts:
-        return [Bar(task, 1, 1) for task in tasks]
+        return [TaskBar(task, 1, 1) for task in tasks]
     first = min(starts)
     ends = [task.ended_at for task in tasks if task.ended_at] + ([run.ended_at] if run.ended_at else [])
     last = max([*ends, *starts])
@@ -111,7 +111,7 @@ def _bars(run: FlowRun, tasks: list[TaskRun]) -> list[Bar]:
     for task in tasks:
         begin = column(task.started_at) if task.started_at else 99
         stop = column(task.ended_at) if task.ended_at else 99 if task.started_at else begin
-        bars.append(Bar(task, begin + 1, max(1, stop - begin)))
+        bars.append(TaskBar(task, begin + 1, max(1, stop - begin)))
     return bars
 
 
@@ -153,7 +153,7 @@ def act(request: HttpRequest, flow_run_id: str) -> HttpResponse:
         )
     except InvalidParameters as exc:
         messages.error(request, f"Nothing was done: {exc.errors[0]['message']}.")
-    except ActionRefused as exc:
+    except FlowRunActionRefused as exc:
         messages.error(request, f"Nothing was done. {exc.sentence}")
     else:
         messages.success(request, f"{_SAID[action]} The run is {run.state_name} now.")

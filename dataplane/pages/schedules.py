@@ -18,7 +18,7 @@ from dataplane.errors import InvalidParameters
 
 
 @dataclass
-class Line:
+class TypedSchedule:
     """One line of the form, as it was typed."""
 
     slug: str = ""
@@ -56,7 +56,7 @@ def schedules(request: HttpRequest, dataset: str) -> HttpResponse:
         except InvalidParameters as exc:
             _show(lines, exc)
             status = exc.http_status
-    lines = [*lines, Line(slug="" if lines else "main")]  # an empty one, to add
+    lines = [*lines, TypedSchedule(slug="" if lines else "main")]  # an empty one, to add
     context = {
         "state": state,
         "planned": planned if preview is None else preview,
@@ -69,11 +69,11 @@ def schedules(request: HttpRequest, dataset: str) -> HttpResponse:
     return render(request, "dataplane/schedules.html", context, status=status)
 
 
-def _line(schedule: Any) -> Line:  # Any: a Schedule, whose fields a line has
-    return Line(schedule.slug, schedule.cron, schedule.timezone, schedule.is_active)
+def _line(schedule: Any) -> TypedSchedule:  # Any: a Schedule, whose fields a line has
+    return TypedSchedule(schedule.slug, schedule.cron, schedule.timezone, schedule.is_active)
 
 
-def _typed(sent: QueryDict) -> list[Line]:
+def _typed(sent: QueryDict) -> list[TypedSchedule]:
     """Return the lines that were sent, without those marked to be removed and those with no time typed."""
     lines = []
     for number in range(scheduling.MOST + 1):
@@ -82,11 +82,11 @@ def _typed(sent: QueryDict) -> list[Line]:
         if typed := sent.get(f"cron-{number}", "").strip():
             slug = sent.get(f"slug-{number}", "").strip()
             zone = sent.get(f"timezone-{number}", "UTC")
-            lines.append(Line(slug or "main", typed, zone, f"active-{number}" in sent))
+            lines.append(TypedSchedule(slug or "main", typed, zone, f"active-{number}" in sent))
     return lines
 
 
-def _show(lines: list[Line], refusal: InvalidParameters) -> None:
+def _show(lines: list[TypedSchedule], refusal: InvalidParameters) -> None:
     for error in refusal.errors:
         steps = error["path"].split(".")
         if len(steps) == 3:

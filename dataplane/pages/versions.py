@@ -14,7 +14,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 from console.clock import database_now
 from console.http import needs, person
 from dataplane import changes, lineage, selectors
-from dataplane.errors import ActionRefused, ContentUnknown, DatasetNotPublished, InvalidParameters
+from dataplane.errors import ContentUnknown, DatasetNotPublished, FlowRunActionRefused, InvalidParameters
 
 
 @require_safe
@@ -33,7 +33,7 @@ MOST_LETTERS = 26
 
 @dataclass(frozen=True)
 class _Box:
-    node: lineage.Node
+    node: lineage.LineageNode
     x: int
     y: int
     title: str  # as much of it as there is room for
@@ -106,7 +106,7 @@ def make_current(request: HttpRequest, dataset: str, number: int) -> HttpRespons
             return redirect("dataplane:version", dataset, number)
     except InvalidParameters as exc:
         context["fault"], status = exc.errors[0]["message"], exc.http_status
-    except (ActionRefused, DatasetNotPublished) as exc:
+    except (FlowRunActionRefused, DatasetNotPublished) as exc:
         context["refusal"], status = str(exc), exc.http_status
     return render(request, "dataplane/make_current.html", context, status=status)
 

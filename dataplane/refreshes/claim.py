@@ -17,7 +17,7 @@ from psycopg.types.json import Jsonb
 
 from console.ids import new_id
 from dataplane.catalogue import DatasetEntry
-from dataplane.contracts import Outcome, PublishedVersion, Refresh
+from dataplane.contracts import PublishedVersion, RefreshOrder, RefreshOutcome
 from dataplane.errors import RefreshHeldElsewhere
 from dataplane.plain_sql import announce, connect, one
 from dataplane.refreshes import states
@@ -25,12 +25,12 @@ from dataplane.refreshes.states import Status
 
 
 @dataclass(frozen=True)
-class Claim:
+class RefreshClaim:
     """A refresh that this flow run works on."""
 
     refresh_id: str
     parameters: dict[str, Any]  # the row's: what was asked for first counts
-    done: Outcome | None  # how it had ended before; None when there is work to do
+    done: RefreshOutcome | None  # how it had ended before; None when there is work to do
 
 
 def lock_key(refresh_id: str) -> str:
@@ -39,7 +39,9 @@ def lock_key(refresh_id: str) -> str:
 
 
 @contextmanager
-def claim(entry: DatasetEntry, order: Refresh, *, flow_run_id: str, wait_seconds: float = 300) -> Iterator[Claim]:
+def claim(
+    entry: DatasetEntry, order: RefreshOrder, *, flow_run_id: str, wait_seconds: float = 300
+) -> Iterator[RefreshClaim]:
     """Insert or find the refresh, wait for its lock, and mark it as running; holds the lock inside the block.
 
     `claim.done` is set when the refresh has ended well or was cancelled: the caller then has nothing to do.
@@ -71,7 +73,7 @@ def claim(entry: DatasetEntry, order: Refresh, *, flow_run_id: str, wait_seconds
             )
         announce(connection)
         kept = one(connection, "SELECT parameters FROM dataplane_refresh WHERE id = %s", [refresh_id])
-        yield Claim(refresh_id, kept[0], ended(connection, refresh_id))
+        yield RefreshClaim(refresh_id, kept[0], ended(connection, refresh_id))
 
 
 def _hold(connection: psycopg.Connection[Any], refresh_id: str, wait_seconds: float) -> None:
@@ -85,7 +87,7 @@ def _hold(connection: psycopg.Connection[Any], refresh_id: str, wait_seconds: fl
         raise RefreshHeldElsewhere from exc
 
 
-def ended(connection: psycopg.Connection[Any], refresh_id: str) -> Outcome | None:
+def ended(connection: psycopg.Connection[Any], refresh_id: str) -> RefreshOutcome | None:
     """Return how the refresh ended; None while there is work to do."""
     status, dataset, version, digest, rows = one(
         connection,
@@ -94,11 +96,11 @@ def ended(connection: psycopg.Connection[Any], refresh_id: str) -> Outcome | Non
         [refresh_id],
     )
     if status == Status.CANCELLED:
-        return Outcome("cancelled", None, "This refresh was cancelled.", was_done=True)
+        return RefreshOutcome("cancelled", None, "This refresh was cancelled.", was_done=True)
     if status not in states.DONE:
         return None
     published = PublishedVersion(dataset, version, digest, rows)
-    return Outcome(status, published, f"This refresh was done already: version {version}.", was_done=True)
+    return RefreshOutcome(status, published, f"This refresh was done already: version {version}.", was_done=True)
 
 
 def fail(refresh_id: str, error: str) -> None:

@@ -59,7 +59,7 @@ def dispatch_one(prefect: PrefectGateway) -> bool:
 
 def _send(prefect: PrefectGateway, row: Refresh) -> str:
     """Return the id of the refresh's flow run, made now or earlier."""
-    order = contracts.Refresh(row.dataset_id, row.key, row.parameters)
+    order = contracts.RefreshOrder(row.dataset_id, row.key, row.parameters)
     if row.is_registered:
         flow, deployment, parameters = row.flow, row.deployment, order.parameters
     else:

@@ -91,7 +91,7 @@ def _checked(entry: Registered, parameters: dict[str, Any]) -> tuple[dict[str, A
 
 def _send(entry: Registered, row: Refresh, sent: dict[str, Any]) -> str:
     """Return the id of the flow run. Prefect answers a known key with the old run and drops what is sent."""
-    order = contracts.Refresh(row.dataset_id, row.key)
+    order = contracts.RefreshOrder(row.dataset_id, row.key)
     run = gateway().create_flow_run(
         flow=entry.flow,
         deployment=entry.deployment,

@@ -34,7 +34,7 @@ SURE_AFTER = timedelta(seconds=3)  # between the two looks that find nobody at w
 logger = logging.getLogger(__name__)
 
 
-class Finding(StrEnum):
+class RefreshFinding(StrEnum):
     """What is the matter with one open refresh."""
 
     FINE = auto()
@@ -45,36 +45,36 @@ class Finding(StrEnum):
     LOST = auto()  # Prefect no longer knows its flow run
 
 
-def examine(run: FlowRun | None, *, is_held: bool, now: datetime) -> Finding:
+def examine(run: FlowRun | None, *, is_held: bool, now: datetime) -> RefreshFinding:
     """Judge an open refresh by Prefect's word and by its lock. Pure.
 
     `run`: None when Prefect knows no such run. `is_held`: some process holds the refresh's lock.
     """
     if is_held:
-        return Finding.FINE  # somebody is at work, whatever Prefect says
+        return RefreshFinding.FINE  # somebody is at work, whatever Prefect says
     if run is None:
-        return Finding.LOST
+        return RefreshFinding.LOST
     age = now - run.state_at
     match run.state_type:
         case "CANCELLED":
-            return Finding.CANCELLED
+            return RefreshFinding.CANCELLED
         case "FAILED":
-            return Finding.FAILED
+            return RefreshFinding.FAILED
         case "CRASHED":
-            return Finding.DEAD
+            return RefreshFinding.DEAD
         case "COMPLETED":
-            return Finding.SUSPECT if age < STARTING else Finding.DEAD
+            return RefreshFinding.SUSPECT if age < STARTING else RefreshFinding.DEAD
         case "RUNNING" if age > STARTING:
-            return Finding.SUSPECT
+            return RefreshFinding.SUSPECT
         case "PENDING" if age > LAUNCHING:
-            return Finding.SUSPECT
+            return RefreshFinding.SUSPECT
         case "CANCELLING" if age > LAUNCHING:
-            return Finding.CANCELLED
-    return Finding.FINE
+            return RefreshFinding.CANCELLED
+    return RefreshFinding.FINE
 
 
 @dataclass
-class Watch:
+class RefreshWatch:
     """Looks at open refreshes and puts right what it finds. One per process; several processes may look."""
 
     prefect: PrefectGateway
@@ -123,20 +123,20 @@ class Watch:
         except FlowRunNotFound:
             run = None
         finding = examine(run, is_held=_is_held(row.pk), now=now)
-        if finding is Finding.SUSPECT and now - self._suspected_at.setdefault(row.pk, now) >= SURE_AFTER:
-            finding = Finding.DEAD
-        if finding not in {Finding.SUSPECT, Finding.DEAD}:
+        if finding is RefreshFinding.SUSPECT and now - self._suspected_at.setdefault(row.pk, now) >= SURE_AFTER:
+            finding = RefreshFinding.DEAD
+        if finding not in {RefreshFinding.SUSPECT, RefreshFinding.DEAD}:
             self._suspected_at.pop(row.pk, None)
         match finding:
-            case Finding.CANCELLED if run is not None:
+            case RefreshFinding.CANCELLED if run is not None:
                 if not run.is_terminal:  # Cancelling waits for a process that is gone
                     self.prefect.cancel(run.id, "Its process is gone.")
                 _close(row, Refresh.Status.CANCELLED, "")
-            case Finding.FAILED if run is not None:
+            case RefreshFinding.FAILED if run is not None:
                 _close(row, Refresh.Status.FAILED, run.state_message or "The flow run failed.")
-            case Finding.LOST:
+            case RefreshFinding.LOST:
                 self._hand_over_again(row)
-            case Finding.DEAD if run is not None:
+            case RefreshFinding.DEAD if run is not None:
                 self._suspected_at.pop(row.pk, None)
                 self._start_again(row, run)
 

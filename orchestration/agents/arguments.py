@@ -31,7 +31,7 @@ from approvals.proposal.fixed import mark
 from console.forms import schema_check
 from console.text.json_text import LARGEST, holds_half
 from orchestration.agents.runtime import Agent, Tool
-from orchestration.agents.second_reading import Seen, differs_elsewhere, watched
+from orchestration.agents.second_reading import CallsSeen, differs_elsewhere, watched
 
 Path = tuple[str | int, ...]
 
@@ -45,7 +45,7 @@ class Unfit(ValueError):
 
 
 @dataclass(frozen=True)
-class Read:
+class ReadArguments:
     """Arguments as they will run."""
 
     model: Any  # the tool's own object, read from `canonical`
@@ -53,7 +53,7 @@ class Read:
     canonical: bytes
 
 
-def read_asked(model: type[BaseModel], name: str, given: Any) -> Read:
+def read_asked(model: type[BaseModel], name: str, given: Any) -> ReadArguments:
     """Read what somebody asks for and write it down, so that whoever reads it again has the same.
 
     `name`: of the tool, which the bytes hold too. Raises Unfit: it does not fit the model, it cannot be written
@@ -66,7 +66,7 @@ def read_asked(model: type[BaseModel], name: str, given: Any) -> Read:
     return read
 
 
-def _read_and_again(model: type[BaseModel], name: str, given: Any) -> tuple[Read, Seen]:
+def _read_and_again(model: type[BaseModel], name: str, given: Any) -> tuple[ReadArguments, CallsSeen]:
     first = _read(model, _text_of(given))
     try:
         arguments = write_down(first)
@@ -93,7 +93,7 @@ def _read_and_again(model: type[BaseModel], name: str, given: Any) -> tuple[Read
         raise _unfit(
             (), f"Reading this calls {seen.unsteady}, so it may be read otherwise when it runs. {_IN_THE_TOOL}"
         )
-    return Read(second, kept, canonical), seen
+    return ReadArguments(second, kept, canonical), seen
 
 
 def read_back(model: type[BaseModel], arguments: dict[str, Any]) -> Any:

@@ -29,7 +29,7 @@ from pydantic import BaseModel, ValidationError
 from approvals.proposal.canonical import NotCanonical, canonicalise, digest_of
 from console.text.plain_json import plain
 from orchestration.agents.graphs import tool_schema_of
-from orchestration.agents.proposals import MEANINGS, Wish, outcome_question
+from orchestration.agents.proposals import MEANINGS, ModelWish, outcome_question
 from orchestration.agents.runtime import FromGraph, Outcome, Risk, Tool, World
 
 DONE_WITHOUT_WORDS: Final = "Done."
@@ -157,7 +157,7 @@ class GuardedTool(BaseTool):
             approval_id, digest = answer["approval_id"], answer["approved_digest"]
         outcome = await turn.effects.perform_with(self._tool(injected, call_id, config), approval_id, digest)
         if outcome["status"] == "unknown":
-            wish = Wish(kind="action", tool=self.name, arguments=arguments, words="", call_id=call_id, about="")
+            wish = ModelWish(kind="action", tool=self.name, arguments=arguments, words="", call_id=call_id, about="")
             question = outcome_question(wish, approval_id)
             asked = canonicalise(question["tool"], question["arguments"])
             words = f"Did it happen? {self.name} was cut off, and it cannot be asked"

@@ -41,7 +41,7 @@ class NoAgent(ImportError):
         self.reason, self.advice = reason, advice
 
 
-class Entry:
+class AgentEntry:
     """One entry, loaded in a thread of its own, so that nobody waits for it for ever."""
 
     def __init__(self, path: str, load: Callable[[], Agent]) -> None:

@@ -25,7 +25,7 @@ REJECTIONS_AT_MOST = 3
 AT_ONCE = 50  # proposals out of one message of the model's
 
 
-class Wish(TypedDict):
+class ModelWish(TypedDict):
     """What the model wants, with arguments already checked against the tool's schema."""
 
     kind: Literal["action", "outcome"]
@@ -51,7 +51,7 @@ class Frozen(TypedDict):
 class Proposed(TypedDict):
     """One of several wishes that stand in one message of the model's, on its way beside `wish`."""
 
-    wish: Wish
+    wish: ModelWish
     frozen: Frozen | None
     answer: dict[str, Any] | None
 
@@ -59,7 +59,7 @@ class Proposed(TypedDict):
 class ProposalState(TypedDict, total=False):
     """The part of a graph's state that these nodes use. `wish`, `frozen`, `answer` are of the first wish."""
 
-    wish: Wish | None
+    wish: ModelWish | None
     frozen: Frozen | None
     answer: dict[str, Any] | None
     besides: list[Proposed]  # the others of the same message: asked at once, done when all are decided
@@ -81,7 +81,7 @@ class ProposalNodes:
         """
         message: AIMessage = state["messages"][-1]
         told: list[ToolMessage] = unreadable_calls(message)
-        wishes: list[Wish] = []
+        wishes: list[ModelWish] = []
         for call in message.tool_calls:
             if not self._needs_approval(call["name"]):
                 told.append(_tell(call["id"], "error", {"not_run": "This is not run beside proposals. Call it alone."}))
@@ -95,14 +95,14 @@ class ProposalNodes:
                     wishes.append(wish)
         return {**_of_all([_proposed(wish) for wish in wishes]), "messages": told}
 
-    async def _wish(self, message: AIMessage, call: ToolCall) -> Wish | ToolMessage:
+    async def _wish(self, message: AIMessage, call: ToolCall) -> ModelWish | ToolMessage:
         tool = self._agent.tool(call["name"])
         assert tool is not None
         try:
             read = await asyncio.to_thread(arguments.read_asked, tool.arguments, tool.name, call["args"])
         except arguments.Unfit as exc:
             return _tell(call["id"], "error", {"invalid_arguments": storable(str(exc))[:2000]})
-        return Wish(
+        return ModelWish(
             kind="action",
             tool=tool.name,
             arguments=read.arguments,
@@ -117,7 +117,7 @@ class ProposalNodes:
             [Proposed(wish=one["wish"], frozen=self._frozen(one["wish"]), answer=None) for one in _all(state)]
         )
 
-    def _frozen(self, wish: Wish) -> Frozen:
+    def _frozen(self, wish: ModelWish) -> Frozen:
         canonical = canonicalise(wish["tool"], wish["arguments"])
         tool = self._agent.tool(wish["tool"])
         return Frozen(
@@ -180,7 +180,9 @@ class ProposalNodes:
             return "freeze"  # the outcome is unknown: ask a person
         return "give_up" if state.get("rejections", 0) >= REJECTIONS_AT_MOST else "plan"
 
-    def _finish(self, wish: Wish, approval_id: str, outcome: Outcome, answer: dict[str, Any] | None = None) -> _End:
+    def _finish(
+        self, wish: ModelWish, approval_id: str, outcome: Outcome, answer: dict[str, Any] | None = None
+    ) -> _End:
         """Tell the model what was done; after an edit also with which arguments, or it would ask again."""
         status: Literal["success", "error"] = "success" if outcome["status"] == "done" else "error"
         content: dict[str, Any] = {
@@ -195,7 +197,7 @@ class ProposalNodes:
         done = {"tool": _tool_of(wish), "approval_id": approval_id, "status": outcome["status"]}
         return _End(_tell(wish["call_id"], status, content), done)
 
-    def _not_approved(self, wish: Wish, answer: dict[str, Any]) -> _End:
+    def _not_approved(self, wish: ModelWish, answer: dict[str, Any]) -> _End:
         """Tell the model. The reviewer's words are quoted data under a key of their own, never instructions."""
         verdict = answer["verdict"]
         content: dict[str, Any] = {"outcome": verdict, "meaning": MEANINGS[verdict]}
@@ -222,7 +224,7 @@ class _End:
 
     message: ToolMessage | None = None
     effect: dict[str, Any] | None = None
-    question: Wish | None = None
+    question: ModelWish | None = None
     is_rejected: bool = False
 
 
@@ -230,7 +232,7 @@ def _answer_to(asked: Any) -> Any:
     return interrupt(asked)
 
 
-def _proposed(wish: Wish) -> Proposed:
+def _proposed(wish: ModelWish) -> Proposed:
     return Proposed(wish=wish, frozen=None, answer=None)
 
 
@@ -263,14 +265,14 @@ MEANINGS = {
 }
 
 
-def outcome_question(wish: Wish, approval_id: str) -> Wish:
+def outcome_question(wish: ModelWish, approval_id: str) -> ModelWish:
     """Ask a person whether an effect happened: the attempt was cut off and the tool cannot be asked."""
     asked = {"approval_id": approval_id, "tool": wish["tool"], "arguments": wish["arguments"]}
     try:
         canonicalise(OUTCOME_TOOL, asked)
     except NotCanonical:  # the arguments alone were as large or as deep as can be
         asked["arguments"] = f"The same as those of approval {approval_id}."
-    return Wish(
+    return ModelWish(
         kind="outcome",
         tool=OUTCOME_TOOL,
         arguments=asked,
@@ -280,11 +282,11 @@ def outcome_question(wish: Wish, approval_id: str) -> Wish:
     )
 
 
-def _tool_of(wish: Wish) -> str:
+def _tool_of(wish: ModelWish) -> str:
     return str(wish["arguments"]["tool"]) if wish["kind"] == "outcome" else wish["tool"]
 
 
-def _summary(tool: Tool | None, wish: Wish) -> str:
+def _summary(tool: Tool | None, wish: ModelWish) -> str:
     if wish["kind"] == "outcome":
         return f"Did it happen? {_tool_of(wish)} was cut off, and it cannot be asked"
     assert tool is not None

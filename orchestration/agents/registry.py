@@ -14,7 +14,7 @@ from typing import Any, Final
 from console.environment import environment
 from console.ports import AgentFault
 from orchestration.agents.arguments import faults_of, faults_of_tool
-from orchestration.agents.loading import Entry, as_agent, as_registered, imported, named_entry, with_input_schema
+from orchestration.agents.loading import AgentEntry, as_agent, as_registered, imported, named_entry, with_input_schema
 from orchestration.agents.runtime import Agent
 
 GROUP: Final = "signalbox.agents"
@@ -66,14 +66,14 @@ def _registered() -> tuple[dict[str, Agent], list[AgentFault]]:
 
 
 @cache
-def _entries() -> list[Entry]:
+def _entries() -> list[AgentEntry]:
     """Import everything, once in a process, one after the other: two imports at once may wait for each other."""
     paths = [path.strip() for path in environment().agents.split(",") if path.strip()]
     loads = [(path, partial(_load, path)) for path in dict.fromkeys(paths)]
     loads += [(point.value, partial(_load_point, point)) for point in entry_points(group=GROUP)]
     found = []
     for path, load in loads:
-        found.append(Entry(path, load))
+        found.append(AgentEntry(path, load))
         found[-1].agent()
     return found
 

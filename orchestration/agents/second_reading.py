@@ -28,7 +28,7 @@ SECONDS = 60  # for one of the other processes, its imports included
 
 
 @dataclass
-class Seen:
+class CallsSeen:
     """What was called while something was read."""
 
     unsteady: str = ""  # what makes another value another time, in words; "" when nothing did
@@ -41,9 +41,9 @@ _CLOCK_METHODS = frozenset(("now", "utcnow", "today"))
 _CHANCE_METHODS = frozenset(("random", "getrandbits"))
 
 
-def watched(read: Callable[[], Any]) -> tuple[Any, Seen]:
+def watched(read: Callable[[], Any]) -> tuple[Any, CallsSeen]:
     """Return what `read` returns, and what was called on the way, in this thread."""
-    seen = Seen()
+    seen = CallsSeen()
 
     def look(frame: FrameType, event: str, called: Any) -> None:
         if event == "c_call" and not seen.unsteady:

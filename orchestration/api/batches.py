@@ -11,7 +11,7 @@ from ninja import Field, Query, Router, Schema, Status
 from console.api_access import require
 from orchestration.batches import acting, reading, starting
 from orchestration.batches.reading import BatchRow, ItemRow
-from orchestration.batches.tables import Row
+from orchestration.batches.tables import TableRow
 from orchestration.errors import BatchKeyReused
 
 router = Router(tags=["batches"])
@@ -40,7 +40,7 @@ def start_batch(request: HttpRequest, body: BatchIn) -> Status[dict[str, Any]]:
     """Start a batch: every input is checked before any run. 201 when it is new, 200 when the key found the same."""
     user = require(request, "start_run")
     rows = [
-        Row(number, one) if isinstance(one, dict) else Row(number, errors=[("", "Each input is an object.")])
+        TableRow(number, one) if isinstance(one, dict) else TableRow(number, errors=[("", "Each input is an object.")])
         for number, one in enumerate(body.inputs, start=1)
     ]
     batch, is_new = starting.start_batch(

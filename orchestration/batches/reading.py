@@ -63,14 +63,14 @@ class BatchRow:
 
 
 @dataclass(frozen=True)
-class Page:
+class BatchPage:
     """One page of batches; `next_cursor` is `None` at the end."""
 
     rows: list[BatchRow]
     next_cursor: str | None
 
 
-def batches_page(user: AbstractBaseUser | AnonymousUser, *, cursor: str = "", limit: int = 50) -> Page:
+def batches_page(user: AbstractBaseUser | AnonymousUser, *, cursor: str = "", limit: int = 50) -> BatchPage:
     """Return one page of batches, newest first. Two queries, whatever the page size."""
     rows = visible_to(user).select_related("requested_by")
     if (after := read_cursor(cursor)) is not None:
@@ -78,7 +78,7 @@ def batches_page(user: AbstractBaseUser | AnonymousUser, *, cursor: str = "", li
         rows = rows.filter(Q(created_at__lt=moment) | Q(created_at=moment, id__lt=last_id))
     found = list(rows.order_by("-created_at", "-id")[: limit + 1])
     last = found[limit - 1] if len(found) > limit else None
-    return Page(with_counts(found[:limit]), make_cursor(last.created_at, last.pk) if last else None)
+    return BatchPage(with_counts(found[:limit]), make_cursor(last.created_at, last.pk) if last else None)
 
 
 def with_counts(batches: list[Batch]) -> list[BatchRow]:
@@ -113,7 +113,7 @@ def _long(time: timedelta) -> str:
 
 
 @dataclass(frozen=True)
-class Story:
+class BatchStory:
     """One batch as its page shows it."""
 
     row: BatchRow
@@ -127,11 +127,11 @@ class Story:
         return self.row.batch
 
 
-def story_of(batch: Batch) -> Story:
+def story_of(batch: Batch) -> BatchStory:
     """Return a batch with its progress, what holds it and what can be done. At most eight queries."""
     (row,) = with_counts([batch])
     pending = Approval.objects.filter(batch=batch.pk, status=Approval.Status.PENDING).order_by()
-    return Story(
+    return BatchStory(
         row,
         feeding.hold_of(batch, row.counts),
         _progress(row),

@@ -20,7 +20,7 @@ from console.live.announce import announce
 from console.outbox import Kind
 from orchestration.agents.registry import UnknownAgent, agent_named
 from orchestration.batches import counting
-from orchestration.batches.tables import MOST_ROWS, Row
+from orchestration.batches.tables import MOST_ROWS, TableRow
 from orchestration.errors import BatchKeyReused, InvalidInput
 from orchestration.models import Batch, BatchItem
 from orchestration.services import checked_input
@@ -34,7 +34,7 @@ KEY_LIMIT: Final = 200  # characters
 
 
 @dataclass(frozen=True)
-class Fault:
+class RowFault:
     """What is wrong with one row. `row`: from 1; `line`: of the text it stood in; `path`: inside the input."""
 
     row: int
@@ -49,13 +49,13 @@ class Fault:
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckedTable:
     """A table that was held against an agent's input schema."""
 
     agent: str
     inputs: list[dict[str, Any]]  # of the rows that are right, in order
     total: int
-    faults: list[Fault]
+    faults: list[RowFault]
     same: list[tuple[int, int]] = field(default_factory=list)  # rows from 1: one, and an earlier one that says the same
 
     @property
@@ -69,30 +69,30 @@ class Checked:
         return hashlib.sha256(canonical).hexdigest()
 
 
-def check(agent: str, rows: Sequence[Row]) -> Checked:
+def check(agent: str, rows: Sequence[TableRow]) -> CheckedTable:
     """Hold each row against the agent's input schema. Raises InvalidInput for an agent that is not there."""
     try:
         agent_named(agent)
     except UnknownAgent as exc:
         raise InvalidInput([{"path": "agent", "message": str(exc)}]) from exc
     inputs: list[dict[str, Any]] = []
-    faults: list[Fault] = []
+    faults: list[RowFault] = []
     seen: dict[str, int] = {}
     same: list[tuple[int, int]] = []
     for number, row in enumerate(rows, start=1):
-        found = [Fault(number, row.line, path, message) for path, message in row.errors]
+        found = [RowFault(number, row.line, path, message) for path, message in row.errors]
         if not found:
             try:
                 checked = checked_input(agent, row.given)
             except InvalidInput as exc:
-                found = [Fault(number, row.line, _inside(one["path"]), one["message"]) for one in exc.errors]
+                found = [RowFault(number, row.line, _inside(one["path"]), one["message"]) for one in exc.errors]
             else:
                 inputs.append(checked)
                 earlier = seen.setdefault(json.dumps(checked, sort_keys=True), number)
                 if earlier != number:
                     same.append((number, earlier))
         faults += found
-    return Checked(agent, inputs, len(rows), faults, same)
+    return CheckedTable(agent, inputs, len(rows), faults, same)
 
 
 def _inside(path: str) -> str:
@@ -102,7 +102,7 @@ def _inside(path: str) -> str:
 def start_batch(
     *,
     agent: str,
-    rows: Sequence[Row],
+    rows: Sequence[TableRow],
     key: str,
     requested_by: User,
     active: int = ACTIVE,
@@ -147,7 +147,7 @@ def start_batch(
     return batch, True
 
 
-def errors_of(checked: Checked) -> list[dict[str, Any]]:
+def errors_of(checked: CheckedTable) -> list[dict[str, Any]]:
     """Return the faults as an error's list, the first ERRORS_TOLD of them and how many there are besides."""
     told: list[dict[str, Any]] = [
         {"path": fault.api_path, "message": fault.message, "row": fault.row, "line": fault.line}
@@ -157,12 +157,12 @@ def errors_of(checked: Checked) -> list[dict[str, Any]]:
     return told + ([{"path": "inputs", "message": f"and {left:,} more faults in other rows"}] if left else [])
 
 
-def fields_at_fault(checked: Checked) -> list[tuple[str, int]]:
+def fields_at_fault(checked: CheckedTable) -> list[tuple[str, int]]:
     """Return which parts of the input are wrong how often, the most frequent first."""
     return Counter(fault.path or "the row" for fault in checked.faults).most_common(10)
 
 
-def _check_wishes(rows: Sequence[Row], key: str, active: int, open_approvals: int) -> None:
+def _check_wishes(rows: Sequence[TableRow], key: str, active: int, open_approvals: int) -> None:
     errors = []
     if not key.strip() or len(key) > KEY_LIMIT or not key.isprintable():
         errors.append(

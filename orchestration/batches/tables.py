@@ -24,7 +24,7 @@ class NoTable(ValueError):
 
 
 @dataclass
-class Row:
+class TableRow:
     """One row. `errors`: [(path inside the input, sentence)]; `line`: of the text, from 1."""
 
     line: int
@@ -44,7 +44,7 @@ def decoded(raw: bytes) -> str:
         raise NoTable(f"Line {line} is not UTF-8. Save the file as “CSV UTF-8” and send it again.") from exc
 
 
-def read_table(text: str, schema: dict[str, Any]) -> list[Row]:
+def read_table(text: str, schema: dict[str, Any]) -> list[TableRow]:
     """Return the rows of a table in whichever of the three forms it is. Raises NoTable.
 
     `schema`: of the agent's input, as JSON Schema.
@@ -61,7 +61,7 @@ def read_table(text: str, schema: dict[str, Any]) -> list[Row]:
     return rows
 
 
-def _list(text: str) -> list[Row]:
+def _list(text: str) -> list[TableRow]:
     try:
         found = read_exactly(text)
     except NotJson as exc:
@@ -69,7 +69,7 @@ def _list(text: str) -> list[Row]:
     return [_row(number, one) for number, one in enumerate(found, start=1)]
 
 
-def _json_lines(text: str) -> list[Row]:
+def _json_lines(text: str) -> list[TableRow]:
     rows = []
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
@@ -78,21 +78,21 @@ def _json_lines(text: str) -> list[Row]:
             rows.append(_row(number, read_exactly(line)))
         except NotJson as exc:
             words = str(exc).replace("line 1, column", "column")
-            rows.append(Row(number, errors=[("", words)]))
+            rows.append(TableRow(number, errors=[("", words)]))
     return rows
 
 
-def _row(line: int, value: Any) -> Row:
+def _row(line: int, value: Any) -> TableRow:
     if isinstance(value, dict):
-        return Row(line, value)
-    return Row(line, errors=[("", "Each row is an object with names, like {“order_id”: “1”}.")])
+        return TableRow(line, value)
+    return TableRow(line, errors=[("", "Each row is an object with names, like {“order_id”: “1”}.")])
 
 
 # CSV
 
 
 @dataclass(frozen=True)
-class Cell:
+class TableCell:
     """One cell as it was written; whether it stood in quotes makes an empty one a text."""
 
     text: str
@@ -103,7 +103,7 @@ class Cell:
         return self.is_quoted or self.text != ""
 
 
-def _csv(text: str, schema: dict[str, Any]) -> list[Row]:
+def _csv(text: str, schema: dict[str, Any]) -> list[TableRow]:
     first, _, below = text.partition("\n")
     separator, skipped = "", 0
     if first.strip().lower().startswith("sep=") and len(first.strip()) == 5:  # as Excel says it
@@ -131,9 +131,9 @@ def _separator(text: str) -> str:
     return max(SEPARATORS, key=head.count)
 
 
-def _records(text: str, separator: str) -> Iterator[tuple[int, list[Cell]]]:
+def _records(text: str, separator: str) -> Iterator[tuple[int, list[TableCell]]]:
     """Go through the rows with the line that each begins in; empty lines are none. Raises NoTable."""
-    cells: list[Cell] = []
+    cells: list[TableCell] = []
     place, line, begun = 0, 1, 1
     length = len(text)
     while place < length:
@@ -144,7 +144,7 @@ def _records(text: str, separator: str) -> Iterator[tuple[int, list[Cell]]]:
             place += 1
             if place < length:
                 continue
-            cells.append(Cell("", False))
+            cells.append(TableCell("", False))
         if text.startswith("\r\n", place):
             place += 2
         elif place < length:
@@ -155,13 +155,13 @@ def _records(text: str, separator: str) -> Iterator[tuple[int, list[Cell]]]:
         begun = line
 
 
-def _cell(text: str, place: int, separator: str, line: int) -> tuple[Cell, int, int]:
+def _cell(text: str, place: int, separator: str, line: int) -> tuple[TableCell, int, int]:
     """Return the cell that begins here, where it ends, and how many line ends are in it. Raises NoTable."""
     if text[place] != '"':
         end = place
         while end < len(text) and text[end] not in (separator, "\r", "\n"):
             end += 1
-        return Cell(_short(text[place:end], line), False), end, 0
+        return TableCell(_short(text[place:end], line), False), end, 0
     parts, begin = [], place + 1
     while True:
         end = text.find('"', begin)
@@ -178,7 +178,7 @@ def _cell(text: str, place: int, separator: str, line: int) -> tuple[Cell, int, 
             f"In line {line} something follows a closing quotation mark. A quotation mark inside of quotes is "
             "written twice."
         )
-    return Cell(_short(inside, line), True), after, inside.count("\n")
+    return TableCell(_short(inside, line), True), after, inside.count("\n")
 
 
 def _short(text: str, line: int) -> str:
@@ -195,7 +195,7 @@ class Column:
     types: frozenset[str]
     choices: tuple[Any, ...] = ()
 
-    def read(self, cell: Cell) -> Any:
+    def read(self, cell: TableCell) -> Any:
         """Return the cell's value. Raises NotJson, whose message says what to write."""
         if self.choices:
             return self._chosen(cell.text)
@@ -269,8 +269,8 @@ def _referred(reference: str, schema: dict[str, Any]) -> Any:
     return found
 
 
-def _read_row(line: int, cells: list[Cell], columns: list[Column]) -> Row:
-    row = Row(line)
+def _read_row(line: int, cells: list[TableCell], columns: list[Column]) -> TableRow:
+    row = TableRow(line)
     if len(cells) != len(columns):
         words = f"This row has {len(cells)} cells and the head has {len(columns)}."
         row.errors.append(("", f"{words} A separator inside of a text wants the text in quotes."))

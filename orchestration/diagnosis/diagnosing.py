@@ -13,10 +13,10 @@ from django.urls import reverse
 from console import roles
 from orchestration.actions.table import ACTIONS
 from orchestration.diagnosis import look
-from orchestration.diagnosis.facts import Facts, facts_of
-from orchestration.diagnosis.look import Answer, Look
+from orchestration.diagnosis.facts import RunFacts, facts_of
+from orchestration.diagnosis.look import LatestLook, Look
 from orchestration.diagnosis.table import BESIDES, CAUSES, Cause
-from orchestration.diagnosis.told import State, Told
+from orchestration.diagnosis.told import State, ToldCause
 from orchestration.models import Run
 
 
@@ -74,14 +74,14 @@ def diagnose_many(runs: Sequence[Run], looks: dict[str, Look | None] | None = No
 
 def diagnose(run: Run) -> Diagnosis:
     """Diagnose one run for a page, which waits a moment for Temporal and then says that it does not know."""
-    answer = Answer(None)
+    answer = LatestLook(None)
     if run.status in Run.OPEN and run.status != Run.Status.STARTING:
         answer = look.now(run.pk, run.seen)
     (facts,) = facts_of([run], looks={run.pk: answer.look}, away=answer.away)
     return diagnosis_of(facts)
 
 
-def diagnosis_of(facts: Facts) -> Diagnosis:
+def diagnosis_of(facts: RunFacts) -> Diagnosis:
     """Return what is told of the facts."""
     cause, told = next(
         ((cause, told) for cause in CAUSES if (told := cause.find(facts)) is not None), (CAUSES[-1], _NOTHING)
@@ -103,7 +103,7 @@ def diagnosis_of(facts: Facts) -> Diagnosis:
     )
 
 
-_NOTHING = Told("Nothing here says why it stands where it stands.", None, [], "healthy")
+_NOTHING = ToldCause("Nothing here says why it stands where it stands.", None, [], "healthy")
 
 
 def offers(diagnosis: Diagnosis, user: AbstractBaseUser | AnonymousUser, run: Run) -> list[Offer]:

@@ -34,7 +34,7 @@ ENDING = (Kind.CANCEL_RUN, Kind.TERMINATE_RUN, Kind.FAIL_TURN)
 
 
 @dataclass(frozen=True)
-class Facts:
+class RunFacts:
     """All that is known about one run."""
 
     run: Run
@@ -100,7 +100,7 @@ class Facts:
         return datetime.fromisoformat(turn.since) + timedelta(seconds=self.turn_seconds)
 
 
-def facts_of(runs: Sequence[Run], *, looks: dict[str, Look | None] | None = None, away: str = "") -> list[Facts]:
+def facts_of(runs: Sequence[Run], *, looks: dict[str, Look | None] | None = None, away: str = "") -> list[RunFacts]:
     """Gather what is known of the runs, in their order. Seventeen queries at most, however many runs.
 
     `looks`: newer ones than those that the rows keep. `away`: why Temporal could not be asked.
@@ -124,7 +124,7 @@ def facts_of(runs: Sequence[Run], *, looks: dict[str, Look | None] | None = None
     operators = operator_names()
     newer = looks or {}
     return [
-        Facts(
+        RunFacts(
             run=run,
             now=now,
             parts=parts,

@@ -22,7 +22,7 @@ KEPT_SECONDS: Final = 2.0
 
 
 @dataclass(frozen=True)
-class Turn:
+class TurnActivity:
     """The activity of a turn that has not ended."""
 
     state: str  # scheduled, started or cancel_requested
@@ -39,11 +39,11 @@ class Look:
     """One answer of Temporal's about a run. JSON in the run's row."""
 
     at: str  # RFC 3339, the database's clock
-    status: str  # as in temporal_gateway.Seen; not_found
+    status: str  # as in temporal_protocol.WorkflowSeen; not_found
     reason: str = ""  # why it ended, in words of others
     closed_at: str = ""
     events: int = 0
-    turn: Turn | None = None
+    turn: TurnActivity | None = None
     task_attempt: int = 0
     task_since: str = ""
     fault: dict[str, str] = field(default_factory=dict)  # of the workflow task: {"cause", "words", "worker", "at"}
@@ -60,7 +60,7 @@ def read(kept: dict[str, Any] | None) -> Look | None:
     """Return what a row has kept, `None` when there is nothing."""
     if not kept:
         return None
-    turn = Turn(**kept["turn"]) if kept.get("turn") else None
+    turn = TurnActivity(**kept["turn"]) if kept.get("turn") else None
     return Look(**{**kept, "turn": turn})
 
 
@@ -98,10 +98,10 @@ def look_of(found: Described, fault: WorkflowTaskFault | None, at: datetime) -> 
     )
 
 
-def _turn(pending: Pending) -> Turn:
+def _turn(pending: Pending) -> TurnActivity:
     said: dict[str, Any] = pending.heartbeat if isinstance(pending.heartbeat, dict) else {}
     is_at_work = pending.state == "started"
-    return Turn(
+    return TurnActivity(
         state=pending.state,
         attempt=pending.attempt,
         since=_told(pending.since),
@@ -120,7 +120,7 @@ def _told(moment: datetime | None) -> str:
 
 
 @dataclass(frozen=True)
-class Answer:
+class LatestLook:
     """What a page gets to know: the newest look, maybe the one that its row keeps, and why there is no newer one."""
 
     look: Look | None
@@ -133,9 +133,9 @@ class _Asking:
     def __init__(self) -> None:
         self._lock = Lock()
         self._under_way = 0
-        self._answers: dict[str, tuple[float, Answer]] = {}
+        self._answers: dict[str, tuple[float, LatestLook]] = {}
 
-    def now(self, run_id: str) -> Answer | None:
+    def now(self, run_id: str) -> LatestLook | None:
         """Ask, and wait for PAGE_WAITS at most; `None` without an answer in that time."""
         with self._lock:
             kept = self._answers.get(run_id)
@@ -145,7 +145,7 @@ class _Asking:
                 return None
             self._under_way += 1
 
-        def work() -> Answer:
+        def work() -> LatestLook:
             try:
                 answer = _asked(run_id)
             finally:
@@ -160,7 +160,7 @@ class _Asking:
         return probes.within(PAGE_WAITS, work, None)
 
 
-def _asked(run_id: str) -> Answer:
+def _asked(run_id: str) -> LatestLook:
     at = database_now()
 
     async def work() -> Look:
@@ -169,19 +169,19 @@ def _asked(run_id: str) -> Answer:
         return await ask(await RealTemporal.connect(), run_id, at)
 
     try:
-        return Answer(asyncio.run(work()))
+        return LatestLook(asyncio.run(work()))
     except TemporalAway as exc:
-        return Answer(None, str(exc).rstrip("."))
+        return LatestLook(None, str(exc).rstrip("."))
     except OrchestrationError as exc:
-        return Answer(None, str(exc).rstrip("."))
+        return LatestLook(None, str(exc).rstrip("."))
 
 
 _asking = _Asking()
 
 
-def now(run_id: str, kept: dict[str, Any] | None) -> Answer:
+def now(run_id: str, kept: dict[str, Any] | None) -> LatestLook:
     """Return what Temporal says of the run, asked now, or as it was kept where there is no answer in time."""
     found = _asking.now(run_id)
     if found is None:
-        return Answer(read(kept), "it did not answer in time")
+        return LatestLook(read(kept), "it did not answer in time")
     return found if found.look is not None else replace(found, look=read(kept))

@@ -24,7 +24,7 @@ GROUPS_AT_MOST: Final = 200
 
 
 @dataclass(frozen=True)
-class Group:
+class StuckGroup:
     """Runs that one cure helps."""
 
     name: str
@@ -57,7 +57,7 @@ def stuck_runs(user: AbstractBaseUser | AnonymousUser) -> QuerySet[Run]:
     return selectors.visible_to(user).exclude(cause="")
 
 
-def groups_for(user: AbstractBaseUser | AnonymousUser) -> list[Group]:
+def groups_for(user: AbstractBaseUser | AnonymousUser) -> list[StuckGroup]:
     """Return the groups, the worst first, then the oldest. Two queries over the runs that are stuck alone."""
     rows = stuck_runs(user)
     found = (
@@ -66,7 +66,7 @@ def groups_for(user: AbstractBaseUser | AnonymousUser) -> list[Group]:
         .annotate(count=Count("pk"), oldest=Min("cause_since"))
         .order_by("cause_rank", "oldest", "cause_group")[:GROUPS_AT_MOST]
     )
-    groups = [Group(one["cause_group"], one["cause"], one["count"], one["oldest"]) for one in found]
+    groups = [StuckGroup(one["cause_group"], one["cause"], one["count"], one["oldest"]) for one in found]
     number = Window(RowNumber(), partition_by=[F("cause_group")], order_by=[F("cause_since").asc(), F("pk").asc()])
     first = rows.annotate(number=number).filter(number__lte=SHOWN).select_related("requested_by")
     by_name = {group.name: group for group in groups}

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from orchestration.diagnosis.causes import besides, delivery, ended, engines, people, turns
-from orchestration.diagnosis.facts import Facts
-from orchestration.diagnosis.told import State, Told
+from orchestration.diagnosis.facts import RunFacts
+from orchestration.diagnosis.told import State, ToldCause
 from orchestration.failing import CAUSE, RANK
 
 
@@ -22,7 +22,7 @@ class Cause:
 
     name: str  # for programs; never changes
     state: State  # unless what is told says another one
-    find: Callable[[Facts], Told | None]
+    find: Callable[[RunFacts], ToldCause | None]
     heading: str
     actions: tuple[str, ...] = ()  # those that help, the best first; names of the public interface
     rank: int | None = None

@@ -15,7 +15,7 @@ NAMES_AT_MOST: Final = 5
 
 
 @dataclass(frozen=True)
-class Told:
+class ToldCause:
     """What one cause says. `sentence` may quote others, made visible and on one line."""
 
     sentence: str

@@ -6,7 +6,7 @@ A new one is its own file and one entry in DIALECTS. What an interrupt asks, and
 from __future__ import annotations
 
 from orchestration.dialects.agent_inbox import AgentInbox
-from orchestration.dialects.base import Asked, Dialect
+from orchestration.dialects.base import AskedInterrupt, Dialect
 from orchestration.dialects.guard import Guard
 from orchestration.dialects.langchain_batched import Batched
 from orchestration.dialects.langchain_per_call import PerCall
@@ -19,6 +19,6 @@ from orchestration.dialects.stops import Stops
 DIALECTS: tuple[Dialect, ...] = (Own(), OwnTogether(), Guard(), Batched(), PerCall(), AgentInbox(), Stops(), Raw())
 
 
-def dialect_of(interrupt: Asked) -> Dialect:
+def dialect_of(interrupt: AskedInterrupt) -> Dialect:
     """Return the dialect in which the interrupt asks."""
     return next(dialect for dialect in DIALECTS if dialect.speaks(interrupt.value))

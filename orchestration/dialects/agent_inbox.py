@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from approvals.reading.requests import Settled
 from orchestration.agents.runtime import UNSAID
-from orchestration.dialects.base import Asked, Place, Untellable
+from orchestration.dialects.base import AskedInterrupt, Place, Untellable
 from orchestration.dialects.calls import ending_of, place_of_call, text_of
 
 _ALLOWED: Final = {
@@ -34,7 +34,7 @@ class AgentInbox:
     def speaks(self, value: Any) -> bool:
         return bool(entries_of(value))
 
-    def proposals_of(self, interrupt: Asked) -> list[Place]:
+    def proposals_of(self, interrupt: AskedInterrupt) -> list[Place]:
         return [
             place_of_call(
                 entry["action_request"].get("action"),
@@ -45,7 +45,9 @@ class AgentInbox:
             for entry in entries_of(interrupt.value)
         ]
 
-    def answer(self, interrupt: Asked, places: Sequence[Settled], on_silence: Any = UNSAID) -> list[dict[str, Any]]:
+    def answer(
+        self, interrupt: AskedInterrupt, places: Sequence[Settled], on_silence: Any = UNSAID
+    ) -> list[dict[str, Any]]:
         entries = entries_of(interrupt.value)
         return [_response(place, entry) for place, entry in zip(places, entries, strict=True)]
 

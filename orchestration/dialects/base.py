@@ -10,7 +10,7 @@ from approvals.reading.requests import Settled
 from orchestration.agents.runtime import UNSAID
 
 
-class Asked(Protocol):
+class AskedInterrupt(Protocol):
     """An interrupt as LangGraph keeps it; `response_schema` too, where the graph gave one."""
 
     @property
@@ -49,13 +49,13 @@ class Dialect(Protocol):
     def speaks(self, value: Any) -> bool:
         """Return whether an interrupt's value has this form. Never raises, whatever the value is."""
 
-    def proposals_of(self, interrupt: Asked) -> list[Place]:
+    def proposals_of(self, interrupt: AskedInterrupt) -> list[Place]:
         """Return what the interrupt asks, at least one place, in the same order each time.
 
         Raises UnknownDialect for what has the form and cannot be asked.
         """
 
-    def answer(self, interrupt: Asked, places: Sequence[Settled], on_silence: Any = UNSAID) -> Any:
+    def answer(self, interrupt: AskedInterrupt, places: Sequence[Settled], on_silence: Any = UNSAID) -> Any:
         """Return what the graph is resumed with, checked as the graph itself would check it.
 
         `places`: all of the interrupt's, settled, in their order. `on_silence`: what the agent's registration says for

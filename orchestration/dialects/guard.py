@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from orchestration.dialects.base import Asked, Place
+from orchestration.dialects.base import AskedInterrupt, Place
 from orchestration.dialects.own import KEYS, Own
 
 
@@ -17,6 +17,6 @@ class Guard(Own):
     def speaks(self, value: Any) -> bool:
         return isinstance(value, dict) and value.get("guard") is True and value.keys() >= KEYS
 
-    def proposals_of(self, interrupt: Asked) -> list[Place]:
+    def proposals_of(self, interrupt: AskedInterrupt) -> list[Place]:
         (place,) = super().proposals_of(interrupt)
         return [replace(place, call_id=str(interrupt.value.get("call_id") or ""))]

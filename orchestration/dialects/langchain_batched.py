@@ -15,7 +15,7 @@ from typing import Any
 
 from approvals.reading.requests import Settled
 from orchestration.agents.runtime import UNSAID
-from orchestration.dialects.base import Asked, Place, Untellable
+from orchestration.dialects.base import AskedInterrupt, Place, Untellable
 from orchestration.dialects.calls import ending_of, place_of_call, silence_about, text_of
 from orchestration.errors import UnknownDialect
 
@@ -34,7 +34,7 @@ class Batched:
             and isinstance(value.get("review_configs"), list)
         )
 
-    def proposals_of(self, interrupt: Asked) -> list[Place]:
+    def proposals_of(self, interrupt: AskedInterrupt) -> list[Place]:
         requests = interrupt.value["action_requests"]
         if not requests or not all(isinstance(one, dict) for one in requests):
             raise UnknownDialect("The agent asked people to review tool calls, and named none.")
@@ -48,7 +48,7 @@ class Batched:
             for number, one in enumerate(requests)
         ]
 
-    def answer(self, interrupt: Asked, places: Sequence[Settled], on_silence: Any = UNSAID) -> dict[str, Any]:
+    def answer(self, interrupt: AskedInterrupt, places: Sequence[Settled], on_silence: Any = UNSAID) -> dict[str, Any]:
         names = [one["name"] for one in interrupt.value["action_requests"]]
         return {
             "decisions": [

@@ -14,7 +14,7 @@ from typing import Any, Final
 from approvals.reading.requests import Settled
 from console.forms import schema_check
 from orchestration.agents.runtime import UNSAID
-from orchestration.dialects.base import Asked, Place, Untellable
+from orchestration.dialects.base import AskedInterrupt, Place, Untellable
 from orchestration.dialects.calls import place_of_call
 from orchestration.dialects.langchain_batched import decision_of
 
@@ -29,7 +29,7 @@ class PerCall:
     def speaks(self, value: Any) -> bool:
         return isinstance(value, dict) and value.get("type") == "tool_approval" and "name" in value
 
-    def proposals_of(self, interrupt: Asked) -> list[Place]:
+    def proposals_of(self, interrupt: AskedInterrupt) -> list[Place]:
         value, schema = interrupt.value, getattr(interrupt, "response_schema", None)
         call_id = value.get("tool_call_id")
         return [
@@ -43,7 +43,7 @@ class PerCall:
             )
         ]
 
-    def answer(self, interrupt: Asked, places: Sequence[Settled], on_silence: Any = UNSAID) -> dict[str, Any]:
+    def answer(self, interrupt: AskedInterrupt, places: Sequence[Settled], on_silence: Any = UNSAID) -> dict[str, Any]:
         (place,) = places
         schema = getattr(interrupt, "response_schema", None)
         decision = decision_of(place, interrupt.value["name"], allowed(schema), on_silence)

@@ -8,7 +8,7 @@ from typing import Any, Final
 from approvals.reading.requests import Settled
 from orchestration.agents.proposals import Frozen
 from orchestration.agents.runtime import UNSAID
-from orchestration.dialects.base import Asked, Place
+from orchestration.dialects.base import AskedInterrupt, Place
 
 KEYS: Final = Frozen.__required_keys__
 
@@ -21,7 +21,7 @@ class Own:
     def speaks(self, value: Any) -> bool:
         return isinstance(value, dict) and value.keys() >= KEYS and "guard" not in value
 
-    def proposals_of(self, interrupt: Asked) -> list[Place]:
+    def proposals_of(self, interrupt: AskedInterrupt) -> list[Place]:
         frozen = interrupt.value
         return [
             Place(
@@ -35,7 +35,7 @@ class Own:
             )
         ]
 
-    def answer(self, interrupt: Asked, places: Sequence[Settled], on_silence: Any = UNSAID) -> dict[str, Any]:
+    def answer(self, interrupt: AskedInterrupt, places: Sequence[Settled], on_silence: Any = UNSAID) -> dict[str, Any]:
         """Return {"approval_id", "decision_id", "digest", "approved_digest", "verdict", "note", "answer", "arguments",
         "decided_by"}.
 

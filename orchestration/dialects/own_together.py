@@ -12,7 +12,7 @@ from typing import Any
 from approvals.reading.requests import Settled
 from orchestration.agents.proposals import TOGETHER
 from orchestration.agents.runtime import UNSAID
-from orchestration.dialects.base import Asked, Place
+from orchestration.dialects.base import AskedInterrupt, Place
 from orchestration.dialects.own import Own
 
 
@@ -37,11 +37,13 @@ class OwnTogether:
             and all(self._own.speaks(one) for one in value[TOGETHER])
         )
 
-    def proposals_of(self, interrupt: Asked) -> list[Place]:
+    def proposals_of(self, interrupt: AskedInterrupt) -> list[Place]:
         ones = [_One(interrupt.id, value) for value in interrupt.value[TOGETHER]]
         return [place for one in ones for place in self._own.proposals_of(one)]
 
-    def answer(self, interrupt: Asked, places: Sequence[Settled], on_silence: Any = UNSAID) -> list[dict[str, Any]]:
+    def answer(
+        self, interrupt: AskedInterrupt, places: Sequence[Settled], on_silence: Any = UNSAID
+    ) -> list[dict[str, Any]]:
         values = interrupt.value[TOGETHER]
         return [
             self._own.answer(_One(interrupt.id, value), [place], on_silence)

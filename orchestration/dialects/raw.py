@@ -14,7 +14,7 @@ from approvals.reading.requests import Settled
 from console.forms import schema_check
 from console.text.plain_json import plain
 from orchestration.agents.runtime import UNSAID
-from orchestration.dialects.base import Asked, Place, Untellable
+from orchestration.dialects.base import AskedInterrupt, Place, Untellable
 from orchestration.dialects.calls import ending_of, exact
 
 TOOL: Final = "question"
@@ -29,7 +29,7 @@ class Raw:
     def speaks(self, value: Any) -> bool:
         return True
 
-    def proposals_of(self, interrupt: Asked) -> list[Place]:
+    def proposals_of(self, interrupt: AskedInterrupt) -> list[Place]:
         value = plain(interrupt.value)
         arguments = value if isinstance(value, dict) else {"asked": value}
         canonical = exact(TOOL, arguments)
@@ -48,7 +48,7 @@ class Raw:
             )
         ]
 
-    def answer(self, interrupt: Asked, places: Sequence[Settled], on_silence: Any = UNSAID) -> Any:
+    def answer(self, interrupt: AskedInterrupt, places: Sequence[Settled], on_silence: Any = UNSAID) -> Any:
         (place,) = places
         ending = ending_of(place)
         if ending.verdict == "respond":
@@ -64,7 +64,7 @@ class Raw:
         return answer
 
 
-def _schema(interrupt: Asked) -> dict[str, Any]:
+def _schema(interrupt: AskedInterrupt) -> dict[str, Any]:
     schema = getattr(interrupt, "response_schema", None)
     return schema if isinstance(schema, dict) else {}
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 from approvals.proposal.canonical import digest_of
 from approvals.reading.requests import Settled
 from orchestration.agents.runtime import UNSAID
-from orchestration.dialects.base import Asked, Place, Untellable
+from orchestration.dialects.base import AskedInterrupt, Place, Untellable
 from orchestration.dialects.calls import ending_of, exact
 from orchestration.stops import Stop
 
@@ -27,7 +27,7 @@ class Stops:
     def speaks(self, value: Any) -> bool:
         return isinstance(value, Stop)
 
-    def proposals_of(self, interrupt: Asked) -> list[Place]:
+    def proposals_of(self, interrupt: AskedInterrupt) -> list[Place]:
         nodes = list(interrupt.value.nodes)
         canonical = exact(TOOL, {"next": nodes})
         named = " and ".join(f"“{node}”" for node in nodes)
@@ -45,7 +45,7 @@ class Stops:
             )
         ]
 
-    def answer(self, interrupt: Asked, places: Sequence[Settled], on_silence: Any = UNSAID) -> bool:
+    def answer(self, interrupt: AskedInterrupt, places: Sequence[Settled], on_silence: Any = UNSAID) -> bool:
         """Return True. Silence never lets a graph go on."""
         (place,) = places
         ending = ending_of(place)

@@ -27,8 +27,8 @@ from orchestration.agents.registry import agents, faults
 from orchestration.agents.runtime import Agent
 from orchestration.batches import acting, reading, starting
 from orchestration.batches.acting import Action, Waiting
-from orchestration.batches.reading import ItemRow, Page
-from orchestration.batches.starting import Checked, Fault
+from orchestration.batches.reading import BatchPage, ItemRow
+from orchestration.batches.starting import CheckedTable, RowFault
 from orchestration.batches.tables import NoTable, decoded, read_table
 from orchestration.errors import ActionRefused, BatchKeyReused, InvalidInput
 from orchestration.models import Batch, BatchItem
@@ -46,12 +46,12 @@ DONE: Final[dict[str, str]] = {
 
 
 @dataclass(frozen=True)
-class Listed:
+class ListedBatches:
     """What the address asks the list of batches to show, and the rows."""
 
     cursor: str
     limit: int
-    page: Page
+    page: BatchPage
 
     def address(self, **changes: Any) -> str:
         return address_of("orchestration:batches", {"cursor": self.cursor, "limit": self.limit, **changes})
@@ -67,7 +67,7 @@ def batches(request: HttpRequest) -> HttpResponse:
     """All batches, newest first."""
     cursor, limit = request.GET.get("cursor", "").replace("\x00", "")[:200], rows_wanted(request.GET.get("limit", ""))
     page = reading.batches_page(request.user, cursor=cursor, limit=limit)
-    context = {"listed": Listed(cursor, limit, page), "may_start": roles.may(request.user, "start_run")}
+    context = {"listed": ListedBatches(cursor, limit, page), "may_start": roles.may(request.user, "start_run")}
     return page_or_fragment(request, "orchestration/batches.html", "orchestration/_batches_rows.html", context)
 
 
@@ -139,13 +139,13 @@ class Typed:
 
 
 @dataclass(frozen=True)
-class Preview:
+class TablePreview:
     """What the table is, before anything starts: how many rows, which are wrong, and the first as they were read."""
 
-    checked: Checked
+    checked: CheckedTable
 
     @property
-    def faults(self) -> list[Fault]:
+    def faults(self) -> list[RowFault]:
         return self.checked.faults[:FAULTS_SHOWN]
 
     @property
@@ -197,11 +197,11 @@ def _typed(request: HttpRequest) -> Typed:
     return typed
 
 
-def _preview(agent: Agent, typed: Typed) -> Preview | None:
+def _preview(agent: Agent, typed: Typed) -> TablePreview | None:
     if typed.faults:
         return None
     try:
-        return Preview(starting.check(agent.name, read_table(typed.table, schema_of(agent.input))))
+        return TablePreview(starting.check(agent.name, read_table(typed.table, schema_of(agent.input))))
     except NoTable as exc:
         typed.faults["table"] = str(exc)
     return None

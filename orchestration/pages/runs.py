@@ -18,14 +18,14 @@ from console.lists.longer_lists import STEP, address_of, more_of, rows_wanted
 from orchestration import selectors
 from orchestration.diagnosis.table import HEADINGS
 from orchestration.models import Run
-from orchestration.selectors import Page
+from orchestration.selectors import RunPage
 
 _WISHES: Final = ("status", "stuck", "cause", "agent", "search", "cursor", "limit")  # what the address says
 STATUSES: Final = {"": "All"} | {status.value: str(status.label) for status in Run.Status}
 
 
 @dataclass(frozen=True)
-class Tab:
+class RunTab:
     """One tab of the list; `count`: "7", "999+", or "" where there is none."""
 
     address: str
@@ -36,7 +36,7 @@ class Tab:
 
 
 @dataclass(frozen=True)
-class Listed:
+class ListedRuns:
     """What the address asks the list to show, and the rows."""
 
     status: str
@@ -44,7 +44,7 @@ class Listed:
     search: str
     cursor: str
     limit: int
-    page: Page
+    page: RunPage
     stuck: str = ""  # "1": only those that need somebody
     cause: str = ""  # only those that need somebody for this, as `orchestration.diagnosis` names a cause or a group
     counts: Mapping[str, int] = field(default_factory=dict)  # by status, and of the stuck ones
@@ -62,15 +62,15 @@ class Listed:
         return more_of(self, self.page.next_cursor)
 
     @property
-    def tabs(self) -> list[Tab]:
+    def tabs(self) -> list[RunTab]:
         """Return a tab for each status, and one for those that need somebody."""
         usual = {"cause": "", "cursor": "", "limit": STEP}
         tabs = [
-            Tab(self.address(status=status, stuck="", **usual), title, self._count(status), status == self._open)
+            RunTab(self.address(status=status, stuck="", **usual), title, self._count(status), status == self._open)
             for status, title in STATUSES.items()
         ]
         stuck = self.address(status="", stuck="1", **usual)
-        return [*tabs, Tab(stuck, "Stuck", self._count("stuck"), self._open == "stuck", is_alarm=True)]
+        return [*tabs, RunTab(stuck, "Stuck", self._count("stuck"), self._open == "stuck", is_alarm=True)]
 
     @property
     def _open(self) -> str:
@@ -98,7 +98,7 @@ def runs(request: HttpRequest) -> HttpResponse:
     return page_or_fragment(request, "orchestration/runs.html", "orchestration/_runs_rows.html", context)
 
 
-def _listed(request: HttpRequest, user: User) -> Listed:
+def _listed(request: HttpRequest, user: User) -> ListedRuns:
     asked = {
         name: request.GET.get(name, "").replace("\x00", "")[:200] for name in ("agent", "search", "cursor", "cause")
     }
@@ -107,4 +107,4 @@ def _listed(request: HttpRequest, user: User) -> Listed:
     status = status if status in STATUSES else ""
     stuck = "1" if request.GET.get("stuck") == "1" else ""
     page = selectors.runs_page(user, status=status, is_stuck=bool(stuck), limit=size, with_people=True, **asked)
-    return Listed(status, **asked, limit=size, page=page, stuck=stuck, counts=selectors.counts())
+    return ListedRuns(status, **asked, limit=size, page=page, stuck=stuck, counts=selectors.counts())

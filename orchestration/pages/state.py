@@ -22,7 +22,7 @@ from orchestration.state.between import changes_of
 from orchestration.state.conversation import Message, is_conversation, messages_of
 from orchestration.state.drawing import Layout
 from orchestration.state.secrets import hidden_of
-from orchestration.state.shape import END, START, Shape, shape_of
+from orchestration.state.shape import END, START, GraphShape, shape_of
 from orchestration.state.tree import Node
 from orchestration.timeline.steps import began_at, resumed_at
 
@@ -33,7 +33,7 @@ _SIDE: Final = 1_200  # characters of one side of a change
 
 
 @dataclass(frozen=True)
-class Step:
+class CheckpointStep:
     """One checkpoint in the list. `worked_at`: when its nodes began, after what they had waited for."""
 
     line: CheckpointLine
@@ -54,7 +54,7 @@ class Step:
 class Drawn:
     """The graph as a picture and as a list."""
 
-    shape: Shape
+    shape: GraphShape
     layout: Layout | None  # `None` where it is not drawn unasked
     run: Run
 
@@ -99,7 +99,7 @@ def state(request: HttpRequest, run_id: str) -> HttpResponse:
     shown = lines[:PAGE]
     context = {
         "run": found,
-        "steps": [Step(line, began_at(line, resumed)) for line in shown],
+        "steps": [CheckpointStep(line, began_at(line, resumed)) for line in shown],
         "count": checkpoint_gateway.count_of(found.pk) if not namespace else None,
         "namespace": namespace,
         "node": node,

@@ -19,7 +19,7 @@ from console.http import needs
 from orchestration import selectors
 from orchestration.models import Run
 from orchestration.timeline import drawing, story, temporal
-from orchestration.timeline.drawing import Drawing
+from orchestration.timeline.drawing import LaneDrawing
 from orchestration.timeline.entries import LAYERS, TITLES, Entry, Layer
 from orchestration.timeline.story import PAGE, Story
 
@@ -29,7 +29,7 @@ _LONGEST: Final = 40_000  # characters of an event's values on a page
 
 
 @dataclass(frozen=True)
-class Row:
+class TimelineRow:
     """One row of the list; `key` is the same at every look, so that what is opened stays open."""
 
     entry: Entry
@@ -37,14 +37,14 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownTimeline:
     """The timeline as the address asks for it."""
 
     run: Run
     story: Story
-    rows: list[Row]
-    now: list[Row]
-    drawing: Drawing | None
+    rows: list[TimelineRow]
+    now: list[TimelineRow]
+    drawing: LaneDrawing | None
     layers: tuple[Layer, ...]
     only: str
     cursor: str
@@ -105,7 +105,7 @@ def timeline(request: HttpRequest, run_id: str) -> HttpResponse:
     return page_or_fragment(request, "orchestration/timeline.html", "orchestration/_timeline.html", context)
 
 
-def shown_of(request: HttpRequest, run: Run, most: int = 0) -> Shown:
+def shown_of(request: HttpRequest, run: Run, most: int = 0) -> ShownTimeline:
     """Return the timeline as the address asks for it; `most`: rows, where the page says how many."""
     asked = request.GET
     most = most or (FEW if asked.get("most") == str(FEW) else PAGE)
@@ -118,16 +118,16 @@ def shown_of(request: HttpRequest, run: Run, most: int = 0) -> Shown:
     rows, now = [_row(entry) for entry in told.entries], [_row(entry) for entry in told.now]
     both = rows + [row for row in now if row.key not in {one.key for one in rows}]
     drawn = drawing.drawn([row.entry for row in both], [row.key for row in both], _now(run), run.created_at)
-    return Shown(run, told, rows, now, drawn, layers, only, cursor, asks, most)
+    return ShownTimeline(run, told, rows, now, drawn, layers, only, cursor, asks, most)
 
 
 def _now(run: Run) -> datetime | None:
     return run.closed_at or database_now()
 
 
-def _row(entry: Entry) -> Row:
+def _row(entry: Entry) -> TimelineRow:
     said = f"{entry.layer}:{entry.kind}:{entry.reference}"
-    return Row(entry, blake2s(said.encode(), digest_size=6).hexdigest())
+    return TimelineRow(entry, blake2s(said.encode(), digest_size=6).hexdigest())
 
 
 @require_safe

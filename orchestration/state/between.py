@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from orchestration import checkpoint_gateway
 from orchestration.models import Run
-from orchestration.state.difference import Change, differences
+from orchestration.state.difference import StateChange, differences
 from orchestration.state.secrets import hidden_of
 
 
-def changes_of(run: Run, checkpoint_id: str, against: str) -> tuple[str, list[Change]]:
+def changes_of(run: Run, checkpoint_id: str, against: str) -> tuple[str, list[StateChange]]:
     """Return the id of the one that was compared with, "" for nothing, and the changes. Raises NoSuchCheckpoint."""
     hidden = hidden_of(run.agent)
     after = checkpoint_gateway.checkpoint_of(run.pk, checkpoint_id)

@@ -19,7 +19,7 @@ _NOTHING: Final = object()
 
 
 @dataclass(frozen=True)
-class Change:
+class StateChange:
     """One path; `before` and `after` are `None` where it does not exist."""
 
     path: str
@@ -28,16 +28,16 @@ class Change:
     after: Any
 
 
-def differences(before: dict[str, Any], after: dict[str, Any]) -> list[Change]:
+def differences(before: dict[str, Any], after: dict[str, Any]) -> list[StateChange]:
     """Return at most MOST changes, in the order of the keys."""
     return list(islice(_between(before, after, "", 0), MOST))
 
 
-def _between(before: Any, after: Any, path: str, depth: int) -> Iterator[Change]:
+def _between(before: Any, after: Any, path: str, depth: int) -> Iterator[StateChange]:
     if before is _NOTHING:
-        yield Change(path, "added", None, after)
+        yield StateChange(path, "added", None, after)
     elif after is _NOTHING:
-        yield Change(path, "removed", before, None)
+        yield StateChange(path, "removed", before, None)
     elif isinstance(before, dict) and isinstance(after, dict) and depth < _DEEPEST:
         for key in [*before, *(key for key in after if key not in before)]:
             place = path + step_of(str(key), path)
@@ -45,10 +45,10 @@ def _between(before: Any, after: Any, path: str, depth: int) -> Iterator[Change]
     elif isinstance(before, list) and isinstance(after, list) and depth < _DEEPEST:
         yield from _lists(before, after, path, depth)
     elif not _same(before, after):
-        yield Change(path, "changed", before, after)
+        yield StateChange(path, "changed", before, after)
 
 
-def _lists(before: list[Any], after: list[Any], path: str, depth: int) -> Iterator[Change]:
+def _lists(before: list[Any], after: list[Any], path: str, depth: int) -> Iterator[StateChange]:
     shorter = min(len(before), len(after))
     head = next((at for at in range(shorter) if not _same(before[at], after[at])), shorter)
     most = shorter - head

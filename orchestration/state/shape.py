@@ -26,7 +26,7 @@ Origin = Literal["run", "agent", "steps"]
 
 
 @dataclass
-class Shape:
+class GraphShape:
     """Nodes and edges. `times`: how often each node has run; `taken`: how often each edge was gone."""
 
     nodes: list[str]
@@ -37,11 +37,11 @@ class Shape:
     stands: dict[str, Stand] = field(default_factory=dict)
 
 
-def shape_of(run: Run) -> Shape:
+def shape_of(run: Run) -> GraphShape:
     """Return the run's graph with the way it took. Five queries, six before its first pause."""
     code, origin = _code(run)
     nodes, edges = _read(code)
-    shape = Shape(nodes, edges, origin)
+    shape = GraphShape(nodes, edges, origin)
     shape.times, shape.taken = _way(run.pk)
     head = next(iter(checkpoint_gateway.checkpoints_of(run.pk, limit=1)), None)
     if shape.times and (not head or not head.next) and run.status == Run.Status.FINISHED and head:
@@ -133,7 +133,7 @@ def _way(thread_id: str) -> tuple[dict[str, int], dict[tuple[str, str], int]]:
     return times, taken
 
 
-def _stands(run: Run, shape: Shape, head: Any) -> dict[str, Stand]:
+def _stands(run: Run, shape: GraphShape, head: Any) -> dict[str, Stand]:
     stands: dict[str, Stand] = dict.fromkeys(shape.times, "done")
     if shape.times:
         stands[START] = "done"

@@ -8,13 +8,13 @@ from django.urls import reverse
 
 from dataplane.models import DatasetVersion, Refresh
 from orchestration.models import Run
-from orchestration.timeline.entries import Entry, State, Wish
+from orchestration.timeline.entries import Entry, State, StoryWish
 
 _MOST: Final = 50  # versions that one run can have read
 _STATES: Final[dict[str, State]] = {"running": "running", "scheduled": "running", "failed": "failed"}
 
 
-def reads(run: Run, wish: Wish) -> list[Entry]:
+def reads(run: Run, wish: StoryWish) -> list[Entry]:
     """Return the versions that the run has read, and the flow runs that made them. Two queries at most."""
     read = [(str(one["dataset"]), int(one["version"])) for one in run.dataset_versions][:_MOST]
     if not read:

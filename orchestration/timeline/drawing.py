@@ -24,7 +24,7 @@ _TICKS: Final = 5
 
 
 @dataclass(frozen=True)
-class Bar:
+class LaneBar:
     """One row's rectangle in its lane."""
 
     entry: Entry
@@ -38,12 +38,12 @@ class Bar:
 class Lane:
     layer: Layer
     title: str
-    bars: list[Bar]
+    bars: list[LaneBar]
     height: int
 
 
 @dataclass(frozen=True)
-class Drawing:
+class LaneDrawing:
     """The lanes that hold anything, and the moments under the axis, evenly spaced."""
 
     lanes: list[Lane]
@@ -82,7 +82,7 @@ class _Axis:
         return self.moments[at] + (self.moments[at + 1] - self.moments[at]) * share
 
 
-def drawn(entries: Sequence[Entry], keys: Sequence[str], now: datetime | None, begins: datetime) -> Drawing | None:
+def drawn(entries: Sequence[Entry], keys: Sequence[str], now: datetime | None, begins: datetime) -> LaneDrawing | None:
     """Return how the rows are drawn; `None` when there is nothing to draw.
 
     `now`: where what goes on ends. `begins`: what is older, such as data made long before, stands at the left edge.
@@ -101,7 +101,7 @@ def drawn(entries: Sequence[Entry], keys: Sequence[str], now: datetime | None, b
         if found:
             lanes.append(_lane(layer, sorted(found, key=lambda one: (one[2], one[3]))))
     ticks = [axis.moment(WIDTH * number / (_TICKS - 1)) for number in range(_TICKS)]
-    return Drawing(lanes, ticks, axis.is_bent)
+    return LaneDrawing(lanes, ticks, axis.is_bent)
 
 
 def _end_of(entry: Entry, now: datetime | None) -> datetime:
@@ -120,5 +120,5 @@ def _lane(layer: Layer, found: list[tuple[Entry, str, float, float]]) -> Lane:
         row = min(range(ROWS), key=lambda one: free[one]) if row is None else row
         free[row] = x + width
         used = max(used, row)
-        bars.append(Bar(entry, key, round(x, 1), row * _STEP + 3, round(width, 1)))
+        bars.append(LaneBar(entry, key, round(x, 1), row * _STEP + 3, round(width, 1)))
     return Lane(layer, TITLES[layer], bars, (used + 1) * _STEP + 2)

@@ -7,7 +7,7 @@ from typing import Final
 from django.urls import reverse
 
 from orchestration.models import Effect, Run
-from orchestration.timeline.entries import Entry, State, Wish
+from orchestration.timeline.entries import Entry, State, StoryWish
 
 _STATES: Final[dict[str, State]] = {
     Effect.Status.EXECUTING: "running",
@@ -17,7 +17,7 @@ _STATES: Final[dict[str, State]] = {
 }
 
 
-def effects(run: Run, wish: Wish) -> list[Entry]:
+def effects(run: Run, wish: StoryWish) -> list[Entry]:
     """Return the run's effects. One query."""
     rows = Effect.objects.filter(run=run).defer("arguments", "result")
     if wish.beyond is not None:

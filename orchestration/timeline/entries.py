@@ -66,7 +66,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Wish:
+class StoryWish:
     """Which part of the story is asked for: `most` rows on one side of a place."""
 
     most: int

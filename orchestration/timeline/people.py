@@ -11,7 +11,7 @@ from approvals.models import Approval, AuditEvent, Decision, ReceiptStep
 from console.models import OutboxEntry
 from console.templatetags.signalbox import STATES
 from orchestration.models import Run
-from orchestration.timeline.entries import Entry, Wish
+from orchestration.timeline.entries import Entry, StoryWish
 
 M = TypeVar("M", bound=Model)
 
@@ -31,13 +31,13 @@ _TOLD_BY_ROWS: Final = ("approval.opened", "approval.decided", "approval.expired
 _STATES: Final[dict[str, Any]] = {"run.failed": "failed", "run.stuck": "failed"}
 
 
-def record(run: Run, wish: Wish) -> list[Entry]:
+def record(run: Run, wish: StoryWish) -> list[Entry]:
     """Return what the record says of the run itself. One query."""
     rows = _part(AuditEvent.objects.filter(subject=run.pk), "at", wish)
     return wish.takes(_of_record(row) for row in rows)
 
 
-def record_of_requests(run: Run, wish: Wish) -> list[Entry]:
+def record_of_requests(run: Run, wish: StoryWish) -> list[Entry]:
     """Return what the record says of the run's requests beyond asked and decided: claims, comments. One query."""
     ids = Approval.objects.filter(run_id=run.pk).values("pk")
     rows = AuditEvent.objects.filter(subject__in=ids).exclude(kind__in=_TOLD_BY_ROWS)
@@ -66,7 +66,7 @@ def _in_words(kind: str) -> str:
     return f"{ {'approval': 'Request', 'run': 'Run'}.get(about, about.capitalize()) } {what.replace('_', ' ')}"
 
 
-def requests(run: Run, wish: Wish) -> list[Entry]:
+def requests(run: Run, wish: StoryWish) -> list[Entry]:
     """Return the run's requests, each as the time in which it waited for people. Two queries."""
     rows = Approval.objects.filter(run_id=run.pk).only(
         *("id", "summary", "status", "opened_at", "closed_at", "due_at", "audience", "kind", "run_id", "tool")
@@ -111,7 +111,7 @@ def _of_request(row: Approval) -> Entry:
 _STEPS: Final = (ReceiptStep.Step.RECORDED, ReceiptStep.Step.SIGNALLED, ReceiptStep.Step.RESUMED)
 
 
-def deliveries(run: Run, wish: Wish) -> list[Entry]:
+def deliveries(run: Run, wish: StoryWish) -> list[Entry]:
     """Return how each decision travelled to the run, from recorded to resumed. Three queries."""
     steps = ReceiptStep.objects.filter(approval__run_id=run.pk, step__in=_STEPS)
     firsts = steps.values("approval_id").annotate(first=Min("at"))
@@ -162,7 +162,7 @@ def _of_delivery(run: Run, pk: str, found: dict[str, ReceiptStep], entry: Outbox
 _AT_ONCE: Final = 20  # rows of the very same instant that may stand on both sides of a page's end
 
 
-def _part(rows: QuerySet[M], moment: str, wish: Wish) -> QuerySet[M]:
+def _part(rows: QuerySet[M], moment: str, wish: StoryWish) -> QuerySet[M]:
     """Return rows of one side of the asked place, nearest first; a few more for those of the same instant."""
     if wish.beyond is not None:
         side = "lte" if wish.newest_first else "gte"

@@ -11,17 +11,17 @@ from approvals.models import Approval, ReceiptStep
 from orchestration import checkpoint_gateway
 from orchestration.checkpoint_gateway import CheckpointLine
 from orchestration.models import Run
-from orchestration.timeline.entries import Entry, Wish
+from orchestration.timeline.entries import Entry, StoryWish
 
 
-def steps(run: Run, wish: Wish) -> list[Entry]:
+def steps(run: Run, wish: StoryWish) -> list[Entry]:
     """Return the steps of the outermost graph. Two queries, three where the graph has sent tasks."""
     lines = _lines(run, wish)
     resumed = resumed_at(run, lines)
     return wish.takes(_entry(run, line, resumed) for line in lines)
 
 
-def _lines(run: Run, wish: Wish) -> list[CheckpointLine]:
+def _lines(run: Run, wish: StoryWish) -> list[CheckpointLine]:
     """Return lines of the asked side, some more than asked: an id and the moment in it may differ a little."""
     most = wish.most + 3
     if wish.beyond is None:

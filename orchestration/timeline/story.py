@@ -13,14 +13,14 @@ from typing import Final
 
 from orchestration.models import Run
 from orchestration.timeline import data, effects, people, steps, temporal
-from orchestration.timeline.entries import LAYERS, Entry, Layer, Place, Wish
+from orchestration.timeline.entries import LAYERS, Entry, Layer, Place, StoryWish
 
 PAGE: Final = 40  # rows of a page
 MOST: Final = 200  # rows of one answer of the API
 _URGENT: Final = 12  # rows that are not done, above the others
 
 #: what each layer is made of, as far as our own database tells it
-_SOURCES: Final[dict[Layer, tuple[Callable[[Run, Wish], list[Entry]], ...]]] = {
+_SOURCES: Final[dict[Layer, tuple[Callable[[Run, StoryWish], list[Entry]], ...]]] = {
     "console": (people.record, people.record_of_requests, people.requests, people.deliveries),
     "langgraph": (steps.steps,),
     "prefect": (data.reads,),
@@ -62,9 +62,9 @@ def page(
     """
     chosen = [layer for layer in LAYERS if layer in set(layers)] or list(LAYERS)
     spot = _Spot.read(cursor)
-    wish = Wish(most + 1, newest_first, spot.place)
+    wish = StoryWish(most + 1, newest_first, spot.place)
     told = [_filtered(source(run, wish), only) for layer in chosen for source in _SOURCES.get(layer, ())]
-    from_temporal = temporal.Part()
+    from_temporal = temporal.TemporalPart()
     if ask_temporal and "temporal" in chosen:
         from_temporal = temporal.part(run, wish, spot.temporal)
         told.append(_filtered(from_temporal.entries, only))
@@ -88,7 +88,7 @@ def _filtered(entries: list[Entry], only: str) -> list[Entry]:
     return [entry for entry in entries if entry.is_open] if only == "open" else entries
 
 
-def _now(run: Run, layers: list[Layer], from_temporal: temporal.Part) -> list[Entry]:
+def _now(run: Run, layers: list[Layer], from_temporal: temporal.TemporalPart) -> list[Entry]:
     """Return what waits, works or went wrong, worst first. Six queries at most, none for a run that has ended."""
     found = list(from_temporal.pending)
     if run.status in Run.OPEN:

@@ -21,8 +21,8 @@ from orchestration.errors import TemporalAway, TemporalRefused, WorkflowGone
 from orchestration.models import Run
 from orchestration.state.secrets import hidden_of
 from orchestration.timeline import temporal_rows
-from orchestration.timeline.entries import Entry, Wish
-from orchestration.timeline.temporal_rows import Event, Row
+from orchestration.timeline.entries import Entry, StoryWish
+from orchestration.timeline.temporal_rows import Event, TemporalRow
 
 if TYPE_CHECKING:  # the web process loads the SDK when it asks Temporal, not before
     from orchestration.temporal_protocol import Described, Pending, TemporalReads
@@ -55,7 +55,7 @@ class Spot:
 
 
 @dataclass
-class Part:
+class TemporalPart:
     """What Temporal told."""
 
     entries: list[Entry] = field(default_factory=list)
@@ -79,20 +79,20 @@ def _is_beyond(spots: list[tuple[Spot, str]], farthest: str, edge: str) -> bool:
     return farthest <= edge if goes_back else farthest >= edge
 
 
-def part(run: Run, wish: Wish, spot: str) -> Part:
+def part(run: Run, wish: StoryWish, spot: str) -> TemporalPart:
     """Ask for the part of the story that the wish names. Waits at most DEADLINE; raises nothing."""
     global _silent_until
     if time.monotonic() < _silent_until:
-        return Part(missing=AWAY)
+        return TemporalPart(missing=AWAY)
     try:
         return asyncio.run(asyncio.wait_for(_ask(run, wish, Spot.read(spot)), DEADLINE))
     except WorkflowGone:
-        return Part(missing=GONE)
+        return TemporalPart(missing=GONE)
     except TemporalRefused as exc:
-        return Part(missing=f"Temporal does not tell its part: {exc}")
+        return TemporalPart(missing=f"Temporal does not tell its part: {exc}")
     except (TimeoutError, TemporalAway):
         _silent_until = time.monotonic() + _REST
-        return Part(missing=AWAY)
+        return TemporalPart(missing=AWAY)
 
 
 def events_of(run: Run, temporal_run_id: str, numbers: set[int], page: str) -> tuple[list[dict[str, Any]], str]:
@@ -136,7 +136,7 @@ async def _door() -> TemporalReads:
     return await RealTemporal.connect()
 
 
-async def _ask(run: Run, wish: Wish, spot: Spot) -> Part:
+async def _ask(run: Run, wish: StoryWish, spot: Spot) -> TemporalPart:
     reads = await _door()
     if wish.newest_first and wish.beyond is None:
         (found, described) = await asyncio.gather(read(reads, run, wish, spot), reads.describe(run.pk))
@@ -145,9 +145,9 @@ async def _ask(run: Run, wish: Wish, spot: Spot) -> Part:
     return await read(reads, run, wish, spot)
 
 
-async def read(reads: TemporalReads, run: Run, wish: Wish, spot: Spot) -> Part:
+async def read(reads: TemporalReads, run: Run, wish: StoryWish, spot: Spot) -> TemporalPart:
     """Read pages of the chain until the wish is fulfilled, or _PAGES are read."""
-    part, rows, told = Part(is_told=True), {}, 0
+    part, rows, told = TemporalPart(is_told=True), {}, 0
     pages = _backwards(reads, run, spot) if wish.newest_first else _forwards(reads, run, spot)
     by_run: dict[str, list[Event]] = {}
     seen_at: dict[tuple[str, int], str] = {}  # the page in which an event was read first
@@ -236,7 +236,7 @@ async def _forwards(reads: TemporalReads, run: Run, spot: Spot) -> AsyncIterator
         temporal_run_id, after = following or (chain[at] if at < len(chain) else ""), ""
 
 
-def _entry(run: Run, temporal_run_id: str, row: Row, seen_at: dict[tuple[str, int], str]) -> Entry:
+def _entry(run: Run, temporal_run_id: str, row: TemporalRow, seen_at: dict[tuple[str, int], str]) -> Entry:
     assert row.at is not None
     state, ended_at = row.state, row.ended_at
     is_over = run.status not in Run.OPEN or (run.temporal_run_id and temporal_run_id != run.temporal_run_id)

@@ -23,7 +23,7 @@ _RESET: Final = "WORKFLOW_TASK_FAILED_CAUSE_RESET_WORKFLOW"
 
 
 @dataclass
-class Row:
+class TemporalRow:
     """One thing that a workflow did or met; instants are aware, UTC."""
 
     first: int  # the id of the event that began it
@@ -75,9 +75,9 @@ def continued_by(event: Event) -> str:
     return str(attributes_of(event).get("newExecutionRunId", "")) if is_end else ""
 
 
-def rows_of(events: Iterable[Event]) -> list[Row]:
+def rows_of(events: Iterable[Event]) -> list[TemporalRow]:
     """Return the rows of some events of one history, in any order of theirs, by the event that began each."""
-    rows: dict[int, Row] = {}
+    rows: dict[int, TemporalRow] = {}
     for event in sorted(events, key=_id):
         name, said = kind_of(event), attributes_of(event)
         if name in _QUIET:
@@ -88,7 +88,7 @@ def rows_of(events: Iterable[Event]) -> list[Row]:
             continue
         row = rows.get(begun_by)
         if row is None:  # its beginning is on another page
-            row = rows[begun_by] = Row(begun_by, _sort(name), _words(name))
+            row = rows[begun_by] = TemporalRow(begun_by, _sort(name), _words(name))
         _close(row, event, name, said)
     return [rows[first] for first in sorted(rows)]
 
@@ -131,9 +131,9 @@ def _words(name: str) -> str:
     return name.replace("_", " ").capitalize()
 
 
-def _opened(event: Event, name: str, said: dict[str, Any]) -> Row:
+def _opened(event: Event, name: str, said: dict[str, Any]) -> TemporalRow:
     at = moment_of(event)
-    row = Row(_id(event), _sort(name), _title(name, said), at, events=[_id(event)])
+    row = TemporalRow(_id(event), _sort(name), _title(name, said), at, events=[_id(event)])
     row.detail = _detail(name, said)
     goes_on = name.endswith(("_SCHEDULED", "_INITIATED", "_ACCEPTED")) or name == "TIMER_STARTED"
     if goes_on:
@@ -198,7 +198,7 @@ def _failure(said: dict[str, Any]) -> str:
     return outer if inner == outer else f"{outer}: {inner}"
 
 
-def _close(row: Row, event: Event, name: str, said: dict[str, Any]) -> None:
+def _close(row: TemporalRow, event: Event, name: str, said: dict[str, Any]) -> None:
     row.events.append(_id(event))
     row.attempt = max(row.attempt, int(said.get("attempt", 1) or 1))
     failure = _failure(said)

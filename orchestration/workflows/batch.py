@@ -19,7 +19,7 @@ with workflow.unsafe.imports_passed_through():
 
 
 @workflow.defn(name=BATCH)
-class Batch:
+class BatchFeed:
     """See the module. Signals may arrive before `run` begins, so all state is made here."""
 
     @workflow.init

@@ -12,7 +12,7 @@ from django.db.models import F
 from approvals import services
 from approvals.errors import AlreadyClaimed, AlreadyClosed, MayNotDecide, NoSuchApproval, NotTheirs
 from approvals.models import Approval, AuditEvent
-from approvals.pages.inbox.asked import Asked
+from approvals.pages.inbox.asked import InboxWishes
 from approvals.pages.inbox.pane import inbox_for
 from approvals.reading.listing import Filters, approvals_page
 from approvals.reading.team import live_claims
@@ -38,7 +38,7 @@ def _listed(user: User) -> list[Approval]:
 
 
 def _inbox(user: User) -> list[str]:
-    return [row.claimed_by for row in inbox_for(user, Asked()).rows]
+    return [row.claimed_by for row in inbox_for(user, InboxWishes()).rows]
 
 
 def _age(approval: Approval, age: timedelta) -> None:

@@ -15,7 +15,7 @@ from django.urls import reverse
 
 from approvals import services
 from approvals.models import Approval, SavedView
-from approvals.pages.inbox.asked import Asked, asked_of
+from approvals.pages.inbox.asked import InboxWishes, asked_of
 from console.clock import database_now
 
 from .conftest import answer
@@ -87,8 +87,8 @@ def test_a_strange_address_shows_the_usual_list(alice: User, open_one: Open, ask
 
 
 def test_an_address_reads_back_what_it_was_made_from() -> None:
-    asked = Asked("decided", "a b", "support", "pay", "high", True, True, 4, "apr_1", "", "c", 100)
-    assert Asked().query() == ""
+    asked = InboxWishes("decided", "a b", "support", "pay", "high", True, True, 4, "apr_1", "", "c", 100)
+    assert InboxWishes().query() == ""
     from django.http import QueryDict
 
     assert asked_of(QueryDict(asked.query().removeprefix("?"))) == asked

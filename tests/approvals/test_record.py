@@ -56,7 +56,7 @@ def test_a_since_that_matches_nothing_reads_no_entry(ada: User) -> None:
             " FROM generate_series(1, 20000) AS n"
         )
         cursor.execute("ANALYZE approvals_auditevent")
-    filters = record.Filters(since=datetime(2999, 1, 1, tzinfo=UTC))
+    filters = record.RecordFilters(since=datetime(2999, 1, 1, tzinfo=UTC))
     with CaptureQueriesContext(connection) as captured:
         assert record.entries_page(filters).rows == []
     with connection.cursor() as cursor:

@@ -15,7 +15,7 @@ from approvals.models import Approval, AuditEvent, Decision, PolicyVersion, Prop
 from approvals.proposal.canonical import canonicalise, digest_of
 from approvals.reading import requests
 from approvals.record import audit
-from approvals.services.requesting import Asked, request_approval
+from approvals.services.requesting import ProgramRequest, request_approval
 from console.clock import database_now
 from tests.approvals.conftest import REFUND, answer
 
@@ -208,7 +208,7 @@ def test_an_edit_stands_under_the_rule_that_its_bytes_are_asked_of_again(alice: 
         {"name": "small"},
     ]
     PolicyVersion.objects.create(version=1, rules=rules, state="active", note="x", made_by=bob)
-    asked = Asked(
+    asked = ProgramRequest(
         title="Pay",
         tool="pay",
         arguments={"amount": 10.5},

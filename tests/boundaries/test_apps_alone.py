@@ -151,7 +151,7 @@ def test_where_an_answer_may_go_is_asked(
     deliver_to: dict[str, Any], db: None, others: Doubles, agents: FakeAgentPlane
 ) -> None:
     program = User.objects.create_user("cleanup")
-    asked = requesting.Asked(
+    asked = requesting.ProgramRequest(
         title="Clean up", tool="cleanup", arguments={}, external_id="c-1", deliver_to=deliver_to, arguments_schema={},
         verdicts=(), risk="low", agent_words="", audience=(), due_at=None,
     )  # fmt: skip

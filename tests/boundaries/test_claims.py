@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.db import connection, transaction
@@ -36,7 +37,7 @@ def test_a_claim_takes_no_more_than_its_limit_under_the_worst_plan(transactional
     OutboxEntry.objects.bulk_create(OutboxEntry(kind="remind", subject=str(n), payload={}) for n in range(20))
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(NESTED_LOOPS)
-        values = {"lease": timedelta(seconds=60), "kinds": ["remind"], "is_one_of": True, "most": 1}
+        values: dict[str, Any] = {"lease": timedelta(seconds=60), "kinds": ["remind"], "is_one_of": True, "most": 1}
         cursor.execute(CLAIM, values)
         assert len(cursor.fetchall()) == 1
 

@@ -70,7 +70,7 @@ def test_every_port_answers_once_django_is_ready() -> None:
 
 
 def test_a_port_that_nobody_answers_says_so() -> None:
-    empty: Port[ports.Record] = Port("record")
+    empty: Port[ports.RecordPort] = Port("record")
     shared: SharedPort[ports.Finder] = SharedPort("palette")
     for port in (empty, shared):
         with pytest.raises(NobodyAnswers, match=f"{port.name}.*django.setup"):
@@ -79,7 +79,7 @@ def test_a_port_that_nobody_answers_says_so() -> None:
 
 def test_the_same_app_may_plug_in_again_and_no_other() -> None:
     doubles = Doubles(), Doubles()
-    port: Port[ports.Record] = Port("record")
+    port: Port[ports.RecordPort] = Port("record")
     shared: SharedPort[ports.Finder] = SharedPort("palette")
     for _ in range(2):
         port.plug_in(doubles[0].record)

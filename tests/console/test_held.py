@@ -15,7 +15,7 @@ from django.db import connection
 
 from approvals import services
 from approvals.models import Approval
-from approvals.services.requesting import Asked, request_approval, take_back
+from approvals.services.requesting import ProgramRequest, request_approval, take_back
 from console import tokens
 from console.asgi import application
 from console.live import held, listener
@@ -86,7 +86,7 @@ class World:
         self.token = tokens.create_token(owner=self.robot)
 
     def ask(self, external_id: str = "job-1") -> Approval:
-        asked = Asked(
+        asked = ProgramRequest(
             title="Delete it", tool="delete_index", arguments={"name": "old"}, external_id=external_id, deliver_to=None,
             arguments_schema={}, verdicts=(), risk="high", agent_words="", audience=(), due_at=None,
         )  # fmt: skip

@@ -41,7 +41,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Allow few tries, so that tests stay quick."""
     limits = {"pair": 3, "device": 3, "place": 6, "account": 8, "token": 3, "entries": 9}
     for scope, number in limits.items():
-        monkeypatch.setitem(tries.LIMITS, scope, tries.Limit(number, tries.LIMITS[scope].minutes))
+        monkeypatch.setitem(tries.LIMITS, scope, tries.TryLimit(number, tries.LIMITS[scope].minutes))
 
 
 def sign_in(client: Client, name: str = "alice", password: str = "wrong", place: str = "192.0.2.1") -> Any:

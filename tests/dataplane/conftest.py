@@ -10,8 +10,8 @@ from django.db import connection
 from console.environment import environment
 from dataplane import versions
 from dataplane.catalogue import HANDBOOK
-from dataplane.contents.passages import PassageRow, Passages
-from dataplane.contracts import Outcome, Refresh
+from dataplane.contents.passages import PassageContent, PassageRow
+from dataplane.contracts import RefreshOrder, RefreshOutcome
 from dataplane.embedding import embedder
 from dataplane.flows.transforms import embedded_text
 from dataplane.refreshes.claim import claim
@@ -54,16 +54,16 @@ def passage(text: str, *, document: str = "returns.md", heading: str = "Returns"
     return PassageRow(document, "Returns", heading, text, None, "current", "returns")
 
 
-def content(*texts: str) -> Passages:
+def content(*texts: str) -> PassageContent:
     rows = [passage(text) for text in texts]
     model = embedder()
     vectors = model.embed([embedded_text(row) for row in rows])
-    return Passages(rows, vectors, model.name)
+    return PassageContent(rows, vectors, model.name)
 
 
-def publish(key: str, made: Passages, *, flow_run_id: str = FLOW_RUN) -> Outcome:
+def publish(key: str, made: PassageContent, *, flow_run_id: str = FLOW_RUN) -> RefreshOutcome:
     """Claim a refresh and publish the content, as the flow does."""
-    with claim(HANDBOOK, Refresh("handbook", key), flow_run_id=flow_run_id) as claimed:
+    with claim(HANDBOOK, RefreshOrder("handbook", key), flow_run_id=flow_run_id) as claimed:
         if claimed.done is not None:
             return claimed.done
         return versions.publish(

@@ -16,7 +16,7 @@ from approvals.services import decide
 from dataplane import selectors, versions
 from dataplane.catalogue import EVALUATION_SET
 from dataplane.contents.records import Records
-from dataplane.contracts import Refresh
+from dataplane.contracts import RefreshOrder
 from dataplane.errors import QuestionInvalid, SourceInvalid
 from dataplane.flows.decisions import decided_by_people
 from dataplane.flows.evaluating import Decided, cases_of, splits_of, without_personal, without_personal_text
@@ -128,7 +128,7 @@ def test_only_what_people_decided_about_released_tools_is_read_and_published(
         with pytest.raises(SourceInvalid):
             decided_by_people(tools)
 
-    with claim(EVALUATION_SET, Refresh(EVALUATION_SET.name, "k"), flow_run_id=FLOW_RUN) as claimed:
+    with claim(EVALUATION_SET, RefreshOrder(EVALUATION_SET.name, "k"), flow_run_id=FLOW_RUN) as claimed:
         made = Records(cases_of([found]))
         versions.publish(EVALUATION_SET, made, refresh_id=claimed.refresh_id, parameters={}, flow_run_id=FLOW_RUN)
     (read,) = selectors.read(EVALUATION_SET.name, {"verdict": "reject"}).items

@@ -15,9 +15,9 @@ from django.db import connection
 from dataplane import selectors, versions
 from dataplane.catalogue import CUSTOMER_FEATURES
 from dataplane.contents.features import FeatureRow, Features, plain, remembered
-from dataplane.contracts import Outcome, Refresh
+from dataplane.contracts import RefreshOrder, RefreshOutcome
 from dataplane.errors import QuestionInvalid
-from dataplane.flows.customers import Order, Shop, features_of, read
+from dataplane.flows.customers import ShopOrder, ShopRecords, features_of, read
 from dataplane.refreshes.claim import claim
 from tests.api_caller import Caller
 
@@ -27,12 +27,14 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 ADA = "ada@example.org"
 
 
-def order(number: int, amount: str = "10.00", *, hours: int = 0, customer: str = ADA, currency: str = "EUR") -> Order:
-    return Order(str(number), customer, Decimal(amount), currency, START + timedelta(hours=hours))
+def order(
+    number: int, amount: str = "10.00", *, hours: int = 0, customer: str = ADA, currency: str = "EUR"
+) -> ShopOrder:
+    return ShopOrder(str(number), customer, Decimal(amount), currency, START + timedelta(hours=hours))
 
 
-def shop(*orders: Order) -> Shop:
-    return Shop(orders, [], [])
+def shop(*orders: ShopOrder) -> ShopRecords:
+    return ShopRecords(orders, [], [])
 
 
 def row(number: int, **changes: Any) -> dict[str, Any]:
@@ -46,8 +48,8 @@ def row(number: int, **changes: Any) -> dict[str, Any]:
     return whole | changes
 
 
-def publish(key: str, content: Features) -> Outcome:
-    with claim(CUSTOMER_FEATURES, Refresh(CUSTOMER_FEATURES.name, key), flow_run_id=FLOW_RUN) as claimed:
+def publish(key: str, content: Features) -> RefreshOutcome:
+    with claim(CUSTOMER_FEATURES, RefreshOrder(CUSTOMER_FEATURES.name, key), flow_run_id=FLOW_RUN) as claimed:
         return versions.publish(
             CUSTOMER_FEATURES, content, refresh_id=claimed.refresh_id, parameters={}, flow_run_id=FLOW_RUN
         )
@@ -128,7 +130,7 @@ def test_an_order_that_is_gone_is_corrected_from_then_on() -> None:
     assert [r.value for r in after if r.feature == "orders" and r.known_at == second] == [Decimal(1)]
 
 
-def by_hand(found: Shop) -> list[FeatureRow]:
+def by_hand(found: ShopRecords) -> list[FeatureRow]:
     """What `features_of` computes, without DuckDB."""
     made: dict[tuple[str, datetime], Decimal] = {}
     for feature, added in (("orders", lambda _: Decimal(1)), ("spent_EUR", lambda one: one.amount)):
@@ -139,7 +141,7 @@ def by_hand(found: Shop) -> list[FeatureRow]:
     return [FeatureRow(ADA, feature, total, moment) for (feature, moment), total in made.items()]
 
 
-def held(runs: Sequence[tuple[datetime, Shop]], moment: datetime) -> dict[str, Decimal]:
+def held(runs: Sequence[tuple[datetime, ShopRecords]], moment: datetime) -> dict[str, Decimal]:
     """What the newest computation before the moment says held at it, the other way round than rows are read."""
     read_by_then = [found for known_at, found in runs if known_at <= moment]
     orders = [one for one in (read_by_then[-1].orders if read_by_then else []) if one.placed_at <= moment]
@@ -157,9 +159,9 @@ def from_rows(rows: Sequence[FeatureRow], moment: datetime) -> dict[str, Decimal
     return {name: value.value for name, value in found.items() if isinstance(value.value, Decimal)}
 
 
-def made_up(chance: random.Random) -> list[tuple[datetime, Shop]]:
+def made_up(chance: random.Random) -> list[tuple[datetime, ShopRecords]]:
     """Some refreshes of a shop in which orders arrive late, change their amount and vanish."""
-    orders: dict[int, Order] = {}
+    orders: dict[int, ShopOrder] = {}
     runs = []
     for step in range(1, chance.randint(2, 5)):
         for _ in range(chance.randint(0, 4)):

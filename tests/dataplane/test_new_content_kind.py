@@ -17,7 +17,7 @@ from django.urls import reverse
 from dataplane import catalogue, selectors, versions
 from dataplane.catalogue import DatasetEntry
 from dataplane.contents.base import CopyCursor, Cursor, Difference, Shown, Stored, compared
-from dataplane.contracts import Outcome, Refresh
+from dataplane.contracts import RefreshOrder, RefreshOutcome
 from dataplane.errors import ContentUnknown
 from dataplane.refreshes.claim import claim
 
@@ -81,8 +81,8 @@ def rates(database_url: str, fake_prefect: FakePrefect, monkeypatch: pytest.Monk
         cursor.execute("DROP TABLE made_up_rate")
 
 
-def published(key: str, **by_currency: str) -> Outcome:
-    with claim(RATES, Refresh(RATES.name, key), flow_run_id=FLOW_RUN) as claimed:
+def published(key: str, **by_currency: str) -> RefreshOutcome:
+    with claim(RATES, RefreshOrder(RATES.name, key), flow_run_id=FLOW_RUN) as claimed:
         return versions.publish(
             RATES, Rates(by_currency), refresh_id=claimed.refresh_id, parameters={}, flow_run_id=FLOW_RUN
         )

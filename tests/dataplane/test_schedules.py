@@ -14,14 +14,14 @@ from dataplane.catalogue import HANDBOOK
 from dataplane.models import Dataset
 from dataplane.models import Schedule as Row
 from dataplane.plain_sql import connect
-from dataplane.schedules import Schedule, in_words, seeded
+from dataplane.schedules import ScheduleEntry, in_words, seeded
 from tests.api_caller import Caller, paths_of
 
 from .conftest import content, publish
 from .fakes import FakePrefect
 
 
-def at_start() -> list[Schedule]:
+def at_start() -> list[ScheduleEntry]:
     """What a flow process that starts now serves."""
     with connect() as connection:
         return seeded(connection, HANDBOOK)
@@ -31,10 +31,10 @@ def at_start() -> list[Schedule]:
 def test_the_catalogue_begins_a_schedule_and_the_row_goes_on() -> None:
     assert at_start() == [HANDBOOK.schedule] == at_start()
     Row.objects.update(cron="30 5 * * 1", timezone="Europe/Berlin")
-    edited = Schedule("main", "30 5 * * 1", "Europe/Berlin")
+    edited = ScheduleEntry("main", "30 5 * * 1", "Europe/Berlin")
     assert at_start() == [edited]
     Row.objects.create(dataset_id="handbook", slug="noon", cron="0 12 * * *", is_active=False)
-    assert at_start() == [edited, Schedule("noon", "0 12 * * *", is_active=False)]
+    assert at_start() == [edited, ScheduleEntry("noon", "0 12 * * *", is_active=False)]
     Row.objects.all().delete()
     assert at_start() == [] == at_start(), "whoever deleted it has the last word"
 
@@ -48,14 +48,17 @@ def test_a_dataset_from_before_there_were_schedules_gets_its_own() -> None:
 @pytest.mark.parametrize(
     ("schedules", "words"),
     [
-        ([Schedule(cron="0 6 * * *")], "daily at 06:00 UTC"),
-        ([Schedule(cron="5 18 * * *", timezone="Asia/Kolkata")], "daily at 18:05 Asia/Kolkata"),
-        ([Schedule(cron="0 * * * 1-5"), Schedule("b", "0 6 * * *")], "at 0 * * * 1-5 (UTC) and daily at 06:00 UTC"),
-        ([Schedule(cron="0 6 * * *", is_active=False)], "only when somebody asks"),
+        ([ScheduleEntry(cron="0 6 * * *")], "daily at 06:00 UTC"),
+        ([ScheduleEntry(cron="5 18 * * *", timezone="Asia/Kolkata")], "daily at 18:05 Asia/Kolkata"),
+        (
+            [ScheduleEntry(cron="0 * * * 1-5"), ScheduleEntry("b", "0 6 * * *")],
+            "at 0 * * * 1-5 (UTC) and daily at 06:00 UTC",
+        ),
+        ([ScheduleEntry(cron="0 6 * * *", is_active=False)], "only when somebody asks"),
         ([], "only when somebody asks"),
     ],
 )
-def test_a_schedule_is_told_in_words(schedules: list[Schedule], words: str) -> None:
+def test_a_schedule_is_told_in_words(schedules: list[ScheduleEntry], words: str) -> None:
     assert in_words(schedules) == words
 
 
@@ -126,7 +129,7 @@ def test_a_schedule_put_by_a_program_outlives_a_start_and_is_on_the_record(ada: 
     said = Caller(ada).put(path, body).json()["items"][0]
     assert (said["slug"], said["fault"], len(said["next"])) == ("early", None, 10)
     assert said == Caller(ada).put(path, body).json()["items"][0] | {"next": said["next"]}
-    assert at_start() == [Schedule("early", "30 4 * * 1-5", "Europe/Berlin")], "a start keeps what was edited"
+    assert at_start() == [ScheduleEntry("early", "30 4 * * 1-5", "Europe/Berlin")], "a start keeps what was edited"
     recorded = AuditEvent.objects.get(kind="dataset.schedules_changed")
     assert (recorded.actor, recorded.body["after"][0]["slug"]) == ("ada", "early"), "the second call changed nothing"
     bad = {"schedules": [{"cron": "0 6 * *"}, {"slug": "main", "cron": "0 6 * * *", "timezone": "Mars/Base"}]}

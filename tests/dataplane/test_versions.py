@@ -9,7 +9,7 @@ from django.db import ProgrammingError, connection
 
 from dataplane import selectors, versions
 from dataplane.catalogue import HANDBOOK
-from dataplane.contracts import Refresh as RefreshOrder
+from dataplane.contracts import RefreshOrder
 from dataplane.embedding import embedder
 from dataplane.errors import DatasetNotPublished, EmbedderChanged, RefreshHeldElsewhere
 from dataplane.models import Dataset, DatasetVersion, Passage, Refresh

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from langchain_core.messages import ToolMessage
 
-from orchestration.agents.proposals import ProposalNodes, Wish
+from orchestration.agents.proposals import ModelWish, ProposalNodes
 from orchestration.agents.support.agent import AGENT
 
 from .corpus import CORPUS
 
-WISH = Wish(kind="action", tool="issue_refund", arguments={}, words="", call_id="call-1", about="")
+WISH = ModelWish(kind="action", tool="issue_refund", arguments={}, words="", call_id="call-1", about="")
 
 
 def told(verdict: str, note: str, answer: Any = None) -> ToolMessage:

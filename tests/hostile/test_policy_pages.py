@@ -26,7 +26,7 @@ from approvals.policies import words
 from approvals.policies.rules import Rule
 from approvals.policies.terms import Terms
 from approvals.reading.arguments import argument_rows_of
-from approvals.reading.policy_preview import Change, Preview, Row
+from approvals.reading.policy_preview import PolicyPreview, PreviewChange, PreviewRow
 from approvals.record import audit
 from approvals.services import Answer
 from console.clock import database_now
@@ -184,13 +184,13 @@ def _form(text: str) -> str:
 
 def _rules(text: str) -> str:
     """Return the parts of a version's page: a rule, how one differs, what would change."""
-    row = Row("apr_1", text, "pending", text)
-    changes = (Change(text, 1, (row,)),)
-    seen = Preview(1, 1, changes, changes, (row,), False)
-    card = words.Card(text, text, text, "ask", text, (text,))
+    row = PreviewRow("apr_1", text, "pending", text)
+    changes = (PreviewChange(text, 1, (row,)),)
+    seen = PolicyPreview(1, 1, changes, changes, (row,), False)
+    card = words.RuleCard(text, text, text, "ask", text, (text,))
     differences = [
-        words.Difference(text, "changed", (("condition", text, text),)),
-        words.Difference(text, "added", card=card),
+        words.RuleDifference(text, "changed", (("condition", text, text),)),
+        words.RuleDifference(text, "added", card=card),
     ]
     parts: dict[str, dict[str, Any]] = {
         "_policy_card": {"card": card, "place": 1},

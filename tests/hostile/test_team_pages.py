@@ -18,7 +18,7 @@ from approvals.errors import AlreadyClaimed, AlreadyClosed
 from approvals.models import Approval, Comment, Decision, Delegation, SavedView, StandingApproval
 from approvals.pages.team.forms import StandingForm, StandingRow
 from approvals.reading.attention import Attention
-from approvals.reading.bulk import Cell, Group, Item, Line, Result
+from approvals.reading.bulk import ArgumentCell, BulkLine, Group, Item, Result
 from approvals.reading.presence import Person
 from approvals.reading.standing import Given
 from approvals.reading.team import Claim, Team
@@ -174,7 +174,7 @@ def _standing_card(text: str) -> str:
 def _together(text: str) -> str:
     """Return the page for deciding two requests that differ in one argument."""
     exact = json.dumps(text, ensure_ascii=False)
-    lines = [Line(_approval(text), [Cell(text, value)]) for value in (exact, None)]
+    lines = [BulkLine(_approval(text), [ArgumentCell(text, value)]) for value in (exact, None)]
     group = Group(text, "low", text, lines, [(text, exact)], [text], ["approve", "reject"])
     return render_to_string("approvals/_together_form.html", {"group": group, "runs": [], "ticked": group.ids})
 

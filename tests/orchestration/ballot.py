@@ -13,7 +13,7 @@ from typing_extensions import TypedDict
 from approvals.proposal.canonical import canonicalise, digest_of
 from approvals.reading.requests import Settled
 from orchestration.agents.runtime import AgentContext
-from orchestration.dialects.base import Asked, Place
+from orchestration.dialects.base import AskedInterrupt, Place
 from tests.orchestration.conftest import REFUND
 
 NOBODY = object()
@@ -28,10 +28,12 @@ class Ballot:
     def speaks(self, value: Any) -> bool:
         return isinstance(value, dict) and isinstance(value.get("ballot"), list)
 
-    def proposals_of(self, interrupt: Asked) -> list[Place]:
+    def proposals_of(self, interrupt: AskedInterrupt) -> list[Place]:
         return [_place(amount) for amount in interrupt.value["ballot"]]
 
-    def answer(self, interrupt: Asked, places: Sequence[Settled], on_silence: Any = None) -> list[dict[str, Any]]:
+    def answer(
+        self, interrupt: AskedInterrupt, places: Sequence[Settled], on_silence: Any = None
+    ) -> list[dict[str, Any]]:
         return [
             {"approval": place.approval_id, "digest": place.ending.digest, "verdict": place.ending.verdict}
             for place in places

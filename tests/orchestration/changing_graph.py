@@ -12,7 +12,7 @@ from langgraph.graph.message import add_messages
 from langgraph.types import Send
 from typing_extensions import TypedDict
 
-from orchestration.agents.proposals import Frozen, ProposalNodes, Wish
+from orchestration.agents.proposals import Frozen, ModelWish, ProposalNodes
 from orchestration.agents.runtime import AgentContext
 from orchestration.agents.support.agent import AGENT
 from tests.orchestration.conftest import REFUND
@@ -20,7 +20,7 @@ from tests.orchestration.conftest import REFUND
 KEYS: dict[str, Any] = {
     "order_id": str,
     "message": str,
-    "wish": Wish | None,
+    "wish": ModelWish | None,
     "frozen": Frozen | None,
     "answer": dict[str, Any] | None,
     "rejections": int,
@@ -59,7 +59,7 @@ def graph_with(
     async def propose(given: Any) -> dict[str, Any]:
         if on_propose is not None:
             await on_propose()
-        wish = Wish(kind="action", tool="issue_refund", arguments=REFUND, words="", call_id="c1", about="")
+        wish = ModelWish(kind="action", tool="issue_refund", arguments=REFUND, words="", call_id="c1", about="")
         return {"wish": wish, **({"memo": {"of": "propose"}} if without != "memo" else {})}
 
     # Written out, for LangGraph adds the keys of a node's own annotation to the state.

@@ -24,7 +24,7 @@ from approvals.models import Approval, AuditEvent, ProposalVersion
 from approvals.proposal.canonical import canonicalise, digest_of
 from approvals.services import Answer
 from approvals.services.receipts import locked_for_redrive
-from approvals.services.requesting import Asked, request_approval, take_back
+from approvals.services.requesting import ProgramRequest, request_approval, take_back
 from console.clock import database_now
 from console.environment import Environment, environment
 from console.models import OutboxEntry
@@ -75,7 +75,7 @@ def asked(deliver_to: dict[str, Any] | None = None, **changes: Any) -> Approval:
         "audience": (),
         "due_at": None,
     }
-    return request_approval(asked=Asked(**fields | changes), requested_by=robot())[0]
+    return request_approval(asked=ProgramRequest(**fields | changes), requested_by=robot())[0]
 
 
 def answer(approval: Approval, **given: Any) -> Approval:

@@ -19,8 +19,7 @@ from console.outbox import Kind
 from dataplane.models import Dataset
 from orchestration import services
 from orchestration.diagnosis import diagnosing, look
-from orchestration.diagnosis.look import Answer, Look
-from orchestration.diagnosis.look import Turn as LookTurn
+from orchestration.diagnosis.look import LatestLook, Look, TurnActivity
 from orchestration.diagnosis.table import BESIDES, CAUSES
 from orchestration.models import Effect, Lookout, Run
 from orchestration.temporal_protocol import WorkflowTaskFault
@@ -68,7 +67,7 @@ class Scene:
     def working(self, seconds: float = 10, **changes: Any) -> Scene:
         since = self.ago(seconds=seconds).isoformat()
         said: dict[str, Any] = {"state": "started", "attempt": 1, "since": since, "node": "plan", "node_since": since}
-        return self.temporal(turn=LookTurn(**said | changes))
+        return self.temporal(turn=TurnActivity(**said | changes))
 
     def silent(self, part: str, **time: float) -> Scene:
         PartHeartbeat.objects.filter(part=part).update(last_seen_at=self.ago(**time))
@@ -185,7 +184,9 @@ SINGLE: dict[str, tuple[Made, str, str, list[str]]] = {
     "an activity failed once": (lambda s: s.fails(1, 0), "turn_failing", "waiting", ["attempt 1"]),
     "an activity that the worker does not know": (
         lambda s: s.temporal(
-            turn=LookTurn("scheduled", 9, s.now.isoformat(), "Activity run_turn is not registered", s.now.isoformat())
+            turn=TurnActivity(
+                "scheduled", 9, s.now.isoformat(), "Activity run_turn is not registered", s.now.isoformat()
+            )
         ),
         "turn_failing",
         "stuck",
@@ -333,7 +334,7 @@ SINGLE: dict[str, tuple[Made, str, str, list[str]]] = {
         ["not begun: Temporal does not answer since"],
     ),
     "no free place in a worker": (
-        lambda s: s.temporal(turn=LookTurn("scheduled", 1, s.ago(minutes=4).isoformat())),
+        lambda s: s.temporal(turn=TurnActivity("scheduled", 1, s.ago(minutes=4).isoformat())),
         "no_free_place",
         "stuck",
         ["waits for a free place"],
@@ -521,7 +522,7 @@ def test_every_cause_has_its_own_heading_and_knows_its_actions() -> None:
 
 def test_the_api_answers_as_promised(monkeypatch: pytest.MonkeyPatch) -> None:
     scene = Scene().fails()
-    monkeypatch.setattr(look, "_asked", lambda run_id: Answer(Look(**scene.look)))
+    monkeypatch.setattr(look, "_asked", lambda run_id: LatestLook(Look(**scene.look)))
     told = Caller(User.objects.get(username="olga")).get(f"runs/{scene.run.pk}/diagnosis").json()
     assert set(told) >= {"state", "sentence", "cause", "since", "who", "actions"}
     assert (told["state"], told["cause"], told["who"]) == ("stuck", "turn_failing", ["olga"])
@@ -534,7 +535,7 @@ def test_a_temporal_that_does_not_answer_is_said_and_the_rest_is_there(monkeypat
     scene = Scene()
     kept = scene.working().look | {"turn": vars(scene.look["turn"])}
     scene.row(seen=kept)
-    monkeypatch.setattr(look, "_asked", lambda run_id: Answer(None, "Temporal at x cannot be reached"))
+    monkeypatch.setattr(look, "_asked", lambda run_id: LatestLook(None, "Temporal at x cannot be reached"))
     told = Caller(User.objects.get(username="alice")).get(f"runs/{scene.run.pk}/diagnosis").json()
     assert told["cause"] == "working" and "the node “plan”" in told["sentence"]
     assert "cannot be reached" in told["not_known"]

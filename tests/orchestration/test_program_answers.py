@@ -14,7 +14,7 @@ from approvals.errors import NothingToRedrive
 from approvals.models import Approval, AuditEvent
 from approvals.reading import stalled
 from approvals.record import audit
-from approvals.services.requesting import Asked
+from approvals.services.requesting import ProgramRequest
 from console.clock import DatabaseNow
 from console.live.held import LONGEST_SECONDS
 from console.ports import Standstill
@@ -293,5 +293,5 @@ def test_digests_of_requests_from_before_stay_the_same() -> None:
         "title": "t", "tool": "x", "arguments": {}, "external_id": "1", "deliver_to": WEBHOOK, "arguments_schema": {},
         "verdicts": (), "risk": "high", "agent_words": "", "audience": (), "due_at": None,
     }  # fmt: skip
-    assert Asked(**fields).body_digest() == "30a0047c920ee023e5dbde4f2534ba0dc7ac0c570fa268f7536a79c839ba222a"
-    assert Asked(**fields, reports_outcome=True).body_digest() != Asked(**fields).body_digest()
+    assert ProgramRequest(**fields).body_digest() == "30a0047c920ee023e5dbde4f2534ba0dc7ac0c570fa268f7536a79c839ba222a"
+    assert ProgramRequest(**fields, reports_outcome=True).body_digest() != ProgramRequest(**fields).body_digest()

@@ -23,7 +23,7 @@ from orchestration.errors import NamespaceGone, TemporalAway
 from orchestration.models import AnswerDelivery, Effect, Finding, Lookout, Run, Watched
 from orchestration.redrive import deliver_again
 from orchestration.relay.loop import Relay
-from orchestration.temporal_protocol import Seen
+from orchestration.temporal_protocol import WorkflowSeen
 from orchestration.threads import in_database
 from tests.fakes import FakeTemporal
 from tests.orchestration.conftest import decide, go, make_run, open_for, reviewer
@@ -43,7 +43,7 @@ def due_run(**changes: Any) -> Run:
     return make_run(look_due_at=database_now(), **changes)
 
 
-def known(temporal: FakeTemporal, run: Run, ended: Seen | None = None) -> Run:
+def known(temporal: FakeTemporal, run: Run, ended: WorkflowSeen | None = None) -> Run:
     """Let Temporal know the run's workflow, and let the run be due to be looked at."""
     temporal.started[run.pk] = services.workflow_input({"run_id": run.pk, "agent": "support", "turn_seconds": 1})
     if ended is not None:
@@ -70,13 +70,13 @@ def voted_for(run: Run, monkeypatch: pytest.MonkeyPatch) -> Approval:
 @pytest.mark.parametrize(
     ("ended", "status", "message"),
     [
-        (Seen("terminated", "cleanup by ops"), "cancelled", "Ended outside: terminated, “cleanup by ops”."),
-        (Seen("terminated"), "cancelled", "Ended outside: terminated."),
-        (Seen("canceled"), "cancelled", "Ended outside: cancelled."),
-        (Seen("timed_out"), "failed", "Ended outside: its workflow ran out of the time it had been given."),
-        (Seen("failed", "boom"), "failed", "Ended outside: its workflow failed, “boom”."),
+        (WorkflowSeen("terminated", "cleanup by ops"), "cancelled", "Ended outside: terminated, “cleanup by ops”."),
+        (WorkflowSeen("terminated"), "cancelled", "Ended outside: terminated."),
+        (WorkflowSeen("canceled"), "cancelled", "Ended outside: cancelled."),
+        (WorkflowSeen("timed_out"), "failed", "Ended outside: its workflow ran out of the time it had been given."),
+        (WorkflowSeen("failed", "boom"), "failed", "Ended outside: its workflow failed, “boom”."),
         (
-            Seen("completed"),
+            WorkflowSeen("completed"),
             "failed",
             "Ended outside: its workflow has ended, and what it came to is not known here.",
         ),
@@ -84,7 +84,7 @@ def voted_for(run: Run, monkeypatch: pytest.MonkeyPatch) -> Approval:
     ],
 )
 def test_what_is_gone_is_closed_with_what_temporal_says(
-    ended: Seen | None, status: str, message: str, transactional_db: None, temporal_double: FakeTemporal
+    ended: WorkflowSeen | None, status: str, message: str, transactional_db: None, temporal_double: FakeTemporal
 ) -> None:
     run = due_run(status="waiting")
     if ended is not None:
@@ -169,7 +169,7 @@ def test_a_handful_a_second_over_all_relays_the_longest_waiting_first(
 def test_those_who_had_decided_are_told_and_what_they_decided_stands_in_the_lane_at_once(
     transactional_db: None, temporal_double: FakeTemporal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = known(temporal_double, due_run(status="waiting"), Seen("terminated", "cleanup by ops"))
+    run = known(temporal_double, due_run(status="waiting"), WorkflowSeen("terminated", "cleanup by ops"))
     alice = reviewer()
     alice.email = "alice@people.example"
     alice.save()
@@ -201,7 +201,7 @@ def test_those_who_had_decided_are_told_and_what_they_decided_stands_in_the_lane
 def test_an_effect_that_is_under_way_is_not_called_undone(
     transactional_db: None, temporal_double: FakeTemporal
 ) -> None:
-    run = known(temporal_double, due_run(status="running"), Seen("terminated"))
+    run = known(temporal_double, due_run(status="running"), WorkflowSeen("terminated"))
     approval = decide(open_for(run))
     fields: dict[str, Any] = {"tool": approval.tool, "digest": approval.digest, "decision_id": "dec_1", "fence": 1}
     Effect.objects.create(approval_id=approval.pk, run_id=run.pk, is_idempotent=True, status="executing", **fields)
@@ -216,10 +216,10 @@ def test_an_effect_that_is_under_way_is_not_called_undone(
 def test_a_workflow_that_closed_its_row_in_the_meantime_was_first(
     transactional_db: None, temporal_double: FakeTemporal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = known(temporal_double, due_run(status="running"), Seen("completed"))
+    run = known(temporal_double, due_run(status="running"), WorkflowSeen("completed"))
     seen = temporal_double.look
 
-    async def late_look(workflow_id: str) -> Seen:
+    async def late_look(workflow_id: str) -> WorkflowSeen:
         changes: dict[str, Any] = {"status": "finished"}
         await in_database(lambda: Run.objects.filter(pk=workflow_id).update(**changes))
         return await seen(workflow_id)
@@ -233,7 +233,7 @@ def test_a_workflow_that_closed_its_row_in_the_meantime_was_first(
 def test_a_decision_for_a_run_that_is_gone_is_told_once_and_ends_as_a_fact(
     transactional_db: None, temporal_double: FakeTemporal
 ) -> None:
-    run = known(temporal_double, due_run(status="waiting"), Seen("terminated"))
+    run = known(temporal_double, due_run(status="waiting"), WorkflowSeen("terminated"))
     approval = decide(open_for(run))
     Run.objects.update(look_due_at=database_now() + timedelta(hours=1))  # nobody would look by himself
 

@@ -18,7 +18,7 @@ from ulid import ULID
 
 from approvals.models import Approval
 from orchestration.agents.offline_model import OfflineModel
-from orchestration.agents.proposals import ProposalNodes, ProposalState, Wish
+from orchestration.agents.proposals import ModelWish, ProposalNodes, ProposalState
 from orchestration.agents.runtime import AgentContext
 from orchestration.agents.support.agent import AGENT
 from orchestration.checkpoint_gateway import Checkpoints
@@ -54,7 +54,9 @@ def graph_of_many_turns() -> Any:
     async def propose(given: Asks) -> dict[str, Any]:
         asked = given.get("asked", 0) + 1
         arguments = REFUND | {"amount": f"{asked}.00"}
-        wish = Wish(kind="action", tool="issue_refund", arguments=arguments, words="", call_id=f"c{asked}", about="")
+        wish = ModelWish(
+            kind="action", tool="issue_refund", arguments=arguments, words="", call_id=f"c{asked}", about=""
+        )
         return {"wish": wish, "asked": asked}
 
     async def finish(given: Asks) -> dict[str, Any]:

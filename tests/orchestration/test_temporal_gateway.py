@@ -35,7 +35,7 @@ from orchestration.contracts import (
 )
 from orchestration.errors import NamespaceGone, TemporalAway, TemporalRefused, WorkflowGone
 from orchestration.temporal_gateway import RealTemporal, histories
-from orchestration.temporal_protocol import Seen, TemporalGateway
+from orchestration.temporal_protocol import TemporalGateway, WorkflowSeen
 from orchestration.worker import workflow_runner
 from orchestration.workflows.agent_run import AgentRun
 from stack.ports import free_port
@@ -232,11 +232,11 @@ def test_a_look_says_how_a_workflow_is_and_why_it_ended(play: Play) -> None:
         with pytest.raises(WorkflowGone):
             await door.look(given.run_id)
         await door.start_run(given)
-        assert await door.look(given.run_id) == Seen("running")
+        assert await door.look(given.run_id) == WorkflowSeen("running")
         await door.cancel(given.run_id, "no longer needed", "once")
         await door.cancel(given.run_id, "no longer needed", "once")
         await door.terminate(given.run_id, "cleanup by ops")
-        assert await door.look(given.run_id) == Seen("terminated", "cleanup by ops")
+        assert await door.look(given.run_id) == WorkflowSeen("terminated", "cleanup by ops")
         never = start().run_id
         for gone in (door.terminate(given.run_id, "x"), door.terminate(never, "x"), door.cancel(never, "x", "twice")):
             with pytest.raises(WorkflowGone):
@@ -252,11 +252,11 @@ def test_a_workflow_is_described_as_it_is_now(play: Play) -> None:
             await door.describe(given.run_id)
         temporal_run_id = await door.start_run(given)
         found = await door.describe(given.run_id)
-        assert (found.temporal_run_id, found.seen, found.closed_at) == (temporal_run_id, Seen("running"), None)
+        assert (found.temporal_run_id, found.seen, found.closed_at) == (temporal_run_id, WorkflowSeen("running"), None)
         assert found.started_at.utcoffset() == timedelta(0) and found.events >= 1 and found.pending == ()
         await door.terminate(given.run_id, "cleanup by ops")
         ended = await door.describe(given.run_id, temporal_run_id)
-        assert ended.seen == Seen("terminated") and ended.closed_at is not None and ended.events > found.events
+        assert ended.seen == WorkflowSeen("terminated") and ended.closed_at is not None and ended.events > found.events
         with pytest.raises(WorkflowGone):
             await door.describe(given.run_id, str(uuid4()))
 
@@ -390,7 +390,7 @@ def test_a_workflow_whose_time_is_up_or_that_was_deleted_is_told_apart_from_a_na
         async with asyncio.timeout(PATIENCE):
             while (await door.look(timed.run_id)).is_open:
                 pass
-            assert await door.look(timed.run_id) == Seen("timed_out")
+            assert await door.look(timed.run_id) == WorkflowSeen("timed_out")
             with pytest.raises(WorkflowGone):
                 while True:
                     await door.look(deleted.run_id)

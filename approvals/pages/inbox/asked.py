@@ -20,7 +20,7 @@ SORTED: Final = {"": "Risk, deadline, age", "due_at": "Deadline", "opened_at": "
 
 
 @dataclass(frozen=True)
-class Asked:
+class InboxWishes:
     """The wishes of one address; what is usual is empty."""
 
     status: str = Approval.Status.PENDING  # or ALL
@@ -63,24 +63,24 @@ class Asked:
         return {name: words for name, words in said.items() if words}
 
 
-_USUAL: Final = {name: field.default for name, field in Asked.__dataclass_fields__.items()}
+_USUAL: Final = {name: field.default for name, field in InboxWishes.__dataclass_fields__.items()}
 
 
 def _told(value: Any) -> Any:
     return "1" if value is True else value
 
 
-def read_asked(request: HttpRequest) -> Asked:
+def read_asked(request: HttpRequest) -> InboxWishes:
     """Read the list's wishes from the address; what cannot be understood is as usual."""
     return asked_of(request.GET)
 
 
-def asked_of(sent: QueryDict | Mapping[str, str]) -> Asked:
+def asked_of(sent: QueryDict | Mapping[str, str]) -> InboxWishes:
     """Read the list's wishes from the parts of a query string."""
     status, due = sent.get("status", ""), sent.get("due", "")
     risk, order = sent.get("risk", ""), sent.get("order", "")
     known = {*Approval.Status.values, ALL}
-    return Asked(
+    return InboxWishes(
         status=status if status in known else Approval.Status.PENDING,
         search=_text(sent, "search", 200),
         agent=_text(sent, "agent", 100),
@@ -101,7 +101,7 @@ def _text(sent: QueryDict | Mapping[str, str], name: str, most: int) -> str:
     return (sent.get(name) or "").replace("\x00", "").strip()[:most]
 
 
-def filters_of(asked: Asked) -> Filters:
+def filters_of(asked: InboxWishes) -> Filters:
     """Return what the list is narrowed by, and its order."""
     by_risk = asked.status == Approval.Status.PENDING and asked.order not in ORDERS
     return Filters(

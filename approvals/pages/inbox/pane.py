@@ -11,12 +11,12 @@ from django.urls import reverse
 from django.utils.text import Truncator
 
 from approvals.models import Approval, Decision, Delegation
-from approvals.pages.inbox.asked import ALL, DUE, RISKS, SORTED, Asked, filters_of
+from approvals.pages.inbox.asked import ALL, DUE, RISKS, SORTED, InboxWishes, filters_of
 from approvals.pages.inbox.saved import Saved, saved_for
 from approvals.people.permissions import visible_to
 from approvals.reading import stalled
 from approvals.reading.bulk import may_pick
-from approvals.reading.listing import Filters, Page, approvals_page, counts_of_same, pending_values
+from approvals.reading.listing import ApprovalPage, Filters, approvals_page, counts_of_same, pending_values
 from approvals.reading.reach import stranded
 from approvals.reading.team import live_claims, to_confirm
 from console.lists.capped import COUNT_CAP, capped
@@ -59,7 +59,7 @@ TABS: Final = (
 
 
 @dataclass(frozen=True)
-class Tab:
+class InboxTab:
     """One tab to look at; `count` is a number, "999+", or "" where it would say nothing."""
 
     name: str
@@ -80,7 +80,7 @@ class Chip:
 
 
 @dataclass(frozen=True)
-class Choice:
+class FilterChoice:
     """One value of a select field."""
 
     value: str
@@ -89,7 +89,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Row:
+class InboxRow:
     """One request in the list; `word` is its state to show: a verdict once it was decided. Texts are made visible."""
 
     approval: Approval
@@ -105,19 +105,19 @@ class Row:
     @property
     def group(self) -> str:
         """Return the address that lists each of the identical requests."""
-        return reverse("approvals:inbox") + Asked(same=self.approval.pk).query()
+        return reverse("approvals:inbox") + InboxWishes(same=self.approval.pk).query()
 
 
 @dataclass(frozen=True)
 class Inbox:
     """The list pane."""
 
-    asked: Asked
-    tabs: list[Tab]
-    page: Page
-    rows: list[Row]
+    asked: InboxWishes
+    tabs: list[InboxTab]
+    page: ApprovalPage
+    rows: list[InboxRow]
     chips: list[Chip]
-    fields: dict[str, list[Choice]]  # of the filter form: agent, tool, risk, due, order, limit
+    fields: dict[str, list[FilterChoice]]  # of the filter form: agent, tool, risk, due, order, limit
     saved: list[Saved]
     to_confirm: list[Delegation]  # what others arranged in the reader's name, and waits for a word
 
@@ -157,7 +157,7 @@ class Inbox:
     @property
     def bare(self) -> str:
         """Return the address of this tab without any filter."""
-        return reverse("approvals:inbox") + Asked(status=self.asked.status).query()
+        return reverse("approvals:inbox") + InboxWishes(status=self.asked.status).query()
 
     @property
     def saved_as(self) -> Saved | None:
@@ -172,7 +172,7 @@ class Inbox:
         return reverse("approvals:inbox") + self.asked.query(**changes)
 
 
-def inbox_for(user: User, asked: Asked) -> Inbox:
+def inbox_for(user: User, asked: InboxWishes) -> Inbox:
     """Return the list pane.
 
     A constant number of queries: its rows, their verdicts, repeats and claims, who could decide them, the saved views,
@@ -191,11 +191,11 @@ def inbox_for(user: User, asked: Asked) -> Inbox:
     )
 
 
-def _without(asked: Asked, name: str) -> str:
+def _without(asked: InboxWishes, name: str) -> str:
     return reverse("approvals:inbox") + asked.query(cursor="", **{name: type(getattr(asked, name))()})
 
 
-def _rows(approvals: list[Approval], asked: Asked) -> list[Row]:
+def _rows(approvals: list[Approval], asked: InboxWishes) -> list[InboxRow]:
     decided = [row.pk for row in approvals if row.status == Approval.Status.DECIDED]
     verdicts = dict(
         Decision.objects.filter(approval_id__in=decided).order_by("number").values_list("approval_id", "verdict")
@@ -205,7 +205,7 @@ def _rows(approvals: list[Approval], asked: Asked) -> list[Row]:
     nobody = stranded(approvals)
     query = asked.query(cursor="")
     return [
-        Row(
+        InboxRow(
             approval=row,
             word=verdicts.get(row.pk, row.status),
             url=reverse("approvals:approval", args=[row.pk]) + query,
@@ -226,41 +226,48 @@ def _beginning(words: str) -> str:
     return shown if len(shown) <= WORDS_SHOWN else Truncator(shown).chars(WORDS_SHOWN)
 
 
-def tabs_for(user: User, current: str) -> list[Tab]:
+def tabs_for(user: User, current: str) -> list[InboxTab]:
     """Return the tabs of the inbox, the named one as the current one. One query for each that is counted.
 
     A tab whose count should be nought and is not comes early.
     """
-    found: list[Tab] = []
+    found: list[InboxTab] = []
     for kind in TABS:
         count, is_current = kind.count(user) if kind.count else None, kind.name == current
         if kind.hides_empty and not count and not is_current:
             continue
-        url = reverse(kind.address) if kind.address else reverse("approvals:inbox") + Asked(status=kind.name).query()
+        url = (
+            reverse(kind.address)
+            if kind.address
+            else reverse("approvals:inbox") + InboxWishes(status=kind.name).query()
+        )
         told = "" if count is None or (kind.is_alarm and not count) else capped(count)
         alarms = kind.is_alarm and bool(count)
-        found.insert(1 if alarms else len(found), Tab(kind.name, kind.title, told, url, is_current, alarms))
+        found.insert(1 if alarms else len(found), InboxTab(kind.name, kind.title, told, url, is_current, alarms))
     return found
 
 
-def _fields(asked: Asked) -> dict[str, list[Choice]]:
+def _fields(asked: InboxWishes) -> dict[str, list[FilterChoice]]:
     sizes = sorted({STEP, 2 * STEP, MOST, asked.limit})
     fields = {
         "tool": _choices("Every tool", asked.tool, {one: make_visible(one) for one in pending_values("tool")}),
         "agent": _choices("Every agent", asked.agent, {one: make_visible(one) for one in pending_values("agent")}),
         "risk": _choices("Every risk", asked.risk, RISKS),
         "due": _choices("Any time", str(asked.due or ""), {str(hours): f"in {words}" for hours, words in DUE.items()}),
-        "limit": [Choice(str(rows), f"{rows} rows", rows == asked.limit) for rows in sizes],
+        "limit": [FilterChoice(str(rows), f"{rows} rows", rows == asked.limit) for rows in sizes],
     }
     if asked.status == Approval.Status.PENDING:
-        fields["order"] = [Choice(name, words, name == asked.order) for name, words in SORTED.items()]
+        fields["order"] = [FilterChoice(name, words, name == asked.order) for name, words in SORTED.items()]
     return fields
 
 
-def _choices(nothing: str, chosen: str, values: dict[str, str]) -> list[Choice]:
+def _choices(nothing: str, chosen: str, values: dict[str, str]) -> list[FilterChoice]:
     """Return what a select offers; the chosen value is among it even when nothing pending has it."""
     offered = values if not chosen or chosen in values else {chosen: make_visible(chosen), **values}
-    return [Choice("", nothing, not chosen), *(Choice(one, label, one == chosen) for one, label in offered.items())]
+    return [
+        FilterChoice("", nothing, not chosen),
+        *(FilterChoice(one, label, one == chosen) for one, label in offered.items()),
+    ]
 
 
 def found(user: User, words: str) -> list[Found]:

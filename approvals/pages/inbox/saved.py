@@ -16,7 +16,7 @@ from django.urls import reverse
 
 from approvals.errors import InvalidChange, NoSuchApproval, NotTheirs
 from approvals.models import SavedView
-from approvals.pages.inbox.asked import Asked, asked_of
+from approvals.pages.inbox.asked import InboxWishes, asked_of
 from approvals.record import audit
 from console import roles
 from console.live.announce import announce
@@ -30,7 +30,7 @@ class Saved:
     """One saved view as somebody sees it."""
 
     view: SavedView
-    asked: Asked
+    asked: InboxWishes
     is_current: bool
     is_mine: bool
     may_change: bool
@@ -40,7 +40,7 @@ class Saved:
         return reverse("approvals:inbox") + self.asked.query()
 
 
-def saved_for(user: User, asked: Asked | None = None) -> list[Saved]:
+def saved_for(user: User, asked: InboxWishes | None = None) -> list[Saved]:
     """Return the person's own views and those that others share, by name. One query. `asked`: what is shown now."""
     rows = SavedView.objects.filter(Q(owner=user) | Q(is_shared=True)).select_related("owner")
     here = asked.query(cursor="") if asked else None

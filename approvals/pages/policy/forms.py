@@ -28,7 +28,7 @@ _OUTCOMES = (("ask", "people decide"), ("allow", "nobody is needed"), ("deny", "
 
 
 @dataclass(frozen=True)
-class Field:
+class PolicyField:
     """One input: text, long, choice, several or flag."""
 
     name: str  # the path inside the rule, as faults name it
@@ -46,11 +46,11 @@ class Field:
 
 
 @dataclass(frozen=True)
-class Section:
+class PolicySection:
     """Inputs that belong together."""
 
     title: str
-    fields: tuple[Field, ...]
+    fields: tuple[PolicyField, ...]
 
 
 @dataclass
@@ -108,7 +108,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def rule_sections(rule: Any, calendars: Sequence[str], faults: Mapping[str, Sequence[str]]) -> list[Section]:
+def rule_sections(rule: Any, calendars: Sequence[str], faults: Mapping[str, Sequence[str]]) -> list[PolicySection]:
     """Return the inputs of one rule, filled in; `faults` by path inside the rule."""
     rule = rule if isinstance(rule, dict) else {}
     raw_match = rule.get("match")
@@ -116,30 +116,32 @@ def rule_sections(rule: Any, calendars: Sequence[str], faults: Mapping[str, Sequ
     hours = (("", "every hour counts"), *((name, name) for name in calendars))
     groups = tuple((group, group) for group in GROUPS)
 
-    def text(name: str, label: str, default: Any = "", *, kind: str = "text", hint: str = "") -> Field:
+    def text(name: str, label: str, default: Any = "", *, kind: str = "text", hint: str = "") -> PolicyField:
         value = _value(rule, match, name, default)
         shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-        return Field(name, label, kind, (), hint, shown, (), tuple(faults.get(name, ())))
+        return PolicyField(name, label, kind, (), hint, shown, (), tuple(faults.get(name, ())))
 
-    def choice(name: str, label: str, choices: tuple[tuple[str, str], ...], default: str, hint: str = "") -> Field:
+    def choice(
+        name: str, label: str, choices: tuple[tuple[str, str], ...], default: str, hint: str = ""
+    ) -> PolicyField:
         value = str(_value(rule, match, name, default))
         known = choices if value in dict(choices) else (*choices, (value, value))
-        return Field(name, label, "choice", known, hint, value, (), tuple(faults.get(name, ())))
+        return PolicyField(name, label, "choice", known, hint, value, (), tuple(faults.get(name, ())))
 
     def several(
         name: str, label: str, choices: tuple[tuple[str, str], ...], default: Sequence[str], hint: str = ""
-    ) -> Field:
+    ) -> PolicyField:
         value = _value(rule, match, name, list(default))
         chosen = tuple(map(str, value)) if isinstance(value, list) else ()
         known = (*choices, *((one, one) for one in chosen if one not in dict(choices)))
-        return Field(name, label, "several", known, hint, "", chosen, tuple(faults.get(name, ())))
+        return PolicyField(name, label, "several", known, hint, "", chosen, tuple(faults.get(name, ())))
 
-    def flag(name: str, label: str, default: bool) -> Field:
+    def flag(name: str, label: str, default: bool) -> PolicyField:
         is_on = _value(rule, match, name, default) is True
-        return Field(name, label, "flag", (), "", "on" if is_on else "", (), tuple(faults.get(name, ())))
+        return PolicyField(name, label, "flag", (), "", "on" if is_on else "", (), tuple(faults.get(name, ())))
 
     return [
-        Section(
+        PolicySection(
             "What it is about",
             (
                 text("name", "Name", hint="The requests it decides show it."),
@@ -151,7 +153,7 @@ def rule_sections(rule: Any, calendars: Sequence[str], faults: Mapping[str, Sequ
                 text("condition", "Condition", kind="long", hint="Empty always holds. The words are explained below."),
             ),
         ),
-        Section(
+        PolicySection(
             "Who decides",
             (
                 choice("outcome", "Then", _OUTCOMES, "ask"),
@@ -163,7 +165,7 @@ def rule_sections(rule: Any, calendars: Sequence[str], faults: Mapping[str, Sequ
                 choice("risk", "Counts as", (("", "the tool's own risk"), *_RISKS), ""),
             ),
         ),
-        Section(
+        PolicySection(
             "By when",
             (
                 text("remind_after", "Remind after", "24h", hint="As 90m, 24h or 3d."),
@@ -173,7 +175,7 @@ def rule_sections(rule: Any, calendars: Sequence[str], faults: Mapping[str, Sequ
                 choice("calendar", "Hours that count", hours, "", "With a calendar the times are working hours."),
             ),
         ),
-        Section(
+        PolicySection(
             "With what care",
             (
                 text("fresh_sign_in_minutes", "Sign-in not older than, in minutes", 0, hint="0: any session will do."),
@@ -221,13 +223,13 @@ def read_rule(sent: QueryDict) -> dict[str, Any]:
     return rule
 
 
-def calendar_fields(name: str, calendar: Any, faults: Mapping[str, Sequence[str]]) -> list[Field]:
+def calendar_fields(name: str, calendar: Any, faults: Mapping[str, Sequence[str]]) -> list[PolicyField]:
     """Return the inputs of one calendar, filled in."""
     calendar = calendar if isinstance(calendar, dict) else {}
     hours = calendar.get("hours") if isinstance(calendar.get("hours"), dict) else {}
     fields = [
-        Field("calendar", "Name", text=name, faults=tuple(faults.get("", ()))),
-        Field(
+        PolicyField("calendar", "Name", text=name, faults=tuple(faults.get("", ()))),
+        PolicyField(
             "timezone",
             "Time zone",
             text=str(calendar.get("timezone", "")),
@@ -237,11 +239,13 @@ def calendar_fields(name: str, calendar: Any, faults: Mapping[str, Sequence[str]
     ]
     for day in DAYS:
         told = [fault for path, some in faults.items() if path.startswith(f"hours.{day}") for fault in some]
-        fields.append(Field(f"hours.{day}", day.capitalize(), text=_windows_text(hours.get(day)), faults=tuple(told)))
+        fields.append(
+            PolicyField(f"hours.{day}", day.capitalize(), text=_windows_text(hours.get(day)), faults=tuple(told))
+        )
     told = [fault for path, some in faults.items() if path.startswith("holidays") for fault in some]
     days = "\n".join(map(str, calendar.get("holidays", [])))
     hint = "One day a line, as 2026-12-25."
-    return [*fields, Field("holidays", "Holidays", "long", hint=hint, text=days, faults=tuple(told))]
+    return [*fields, PolicyField("holidays", "Holidays", "long", hint=hint, text=days, faults=tuple(told))]
 
 
 def read_calendar(sent: QueryDict) -> tuple[str, dict[str, Any]]:

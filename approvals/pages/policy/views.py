@@ -38,7 +38,7 @@ HISTORY = 100  # versions on the page, newest first
 
 
 @dataclass(frozen=True)
-class Hours:
+class CalendarHours:
     """One calendar for the page."""
 
     name: str
@@ -347,15 +347,15 @@ def _cards(rules: Any) -> list[Any]:
     return [card_of(rule, place) for place, rule in enumerate(rules, start=1)] if isinstance(rules, list) else []
 
 
-def _calendars(stored: dict[str, Any]) -> list[Hours]:
+def _calendars(stored: dict[str, Any]) -> list[CalendarHours]:
     found = []
     for name, one in stored.items():
         try:
             calendar = Calendar.model_validate(one)
         except ValueError:
-            found.append(Hours(name, "", ("It cannot be read.",)))
+            found.append(CalendarHours(name, "", ("It cannot be read.",)))
         else:
-            found.append(Hours(name, calendar.timezone, tuple(described(calendar))))
+            found.append(CalendarHours(name, calendar.timezone, tuple(described(calendar))))
     return found
 
 

@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_POST, require_safe
 
 from approvals.reading import record
-from approvals.reading.record import Filters, Page
+from approvals.reading.record import RecordFilters, RecordPage
 from console.app_role import loose_record
 from console.clock import database_now
 from console.fragments import page_or_fragment
@@ -21,7 +21,7 @@ _WISHES: Final = ("actor", "subject", "since", "cursor", "limit")  # what the ad
 
 
 @dataclass(frozen=True)
-class Listed:
+class ListedEntries:
     """What the address asks to show, and the rows."""
 
     actor: str
@@ -30,7 +30,7 @@ class Listed:
     cursor: str
     limit: int
     fault: str  # what is wrong with `since`, "" when nothing is
-    page: Page
+    page: RecordPage
 
     def address(self, **changes: Any) -> str:
         """Return this list's address with changes."""
@@ -63,12 +63,14 @@ def verify(request: HttpRequest) -> HttpResponse:
     return page_or_fragment(request, "approvals/record.html", "approvals/_record_check.html", context)
 
 
-def _listed(request: HttpRequest) -> Listed:
+def _listed(request: HttpRequest) -> ListedEntries:
     asked = {name: request.GET.get(name, "").replace("\x00", "").strip()[:300] for name in _WISHES}
     since, fault = _day(asked["since"])
     wanted = rows_wanted(asked["limit"])
-    page = record.entries_page(Filters(asked["actor"], asked["subject"], since), cursor=asked["cursor"], limit=wanted)
-    return Listed(asked["actor"], asked["subject"], asked["since"], asked["cursor"], wanted, fault, page)
+    page = record.entries_page(
+        RecordFilters(asked["actor"], asked["subject"], since), cursor=asked["cursor"], limit=wanted
+    )
+    return ListedEntries(asked["actor"], asked["subject"], asked["since"], asked["cursor"], wanted, fault, page)
 
 
 def _day(typed: str) -> tuple[datetime | None, str]:

@@ -14,7 +14,7 @@ from approvals.errors import InvalidVerdict
 from approvals.models import Approval
 from approvals.pages.inbox.asked import read_asked
 from approvals.pages.inbox.pane import inbox_for
-from approvals.pages.request.page import Refusal, approval_page, find
+from approvals.pages.request.page import DecisionRefusal, approval_page, find
 from approvals.people.permissions import may_decide
 from approvals.policies.terms import Terms
 from approvals.policies.words import who_decides
@@ -98,7 +98,9 @@ def _too_late(request: HttpRequest, user: User, found: Approval, form: schema_fo
     if request.method != "POST":
         return approval_page(request, user, found)
     edited = json.dumps(form.value, ensure_ascii=False, indent=1)
-    return approval_page(request, user, found, Refusal(409, "It cannot be changed any more.", request, edited=edited))
+    return approval_page(
+        request, user, found, DecisionRefusal(409, "It cannot be changed any more.", request, edited=edited)
+    )
 
 
 def _form_page(

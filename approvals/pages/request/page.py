@@ -27,7 +27,7 @@ from console.fragments import page_or_fragment
 from console.http import is_htmx, signed_in_at
 
 
-class Refusal:
+class DecisionRefusal:
     """Why a decision was not taken, with what was typed; `field` names the input at fault, if one is."""
 
     def __init__(
@@ -62,7 +62,12 @@ def find(user: User, approval_id: str) -> Approval:
 
 
 def approval_page(
-    request: HttpRequest, user: User, found: Approval, refusal: Refusal | None = None, *, is_answered: bool = False
+    request: HttpRequest,
+    user: User,
+    found: Approval,
+    refusal: DecisionRefusal | None = None,
+    *,
+    is_answered: bool = False,
 ) -> HttpResponse:
     """Answer with the page of one request, or with its fragment. `is_answered`: to a decision that was taken."""
     context = detail_of(request, user, found) | {"refusal": refusal, "is_chosen": True, "is_answered": is_answered}

@@ -20,7 +20,7 @@ from approvals.errors import (
 )
 from approvals.pages.inbox.asked import read_asked
 from approvals.pages.request.forms import DecisionForm
-from approvals.pages.request.page import Refusal, approval_page, find
+from approvals.pages.request.page import DecisionRefusal, approval_page, find
 from approvals.reading import requests
 from approvals.reading.first_shown import shown_at
 from console.database import AWAY
@@ -43,7 +43,7 @@ def decide(request: HttpRequest, approval_id: str) -> HttpResponse:
     user = person(request)
     form = DecisionForm(request.POST)
     if not form.is_valid():
-        refusal = Refusal(422, "The form was incomplete. Read the request again, then decide.", request)
+        refusal = DecisionRefusal(422, "The form was incomplete. Read the request again, then decide.", request)
         return approval_page(request, user, find(user, approval_id), refusal)
     try:
         given = form.to_answer(requests.answer_form_of(approval_id) if form.is_respond else None)
@@ -62,7 +62,7 @@ def decide(request: HttpRequest, approval_id: str) -> HttpResponse:
     except ApprovalError as exc:
         if isinstance(exc, NotRecorded) and is_htmx(request):  # the page stays, with its key and all that was typed
             return sentence(request, exc.http_status, title="Your decision was not recorded", detail=exc.sentence)
-        refusal = Refusal(exc.http_status, exc.sentence, request, field=exc.field)
+        refusal = DecisionRefusal(exc.http_status, exc.sentence, request, field=exc.field)
     else:
         return _decided(request, user, approval_id, was_cut_off=recorded.was_cut_off)
     return approval_page(request, user, find(user, approval_id), refusal)

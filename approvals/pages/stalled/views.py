@@ -14,9 +14,9 @@ from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
 from approvals.errors import ApprovalError, NoSuchApproval
-from approvals.pages.inbox.pane import Tab, tabs_for
+from approvals.pages.inbox.pane import InboxTab, tabs_for
 from approvals.reading import stalled
-from approvals.reading.stalled import Page
+from approvals.reading.stalled import StalledPage
 from approvals.services.receipts import set_aside
 from console import ports
 from console.fragments import page_or_fragment
@@ -31,11 +31,11 @@ _SAID: Final = {
 
 
 @dataclass(frozen=True)
-class Listed:
+class ListedStalled:
     """The lane's page."""
 
-    page: Page
-    tabs: list[Tab]
+    page: StalledPage
+    tabs: list[InboxTab]
     cursor: str
 
     @property
@@ -49,7 +49,7 @@ class Listed:
 
 
 @dataclass(frozen=True)
-class Refusal:
+class StalledRefusal:
     """Why an action on one decision was not taken, with what was typed."""
 
     approval_id: str
@@ -89,7 +89,9 @@ def act(request: HttpRequest, approval_id: str) -> HttpResponse:
     except NoSuchApproval:
         raise
     except ApprovalError as exc:
-        return _lane(request, cursor, Refusal(approval_id, exc.http_status, exc.sentence, action, reason, exc.field))
+        return _lane(
+            request, cursor, StalledRefusal(approval_id, exc.http_status, exc.sentence, action, reason, exc.field)
+        )
     if is_htmx(request):
         response = _lane(request, cursor)
         response["X-Said"] = _SAID[action]
@@ -108,9 +110,9 @@ def _act(action: str, approval_id: str, by: User, reason: str) -> None:
         ports.agent_plane().settle_unknown(approval_id=approval_id, by=by, happened=happened, reason=reason)
 
 
-def _lane(request: HttpRequest, cursor: str, refusal: Refusal | None = None) -> HttpResponse:
+def _lane(request: HttpRequest, cursor: str, refusal: StalledRefusal | None = None) -> HttpResponse:
     user = person(request)
-    listed = Listed(stalled.lane_page(user, cursor=cursor), tabs_for(user, "lane"), cursor)
+    listed = ListedStalled(stalled.lane_page(user, cursor=cursor), tabs_for(user, "lane"), cursor)
     context: dict[str, Any] = {"listed": listed, "refusal": refusal}
     status = refusal.status if refusal else 200
     return page_or_fragment(request, "approvals/lane.html", "approvals/_lane_rows.html", context, status=status)

@@ -30,7 +30,7 @@ MANIFEST = "manifest.json"
 CHAIN = "chain.jsonl"
 
 
-class Fault(Exception):
+class PackFault(Exception):
     """Something was changed; names the file."""
 
     def __init__(self, name: str, what: str) -> None:
@@ -61,7 +61,7 @@ def check(pack: str, manifest_digest: str | None = None, head: str | None = None
     try:
         files = load(pack)
         manifest, digest = read_manifest(files)
-    except Fault as fault:
+    except PackFault as fault:
         return [str(fault)], []
     faults = check_bytes(files, manifest)
     if manifest_digest and manifest_digest != digest:
@@ -73,7 +73,7 @@ def check(pack: str, manifest_digest: str | None = None, head: str | None = None
                 faults.append(f"{CHAIN}: the head {head} is not among its entries")
             for approval_id in manifest["approvals"]:
                 check_approval(files, approval_id, entries)
-        except Fault as fault:
+        except PackFault as fault:
             faults.append(str(fault))
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             faults.append(f"{MANIFEST}: the pack lacks something that it must hold ({type(error).__name__}: {error})")
@@ -100,35 +100,35 @@ def load(pack: str) -> dict[str, bytes]:
                     with open(path, "rb") as file:
                         found[inside] = file.read()
                 except OSError as error:
-                    raise Fault(inside, f"cannot be read ({error.strerror})") from error
+                    raise PackFault(inside, f"cannot be read ({error.strerror})") from error
         return found
     found = {}
     try:
         with zipfile.ZipFile(pack) as archive:
             for info in archive.infolist():
                 if info.filename in found:
-                    raise Fault(info.filename, "is in the archive twice")
+                    raise PackFault(info.filename, "is in the archive twice")
                 try:
                     found[info.filename] = archive.read(info)
                 except Exception as error:
-                    raise Fault(info.filename, f"is damaged inside the archive ({error})") from error
+                    raise PackFault(info.filename, f"is damaged inside the archive ({error})") from error
     except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-        raise Fault(os.path.basename(pack), f"is no archive that can be read ({error})") from error
+        raise PackFault(os.path.basename(pack), f"is no archive that can be read ({error})") from error
     return found
 
 
 def read_manifest(files: dict[str, bytes]) -> tuple[dict[str, Any], str]:
     """Return the manifest and its digest. It holds a digest of itself, and may be written in one way only."""
     if MANIFEST not in files:
-        raise Fault(MANIFEST, "is missing")
+        raise PackFault(MANIFEST, "is missing")
     try:
         manifest = parse(files[MANIFEST])
         content = manifest["content"]
         as_written = write_manifest(content)
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise Fault(MANIFEST, f"cannot be read ({error})") from error
+        raise PackFault(MANIFEST, f"cannot be read ({error})") from error
     if as_written != files[MANIFEST]:
-        raise Fault(MANIFEST, "is not as it was written: its own digest does not fit")
+        raise PackFault(MANIFEST, "is not as it was written: its own digest does not fit")
     return content, hashlib.sha256(as_written).hexdigest()
 
 
@@ -162,15 +162,15 @@ def read_chain(lines: bytes, told: dict[str, Any]) -> list[dict[str, Any]]:
         entry = parse(line)
         fields = {name: entry[name] for name in ("at", "actor", "kind", "subject", "body", "previous")}
         if hashlib.sha256(canonical(fields).encode()).hexdigest() != entry["digest"]:
-            raise Fault(CHAIN, f"line {number}, entry {entry['seq']}: its digest is not that of what it says")
+            raise PackFault(CHAIN, f"line {number}, entry {entry['seq']}: its digest is not that of what it says")
         if entry["previous"] != previous:
-            raise Fault(CHAIN, f"line {number}, entry {entry['seq']}: does not follow the entry before it")
+            raise PackFault(CHAIN, f"line {number}, entry {entry['seq']}: does not follow the entry before it")
         if entries and entry["seq"] <= entries[-1]["seq"]:
-            raise Fault(CHAIN, f"line {number}, entry {entry['seq']}: its number is not after the one before it")
+            raise PackFault(CHAIN, f"line {number}, entry {entry['seq']}: its number is not after the one before it")
         previous = entry["digest"]
         entries.append(entry)
     if previous != told["last"] or len(entries) != told["entries"]:
-        raise Fault(CHAIN, "does not end with the entry that the manifest names")
+        raise PackFault(CHAIN, "does not end with the entry that the manifest names")
     return entries
 
 
@@ -186,10 +186,10 @@ def check_approval(files: dict[str, bytes], approval_id: str, entries: list[dict
     check_comments(files, f"{folder}/comments.json", about)
     approval = parse(files[f"{folder}/approval.json"])
     if digests.get(approval["version"]) != approval["digest"]:
-        raise Fault(f"{folder}/approval.json", "its digest is not that of its current version's bytes")
+        raise PackFault(f"{folder}/approval.json", "its digest is not that of its current version's bytes")
     effect = parse(files[f"{folder}/effect.json"])
     if effect is not None and effect["digest"] not in agreed:
-        raise Fault(f"{folder}/effect.json", "what was executed is not what a decision had approved")
+        raise PackFault(f"{folder}/effect.json", "what was executed is not what a decision had approved")
 
 
 def version_digests(files: dict[str, bytes], folder: str, about: list[dict[str, Any]]) -> dict[int, str]:
@@ -199,10 +199,10 @@ def version_digests(files: dict[str, bytes], folder: str, about: list[dict[str, 
         name = f"{folder}/versions/{version['version']}.json"
         digests[version["version"]] = hashlib.sha256(files[name]).hexdigest()
         if digests[version["version"]] != version["digest"]:
-            raise Fault(name, "its bytes do not have the digest under which it was shown")
+            raise PackFault(name, "its bytes do not have the digest under which it was shown")
     opened = [entry["body"]["digest"] for entry in about if entry["kind"] == "approval.opened"]
     if opened != [digests[1]]:
-        raise Fault(f"{folder}/versions/1.json", "is not what the chain says was proposed")
+        raise PackFault(f"{folder}/versions/1.json", "is not what the chain says was proposed")
     return digests
 
 
@@ -219,23 +219,23 @@ def check_decisions(
     for one in decisions:
         which = f"decision {one['id']}"
         if digests.get(one["version"]) != one["digest"]:
-            raise Fault(name, f"{which}: what was shown is not the version that it names")
+            raise PackFault(name, f"{which}: what was shown is not the version that it names")
         if digests.get(one["for_version"]) != one["for_digest"]:
-            raise Fault(name, f"{which}: what it speaks for is not the version that it names")
+            raise PackFault(name, f"{which}: what it speaks for is not the version that it names")
         if one["id"] not in recorded:
-            raise Fault(name, f"{which}: the chain has no entry for it")
+            raise PackFault(name, f"{which}: the chain has no entry for it")
         entry = recorded.pop(one["id"])
         told = (entry["body"]["verdict"], entry["body"]["digest"], entry["body"]["version"])
         if told != (one["verdict"], one["for_digest"], one["for_version"]):
-            raise Fault(name, f"{which}: the chain tells another verdict or another digest")
+            raise PackFault(name, f"{which}: the chain tells another verdict or another digest")
         if one["by"] and not one["source"] and entry["actor"] != one["by"]:
-            raise Fault(name, f"{which}: the chain tells that {entry['actor']} decided")
+            raise PackFault(name, f"{which}: the chain tells that {entry['actor']} decided")
         if entry["body"].get("words") not in (None, digest_of_words(one["note"], one["answer"])):
-            raise Fault(name, f"{which}: the chain tells of another comment or answer")
+            raise PackFault(name, f"{which}: the chain tells of another comment or answer")
         if one["verdict"] in ("approve", "edit"):
             agreed.add(one["for_digest"])
     if recorded:
-        raise Fault(name, f"decision {min(recorded)}, which the chain tells of, is not in it")
+        raise PackFault(name, f"decision {min(recorded)}, which the chain tells of, is not in it")
     return agreed
 
 
@@ -247,9 +247,9 @@ def check_comments(files: dict[str, bytes], name: str, about: list[dict[str, Any
             recorded[entry["body"]["comment"]] = (entry["actor"], entry["body"]["digest"])
     for one in parse(files[name]):
         if recorded.pop(one["id"], None) != (one["by"], hashlib.sha256(one["text"].encode()).hexdigest()):
-            raise Fault(name, f"comment {one['id']}: the chain does not tell that {one['by']} said this")
+            raise PackFault(name, f"comment {one['id']}: the chain does not tell that {one['by']} said this")
     if recorded:
-        raise Fault(name, f"comment {min(recorded)}, which the chain tells of, is not in it")
+        raise PackFault(name, f"comment {min(recorded)}, which the chain tells of, is not in it")
 
 
 def digest_of_words(*words: Any) -> str:

@@ -6,7 +6,7 @@ import re
 from typing import Any
 from urllib.parse import quote
 
-from console.forms.schema_form.fields import LONG_TEXT, MISSING, Choice, Field, Row, inside, walk
+from console.forms.schema_form.fields import LONG_TEXT, MISSING, Choice, Field, FieldRow, inside, walk
 from console.forms.schema_form.shape import Shape, more_of, properties_of, shape_of
 from console.forms.schema_references import scope_of
 from console.text.json_text import size_fault, write_json
@@ -114,7 +114,7 @@ class Drawing:
                 drawn.rows = [self.row(drawn, index, given[key], key) for index, key in enumerate(given_rows(drawn))]
         self.add_spare_row(drawn)
 
-    def row(self, of: Field, index: int, value: Any = MISSING, key: str | None = None) -> Row:
+    def row(self, of: Field, index: int, value: Any = MISSING, key: str | None = None) -> FieldRow:
         """Draw a row of a list, or a further key of a group; without a value an empty one."""
         step = str(index) if of.kind == "list" else f"~{index}"
         name, id_ = inside(of.name, step), f"{of.id}-{step}"
@@ -123,7 +123,7 @@ class Drawing:
         drawn = self.field(part, value, name, id_, label=label, is_item=True, above=of)
         if of.kind == "list":
             drawn.label = f"{drawn.label} {index + 1}"
-        return Row(index, name, drawn, is_spare=value is MISSING, key=key)
+        return FieldRow(index, name, drawn, is_spare=value is MISSING, key=key)
 
     def add_spare_row(self, of: Field) -> None:
         """End the list with an empty row, so that an item can be added without a script."""

@@ -35,7 +35,7 @@ class Choice:
 
 
 @dataclass
-class Row:
+class FieldRow:
     """One item of a list, or one further key of a group."""
 
     index: int
@@ -74,7 +74,7 @@ class Field:
     text: str = ""
     choices: list[Choice] = field(default_factory=list)
     children: dict[str, Field] = field(default_factory=dict)  # by property
-    rows: list[Row] = field(default_factory=list)
+    rows: list[FieldRow] = field(default_factory=list)
     takes_rows: bool = False
     notes: list[str] = field(default_factory=list)  # why it is drawn so
     faults: list[str] = field(default_factory=list)

@@ -7,7 +7,7 @@ from typing import Any
 from django.http import QueryDict
 
 from console.forms.schema_form.drawing import Drawing, TooMany, given_rows, has_plain_crlf
-from console.forms.schema_form.fields import MISSING, Field, Row
+from console.forms.schema_form.fields import MISSING, Field, FieldRow
 from console.text.json_text import WHOLE, NotJson, read_json, read_number, write_json
 
 
@@ -158,7 +158,7 @@ class Reading:
         is_same = [row.index for row in used] == [row.index for row in before]
         return not is_same or (drawn.kind == "group" and [row.key for row in used] != given_rows(drawn))
 
-    def _take_row(self, drawn: Field, row: Row) -> None:
+    def _take_row(self, drawn: Field, row: FieldRow) -> None:
         self.take(row.item)
         is_key_touched = False
         if row.key is not None:
@@ -192,7 +192,7 @@ def _forgive(drawn: Field) -> None:
         row.key_faults.clear()
 
 
-def _assembled(drawn: Field, rows: list[Row]) -> dict[str, Any]:
+def _assembled(drawn: Field, rows: list[FieldRow]) -> dict[str, Any]:
     given = drawn.original if isinstance(drawn.original, dict) else {}
     is_kept = drawn.children.keys() if drawn.takes_rows else given.keys()
     found = {key: value for key, value in given.items() if key in is_kept}

@@ -5,22 +5,22 @@ from __future__ import annotations
 from approvals.models import Approval
 from approvals.reading.reach import Waiting
 from console.text.visible import one_line
-from orchestration.diagnosis.facts import Facts
-from orchestration.diagnosis.told import Told, at, names, quoted
+from orchestration.diagnosis.facts import RunFacts
+from orchestration.diagnosis.told import ToldCause, at, names, quoted
 from orchestration.models import Effect
 
 
-def nobody_could_decide(facts: Facts) -> Told | None:
+def nobody_could_decide(facts: RunFacts) -> ToldCause | None:
     """Too few active people are left for one of the requests, so it would stand until its deadline."""
     for one in _waiting(facts):
         if one.stranded is not None:
             sentence = f"It waits for a decision that cannot come: {one_line(one.stranded.sentence)}"
             link = ("The request", "approvals:approval", one.approval.pk)
-            return Told(sentence, one.approval.opened_at, facts.operators, links=(link,))
+            return ToldCause(sentence, one.approval.opened_at, facts.operators, links=(link,))
     return None
 
 
-def effect_unknown(facts: Facts) -> Told | None:
+def effect_unknown(facts: RunFacts) -> ToldCause | None:
     """An attempt to do something was cut off, and only a person can find out whether it happened."""
     unknown = [one for one in facts.effects if one.status == Effect.Status.UNKNOWN]
     if not facts.is_open or not unknown:
@@ -31,14 +31,14 @@ def effect_unknown(facts: Facts) -> Told | None:
         one = questions[0]
         sentence = f"{what} {_whom(one)} has to say so until {at(one.approval.due_at)}."
         link = ("Say whether it happened", "approvals:approval", one.approval.pk)
-        return Told(sentence, unknown[0].started_at, one.able, links=(link,))
+        return ToldCause(sentence, unknown[0].started_at, one.able, links=(link,))
     if facts.next != "people":
         return None  # it is about to ask, or takes the answer up: whatever keeps it from that is told
     link = ("The decision behind it", "approvals:approval", unknown[0].pk)
-    return Told(f"{what} The run has not asked a person.", unknown[0].started_at, facts.operators, links=(link,))
+    return ToldCause(f"{what} The run has not asked a person.", unknown[0].started_at, facts.operators, links=(link,))
 
 
-def past_its_deadline(facts: Facts) -> Told | None:
+def past_its_deadline(facts: RunFacts) -> ToldCause | None:
     """A request is past its end, and the relay, which closes it, is not there."""
     if facts.next != "people" or facts.parts.relay_since is None:
         return None
@@ -49,10 +49,10 @@ def past_its_deadline(facts: Facts) -> Told | None:
         f"The request “{quoted(late[0].summary)}” is past its deadline of {at(late[0].due_at)}, and no relay is alive "
         f"to close it since {at(facts.parts.relay_since)}."
     )
-    return Told(sentence, late[0].due_at, facts.operators)
+    return ToldCause(sentence, late[0].due_at, facts.operators)
 
 
-def waiting_for_people(facts: Facts) -> Told | None:
+def waiting_for_people(facts: RunFacts) -> ToldCause | None:
     """The usual wait: for whom by name, for what, and until when."""
     if facts.next != "people":
         return None
@@ -69,10 +69,10 @@ def waiting_for_people(facts: Facts) -> Told | None:
     )
     everybody = sorted({name for one in waiting for name in one.able})
     since = min(one.approval.opened_at for one in waiting)
-    return Told(sentence, since, everybody)
+    return ToldCause(sentence, since, everybody)
 
 
-def _waiting(facts: Facts) -> list[Waiting]:
+def _waiting(facts: RunFacts) -> list[Waiting]:
     if facts.next != "people":
         return []
     return [facts.waiting[one.pk] for one in facts.pending if one.pk in facts.waiting]

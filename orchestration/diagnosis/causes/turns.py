@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from approvals.models import ReceiptStep
-from orchestration.diagnosis.facts import Facts
-from orchestration.diagnosis.look import Turn
-from orchestration.diagnosis.told import State, Told, asked_to_end, at, exact, moment, quoted, times
+from orchestration.diagnosis.facts import RunFacts
+from orchestration.diagnosis.look import TurnActivity
+from orchestration.diagnosis.told import State, ToldCause, asked_to_end, at, exact, moment, quoted, times
 from orchestration.models import Effect, Run
 
 #: it is tried again by itself, so it needs somebody only after this, and this many attempts
@@ -17,7 +17,7 @@ FAILING_TIMES: Final = 5
 EFFECT_TAKES: Final = timedelta(minutes=3)  # at most, with its own time-out
 
 
-def turn_failing(facts: Facts) -> Told | None:
+def turn_failing(facts: RunFacts) -> ToldCause | None:
     """The newest attempt failed: how often, of what, since when, and when it is tried again."""
     failure = facts.failure
     turn = facts.look.turn if facts.look else None
@@ -39,10 +39,10 @@ def turn_failing(facts: Facts) -> Told | None:
     is_long = facts.now - since >= FAILING_FOR and attempt >= FAILING_TIMES
     state: State = "stuck" if is_long or failure.stuck_at else "waiting"
     about = f"A turn fails with {quoted(failure.kind)} and is tried again"
-    return Told(sentence, since, facts.operators, state, failure.kind[:100], about)
+    return ToldCause(sentence, since, facts.operators, state, failure.kind[:100], about)
 
 
-def _failing_in_temporal(facts: Facts, turn: Turn | None) -> Told | None:
+def _failing_in_temporal(facts: RunFacts, turn: TurnActivity | None) -> ToldCause | None:
     """What failed before the row could be told, such as an activity that the worker does not know."""
     if turn is None or turn.attempt < 2 or not turn.last_failure:
         return None
@@ -52,10 +52,12 @@ def _failing_in_temporal(facts: Facts, turn: Turn | None) -> Told | None:
     then = f" The next try is at {exact(next_try)}." if next_try else ""
     attempt = turn.attempt - 1 if next_try else turn.attempt
     sentence = f"Turn {max(facts.run.turn, 1)} fails, attempt {attempt:,}: {quoted(turn.last_failure)}.{then}"
-    return Told(sentence, moment(turn.since), facts.operators, "stuck" if turn.attempt > FAILING_TIMES else "waiting")
+    return ToldCause(
+        sentence, moment(turn.since), facts.operators, "stuck" if turn.attempt > FAILING_TIMES else "waiting"
+    )
 
 
-def not_taken_up(facts: Facts) -> Told | None:
+def not_taken_up(facts: RunFacts) -> ToldCause | None:
     """The run was told of a decision long ago, and nothing came of it."""
     if facts.next != "worker" or facts.run.status != Run.Status.WAITING or facts.run.ending:
         return None
@@ -66,10 +68,10 @@ def not_taken_up(facts: Facts) -> Told | None:
     since = told[-1] if told else late[0].closed_at or late[0].opened_at
     sentence = f"The run was told of the decision {at(since)} and has not taken it up, though a worker is alive."
     link = ("The decision", "approvals:approval", late[0].pk)
-    return Told(sentence, since, facts.operators, links=(link,))
+    return ToldCause(sentence, since, facts.operators, links=(link,))
 
 
-def end_not_taken(facts: Facts) -> Told | None:
+def end_not_taken(facts: RunFacts) -> ToldCause | None:
     """Somebody asked for its end, Temporal knows, and the workflow has not closed it."""
     asked = facts.run.ending
     if facts.next != "worker" or not asked:
@@ -78,10 +80,10 @@ def end_not_taken(facts: Facts) -> Told | None:
     is_late = since is not None and facts.now - since >= FAILING_FOR
     late = ", which takes long by now. To end it is surer." if is_late else "."
     sentence = f"{asked_to_end(asked)} Its workflow has been told and closes it{late}"
-    return Told(sentence, since, facts.operators if is_late else [], "stuck" if is_late else "healthy")
+    return ToldCause(sentence, since, facts.operators if is_late else [], "stuck" if is_late else "healthy")
 
 
-def effect_takes_long(facts: Facts) -> Told | None:
+def effect_takes_long(facts: RunFacts) -> ToldCause | None:
     """Something is being done to the world, for longer than it may take."""
     executing = [one for one in facts.effects if one.status == Effect.Status.EXECUTING]
     if facts.next != "worker" or not executing or facts.now - executing[0].started_at < EFFECT_TAKES:
@@ -91,41 +93,41 @@ def effect_takes_long(facts: Facts) -> Told | None:
         f"{quoted(one.tool)} is under way since {at(one.started_at)}, longer than it may take "
         f"({times(one.attempts, 'attempt')}{', under one key' if one.is_idempotent and one.attempts > 1 else ''})."
     )
-    return Told(sentence, one.started_at, facts.operators)
+    return ToldCause(sentence, one.started_at, facts.operators)
 
 
-def paused(facts: Facts) -> Told | None:
+def paused(facts: RunFacts) -> ToldCause | None:
     if facts.run.status != Run.Status.PAUSED:
         return None
     by, reason, since = _pause(facts)
     sentence = f"Paused by {by}{f': {reason}' if reason else ''}. It begins no turn until somebody resumes it."
-    return Told(sentence, since, facts.operators)
+    return ToldCause(sentence, since, facts.operators)
 
 
-def pauses_soon(facts: Facts) -> Told | None:
+def pauses_soon(facts: RunFacts) -> ToldCause | None:
     """It is to be paused, and its turn is not over."""
     if not facts.is_open or facts.run.status == Run.Status.PAUSED or not facts.run.paused:
         return None
     by, reason, since = _pause(facts)
-    return Told(f"It pauses after this turn, as {by} asked{f': {reason}' if reason else ''}.", since)
+    return ToldCause(f"It pauses after this turn, as {by} asked{f': {reason}' if reason else ''}.", since)
 
 
-def _pause(facts: Facts) -> tuple[str, str, datetime | None]:
+def _pause(facts: RunFacts) -> tuple[str, str, datetime | None]:
     asked = facts.run.paused or {}
     by = quoted(str(asked.get("by") or "an operator"))
     return by, quoted(str(asked.get("reason") or "")), moment(str(asked.get("at") or ""))
 
 
-def working(facts: Facts) -> Told | None:
+def working(facts: RunFacts) -> ToldCause | None:
     """A turn is under way: at which node since when, and by when it has to end."""
     if facts.next != "worker":
         return None
     run, turn = facts.run, facts.look.turn if facts.look else None
     number = max(run.turn, 1)
     if run.status == Run.Status.WAITING:
-        return Told("The run has been told of the decision and is about to take it up.", None)
+        return ToldCause("The run has been told of the decision and is about to take it up.", None)
     if turn is None or turn.state == "scheduled":
-        return Told(f"Turn {number} is about to begin.", _began(facts))
+        return ToldCause(f"Turn {number} is about to begin.", _began(facts))
     ends = facts.turn_ends_at()
     until = f" It has until {exact(ends)}." if ends else ""
     if ends is not None and facts.now > ends:
@@ -133,19 +135,19 @@ def working(facts: Facts) -> Told | None:
     attempt = f", attempt {turn.attempt}" if turn.attempt > 1 else ""
     since = moment(turn.node_since) or moment(turn.since)
     if turn.node:
-        return Told(
+        return ToldCause(
             f"Works on turn {number}{attempt}: the node “{quoted(turn.node)}” since {_ago(facts, since)}.{until}", since
         )
-    return Told(f"Works on turn {number}{attempt} since {_ago(facts, since)}.{until}", since)
+    return ToldCause(f"Works on turn {number}{attempt} since {_ago(facts, since)}.{until}", since)
 
 
-def _ago(facts: Facts, since: datetime | None) -> str:
+def _ago(facts: RunFacts, since: datetime | None) -> str:
     if since is None:
         return "a moment"
     seconds = max(0, int((facts.now - since).total_seconds()))
     return f"{seconds} s" if seconds < 120 else f"{seconds // 60} min"
 
 
-def _began(facts: Facts) -> datetime | None:
+def _began(facts: RunFacts) -> datetime | None:
     turn = facts.look.turn if facts.look else None
     return moment(turn.since) if turn else facts.run.started_at

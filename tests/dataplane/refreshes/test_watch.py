@@ -6,13 +6,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from dataplane.catalogue import HANDBOOK
-from dataplane.contracts import Refresh as RefreshOrder
+from dataplane.contracts import RefreshOrder
 from dataplane.models import Refresh
 from dataplane.prefect_gateway import STATE_TYPES
 from dataplane.refreshes import dispatch, watch
 from dataplane.refreshes.claim import claim
 from dataplane.refreshes.request import request_refresh
-from dataplane.refreshes.watch import MOST_RESTARTS, Finding, Watch, examine
+from dataplane.refreshes.watch import MOST_RESTARTS, RefreshFinding, RefreshWatch, examine
 from tests.dataplane.conftest import content, publish
 from tests.dataplane.fakes import FakePrefect
 
@@ -36,22 +36,22 @@ def run_id(database_url: str, fake_prefect: FakePrefect) -> Iterator[str]:
 @pytest.mark.parametrize(
     ("state", "age_seconds", "is_held", "finding"),
     [
-        ("SCHEDULED", 900, False, Finding.FINE),  # late: it waits for a runner
-        ("PENDING", 5, False, Finding.FINE),
-        ("PENDING", 90, False, Finding.SUSPECT),
-        ("RUNNING", 2, False, Finding.FINE),  # it has not yet come to its claim
-        ("RUNNING", 900, True, Finding.FINE),  # slow, but alive
-        ("RUNNING", 60, False, Finding.SUSPECT),
-        ("CRASHED", 0, False, Finding.DEAD),
-        ("CRASHED", 0, True, Finding.FINE),  # another run of the same key works on it
-        ("COMPLETED", 60, False, Finding.DEAD),  # in an earlier life of our database
-        ("FAILED", 0, False, Finding.FAILED),
-        ("CANCELLED", 0, False, Finding.CANCELLED),
-        ("CANCELLING", 90, False, Finding.CANCELLED),
+        ("SCHEDULED", 900, False, RefreshFinding.FINE),  # late: it waits for a runner
+        ("PENDING", 5, False, RefreshFinding.FINE),
+        ("PENDING", 90, False, RefreshFinding.SUSPECT),
+        ("RUNNING", 2, False, RefreshFinding.FINE),  # it has not yet come to its claim
+        ("RUNNING", 900, True, RefreshFinding.FINE),  # slow, but alive
+        ("RUNNING", 60, False, RefreshFinding.SUSPECT),
+        ("CRASHED", 0, False, RefreshFinding.DEAD),
+        ("CRASHED", 0, True, RefreshFinding.FINE),  # another run of the same key works on it
+        ("COMPLETED", 60, False, RefreshFinding.DEAD),  # in an earlier life of our database
+        ("FAILED", 0, False, RefreshFinding.FAILED),
+        ("CANCELLED", 0, False, RefreshFinding.CANCELLED),
+        ("CANCELLING", 90, False, RefreshFinding.CANCELLED),
     ],
 )
 def test_an_open_refresh_is_judged_by_two_witnesses(
-    fake_prefect: FakePrefect, state: str, age_seconds: int, is_held: bool, finding: Finding
+    fake_prefect: FakePrefect, state: str, age_seconds: int, is_held: bool, finding: RefreshFinding
 ) -> None:
     made = fake_prefect.create_flow_run(
         flow=HANDBOOK.flow, deployment=HANDBOOK.deployment, parameters={}, idempotency_key="k", name="n"
@@ -66,13 +66,13 @@ def test_every_state_of_prefect_has_a_finding(fake_prefect: FakePrefect) -> None
             flow=HANDBOOK.flow, deployment=HANDBOOK.deployment, parameters={}, idempotency_key=state, name="n"
         )
         fake_prefect.move(made.id, state, ago=LONG_AGO)
-        assert examine(fake_prefect.runs[made.id], is_held=False, now=datetime.now(UTC)) in Finding
+        assert examine(fake_prefect.runs[made.id], is_held=False, now=datetime.now(UTC)) in RefreshFinding
 
 
 @pytest.mark.usefixtures("sure_at_once")
 def test_a_run_that_nobody_works_on_is_started_again_under_its_own_id(fake_prefect: FakePrefect, run_id: str) -> None:
     fake_prefect.move(run_id, "RUNNING", ago=LONG_AGO)
-    assert Watch(fake_prefect).look() == 1
+    assert RefreshWatch(fake_prefect).look() == 1
     row = Refresh.objects.get()
     assert (row.status, row.restarts, row.prefect_flow_run_id) == ("scheduled", 1, run_id)
     assert fake_prefect.runs[run_id].state_name == "AwaitingRetry"
@@ -81,7 +81,7 @@ def test_a_run_that_nobody_works_on_is_started_again_under_its_own_id(fake_prefe
 
 def test_one_look_is_not_enough(fake_prefect: FakePrefect, run_id: str) -> None:
     fake_prefect.move(run_id, "RUNNING", ago=LONG_AGO)
-    watch = Watch(fake_prefect)
+    watch = RefreshWatch(fake_prefect)
     watch.look()
     watch.look()
     assert fake_prefect.runs[run_id].state_type == "RUNNING"
@@ -91,14 +91,14 @@ def test_one_look_is_not_enough(fake_prefect: FakePrefect, run_id: str) -> None:
 def test_a_slow_run_is_left_alone_while_it_holds_its_lock(fake_prefect: FakePrefect, run_id: str) -> None:
     fake_prefect.move(run_id, "RUNNING", ago=LONG_AGO)
     with claim(HANDBOOK, RefreshOrder("handbook", "k1"), flow_run_id=run_id):
-        Watch(fake_prefect).look()
+        RefreshWatch(fake_prefect).look()
         assert fake_prefect.runs[run_id].state_type == "RUNNING"
         assert Refresh.objects.get().status == "running"
 
 
 @pytest.mark.usefixtures("sure_at_once")
 def test_a_run_that_keeps_dying_fails_in_words(fake_prefect: FakePrefect, run_id: str) -> None:
-    watch = Watch(fake_prefect)
+    watch = RefreshWatch(fake_prefect)
     for _ in range(MOST_RESTARTS + 1):
         fake_prefect.move(run_id, "CRASHED")
         watch.look_at_flow_run(run_id)
@@ -110,25 +110,25 @@ def test_a_run_that_keeps_dying_fails_in_words(fake_prefect: FakePrefect, run_id
 def test_of_two_watchers_one_starts_the_run_again(fake_prefect: FakePrefect, run_id: str) -> None:
     fake_prefect.move(run_id, "CRASHED")
     stale = Refresh.objects.get()
-    Watch(fake_prefect).look_at(stale)
+    RefreshWatch(fake_prefect).look_at(stale)
     fake_prefect.move(run_id, "CRASHED")
-    Watch(fake_prefect).look_at(stale)
+    RefreshWatch(fake_prefect).look_at(stale)
     assert fake_prefect.calls.count("run_again") == 1
 
 
 def test_states_of_prefect_are_mirrored(fake_prefect: FakePrefect, run_id: str) -> None:
     fake_prefect.move(run_id, "CANCELLED")
-    Watch(fake_prefect).look_at_flow_run(run_id)
+    RefreshWatch(fake_prefect).look_at_flow_run(run_id)
     assert Refresh.objects.get().status == "cancelled"
     Refresh.objects.update(status="running", finished_at=None)
     fake_prefect.move(run_id, "FAILED")
-    Watch(fake_prefect).look_at_flow_run(run_id)
+    RefreshWatch(fake_prefect).look_at_flow_run(run_id)
     assert (Refresh.objects.get().status, Refresh.objects.get().error) == ("failed", "The flow run failed.")
 
 
 def test_a_refresh_whose_flow_run_prefect_lost_is_handed_over_again(fake_prefect: FakePrefect, run_id: str) -> None:
     fake_prefect.runs.clear()
-    Watch(fake_prefect).look()
+    RefreshWatch(fake_prefect).look()
     assert dispatch.dispatch_one(fake_prefect)
     assert Refresh.objects.get().prefect_flow_run_id in fake_prefect.runs
 
@@ -136,6 +136,6 @@ def test_a_refresh_whose_flow_run_prefect_lost_is_handed_over_again(fake_prefect
 def test_a_run_that_died_after_it_had_published_is_recorded_as_crashed(fake_prefect: FakePrefect, run_id: str) -> None:
     publish("k1", content("Thirty days."), flow_run_id=run_id)
     fake_prefect.move(run_id, "RUNNING", ago=LONG_AGO)
-    Watch(fake_prefect).sweep()
+    RefreshWatch(fake_prefect).sweep()
     assert fake_prefect.runs[run_id].state_type == "CRASHED"
     assert Refresh.objects.get().status == "published"

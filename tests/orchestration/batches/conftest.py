@@ -6,7 +6,7 @@ import pytest
 from django.contrib.auth.models import User
 
 from orchestration.batches import starting
-from orchestration.batches.tables import Row
+from orchestration.batches.tables import TableRow
 from orchestration.models import Batch, BatchItem, Run
 
 
@@ -14,8 +14,8 @@ def inputs(many: int) -> list[dict[str, Any]]:
     return [{"order_id": f"{8800 + number}", "message": f"Number {number} is broken."} for number in range(1, many + 1)]
 
 
-def rows(many: int) -> list[Row]:
-    return [Row(number, given) for number, given in enumerate(inputs(many), start=1)]
+def rows(many: int) -> list[TableRow]:
+    return [TableRow(number, given) for number, given in enumerate(inputs(many), start=1)]
 
 
 def make_batch(by: User, many: int = 3, key: str = "k", **changes: Any) -> Batch:

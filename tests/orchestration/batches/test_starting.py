@@ -12,7 +12,7 @@ from approvals.record import audit
 from console.models import OutboxEntry
 from console.outbox import Kind
 from orchestration.batches import counting, starting
-from orchestration.batches.tables import Row
+from orchestration.batches.tables import TableRow
 from orchestration.errors import BatchKeyReused, InvalidInput
 from orchestration.models import Batch, BatchItem, Run
 from tests.at_once import at_once
@@ -43,14 +43,14 @@ def test_ten_clients_at_once_with_one_key_start_one_batch(olga: User) -> None:
 
 def test_the_same_key_with_other_inputs_is_refused(olga: User) -> None:
     make_batch(olga, 3)
-    for other in (rows(2), [*rows(2), Row(3, {"order_id": "1", "message": "another"})]):
+    for other in (rows(2), [*rows(2), TableRow(3, {"order_id": "1", "message": "another"})]):
         with pytest.raises(BatchKeyReused):
             make_batch(olga, rows=other)
     assert BatchItem.objects.count() == 3
 
 
 def test_one_wrong_row_starts_nothing_and_says_where_it_is(olga: User) -> None:
-    given = [*rows(3), Row(9, {"message": "m"}), Row(10, errors=[("", "no JSON")])]
+    given = [*rows(3), TableRow(9, {"message": "m"}), TableRow(10, errors=[("", "no JSON")])]
     with pytest.raises(InvalidInput) as refused:
         make_batch(olga, rows=given)
     told = [(one["path"], one["row"], one["line"]) for one in refused.value.errors]
@@ -59,7 +59,7 @@ def test_one_wrong_row_starts_nothing_and_says_where_it_is(olga: User) -> None:
 
 
 def test_rows_that_say_the_same_are_named(olga: User) -> None:
-    given = [*rows(2), Row(3, dict(reversed(inputs(2)[0].items())))]
+    given = [*rows(2), TableRow(3, dict(reversed(inputs(2)[0].items())))]
     assert starting.check("support", given).same == [(3, 1)]
 
 

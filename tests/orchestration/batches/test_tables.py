@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from orchestration.agents.arguments import schema_of
 from orchestration.batches import tables
-from orchestration.batches.tables import NoTable, Row, decoded, read_table
+from orchestration.batches.tables import NoTable, TableRow, decoded, read_table
 
 
 class Place(BaseModel):
@@ -34,7 +34,7 @@ class Given(BaseModel):
 SCHEMA = schema_of(Given)
 
 
-def read(text: str) -> list[Row]:
+def read(text: str) -> list[TableRow]:
     return read_table(text, SCHEMA)
 
 

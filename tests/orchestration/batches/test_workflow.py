@@ -25,7 +25,7 @@ from ulid import ULID
 from orchestration.batches.activity import BatchActivities
 from orchestration.contracts import BATCH, FEED, LOOK, Fed, FeedBatch
 from orchestration.worker import workflow_runner
-from orchestration.workflows.batch import Batch
+from orchestration.workflows.batch import BatchFeed
 from stack.temporal import Temporal
 from tests.orchestration.conftest import EVENTS_AT_MOST, go
 from tests.waiting import PATIENCE
@@ -83,7 +83,7 @@ def play(temporal: Temporal, recorder: Recorder, scene: Callable[[Stage], Awaita
         async with Worker(
             client,
             task_queue=batch_id,
-            workflows=[Batch],
+            workflows=[BatchFeed],
             activities=[recorder.feed_batch],
             workflow_runner=workflow_runner(),
         ):
@@ -167,7 +167,7 @@ def test_there_are_histories_to_replay() -> None:
 @pytest.mark.parametrize("path", histories(), ids=lambda path: path.stem)
 def test_a_history_of_yesterday_is_replayed_by_the_code_of_today(path: Path) -> None:
     history = WorkflowHistory.from_json("batch-replayed", path.read_text())
-    asyncio.run(Replayer(workflows=[Batch], workflow_runner=workflow_runner()).replay_workflow(history))
+    asyncio.run(Replayer(workflows=[BatchFeed], workflow_runner=workflow_runner()).replay_workflow(history))
 
 
 def test_the_activity_takes_what_the_workflow_sends() -> None:
