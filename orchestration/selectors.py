@@ -14,6 +14,7 @@ from approvals.models import Approval, ReceiptStep
 from approvals.reading import requests as approval_selectors
 from approvals.reading.reach import stranded, waiting_for_whom
 from console import roles
+from console.clock import shown_now
 from console.lists.capped import COUNT_CAP
 from console.lists.keyset import make_cursor, read_cursor
 from console.models import OutboxEntry
@@ -65,10 +66,10 @@ class RunRow:
 
     @property
     def took(self) -> timedelta | None:
-        """Return how long it ran from its beginning to its end, `None` while it has not ended."""
-        if self.run.started_at is None or self.run.closed_at is None:
+        """Return how long it ran, or has run so far, its waits for people included; `None` before it began."""
+        if self.run.started_at is None:
             return None
-        return self.run.closed_at - self.run.started_at
+        return (self.run.closed_at or shown_now()) - self.run.started_at
 
     @property
     def tokens(self) -> int:
@@ -94,6 +95,36 @@ UNION ALL SELECT 'stuck', count(*) FROM (SELECT FROM orchestration_run WHERE cau
 """
 
 
+def count_fitting(
+    user: AbstractBaseUser | AnonymousUser,
+    *,
+    status: str = "",
+    agent: str = "",
+    search: str = "",
+    is_stuck: bool = False,
+    cause: str = "",
+) -> int:
+    """Return how many runs fit, COUNT_CAP at most. One query."""
+    return _fitting(user, status, agent, search, is_stuck, cause).order_by()[:COUNT_CAP].count()
+
+
+def _fitting(
+    user: AbstractBaseUser | AnonymousUser, status: str, agent: str, search: str, is_stuck: bool, cause: str
+) -> QuerySet[Run]:
+    rows = visible_to(user)
+    if status:
+        rows = rows.filter(status=status)
+    if agent:
+        rows = rows.filter(agent=agent)
+    if is_stuck:
+        rows = rows.exclude(cause="")
+    if cause:
+        rows = rows.filter(Q(cause_group=cause) | Q(cause=cause))
+    for word in search.split()[:8]:
+        rows = rows.filter(Q(id__icontains=word) | Q(input__icontains=word))
+    return rows
+
+
 @dataclass(frozen=True)
 class RunPage:
     """One page of runs; `next_cursor` is `None` at the end."""
@@ -115,17 +146,7 @@ def runs_page(
     with_people: bool = False,
 ) -> RunPage:
     """Return one page of runs, newest first; keyset, never an offset. Two queries, or eight `with_people`."""
-    rows = visible_to(user).select_related("requested_by")
-    if status:
-        rows = rows.filter(status=status)
-    if agent:
-        rows = rows.filter(agent=agent)
-    if is_stuck:
-        rows = rows.exclude(cause="")
-    if cause:
-        rows = rows.filter(Q(cause_group=cause) | Q(cause=cause))
-    for word in search.split()[:8]:
-        rows = rows.filter(Q(id__icontains=word) | Q(input__icontains=word))
+    rows = _fitting(user, status, agent, search, is_stuck, cause).select_related("requested_by")
     if (after := read_cursor(cursor)) is not None:
         moment, last_id = after
         rows = rows.filter(Q(created_at__lt=moment) | Q(created_at=moment, id__lt=last_id))

@@ -32,7 +32,7 @@ from orchestration.models import BulkAction, BulkItem, Run
 
 MOST: Final = 1000  # runs in one
 AT_ONCE: Final = 10  # runs in one step of a relay
-FILTERS: Final = ("status", "agent", "search", "stuck")
+FILTERS: Final = ("status", "agent", "search", "stuck", "cause")  # as the list of runs has them
 #: in bulk: those whose options mean the same for every run
 IN_BULK: Final = tuple(name for name in ACTIONS if name not in ("fork", "reset"))
 State = BulkItem.State
@@ -72,6 +72,7 @@ def chosen(user: User, *, ids: list[str] | None = None, wanted: dict[str, str] |
             agent=asked.get("agent", ""),
             search=asked.get("search", ""),
             is_stuck=bool(asked.get("stuck")),
+            cause=asked.get("cause", ""),
             limit=MOST + 1,
         )
         found = [row.run.pk for row in page.rows]

@@ -12,11 +12,13 @@ from django.db.models import Count, F, Min, QuerySet, Window
 from django.db.models.functions import RowNumber
 
 from console.lists.capped import COUNT_CAP
+from console.lists.longer_lists import address_of
 from orchestration import selectors
+from orchestration.actions import bulk
 from orchestration.actions.base import Action
 from orchestration.actions.table import ACTIONS
 from orchestration.diagnosis.table import ACTIONS as HELPING
-from orchestration.diagnosis.table import HEADINGS
+from orchestration.diagnosis.table import heading_of
 from orchestration.models import Run
 
 SHOWN: Final = 5  # runs of each group
@@ -35,9 +37,7 @@ class StuckGroup:
 
     @property
     def heading(self) -> str:
-        _, _, detail = self.name.partition(":")
-        heading = HEADINGS.get(self.cause, self.cause)
-        return f"{heading} ({detail.replace('_', ' ')})" if detail else heading
+        return heading_of(self.name)
 
     @property
     def sentence(self) -> str:
@@ -50,6 +50,18 @@ class StuckGroup:
     def actions(self) -> list[Action]:
         """Return the actions that help all of them, the best first."""
         return [ACTIONS[name] for name in HELPING.get(self.cause, ()) if name in ACTIONS]
+
+    @property
+    def actions_for_all(self) -> list[tuple[Action, str]]:
+        """Return those that can be done to all of them at once, with where that is previewed."""
+        wanted = {"stuck": "1", "cause": self.name}
+        able = [one for one in self.actions if one.name in bulk.IN_BULK and not one.options.model_fields]
+        return [(one, address_of("orchestration:act_on_many", wanted | {"action": one.name})) for one in able]
+
+    @property
+    def address(self) -> str:
+        """Return where the list of runs shows all of them."""
+        return address_of("orchestration:runs", {"stuck": "1", "cause": self.name})
 
 
 def stuck_runs(user: AbstractBaseUser | AnonymousUser) -> QuerySet[Run]:

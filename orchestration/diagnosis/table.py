@@ -105,3 +105,10 @@ BESIDES: Final = (
 
 HEADINGS: Final = {cause.name: cause.heading for cause in reversed(CAUSES)}
 ACTIONS: Final = {cause.name: cause.actions for cause in reversed(CAUSES)}
+
+
+def heading_of(name: str) -> str:
+    """Return a cause, or a group of it, in words: "A turn fails and is tried again (RateLimited)"."""
+    cause, _, detail = name.partition(":")
+    heading = HEADINGS.get(cause, cause)
+    return f"{heading} ({detail.replace('_', ' ')})" if detail else heading

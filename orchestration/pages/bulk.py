@@ -12,8 +12,11 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from approvals.errors import InvalidChange
 from console.fragments import page_or_fragment
 from console.http import needs, person
+from console.lists.longer_lists import address_of
+from console.text.visible import make_visible
 from orchestration.actions import bulk
 from orchestration.actions.table import ACTIONS
+from orchestration.diagnosis.table import heading_of
 from orchestration.errors import InvalidOptions, NoSuchRun
 
 SHOWN_AT_MOST = 100  # runs whose preview is drawn; the others are counted
@@ -32,6 +35,8 @@ def many(request: HttpRequest) -> HttpResponse:
         "action": ACTIONS.get(action),
         "ids": ids,
         "wanted": wanted,
+        "told": _told(wanted),
+        "back": address_of("orchestration:runs", wanted),
         "reason": reason,
         "fault": "",
     }
@@ -60,6 +65,22 @@ def many(request: HttpRequest) -> HttpResponse:
         if action and context.get("total") and isinstance(exc, InvalidChange):
             context |= _would(run_ids, action)
     return render(request, "orchestration/bulk_start.html", context, status=status)
+
+
+def _told(wanted: dict[str, str]) -> str:
+    """Say which runs a filter means."""
+    words = {
+        "status": "their status is {}",
+        "agent": "their agent is {}",
+        "search": "they have the words “{}”",
+        "stuck": "they need somebody",
+        "cause": "their cause is: {}",
+    }
+    told = [
+        words[name].format(make_visible(heading_of(value) if name == "cause" else value))
+        for name, value in wanted.items()
+    ]
+    return ", ".join(told)
 
 
 def _would(run_ids: list[str], action: str) -> dict[str, Any]:

@@ -16,7 +16,8 @@ from console.http import needs, person
 from console.lists.capped import capped
 from console.lists.longer_lists import STEP, address_of, more_of, rows_wanted
 from orchestration import selectors
-from orchestration.diagnosis.table import HEADINGS
+from orchestration.actions.bulk import FILTERS
+from orchestration.diagnosis.table import heading_of
 from orchestration.models import Run
 from orchestration.selectors import RunPage
 
@@ -48,6 +49,7 @@ class ListedRuns:
     stuck: str = ""  # "1": only those that need somebody
     cause: str = ""  # only those that need somebody for this, as `orchestration.diagnosis` names a cause or a group
     counts: Mapping[str, int] = field(default_factory=dict)  # by status, and of the stuck ones
+    fitting: int | None = None  # how many fit on all pages, as far as is counted; `None`: who looks may not act
 
     def address(self, **changes: Any) -> str:
         """Return this list's address with changes."""
@@ -82,8 +84,24 @@ class ListedRuns:
     @property
     def cause_heading(self) -> str:
         """Return the cause it is narrowed to, in words, "" for none."""
-        name, _, detail = self.cause.partition(":")
-        return f"{HEADINGS.get(name, name)}{f' ({detail})' if detail else ''}" if self.cause else ""
+        return heading_of(self.cause) if self.cause else ""
+
+    @property
+    def may_pick(self) -> bool:
+        return self.fitting is not None
+
+    @property
+    def is_narrowed(self) -> bool:
+        return bool(self.status or self.agent or self.search or self.stuck or self.cause)
+
+    @property
+    def act_on_all(self) -> str:
+        """Return where one acts on all that fit, also on those of other pages."""
+        return address_of("orchestration:act_on_many", {name: getattr(self, name) for name in FILTERS})
+
+    @property
+    def fitting_words(self) -> str:
+        return capped(self.fitting or 0)
 
     @property
     def without_cause(self) -> str:
@@ -107,4 +125,9 @@ def _listed(request: HttpRequest, user: User) -> ListedRuns:
     status = status if status in STATUSES else ""
     stuck = "1" if request.GET.get("stuck") == "1" else ""
     page = selectors.runs_page(user, status=status, is_stuck=bool(stuck), limit=size, with_people=True, **asked)
-    return ListedRuns(status, **asked, limit=size, page=page, stuck=stuck, counts=selectors.counts())
+    fitting = None
+    if roles.may(user, "act_on_run"):
+        wanted = {name: words for name, words in asked.items() if name != "cursor"}
+        fitting = selectors.count_fitting(user, status=status, is_stuck=bool(stuck), **wanted)
+    counts = selectors.counts()
+    return ListedRuns(status, **asked, limit=size, page=page, stuck=stuck, counts=counts, fitting=fitting)

@@ -82,13 +82,13 @@ document.addEventListener("htmx:after:history:push", () => {
   if (matchMedia("(max-width: 760px)").matches) document.getElementById("main")?.focus();
 });
 
-// Selecting rows to decide them together. The boxes and the form work alone; this counts, and remembers.
+// Selecting rows to do something with all of them. The boxes and the form work alone; this counts, and remembers.
 const boxes = () => [...document.querySelectorAll(".pick")];
 const picked = new Set();
 
 function pickCurrent(event) {
   const row = rows()[current(rows())];
-  const box = row?.closest("li")?.querySelector(".pick");
+  const box = row?.closest("li,tr")?.querySelector(".pick");
   if (!box) return;
   box.click();
   row.focus();
@@ -98,7 +98,13 @@ function pickCurrent(event) {
 function countPicked() {
   const count = boxes().filter((box) => box.checked).length;
   for (const place of document.querySelectorAll("[data-picked]")) place.textContent = count || "";
-  for (const button of document.querySelectorAll("[data-pick-all]")) button.hidden = count === boxes().length;
+  const all = boxes().length;
+  for (const button of document.querySelectorAll("[data-pick-all]")) button.hidden = count === all;
+  for (const head of document.querySelectorAll("[data-pick-head]")) {
+    head.hidden = false; // without script it could do nothing
+    head.checked = all > 0 && count === all;
+    head.indeterminate = count > 0 && count < all;
+  }
 }
 
 function restorePicked() {
@@ -112,6 +118,10 @@ document.addEventListener("change", (event) => {
   if (event.target.matches(".pick")) {
     if (event.target.checked) picked.add(event.target.value); else picked.delete(event.target.value);
     countPicked();
+  }
+  if (event.target.matches("[data-pick-head]")) {
+    const wanted = event.target.checked;
+    for (const box of boxes()) if (box.checked !== wanted) box.click();
   }
   const form = event.target.closest(".together-form");
   const place = form?.querySelector("[data-ticked]");

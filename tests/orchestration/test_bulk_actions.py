@@ -139,3 +139,37 @@ def test_the_pages_show_number_preview_progress_and_stop_without_script(olga: Us
     assert Run.objects.filter(pk__in=waiting, status="paused").count() == 3
     assert Run.objects.get(pk=late[0]).status == "waiting"
     assert client.get("/runs/actions/bulk-none/").status_code == 404
+
+
+def test_the_list_leads_from_its_filter_and_from_ticked_rows_to_the_preview(olga: User, alice: User) -> None:
+    failing = {"status": "running", "cause": "turn_failing", "cause_rank": 1}
+    some = runs(2, **failing, cause_group="turn_failing:Away", cause_sentence="Away.")
+    runs(3, **failing, cause_group="turn_failing:Full", cause_sentence="Full.")
+    runs(4)
+    client = Client()
+    client.force_login(olga)
+    page = client.get("/runs/?stuck=1&cause=turn_failing:Away").content.decode()
+    assert page.count('form="pick-form"') == 2 and "Act on all 2 that fit" in page
+    assert 'href="/runs/actions/?stuck=1&amp;cause=turn_failing%3AAway"' in page
+    first = client.get("/runs/actions/?stuck=1&cause=turn_failing%3AAway")
+    assert first.context["total"] == 2 and "A turn fails and is tried again (Away)" in first.content.decode()
+    assert "Act on all 9" in client.get("/runs/").content.decode()
+    ticked = client.get("/runs/actions/", {"ids": some}).content.decode()
+    assert "2 runs" in ticked and "the ones that you have chosen" in ticked
+    stuck = client.get("/runs/stuck/").content.decode()
+    for address in ("stuck=1&amp;cause=turn_failing%3AAway&amp;action=retry_now", "cause=turn_failing%3AFull"):
+        assert address in stuck
+    seen = client.get("/runs/actions/?stuck=1&cause=turn_failing:Full&action=cancel")
+    assert "It is done to 3 of 3 runs" in seen.content.decode()
+    client.force_login(alice)
+    page = client.get("/runs/").content.decode()
+    assert 'form="pick-form"' not in page and "act-on-all" not in page, "who may not act is offered nothing"
+    assert "do it for all" not in client.get("/runs/stuck/").content.decode()
+
+
+def test_a_filter_of_the_api_takes_a_cause(olga: User) -> None:
+    failing = {"status": "running", "cause": "turn_failing", "cause_group": "turn_failing:Away"}
+    ids = runs(2, **failing)
+    runs(2)
+    body = {"filter": {"cause": "turn_failing:Away"}, "action": "cancel", "reason": "x"}
+    assert {one["id"] for one in Caller(olga).post("runs/actions", body).json()["items"]} == set(ids)
