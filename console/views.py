@@ -19,6 +19,7 @@ from console.database import AWAY
 from console.forms.typed import came_from_here, held_for, hold, typed_fields
 from console.fragments import page_or_fragment, part_of_page
 from console.http import is_htmx, is_of_somebody_else, needs, person, sentence
+from console.live.parts import is_a_part
 from console.middleware import postgres_away
 
 #: layer -> how the map shows it
@@ -36,6 +37,7 @@ def home(request: HttpRequest) -> HttpResponse:
     return redirect("approvals:inbox")
 
 
+@is_a_part
 @require_GET
 @needs("see")
 def pending(request: HttpRequest) -> HttpResponse:
@@ -43,6 +45,7 @@ def pending(request: HttpRequest) -> HttpResponse:
     return part_of_page(request, reverse("home"), "console/_pending.html", dict)
 
 
+@is_a_part
 @require_GET
 @needs("see")
 def stuck_count(request: HttpRequest) -> HttpResponse:
@@ -50,6 +53,7 @@ def stuck_count(request: HttpRequest) -> HttpResponse:
     return part_of_page(request, reverse("orchestration:stuck"), "console/_stuck.html", dict)
 
 
+@is_a_part
 @require_GET
 @needs("see")
 def notices(request: HttpRequest) -> HttpResponse:
@@ -66,6 +70,7 @@ def search(request: HttpRequest) -> HttpResponse:
     return JsonResponse({"items": [item for finder in finders for item in finder.found(person(request), words)]})
 
 
+@is_a_part
 @require_safe
 @needs("see")
 def system(request: HttpRequest) -> HttpResponse:

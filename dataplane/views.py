@@ -18,6 +18,7 @@ from console import roles
 from console.clock import shown_now
 from console.fragments import page_or_fragment, part_of_page
 from console.http import needs, person
+from console.live.parts import is_a_part
 from dataplane import catalogue, health, masking, registered, selectors
 from dataplane.catalogue import CATALOGUE
 from dataplane.errors import (
@@ -80,6 +81,7 @@ def data(request: HttpRequest) -> HttpResponse:
     return _data_page(request)
 
 
+@is_a_part
 @require_safe
 @needs("see")
 def dataset(request: HttpRequest, dataset: str) -> HttpResponse:
@@ -89,6 +91,7 @@ def dataset(request: HttpRequest, dataset: str) -> HttpResponse:
     return part_of_page(request, address, "dataplane/_dataset.html", lambda: _dataset_context(state, request.user))
 
 
+@is_a_part
 @require_safe
 @needs("see")
 def flow_runs(request: HttpRequest) -> HttpResponse:
@@ -161,6 +164,7 @@ def _content(version: DatasetVersion, after: int) -> dict[str, Any]:
     return {"noun": kind.noun, "facts": kind.facts(version.stored), "rows": kind.template, "shown": shown}
 
 
+@is_a_part
 @require_safe
 @needs("see")
 def flow_run(request: HttpRequest, flow_run_id: str) -> HttpResponse:

@@ -16,6 +16,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from console.fragments import page_or_fragment
 from console.http import needs, person
+from console.live.parts import is_a_part
 from console.text.markdown import to_inert_html
 from dataplane import flow_run_actions
 from dataplane.deployments import Artifact, TaskRun, deployments, table_of
@@ -55,6 +56,7 @@ class TaskBar:
         return STATE_LOOKS[self.task.state_type][1]
 
 
+@is_a_part
 @require_safe
 @needs("see_flow_run_work")
 def work(request: HttpRequest, flow_run_id: str) -> HttpResponse:

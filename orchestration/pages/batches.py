@@ -21,6 +21,7 @@ from console import roles
 from console.fragments import page_or_fragment
 from console.http import needs, person
 from console.lists.longer_lists import STEP, address_of, more_of, rows_wanted
+from console.live.parts import is_a_part
 from console.text.cells import BOM, cell, line
 from orchestration.agents.arguments import schema_of
 from orchestration.agents.registry import agents, faults
@@ -61,6 +62,7 @@ class ListedBatches:
         return more_of(self, self.page.next_cursor)
 
 
+@is_a_part
 @require_safe
 @needs("see")
 def batches(request: HttpRequest) -> HttpResponse:
@@ -71,6 +73,7 @@ def batches(request: HttpRequest) -> HttpResponse:
     return page_or_fragment(request, "orchestration/batches.html", "orchestration/_batches_rows.html", context)
 
 
+@is_a_part
 @require_safe
 @needs("see")
 def batch(request: HttpRequest, batch_id: str) -> HttpResponse:

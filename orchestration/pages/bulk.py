@@ -13,6 +13,7 @@ from approvals.errors import InvalidChange
 from console.fragments import page_or_fragment
 from console.http import needs, person
 from console.lists.longer_lists import address_of
+from console.live.parts import is_a_part
 from console.text.visible import make_visible
 from orchestration.actions import bulk
 from orchestration.actions.table import ACTIONS
@@ -97,6 +98,7 @@ def _would(run_ids: list[str], action: str) -> dict[str, Any]:
     }
 
 
+@is_a_part
 @require_safe
 @needs("act_on_run")
 def one(request: HttpRequest, bulk_id: str) -> HttpResponse:

@@ -11,6 +11,7 @@ from django.views.decorators.http import require_safe
 from console import roles
 from console.fragments import page_or_fragment, part_of_page
 from console.http import needs
+from console.live.parts import is_a_part
 from dataplane.currency import told
 from orchestration import checkpoint_gateway, selectors
 from orchestration.actions import acting
@@ -24,6 +25,7 @@ from orchestration.titles import title_of
 STEPS: Final = 12  # of the graph, on a run's page
 
 
+@is_a_part
 @require_safe
 @needs("see")
 def run(request: HttpRequest, run_id: str) -> HttpResponse:
@@ -36,6 +38,7 @@ def run(request: HttpRequest, run_id: str) -> HttpResponse:
     return page_or_fragment(request, "orchestration/run.html", "orchestration/_run.html", context)
 
 
+@is_a_part
 @require_safe
 @needs("see")
 def rest(request: HttpRequest, run_id: str) -> HttpResponse:

@@ -15,6 +15,7 @@ from console.fragments import page_or_fragment
 from console.http import needs, person
 from console.lists.capped import capped
 from console.lists.longer_lists import STEP, address_of, more_of, rows_wanted
+from console.live.parts import is_a_part
 from orchestration import selectors
 from orchestration.actions.bulk import FILTERS
 from orchestration.diagnosis.table import heading_of
@@ -108,6 +109,7 @@ class ListedRuns:
         return self.address(cause="", cursor="", limit=STEP)
 
 
+@is_a_part
 @require_safe
 @needs("see")
 def runs(request: HttpRequest) -> HttpResponse:

@@ -14,6 +14,7 @@ from django.views.decorators.http import require_safe
 
 from console.fragments import page_or_fragment, part_of_page
 from console.http import needs
+from console.live.parts import is_a_part
 from orchestration import checkpoint_gateway, selectors
 from orchestration.checkpoint_gateway import CheckpointLine, Opened
 from orchestration.models import Run
@@ -84,6 +85,7 @@ class Drawn:
 LABELS: Final = {START: "start", END: "end"}
 
 
+@is_a_part
 @require_safe
 @needs("see")
 def state(request: HttpRequest, run_id: str) -> HttpResponse:

@@ -8,10 +8,12 @@ from django.views.decorators.http import require_safe
 from console import roles
 from console.fragments import page_or_fragment
 from console.http import needs, person
+from console.live.parts import is_a_part
 from orchestration.diagnosis import stuck as stuck_list
 from orchestration.titles import title_of
 
 
+@is_a_part
 @require_safe
 @needs("see")
 def stuck(request: HttpRequest) -> HttpResponse:

@@ -16,6 +16,7 @@ from django.views.decorators.http import require_safe
 from console.clock import database_now
 from console.fragments import page_or_fragment, part_of_page
 from console.http import needs
+from console.live.parts import is_a_part
 from orchestration import selectors
 from orchestration.models import Run
 from orchestration.timeline import drawing, story, temporal
@@ -96,6 +97,7 @@ class ShownTimeline:
         return [(self.address(only=only, cursor="", most=""), title, self.only == only) for only, title in ONLY.items()]
 
 
+@is_a_part
 @require_safe
 @needs("see")
 def timeline(request: HttpRequest, run_id: str) -> HttpResponse:

@@ -11,6 +11,9 @@ from django.contrib.auth.models import User
 from django.db import OperationalError
 from django.test import Client
 
+from approvals.pages.record import views as record_views
+from console import views as frame_views
+
 BY_SCRIPT = {"HX-Request": "true"}
 ALL = {
     "inbox-rows": "/inbox/?status=all&search=a%26b",
@@ -66,7 +69,7 @@ def test_what_is_gone_or_is_no_part_of_a_page_is_left_out(ada: User, address: st
 
 
 def test_a_part_that_its_own_view_refuses_is_left_out(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("console.live.parts.VIEWS", {"approvals:record", "console:pending"})
+    monkeypatch.setattr("console.live.parts.PARTS", {record_views.entries, frame_views.pending})
     answer = ask(signed_in(alice), {"record": "/record/", "pending-count": "/frame/pending/"})
     assert ids(answer) == ["pending-count"]
 

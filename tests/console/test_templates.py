@@ -7,14 +7,16 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.template.loader import get_template
+from django.urls import URLResolver, get_resolver
 from django.utils.safestring import mark_safe
 
 from console.environment import PROJECT
 from console.keys import KEYS
-from console.live.parts import VIEWS
+from console.live.parts import PARTS
 from console.templatetags.signalbox import initials, status
 from console.templatetags.signalbox import tag as draw_tag
 
@@ -138,7 +140,17 @@ def test_every_address_of_a_live_part_is_one_that_may_come_with_others() -> None
     for path in TEMPLATES:
         named |= set(re.findall(r'data-live-get="\{% url "([a-z_:]+)"', path.read_text()))
     assert len(named) >= 8
-    assert named <= VIEWS
+    views = dict(_views(get_resolver().url_patterns))
+    assert {name for name in named if views[name] not in PARTS} == set()
+    assert set(views.values()) >= PARTS, "a view is marked below another decorator, where no address leads"
+
+
+def _views(patterns: Iterable[Any], space: str = "") -> Iterator[tuple[str, Any]]:
+    for one in patterns:
+        if isinstance(one, URLResolver):
+            yield from _views(one.url_patterns, f"{one.namespace}:" if one.namespace else space)
+        else:
+            yield f"{space}{one.name}", one.callback
 
 
 def test_forms_that_post_carry_the_token() -> None:

@@ -17,9 +17,11 @@ from approvals.pages.inbox.saved import change_view, delete_view, save_view, sav
 from approvals.pages.request.page import detail_of, find
 from console.fragments import page_or_fragment
 from console.http import is_htmx, needs, person
+from console.live.parts import is_a_part
 from console.text.visible import make_visible
 
 
+@is_a_part
 @require_safe
 @needs("see")
 def inbox(request: HttpRequest) -> HttpResponse:

@@ -26,8 +26,10 @@ from approvals.reading.first_shown import shown_at
 from console.database import AWAY
 from console.forms.typed import typed_fields
 from console.http import is_htmx, needs, person, sentence, signed_in_at
+from console.live.parts import is_a_part
 
 
+@is_a_part
 @require_safe
 @needs("see")
 def approval(request: HttpRequest, approval_id: str) -> HttpResponse:

@@ -21,6 +21,7 @@ from approvals.services.receipts import set_aside
 from console import ports
 from console.fragments import page_or_fragment
 from console.http import is_htmx, needs, person
+from console.live.parts import is_a_part
 
 _SAID: Final = {
     "deliver": "It is being sent again.",
@@ -69,6 +70,7 @@ def address(cursor: str = "") -> str:
     return reverse("approvals:lane") + (f"?{urlencode({'cursor': cursor})}" if cursor else "")
 
 
+@is_a_part
 @require_safe
 @needs("see")
 def show(request: HttpRequest) -> HttpResponse:

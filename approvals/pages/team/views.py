@@ -42,8 +42,10 @@ from console import roles
 from console.clock import database_now
 from console.fragments import page_or_fragment, part_of_page
 from console.http import is_htmx, needs, not_allowed, person, sentence
+from console.live.parts import is_a_part
 
 
+@is_a_part
 @require_safe
 @needs("see")
 def team(request: HttpRequest, approval_id: str) -> HttpResponse:
@@ -52,6 +54,7 @@ def team(request: HttpRequest, approval_id: str) -> HttpResponse:
     return _answer(request, user, find(user, approval_id))
 
 
+@is_a_part
 @require_safe
 @needs("see")
 def presence(request: HttpRequest, approval_id: str) -> HttpResponse:
