@@ -12,21 +12,15 @@ offset, the query alone. `--record` keeps the figures for docs/speed.md.
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
-import django
-from django.core.management import call_command
-
+from bench.database import empty_database
 from bench.seed_inbox import seed
 from docs import measuring
-from stack.postgres import Postgres
 
 CASES = {
     "first page": "",
@@ -134,45 +128,24 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=40)
     parser.add_argument("--record", action="store_true", help="keep the figures in docs/measured/")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="signalbox-bench-") as folder:
-        server = Postgres(Path(folder))
-        server.prepare()
-        server.start()
-        try:
-            os.environ |= {
-                "SIGNALBOX_HOME": folder,
-                "DATABASE_URL": server.url(),
-                "DJANGO_SETTINGS_MODULE": "console.settings",
-            }
-            django.setup()
-            call_command("migrate", verbosity=0)
-            grow(sorted(options.sizes), options.trials, options.record)
-        finally:
-            server.stop()
+    with empty_database():
+        grow(sorted(options.sizes), options.trials, options.record)
 
 
 def grow(sizes: list[int], trials: int, is_recorded: bool) -> None:
     """Fill the inbox up to each size and measure it there."""
-    from django.db import connections
-
-    from console import health
-
-    health._noticed = (float("inf"), [])  # the absent parts are not what is measured
     there, measured = 0, {}
-    try:
-        for size in sizes:
-            began = time.monotonic()
-            seed(size - there)
-            there = size
-            say(f"{size:,} requests are there after {time.monotonic() - began:.0f} s")
-            measured[size] = measure(size, trials)
-        columns, rows = table(measured, trials)
-        say("\n".join(" | ".join(row) for row in [columns, *rows]))
-        if is_recorded:
-            command = f"python -m bench.inbox --sizes {' '.join(map(str, sizes))} --trials {trials}"
-            measuring.record("bench", "inbox", command, columns=columns, rows=rows, notes=[])
-    finally:
-        connections.close_all()
+    for size in sizes:
+        began = time.monotonic()
+        seed(size - there)
+        there = size
+        say(f"{size:,} requests are there after {time.monotonic() - began:.0f} s")
+        measured[size] = measure(size, trials)
+    columns, rows = table(measured, trials)
+    say("\n".join(" | ".join(row) for row in [columns, *rows]))
+    if is_recorded:
+        command = f"python -m bench.inbox --sizes {' '.join(map(str, sizes))} --trials {trials}"
+        measuring.record("bench", "inbox", command, columns=columns, rows=rows, notes=[])
 
 
 if __name__ == "__main__":

@@ -12,18 +12,12 @@ no page waits for it. "Own CPU" is the median of this process's processor time, 
 from __future__ import annotations
 
 import argparse
-import os
-import tempfile
 from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
 
-import django
-from django.core.management import call_command
-
+from bench.database import empty_database
 from bench.inbox import WARM_UP, Case, say
 from docs import measuring
-from stack.postgres import Postgres
 
 CHECKPOINTS, REQUESTS, OPEN = 2700, 450, 50
 BIG, SMALL = "support-big", "support-small"
@@ -154,53 +148,31 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=30)
     parser.add_argument("--record", action="store_true", help="keep the figures in docs/measured/")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="signalbox-bench-") as folder:
-        server = Postgres(Path(folder))
-        server.prepare()
-        server.start()
-        try:
-            os.environ |= {
-                "SIGNALBOX_HOME": folder,
-                "DATABASE_URL": server.url(),
-                "DJANGO_SETTINGS_MODULE": "console.settings",
-            }
-            django.setup()
-            call_command("migrate", verbosity=0)
-            call_command("setup_checkpoints", verbosity=0)
-            measure(options.trials, options.record)
-        finally:
-            server.stop()
+    with empty_database("setup_checkpoints"):
+        measure(options.trials, options.record)
 
 
 def measure(trials: int, is_recorded: bool) -> None:
-    from django.db import connections
-
-    from console import health
-
-    health._noticed = (float("inf"), [])  # the absent parts are not what is measured
-    try:
-        seed()
-        found, sizes = cases()
-        for _ in range(trials + WARM_UP):
-            for case in found:
-                case.once()
-        columns = [
-            f"{CHECKPOINTS:,} checkpoints, {REQUESTS} requests: ms, {trials} runs each",
-            "p50",
-            "best",
-            "own CPU",
-        ]
-        columns += ["KB", "queries"]
-        rows = [
-            [case.name, *(f"{one:.1f}" for one in case.told()), f"{sizes[case.name] / 1000:.0f}", str(case.queries)]
-            for case in found
-        ]
-        say("\n".join(" | ".join(row) for row in [columns, *rows]))
-        if is_recorded:
-            command = f"python -m bench.run_page --trials {trials}"
-            measuring.record("bench", "run_page", command, columns=columns, rows=rows, notes=[])
-    finally:
-        connections.close_all()
+    seed()
+    found, sizes = cases()
+    for _ in range(trials + WARM_UP):
+        for case in found:
+            case.once()
+    columns = [
+        f"{CHECKPOINTS:,} checkpoints, {REQUESTS} requests: ms, {trials} runs each",
+        "p50",
+        "best",
+        "own CPU",
+    ]
+    columns += ["KB", "queries"]
+    rows = [
+        [case.name, *(f"{one:.1f}" for one in case.told()), f"{sizes[case.name] / 1000:.0f}", str(case.queries)]
+        for case in found
+    ]
+    say("\n".join(" | ".join(row) for row in [columns, *rows]))
+    if is_recorded:
+        command = f"python -m bench.run_page --trials {trials}"
+        measuring.record("bench", "run_page", command, columns=columns, rows=rows, notes=[])
 
 
 if __name__ == "__main__":

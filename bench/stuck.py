@@ -12,21 +12,15 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import statistics
 import sys
-import tempfile
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import django
-from django.core.management import call_command
-
+from bench.database import empty_database
 from docs import measuring
-from stack.postgres import Postgres
 
 if TYPE_CHECKING:
     from orchestration.models import Run
@@ -245,48 +239,28 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=40)
     parser.add_argument("--record", action="store_true", help="keep the figures in docs/measured/")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="signalbox-bench-") as folder:
-        server = Postgres(Path(folder))
-        server.prepare()
-        server.start()
-        try:
-            os.environ |= {
-                "SIGNALBOX_HOME": folder,
-                "DATABASE_URL": server.url(),
-                "DJANGO_SETTINGS_MODULE": "console.settings",
-            }
-            django.setup()
-            call_command("migrate", verbosity=0)
-            measure(options)
-        finally:
-            server.stop()
+    with empty_database():
+        measure(options)
 
 
 def measure(options: argparse.Namespace) -> None:
-    from django.db import connections
-
-    from console import health
     from orchestration import checkpoint_gateway
 
-    health._noticed = (float("inf"), [])  # the absent parts are not what is measured
-    try:
-        asyncio.run(checkpoint_gateway.setup())
-        temporal = seed(options.runs, options.each)
-        say(f"{options.runs:,} open runs are there, {8 * options.each} of them stuck")
-        seconds, worked, steps = asyncio.run(watch(temporal, 8 * options.each))
-        notes = [
-            f"All {8 * options.each} of {options.runs:,} open runs were found {seconds:.0f} s after the relay began; "
-            f"its two chores used {worked:.1f} s of CPU in that time, in {steps} examinations of the rows.",
-            f"Temporal was asked {len(temporal.asked)} times, at most {temporal.most_in_a_second()} in one second.",
-        ]
-        columns = [f"ms, {options.trials} runs each", "p50", "best", "own CPU", "bytes"]
-        rows = lists(options.trials)
-        say("\n".join([*notes, *(" | ".join(row) for row in [columns, *rows])]))
-        if options.record:
-            command = f"python -m bench.stuck --runs {options.runs} --each {options.each} --trials {options.trials}"
-            measuring.record("bench", "stuck", command, columns=columns, rows=rows, notes=notes)
-    finally:
-        connections.close_all()
+    asyncio.run(checkpoint_gateway.setup())
+    temporal = seed(options.runs, options.each)
+    say(f"{options.runs:,} open runs are there, {8 * options.each} of them stuck")
+    seconds, worked, steps = asyncio.run(watch(temporal, 8 * options.each))
+    notes = [
+        f"All {8 * options.each} of {options.runs:,} open runs were found {seconds:.0f} s after the relay began; "
+        f"its two chores used {worked:.1f} s of CPU in that time, in {steps} examinations of the rows.",
+        f"Temporal was asked {len(temporal.asked)} times, at most {temporal.most_in_a_second()} in one second.",
+    ]
+    columns = [f"ms, {options.trials} runs each", "p50", "best", "own CPU", "bytes"]
+    rows = lists(options.trials)
+    say("\n".join([*notes, *(" | ".join(row) for row in [columns, *rows])]))
+    if options.record:
+        command = f"python -m bench.stuck --runs {options.runs} --each {options.each} --trials {options.trials}"
+        measuring.record("bench", "stuck", command, columns=columns, rows=rows, notes=notes)
 
 
 if __name__ == "__main__":
