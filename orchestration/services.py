@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-import rfc8785
 from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
 from django.db.models import Case, Q, QuerySet, Value, When
@@ -31,6 +30,7 @@ from console.in_flight import TooManyInFlight, is_full
 from console.live.announce import announce
 from console.models import OutboxEntry
 from console.outbox import Kind
+from console.text.digests import digest_of_json
 from console.text.json_text import BEYOND, beyond_every_reader
 from orchestration import ending, failing, fences, redrive, selectors
 from orchestration.agents.arguments import Unfit, read_input
@@ -57,7 +57,7 @@ def start_run(*, agent: str, given: Any, requested_by: User, idempotency_key: st
     `given`: the agent's input, JSON. Raises InvalidInput with the field's name, RunKeyReused, TooManyInFlight.
     """
     checked = checked_input(agent, given)
-    digest = hashlib.sha256(rfc8785.dumps(checked)).hexdigest()
+    digest = digest_of_json(checked)
     run_id = _run_id(agent, idempotency_key)
     same = Run.objects.filter(Q(agent=agent, idempotency_key=idempotency_key) | Q(pk=run_id))
     try:

@@ -5,7 +5,6 @@ Every function is one transaction under one lock, so that of two changes at once
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 import rfc8785
@@ -32,6 +31,7 @@ from console import roles
 from console.clock import DatabaseNow
 from console.live.announce import announce
 from console.locks import AdvisoryLock
+from console.text.digests import digest_of_json
 
 NOTE_LIMIT = 500
 SIZE_LIMIT = 256 * 1024  # bytes of rules and calendars together
@@ -125,7 +125,7 @@ def checked(rules: Any, calendars: Any) -> tuple[list[dict[str, Any]], dict[str,
 
 def digest_of(version: PolicyVersion) -> str:
     """Return the digest of a version's rules and calendars: hex SHA-256 of their RFC 8785 JSON."""
-    return hashlib.sha256(rfc8785.dumps({"rules": version.rules, "calendars": version.calendars})).hexdigest()
+    return digest_of_json({"rules": version.rules, "calendars": version.calendars})
 
 
 def active_version() -> PolicyVersion | None:

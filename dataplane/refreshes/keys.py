@@ -1,13 +1,16 @@
-"""Keys of refreshes, and how the dispatcher is woken."""
+"""Keys of refreshes, and what is done once one is asked for: recorded, announced, the dispatcher woken."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from django.db import connection
 
+from console import ports
 from console.live.announce import announce
 from dataplane.errors import InvalidParameters
+from dataplane.models import Refresh
 
 CHANNEL = "signalbox_refreshes"  # wakes `dataplane.refreshes.dispatch`
 KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+@/-]{0,99}")
@@ -26,3 +29,12 @@ def tell() -> None:
     announce("data")
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_notify(%s, '')", [CHANNEL])
+
+
+def note_requested(refresh: Refresh, parameters: Iterable[str]) -> None:
+    """Announce a new refresh, wake the dispatcher, and record who asked. `parameters`: the names that were given."""
+    tell()
+    if refresh.requested_by is not None:
+        body = {"key": refresh.key, "refresh": refresh.pk, "parameters": sorted(parameters)}
+        by = refresh.requested_by.get_username()
+        ports.record().record(actor=by, kind="dataset.refresh_requested", subject=refresh.dataset_id, body=body)

@@ -8,13 +8,12 @@ from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 
-from console import ports
 from console.ids import new_id
 from console.roles import may
 from dataplane import catalogue, selectors
 from dataplane.errors import RefreshKeyTaken
 from dataplane.models import Dataset, Refresh
-from dataplane.refreshes.keys import check_key, tell
+from dataplane.refreshes.keys import check_key, note_requested
 from dataplane.refreshes.start import start
 
 
@@ -49,12 +48,7 @@ def request_refresh(
         if refresh.parameters != cleaned:
             raise RefreshKeyTaken(entry.name, refresh.key, refresh.pk)
         if is_new:
-            tell()
-            if user is not None:
-                body = {"key": refresh.key, "refresh": refresh.pk, "parameters": sorted(cleaned)}
-                ports.record().record(
-                    actor=user.get_username(), kind="dataset.refresh_requested", subject=entry.name, body=body
-                )
+            note_requested(refresh, cleaned)
     if is_new:
         refresh.refresh_from_db()  # the defaults that the database gave
     return refresh, is_new

@@ -12,7 +12,7 @@ from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 
-from console import ports, roles
+from console import roles
 from console.clock import database_now
 from console.ids import new_id
 from dataplane import contracts, masking
@@ -21,7 +21,7 @@ from dataplane.errors import PrefectAway, RefreshKeyTaken
 from dataplane.models import Dataset, Refresh
 from dataplane.parameters import asked, cleaned
 from dataplane.prefect_gateway import gateway
-from dataplane.refreshes.keys import check_key, tell
+from dataplane.refreshes.keys import check_key, note_requested
 from dataplane.registered import Registered
 
 
@@ -64,12 +64,7 @@ def start(entry: Registered, *, key: str | None, parameters: dict[str, Any], use
             if kept != sent:
                 row.prefect_flow_run_id = _send(entry, row, sent)
                 row.save(update_fields=["prefect_flow_run_id"])
-            tell()
-            if user is not None:
-                body = {"key": row.key, "refresh": row.pk, "parameters": sorted(sent)}
-                ports.record().record(
-                    actor=user.get_username(), kind="dataset.refresh_requested", subject=entry.name, body=body
-                )
+            note_requested(row, sent)
     if is_new:
         row.refresh_from_db()  # the defaults that the database gave
     return row, is_new

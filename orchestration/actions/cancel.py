@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from console import outbox
-from console.clock import database_now
 from console.outbox import Kind
-from orchestration.actions import facts
+from orchestration.actions import asked_end, facts
 from orchestration.actions.base import Action, Preview, Wish
 from orchestration.models import Run
 
@@ -22,14 +21,8 @@ def preview(run: Run, _: Any) -> Preview:
 
 
 def do(run: Run, wish: Wish) -> None:
-    asked = {"action": "cancel", "by": wish.by, "reason": wish.reason, "at": database_now().isoformat()}
-    Run.objects.filter(pk=run.pk).update(ending=asked)
+    asked_end.keep(run, wish, "cancel")
     outbox.enqueue(kind=Kind.CANCEL_RUN, subject=run.pk, payload={"run_id": run.pk})
-
-
-def is_same(run: Run, by: str) -> bool:
-    asked: dict[str, Any] = run.ending or {}
-    return (asked.get("action"), asked.get("by")) == ("cancel", by)
 
 
 ACTION = Action(
@@ -42,6 +35,6 @@ ACTION = Action(
     kind="run.cancel_requested",
     preview=preview,
     do=do,
-    is_same=is_same,
+    is_same=asked_end.is_asked_by("cancel"),
     is_offered=lambda run: run.status in Run.OPEN and not run.ending,
 )

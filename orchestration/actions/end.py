@@ -8,10 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 from console import outbox
-from console.clock import database_now
 from console.outbox import Kind
 from orchestration import ending
-from orchestration.actions import facts
+from orchestration.actions import asked_end, facts
 from orchestration.actions.base import Action, Preview, Wish
 from orchestration.models import Run
 
@@ -25,16 +24,10 @@ def preview(run: Run, _: Any) -> Preview:
 
 
 def do(run: Run, wish: Wish) -> None:
-    asked = {"action": "end", "by": wish.by, "reason": wish.reason, "at": database_now().isoformat()}
-    Run.objects.filter(pk=run.pk).update(ending=asked)
+    asked_end.keep(run, wish, "end")
     outbox.enqueue(kind=Kind.TERMINATE_RUN, subject=run.pk, payload={"run_id": run.pk})
     cancelled = str(Run.Status.CANCELLED)
     ending.close_run(run_id=run.pk, status=cancelled, kind=ending.ENDED, message="", actor=wish.by)
-
-
-def is_same(run: Run, by: str) -> bool:
-    asked: dict[str, Any] = run.ending or {}
-    return (asked.get("action"), asked.get("by")) == ("end", by)
 
 
 ACTION = Action(
@@ -47,6 +40,6 @@ ACTION = Action(
     kind="run.end_requested",
     preview=preview,
     do=do,
-    is_same=is_same,
+    is_same=asked_end.is_asked_by("end"),
     overtakes=True,
 )

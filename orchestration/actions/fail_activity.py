@@ -9,10 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from console import outbox
-from console.clock import database_now
 from console.outbox import Kind
 from orchestration import failing
-from orchestration.actions import facts
+from orchestration.actions import asked_end, facts
 from orchestration.actions.base import Action, Preview, Wish
 from orchestration.errors import ActionRefused
 from orchestration.models import Run
@@ -33,14 +32,8 @@ def preview(run: Run, _: Any) -> Preview:
 
 
 def do(run: Run, wish: Wish) -> None:
-    asked = {"action": "fail_activity", "by": wish.by, "reason": wish.reason, "at": database_now().isoformat()}
-    Run.objects.filter(pk=run.pk).update(ending=asked)
+    asked_end.keep(run, wish, "fail_activity")
     outbox.enqueue(kind=Kind.FAIL_TURN, subject=run.pk, payload={"run_id": run.pk})
-
-
-def is_same(run: Run, by: str) -> bool:
-    asked: dict[str, Any] = run.ending or {}
-    return (asked.get("action"), asked.get("by")) == ("fail_activity", by)
 
 
 ACTION = Action(
@@ -53,6 +46,6 @@ ACTION = Action(
     kind="run.fail_requested",
     preview=preview,
     do=do,
-    is_same=is_same,
+    is_same=asked_end.is_asked_by("fail_activity"),
     is_offered=lambda run: failing.failure_of(run) is not None and not run.ending,
 )

@@ -7,12 +7,10 @@ an inbox, and it goes on by itself as room comes.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-import rfc8785
 from django.db import transaction
 
 from approvals.errors import NotTheirs
@@ -24,6 +22,7 @@ from console.environment import environment
 from console.live.announce import announce
 from console.models import OutboxEntry
 from console.outbox import Kind
+from console.text.digests import digest_of_json
 from orchestration.actions import acting
 from orchestration.agents.registry import UnknownAgent, agent_named
 from orchestration.batches import counting
@@ -162,13 +161,12 @@ def _make_runs(batch: Batch, many: int) -> int:
     runs, entries = [], []
     for item in items:
         item.run_id, item.state = item.next_run_id, BatchItem.State.RUNNING
-        digest = hashlib.sha256(rfc8785.dumps(item.input)).hexdigest()
         runs.append(
             Run(
                 id=item.run_id,
                 agent=batch.agent,
                 input=item.input,
-                input_digest=digest,
+                input_digest=digest_of_json(item.input),
                 requested_by_id=batch.requested_by_id,
                 batch=batch.pk,
             )

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import rfc8785
 from django.contrib.auth.models import User
 from django.db import IntegrityError, connection, transaction
 
@@ -18,6 +16,7 @@ from console import outbox
 from console.ids import new_id
 from console.live.announce import announce
 from console.outbox import Kind
+from console.text.digests import digest_of_json
 from orchestration.agents.registry import UnknownAgent, agent_named
 from orchestration.batches import counting
 from orchestration.batches.tables import MOST_ROWS, TableRow
@@ -65,8 +64,7 @@ class CheckedTable:
 
     @property
     def digest(self) -> str:
-        canonical = rfc8785.dumps([self.agent, self.inputs])
-        return hashlib.sha256(canonical).hexdigest()
+        return digest_of_json([self.agent, self.inputs])
 
 
 def check(agent: str, rows: Sequence[TableRow]) -> CheckedTable:
