@@ -34,6 +34,10 @@ FAILURE_TESTS = (
         "ended-outside",
         "What is ended past the console is closed with why; no decision is lost, and programs get their answer",
     ),
+    FailureTest(
+        "reset-and-fork",
+        "A run is reset, forked, retried, cancelled or ended while processes die: what happens is what was told before",
+    ),
     FailureTest("same-input", "The same start, decision or signal again: one run, one decision, one effect"),
     FailureTest(
         "mutated-proposal",

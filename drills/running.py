@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from drills import ended_outside, host_killed, mutated_proposal, same_input, same_refresh, worker_killed
+from drills import ended_outside, host_killed, mutated_proposal, reset_and_fork, same_input, same_refresh, worker_killed
 from drills.approval_stalled import play_days
 from drills.code_changed import play_release
 from drills.planted import self_test
@@ -51,12 +51,17 @@ async def ended_outside_(stage: Stage, trials: int, heard: Heard) -> list[Outcom
     ]
 
 
+async def reset_and_fork_(stage: Stage, trials: int, heard: Heard) -> list[Outcome]:
+    return await play(stage, reset_and_fork.FAILURE, reset_and_fork.FAULTS, trials, heard)
+
+
 FAILURES: dict[str, Played] = {
     "same-input": same_input_,
     "mutated-proposal": mutated_proposal_,
     "worker-killed": worker_killed_,
     "same-refresh": same_refresh_,
     "ended-outside": ended_outside_,
+    "reset-and-fork": reset_and_fork_,
     "host-killed": host_killed_,
     "code-changed": play_release,
     "approval-stalled": play_days,
@@ -66,6 +71,7 @@ FAILURES: dict[str, Played] = {
 #: `ended-outside`, which restores an older record. The clocks never go back, so `approval-stalled` is last.
 PROGRAMME: tuple[tuple[tuple[str, ...], ...], ...] = (
     (("same-input", "mutated-proposal", "worker-killed"), ("same-refresh",)),
+    (("reset-and-fork",),),
     (("host-killed",),),
     (("ended-outside",),),
     (("code-changed",),),  # stops all workers

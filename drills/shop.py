@@ -31,6 +31,7 @@ class WatchedShop:
         self._app: Any = create_app(database)  # Any: ASGI has no types of its own
         self.counts: Counter[tuple[str, str]] = Counter()  # (method and path without the id, order id)
         self._holds: list[Hold] = []
+        self.refused: set[str] = set()  # orders about which every POST is answered 503, and nothing happens
         self.port = ports.free_port()
         config = uvicorn.Config(
             self, host=ports.LOOPBACK, port=self.port, log_level="warning", lifespan="off", log_config=None
@@ -73,6 +74,11 @@ class WatchedShop:
             self._holds.remove(hold)
             if hold.when == "before":
                 await asyncio.to_thread(hold.wait)
+
+        if scope["method"] == "POST" and order_id in self.refused:
+            await send({"type": "http.response.start", "status": 503, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+            return
 
         async def replay() -> dict[str, Any]:
             return {"type": "http.request", "body": body, "more_body": False}
