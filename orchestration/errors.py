@@ -14,6 +14,7 @@ OrchestrationError
   WorkflowGone      there is no such workflow, or it has ended
   ActionRefused     the run is not in a state for what an operator asks; says why
   NoSuchBulk        there is no such action about many runs
+  NoSuchRunView     the person has no such view of the list of runs
   InvalidOptions    an action's options cannot be taken
   FailedByOperator  an operator had the turn failed for good
   RunClosed         the run has ended; nothing more can be done for it
@@ -127,6 +128,12 @@ class NoSuchBulk(OrchestrationError, NotFound):
     """There is no such action about many runs."""
 
     what = "action about many runs"
+
+
+class NoSuchRunView(OrchestrationError, NotFound):
+    """You have no such view of the list of runs."""
+
+    what = "view"
 
 
 class InvalidOptions(OrchestrationError, Invalid):

@@ -259,6 +259,26 @@ class BulkItem(models.Model):
         return f"{self.bulk_id} {self.run_id} {self.state}"
 
 
+class RunView(models.Model):
+    """What the list of runs shows, under a person's own name for it. See `orchestration.run_views`."""
+
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    name = models.CharField(max_length=60)
+    query = models.CharField(max_length=1000)  # the address's query string
+    made_at = models.DateTimeField(db_default=DatabaseNow())
+    deleted_at = models.DateTimeField(null=True, blank=True)  # until then and for a while after it can be brought back
+
+    class Meta:
+        constraints = (
+            models.UniqueConstraint(
+                fields=("owner", "name"), condition=Q(deleted_at__isnull=True), name="each_run_view_name_once"
+            ),
+        )
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class AnswerDelivery(models.Model):
     """How far the answer to a program has got; made at the first attempt. See `orchestration.deliveries`."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from orchestration.pages import acting, batches, bulk, run, runs, signals, start, state, stuck, timeline
+from orchestration.pages import acting, batches, bulk, run, run_views, runs, signals, start, state, stuck, timeline
 
 app_name = "orchestration"
 urlpatterns = [
@@ -14,6 +14,8 @@ urlpatterns = [
     path("runs/actions/<id:bulk_id>/", bulk.one, name="bulk"),
     path("runs/actions/<id:bulk_id>/stop", bulk.stop, name="stop_bulk"),
     path("runs/stuck/", stuck.stuck, name="stuck"),
+    path("runs/views/", run_views.views, name="run_views"),
+    path("runs/views/<int:view_id>/", run_views.change, name="run_view"),
     path("runs/<id:run_id>/", run.run, name="run"),
     path("runs/<id:run_id>/actions/<str:action>/", acting.act, name="act"),
     path("runs/<id:run_id>/rest/", run.rest, name="run_rest"),

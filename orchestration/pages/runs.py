@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
+from urllib.parse import urlencode
 
 from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse
@@ -19,7 +20,8 @@ from console.live.parts import is_a_part
 from orchestration import selectors
 from orchestration.actions.bulk import FILTERS
 from orchestration.diagnosis.table import heading_of
-from orchestration.models import Run
+from orchestration.models import Run, RunView
+from orchestration.run_views import views_of
 from orchestration.selectors import RunPage
 
 _WISHES: Final = ("status", "stuck", "cause", "agent", "search", "cursor", "limit")  # what the address says
@@ -50,6 +52,7 @@ class ListedRuns:
     stuck: str = ""  # "1": only those that need somebody
     cause: str = ""  # only those that need somebody for this, as `orchestration.diagnosis` names a cause or a group
     counts: Mapping[str, int] = field(default_factory=dict)  # by status, and of the stuck ones
+    views: list[RunView] = field(default_factory=list)  # of whoever looks
     fitting: int | None = None  # how many fit on all pages, as far as is counted; `None`: who looks may not act
 
     def address(self, **changes: Any) -> str:
@@ -86,6 +89,15 @@ class ListedRuns:
     def cause_heading(self) -> str:
         """Return the cause it is narrowed to, in words, "" for none."""
         return heading_of(self.cause) if self.cause else ""
+
+    @property
+    def query(self) -> str:
+        """Return what it shows, as a view keeps it."""
+        return urlencode({name: value for name in FILTERS if (value := getattr(self, name))})
+
+    @property
+    def is_saved(self) -> bool:
+        return any(view.query == self.query for view in self.views)
 
     @property
     def may_pick(self) -> bool:
@@ -132,4 +144,6 @@ def _listed(request: HttpRequest, user: User) -> ListedRuns:
         wanted = {name: words for name, words in asked.items() if name != "cursor"}
         fitting = selectors.count_fitting(user, status=status, is_stuck=bool(stuck), **wanted)
     counts = selectors.counts()
-    return ListedRuns(status, **asked, limit=size, page=page, stuck=stuck, counts=counts, fitting=fitting)
+    return ListedRuns(
+        status, **asked, limit=size, page=page, stuck=stuck, counts=counts, views=views_of(user), fitting=fitting
+    )

@@ -73,6 +73,8 @@ PAGES: dict[str, tuple[frozenset[str] | None, frozenset[str] | None]] = {
     "approvals:verify_record": (None, ADMIN),
     "orchestration:runs": (SEE, None),
     "orchestration:stuck": (SEE, None),
+    "orchestration:run_views": (SEE, SEE),
+    "orchestration:run_view": (None, SEE),
     "orchestration:start": (START, START),
     "orchestration:run": (SEE, None),
     "orchestration:run_rest": (SEE, None),
