@@ -25,6 +25,28 @@ class AccountPerson(models.Model):
         return f"{self.user_id} is {self.person}"
 
 
+class LinkChange(models.Model):
+    """A link of an account to a person that somebody wants, or wants gone; it is made once another has confirmed it."""
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    person = models.CharField(max_length=150, blank=True)  # empty: the account is to have no link
+    reason = models.CharField(max_length=300)
+    made_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    made_at = models.DateTimeField(db_default=DatabaseNow())
+    settled_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="+"
+    )
+    settled_at = models.DateTimeField(null=True, blank=True)
+    is_confirmed = models.BooleanField(default=False, db_default=False)
+
+    class Meta:
+        verbose_name = "change of a link"
+        verbose_name_plural = "changes of links"
+
+    def __str__(self) -> str:
+        return f"{self.user} is to be {self.person}" if self.person else f"{self.user} is to have no link"
+
+
 class Delegation(models.Model):
     """From `starts_at` to `ends_at`, `delegate` may decide what `principal` may, once it is confirmed."""
 

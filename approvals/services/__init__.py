@@ -13,6 +13,7 @@ from approvals.services.delegating import confirm_delegation, delegate, revoke_d
 from approvals.services.ending import LetGo, decisions_of, let_go, not_begun_of_run, open_of_run, set_back
 from approvals.services.executing import Authorised, authorise
 from approvals.services.ladder import Rung, climb, climb_overdue, escalate_now, withdraw, withdraw_each
+from approvals.services.linking import confirm_link, drop_link, propose_link
 from approvals.services.opening import Proposal, open_approval
 from approvals.services.receipts import note_effect, note_not_taken, note_receipt, set_aside, stand_still
 from approvals.services.seeding import seed_attention_check
@@ -31,10 +32,12 @@ __all__ = [
     "climb_overdue",
     "comment",
     "confirm_delegation",
+    "confirm_link",
     "decide",
     "decide_for_sure",
     "decisions_of",
     "delegate",
+    "drop_link",
     "escalate_now",
     "find_recorded",
     "let_go",
@@ -45,6 +48,7 @@ __all__ = [
     "note_receipt",
     "open_approval",
     "open_of_run",
+    "propose_link",
     "reassign",
     "release",
     "revoke_delegation",

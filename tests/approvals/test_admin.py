@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import pytest
 from django.contrib.auth.models import User
+from django.db.models import Value
+from django.db.models.functions import Concat
 from django.test import Client
 from django.urls import reverse
 
-from approvals.models import AccountPerson, AuditEvent
+from approvals.models import AccountPerson, AuditEvent, LinkChange
 from approvals.people.persons import person_of
 from approvals.record import audit
-from console.acting import acting_as
 
 LINKS = "admin:approvals_accountperson"
+CHANGES = "admin:approvals_linkchange"
 
 
 @pytest.fixture
@@ -27,41 +29,89 @@ def recorded() -> list[tuple[str, str, object]]:
     return list(links.values_list("actor", "kind", "body"))
 
 
-def test_every_change_of_a_link_is_one_entry_by_whoever_made_it(root: Client, alice: User, bob: User) -> None:
+@pytest.fixture
+def second(accounts_on_record: None) -> Client:
+    client = Client()
+    client.force_login(User.objects.create_superuser("second"))
+    return client
+
+
+def ask(client: Client, user: User, person: str) -> LinkChange:
+    sent = client.post(reverse(f"{CHANGES}_add"), {"user": user.pk, "person": person, "reason": "HR says so"})
+    assert sent.status_code == 302, sent.content.decode()
+    return LinkChange.objects.latest("pk")
+
+
+def settle(client: Client, change: LinkChange, action: str = "confirm") -> None:
+    chosen = {"action": action, "_selected_action": [change.pk]}
+    assert client.post(reverse(f"{CHANGES}_changelist"), chosen).status_code == 302
+
+
+def test_a_link_is_made_and_ended_by_two_each_step_on_the_record(
+    root: Client, second: Client, alice: User, bob: User
+) -> None:
     for user in (alice, bob):
-        sent = root.post(reverse(f"{LINKS}_add"), {"user": user.pk, "person": "Alice Liddell"})
-        assert sent.status_code == 302
+        settle(second, ask(root, user, "Alice Liddell"))
     assert person_of(alice) == person_of(bob)
-    link = AccountPerson.objects.get(user=bob)
-    root.post(reverse(f"{LINKS}_change", args=[link.pk]), {"user": bob.pk, "person": "Bob"})
+    settle(second, ask(root, bob, ""))
     assert person_of(alice) != person_of(bob)
-    root.post(reverse(f"{LINKS}_delete", args=[link.pk]), {"post": "yes"})
-    chosen = {"action": "delete_selected", "_selected_action": [AccountPerson.objects.get().pk], "post": "yes"}
-    root.post(reverse(f"{LINKS}_changelist"), chosen)
-    assert not AccountPerson.objects.exists()
-    assert recorded() == [
-        ("root", "person.linked", {"account": "alice", "person": "Alice Liddell"}),
-        ("root", "person.linked", {"account": "bob", "person": "Alice Liddell"}),
-        ("root", "person.linked", {"account": "bob", "person": "Bob"}),
-        ("root", "person.unlinked", {"account": "bob", "person": "Bob"}),
-        ("root", "person.unlinked", {"account": "alice", "person": "Alice Liddell"}),
-    ]
+    kinds = [(actor, kind) for actor, kind, _ in recorded()]
+    each = [("root", "person.link_proposed"), ("second", "person.linked"), ("second", "person.link_confirmed")]
+    assert kinds == each * 2 + [each[0], ("second", "person.unlinked"), each[2]]
     assert audit.verify().ok
 
 
-def test_a_link_that_is_moved_to_another_account_is_on_the_record_of_both(root: Client, alice: User, bob: User) -> None:
-    with acting_as("root"):
-        link = AccountPerson.objects.create(user=alice, person="Alice Liddell")
-    root.post(reverse(f"{LINKS}_change", args=[link.pk]), {"user": bob.pk, "person": "Alice Liddell"})
-    assert recorded()[1:] == [
-        ("root", "person.unlinked", {"account": "alice", "person": "Alice Liddell"}),
-        ("root", "person.linked", {"account": "bob", "person": "Alice Liddell"}),
-    ]
+@pytest.mark.parametrize("person", ["", "Bob"])
+def test_nobody_alone_takes_two_accounts_of_one_person_apart(root: Client, alice: User, bob: User, person: str) -> None:
+    for user in (alice, bob):
+        AccountPerson.objects.create(user=user, person="Alice Liddell")
+    change = ask(root, bob, person)
+    settle(root, change)
+    assert person_of(alice) == person_of(bob)
+    link = AccountPerson.objects.get(user=bob)
+    for page, args in (("change", [link.pk]), ("delete", [link.pk]), ("add", [])):
+        sent = root.post(reverse(f"{LINKS}_{page}", args=args), {"user": bob.pk, "person": person, "post": "yes"})
+        assert sent.status_code == 403
+    root.post(reverse("admin:auth_user_delete", args=[bob.pk]), {"post": "yes"})
+    assert person_of(alice) == person_of(bob)
+
+
+def test_a_second_account_of_the_asker_or_of_whose_it_is_confirms_nothing(
+    root: Client, second: Client, alice: User, bob: User
+) -> None:
+    AccountPerson.objects.create(user=User.objects.get(username="root"), person="one")
+    AccountPerson.objects.create(user=User.objects.get(username="second"), person="one")
+    change = ask(root, bob, "Bob")
+    settle(second, change)
+    AccountPerson.objects.filter(user__username="second").update(person="Bob")
+    settle(second, change)
+    change.refresh_from_db()
+    assert change.settled_at is None and not AccountPerson.objects.filter(user=bob).exists()
+    settle(second, change, "drop")
+    settle(root, change)
+    assert not AccountPerson.objects.filter(user=bob).exists()
+
+
+def test_linking_takes_along_who_has_the_same_address(root: Client, second: Client, alice: User, bob: User) -> None:
+    User.objects.filter(pk__in=[alice.pk, bob.pk]).update(email="Al@example.org")
+    settle(second, ask(root, User.objects.get(pk=bob.pk), "Al"))
+    assert dict(AccountPerson.objects.values_list("user__username", "person")) == {"alice": "Al", "bob": "Al"}
+
+
+def test_a_new_address_does_not_make_two_of_one_person(accounts_on_record: None, alice: User, bob: User) -> None:
+    User.objects.filter(pk__in=[alice.pk, bob.pk]).update(email="al@example.org")
+    User.objects.filter(pk=bob.pk).update(email="AL@example.org")
+    assert not AccountPerson.objects.exists()
+    User.objects.filter(pk__in=[alice.pk, bob.pk]).update(email=Concat("username", Value("@example.org")))
+    alice.refresh_from_db()
+    bob.refresh_from_db()
+    assert alice.email != bob.email and person_of(alice) == person_of(bob)
+    assert {kind for _, kind, _ in recorded()} == {"person.linked"}
 
 
 def test_an_admin_without_the_machines_trust_links_nobody(ada: User, alice: User) -> None:
     client = Client()
     client.force_login(ada)
-    sent = client.post(reverse(f"{LINKS}_add"), {"user": alice.pk, "person": "x"})
+    sent = client.post(reverse(f"{CHANGES}_add"), {"user": alice.pk, "person": "x", "reason": "y"})
     assert sent.status_code == 302 and "/admin/login/" in sent["Location"]
-    assert not AccountPerson.objects.exists()
+    assert not LinkChange.objects.exists()
