@@ -96,7 +96,7 @@ def report(wait: float = WAIT_SECONDS) -> tuple[int, dict[str, Any]]:
     detail = " ".join(filter(None, (f"PostgreSQL {told.version}.", told.fault, told.loose)))
     parts = {"postgres": _part(not told.fault, detail, _postgres_address(), clock.at(known.answered_at))}
     parts |= {name: _engine(probe.known(), clock) for name, probe in engines.items()}
-    parts |= _processes(told.beats, clock.at(time.monotonic()))
+    parts |= _processes(told.beats, told.now)  # as old as when they were read: an old answer proves no silence
     # Degraded still takes clicks and delivers them later. Before any of our processes was here, it is starting.
     otherwise = "degraded" if told.beats else "starting"
     status = "ok" if all(part["ok"] for part in parts.values()) else otherwise
@@ -130,17 +130,19 @@ NOBODY_DECIDES = (
 #: one absence that explains others hides them: without Temporal no worker and no relay works, without Prefect no flow
 _EXPLAINED = {"temporal": ("worker", "relay"), "prefect": ("flows",)}
 _NOTICE_SECONDS = 3.0
+_FIRST_LOOK_SECONDS = 0.2  # the longest that a page waits for answers, when nobody has looked for a while
 _noticed: tuple[float, list[str]] = (float("-inf"), [])
 
 
 def notices() -> list[str]:
     """Return what people should know of the installation and of absent parts; looked up every 3 s per process at most.
 
-    Waits for nothing: a part that was not asked yet is not told of.
+    Waits only after a quiet time, whose answers say nothing of now; a part that was not asked yet is not told of.
     """
     global _noticed
     if time.monotonic() - _noticed[0] > _NOTICE_SECONDS:
-        _, found = report(wait=0)
+        is_old = time.monotonic() - _database_probe().known().answered_at > SILENT_AFTER.total_seconds()
+        _, found = report(wait=_FIRST_LOOK_SECONDS if is_old else 0)
         absent = [part for part in CONSEQUENCES if _is_absent(found["parts"].get(part))]
         hidden = {explained for part in absent for explained in _EXPLAINED.get(part, ())}
         sentences = [CONSEQUENCES[part] for part in absent if part not in hidden]

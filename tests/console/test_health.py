@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from html import unescape
@@ -95,6 +96,18 @@ def test_a_process_that_missed_three_heartbeats_is_silent(engines: dict[str, Hea
         assert body["parts"]["relay"]["ok"] is is_ok
         assert body["status"] == ("ok" if is_ok else "degraded")
     assert body["parts"]["relay"]["last_seen_at"] is not None
+
+
+def test_after_a_quiet_hour_the_first_page_calls_no_living_process_silent(
+    engines: dict[str, HealthCheck], db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    all_beat()
+    health.report()
+    later = time.monotonic() + 3600
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    monkeypatch.setattr(probes, "in_background", lambda work: None)  # nothing is answered while the page is made
+    _, told = health.report(wait=0)
+    assert [part for part in health.OUR_PROCESSES if not told["parts"][part]["ok"]] == []
 
 
 def test_one_living_process_of_several_is_enough(engines: dict[str, HealthCheck], eve: User) -> None:
