@@ -26,6 +26,10 @@ class LineageNode:
     url: str = ""
     column: int = 0  # 0 is the version that was asked about; to the left what it was made from
 
+    @property
+    def kind_words(self) -> str:
+        return self.kind.replace("_", " ")
+
 
 @dataclass
 class Lineage:

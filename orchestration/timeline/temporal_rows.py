@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from console.templatetags.signalbox import span
 from orchestration.timeline.entries import State
 
 Event = dict[str, Any]  # Temporal's own JSON
@@ -212,12 +213,9 @@ def _close(row: TemporalRow, event: Event, name: str, said: dict[str, Any]) -> N
 
 
 def _span(said: str) -> str:
-    """Return "72 h" for "259200s"."""
+    """Return "3 d" for "259200s", and "1 d" for "86399.9s": a timer set to a moment loses the time until it is set."""
     try:
         seconds = float(said.rstrip("s"))
     except ValueError:
         return said or "no length"
-    for length, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
-        if seconds >= length and seconds % length == 0:
-            return f"{int(seconds // length)} {unit}"
-    return f"{seconds:g} s"
+    return span(timedelta(seconds=round(seconds))) if seconds >= 1 else f"{seconds:g} s"
