@@ -27,6 +27,7 @@ OrchestrationError
   CannotAskAgain    the graph cannot be made to ask again
   NotCarriedOut     the graph ended without doing what was approved
   TooManySteps      the graph took more steps in one turn than its agent may
+  BudgetUsedUp      the run's models have used as many tokens as the run may
   AttemptLost       an attempt ended without a word: its worker died, or its time was over
   GaveUp            a failure came as often, or lasted as long, as the agent allows
   WebhookFailed     a webhook was not taken, or its address may not be called; trying again can help
@@ -196,6 +197,10 @@ class NotCarriedOut(OrchestrationError):
 
 class TooManySteps(OrchestrationError):
     """The graph took more steps in one turn than its agent may."""
+
+
+class BudgetUsedUp(OrchestrationError):
+    """The run's models have used as many tokens as the run may."""
 
 
 class AttemptLost(OrchestrationError):

@@ -69,7 +69,8 @@ class Run(models.Model):
     #: where the first turn of the era begins: {"checkpoint_id", "values": what is changed in its state, "placed": the
     #: checkpoint that was made of it, "" before}
     restart = models.JSONField(null=True, blank=True)
-    limits = models.JSONField(default=dict)  # {"steps_per_turn"} where an operator has raised it above the agent's
+    #: {"steps_per_turn", "tokens_per_run"} where an operator has raised it above the agent's
+    limits = models.JSONField(default=dict)
     look_due_at = models.DateTimeField(db_default=DatabaseNow() + LOOKED_AT_AFTER)  # see orchestration.reconciling
     #: what Temporal last said of it, as orchestration.diagnosis.look writes it; gone as soon as the run moves
     seen = models.JSONField(null=True, blank=True)

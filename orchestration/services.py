@@ -291,6 +291,13 @@ def note_code_changed(turn: Turn, fence: int, changed: str) -> None:
         audit.record(actor="worker", kind="run.code_changed", subject=turn.run_id, body={"changed": changed[:500]})
 
 
+def note_usage(turn: Turn, fence: int, usage: dict[str, Any]) -> None:
+    """Keep what an attempt's models have used that comes to no end. Nothing where a newer attempt has begun."""
+    with transaction.atomic():
+        if Run.objects.filter(pk=turn.run_id, fence=fence).update(usage=usage):
+            announce(f"run:{turn.run_id}")
+
+
 def _move(turn: Turn, fence: int, end: TurnEnd, **changes: Any) -> None:
     moved = Run.objects.filter(pk=turn.run_id, fence=fence, status__in=Run.OPEN).update(
         checkpoint_id=end.checkpoint_id,

@@ -1,8 +1,8 @@
-"""Raise limits: more steps in one turn than the agent's registration allows, for this run, from its next turn on."""
+"""Raise limits: more steps in a turn, or more tokens, than the agent's registration allows, for this run alone."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import Field
 
@@ -13,38 +13,64 @@ from orchestration.errors import ActionRefused
 from orchestration.models import Run
 
 STEPS_AT_MOST = 10_000
+TOKENS_AT_MOST = 1_000_000_000
+#: what stops a run -> the limit that lets it go on
+_STOPPED_BY: Final = {"TooManySteps": "steps_per_turn", "BudgetUsedUp": "tokens_per_run"}
 
 
 class Limits(Options):
-    """The new limits."""
+    """The new limits; what is not named stays."""
 
-    steps_per_turn: Annotated[int, Field(ge=1, le=STEPS_AT_MOST, title="Steps in one turn, at most")]
+    steps_per_turn: Annotated[int, Field(ge=1, le=STEPS_AT_MOST)] | None = Field(
+        None, title="Steps in one turn, at most"
+    )
+    tokens_per_run: Annotated[int, Field(ge=1, le=TOKENS_AT_MOST)] | None = Field(
+        None, title="Tokens in the whole run, at most"
+    )
 
 
 def preview(run: Run, options: Limits) -> Preview:
     if run.status == Run.Status.FINISHED:
         raise ActionRefused("The run has finished: it takes no further turn.")
     reset.check_agent(run)
-    now = _steps(run)
-    if options.steps_per_turn <= now:
-        raise ActionRefused(f"A turn may take {now:,} steps already. Name a larger number.")
-    found = [f"A turn of this run may take {options.steps_per_turn:,} steps, in place of {now:,}. Each step may cost."]
+    steps, tokens = _limit(run, "steps_per_turn"), _limit(run, "tokens_per_run")
+    found = []
+    if options.steps_per_turn is not None:
+        if steps is not None and options.steps_per_turn <= steps:
+            raise ActionRefused(f"A turn may take {steps:,} steps already. Name a larger number.")
+        found.append(f"A turn of this run may take {options.steps_per_turn:,} steps, in place of {steps:,}.")
+    if options.tokens_per_run is not None:
+        if tokens is None:
+            raise ActionRefused("This run has no budget: its models may use any number of tokens.")
+        if options.tokens_per_run <= tokens:
+            raise ActionRefused(f"The run may use {tokens:,} tokens already. Name a larger number.")
+        found.append(f"The models of this run may use {options.tokens_per_run:,} tokens, in place of {tokens:,}.")
+    if not found:
+        raise ActionRefused("Name the limit that is to be raised: the steps of a turn, or the tokens of the run.")
+    found[-1] += " Each step may cost." if options.tokens_per_run is None else " Each token costs."
     if run.status not in Run.OPEN:
         found.append(f"The run is {run.status}. To let it go on, reset it to its last checkpoint afterwards.")
-    return Preview(warnings=found, depends_on=(now,))
+    return Preview(warnings=found, depends_on=(steps, tokens))
 
 
-def _steps(run: Run) -> int:
-    return int(run.limits.get("steps_per_turn", agent_named(run.agent).steps_per_turn))
+def _limit(run: Run, name: str) -> int | None:
+    """Return the run's own limit, else its agent's; `None` where there is none."""
+    found: int | None = run.limits.get(name, getattr(agent_named(run.agent), name))
+    return found
 
 
 def do(run: Run, wish: Wish) -> None:
-    run.limits = {**run.limits, "steps_per_turn": wish.options.steps_per_turn}
+    run.limits = {**run.limits, **wish.options.model_dump(exclude_none=True)}
     run.save(update_fields=["limits"])
 
 
 def start(run: Run) -> dict[str, Any]:
-    return {"steps_per_turn": 2 * _steps(run)} if run.agent in agents() else {}
+    """Offer twice the limit that has stopped the run."""
+    if run.agent not in agents():
+        return {}
+    name = _STOPPED_BY.get((run.error or {}).get("kind", ""), "steps_per_turn")
+    now = _limit(run, name)
+    return {} if now is None else {name: 2 * now}
 
 
 ACTION = Action(
@@ -52,7 +78,7 @@ ACTION = Action(
     title="Raise this run's limits",
     button="Raise the limits",
     icon="timer",
-    explains="A turn may take more steps than its agent's registration says, in this run alone.",
+    explains="More steps in a turn, or more tokens, than the agent's registration says, in this run alone.",
     said="The limits are raised, from the next turn on.",
     kind="run.limits_raised",
     preview=preview,
@@ -60,5 +86,5 @@ ACTION = Action(
     options=Limits,
     start=start,
     is_grave=False,
-    is_offered=lambda run: (run.error or {}).get("kind") == "TooManySteps" and run.status == Run.Status.FAILED,
+    is_offered=lambda run: (run.error or {}).get("kind") in _STOPPED_BY and run.status == Run.Status.FAILED,
 )

@@ -170,6 +170,7 @@ class Agent:
     reads: tuple[str, ...] = ()  # datasets
     turn_seconds: int = 600
     steps_per_turn: int = 100  # of the graph, before the run fails as one that does not end
+    tokens_per_run: int | None = None  # that its models may use, before the run fails; None: any number
     limits: Mapping[str, Limit] = field(default_factory=dict)
     run_title: str = ""  # what a run is about, of its input: "Order {order_id}: {message}"; "" shows the input's values
     secrets: tuple[str, ...] = ()

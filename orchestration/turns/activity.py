@@ -6,6 +6,9 @@ goes on from its last checkpoint, the ledger knows its effects.
 
 from __future__ import annotations
 
+from contextlib import suppress
+
+from django.db import DatabaseError
 from langgraph.errors import GraphDrained
 from langgraph.runtime import RunControl
 from temporalio import activity
@@ -47,6 +50,7 @@ from orchestration.turns.asking_again import ask_again
 from orchestration.turns.datasets import PublishedDatasets
 from orchestration.turns.failure import OURS, failed_of, failure_kept
 from orchestration.turns.progress import Nodes, alive
+from orchestration.turns.usage import Spending
 
 
 class Activities:
@@ -144,6 +148,7 @@ class Activities:
             if changed:
                 await in_database(services.note_code_changed, turn, run.fence, changed)
             faults.reach("turn.before_graph", turn.run_id)
+            spending = Spending(run.usage, run.limits.get("tokens_per_run", agent.tokens_per_run))
             answers = drive.answers_of(around(agent, graph, before), start)
             if answers.different:
                 await ask_again(before, set(answers.different))
@@ -151,9 +156,14 @@ class Activities:
             if answers.may_go_on:
                 resume = {} if answers.different else answers.resume
                 with lent(GuardedTurn(ledger, await in_database(call_approvals_of, turn.run_id))):
-                    await drive.call(graph, agent, run, before, resume, context, control, [nodes])
+                    try:
+                        await drive.call(graph, agent, run, before, resume, context, control, [nodes, spending])
+                    except Exception:  # what it has used is used, whatever became of it
+                        with suppress(DatabaseError):
+                            await in_database(services.note_usage, turn, run.fence, spending.usage())
+                        raise
             after = await pausing.stand_of(graph, saver, turn.run_id)
-            end = drive.end_of(around(agent, graph, after), graph, turn, run, code)
+            end = drive.end_of(around(agent, graph, after), graph, turn, run, code, spending)
         faults.reach("turn.after_graph", turn.run_id)
         if end.proposals:
             waiting_for, next_step_at = await in_database(services.pause_turn, turn, run.fence, end)

@@ -35,7 +35,7 @@ from orchestration.services import TurnEnd, TurnStart
 from orchestration.stops import PREFIX as STOP
 from orchestration.turns.asked import Around
 from orchestration.turns.result import result_of
-from orchestration.turns.usage import usage_of
+from orchestration.turns.usage import Spending
 
 
 @cache
@@ -203,7 +203,7 @@ def _context_for(graph: Any, context: AgentContext) -> Any:
     return None
 
 
-def end_of(around: Around, graph: Any, turn: Turn, run: Run, code: dict[str, Any]) -> TurnEnd:
+def end_of(around: Around, graph: Any, turn: Turn, run: Run, code: dict[str, Any], spending: Spending) -> TurnEnd:
     agent, after = around.agent, around.stand
     versions = _versions_of(after.values)
     asked = [(interrupt, around.places_of(interrupt)) for interrupt in after.asked]
@@ -228,7 +228,7 @@ def end_of(around: Around, graph: Any, turn: Turn, run: Run, code: dict[str, Any
     ]
     pause = {"code": code, "asked_in": after.asked_in}
     result = None if asked else result_of(graph, after.values)
-    return TurnEnd(after.checkpoint_id, proposals, result, versions, usage_of(after.values), pause)
+    return TurnEnd(after.checkpoint_id, proposals, result, versions, spending.usage(after.values), pause)
 
 
 def _tool_of(place: Place) -> str:
