@@ -297,11 +297,6 @@ def counted_of_run(run_id: str) -> dict[str, int]:
     return dict(rows)
 
 
-def approvals_of_run(run_id: str) -> list[Approval]:
-    """Return all approvals of a run, oldest first, with their decisions."""
-    return list(_of_run(run_id).order_by("opened_at", "id"))
-
-
 def _of_run(run_id: str) -> QuerySet[Approval]:
     return (
         Approval.objects.filter(run_id=run_id)

@@ -153,12 +153,6 @@ def _is_messages(one: Any) -> bool:
     return "HumanMessage" in str(one) and "AIMessage" in str(one)
 
 
-def name_of(graph: Any) -> str:
-    """Return the name that a compiled graph was given, "" for none."""
-    name = getattr(graph, "name", "")
-    return name if isinstance(name, str) and name not in ("", "LangGraph") else ""
-
-
 def levels_of(graph: Any) -> list[tuple[str, Any]]:
     """Return the graph and the graphs inside it, each with its path: "" or "outer/inner/"."""
     inner = [(f"{name.replace('|', '/')}/", one) for name, one in graph.get_subgraphs(recurse=True)]

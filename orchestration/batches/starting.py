@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -153,11 +152,6 @@ def errors_of(checked: CheckedTable) -> list[dict[str, Any]]:
     ]
     left = len(checked.faults) - len(told)
     return told + ([{"path": "inputs", "message": f"and {left:,} more faults in other rows"}] if left else [])
-
-
-def fields_at_fault(checked: CheckedTable) -> list[tuple[str, int]]:
-    """Return which parts of the input are wrong how often, the most frequent first."""
-    return Counter(fault.path or "the row" for fault in checked.faults).most_common(10)
 
 
 def _check_wishes(rows: Sequence[TableRow], key: str, active: int, open_approvals: int) -> None:
