@@ -44,8 +44,12 @@ function labelOf(field) {
 
 const isChoice = (field) => field.matches("[type=checkbox], [type=radio]");
 
-function keep({ target }) {
+const taken = new WeakSet(); // forms that were sent and taken, until somebody types into them again
+
+function keep({ type, target }) {
   const form = target.form;
+  if (type === "input") taken.delete(form);
+  else if (taken.has(form)) return; // a box that had the focus tells of its change as it is taken away
   if (!person || !form || form.method !== "post" || !isKept(target)) return;
   const draft = draftOf(form) ?? {};
   const changed = target.type === "radio" ? [...form.elements].filter((one) => one.name === target.name) : [target];
@@ -117,6 +121,7 @@ document.addEventListener("htmx:after:request", ({ detail }) => {
   const { sourceElement: form, request, response } = detail.ctx;
   if (!form?.matches?.("form[method=post]") || request.method !== "POST") return; // a look, maybe by a link in a form
   if (response.status >= 400 || form.dataset.draftStep !== undefined) return;
+  taken.add(form);
   drop(addressOf(form));
   if (form.dataset.draftEnds) drop(pathOf(form.dataset.draftEnds));
 });

@@ -72,6 +72,16 @@ def test_a_change_is_there_again_after_the_browsers_own_back(open_page: Open, re
     assert page.evaluate(DRAFTS) == 0
 
 
+def test_a_reason_that_was_sent_by_key_is_not_kept(open_page: Open, refund: Approval, alice: User) -> None:
+    page = open_page(alice, f"/approvals/{refund.pk}/")
+    page.keyboard.press("r")
+    expect(page.get_by_label("Comment")).to_be_focused()
+    page.keyboard.type("Paid twice already.")
+    page.keyboard.press("Control+Enter")  # the box keeps the focus until the answer takes it away
+    expect(page.get_by_text("Rejected by alice").first).to_be_visible()
+    assert page.evaluate(DRAFTS) == 0
+
+
 def test_what_is_discarded_or_begun_again_is_gone(open_page: Open, refund: Approval, alice: User) -> None:
     page = open_page(alice, f"/approvals/{refund.pk}/")
     _type_a_change(page)
