@@ -2,6 +2,7 @@
 
 OrchestrationError
   InvalidInput      the agent's input does not fit its schema
+  AgentsLoading     agents are still being imported; trying again helps
   RunKeyReused      the same idempotency key with another body
   BatchKeyReused    the same key of a batch with other inputs
   NoSuchBatch       there is no such batch, or it may not be seen
@@ -60,6 +61,17 @@ class InvalidInput(OrchestrationError, Invalid):
     def __init__(self, errors: list[dict[str, Any]]) -> None:
         super().__init__(f"{errors[0]['path'] or 'input'}: {errors[0]['message']}")
         self.errors = errors
+
+
+class AgentsLoading(OrchestrationError, Refused):
+    """The agent may be one of those that are still being imported. Nothing was begun; send it again in some seconds."""
+
+    http_status = 503
+    title = "Not ready yet"
+    permanent = False
+
+    def facts(self) -> dict[str, Any]:
+        return {"retry_after_seconds": 5}
 
 
 class RunKeyReused(OrchestrationError, Refused):

@@ -38,6 +38,7 @@ from orchestration.agents.registry import UnknownAgent, agent_named
 from orchestration.contracts import Carried, StartRun, Turn
 from orchestration.errors import (
     AgentCodeChanged,
+    AgentsLoading,
     FailedByOperator,
     Fenced,
     InvalidInput,
@@ -104,10 +105,12 @@ def _check_room(requested_by: User, same: QuerySet[Run]) -> None:
 
 
 def checked_input(agent: str, given: Any) -> dict[str, Any]:
-    """Return an agent's input as it is kept. Raises InvalidInput, whose paths begin with `input`."""
+    """Return an agent's input as it is kept. Raises InvalidInput, whose paths begin with `input`, and AgentsLoading."""
     try:
         found = agent_named(agent)
     except UnknownAgent as exc:
+        if exc.is_loading:
+            raise AgentsLoading(f"{exc} {AgentsLoading.__doc__}") from exc
         raise InvalidInput([{"path": "agent", "message": str(exc)}]) from exc
     try:
         checked = read_input(found, given)

@@ -61,6 +61,10 @@ class AgentEntry:
         except BaseException as exc:  # noqa: BLE001  SystemExit among them: a script that was written to be run
             self._error = exc
 
+    @property
+    def is_loading(self) -> bool:
+        return self._thread.is_alive()
+
     def agent(self) -> Agent | AgentFault:
         """Return the agent, or why there is none. Waits until a minute after the start at most."""
         self._thread.join(max(0.0, self._deadline - time.monotonic()))

@@ -22,11 +22,15 @@ _loading = Lock()
 
 
 class UnknownAgent(LookupError):
-    """No agent of that name is registered. `permanent`: no entry has a fault that may be mended."""
+    """No agent of that name is registered. `permanent`: no entry has a fault that may be mended.
 
-    def __init__(self, message: str, permanent: bool) -> None:
+    `is_loading`: an import has not ended yet, as on a busy machine, so the name may still come.
+    """
+
+    def __init__(self, message: str, permanent: bool, is_loading: bool = False) -> None:
         super().__init__(message)
         self.permanent = permanent
+        self.is_loading = is_loading
 
 
 def agents() -> dict[str, Agent]:
@@ -41,13 +45,21 @@ def faults() -> list[AgentFault]:
 
 def agent_named(name: str) -> Agent:
     """Return one agent. Raises UnknownAgent, whose message names those that exist."""
+    is_loading = is_any_loading()  # asked first: what ends meanwhile is among those that are found
     good, bad = _registered()
     try:
         return good[name]
     except KeyError:
         known = ", ".join(sorted(good)) or "none"
         unusable = f" Not usable: {', '.join(fault.entry for fault in bad)}; System says why." if bad else ""
-        raise UnknownAgent(f"There is no agent {name!r}. Registered: {known}.{unusable}", not bad) from None
+        words = f"There is no agent {name!r}. Registered: {known}.{unusable}"
+        raise UnknownAgent(words, not bad, is_loading) from None
+
+
+def is_any_loading() -> bool:
+    """Return whether an import has not ended, though everybody has waited for it as long as it may take."""
+    with _loading:
+        return any(entry.is_loading for entry in _entries())
 
 
 def _registered() -> tuple[dict[str, Agent], list[AgentFault]]:

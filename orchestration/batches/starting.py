@@ -19,7 +19,7 @@ from console.text.digests import digest_of_json
 from orchestration.agents.registry import UnknownAgent, agent_named
 from orchestration.batches import counting
 from orchestration.batches.tables import MOST_ROWS, TableRow
-from orchestration.errors import BatchKeyReused, InvalidInput
+from orchestration.errors import AgentsLoading, BatchKeyReused, InvalidInput
 from orchestration.models import Batch, BatchItem
 from orchestration.services import checked_input
 
@@ -67,10 +67,15 @@ class CheckedTable:
 
 
 def check(agent: str, rows: Sequence[TableRow]) -> CheckedTable:
-    """Hold each row against the agent's input schema. Raises InvalidInput for an agent that is not there."""
+    """Hold each row against the agent's input schema.
+
+    Raises InvalidInput for an agent that is not there, AgentsLoading while it may still come.
+    """
     try:
         agent_named(agent)
     except UnknownAgent as exc:
+        if exc.is_loading:
+            raise AgentsLoading(f"{exc} {AgentsLoading.__doc__}") from exc
         raise InvalidInput([{"path": "agent", "message": str(exc)}]) from exc
     inputs: list[dict[str, Any]] = []
     faults: list[RowFault] = []

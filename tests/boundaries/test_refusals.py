@@ -29,6 +29,7 @@ NAMED: dict[type[Refused], int] = {
     in_flight.TooManyInFlight: 429,
     errors.NotRecorded: 503,
     errors.NotKnown: 503,
+    runs.AgentsLoading: 503,
 }
 TOLD = {404, 422, 503, *NAMED.values()}  # other than 409
 

@@ -134,16 +134,23 @@ def test_what_an_import_prints_is_not_what_a_command_prints(
 
 
 def test_an_import_without_end_keeps_nobody_and_is_used_once_it_ends(
-    register: Register, monkeypatch: pytest.MonkeyPatch
+    register: Register, monkeypatch: pytest.MonkeyPatch, olga: User
 ) -> None:
+    caller = Caller(olga)
     monkeypatch.setattr(loading, "PATIENCE_SECONDS", 0.0)
     monkeypatch.setattr(threading, "hold_acme", gate := threading.Event(), raising=False)
     register("acme_s:AGENT", SUPPORT, acme_s="import threading\nthreading.hold_acme.wait()\n" + GOOD)
     assert "has not ended" in " ".join(fault.reason for fault in faults() if fault.entry == "acme_s:AGENT")
+    body = {"agent": "acme-s", "inputs": [{"text": "x"}], "key": "k"}
+    early = [caller.post("batches", body), caller.post("runs", {"agent": "acme-s", "input": {"text": "x"}})]
+    assert [one.status_code for one in early] == [503, 503]
+    assert early[0].json()["retry_after_seconds"] == 5
     gate.set()
     for entry in registry._entries():
         entry._thread.join()
     assert (list(agents()), faults()) == (["acme-s", "support"], [])
+    assert caller.post("batches", body).status_code == 201
+    assert caller.post("batches", body | {"agent": "nobody"}).status_code == 422
 
 
 def test_a_graph_that_cannot_be_made_is_found_by_the_command(register: Register) -> None:
