@@ -7,8 +7,10 @@ from datetime import datetime, timedelta
 from typing import Final, Literal
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+from django.contrib.postgres.fields import ArrayField
 from django.db import connection
-from django.db.models import Q, QuerySet
+from django.db.models import Case, F, Func, JSONField, Q, QuerySet, TextField, Value, When
+from django.db.models.functions import Cast
 
 from approvals.models import Approval, ReceiptStep
 from approvals.reading import requests as approval_selectors
@@ -20,10 +22,12 @@ from console.lists.keyset import make_cursor, read_cursor
 from console.models import OutboxEntry
 from console.ports import Stranded
 from orchestration import signal_pairs, signal_rules
+from orchestration.agents.registry import agents
 from orchestration.diagnosis.told import names
 from orchestration.errors import NoSuchRun
 from orchestration.failing import Failure, failure_of
 from orchestration.models import AnswerDelivery, Effect, Run, SignalPair
+from orchestration.state.secrets import hidden_of
 from orchestration.titles import title_of
 
 
@@ -120,9 +124,33 @@ def _fitting(
         rows = rows.exclude(cause="")
     if cause:
         rows = rows.filter(Q(cause_group=cause) | Q(cause=cause))
+    if search.strip():
+        rows = rows.alias(shown_input=_shown_input())
     for word in search.split()[:8]:
-        rows = rows.filter(Q(id__icontains=word) | Q(input__icontains=word))
+        rows = rows.filter(Q(id__icontains=word) | Q(shown_input__icontains=word))
     return rows
+
+
+def _shown_input() -> Case:
+    """Return a run's input as text, without what its agent's author hides: a search must not guess at it."""
+    hidden = {agent: sorted(".".join(name) for name in hidden_of(agent).names) for agent in agents()}
+    found = [
+        When(
+            agent=agent,
+            then=Cast(
+                Func(
+                    F("input"),
+                    Value(marked, output_field=ArrayField(TextField())),
+                    function="signalbox_without",
+                    output_field=JSONField(),
+                ),
+                TextField(),
+            ),
+        )
+        for agent, marked in hidden.items()
+        if marked
+    ]
+    return Case(*found, default=Cast("input", TextField()), output_field=TextField())
 
 
 @dataclass(frozen=True)

@@ -130,7 +130,7 @@ def item_json(row: ItemRow) -> dict[str, Any]:
     item = row.item
     return {
         "number": item.number,
-        "input": item.input,
+        "input": row.given,
         "run_id": item.run_id,
         "status": item.state,
         "attempt": item.attempt + 1,

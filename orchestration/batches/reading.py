@@ -19,6 +19,7 @@ from orchestration.batches.counting import Counts
 from orchestration.batches.feeding import Hold
 from orchestration.errors import NoSuchBatch
 from orchestration.models import Batch, BatchItem, Run
+from orchestration.state.secrets import hidden_of
 
 RATE_OVER: Final = timedelta(minutes=10)
 RATE_AT_MOST: Final = 5_000  # items that are looked at for it
@@ -160,9 +161,10 @@ def _progress(row: BatchRow) -> Progress:
 
 @dataclass(frozen=True)
 class ItemRow:
-    """One item with what became of its run. `error`: {"kind", "message"} or `None`."""
+    """One item with what became of its run, secrets hidden. `error`: {"kind", "message"} or `None`."""
 
     item: BatchItem
+    given: dict[str, Any]  # the input
     result: Any
     error: dict[str, Any] | None
 
@@ -184,7 +186,7 @@ def items_page(batch: Batch, *, state: str = "", cursor: str = "", limit: int = 
         items = items.filter(number__gt=int(cursor))
     found = list(items.order_by("number")[: limit + 1])
     shown = found[:limit]
-    return Items(_with_runs(shown), str(shown[-1].number) if len(found) > limit else None)
+    return Items(_with_runs(batch.agent, shown), str(shown[-1].number) if len(found) > limit else None)
 
 
 def pages_of_items(batch: Batch, *, at_once: int = 500) -> Iterator[list[ItemRow]]:
@@ -196,9 +198,14 @@ def pages_of_items(batch: Batch, *, at_once: int = 500) -> Iterator[list[ItemRow
         cursor = page.next_cursor
 
 
-def _with_runs(items: list[BatchItem]) -> list[ItemRow]:
+def _with_runs(agent: str, items: list[BatchItem]) -> list[ItemRow]:
     runs = Run.objects.filter(pk__in=[item.run_id for item in items if item.run_id]).values_list(
         "pk", "result", "error"
     )
     ended = {run_id: (result, error) for run_id, result, error in runs}
-    return [ItemRow(item, *ended.get(item.run_id or "", (None, None))) for item in items]
+    hidden = hidden_of(agent)
+    rows = []
+    for item in items:
+        result, error = ended.get(item.run_id or "", (None, None))
+        rows.append(ItemRow(item, hidden.without(item.input), hidden.without(result), error))
+    return rows

@@ -33,6 +33,7 @@ from orchestration.batches.starting import CheckedTable, RowFault
 from orchestration.batches.tables import NoTable, decoded, read_table
 from orchestration.errors import ActionRefused, BatchKeyReused, InvalidInput
 from orchestration.models import Batch, BatchItem
+from orchestration.state.secrets import hidden_of
 
 FAULTS_SHOWN: Final = 50
 ROWS_SHOWN: Final = 5
@@ -157,7 +158,8 @@ class TablePreview:
 
     @property
     def first(self) -> list[dict[str, Any]]:
-        return self.checked.inputs[:ROWS_SHOWN]
+        hidden = hidden_of(self.checked.agent)
+        return [hidden.without(given) for given in self.checked.inputs[:ROWS_SHOWN]]
 
     @property
     def same(self) -> list[tuple[int, int]]:
@@ -248,7 +250,7 @@ COLUMNS: Final = ("number", "status", "attempt", "run", "input", "result", "erro
 
 def _csv_line(row: ItemRow) -> str:
     item = row.item
-    told = [json.dumps(value, ensure_ascii=False) if value is not None else "" for value in (item.input, row.result)]
+    told = [json.dumps(value, ensure_ascii=False) if value is not None else "" for value in (row.given, row.result)]
     error = (row.error or {}).get("message", "")
     return line(
         cell(value) for value in (item.number, item.state, item.attempt + 1, item.run_id, *told, error, item.ended_at)
@@ -262,7 +264,7 @@ def _json_line(row: ItemRow) -> str:
         "status": item.state,
         "attempt": item.attempt + 1,
         "run_id": item.run_id,
-        "input": item.input,
+        "input": row.given,
         "result": row.result,
         "error": row.error,
         "ended_at": item.ended_at.isoformat() if item.ended_at else None,

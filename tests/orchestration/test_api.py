@@ -14,6 +14,7 @@ from console.models import OutboxEntry
 from orchestration import services
 from orchestration.contracts import Turn
 from orchestration.models import Run
+from orchestration.state import secrets
 from tests.api_caller import Caller, paths_of, problem
 from tests.fakes import FakeWorld
 from tests.orchestration import test_run_turn as turns
@@ -158,6 +159,22 @@ def test_runs_can_be_narrowed(alice: User, db: None) -> None:
     assert ids(search=finished.pk) == ids(agent="other") == [finished.pk]
     assert ids() == [waiting.pk, finished.pk]
     assert ids(status="paused") == ids(search="nothing") == []
+
+
+def test_a_search_does_not_guess_at_what_an_author_hides(
+    alice: User, db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {"card": "4929", "note": "open", "people": [{"pin": {"now": "7711"}, "name": "Ann"}], "pin": "1188"}
+    run = make_run(input=given)
+    monkeypatch.setattr(secrets, "_marked", lambda _: ["card", "people.pin"])
+    caller = Caller(alice)
+
+    def is_found(words: str) -> bool:
+        return [one["id"] for one in caller.get("runs", search=words).json()["items"]] == [run.pk]
+
+    assert [words for words in ("4929", "7711", "492", "open 77") if is_found(words)] == []
+    assert [words for words in ("open", "Ann", "1188", "card", run.pk) if not is_found(words)] == []
+    assert secrets.hidden_of("support").without(given)["people"][0]["name"] == "Ann"
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from django.test import Client
 from django.urls import reverse
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
+from orchestration import histories
 from orchestration.checkpoint_gateway import checkpoints_of, id_at
 from orchestration.models import Run
 from orchestration.state import shape
@@ -84,6 +85,8 @@ def test_an_authors_marks_hold_at_every_door(alice: User, monkeypatch: pytest.Mo
     ]
     assert [text for text in shown if "4929" in text] == []
     assert "shut" in shown[0] and "shut" in shown[5]
+    evidence = json.dumps([histories.run(run.pk), histories.checkpoints(run.pk)], default=str)
+    assert "4929" not in evidence and "shut" in evidence
 
 
 def test_three_megabytes_are_no_page_of_three_megabytes(alice: User) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,7 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.types import Send
 from pydantic import BaseModel, SecretStr
 
+from orchestration import histories
 from orchestration.checkpoint_gateway import id_at, moment_of
 from orchestration.state import drawing, shape, tree
 from orchestration.state.conversation import is_conversation, messages_of
@@ -152,3 +154,16 @@ def test_ids_and_moments_belong_together() -> None:
     at = datetime(2026, 11, 29, 1, 2, 3, 456789, tzinfo=UTC)
     assert moment_of(f"{id_at(at)}-8000-000000000000") == at
     assert moment_of("1f0") is None and moment_of(None) is None and moment_of(str(UUID(int=4))) is None
+
+
+def test_temporals_history_in_evidence_hides_what_stands_in_payloads() -> None:
+    def payload(value: Any) -> dict[str, Any]:
+        data = base64.b64encode(json.dumps(value, indent=1).encode()).decode()
+        return {"metadata": {"encoding": "anNvbi9wbGFpbg=="}, "data": data}
+
+    plain_one, binary = payload({"order_id": "8801"}), {"metadata": {}, "data": "//79"}
+    told = [{"events": [{"input": {"payloads": [payload({"token": "t-1", "n": 1}), plain_one, binary]}}]}]
+    hidden = histories._without(Hidden(("token",)), told)
+    first, *others = hidden[0]["events"][0]["input"]["payloads"]
+    assert json.loads(base64.b64decode(first["data"])) == {"token": MASK, "n": 1}
+    assert others == [plain_one, binary]

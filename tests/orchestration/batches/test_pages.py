@@ -17,6 +17,7 @@ from django.test.utils import CaptureQueriesContext
 
 from orchestration.batches import feeding
 from orchestration.models import Batch, BatchItem, Run
+from orchestration.state import secrets
 from tests.api_caller import Caller
 from tests.orchestration.batches.conftest import make_batch, run_of
 from tests.orchestration.batches.test_feeding import finish
@@ -43,6 +44,22 @@ def test_a_pasted_table_is_checked_first_and_starts_nothing(page: Client) -> Non
     assert answer.status_code == 200
     assert "2 rows, all right" in text and "8802,Late." in text and "november" in text
     assert Batch.objects.count() == 0
+
+
+def test_what_an_author_hides_is_in_no_page_file_or_answer(page: Client, olga: User, monkeypatch: Any) -> None:
+    monkeypatch.setattr(secrets, "_marked", lambda _: ["order_id"])
+    batch = make_batch(olga)
+    shown = [
+        page.get(f"/batches/{batch.pk}/").content.decode(),
+        send(page, do="check").content.decode().partition("The first rows")[2].partition("</table>")[0],
+        *(
+            b"".join(page.get(f"/batches/{batch.pk}/results.{form}").streaming_content).decode()  # type: ignore[attr-defined]
+            for form in ("csv", "jsonl")
+        ),
+        Caller(olga).get(f"batches/{batch.pk}/items").content.decode(),
+    ]
+    assert [text for text in shown if '"order_id": "88' in text or "8801" in text or "8802" in text] == []
+    assert [text for text in shown if "broken" not in text.lower()] == []
 
 
 def test_wrong_rows_are_shown_beside_what_was_typed(page: Client) -> None:
