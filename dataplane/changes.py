@@ -71,7 +71,9 @@ def roll_back(*, dataset: str, version: int, reason: str, user: User) -> Rollbac
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"signalbox dataset {dataset}"])
         touched = preview_rollback(dataset, version)
-        Dataset.objects.filter(name=dataset).update(current_version=selectors.version(dataset, version))
+        # What confirmed the version before says nothing of this one: only the next refresh does.
+        chosen = selectors.version(dataset, version)
+        Dataset.objects.filter(name=dataset).update(current_version=chosen, confirmed_at=None)
         announce("data", "inbox", "runs")
         ports.record().record(
             actor=user.get_username(),

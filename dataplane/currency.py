@@ -58,7 +58,7 @@ def _note(row: Any, number: int, is_fresh: bool, fault: str) -> str:
         )
     if is_fresh:
         return "still current"
-    since = f"for {in_words(row.now - row.confirmed_at)}" if row.confirmed_at else "since it was published"
+    since = f"for {in_words(row.now - row.confirmed_at)}" if row.confirmed_at else "since it was made current"
     return f"current, but not confirmed {since}" + (f"; last refresh {fault}" if fault else "")
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group, User
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.test import Client
 from django.urls import reverse
 
 from approvals.models import AuditEvent
 from console.environment import environment
 from dataplane import currency
+from dataplane.management.commands import check_data
 from dataplane.models import Dataset, DatasetVersion, Refresh
 from tests.api_caller import Caller, paths_of, problem
 
@@ -113,6 +115,12 @@ def test_going_back_says_first_who_is_affected(ada: User, client: Client) -> Non
     assert done.status_code == 202, done.content
     read = currency.told([{"dataset": "handbook", "version": 2}])[0]
     assert (read["is_current"], read["note"]) == (False, "another version is current: 1")
+    older = currency.told([{"dataset": "handbook", "version": 1}])[0]
+    words = "current, but not confirmed since it was made current"
+    assert (older["is_current"], older["is_fresh"], older["note"]) == (True, False, words)
+    assert Caller(ada).get("datasets/handbook").json()["fresh_until"] is None
+    client.force_login(ada)
+    assert "Not since this version was made current" in client.get("/data/").content.decode()
     problem(Caller(ada).post("datasets/handbook/rollback", {"version": 1, "reason": "again"}), 409)
     assert AuditEvent.objects.get(kind="dataset.rolled_back").body["reason"] == "two was wrong"
     client.force_login(ada)
@@ -121,6 +129,20 @@ def test_going_back_says_first_who_is_affected(ada: User, client: Client) -> Non
     assert client.post(page, {"reason": ""}).status_code == 422
     assert client.post(page, {"reason": "mended"}).status_code == 302
     assert currency.told([{"dataset": "handbook", "version": 2}])[0]["is_current"]
+
+
+def test_a_deployment_that_nobody_serves_is_a_warning_and_a_wrong_parameter_a_fault(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    found = SimpleNamespace(schema={"properties": {"day": {}}}, is_ready=False)
+    monkeypatch.setattr(check_data, "deployments", lambda: SimpleNamespace(find=lambda *names: found))
+    monkeypatch.setattr(environment(), "prefect_api_url", "http://127.0.0.1:1/api")
+    call_command("check_data")
+    assert capsys.readouterr().out.count("nobody serves it now") == 2
+    (tmp_path / "data.toml").write_text(FILE + '[jobs.reindex.parameters]\nsecret = ["dsn"]\n')
+    with pytest.raises(CommandError, match=r"reindex: parameters\.secret: the deployment has no parameter dsn") as told:
+        call_command("check_data")
+    assert "nobody serves" not in str(told.value)
 
 
 def test_windows_of_the_past_are_previewed_limited_and_asked_for_once(ada: User, client: Client) -> None:

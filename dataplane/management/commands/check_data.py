@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from django.core.management.base import BaseCommand, CommandError
 
@@ -11,6 +11,11 @@ from dataplane import catalogue, registered
 from dataplane.deployments import deployments
 from dataplane.errors import PrefectError
 from dataplane.registered import Registered
+
+# Told, and no fault of the file's: the same file is right once somebody serves, or there is an address.
+_NOT_ASKED: Final = "Prefect was not asked: no address is set"
+_UNSERVED: Final = "nobody serves it now, so its runs wait"
+_WARNINGS: Final = (_NOT_ASKED, _UNSERVED)
 
 
 class Command(BaseCommand):
@@ -23,14 +28,14 @@ class Command(BaseCommand):
         for name in sorted(loaded.entries.keys() & catalogue.CATALOGUE.keys()):
             faults.append(f"{name}: the name is taken by a dataset that Signalbox makes itself")
         for entry in catalogue.others().values():
-            found = _asked(entry) if environment().prefect_api_url else ["Prefect was not asked: no address is set"]
+            found = _asked(entry) if environment().prefect_api_url else [_NOT_ASKED]
             kind = "job" if entry.is_job else "dataset"
             self.stdout.write(
                 f"{kind} {entry.name}: {entry.flow}/{entry.deployment}" + ("" if found else ": as it should be")
             )
             for words in found:
                 self.stdout.write(f"  {words}")
-            faults += [f"{entry.name}: {words}" for words in found if not words.startswith("Prefect was not asked")]
+            faults += [f"{entry.name}: {words}" for words in found if words not in _WARNINGS]
         if faults:
             raise CommandError("\n".join(["This is wrong:", *faults]))
         self.stdout.write(f"{len(catalogue.others())} registered in {registered.path()}.")
@@ -47,5 +52,5 @@ def _asked(entry: Registered) -> list[str]:
     for what, given in (("shown", entry.shown or ()), ("fixed", entry.fixed), ("secret", entry.secret)):
         words += [f"parameters.{what}: the deployment has no parameter {name}" for name in given if name not in names]
     if not found.is_ready:
-        words.append("nobody serves it now, so its runs wait")
+        words.append(_UNSERVED)
     return words
