@@ -40,6 +40,12 @@ class Case:
         return await cls.start(stage, order_id, "support", {"order_id": order_id, "message": MESSAGE})
 
     @classmethod
+    async def guarded(cls, stage: Stage) -> Case:
+        """Place an order and start the run of LangChain's agent about it."""
+        order_id = await place_order(stage)
+        return await cls.start(stage, order_id, "guarded", {"messages": [{"role": "user", "content": order_id}]})
+
+    @classmethod
     async def start(cls, stage: Stage, order_id: str, agent: str, given: Row) -> Case:
         """Start a run about an order that is there."""
         body = {"agent": agent, "input": given, "idempotency_key": f"drill-{uuid.uuid4().hex[:12]}"}

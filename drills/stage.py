@@ -34,6 +34,7 @@ WORKERS = ("worker", "worker-2")
 AGENTS = (
     "orchestration.agents.support.agent:AGENT",
     "drills.fickle_agent:AGENT",
+    "guarded=drills.guarded_agent:graph",
     *(
         f"drills.changing_agents:{name}"
         for name in ("GATE_RENAMED", "GATE_REMOVED", "ACT_REMOVED", "ACT_RENAMED", "NODE_ADDED", "KEY_GONE")

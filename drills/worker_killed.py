@@ -73,6 +73,30 @@ class RefundBeforeReport(RefundFault):
     name, point = "refund: killed before the report", "turn.before_report"
 
 
+class GuardedAfterCall(RefundFault):
+    """A tool of LangChain's under the ledger, in an agent that was not written for us."""
+
+    name, point = "guarded LangChain tool: killed after the call", "effect.after_call"
+    invariant = "one refund, one effect, the run finishes"
+
+    async def steady(self) -> None:
+        self.case = await Case.guarded(self.stage)
+        self.approval = await self.case.pending(REFUND)
+
+    async def recover(self) -> None:
+        await self.case.finished()
+
+    async def judge(self) -> None:
+        run = await self.case.finished()
+        self.expect([] if run["status"] == "finished" else [f"run {self.case.run_id} is {run['status']}"])
+        self.expect(await checks.refunded(self.case), await checks.ledger(self.case, REFUND, "done"))
+        self.expect(await checks.straight(self.case))
+
+
+class GuardedBeforeReport(GuardedAfterCall):
+    name, point = "guarded LangChain tool: killed before the report", "turn.before_report"
+
+
 class EmailFault(Fault):
     """A run that waits for its e-mail's approval. The mail system takes no key, so nothing may be sent again."""
 
@@ -259,6 +283,8 @@ FAULTS: tuple[type[Fault], ...] = (
     RefundAfterCall,
     RefundAfterGraph,
     RefundBeforeReport,
+    GuardedAfterCall,
+    GuardedBeforeReport,
     EmailBeforeCall,
     EmailDuringCall,
     EmailAfterCall,
