@@ -424,12 +424,19 @@ def _pending(info: PendingActivityInfo) -> Pending:
         activity=info.activity_type.name,
         state=PendingActivityState.Name(info.state).removeprefix("PENDING_ACTIVITY_STATE_").lower(),
         attempt=info.attempt,
-        last_failure=info.last_failure.message,
+        last_failure=_last_failure(info),
         next_try_at=info.scheduled_time.ToDatetime(UTC) if waits and info.attempt > 1 else None,
         heartbeat=_said(info),
         heartbeat_at=_moment(info, "last_heartbeat_time"),
         since=_moment(info, "scheduled_time" if waits else "last_started_time"),
     )
+
+
+def _last_failure(info: PendingActivityInfo) -> str:
+    """Return what the newest attempt failed of. Temporal wraps what is too long for it into a sentence of its own."""
+    failure = info.last_failure
+    is_wrapped = failure.HasField("server_failure_info") and failure.cause.message
+    return failure.cause.message if is_wrapped else failure.message
 
 
 def _said(info: PendingActivityInfo) -> Any:

@@ -154,7 +154,6 @@ _KINDS: dict[str, str] = {
     "request": "circle-help",
     "delivery": "send",
     "interrupt": "circle-pause",
-    "error": "circle-x",
     "node": "loader-circle",
     "activity": "cpu",
     "pending_activity": "rotate-cw",

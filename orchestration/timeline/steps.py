@@ -57,12 +57,13 @@ def began_at(line: CheckpointLine, resumed: dict[str, datetime]) -> datetime | N
 
 
 def _entry(run: Run, line: CheckpointLine, resumed: dict[str, datetime]) -> Entry:
-    kind = "error" if line.failed else "interrupt" if line.interrupted else "checkpoint"
+    kind = "interrupt" if line.interrupted else "checkpoint"
+    became = " failed" if line.failed else " asked" if line.interrupted else ""
     words = []
     if line.changed:
         words.append(f"changed {', '.join(line.changed[:6])}{' …' if len(line.changed) > 6 else ''}")
     if line.next:
-        words.append(f"then {', '.join(line.next)}{' asked' if line.interrupted else ''}")
+        words.append(f"then {', '.join(line.next)}{became}")
     return Entry(
         at=line.at,
         layer="langgraph",

@@ -102,7 +102,8 @@ def _now(run: Run, layers: list[Layer], from_temporal: temporal.TemporalPart) ->
 def _failing(run: Run) -> Entry:
     kept = run.failure or {}
     since = datetime.fromisoformat(kept["since"]) if kept.get("since") else run.created_at
-    next_try = f"next try {kept['next_try_at']} · " if kept.get("next_try_at") else ""
+    at = kept.get("next_try_at")
+    next_try = f"next try {datetime.fromisoformat(at):%H:%M:%S} UTC · " if at else ""
     return Entry(
         at=since,
         layer="langgraph",

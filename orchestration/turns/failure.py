@@ -90,8 +90,9 @@ def failed_of(exc: Exception) -> Failed:
         )
         return Failed((TooManySteps.__name__, *kinds), sentence, is_permanent=True, node=node)
     trace = "".join(traceback.format_list(traceback.extract_tb(exc.__traceback__)[-_FRAMES_AT_MOST:]))
-    where = f" in the node “{node}”" if node else ""
+    said = f": {exc}" if str(exc) else ""
+    said = f"{type(exc).__name__}{f' in the node “{node}”' if node else ''}{said}"
     if isinstance(exc, _PERMANENT):
-        said = f"The agent's code raised {type(exc).__name__}{where}: {exc}"[:1500]
-        return Failed(("AgentError", *kinds), said, is_permanent=True, node=node, trace=trace)
-    return Failed(kinds, f"{type(exc).__name__}{where}: {exc}"[:1500], node=node, trace=trace)
+        sentence = f"The agent's code raised {said}"[:1500]
+        return Failed(("AgentError", *kinds), sentence, is_permanent=True, node=node, trace=trace)
+    return Failed(kinds, said[:1500], node=node, trace=trace)

@@ -231,6 +231,12 @@ def test_the_pages_and_the_api_say_what_fails_since_when_and_when_it_is_tried_ne
     assert client.get(f"/api/v1/runs/{run.pk}").json()["failure"] is None
 
 
+def test_an_error_without_words_ends_with_no_colon() -> None:
+    error = TimeoutError()
+    error.add_note("During task with name 'plan' and id '9be93fe7'")
+    assert failure.failed_of(error).message == "TimeoutError in the node “plan”"
+
+
 @pytest.mark.parametrize(
     ("error", "kind", "words"),
     [

@@ -12,6 +12,8 @@ from uuid import uuid4
 import pytest
 from temporalio import activity
 from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.failure.v1 import Failure, ServerFailureInfo
+from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest, PauseActivityRequest
 from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
@@ -490,3 +492,11 @@ def test_an_attempt_that_hangs_is_failed_for_good_and_the_workflow_closes_its_ro
 
     assert failing_scene(temporal, failing, scene) == "failed"
     assert (failing.closed.kind, failing.closed.message) == ("FailedByOperator", "Failed by olga: it hangs")
+
+
+def test_a_failure_too_long_for_temporal_is_told_by_its_cause() -> None:
+    wrapped = Failure(message="Failure exceeds size limit.", server_failure_info=ServerFailureInfo())
+    wrapped.cause.CopyFrom(Failure(message="The shop is away."))
+    for failure, said in ((wrapped, "The shop is away."), (Failure(message="as it is"), "as it is")):
+        info = PendingActivityInfo(attempt=3, last_failure=failure)
+        assert temporal_gateway._pending(info).last_failure == said

@@ -27,7 +27,8 @@ def turn_failing(facts: RunFacts) -> ToldCause | None:
         return _failing_in_temporal(facts, turn)
     kept = facts.run.failure or {}
     attempt = max(failure.attempt, turn.attempt - 1 if turn else 0)
-    node = f" at the node “{quoted(str(kept['node']))}”" if kept.get("node") else ""
+    is_placed = not kept.get("node") or f"the node “{kept['node']}”" in failure.error
+    node = "" if is_placed else f" at the node “{quoted(str(kept['node']))}”"
     since = facts.run.failing_since or failure.since
     next_try = failure.next_try_at
     then = f" The next try is at {exact(next_try)}." if next_try and next_try > facts.now else ""
