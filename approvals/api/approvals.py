@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from django.http import HttpRequest, HttpResponse
@@ -10,12 +11,13 @@ from ninja import Field, Header, Query, Router, Schema
 from pydantic import BeforeValidator
 
 from approvals import services
-from approvals.models import Approval, Decision
+from approvals.models import Approval, Decision, ReceiptStep
 from approvals.people.programs import external_id_of
 from approvals.proposal.canonical import digest_of, read_canonical
 from approvals.reading import listing, reach, requests
 from approvals.reading.first_shown import note_shown, shown_at
 from approvals.record.closings import withdrawals_of
+from approvals.services.deciding import ClosedApproval
 from console import ports, roles
 from console.api_access import require
 from console.http import signed_in_at
@@ -91,8 +93,19 @@ def post_decision(
         signed_in_at=signed_in_at(request),
         shown_at=shown_at(body.shown, approval_id, body.version, user),
     )
-    approval = requests.approval_for(user, approval_id)
-    return {"approval": approval_json(request, approval), "decision": decision_json(recorded.decision)}
+    if recorded.closed is not None:
+        told = _closed_json(request, recorded.closed)
+    else:
+        told = approval_json(request, requests.approval_for(user, approval_id))
+    return {"approval": told, "decision": decision_json(recorded.decision)}
+
+
+def _closed_json(request: HttpRequest, closed: ClosedApproval) -> dict[str, Any]:
+    """Return the public shape of an approval that was just decided. Reads what concerns other rows only.
+
+    Relay and worker want the processor now, and nothing can have been executed yet.
+    """
+    return _all(request, [closed.approval], [closed.decisions], [closed.receipt], executed={})[0]
 
 
 def decision_json(decision: Decision) -> dict[str, Any]:
@@ -116,25 +129,45 @@ def approvals_json(request: HttpRequest, approvals: list[Approval]) -> list[dict
 
     What was executed and which dataset versions are current belong to other apps, which are asked once for all rows.
     """
-    reads = ports.data_plane().told_of_all([approval.dataset_versions for approval in approvals])
     executed = ports.agent_plane().effects_of([approval.pk for approval in approvals])
+    decisions = [list(approval.decisions.all()) for approval in approvals]
+    receipts = [list(approval.receipt.all()) for approval in approvals]
+    return _all(request, approvals, decisions, receipts, executed=executed)
+
+
+def _all(
+    request: HttpRequest,
+    approvals: list[Approval],
+    decisions: list[list[Decision]],
+    receipts: list[list[ReceiptStep]],
+    *,
+    executed: Mapping[str, Executed],
+) -> list[dict[str, Any]]:
+    """Return the public shape of approvals, each with its decisions and receipt in their order."""
+    reads = ports.data_plane().told_of_all([approval.dataset_versions for approval in approvals])
     withdrawn = {
         approval_id: {"by": one.by, "reason": one.reason} for approval_id, one in withdrawals_of(approvals).items()
     }
     siblings = requests.siblings_of(approvals)
     nobody = {approval_id: one.sentence for approval_id, one in reach.stranded(approvals, with_parts=True).items()}
     return [
-        _one(request, approval, read, executed.get(approval.pk))
+        _one(request, approval, votes, receipt, read, executed.get(approval.pk))
         | {"withdrawal": withdrawn.get(approval.pk), "nobody_can_decide": nobody.get(approval.pk)}
         | {"decided_with": [{"id": one.approval_id, "status": one.status} for one in siblings.get(approval.pk, [])]}
-        for approval, read in zip(approvals, reads, strict=True)
+        for approval, votes, receipt, read in zip(approvals, decisions, receipts, reads, strict=True)
     ]
 
 
-def _one(request: HttpRequest, approval: Approval, reads: list[Read], executed: Executed | None) -> dict[str, Any]:
+def _one(
+    request: HttpRequest,
+    approval: Approval,
+    decisions: list[Decision],
+    receipt: list[ReceiptStep],
+    reads: list[Read],
+    executed: Executed | None,
+) -> dict[str, Any]:
     canonical = bytes(approval.canonical)
     tool, arguments = read_canonical(canonical)
-    decisions = list(approval.decisions.all())
     return {
         "id": approval.pk,
         "status": approval.status,
@@ -161,7 +194,7 @@ def _one(request: HttpRequest, approval: Approval, reads: list[Read], executed: 
         "due_at": approval.due_at,
         "closed_at": approval.closed_at,
         "dataset_versions": reads,
-        "receipt": [{"step": step.step, "at": step.at, "detail": step.detail} for step in approval.receipt.all()],
+        "receipt": [{"step": step.step, "at": step.at, "detail": step.detail} for step in receipt],
         "decisions": [decision_json(decision) for decision in decisions],
         "executed": executed or requests.untracked(approval, decisions),
         "effect_tracked": approval.is_tracked,

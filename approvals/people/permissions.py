@@ -54,10 +54,11 @@ class Audience:
         return " or ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names) or "nobody"
 
 
-def may_decide(user: User, approval: Approval) -> Permit:
+def may_decide(user: User, approval: Approval, decisions: Sequence[Decision] | None = None) -> Permit:
     """Say whether the person may decide the approval as it now stands, in their own right or for somebody else.
 
     The answer depends on people and the request only; whether it is still open is the decision's own check.
+    `decisions`: all of the approval's with `by` and `on_behalf_of` loaded; read where the caller does not have them.
     """
     if not user.is_active:
         return Permit(False, "active-account", "This account is disabled.")
@@ -65,7 +66,9 @@ def may_decide(user: User, approval: Approval) -> Permit:
     principals = [None] if audience.names(user) else [p for p in principals_of(user) if audience.names(p)]
     if not principals:
         return Permit(False, "audience", f"This request can be decided by: {audience.words()}.")
-    votes = [v for v in approval.decisions.select_related("by", "on_behalf_of") if v.for_version == approval.version]
+    if decisions is None:
+        decisions = list(approval.decisions.select_related("by", "on_behalf_of"))
+    votes = [vote for vote in decisions if vote.for_version == approval.version]
     refusals = [refusal_for(user, principal, approval, votes) for principal in principals]
     for principal, refusal in zip(principals, refusals, strict=True):
         if refusal is None:

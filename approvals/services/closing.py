@@ -14,8 +14,11 @@ from console.live.announce import announce
 from console.outbox import Kind
 
 
-def close(approval: Approval, decision: Decision) -> None:
-    """Close a pending approval by the decision that completes it. The caller holds the row's lock."""
+def close(approval: Approval, decision: Decision) -> ReceiptStep:
+    """Close a pending approval by the decision that completes it; return its receipt's first step.
+
+    The caller holds the row's lock.
+    """
     Approval.objects.filter(pk=approval.pk, status=Approval.Status.PENDING).update(
         status=Approval.Status.DECIDED,
         closed_at=DatabaseNow(),
@@ -23,8 +26,9 @@ def close(approval: Approval, decision: Decision) -> None:
         claimed_by=None,
         claimed_at=None,
     )
-    approval.status = Approval.Status.DECIDED  # for whoever opened it and goes on with this object
-    ReceiptStep.objects.create(approval=approval, step=ReceiptStep.Step.RECORDED)
+    step = ReceiptStep.objects.create(approval=approval, step=ReceiptStep.Step.RECORDED)
+    # For whoever goes on with this object; the database's time is the same all through a transaction.
+    approval.status, approval.closed_at = Approval.Status.DECIDED, step.at
     if not approval.is_seeded:  # no run waits for it
         outbox.enqueue(
             kind=Kind.DECIDED,
@@ -32,6 +36,7 @@ def close(approval: Approval, decision: Decision) -> None:
             payload={"run_id": approval.run_id, "approval_id": approval.pk, "decision_id": decision.pk},
         )
     announce("inbox", f"approval:{approval.pk}", f"run:{approval.run_id}")
+    return step
 
 
 def _heard_within(approval: Approval) -> timedelta:

@@ -22,8 +22,8 @@ from approvals.errors import (
     StaleTerms,
     StaleVersion,
 )
-from approvals.models import Approval, Decision, ProposalVersion, Verdict
-from approvals.people.permissions import AGREEING, Permit, agreeing_persons, may_decide
+from approvals.models import Approval, Decision, ProposalVersion, ReceiptStep, Verdict
+from approvals.people.permissions import AGREEING, STANDING, Permit, agreeing_persons, may_decide
 from approvals.policies import terms_for
 from approvals.policies.terms import WORDS, Terms
 from approvals.proposal.canonical import LIMIT_BYTES, read_canonical
@@ -79,6 +79,23 @@ class Circumstances:
     shown_at: datetime | None = None
 
 
+@dataclass(frozen=True)
+class ClosedApproval:
+    """A decided approval as its closing transaction left it, so that telling of it reads nothing."""
+
+    approval: Approval
+    decisions: list[Decision]  # all of the approval's, in their order, with `by` and `on_behalf_of`
+    receipt: list[ReceiptStep]
+
+
+@dataclass(frozen=True)
+class TakenDecision:
+    """A decision that was just taken. `closed`: the approval as it left it; `None` where it has to be read."""
+
+    decision: Decision
+    closed: ClosedApproval | None = None
+
+
 def decide(
     *,
     approval_id: str,
@@ -88,6 +105,12 @@ def decide(
     signed_in_at: datetime | None = None,
     shown_at: datetime | None = None,
 ) -> Decision:
+    """Record one reviewer's verdict on a pending approval, as `take` does; return the decision."""
+    circumstances = Circumstances(channel, signed_in_at, shown_at)
+    return take(approval_id=approval_id, reviewer=reviewer, given=given, circumstances=circumstances).decision
+
+
+def take(*, approval_id: str, reviewer: User, given: Answer, circumstances: Circumstances) -> TakenDecision:
     """Record one reviewer's verdict on a pending approval.
 
     1. Under the row's lock: is it open, is what was shown the current version, does the policy still say the same?
@@ -103,8 +126,7 @@ def decide(
     _check_shape(given)
     repeated = _earlier_answer(approval_id, reviewer, given)
     if repeated is not None:
-        return repeated
-    circumstances = Circumstances(channel, signed_in_at, shown_at)
+        return TakenDecision(repeated)
     try:
         with transaction.atomic():
             approval = _locked(approval_id)
@@ -116,7 +138,7 @@ def decide(
         # The same key may have arrived twice at once, and the other request was first.
         repeated = _earlier_answer(approval_id, reviewer, given)
         if repeated is not None:
-            return repeated
+            return TakenDecision(repeated)
         raise
     raise stale
 
@@ -158,9 +180,10 @@ def _renewed(approval: Approval) -> StaleTerms | None:
     return StaleTerms(approval.version, changed)
 
 
-def _take(approval: Approval, reviewer: User, given: Answer, circumstances: Circumstances) -> Decision:
+def _take(approval: Approval, reviewer: User, given: Answer, circumstances: Circumstances) -> TakenDecision:
     _check_verdict(approval, given)
-    permit = may_decide(reviewer, approval)
+    before = list(approval.decisions.select_related("by", "on_behalf_of").order_by("number"))
+    permit = may_decide(reviewer, approval, before)
     if not permit.allowed:
         raise MayNotDecide(permit.rule, permit.sentence)
     _check_circumstances(Terms.from_json(approval.terms), given, circumstances)
@@ -169,13 +192,15 @@ def _take(approval: Approval, reviewer: User, given: Answer, circumstances: Circ
         _check_circumstances(terms, given, circumstances)  # the edit's own rule may ask for more
         _adopt(approval, edit, terms, reviewer)
     decision = _decision(approval, reviewer, given, circumstances, permit)
-    closes = _is_enough(approval, decision)
-    if closes:
-        close(approval, decision)
-    else:
+    if not _is_enough(approval, decision):
         announce("inbox", f"approval:{approval.pk}", f"run:{approval.run_id}")
-    record_decision(approval, decision, reviewer.username, closes=closes)
-    return decision
+        record_decision(approval, decision, reviewer.username, closes=False)
+        return TakenDecision(decision)
+    step = close(approval, decision)
+    record_decision(approval, decision, reviewer.username, closes=True)
+    if any(vote.source.startswith(STANDING) for vote in before):
+        return TakenDecision(decision)  # whether they count still is a matter of when they were taken back
+    return TakenDecision(decision, ClosedApproval(approval, [*before, decision], [step]))
 
 
 def _is_enough(approval: Approval, decision: Decision) -> bool:

@@ -15,7 +15,7 @@ from django.db import connection, transaction
 
 from approvals.errors import NotKnown, NotRecorded
 from approvals.models import Approval, Decision
-from approvals.services.deciding import Answer, decide
+from approvals.services.deciding import Answer, Circumstances, ClosedApproval, take
 from console.database import AWAY
 
 WAIT: Final = "3s"  # for the row; PostgreSQL ends a session that idles inside a transaction after 10 s
@@ -23,10 +23,14 @@ WAIT: Final = "3s"  # for the row; PostgreSQL ends a session that idles inside a
 
 @dataclass(frozen=True)
 class Recorded:
-    """A decision that is recorded; `was_cut_off`: the connection broke, and it was found out afterwards."""
+    """A decision that is recorded; `was_cut_off`: the connection broke, and it was found out afterwards.
+
+    `closed`: the approval as the decision left it; `None` where it has to be read.
+    """
 
     decision: Decision
     was_cut_off: bool
+    closed: ClosedApproval | None = None
 
 
 def decide_for_sure(
@@ -38,19 +42,13 @@ def decide_for_sure(
     signed_in_at: datetime | None = None,
     shown_at: datetime | None = None,
 ) -> Recorded:
-    """Decide, as `decide` does, and find out what became of it should the connection to the database break.
+    """Decide, as `take` does, and find out what became of it should the connection to the database break.
 
     Besides, raises NotRecorded when it was not recorded, and NotKnown while that cannot be found out.
     """
     try:
-        decision = decide(
-            approval_id=approval_id,
-            reviewer=reviewer,
-            given=given,
-            channel=channel,
-            signed_in_at=signed_in_at,
-            shown_at=shown_at,
-        )
+        circumstances = Circumstances(channel, signed_in_at, shown_at)
+        taken = take(approval_id=approval_id, reviewer=reviewer, given=given, circumstances=circumstances)
     except AWAY as exc:
         body_digest = given.fingerprint(approval_id)
         found = find_recorded(
@@ -59,7 +57,7 @@ def decide_for_sure(
         if found is None:
             raise NotRecorded(NotRecorded.__doc__) from exc
         return Recorded(found, was_cut_off=True)
-    return Recorded(decision, was_cut_off=False)
+    return Recorded(taken.decision, was_cut_off=False, closed=taken.closed)
 
 
 def find_recorded(*, approval_id: str, reviewer: User, key: str, body_digest: str = "") -> Decision | None:
