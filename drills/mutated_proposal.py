@@ -178,8 +178,11 @@ async def before_the_ledger(stage: Stage, run_ids: Sequence[str]) -> AsyncIterat
 class Waiting(Fault):
     """A run that waits for its refund's approval."""
 
+    async def open(self) -> Case:
+        return await Case.open(self.stage)
+
     async def steady(self) -> None:
-        self.case = await Case.open(self.stage)
+        self.case = await self.open()
         self.approval = await self.case.steady_at(REFUND)
         self.id = str(self.approval["id"])
         self.path = f"/approvals/{self.id}/decision"
@@ -312,6 +315,16 @@ class ToolAfterDecision(AfterDecision):
 class ToolAndDigestAfterDecision(AfterDecision):
     name = "decision to effect: tool changed inside the bytes, and digest"
     change = staticmethod(with_digest(other_tool))
+
+
+class GuardedBytesAfterDecision(AfterDecision):
+    """The same of an agent that was not written for us, whose tool is guarded."""
+
+    name = "guarded LangChain tool: bytes changed after the decision, digest kept"
+    change = staticmethod(without_digest(forged))
+
+    async def open(self) -> Case:
+        return await Case.guarded(self.stage)
 
 
 class Swapped(Waiting):
@@ -564,6 +577,7 @@ FAULTS: tuple[type[Fault], ...] = (
     VersionAfterDecision,
     ToolAfterDecision,
     ToolAndDigestAfterDecision,
+    GuardedBytesAfterDecision,
     Swapped,
     BetweenAttempts,
     CheckpointEdited,
