@@ -183,8 +183,9 @@ class Closing(Fault):
     async def strike(self) -> None:
         await self.stage.ready_workers()
         await self.act()
-        self.stage.stack.kill(WORKERS[self.trial.number % len(WORKERS)])
-        self.stage.history.note("struck", self.case.run_id, self.name)
+        part = next(part for part in WORKERS if part in self.stage.stack.pids())  # the strike before may have had one
+        self.stage.stack.kill(part)
+        self.stage.history.note("struck", part, self.name, subject=self.case.run_id)
 
     async def act(self) -> None:
         body = {"action": self.action, "reason": "The drill ends it."}

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import Group, User
 from langgraph.types import Command
 
 from approvals.models import Approval
+from orchestration.actions import acting, reset
+from orchestration.agents.runtime import Agent
 from orchestration.checkpoint_gateway import Checkpoints
+from orchestration.contracts import Turn
 from orchestration.errors import CannotAskAgain
 from orchestration.models import Run
 from orchestration.pausing import stand_of
@@ -49,17 +54,10 @@ def test_a_spoilt_thread_of_langchains_middleware_asks_again_and_goes_on(bad: An
     run = use(graph)
     asked = take(start(run), world).waiting_for
 
-    async def spoil(held: Any, stand: Any) -> None:
-        config: Any = {"configurable": {"thread_id": run.pk}}
-        (interrupt,) = stand.interrupts
-        for answer in (bad, {"decisions": [{"type": "approve"}] * 2}):  # the right one comes too late
-            with pytest.raises(Exception):  # noqa: B017  each wrong answer has an error of its own
-                await held.ainvoke(Command(resume={interrupt.id: answer}), config, durability="sync")
-
     async def heal(held: Any, stand: Any) -> None:
         await ask_again(stand)
 
-    by_hand(run, graph, spoil)
+    by_hand(run, graph, partial(_spoilt, run, bad))
     by_hand(run, graph, heal)
     again = go_on(run, world, 1, attempt=2).waiting_for
     assert set(again) & set(asked) == set()
@@ -68,6 +66,40 @@ def test_a_spoilt_thread_of_langchains_middleware_asks_again_and_goes_on(bad: An
         give(approval, "approve")
     assert go_on(run, world, 2, *again).outcome == "finished"
     assert sorted(name for name, _ in foreign.WORLD) == ["delete_file", "send_email"]
+
+
+@pytest.mark.parametrize("bad", BAD, ids=str)
+def test_the_operators_action_frees_a_thread_that_is_spoilt(
+    bad: Any, use: Use, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = foreign.hitl()
+    run = use(graph)
+    asked = take(start(run), world).waiting_for
+    by_hand(run, graph, partial(_spoilt, run, bad))
+    monkeypatch.setattr(reset, "agent_named", lambda name: Agent(name=name, title="Foreign", graph="x.y"))
+    olga = User.objects.create_user("olga")
+    olga.groups.add(Group.objects.get_or_create(name="operator")[0])
+    seen = acting.preview(run, "ask_again", {})
+    assert sorted(seen.approvals_withdrawn) == sorted(asked)
+    acting.act(run_id=run.pk, action="ask_again", reason="Its answer is stuck", by=olga, options={}, state=seen.state)
+    run.refresh_from_db()
+    again = take(Turn(run.pk, "support", run.turn + 1, [], era=run.era), world).waiting_for
+    assert len(again) == len(asked) and not set(again) & set(asked)
+    assert {Approval.objects.get(pk=one).status for one in asked} == {"withdrawn"}
+    for approval in waiting(run):
+        give(approval, "approve")
+    run.refresh_from_db()
+    assert take(Turn(run.pk, "support", run.turn + 1, again, era=run.era), world).outcome == "finished"
+    assert sorted(name for name, _ in foreign.WORLD) == ["delete_file", "send_email"]
+
+
+async def _spoilt(run: Run, bad: Any, held: Any, stand: Any) -> None:
+    """Give the graph a wrong answer, which it saves and refuses, and then the right one, which comes too late."""
+    config: Any = {"configurable": {"thread_id": run.pk}}
+    (interrupt,) = stand.interrupts
+    for answer in (bad, {"decisions": [{"type": "approve"}] * 2}):
+        with pytest.raises(Exception):  # noqa: B017  each wrong answer has an error of its own
+            await held.ainvoke(Command(resume={interrupt.id: answer}), config, durability="sync")
 
 
 def test_a_call_that_is_another_one_than_was_approved_is_asked_about_again(use: Use, world: FakeWorld) -> None:
