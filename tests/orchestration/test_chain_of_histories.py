@@ -1,0 +1,152 @@
+"""A run whose story is three histories of Temporal, and a Temporal that takes the question and never answers."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+from django.urls import reverse
+
+from orchestration.models import Run
+from orchestration.temporal_gateway import RealTemporal
+from orchestration.temporal_protocol import Described, HistoryPage, WorkflowSeen
+from orchestration.timeline import story, temporal
+from tests.api_caller import Caller
+from tests.orchestration.conftest import make_run
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+BEGIN = datetime(2026, 11, 29, tzinfo=UTC)
+PAGE = 6  # events
+BY_SCRIPT = {"HX-Request": "true"}
+
+
+def event(number: int, second: int, kind: str, **holds: Any) -> dict[str, Any]:
+    at = (BEGIN + timedelta(seconds=second)).isoformat()[:-6] + "Z"
+    return {"eventId": str(number), "eventTime": at, "eventType": f"EVENT_TYPE_{kind}", "xEventAttributes": holds}
+
+
+def signal(number: int, second: int, name: str) -> dict[str, Any]:
+    return event(number, second, "WORKFLOW_EXECUTION_SIGNALED", signalName=name)
+
+
+#: `first` is continued as `second`, which is set back past its signal "dropped" and goes on as `third`
+FIRST = [
+    event(1, 0, "WORKFLOW_EXECUTION_STARTED"),
+    *(signal(number, number, f"first-{number}") for number in range(2, 9)),
+    event(9, 9, "WORKFLOW_EXECUTION_CONTINUED_AS_NEW", newExecutionRunId="second"),
+]
+KEPT = [
+    event(1, 10, "WORKFLOW_EXECUTION_STARTED", continuedExecutionRunId="first"),
+    *(signal(number, 9 + number, f"second-{number}") for number in range(2, 6)),
+]
+SECOND = [*KEPT, signal(6, 20, "dropped"), event(7, 30, "WORKFLOW_EXECUTION_TERMINATED", reason="reset")]
+RESET = "WORKFLOW_TASK_FAILED_CAUSE_RESET_WORKFLOW"
+THIRD = [
+    *KEPT,
+    event(6, 31, "WORKFLOW_TASK_FAILED", cause=RESET, baseRunId="second", newRunId="third"),
+    *(signal(number, 30 + number, f"third-{number}") for number in range(7, 12)),
+]
+HISTORIES = {"first": FIRST, "second": SECOND, "third": THIRD}
+
+
+class Chain:
+    """Temporal's answers about the three, PAGE events at a time."""
+
+    async def describe(self, workflow_id: str, temporal_run_id: str = "") -> Described:
+        return Described("third", WorkflowSeen("running"), BEGIN, None, len(THIRD))
+
+    async def history(self, _: str, temporal_run_id: str = "", *, after: str = "", most: int = 100) -> HistoryPage:
+        return _page(HISTORIES[temporal_run_id], after)
+
+    async def history_back(self, _: str, temporal_run_id: str = "", *, after: str = "", most: int = 100) -> HistoryPage:
+        return _page(HISTORIES[temporal_run_id][::-1], after)
+
+
+def _page(events: list[dict[str, Any]], after: str) -> HistoryPage:
+    end = int(after or 0) + PAGE
+    return HistoryPage(events[int(after or 0) : end], str(end) if end < len(events) else "")
+
+
+@pytest.fixture
+def chained(monkeypatch: pytest.MonkeyPatch) -> Run:
+    async def connect() -> Any:
+        return Chain()
+
+    monkeypatch.setattr(RealTemporal, "connect", connect)
+    monkeypatch.setattr(temporal, "_silent_until", 0.0)
+    runs = [{"id": one, "era": 0, "turn": 1, "attempt": 1} for one in HISTORIES]
+    return make_run(status="running", temporal_run_id="third", temporal_runs=runs)
+
+
+@pytest.mark.parametrize("most", [2, 5, 100])
+def test_three_histories_are_one_story_in_which_each_event_stands_once(
+    chained: Run, most: int, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = [
+        *(f"first/{number}" for number in range(1, 10)),
+        *(f"second/{number}" for number in range(1, 8)),
+        *(f"third/{number}" for number in range(6, 12)),
+    ]
+    oldest: list[str] = []
+    asked: dict[str, Any] = {"limit": most}
+    while True:
+        answer = Caller(alice).get(f"runs/{chained.pk}/timeline", **asked).json()
+        oldest += [item["reference"] for item in answer["items"] if item["layer"] == "temporal"]
+        if answer["next"] is None:
+            break
+        asked["cursor"] = answer["next"]
+    assert oldest == whole
+    newest: list[str] = []
+    cursor = ""
+    while True:
+        told = story.page(chained, cursor=cursor, ask_temporal=True)
+        newest += [entry.reference for entry in told.entries if entry.layer == "temporal"]
+        cursor = told.next_cursor
+        if not cursor:
+            break
+    assert newest == whole[::-1]
+
+
+@pytest.fixture
+def hung(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Let Temporal take every question and answer none; return for how long a page was ready to wait, each time."""
+    waits: list[float] = []
+
+    class Hung:
+        async def _never(self, *_: Any, **__: Any) -> Any:
+            await asyncio.Event().wait()  # nobody sets it
+
+        describe = history = history_back = task_fault = _never
+
+    async def connect() -> Any:
+        return Hung()
+
+    real_wait = asyncio.wait_for
+
+    async def wait_for(awaitable: Any, seconds: float) -> Any:
+        waits.append(seconds)
+        return await real_wait(awaitable, seconds)
+
+    monkeypatch.setattr(RealTemporal, "connect", connect)
+    monkeypatch.setattr(asyncio, "wait_for", wait_for)
+    monkeypatch.setattr(temporal, "_silent_until", 0.0)
+    return waits
+
+
+def test_a_temporal_that_hangs_keeps_no_timeline_and_it_says_what_is_not_known(hung: list[float], alice: User) -> None:
+    run = make_run(status="waiting")
+    client = Client()
+    client.force_login(alice)
+    address = reverse("orchestration:timeline", args=[run.pk])
+    assert "does not answer" not in client.get(address).content.decode()
+    assert hung == [], "the page itself asks no engine"
+    part = client.get(address, {"temporal": "1"}, headers=BY_SCRIPT).content.decode()
+    assert temporal.AWAY in part
+    told = Caller(alice).get(f"runs/{run.pk}/timeline").json()
+    assert told["missing"] == [{"layer": "temporal", "sentence": temporal.AWAY}]
+    assert hung == [temporal.DEADLINE] and temporal.DEADLINE <= 1.5, "whoever asks soon after does not wait again"
