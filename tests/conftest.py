@@ -8,6 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from django.conf import settings as product_settings
 from django.contrib.auth.models import Group, User
 from django.db import connection
 from django.template import RequestContext
@@ -66,6 +67,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(LongestFirst())
     settings.register_profile("asked", max_examples=config.getoption("--histories"))
     settings.load_profile("asked")
+    # Twenty threads of one test share sixteen connections, on a machine that does much else.
+    options: Any = product_settings.DATABASES["default"]["OPTIONS"]
+    options["pool"]["timeout"] = PATIENCE
 
 
 @pytest.fixture

@@ -105,8 +105,14 @@ def _makes_a_set(code: CodeType) -> bool:
 
 
 def differs_elsewhere(model: type[BaseModel], arguments: dict[str, Any]) -> str:
-    """Return why other processes read the written arguments otherwise, in words; "" when they write the same."""
-    return _differs_elsewhere(f"{model.__module__}:{model.__qualname__}", json.dumps(arguments, sort_keys=True))
+    """Return why other processes read the written arguments otherwise, in words; "" when they write the same.
+
+    An answer is kept; that none came in time is not, for the next one may.
+    """
+    try:
+        return _differs_elsewhere(f"{model.__module__}:{model.__qualname__}", json.dumps(arguments, sort_keys=True))
+    except TimeoutError as exc:
+        return str(exc)
 
 
 @lru_cache(maxsize=64)  # an edit is checked when it is drawn, and again when it is sent
@@ -114,18 +120,20 @@ def _differs_elsewhere(place: str, kept: str) -> str:
     if "<locals>" in place or place.startswith("__main__:"):
         return "its checks make a set and are not declared at the top of a module, so nobody else can read it"
     others = [_started(place, seed) for seed in SEEDS]
-    answers = []
+    answers, is_late = [], False
     for other in others:
-        try:
-            out, err = other.communicate(kept, timeout=SECONDS)
-        except subprocess.TimeoutExpired:
-            other.kill()
-            out, err = other.communicate()
-        answers.append((out, err.strip().splitlines()[-1:] or ["it gave no answer in time"]))
-    for out, last_words in answers:
+        with other:
+            try:
+                answers.append(other.communicate(kept, timeout=SECONDS))
+            except subprocess.TimeoutExpired:
+                is_late = True
+                other.kill()
+    if is_late:
+        raise TimeoutError("another process cannot read it: it gave no answer in time")
+    for out, err in answers:
         lines = out.splitlines()
         if len(lines) != len(_ORDERS):
-            return f"another process cannot read it: {last_words[0][:200]}"
+            return f"another process cannot read it: {(err.strip().splitlines() or ['it said nothing'])[-1][:200]}"
         if any(json.dumps(json.loads(line), sort_keys=True) != kept for line in lines):
             return "the order of a set is another one in each process"
     return ""

@@ -30,7 +30,7 @@ from pydantic import (
 )
 
 from approvals.proposal.canonical import canonicalise, digest_of
-from orchestration.agents import arguments
+from orchestration.agents import arguments, second_reading
 from orchestration.agents.arguments import Unfit, faults_of, read_asked, read_back
 from orchestration.agents.proposals import ProposalNodes, outcome_question
 from orchestration.agents.registry import agents, check_arguments
@@ -223,3 +223,10 @@ def test_a_number_that_would_come_back_as_another_starts_no_run(
     told = problem(Caller(olga).post("runs", {"agent": "support", "input": given}), 422)
     assert [error["path"] for error in told["errors"]] == [path]
     assert "2^53" in told["errors"][0]["message"] and not Run.objects.exists()
+
+
+def test_that_other_processes_were_too_slow_once_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(second_reading, "SECONDS", 0)
+        assert "no answer in time" in second_reading.differs_elsewhere(Sorted, {"tags": ["late"]})
+    assert second_reading.differs_elsewhere(Sorted, {"tags": ["late"]}) == ""
