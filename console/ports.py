@@ -25,6 +25,10 @@ class NobodyAnswers(RuntimeError):
     """A port was asked before an app plugged anything in, or none of the installed apps does."""
 
 
+class RefreshNotStarted(Exception):
+    """A dataset's refresh cannot be started for a run; the message is a sentence."""
+
+
 class PluggedInTwice(RuntimeError):
     """Two answer the same port."""
 
@@ -191,6 +195,9 @@ class AgentPlane(Protocol):
     def runs_there(self, run_ids: Sequence[str]) -> set[str]:
         """Return which of the ids are runs, so that only those are linked to."""
 
+    def thinking_again(self, run_id: str) -> str:
+        """Return in a sentence who wants the run to think again on newer data, or what came of it; "" for nobody."""
+
     def why_ended(self, run_id: str) -> str:
         """Return in a sentence why a run ended without a result, "" while it is open."""
 
@@ -232,14 +239,33 @@ class RunHistories(Protocol):
         """Return every checkpoint of the run with its values, newest first."""
 
 
+@dataclass(frozen=True)
+class RefreshStand:
+    """How a refresh is now. `fault` is a sentence in somebody else's words, "" unless it failed or was cancelled."""
+
+    id: str
+    dataset: str
+    is_open: bool
+    fault: str
+
+
 class DataPlane(Protocol):
-    """What approvals ask about the data that an agent has read."""
+    """What the other planes ask about the data that an agent has read."""
 
     def told(self, reads: Sequence[Mapping[str, Any]]) -> list[Read]:
         """Return what is known now of `[{"dataset", "version"}]`."""
 
     def told_of_all(self, lists: Sequence[Sequence[Mapping[str, Any]]]) -> list[list[Read]]:
         """Do the same for several lists at once."""
+
+    def refresh_for_run(self, dataset: str, by: User) -> str:
+        """Ask for a refresh of what a run has read, or join the open one; return its id.
+
+        Raises RefreshNotStarted, with a sentence, where the person may not, or it cannot be started.
+        """
+
+    def refresh_stands(self, refresh_ids: Sequence[str]) -> list[RefreshStand]:
+        """Return how these refreshes are, oldest first; those that are not known are left out."""
 
 
 class UsedRequest(TypedDict):

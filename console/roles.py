@@ -23,6 +23,7 @@ PERMISSIONS: Final[dict[str, frozenset[Role]]] = {
     "start_run": frozenset({"operator", "admin", "service"}),
     "act_on_run": frozenset({"operator", "admin"}),  # cancel or end it
     "refresh": frozenset({"admin"}),
+    "refresh_for_run": frozenset({"reviewer", "operator", "admin"}),  # besides: they may decide or act on that run
     "read_features": frozenset({"operator", "admin", "service"}),  # values of the data plane's features
     "start_deployment": frozenset({"reviewer", "operator", "admin"}),  # further narrowed by each registration
     "act_on_flow_run": frozenset({"admin"}),

@@ -215,6 +215,36 @@ class RunAction(models.Model):
         return f"{self.action} {self.run_id} by {self.by}"
 
 
+class Rethinking(models.Model):
+    """Somebody's wish that a run reads its data anew and thinks again; see `orchestration.thinking_again`."""
+
+    class State(models.TextChoices):
+        WAITING = "waiting"  # for the refreshes
+        DONE = "done"  # the run was set back to before it had read what is no longer current
+        UNCHANGED = "unchanged"  # what it had read is confirmed: nothing to think again
+        FAILED = "failed"  # a refresh did, or the run cannot be set back; `detail` says why
+        DROPPED = "dropped"  # the world moved on first, e.g. the request was decided
+
+    run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="rethinkings")
+    by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    reason = models.TextField()
+    refreshes = models.JSONField(default=list)  # ids; all of them end first
+    approvals = models.JSONField(default=list)  # ids of what was open: superseded, unless somebody decides first
+    state = models.CharField(max_length=10, choices=State, default=State.WAITING, db_default=State.WAITING)
+    detail = models.CharField(max_length=500, blank=True, default="", db_default="")
+    created_at = models.DateTimeField(db_default=DatabaseNow())
+    closed_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = (
+            # Two clicks are one wish.
+            models.UniqueConstraint("run", condition=Q(state="waiting"), name="one_rethinking_at_a_time"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.run_id} {self.state}"
+
+
 class BulkAction(models.Model):
     """One action about many runs, carried out by the relays; see `orchestration.actions.bulk`."""
 

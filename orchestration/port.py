@@ -15,6 +15,7 @@ from console.lists.capped import COUNT_CAP
 from console.ports import AgentFault, CheckedArguments, Executed, Found, ShownFinding, ToolFacts, Use, UsedRequest
 from orchestration import findings as findings_kept
 from orchestration import outcomes, selectors, signal_pairs, signal_rules, webhook_gateway
+from orchestration import thinking_again as wishes
 from orchestration.agents.arguments import Unfit, asked_schema, read_asked
 from orchestration.agents.registry import agents, faults
 from orchestration.contracts import CONTRACTS
@@ -48,6 +49,10 @@ def effects_of(approval_ids: Sequence[str]) -> dict[str, Executed]:
 
 def runs_there(run_ids: Sequence[str]) -> set[str]:
     return set(Run.objects.filter(pk__in=run_ids).values_list("pk", flat=True))
+
+
+def thinking_again(run_id: str) -> str:
+    return wishes.told(run_id)
 
 
 def why_ended(run_id: str) -> str:

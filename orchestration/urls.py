@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from django.urls import path
 
-from orchestration.pages import acting, batches, bulk, run, run_views, runs, signals, start, state, stuck, timeline
+from orchestration.pages import (
+    acting,
+    batches,
+    bulk,
+    run,
+    run_views,
+    runs,
+    signals,
+    start,
+    state,
+    stuck,
+    thinking_again,
+    timeline,
+)
 
 app_name = "orchestration"
 urlpatterns = [
@@ -18,6 +31,7 @@ urlpatterns = [
     path("runs/views/<int:view_id>/", run_views.change, name="run_view"),
     path("runs/<id:run_id>/", run.run, name="run"),
     path("runs/<id:run_id>/actions/<str:action>/", acting.act, name="act"),
+    path("runs/<id:run_id>/think-again/", thinking_again.think_again, name="think_again"),
     path("runs/<id:run_id>/rest/", run.rest, name="run_rest"),
     path("runs/<id:run_id>/timeline/", timeline.timeline, name="timeline"),
     path("runs/<id:run_id>/timeline/events/", timeline.events, name="events"),

@@ -26,6 +26,7 @@ from console.ports import (
     Port,
     Read,
     RecordPort,
+    RefreshStand,
     Requests,
     RunHistories,
     Runs,
@@ -98,6 +99,9 @@ class FakeAgentPlane:
     def settle_unknown(self, *, approval_id: str, by: User, happened: bool, reason: str) -> None:
         self.asked.append(("settle_unknown", approval_id, by.username, happened, reason))
 
+    def thinking_again(self, run_id: str) -> str:
+        return ""
+
     def webhook_refusal(self, url: str) -> str:
         return self.refused
 
@@ -141,6 +145,12 @@ class FakeDataPlane:
 
     def told_of_all(self, lists: Sequence[Sequence[Mapping[str, Any]]]) -> list[list[Read]]:
         return [self.told(reads) for reads in lists]
+
+    def refresh_for_run(self, dataset: str, by: User) -> str:
+        return f"rfr_{dataset}"
+
+    def refresh_stands(self, refresh_ids: Sequence[str]) -> list[RefreshStand]:
+        return []
 
     def _read(self, dataset: str, version: int) -> Read:
         is_current = self.current.get(dataset) == version

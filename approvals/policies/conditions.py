@@ -1,4 +1,4 @@
-"""Conditions of rules: CEL expressions over the arguments, the agent, the tool and the risk.
+"""Conditions of rules: CEL expressions over the arguments, the agent, the tool, the risk and whether data is stale.
 
 What this relies on, tried with cel-expr-python 0.1.3 (Google's C++ implementation, nothing is executed as Python):
 
@@ -32,6 +32,7 @@ LOOP_BYTES = 32 * 1024  # characters of text in them
 FUNCTIONS = ("above", "at_least", "below", "at_most", "same_amount")
 
 _LOOP = re.compile(r"\b(?:all|exists|exists_one|existsOne)\b")
+_STALE = re.compile(r"\bstale\b")
 _SYNTAX = re.compile(r"Syntax error: (?:mismatched|extraneous|no viable alternative at) input '(.*?)'.*")
 _AMOUNT = re.compile(r"[+-]?[0-9]{1,40}(?:\.[0-9]{1,40})?")
 _TEXT = re.compile(
@@ -61,7 +62,7 @@ class Undecided(Exception):
 class Values:
     """What conditions look at, measured once for all of them."""
 
-    names: dict[str, Any]  # args, agent, tool and risk
+    names: dict[str, Any]  # args, agent, tool, risk and stale
     count: int  # values inside the arguments
     characters: int
     fault: str  # why no condition can be asked about them, "" when all can
@@ -69,7 +70,7 @@ class Values:
     @classmethod
     def of(cls, arguments: dict[str, Any], *, agent: str, tool: str, risk: str) -> Values:
         """Measure the arguments of one proposal."""
-        names = {"args": arguments, "agent": agent, "tool": tool, "risk": risk}
+        names = {"args": arguments, "agent": agent, "tool": tool, "risk": risk, "stale": False}
         count, characters, fault, waiting = 0, 0, "", [names]
         while waiting:
             value: Any = waiting.pop()
@@ -97,6 +98,7 @@ class Condition:
         if not text.isascii() or "\x00" in text:
             # Compared letter by letter, a look-alike would never match what it looks like.
             raise BadCondition("Use the letters of ASCII; write others as \\u00e9 inside quotes.")
+        self.asks_for_age = bool(_STALE.search(text))
         self._loops = len(_LOOP.findall(text))
         if self._loops > LOOPS_LIMIT:
             raise BadCondition(f"At most {LOOPS_LIMIT} uses of exists or all; this has {self._loops}.")
@@ -173,7 +175,13 @@ def _language() -> Any:
     text = cel.Type.STRING
     return cel.NewEnv(
         config=cel.NewEnvConfigFromYaml(_LANGUAGE),
-        variables={"args": cel.Type("map<string, dyn>"), "agent": text, "tool": text, "risk": text},
+        variables={
+            "args": cel.Type("map<string, dyn>"),
+            "agent": text,
+            "tool": text,
+            "risk": text,
+            "stale": cel.Type.BOOL,
+        },
         functions=[
             _comparison("above", lambda one, other: one > other),
             _comparison("at_least", lambda one, other: one >= other),

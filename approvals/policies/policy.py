@@ -71,7 +71,7 @@ class Policy:
             if entry.rule is None:
                 return self._fail_safe(f"The rule “{entry.name}” cannot be used: {entry.fault}")
             try:
-                if entry.condition is not None and not entry.condition.holds(asked.values):
+                if entry.condition is not None and not asked.holds(entry.condition):
                     continue
             except Undecided as exc:
                 return self._fail_safe(f"The condition of the rule “{entry.name}” has no answer here: {exc}.")
@@ -133,10 +133,19 @@ class _Asked:
     def __init__(self, facts: Facts) -> None:
         self._facts = facts
 
+    def holds(self, condition: Condition) -> bool:
+        """Say whether the condition holds. Raises Undecided."""
+        return condition.holds(self._with_age if condition.asks_for_age else self._values)
+
     @cached_property
-    def values(self) -> Values:
+    def _values(self) -> Values:
         facts = self._facts
         return Values.of(facts.arguments, agent=facts.agent, tool=facts.tool, risk=facts.risk)
+
+    @cached_property
+    def _with_age(self) -> Values:
+        """The same with how old the data is, which is looked up only for a condition that asks."""
+        return replace(self._values, names=self._values.names | {"stale": self._facts.is_stale()})
 
 
 def _match_of(raw: Any) -> Match | None:

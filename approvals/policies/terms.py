@@ -6,6 +6,7 @@ they are compared whenever the policy is asked again.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -27,6 +28,8 @@ class Facts:
     risk: str  # the tool's own: low, medium or high
     arguments: dict[str, Any]
     is_known: bool = True  # the tool is registered with the agent, or a program asks in its own name
+    #: says whether something that the agent has read is not current now, or was not confirmed in time
+    is_stale: Callable[[], bool] = lambda: False
 
 
 @dataclass(frozen=True)

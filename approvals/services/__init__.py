@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from approvals.services.claims import claim, reassign, release
 from approvals.services.commenting import comment
-from approvals.services.deciding import Answer, decide
+from approvals.services.deciding import Answer, decide, renew_terms
 from approvals.services.deciding_for_sure import Recorded, decide_for_sure, find_recorded
 from approvals.services.delegating import confirm_delegation, delegate, revoke_delegation
 from approvals.services.ending import LetGo, decisions_of, let_go, not_begun_of_run, open_of_run, set_back
@@ -51,6 +51,7 @@ __all__ = [
     "propose_link",
     "reassign",
     "release",
+    "renew_terms",
     "revoke_delegation",
     "revoke_standing",
     "seed_attention_check",

@@ -163,6 +163,17 @@ def _check_open(approval: Any, given: Answer) -> None:
         raise StaleVersion(approval.version)
 
 
+def renew_terms(approval_id: str) -> None:
+    """Ask the policy again about an open request, for the data that the agent had read is older or newer than before.
+
+    Part of a caller's transaction. Nothing happens where the terms are the same, or the request is closed.
+    """
+    with transaction.atomic():
+        approval = _locked(approval_id)
+        if approval.status == Approval.Status.PENDING:
+            _renewed(approval)
+
+
 def _renewed(approval: Approval) -> StaleTerms | None:
     """Put the approval under the policy's present terms if they differ; say so, because nobody has seen them."""
     _, arguments = read_canonical(bytes(approval.canonical))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from django.db import transaction
@@ -19,6 +20,7 @@ from approvals.proposal.summary import summary_of
 from approvals.record import audit
 from approvals.services.closing import close_by_policy
 from approvals.services.standing import use_standing
+from console import ports
 from console.clock import database_now
 from console.live.announce import announce
 
@@ -102,7 +104,13 @@ def facts_of(approval: Approval, arguments: dict[str, Any]) -> Facts:
         risk=approval.tool_risk,
         arguments=arguments,
         is_known=approval.tool_is_known,
+        is_stale=partial(is_stale, approval.dataset_versions),
     )
+
+
+def is_stale(reads: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether any of what the agent has read is not current now, or was not confirmed in time."""
+    return any(not read["is_fresh"] for read in ports.data_plane().told(reads)) if reads else False
 
 
 def policy_kind(kind: str) -> str:
@@ -147,6 +155,7 @@ def _fields(proposal: Proposal, now: datetime) -> dict[str, Any]:
         risk=proposal.risk,
         arguments=arguments,
         is_known=proposal.tool_is_known,
+        is_stale=partial(is_stale, proposal.dataset_versions),
     )
     terms = terms_for(facts)
     ladder = until(proposal.due_at, terms.ladder_from(now))

@@ -18,7 +18,12 @@ from dataplane.refreshes.start import start
 
 
 def request_refresh(
-    *, dataset: str, key: str | None = None, parameters: dict[str, Any] | None = None, user: User | None
+    *,
+    dataset: str,
+    key: str | None = None,
+    parameters: dict[str, Any] | None = None,
+    user: User | None,
+    permission: str = "refresh",
 ) -> tuple[Refresh, bool]:
     """Ask for a refresh; return it and whether this call created it.
 
@@ -27,13 +32,14 @@ def request_refresh(
     3. Insert the row, or find the one that has the key: two clicks at once give one refresh.
     4. Announce it, and wake the dispatcher, which hands the row to Prefect. Prefect may be away for a day.
 
+    `permission`: what the person needs; another one than "refresh" where a caller has checked more than the role.
     `key`: 1 to 100 characters; None means the current schedule window's.
     Somebody else's deployment is started by its registration: see `dataplane.refreshes.start`.
     Raises PermissionDenied, DatasetNotFound, InvalidParameters, RefreshKeyTaken.
     """
     if other := catalogue.others().get(dataset):
         return start(other, key=key, parameters=parameters or {}, user=user)
-    if user is not None and not may(user, "refresh"):
+    if user is not None and not may(user, permission):
         raise PermissionDenied("Only an admin may refresh a dataset.")
     entry = catalogue.of_ours(dataset)
     cleaned = entry.clean(parameters or {})

@@ -15,7 +15,7 @@ from approvals import services as approvals
 from approvals.reading import stalled
 from approvals.record.heads import Publisher
 from console import health
-from orchestration import reconciling, restored
+from orchestration import reconciling, restored, thinking_again
 from orchestration.actions import bulk
 from orchestration.batches import feeding
 from orchestration.diagnosis import standing
@@ -159,6 +159,7 @@ CHORES: Final = (
     Chore("tell pages what stands still", every=5, begin=remembering(stalled.announce_changes, frozenset[str]())),
     Chore("keep the audit head", every=60, begin=_keep_heads),
     Chore("carry out actions about many runs", every=1, begin=in_rows(bulk.step)),
+    Chore("have runs think again", every=1, begin=in_rows(thinking_again.step)),
     # What closes at its deadline closes whoever is alive.
     Chore("close what is past its deadline", every=5, begin=in_rows(partial(approvals.climb_overdue, all_steps=False))),
     Chore("climb overdue ladders", every=60, begin=in_rows(partial(approvals.climb_overdue, all_steps=True))),

@@ -93,6 +93,7 @@ PAGES: dict[str, tuple[frozenset[str] | None, frozenset[str] | None]] = {
     "orchestration:batch": (SEE, None),
     "orchestration:act_on_batch": (None, ACT),
     "orchestration:batch_results": (SEE, None),
+    "orchestration:think_again": (SEE, SEE),  # who may decide it or act on runs: the service says who
     "orchestration:signals": (SEE, None),
     "orchestration:confirm_signal": (None, ADMIN),  # never the account itself: the service says so
     "orchestration:refuse_signal": (None, ADMIN),

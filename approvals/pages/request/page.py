@@ -18,6 +18,7 @@ from approvals.pages.request.card import Card, card_for
 from approvals.pages.team.forms import standing_form
 from approvals.people.permissions import Permit
 from approvals.reading import attention, reach, requests
+from approvals.reading.asked_before import asked_after, asked_before
 from approvals.reading.first_shown import note_shown
 from approvals.reading.team import team_of
 from console import ports
@@ -53,6 +54,7 @@ class Looks:
     is_answering: bool  # the bar takes an answer in place of a verdict
     must_sign_in_again: bool
     has_run: bool  # there is a page of its run to lead to
+    thinking: str = ""  # who wants the run to think again on newer data, or what came of it
     list_query: str = ""  # of the list beside it, so that the way on keeps its filters
 
 
@@ -96,10 +98,13 @@ def detail_of(request: HttpRequest, user: User, found: Approval) -> dict[str, An
             and (sent.get("answering") == "1" or sent.get("verdict") == "respond" or found.verdicts == ["respond"]),
             must_sign_in_again=_must_sign_in_again(request, card),
             list_query=read_asked(request).query(),
+            thinking=ports.agent_plane().thinking_again(found.run_id),
             has_run=bool(ports.agent_plane().runs_there([found.run_id])),
         ),
         "nobody": reach.stranded([found], with_parts=True).get(found.pk),
         "reads": ports.data_plane().told(found.dataset_versions),
+        "before": asked_before(found),
+        "after": asked_after(found),
         "executed": executed.get(found.pk),
         "key": secrets.token_urlsafe(16),  # a second send of this very form is the same decision
         "shown": note_shown(found, user, sent.get("shown", "")),

@@ -1,0 +1,95 @@
+"""Who may have a run think again, and what is refused before anything is refreshed. See also the walk for real."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group, User
+
+from approvals.errors import InvalidChange, NotTheirs
+from approvals.policies.conditions import Condition
+from approvals.policies.policy import Policy
+from approvals.policies.terms import Facts
+from approvals.services import opening
+from dataplane.models import Dataset, Refresh
+from orchestration import checkpoint_gateway, thinking_again
+from orchestration.errors import ActionRefused
+from orchestration.models import Rethinking, Run
+from tests.orchestration.conftest import make_run, open_for, reviewer
+
+pytestmark = pytest.mark.django_db
+READ = [{"dataset": "handbook", "version": 1}]
+
+
+def waiting_run() -> Run:
+    run = make_run(status="waiting", dataset_versions=READ)
+    open_for(run, dataset_versions=READ)
+    return run
+
+
+def operator() -> User:
+    user = User.objects.create(username="otto")
+    user.groups.add(Group.objects.get_or_create(name="operator")[0])
+    return user
+
+
+def test_without_a_reason_a_right_or_anything_open_nothing_is_refreshed(monkeypatch: pytest.MonkeyPatch) -> None:
+    run, stranger = waiting_run(), User.objects.create(username="eve")
+    with pytest.raises(NotTheirs):
+        thinking_again.ask(run_id=run.pk, by=stranger, reason="because")
+    with pytest.raises(InvalidChange):
+        thinking_again.ask(run_id=run.pk, by=reviewer(), reason=" ")
+    with pytest.raises(ActionRefused, match="no checkpoint"):
+        thinking_again.ask(run_id=run.pk, by=reviewer(), reason="because")
+    idle = make_run(status="running", dataset_versions=READ)
+    with pytest.raises(ActionRefused, match="asked nothing"):
+        thinking_again.ask(run_id=idle.pk, by=operator(), reason="because")
+    unread = make_run(status="waiting")
+    open_for(unread)
+    with pytest.raises(ActionRefused, match="read no dataset"):
+        thinking_again.ask(run_id=unread.pk, by=reviewer(), reason="because")
+    assert not Refresh.objects.exists() and not Rethinking.objects.exists()
+
+
+def test_it_goes_back_to_just_before_the_first_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = ["a", "b", "c", "d", "e"]
+    found: list[str] = []
+    monkeypatch.setattr(checkpoint_gateway, "newest_of", lambda run_id: "e")
+    monkeypatch.setattr(checkpoint_gateway, "line_to", lambda run_id, last: line)
+    monkeypatch.setattr(thinking_again, "point_of", lambda run, where: found.append(where.checkpoint_id))
+    read = {**READ[0], "is_current": False, "is_fresh": False, "note": ""}
+    for first_read, expected in (("b", "a"), ("c", "b"), ("e", "d"), ("z", "a")):
+        monkeypatch.setattr(thinking_again, "_has_read", lambda run, one, reads, first=first_read: one >= first)
+        thinking_again._point(make_run(), [read])  # type: ignore[list-item]
+        assert found.pop() == expected
+    monkeypatch.setattr(thinking_again, "_has_read", lambda run, one, reads: True)
+    with pytest.raises(ActionRefused, match="before it was forked"):
+        thinking_again._point(make_run(), [read])  # type: ignore[list-item]
+
+
+def test_a_rule_can_ask_whether_data_is_stale_and_it_is_looked_up_only_then() -> None:
+    asked: list[bool] = []
+
+    def is_stale() -> bool:
+        asked.append(True)
+        return True
+
+    facts = Facts(
+        source="agent", agent="a", tool="t", kind="action", risk="high", arguments={"stale": 1}, is_stale=is_stale
+    )
+    rules: list[dict[str, Any]] = [
+        {"name": "old", "match": {"agents": ["*"], "tools": ["*"]}, "condition": "stale", "needed": 2},
+        {"name": "rest", "match": {"agents": ["*"], "tools": ["*"]}},
+    ]
+    assert Policy("1", rules, {}).terms_for(facts).rule == "old"
+    assert asked == [True]
+    plain = [{**rules[1], "condition": 'risk == "high"'}]
+    assert Policy("1", plain, {}).terms_for(facts).rule == "rest" and asked == [True]
+    assert not Condition('args.amount == "stal"').asks_for_age
+
+
+def test_what_was_read_is_stale_unless_it_is_current_and_confirmed() -> None:
+    assert not opening.is_stale([])
+    assert opening.is_stale(READ), "nobody knows the dataset"
+    assert not Dataset.objects.exists()
