@@ -435,8 +435,9 @@ def _pending(info: PendingActivityInfo) -> Pending:
 def _last_failure(info: PendingActivityInfo) -> str:
     """Return what the newest attempt failed of. Temporal wraps what is too long for it into a sentence of its own."""
     failure = info.last_failure
-    is_wrapped = failure.HasField("server_failure_info") and failure.cause.message
-    return failure.cause.message if is_wrapped else failure.message
+    if failure.HasField("server_failure_info") and failure.HasField("cause"):
+        failure = failure.cause
+    return failure.message or failure.application_failure_info.type
 
 
 def _said(info: PendingActivityInfo) -> Any:

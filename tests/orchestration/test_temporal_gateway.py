@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 from temporalio import activity
 from temporalio.api.common.v1 import WorkflowExecution
-from temporalio.api.failure.v1 import Failure, ServerFailureInfo
+from temporalio.api.failure.v1 import ApplicationFailureInfo, Failure, ServerFailureInfo
 from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest, PauseActivityRequest
 from temporalio.client import Client
@@ -497,6 +497,8 @@ def test_an_attempt_that_hangs_is_failed_for_good_and_the_workflow_closes_its_ro
 def test_a_failure_too_long_for_temporal_is_told_by_its_cause() -> None:
     wrapped = Failure(message="Failure exceeds size limit.", server_failure_info=ServerFailureInfo())
     wrapped.cause.CopyFrom(Failure(message="The shop is away."))
-    for failure, said in ((wrapped, "The shop is away."), (Failure(message="as it is"), "as it is")):
+    wordless = Failure(application_failure_info=ApplicationFailureInfo(type="ReadTimeout"))
+    told = ((wrapped, "The shop is away."), (Failure(message="as it is"), "as it is"), (wordless, "ReadTimeout"))
+    for failure, said in told:
         info = PendingActivityInfo(attempt=3, last_failure=failure)
         assert temporal_gateway._pending(info).last_failure == said
