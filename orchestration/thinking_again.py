@@ -123,10 +123,10 @@ def _carry_out(row: Rethinking, run: Run) -> None:
     state = Rethinking.State
     # Held too: nobody decides between the look and the withdrawal.
     asked = list(Approval.objects.select_for_update(of=("self",)).filter(pk__in=row.approvals).order_by("pk"))
+    if [one for one in asked if one.status == Approval.Status.DECIDED]:  # it may have ended the run already
+        return _end(row, state.DROPPED, "The request was decided first, and that decision stands.")
     if run.status not in Run.OPEN:
         return _end(row, state.DROPPED, f"The run was {run.status} first.")
-    if [one for one in asked if one.status == Approval.Status.DECIDED]:
-        return _end(row, state.DROPPED, "The request was decided first, and that decision stands.")
     if not [one for one in asked if one.status == Approval.Status.PENDING]:
         return _end(row, state.DROPPED, "The request was no longer open.")
     stands = ports.data_plane().refresh_stands(row.refreshes)

@@ -29,7 +29,7 @@ SHOWN = 20  # links in one group
 
 _LOOKED_AT = (
     *("canonical", "summary", "status", "version", "requested_by_id", "agent_owners"),
-    *("source", "agent", "tool", "kind", "tool_risk", "tool_is_known"),  # facts_of
+    *("source", "agent", "tool", "kind", "tool_risk", "tool_is_known", "dataset_versions"),  # facts_of
 )
 
 
