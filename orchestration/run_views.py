@@ -14,6 +14,7 @@ from django.http import QueryDict
 
 from approvals.errors import InvalidChange
 from approvals.record import audit
+from approvals.services.view_names import checked_view_name
 from console.clock import DatabaseNow
 from orchestration.actions.bulk import FILTERS
 from orchestration.errors import NoSuchRunView
@@ -45,7 +46,7 @@ def save(*, owner: User, name: str, query: str) -> RunView:
 
     `query`: the query string of an address of the list.
     """
-    name, kept = _checked(name), query_of(QueryDict(query[:4000]))
+    name, kept = checked_view_name(name), query_of(QueryDict(query[:4000]))
     if len(kept) > 1000:
         raise InvalidChange("query", "This view has too many words to be kept. Take some filters away.")
     try:
@@ -103,14 +104,3 @@ def _check_room(owner: User) -> None:
 def _record(view: RunView, what: str) -> None:
     body = {"name": view.name, "query": view.query}
     audit.record(actor=view.owner.username, kind=f"run_view.{what}", subject=f"run_view:{view.pk}", body=body)
-
-
-def _checked(name: str) -> str:
-    name = " ".join(name.split())
-    if not name:
-        raise InvalidChange("name", "Give the view a name.")
-    if len(name) > 60:
-        raise InvalidChange("name", f"At most 60 characters; this has {len(name)}.")
-    if not name.isprintable():
-        raise InvalidChange("name", "The name holds a character that does not show; remove it.")
-    return name

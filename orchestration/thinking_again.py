@@ -28,6 +28,7 @@ from orchestration.errors import ActionRefused, NoSuchRun
 from orchestration.models import Rethinking, Run
 
 KIND = "run.thought_again"
+NOT_THEIRS = "This is for those who may decide what the run asks, for operators and for admins."
 
 
 def may_ask(user: User, run: Run) -> bool:
@@ -69,7 +70,7 @@ def ask(*, run_id: str, by: User, reason: str) -> Rethinking:
             raise NoSuchRun(NoSuchRun.__doc__)
         user = User.objects.get(pk=by.pk)  # the role may have been lost since the page was drawn
         if not may_ask(user, run):
-            raise NotTheirs("This is for those who may decide what the run asks, for operators and for admins.")
+            raise NotTheirs(NOT_THEIRS)
         if waiting := waiting_of(run.pk):
             return waiting
         reads = check(run)
@@ -105,11 +106,9 @@ def told(run_id: str) -> str:
 
 def step() -> bool:
     """Carry out the wishes whose refreshes have ended; return whether there is more to do at once."""
-    for pk in list(
-        Rethinking.objects.filter(state=Rethinking.State.WAITING).order_by("pk").values_list("pk", flat=True)
-    ):
+    waiting = Rethinking.objects.filter(state=Rethinking.State.WAITING).order_by("pk")
+    for pk, run_id in list(waiting.values_list("pk", "run_id")):
         with transaction.atomic():
-            run_id = Rethinking.objects.filter(pk=pk).values_list("run_id", flat=True).get()
             run = Run.objects.select_for_update(no_key=True).get(pk=run_id)  # first, as every action takes it
             rows = Rethinking.objects.select_for_update(of=("self",)).select_related("by")
             row = rows.filter(pk=pk, state=Rethinking.State.WAITING).first()
@@ -167,8 +166,8 @@ def _tell(row: Rethinking) -> None:
 
 def _point(run: Run, reads: list[Read]) -> Point:
     """Return the newest point at which the run had not read what it is to read anew. Raises ActionRefused."""
-    old = [{"dataset": read["dataset"], "version": read["version"]} for read in reads if not read["is_current"]]
-    read_anew = old or [{"dataset": read["dataset"], "version": read["version"]} for read in reads]
+    old = [read for read in reads if not read["is_current"]]
+    read_anew = [{"dataset": read["dataset"], "version": read["version"]} for read in old or reads]
     line = checkpoint_gateway.line_to(run.pk, checkpoint_gateway.newest_of(run.pk))
     if not line:
         raise ActionRefused("The run has no checkpoint to think again from. End it and start another one.")

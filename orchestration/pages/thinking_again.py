@@ -43,7 +43,7 @@ def think_again(request: HttpRequest, run_id: str) -> HttpResponse:
     except ActionRefused as exc:
         refusal = exc.sentence
     if not refusal and not thinking_again.may_ask(user, run):
-        refusal = "This is for those who may decide what the run asks, for operators and for admins."
+        refusal = thinking_again.NOT_THEIRS
     context: dict[str, Any] = {
         "run": run,
         "reads": reads,

@@ -18,6 +18,7 @@ from approvals.errors import InvalidChange, NoSuchApproval, NotTheirs
 from approvals.models import SavedView
 from approvals.pages.inbox.asked import InboxWishes, asked_of
 from approvals.record import audit
+from approvals.services.view_names import checked_view_name
 from console import roles
 from console.live.announce import announce
 
@@ -61,7 +62,7 @@ def save_view(*, owner: User, name: str, query: str, is_shared: bool) -> SavedVi
 
     `query`: an inbox address's query string; what is not of the inbox is dropped. Raises InvalidChange.
     """
-    name = _checked_name(name)
+    name = checked_view_name(name)
     kept = asked_of(QueryDict(query)).query(cursor="").removeprefix("?")
     if len(kept) > 1000:
         raise InvalidChange("query", "This view has too many words to be kept. Take some filters away.")
@@ -81,7 +82,7 @@ def save_view(*, owner: User, name: str, query: str, is_shared: bool) -> SavedVi
 
 def change_view(*, user: User, view_id: int, name: str, is_shared: bool) -> SavedView:
     """Rename a view, share it or take it back. Raises NoSuchApproval, NotTheirs, InvalidChange."""
-    name = _checked_name(name)
+    name = checked_view_name(name)
     try:
         with transaction.atomic():
             view = _locked(user, view_id)
@@ -119,14 +120,3 @@ def _told(view: SavedView, user: User, what: str, body: dict[str, object]) -> No
     announce("inbox")
     told = {"name": view.name, "is_shared": view.is_shared, "owner": view.owner.username, **body}
     audit.record(actor=user.username, kind=f"view.{what}", subject=f"view:{view.pk}", body=told)
-
-
-def _checked_name(name: str) -> str:
-    name = " ".join(name.split())
-    if not name:
-        raise InvalidChange("name", "Give the view a name.")
-    if len(name) > 60:
-        raise InvalidChange("name", f"At most 60 characters; this has {len(name)}.")
-    if not name.isprintable():
-        raise InvalidChange("name", "The name holds a character that does not show; remove it.")
-    return name
