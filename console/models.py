@@ -117,3 +117,16 @@ class DrillResult(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name}: {self.failures} of {self.trials}"
+
+
+class PreparedTables(models.Model):
+    """Which code last brought these tables up to date; one row, see `console.prepared`."""
+
+    fingerprint = models.CharField(max_length=64)
+    prepared_at = models.DateTimeField(db_default=DatabaseNow())
+
+    class Meta:
+        constraints = (models.CheckConstraint(condition=models.Q(id=1), name="one_row_of_prepared_tables"),)
+
+    def __str__(self) -> str:
+        return self.fingerprint

@@ -122,8 +122,7 @@ class Process:
                 umask=0o077,
             )
         if command.niceness:
-            with contextlib.suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, child.pid, command.niceness)
+            _give_way(child.pid, command.niceness)
         # A child that died at once has no identity any more, but its pid is ours until it is reaped.
         process = cls(name, home, identify(child.pid) or Identity(child.pid, "gone"), child)
         process.record()
@@ -223,6 +222,14 @@ class Process:
         self.reap()
         self.forget()
         return ended
+
+
+def _give_way(pid: int, niceness: int) -> None:
+    """Let the others go first. Linux may schedule by session, and then only the session's own number counts."""
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, pid, niceness)
+    with contextlib.suppress(OSError):
+        Path(f"/proc/{pid}/autogroup").write_text(str(niceness))
 
 
 def _group_of(user: str | None) -> int | None:

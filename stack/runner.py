@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -16,6 +17,7 @@ PAUSES = Backoff(0.2, 15)
 HEALTHY_AFTER_SECONDS = 60.0
 _LOOK_SECONDS = 0.1  # how soon a death is seen
 RETRY_PREPARE_SECONDS = 60.0
+GIVES_WAY_SECONDS = 10.0  # at most: then it starts beside them
 _SILENT_SECONDS = 3.0  # an engine that is started at the same time is not talked about
 
 #: Says one line about a part; the number is the seconds it took, when that is of interest.
@@ -45,10 +47,12 @@ class Runner(threading.Thread):
         say: SayPart,
         changed: Callable[[], None],
         fatal: Callable[[StackError], None] | None = None,
+        gives_way_to: Sequence[threading.Event] = (),
     ) -> None:
         """Describe a life; `start` begins it.
 
-        `needs`: all set when it may start. `changed`: called when its pid changed. `fatal`: told why it
+        `needs`: all set when it may start. `gives_way_to`: waited for as well, for some seconds: on two cores what
+        people wait for comes first. `changed`: called when its pid changed. `fatal`: told why it
         can never start; without it the preparation is tried again each minute.
         """
         super().__init__(name=f"part-{service.name}", daemon=True)
@@ -57,6 +61,7 @@ class Runner(threading.Thread):
         self.preparing = False  # what is done once: it may take minutes, such as building a server
         self.failure: StackError | None = None  # why it is not up, while it is not
         self._needs = needs
+        self._gives_way_to = gives_way_to
         self._say = say
         self._changed = changed
         self._fatal = fatal
@@ -109,6 +114,9 @@ class Runner(threading.Thread):
     def _live(self) -> None:
         for need in self._needs:
             self._wait_for(need)
+        latest = time.monotonic() + GIVES_WAY_SECONDS
+        for other in self._gives_way_to:
+            self._wait_for(other, latest)
         began = time.monotonic()
         if not self._prepared():
             return
@@ -228,8 +236,8 @@ class Runner(threading.Thread):
                 self._tell(f"{outside.place()}, cannot be used yet; waiting for it. {told}")
             self._pause(outside.poll_seconds)
 
-    def _wait_for(self, event: threading.Event) -> None:
-        while not event.wait(_LOOK_SECONDS):
+    def _wait_for(self, event: threading.Event, latest: float = math.inf) -> None:
+        while not event.wait(_LOOK_SECONDS) and time.monotonic() < latest:
             if self._stopping.is_set():
                 raise Stopped(f"{self.service.name} was told to stop before it started.")
 

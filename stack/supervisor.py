@@ -1,8 +1,9 @@
 """The whole stack on one machine: starts all parts in the right order, keeps them running, stops them.
 
-    postgres ─┬─ database (migrations, LangGraph's tables) ─┬─ web, relay
+    postgres ─┬─ database (migrations, LangGraph's tables) ─┬─ web, then relay
     shop      │                                             ├─ worker   (also needs temporal)
     temporal ─┘                                             └─ flows    (also needs prefect)
+    prefect      once web, worker and relay are there, or some seconds later
 
 `manage.py up` installs signal handlers around it and prints. The drills use it directly:
 
@@ -26,7 +27,7 @@ from pathlib import Path
 from types import TracebackType
 from urllib.parse import urlsplit
 
-from console import postgres_refusal
+from console import postgres_refusal, prepared
 from console.environment import without_credentials
 from stack import ports, prefect
 from stack.console_parts import Loop, OutsideEngine, Shop, Web
@@ -411,27 +412,24 @@ class Supervisor:
         if not self._addresses.database_url and set(self._parts) & _USE_TABLES:
             raise PartFailed("A stack without postgres needs DATABASE_URL.")
 
-        for name, service in engines.items():
-            self._add(service, needs=(), fatal=self._give_up if name == "postgres" else None)
+        for name in ("postgres", "temporal"):
+            if name in engines:
+                self._add(engines[name], needs=(), fatal=self._give_up if name == "postgres" else None)
         if shop_port is not None:
             self._add(Shop(self.home, self._shop_environment, shop_port), needs=())
         after_database = (self._database_ready,)
         if "web" in self._parts:
             self._add(Web(self.home, self.environment, self.web_port), needs=after_database)
-        loops: list[tuple[str, str, tuple[threading.Event, ...]]] = []
-        if "relay" in self._parts:
-            loops.append(("relay", "run_relay", ()))
         if "worker" in self._parts:
-            names = ["worker", *(f"worker-{number}" for number in range(2, self._workers + 1))]
-            loops += [(name, "run_worker", self._ready_events("temporal")) for name in names]
+            for name in ("worker", *(f"worker-{number}" for number in range(2, self._workers + 1))):
+                self._add(self._loop(name, "run_worker"), needs=(*after_database, *self._ready_events("temporal")))
+        if "relay" in self._parts:
+            self._add(self._loop("relay", "run_relay"), needs=after_database, gives_way_to=self._ready_events("web"))
+        if "prefect" in engines:
+            first = self._ready_events("web", "worker", "relay")
+            self._add(engines["prefect"], needs=(), gives_way_to=first)
         if "flows" in self._parts:
-            loops.append(("flows", "serve_flows", self._ready_events("prefect")))
-        for name, command, needs in loops:
-            environment = self._flows_environment if name == "flows" else self.environment
-            self._add(
-                Loop(self.home, environment, name, command, self._addresses.database_url),
-                needs=(*after_database, *needs),
-            )
+            self._add(self._loop("flows", "serve_flows"), needs=(*after_database, *self._ready_events("prefect")))
         self._note_pids()
         for runner in self._runners.values():
             runner.start()
@@ -444,18 +442,28 @@ class Supervisor:
         if "worker" in self._parts and self._inherited().get("SIGNALBOX_AGENTS"):
             self._job("agents", self._check_agents)
 
-    def _ready_events(self, engine: str) -> tuple[threading.Event, ...]:
-        return (self._runners[engine].ready,) if engine in self._runners else ()
+    def _loop(self, name: str, command: str) -> Loop:
+        environment = self._flows_environment if name == "flows" else self.environment
+        return Loop(self.home, environment, name, command, self._addresses.database_url)
+
+    def _ready_events(self, *parts: str) -> tuple[threading.Event, ...]:
+        return tuple(self._runners[part].ready for part in parts if part in self._runners)
 
     def _add(
         self,
         service: Service,
         *,
         needs: Sequence[threading.Event],
+        gives_way_to: Sequence[threading.Event] = (),
         fatal: Callable[[StackError], None] | None = None,
     ) -> None:
         self._runners[service.name] = Runner(
-            service, needs=needs, say=self._say_part, changed=self._note_pids, fatal=fatal
+            service,
+            needs=needs,
+            gives_way_to=gives_way_to,
+            say=self._say_part,
+            changed=self._note_pids,
+            fatal=fatal,
         )
 
     def _say_part(self, name: str, text: str, seconds: float | None = None) -> None:
@@ -518,8 +526,8 @@ class Supervisor:
         postgres = self._runners["postgres"].service
         if isinstance(postgres, Postgres):
             self._while_postgres_lasts(postgres.ensure_app_role)
-        self._while_postgres_lasts(lambda: self.run_command("migrate", "manage.py", "migrate", "--noinput"))
-        self._while_postgres_lasts(lambda: self.run_command("setup_checkpoints", "manage.py", "setup_checkpoints"))
+        if not prepared.is_up_to_date(self.owner_database_url):
+            self._while_postgres_lasts(lambda: self.run_command("prepare_database", "manage.py", "prepare_database"))
         self._say_part("database", "up to date", time.monotonic() - began)
         self._database_ready.set()
         (self.home / "logs" / "create_demo_accounts.log").unlink(missing_ok=True)  # of earlier versions: with passwords

@@ -134,6 +134,7 @@ COMMANDS: dict[str, str] = {
     "drill": "runs a stack of its own",
     "export_evidence": "reads everything: the machine's owner",
     "migrate": "changes tables: the machine's owner",
+    "prepare_database": "changes tables: the machine's owner",
     "publish_audit_head": "reads the record's head",
     "refresh": "asks for a refresh as the system itself: the machine's owner",
     "revoke_tokens": "takes tokens away: the machine's owner",

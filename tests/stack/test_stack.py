@@ -20,7 +20,7 @@ import psycopg
 import pytest
 
 from console.environment import environment
-from stack import temporal_binary
+from stack import runner, temporal_binary
 from stack.console_parts import Shop
 from stack.errors import AlreadyRunning, NoTemporalServer, PartFailed, PortTaken
 from stack.ports import Ports, free_port, is_free
@@ -332,6 +332,42 @@ def test_what_a_part_needs_once_does_not_count_as_its_start(home: Path, monkeypa
             stack.wait_ready(["shop"], 0)
         assert given.is_set()
         stack.wait_ready(["shop"], PATIENCE)
+
+
+def test_what_gives_way_starts_after_the_others_or_when_they_take_too_long(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[str] = []
+    monkeypatch.setattr(Shop, "prepare", lambda self, *_: begun.append(self.name))
+    monkeypatch.setattr(runner, "GIVES_WAY_SECONDS", PATIENCE)
+    first, last = threading.Event(), Shop(home, dict, free_port())
+    life = runner.Runner(last, needs=(), gives_way_to=(first,), say=lambda *_: None, changed=lambda: None)
+    life.start()
+    assert not begun
+    first.set()
+    eventually(lambda: begun, "it starts once the other is ready")
+    life.end()
+    life.join(PATIENCE)
+
+    begun.clear()
+    monkeypatch.setattr(runner, "GIVES_WAY_SECONDS", 0.2)
+    life = runner.Runner(last, needs=(), gives_way_to=(threading.Event(),), say=lambda *_: None, changed=lambda: None)
+    life.start()
+    eventually(lambda: begun, "it starts though the other never comes")
+    life.end()
+    life.join(PATIENCE)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_what_gives_way_does_so_also_where_sessions_are_scheduled(home: Path) -> None:
+    process = Process.launch("nice", home, Command(["sleep", "60"], dict(os.environ), home, niceness=10))
+    try:
+        assert os.getpriority(os.PRIO_PROCESS, process.pid) >= 10
+        group = Path(f"/proc/{process.pid}/autogroup")
+        if group.exists():  # not every kernel has them
+            assert group.read_text().split()[-1:] in (["10"], [])
+    finally:
+        process.stop(signal.SIGKILL, 2)
 
 
 def test_a_taken_port_is_named_with_what_to_do(home: Path) -> None:

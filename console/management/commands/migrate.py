@@ -9,7 +9,7 @@ from django.db import OperationalError, ProgrammingError
 from django.db.migrations.exceptions import MigrationSchemaMissing
 from psycopg.errors import InsufficientPrivilege
 
-from console import app_role, postgres_refusal
+from console import app_role, postgres_refusal, prepared
 from console.database import conninfo
 
 
@@ -22,6 +22,7 @@ class Command(migrate.Command):
                 raise CommandError(f"PostgreSQL at {_place()} cannot be used: {reason}")
             try:
                 app_role.make_extension()
+                prepared.forget()
                 super().handle(*args, **options)
             except app_role.NoExtension as exc:
                 raise CommandError(str(exc)) from exc

@@ -9,7 +9,7 @@ from dataplane.flow_service import FlowService
 
 
 class Command(BaseCommand):
-    requires_system_checks = ()  # the web process does them; here they would import every URL
+    requires_system_checks = ()  # they would import every URL; tests do them
     help = "Serve the data plane's flows: run them, send requested refreshes to Prefect, watch over both."
 
     def handle(self, *args: Any, **options: Any) -> None:

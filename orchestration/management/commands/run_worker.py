@@ -11,6 +11,7 @@ logger = logging.getLogger(__name__)
 
 
 class Command(BaseCommand):
+    requires_system_checks = ()  # they would import every URL; tests do them
     help = "Run the agent worker: a Temporal worker with our workflows and activities."
 
     def handle(self, *args: Any, **options: Any) -> None:
