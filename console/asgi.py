@@ -24,10 +24,12 @@ from django.http.request import split_domain_port, validate_host  # noqa: E402
 from django.urls import path, re_path  # noqa: E402
 from django.utils.http import is_same_domain  # noqa: E402
 
+from console.admission import Admission  # noqa: E402
 from console.database import AWAY  # noqa: E402
 from console.live.consumers import LiveConsumer  # noqa: E402
 from console.live.held import Held  # noqa: E402
 from console.live.listener import listener  # noqa: E402
+from console.live.shared import Shared  # noqa: E402
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -104,7 +106,7 @@ _sockets = URLRouter([path("live/", LiveConsumer.as_asgi()), re_path(r"", _refus
 
 application = ProtocolTypeRouter(
     {
-        "http": Held(http_application),  # type: ignore[arg-type]  # channels names the messages, we do not
+        "http": Held(Shared(Admission(http_application))),  # type: ignore[arg-type]  # channels names the messages
         "websocket": our_own_origin(patient(AuthMiddlewareStack(_sockets))),
         "lifespan": lifespan,
     }
