@@ -156,7 +156,8 @@ async def measure(stack: Supervisor, items: int, is_recorded: bool) -> None:
         return httpx.AsyncClient(base_url=f"{stack.web_url}/api/v1", headers=headers, timeout=PATIENCE)
 
     operator, reviewer = client("olga"), client("alice")
-    browser = await sign_in(stack.web_url, "bob", accounts["bob"]["password"], 1)
+    cookies = await sign_in(stack.web_url, "bob", accounts["bob"]["password"])
+    browser = httpx.AsyncClient(base_url=stack.web_url, headers={"Cookie": cookies}, timeout=PATIENCE)
     cpu, idle = Cpu(), Cpu()
     idle.look(stack.pids())
     body = {"agent": "together", "key": "bench", "inputs": [{"number": number} for number in range(items)]}
