@@ -29,6 +29,8 @@ from docs import measuring
 from stack.ports import free_port
 from stack.supervisor import Supervisor
 
+ONE_WEB_PROCESS = {"SIGNALBOX_WEB_PROCESSES": "1"}  # its memory and its one listening connection are measured
+
 HELD_SECONDS = 60
 AT_ONCE = 8  # requests that are asked at the same time
 WARM_UP = 5  # decisions that are not counted
@@ -173,7 +175,7 @@ def main() -> None:
         parser.error(f"between 1 and {options.programs - WARM_UP} decisions")
     with (
         tempfile.TemporaryDirectory(prefix="signalbox-bench-") as folder,
-        Supervisor(home=Path(folder), port=free_port(), parts=PARTS, quiet=True) as stack,
+        Supervisor(home=Path(folder), port=free_port(), parts=PARTS, environment=ONE_WEB_PROCESS, quiet=True) as stack,
     ):
         stack.wait_ready()
         stack.run_command("accounts", "manage.py", "create_demo_accounts", "--file", str(stack.accounts_path))

@@ -202,6 +202,12 @@ class Environment(BaseSettings):
         ge=1,
         description="how many undecided requests, and how many open runs, one account may have",
     )
+    web_processes: int = Field(
+        0,
+        alias="SIGNALBOX_WEB_PROCESSES",
+        ge=0,
+        description="how many processes `make run` lets answer pages and programs. Not set: one for every two cores",
+    )
     heartbeat_seconds: int = Field(
         30,
         alias="SIGNALBOX_HEARTBEAT_SECONDS",

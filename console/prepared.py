@@ -38,8 +38,10 @@ def is_up_to_date(database_url: str) -> bool:
     """Return whether this code has nothing to change in that database; False also when nobody can tell."""
     try:
         with psycopg.connect(database_url, connect_timeout=5, autocommit=True) as asked:
+            if asked.execute("SELECT to_regclass('console_preparedtables')").fetchone() == (None,):
+                return False
             kept = asked.execute("SELECT fingerprint FROM console_preparedtables").fetchone()
-    except psycopg.Error:  # away, or a database of before there was such a table
+    except psycopg.Error:
         return False
     return kept is not None and kept[0] == fingerprint()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from collections.abc import Callable, Mapping
@@ -34,11 +35,15 @@ class ConsolePart(Service):
 
 
 class Web(ConsolePart):
-    """Pages, API and sockets."""
+    """Pages, API and sockets: one process for every two cores, under one that has the port where there are several.
+
+    Measured on two cores, a second one answers no sooner: worker, relay and engines want the other core.
+    """
 
     name = "web"
 
-    def __init__(self, home: Path, environment: Environment, port: int) -> None:
+    def __init__(self, home: Path, environment: Environment, port: int, processes: int = 0) -> None:
+        """`processes`: how many; 0 is one for every two cores that we may use."""
         super().__init__(home, environment)
         self.port = port
         self.argv = (
@@ -46,6 +51,8 @@ class Web(ConsolePart):
             "--no-proxy-headers",  # it believes whoever is on this machine; console.callers believes named proxies
             *("--ws-max-size", "65536", "--no-access-log", "--lifespan", "on"),
             *("--timeout-graceful-shutdown", "2"),  # open sockets would keep it for ever
+            *("--workers", str(processes or max(1, _cores() // 2))),
+            *("--timeout-worker-healthcheck", "60"),  # one that is slow is not dead
         )
 
     def place(self) -> str:
@@ -54,6 +61,13 @@ class Web(ConsolePart):
     def is_ready(self) -> bool:
         """Return whether it answers; whether the stack is well is the health's business."""
         return answers(f"http://{ports.LOOPBACK}:{self.port}/api/v1/health", refusal_counts=True)
+
+
+def _cores() -> int:
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not Linux
+        return os.cpu_count() or 1
 
 
 class Shop(ConsolePart):

@@ -419,7 +419,8 @@ class Supervisor:
             self._add(Shop(self.home, self._shop_environment, shop_port), needs=())
         after_database = (self._database_ready,)
         if "web" in self._parts:
-            self._add(Web(self.home, self.environment, self.web_port), needs=after_database)
+            processes = int(self._inherited().get("SIGNALBOX_WEB_PROCESSES") or 0)
+            self._add(Web(self.home, self.environment, self.web_port, processes), needs=after_database)
         if "worker" in self._parts:
             for name in ("worker", *(f"worker-{number}" for number in range(2, self._workers + 1))):
                 self._add(self._loop(name, "run_worker"), needs=(*after_database, *self._ready_events("temporal")))
