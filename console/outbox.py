@@ -13,7 +13,7 @@ from typing import Any
 
 from django.db import connection
 
-CHANNEL = "signalbox_outbox"
+CHANNEL = "signalbox_outbox"  # its messages say the kind of entry that is there, "" for any
 
 
 class OutboxKind(StrEnum):
@@ -40,13 +40,15 @@ class Kind(OutboxKind):
     RUN_STUCK = "run_stuck"  # a mail to operators
 
 
-# One statement: it stands in the path of every click.
-_ENQUEUE = """
+#: how an entry begins its life, for statements that write more than that
+INSERT = "INSERT INTO console_outboxentry (kind, subject, payload, attempts, last_error)"
+
+_ENQUEUE = f"""
 WITH entry AS (
-    INSERT INTO console_outboxentry (kind, subject, payload, attempts, last_error) VALUES (%s, %s, %s, 0, '')
+    {INSERT} VALUES (%s, %s, %s, 0, '')
     RETURNING id
 )
-SELECT id, pg_notify(%s, '') FROM entry
+SELECT id, pg_notify(%s, %s) FROM entry
 """
 
 
@@ -57,13 +59,13 @@ def enqueue(*, kind: OutboxKind, subject: str, payload: dict[str, Any]) -> int:
     `payload`: JSON, ids only.
     """
     with connection.cursor() as cursor:
-        cursor.execute(_ENQUEUE, [str(kind), subject, json.dumps(payload), CHANNEL])
+        cursor.execute(_ENQUEUE, [str(kind), subject, json.dumps(payload), CHANNEL, str(kind)])
         entry_id: int = cursor.fetchone()[0]
     return entry_id
 
 
-_ENQUEUE_EACH = """
-INSERT INTO console_outboxentry (kind, subject, payload, attempts, last_error)
+_ENQUEUE_EACH = f"""
+{INSERT}
 SELECT %s, one ->> 'subject', one -> 'payload', 0, '' FROM jsonb_array_elements(%s::jsonb) AS one
 """
 

@@ -54,11 +54,20 @@ class Audience:
         return " or ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names) or "nobody"
 
 
-def may_decide(user: User, approval: Approval, decisions: Sequence[Decision] | None = None) -> Permit:
+@dataclass(frozen=True)
+class PeopleAround:
+    """What a caller has read of an approval's people, so that it is not read again; see `services.decision_sql`."""
+
+    decisions: Sequence[Decision]  # all of the approval's in their order, with `by` and `on_behalf_of` and their roles
+    owners: Sequence[User]  # of the agent
+    links: Mapping[int, str | None]  # by user id the person whom the account is linked to, as in `persons_of`
+
+
+def may_decide(user: User, approval: Approval, around: PeopleAround | None = None) -> Permit:
     """Say whether the person may decide the approval as it now stands, in their own right or for somebody else.
 
-    The answer depends on people and the request only; whether it is still open is the decision's own check.
-    `decisions`: all of the approval's with `by` and `on_behalf_of` loaded; read where the caller does not have them.
+    The answer depends on people and the request only; whether it is still open is the decision's own check. `around`
+    is read where the caller does not have it.
     """
     if not user.is_active:
         return Permit(False, "active-account", "This account is disabled.")
@@ -66,10 +75,9 @@ def may_decide(user: User, approval: Approval, decisions: Sequence[Decision] | N
     principals = [None] if audience.names(user) else [p for p in principals_of(user) if audience.names(p)]
     if not principals:
         return Permit(False, "audience", f"This request can be decided by: {audience.words()}.")
-    if decisions is None:
-        decisions = list(approval.decisions.select_related("by", "on_behalf_of"))
+    decisions = around.decisions if around else approval.decisions.select_related("by", "on_behalf_of")
     votes = [vote for vote in decisions if vote.for_version == approval.version]
-    refusals = [refusal_for(user, principal, approval, votes) for principal in principals]
+    refusals = [refusal_for(user, principal, approval, votes, around) for principal in principals]
     for principal, refusal in zip(principals, refusals, strict=True):
         if refusal is None:
             sentence = "You may decide this request."
@@ -91,15 +99,22 @@ def may_still_decide(user: User, principal: User | None, approval: Approval) -> 
     return refusal_for(user, principal, approval, []) or Permit(True, "audience", "The decision stands.", principal)
 
 
-def refusal_for(user: User, principal: User | None, approval: Approval, votes: list[Decision]) -> Permit | None:
+def refusal_for(
+    user: User,
+    principal: User | None,
+    approval: Approval,
+    votes: list[Decision],
+    around: PeopleAround | None = None,
+) -> Permit | None:
     """Return why four eyes or an earlier vote stand against these people, `None` when nothing does.
 
     `votes`: earlier decisions that speak for the current version, with `by` and `on_behalf_of` loaded.
     """
-    excluded = _excluded(approval, Terms.from_json(approval.terms).four_eyes)
+    excluded = _excluded(approval, Terms.from_json(approval.terms).four_eyes, around)
     voters = [person for vote in votes for person in (vote.by, vote.on_behalf_of) if person]
     asking = [user] + ([principal] if principal else [])
-    persons = persons_of([*asking, *(person for person, _ in excluded), *voters])
+    people = [*asking, *(person for person, _ in excluded), *voters]
+    persons = persons_of(people, around.links if around else None)
     mine = {persons[person.pk] for person in asking}
     for person, sentence in excluded:
         if persons[person.pk] in mine:
@@ -122,15 +137,18 @@ def agreeing_persons(
     decisions: Sequence[Decision] | None = None,
     *,
     answer: Decision | None = None,
+    around: PeopleAround | None = None,
 ) -> set[str]:
     """Return the different people who agree to the current version and may still decide, under the terms.
 
     `terms` defaults to those that the approval stands under. `decisions`: all of the approval's with `by` and
     `on_behalf_of` loaded; they are read where the caller does not have them. `answer`: count those who gave the same
-    answer instead of those who agree. A delegate's vote is the one vote of whom it stands for; a vote of anybody whom
-    four eyes exclude, or of the policy itself, counts for nobody.
+    answer instead of those who agree. `around`: with the decisions, in their place. A delegate's vote is the one vote
+    of whom it stands for; a vote of anybody whom four eyes exclude, or of the policy itself, counts for nobody.
     """
     terms = terms or Terms.from_json(approval.terms)
+    if around is not None:
+        decisions = around.decisions
     if decisions is None:
         decisions = list(approval.decisions.select_related("by", "on_behalf_of"))
     audience = _named_by(terms, approval)
@@ -141,9 +159,9 @@ def agreeing_persons(
         and (says_the_same(vote, answer) if answer else vote.verdict in AGREEING)
         and vote.by is not None
     ]
-    excluded = _excluded(approval, terms.four_eyes)
+    excluded = _excluded(approval, terms.four_eyes, around)
     people = [person for vote in votes for person in vote] + [person for person, _ in excluded]
-    persons = persons_of(people)
+    persons = persons_of(people, around.links if around else None)
     barred = {persons[person.pk] for person, _ in excluded}
     return {
         persons[principal.pk]
@@ -187,18 +205,20 @@ def _named_by(terms: Terms, approval: Approval) -> Audience:
     return Audience([*terms.groups, *(terms.escalate_to if "escalate" in climbed else ())], terms.people)
 
 
-def _excluded(approval: Approval, four_eyes: Sequence[str]) -> list[tuple[User, str]]:
+def _excluded(
+    approval: Approval, four_eyes: Sequence[str], around: PeopleAround | None = None
+) -> list[tuple[User, str]]:
     """Return who must not decide, each with the sentence that says why."""
     excluded: list[tuple[User, str]] = []
     if "requester" in four_eyes and approval.requested_by is not None:
         excluded.append((approval.requested_by, "You started this run, so somebody else has to decide it."))
     if "owner" in four_eyes and approval.agent_owners:
-        owners = User.objects.filter(username__in=approval.agent_owners)
+        owners = around.owners if around else User.objects.filter(username__in=approval.agent_owners)
         excluded += [(owner, "You own this agent, so somebody else has to decide for it.") for owner in owners]
     if "editor" in four_eyes and approval.version > 1:
-        edits = Decision.objects.filter(approval=approval, verdict=Verdict.EDIT).select_related("by", "on_behalf_of")
-        for edit in edits:  # whose right a delegate used has changed it too
-            editors = [person for person in (edit.by, edit.on_behalf_of) if person]
+        decisions = around.decisions if around else approval.decisions.select_related("by", "on_behalf_of")
+        for edit in (one for one in decisions if one.verdict == Verdict.EDIT):
+            editors = [person for person in (edit.by, edit.on_behalf_of) if person]  # whose right was used, too
             excluded += [(editor, _CHANGED) for editor in editors]
     return excluded
 

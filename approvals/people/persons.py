@@ -6,7 +6,7 @@ else the account alone. The functions take several users at once, because rules 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from django.contrib.auth.models import User
 from django.db.models import Q
@@ -14,11 +14,16 @@ from django.db.models import Q
 from approvals.models import AccountPerson
 
 
-def persons_of(users: Iterable[User]) -> dict[int, str]:
-    """Return the person behind each user, by the user's id. One query for all of them."""
+def persons_of(users: Iterable[User], links: Mapping[int, str | None] | None = None) -> dict[int, str]:
+    """Return the person behind each user, by the user's id. One query for all of them.
+
+    `links`: by user id what the caller has read of links, `None` for an account that has none; these are not asked for.
+    """
     found = {user.pk: user for user in users}
-    linked = dict(AccountPerson.objects.filter(user_id__in=found).values_list("user_id", "person"))
-    return {pk: _person(user, linked.get(pk)) for pk, user in found.items()}
+    known = dict(links or {})
+    if unknown := found.keys() - known.keys():
+        known |= AccountPerson.objects.filter(user_id__in=unknown).values_list("user_id", "person")
+    return {pk: _person(user, known.get(pk)) for pk, user in found.items()}
 
 
 def person_of(user: User) -> str:

@@ -15,7 +15,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import rfc8785
 from django.db import connection
@@ -26,27 +26,52 @@ from console.locks import AdvisoryLock
 _LARGEST = 2**53 - 1  # the largest whole number that RFC 8785 carries exactly
 
 
-def record(*, actor: str, kind: str, subject: str, body: dict[str, Any]) -> None:
+#: the expression that holds the chain until the transaction ends, for a statement that is followed by an entry
+HOLD_CHAIN: Final = f"pg_advisory_xact_lock({AdvisoryLock.AUDIT_CHAIN:d})"
+ENTRY_COLUMNS: Final = ("at", "actor", "kind", "subject", "body", "previous", "digest")
+_MOMENT: Final = """to_char({at} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')"""  # as `moment` writes it
+
+# Never in one statement with the lock: it would read the head that was there before it waited.
+# clock_timestamp would differ from the rows of the same change; signalbox_now is the transaction's.
+_APPEND = f"""
+INSERT INTO approvals_auditevent ({", ".join(ENTRY_COLUMNS)})
+SELECT at, %(actor)s, %(kind)s, %(subject)s, %(body)s::jsonb, previous, encode(sha256(convert_to(
+    concat(%(to_at)s, {_MOMENT.format(at="at")}, %(to_previous)s, previous, %(to_end)s), 'UTF8')), 'hex')
+FROM (SELECT signalbox_now() AS at,
+             coalesce((SELECT digest FROM approvals_auditevent ORDER BY seq DESC LIMIT 1), '') AS previous) AS head
+"""
+
+
+def record(*, actor: str, kind: str, subject: str, body: dict[str, Any], is_held: bool = False) -> None:
     """Append one entry. Call it last in a transaction: everyone else's entries wait until that commits.
 
     `body`: JSON of texts, whole numbers, truth values, nulls and lists or objects of them; ids and digests, no
-    payloads. Raises TypeError for anything else, for it could not be checked to the last byte.
+    payloads. Raises TypeError for anything else, for it could not be checked to the last byte. `is_held`: a statement
+    before this one has held the chain.
     """
     _check(body)
-    hold_chain()
+    if not is_held:
+        hold_chain()
+    to_at, to_previous, to_end = _around_the_chain(actor, kind, subject, body)
+    values = {"actor": actor, "kind": kind, "subject": subject, "body": json.dumps(body)}
     with connection.cursor() as cursor:
-        # clock_timestamp would differ from the rows of the same change; signalbox_now is the transaction's.
-        cursor.execute("SELECT signalbox_now(), (SELECT digest FROM approvals_auditevent ORDER BY seq DESC LIMIT 1)")
-        at, previous = cursor.fetchone()
-    event = AuditEvent(at=at, actor=actor, kind=kind, subject=subject, body=body, previous=previous or "")
-    event.digest = digest_of(event)
-    event.save(force_insert=True)
+        cursor.execute(_APPEND, values | {"to_at": to_at, "to_previous": to_previous, "to_end": to_end})
+
+
+def _around_the_chain(actor: str, kind: str, subject: str, body: dict[str, Any]) -> tuple[str, str, str]:
+    """Return the canonical entry without what only the database knows: up to `at`, from there to `previous`, the rest.
+
+    Neither needs an escape in JSON: one is a moment, the other a digest.
+    """
+    said = {name: _canonical(value) for name, value in (("actor", actor), ("kind", kind), ("subject", subject))}
+    between = f'","body":{_canonical(body)},"kind":{said["kind"]},"previous":"'
+    return f'{{"actor":{said["actor"]},"at":"', between, f'","subject":{said["subject"]}}}'
 
 
 def hold_chain() -> None:
     """Keep the chain for this transaction, as `record` does, for changes that lock something else after an entry."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [AdvisoryLock.AUDIT_CHAIN])
+        cursor.execute(f"SELECT {HOLD_CHAIN}")
 
 
 def _check(value: Any) -> None:
@@ -93,9 +118,13 @@ def moment(at: datetime) -> str:
 def canonical_entry(at: str, actor: str, kind: str, subject: str, body: Any, previous: str) -> bytes:
     """Return the bytes that an entry's digest is made of; `at` as RFC 3339 in UTC with microseconds."""
     fields = {"at": at, "actor": actor, "kind": kind, "subject": subject, "body": body, "previous": previous}
-    text = json.dumps(fields, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return _canonical(fields).encode()
+
+
+def _canonical(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     # Without fractions only the order of keys beyond ASCII could differ from RFC 8785; this way is ten times as quick.
-    return text.encode() if text.isascii() else bytes(rfc8785.dumps(fields))
+    return text if text.isascii() else bytes(rfc8785.dumps(value)).decode()
 
 
 def _digest(at: str, actor: str, kind: str, subject: str, body: Any, previous: str) -> str:
@@ -170,10 +199,10 @@ def verify(heads: Iterable[Head] = ()) -> Verification:
 
 
 #: Moments as text, for a forged one may lie outside of what Python knows.
-_ALL = """
+_ALL = f"""
 SELECT seq,
        CASE WHEN at >= '0001-01-01 00:00Z' AND at < '10000-01-01 00:00Z'
-            THEN to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"') ELSE at::text END,
+            THEN {_MOMENT.format(at="at")} ELSE at::text END,
        actor, kind, subject, body::text, previous, digest
 FROM approvals_auditevent ORDER BY seq
 """

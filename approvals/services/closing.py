@@ -2,45 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from approvals.models import Approval, Decision, ReceiptStep, Verdict
 from approvals.policies.terms import Terms
 from approvals.record import audit
+from approvals.services import decision_sql
 from approvals.services.receipts import FETCHED_WITHIN, WITHIN
-from console import outbox
-from console.clock import DatabaseNow
-from console.live.announce import announce
-from console.outbox import Kind
 
 
-def close(approval: Approval, decision: Decision) -> ReceiptStep:
-    """Close a pending approval by the decision that completes it; return its receipt's first step.
+def write_decision(approval: Approval, decision: Decision, *, closes: bool) -> ReceiptStep | None:
+    """Write a decision that nobody has written yet, and close the approval where it `closes` it.
 
-    The caller holds the row's lock.
+    Returns the first step of the receipt, `None` for a vote that is not enough. The caller holds the row's lock, and
+    records the decision next: the record's chain is held from here on. Raises IntegrityError as `decision_sql.write`.
     """
-    Approval.objects.filter(pk=approval.pk, status=Approval.Status.PENDING).update(
-        status=Approval.Status.DECIDED,
-        closed_at=DatabaseNow(),
-        expected_by=None if approval.is_seeded else DatabaseNow() + _heard_within(approval),
-        claimed_by=None,
-        claimed_at=None,
-    )
-    step = ReceiptStep.objects.create(approval=approval, step=ReceiptStep.Step.RECORDED)
-    # For whoever goes on with this object; the database's time is the same all through a transaction.
-    approval.status, approval.closed_at = Approval.Status.DECIDED, step.at
-    if not approval.is_seeded:  # no run waits for it
-        outbox.enqueue(
-            kind=Kind.DECIDED,
-            subject=approval.run_id,
-            payload={"run_id": approval.run_id, "approval_id": approval.pk, "decision_id": decision.pk},
-        )
-    announce("inbox", f"approval:{approval.pk}", f"run:{approval.run_id}")
-    return step
-
-
-def _heard_within(approval: Approval) -> timedelta:
-    return FETCHED_WITHIN if approval.is_fetched else WITHIN[ReceiptStep.Step.RECORDED]
+    heard_within = FETCHED_WITHIN if approval.is_fetched else WITHIN[ReceiptStep.Step.RECORDED]
+    return decision_sql.write(approval, decision, closes=closes, heard_within=heard_within)
 
 
 def close_by_policy(approval: Approval) -> Decision | None:
@@ -52,7 +28,7 @@ def close_by_policy(approval: Approval) -> Decision | None:
     if verdict == Verdict.APPROVE and verdict not in approval.verdicts:
         return None  # a question has no yes: people answer
     sentence = "needs no approval" if terms.outcome == "allow" else "is never done"
-    decision = Decision.objects.create(
+    decision = Decision(
         approval=approval,
         by=None,
         source=f"policy:{terms.rule}@{terms.policy_version}",
@@ -65,13 +41,16 @@ def close_by_policy(approval: Approval) -> Decision | None:
         channel="policy",
         body_digest="",
     )
-    close(approval, decision)
+    write_decision(approval, decision, closes=True)
     record_decision(approval, decision, "policy", closes=True)
     return decision
 
 
 def record_decision(approval: Approval, decision: Decision, actor: str, *, closes: bool) -> None:
-    """Write the decision's entry into the record; `closes` tells the last vote from those before."""
+    """Write the decision's entry into the record; `closes` tells the last vote from those before.
+
+    After `write_decision` in the same transaction, which holds the chain.
+    """
     body = {
         "decision": decision.pk,
         "verdict": decision.verdict,
@@ -88,4 +67,4 @@ def record_decision(approval: Approval, decision: Decision, actor: str, *, close
     if decision.source:
         body["source"] = decision.source
     kind = "approval.decided" if closes else "approval.voted"
-    audit.record(actor=actor, kind=kind, subject=approval.pk, body=body)
+    audit.record(actor=actor, kind=kind, subject=approval.pk, body=body, is_held=True)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
-from django.db.models import BooleanField, ExpressionWrapper, Q
 
 from approvals.errors import (
     AlreadyClosed,
@@ -23,16 +22,17 @@ from approvals.errors import (
     StaleVersion,
 )
 from approvals.models import Approval, Decision, ProposalVersion, ReceiptStep, Verdict
-from approvals.people.permissions import AGREEING, STANDING, Permit, agreeing_persons, may_decide
+from approvals.people.permissions import AGREEING, STANDING, PeopleAround, Permit, agreeing_persons, may_decide
 from approvals.policies import terms_for
 from approvals.policies.terms import WORDS, Terms
 from approvals.proposal.canonical import LIMIT_BYTES, read_canonical
 from approvals.record import audit
 from approvals.record.closings import closing_of
-from approvals.services.closing import close, close_by_policy, record_decision
+from approvals.services import decision_sql
+from approvals.services.closing import close_by_policy, record_decision, write_decision
+from approvals.services.decision_sql import HeldApproval
 from approvals.services.editing import Edit, check_fixed, checked_edit, schema_errors
 from approvals.services.opening import facts_of, under_terms
-from console.clock import DatabaseNow, database_now
 from console.live.announce import announce
 from console.text.json_text import holds_half
 
@@ -129,11 +129,11 @@ def take(*, approval_id: str, reviewer: User, given: Answer, circumstances: Circ
         return TakenDecision(repeated)
     try:
         with transaction.atomic():
-            approval = _locked(approval_id)
-            _check_open(approval, given)
-            stale = _renewed(approval)
+            held = _held(approval_id)
+            _check_open(held, given)
+            stale = _renewed(held.approval)
             if stale is None:
-                return _take(approval, reviewer, given, circumstances)
+                return _take(held, reviewer, given, circumstances)
     except (IntegrityError, AlreadyClosed, StaleVersion, MayNotDecide):
         # The same key may have arrived twice at once, and the other request was first.
         repeated = _earlier_answer(approval_id, reviewer, given)
@@ -143,19 +143,18 @@ def take(*, approval_id: str, reviewer: User, given: Answer, circumstances: Circ
     raise stale
 
 
-def _locked(approval_id: str) -> Approval:
-    is_late = ExpressionWrapper(Q(due_at__lte=DatabaseNow()), output_field=BooleanField())
-    rows = Approval.objects.select_for_update(of=("self",)).select_related("requested_by").annotate(is_late=is_late)
-    approval = rows.filter(pk=approval_id).first()
-    if approval is None:
+def _held(approval_id: str) -> HeldApproval:
+    held = decision_sql.hold(approval_id)
+    if held is None:
         raise NoSuchApproval
-    return approval
+    return held
 
 
-def _check_open(approval: Any, given: Answer) -> None:
+def _check_open(held: HeldApproval, given: Answer) -> None:
+    approval = held.approval
     if approval.status != Approval.Status.PENDING:
         raise closing_of(approval)
-    if approval.is_late:
+    if held.is_late:
         raise AlreadyClosed(Approval.Status.EXPIRED, None, approval.due_at, None)
     if approval.shown_digest != approval.digest:
         raise BytesChanged(approval.version)
@@ -169,7 +168,7 @@ def renew_terms(approval_id: str) -> None:
     Part of a caller's transaction. Nothing happens where the terms are the same, or the request is closed.
     """
     with transaction.atomic():
-        approval = _locked(approval_id)
+        approval = _held(approval_id).approval
         if approval.status == Approval.Status.PENDING:
             _renewed(approval)
 
@@ -191,31 +190,32 @@ def _renewed(approval: Approval) -> StaleTerms | None:
     return StaleTerms(approval.version, changed)
 
 
-def _take(approval: Approval, reviewer: User, given: Answer, circumstances: Circumstances) -> TakenDecision:
+def _take(held: HeldApproval, reviewer: User, given: Answer, circumstances: Circumstances) -> TakenDecision:
+    approval = held.approval
     _check_verdict(approval, given)
-    before = list(approval.decisions.select_related("by", "on_behalf_of").order_by("number"))
-    permit = may_decide(reviewer, approval, before)
+    reviewer, around = decision_sql.people_around(approval, reviewer)
+    permit = may_decide(reviewer, approval, around)
     if not permit.allowed:
         raise MayNotDecide(permit.rule, permit.sentence)
-    _check_circumstances(Terms.from_json(approval.terms), given, circumstances)
+    look = _Look(circumstances, held.now)
+    look.check(Terms.from_json(approval.terms), given)
     if given.verdict == Verdict.EDIT:
         edit, terms = consider_edit(approval, given.edited_arguments or {})
-        _check_circumstances(terms, given, circumstances)  # the edit's own rule may ask for more
+        look.check(terms, given)  # the edit's own rule may ask for more
         _adopt(approval, edit, terms, reviewer)
-    decision = _decision(approval, reviewer, given, circumstances, permit)
-    if not _is_enough(approval, decision):
-        announce("inbox", f"approval:{approval.pk}", f"run:{approval.run_id}")
-        record_decision(approval, decision, reviewer.username, closes=False)
+    decision = _decision(approval, reviewer, given, look, permit)
+    votes = [*around.decisions, decision]
+    closes = _is_enough(approval, decision, replace(around, decisions=votes))
+    step = write_decision(approval, decision, closes=closes)
+    record_decision(approval, decision, reviewer.username, closes=closes)
+    # Whether one in advance counts still is a matter of when it was taken back.
+    if step is None or any(vote.source.startswith(STANDING) for vote in around.decisions):
         return TakenDecision(decision)
-    step = close(approval, decision)
-    record_decision(approval, decision, reviewer.username, closes=True)
-    if any(vote.source.startswith(STANDING) for vote in before):
-        return TakenDecision(decision)  # whether they count still is a matter of when they were taken back
-    return TakenDecision(decision, ClosedApproval(approval, [*before, decision], [step]))
+    return TakenDecision(decision, ClosedApproval(approval, votes, [step]))
 
 
-def _is_enough(approval: Approval, decision: Decision) -> bool:
-    """Return whether the decision that was just recorded closes the approval.
+def _is_enough(approval: Approval, decision: Decision, around: PeopleAround) -> bool:
+    """Return whether the decision closes the approval; `around` has it with those before it.
 
     One person's rejection does. An answer stands in for the tool's result, so it needs as many people as an approval.
     """
@@ -224,13 +224,11 @@ def _is_enough(approval: Approval, decision: Decision) -> bool:
     if decision.verdict != Verdict.EDIT and approval.needed == 1:
         return True  # `may_decide` has said that it counts; who edits may be barred from agreeing to the edit
     answer = decision if decision.verdict == Verdict.RESPOND else None
-    return len(agreeing_persons(approval, answer=answer)) >= approval.needed
+    return len(agreeing_persons(approval, answer=answer, around=around)) >= approval.needed
 
 
-def _decision(
-    approval: Approval, reviewer: User, given: Answer, circumstances: Circumstances, permit: Permit
-) -> Decision:
-    return Decision.objects.create(
+def _decision(approval: Approval, reviewer: User, given: Answer, look: _Look, permit: Permit) -> Decision:
+    return Decision(
         approval=approval,
         by=reviewer,
         on_behalf_of=permit.on_behalf_of,
@@ -242,8 +240,8 @@ def _decision(
         for_digest=approval.digest,
         edited_arguments=given.edited_arguments if given.verdict == Verdict.EDIT else None,
         answer=given.answer if given.verdict == Verdict.RESPOND else None,
-        channel=circumstances.channel,
-        dwell_ms=_dwell_ms(circumstances),
+        channel=look.circumstances.channel,
+        dwell_ms=look.dwell_ms,
         idempotency_key=given.idempotency_key,
         body_digest=given.fingerprint(approval.pk),
     )
@@ -305,7 +303,7 @@ def consider_edit(approval: Approval, arguments: dict[str, Any]) -> tuple[Edit, 
 def _earlier_answer(approval_id: str, reviewer: User, given: Answer) -> Decision | None:
     if not given.idempotency_key:
         return None
-    earlier = Decision.objects.filter(by=reviewer, idempotency_key=given.idempotency_key).first()
+    earlier = decision_sql.decided_under(given.idempotency_key, reviewer)
     if earlier is not None and earlier.body_digest != given.fingerprint(approval_id):
         raise KeyReused("This Idempotency-Key was used for another decision. Use a new key.")
     return earlier
@@ -353,26 +351,34 @@ def _check_verdict(approval: Approval, given: Answer) -> None:
             raise InvalidVerdict("answer", f"The agent cannot take this answer. {errors[0]['message']}", errors)
 
 
-def _check_circumstances(terms: Terms, given: Answer, circumstances: Circumstances) -> None:
-    """Enforce what the terms ask of the situation: a recent sign-in, a long enough look, no bulk."""
-    if terms.fresh_sign_in_minutes:
-        since = circumstances.signed_in_at
-        if since is None or database_now() - since > timedelta(minutes=terms.fresh_sign_in_minutes):
-            minutes = terms.fresh_sign_in_minutes
-            sentence = f"This needs a sign-in in the last {minutes} minutes. Sign in again, then decide."
-            raise MayNotDecide("recent-sign-in", sentence)
-    if circumstances.channel == "bulk" and (not terms.may_bulk or terms.risk == "high"):
-        raise MayNotDecide("no-bulk", "This one is decided on its own page, not together with others.")
-    if terms.dwell_seconds and given.verdict in AGREEING:  # by whatever door: a token is somebody's, too
-        dwell_ms = _dwell_ms(circumstances)
-        if dwell_ms is None or dwell_ms < terms.dwell_seconds * 1000:
-            sentence = f"Take at least {terms.dwell_seconds} seconds to read this before you approve it."
-            if circumstances.channel == "api":
-                sentence += " Get the approval, and send its `shown` back with the decision."
-            raise MayNotDecide("dwell", sentence)
+@dataclass(frozen=True)
+class _Look:
+    """The circumstances of an answer at the moment of its transaction. `now`: the database's time there."""
 
+    circumstances: Circumstances
+    now: datetime
 
-def _dwell_ms(circumstances: Circumstances) -> int | None:
-    if circumstances.shown_at is None:
-        return None
-    return max(0, int((database_now() - circumstances.shown_at).total_seconds() * 1000))
+    @property
+    def dwell_ms(self) -> int | None:
+        """Return how long the person has had the version before them; `None` when nothing says so."""
+        if self.circumstances.shown_at is None:
+            return None
+        return max(0, int((self.now - self.circumstances.shown_at).total_seconds() * 1000))
+
+    def check(self, terms: Terms, given: Answer) -> None:
+        """Enforce what the terms ask of the situation: a recent sign-in, a long enough look, no bulk."""
+        if terms.fresh_sign_in_minutes:
+            since = self.circumstances.signed_in_at
+            if since is None or self.now - since > timedelta(minutes=terms.fresh_sign_in_minutes):
+                minutes = terms.fresh_sign_in_minutes
+                sentence = f"This needs a sign-in in the last {minutes} minutes. Sign in again, then decide."
+                raise MayNotDecide("recent-sign-in", sentence)
+        if self.circumstances.channel == "bulk" and (not terms.may_bulk or terms.risk == "high"):
+            raise MayNotDecide("no-bulk", "This one is decided on its own page, not together with others.")
+        if terms.dwell_seconds and given.verdict in AGREEING:  # by whatever door: a token is somebody's, too
+            dwell_ms = self.dwell_ms
+            if dwell_ms is None or dwell_ms < terms.dwell_seconds * 1000:
+                sentence = f"Take at least {terms.dwell_seconds} seconds to read this before you approve it."
+                if self.circumstances.channel == "api":
+                    sentence += " Get the approval, and send its `shown` back with the decision."
+                raise MayNotDecide("dwell", sentence)

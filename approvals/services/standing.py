@@ -29,7 +29,7 @@ from approvals.people.persons import persons_of
 from approvals.policies.terms import Terms
 from approvals.proposal.canonical import read_canonical
 from approvals.record import audit
-from approvals.services.closing import close, record_decision
+from approvals.services.closing import record_decision, write_decision
 from console import roles
 from console.clock import DatabaseNow, database_now
 from console.live.announce import announce
@@ -180,7 +180,7 @@ def _offered(approval: Approval):  # type: ignore[no-untyped-def]  # a queryset,
 
 def _vote(approval: Approval, standing: StandingApproval) -> Decision:
     StandingApproval.objects.filter(pk=standing.pk).update(uses=F("uses") + 1)
-    decision = Decision.objects.create(
+    decision = Decision(
         approval=approval,
         by=standing.made_by,
         source=f"{STANDING}{standing.pk}",
@@ -193,9 +193,9 @@ def _vote(approval: Approval, standing: StandingApproval) -> Decision:
         channel="standing",
         body_digest="",
     )
-    closes = len(agreeing_persons(approval)) >= approval.needed
-    if closes:
-        close(approval, decision)
+    before = approval.decisions.select_related("by", "on_behalf_of")
+    closes = len(agreeing_persons(approval, decisions=[*before, decision])) >= approval.needed
+    write_decision(approval, decision, closes=closes)
     body = {"approval": approval.pk, "use": standing.uses + 1, "uses_at_most": standing.uses_at_most}
     audit.record(actor="policy", kind="standing.used", subject=standing.pk, body=body)
     record_decision(approval, decision, standing.made_by.username, closes=closes)

@@ -19,6 +19,11 @@ def announce(*topics: str) -> None:
 
     Topics: `inbox`, `approval:<id>`, `presence:<id>`, `runs`, `run:<id>`, `batches`, `batch:<id>`, `data`, `health`.
     """
-    messages = [json.dumps({"topic": topic}) for topic in topics]
+    messages = [message(topic) for topic in topics]
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_notify(%s, message) FROM unnest(%s::text[]) AS message", [CHANNEL, messages])
+
+
+def message(topic: str) -> str:
+    """Return what is sent on CHANNEL of a topic."""
+    return json.dumps({"topic": topic})

@@ -9,6 +9,8 @@ import pytest
 from django.contrib.auth.models import User
 
 from approvals.models import Approval
+from approvals.services import Answer, decide
+from console.clock import database_now
 from tests.api_caller import Caller
 from tests.approvals.conftest import REFUND
 
@@ -16,9 +18,9 @@ Opener = Callable[..., Approval]
 
 TOKEN = 1  # its owner, with the roles
 TRANSACTION = 2  # begin and commit; savepoints in a test
-ASKED = 4  # approval, policy, votes, persons
-WRITTEN = 5  # decision, approval, receipt, outbox with its NOTIFY, announcement
-RECORDED = 3  # the chain's lock, its head, the entry
+ASKED = 3  # the approval under its row's lock; the policy; votes and people
+WRITTEN = 1  # decision, approval, receipt, outbox, what pages and the relay are told; the record's chain is held
+RECORDED = 1  # the entry
 
 
 def _decide(caller: Caller, opened: Approval, verdict: str, **more: Any) -> Any:
@@ -36,6 +38,29 @@ def test_a_decision_asks_the_database_no_more_than_it_did(
     opened = open_one(requested_by=olga)
     with django_assert_num_queries(TOKEN + TRANSACTION + ASKED + WRITTEN + RECORDED):
         _decide(caller, opened, "approve")
+
+
+def test_the_last_of_several_votes_costs_no_more(
+    open_one: Opener, terms: Callable[..., None], alice: User, ada: User, olga: User, django_assert_num_queries: Any
+) -> None:
+    terms(needed=2, groups=("reviewer", "admin"), four_eyes=("requester", "editor", "owner"))
+    opened = open_one(requested_by=olga, agent_owners=("bob",))
+    _decide(Caller(alice), opened, "approve")
+    caller = Caller(ada)
+    caller.get("agents")
+    policy = 1  # which is replaced here
+    with django_assert_num_queries(TOKEN + TRANSACTION + ASKED - policy + WRITTEN + RECORDED):
+        assert _decide(caller, opened, "approve")["approval"]["status"] == "decided"
+
+
+def test_a_decision_by_page_or_with_a_key_asks_once_more(
+    open_one: Opener, alice: User, olga: User, django_assert_num_queries: Any
+) -> None:
+    opened = open_one(requested_by=olga)
+    given = Answer("approve", opened.version, opened.digest, idempotency_key="k")
+    shown_at, is_repetition = database_now(), 1
+    with django_assert_num_queries(is_repetition + TRANSACTION + ASKED + WRITTEN + RECORDED):
+        decide(approval_id=opened.pk, reviewer=alice, given=given, channel="page", shown_at=shown_at)
 
 
 @pytest.mark.parametrize(
