@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Final, Literal
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
@@ -56,7 +57,7 @@ class RunRow:
     waiting_for: list[str]  # ids of pending approvals, oldest first
     people: list[str] = field(default_factory=list)  # user names of those who could decide the first of them
 
-    @property
+    @cached_property
     def title(self) -> str:
         return title_of(self.run)
 

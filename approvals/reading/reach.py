@@ -34,23 +34,23 @@ _ASKED_OF_A_ROW: Final = (
 def stranded(approvals: Iterable[Approval], *, with_parts: bool = False) -> dict[str, Stranded]:
     """Return those of the approvals that too few people can decide as things stand, by id.
 
-    `with_parts`: they come from `requests.with_parts`; else they are read again. Four queries, or six; none where
-    nothing is pending.
+    `with_parts`: they come from `requests.with_parts`; else what is needed is read. Four queries, or seven; more only
+    where some are stranded; none where nothing is pending.
     """
     pending = [approval for approval in approvals if approval.status == Approval.Status.PENDING]
     if not pending:
         return {}
-    return _stranded(pending if with_parts else _read([one.pk for one in pending]))
+    return _stranded(pending) if with_parts else _stranded_among([one.pk for one in pending])
 
 
 def stranded_now() -> list[Stranded]:
     """Return every pending request that too few people can decide, the soonest to expire first, for *System*.
 
-    Looks at the MOST_LOOKED_AT requests that expire first. Seven queries at most.
+    Looks at the MOST_LOOKED_AT requests that expire first. Eight queries, more only where some are stranded.
     """
     pending = Approval.objects.filter(status=Approval.Status.PENDING).order_by("due_at", "pk")
     ids = list(pending.values_list("pk", flat=True)[:MOST_LOOKED_AT])
-    found = _stranded(_read(ids)) if ids else {}
+    found = _stranded_among(ids) if ids else {}
     return [found[pk] for pk in ids if pk in found]
 
 
@@ -81,17 +81,32 @@ def waiting_for_whom(approval_ids: Sequence[str]) -> dict[str, Waiting]:
 #: requests that ask the same people in the same way stand and fall together, while nobody has voted
 _ALIKE = """
 SELECT min(a.id), array_agg(a.id) FROM approvals_approval a
-WHERE a.status = 'pending' AND NOT a.is_seeded AND a.source = 'agent'
-GROUP BY a.audience, a.people, a.terms, a.agent_owners, a.requested_by_id, a.needed, a.steps_climbed,
-         CASE WHEN EXISTS (SELECT FROM approvals_decision d WHERE d.approval_id = a.id) THEN a.id END
+WHERE a.status = 'pending' AND {}
+GROUP BY a.audience, a.people, a.terms, a.asked -> 'audience', a.agent_owners, a.requested_by_id, a.needed,
+         a.steps_climbed, CASE WHEN EXISTS (SELECT FROM approvals_decision d WHERE d.approval_id = a.id) THEN a.id END
 """
+_ALIKE_OF_AGENTS = _ALIKE.format("NOT a.is_seeded AND a.source = 'agent'")
+_ALIKE_AMONG = _ALIKE.format("a.id = ANY(%s)")
+
+
+def _alike(query: str, *given: object) -> dict[str, list[str]]:
+    """Return one request of each kind, and all of its kind."""
+    with connection.cursor() as cursor:
+        cursor.execute(query, given)
+        return dict(cursor.fetchall())
+
+
+def _stranded_among(ids: Sequence[str]) -> dict[str, Stranded]:
+    """Look at one request of each kind; only where that is stranded at the others, for their own words."""
+    alike = _alike(_ALIKE_AMONG, list(ids))
+    found = _stranded(_read(list(alike))) if alike else {}
+    others = [one for name in found for one in alike[name] if one != name]
+    return found | (_stranded(_read(others)) if others else {})
 
 
 def runs_that_nobody_can_free() -> list[str]:
     """Return the ids of agents' runs with a request that too few people can decide. Nine queries, however many."""
-    with connection.cursor() as cursor:
-        cursor.execute(_ALIKE)
-        alike: dict[str, list[str]] = dict(cursor.fetchall())
+    alike = _alike(_ALIKE_OF_AGENTS)
     first = _stranded(_read(list(alike))) if alike else {}
     ids = [approval_id for name in first for approval_id in alike[name]]
     return list(Approval.objects.filter(pk__in=ids).order_by("pk").values_list("run_id", flat=True))

@@ -7,7 +7,10 @@ only b inside of a; positions in lists do not count.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Final
+
+from pydantic import BaseModel
 
 from orchestration.agents.arguments import schema_of
 from orchestration.agents.registry import agents
@@ -41,7 +44,13 @@ def hidden_of(agent_name: str) -> Hidden:
     agent = agents().get(agent_name)
     if agent is None:
         return Hidden(())
-    return Hidden((*agent.secrets, *_marked(schema_of(agent.input))))
+    return Hidden((*agent.secrets, *_marked_in(agent.input)))
+
+
+@lru_cache(maxsize=256)
+def _marked_in(model: type[BaseModel]) -> tuple[str, ...]:
+    """Return the marked names of a model. Kept, for a list asks for each of its rows."""
+    return tuple(_marked(schema_of(model)))
 
 
 def _marked(schema: Any) -> list[str]:

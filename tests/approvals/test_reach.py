@@ -96,10 +96,24 @@ def test_the_number_of_queries_does_not_grow(
 ) -> None:
     rows = [open_one(requested_by=olga) for _ in range(12)]
     for some in (rows[:1], rows):
-        with django_assert_num_queries(6):
+        with django_assert_num_queries(7):
             reach.stranded(some)
     with django_assert_num_queries(0):
         reach.stranded([])
+
+
+@pytest.mark.django_db
+def test_those_that_are_alike_are_each_told_of_in_their_own_words(open_one: Opener, alice: User, olga: User) -> None:
+    rows = [open_one(requested_by=olga), open_one(requested_by=olga), open_one(requested_by=alice)]
+    assert reach.stranded(rows) == {rows[2].pk: reach.stranded([rows[2]])[rows[2].pk]}
+    User.objects.filter(pk=alice.pk).update(is_active=False)
+    found = reach.stranded(rows)
+    assert {pk: one.summary for pk, one in found.items()} == {row.pk: row.summary for row in rows}
+    assert [one.approval_id for one in reach.stranded_now()] == [row.pk for row in sorted(rows, key=_by_deadline)]
+
+
+def _by_deadline(row: Approval) -> tuple[Any, str]:
+    return row.due_at, row.pk
 
 
 @pytest.mark.django_db
