@@ -16,6 +16,7 @@ import random
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -192,7 +193,7 @@ def _row(
 def seed(count: int) -> None:
     """Add so many pending requests to Django's database, in one transaction, and let PostgreSQL learn of them.
 
-    As the owner of the tables: indexes are taken away meanwhile and made again, which is four times as quick.
+    As the owner of the tables.
     """
     from django.contrib.auth.models import Group, User
     from django.db import connection, transaction
@@ -207,25 +208,35 @@ def seed(count: int) -> None:
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM approvals_approval WHERE external_id LIKE 'bench-%'")
         first = cursor.fetchone()[0]
-        cursor.execute(_INDEXES)
-        indexes = cursor.fetchall()
-        for name, _ in indexes:
-            cursor.execute(f"DROP INDEX {connection.ops.quote_name(name)}")
-        with cursor.copy(f"COPY approvals_approval ({', '.join(COLUMNS)}) FROM STDIN") as copy:
-            for row in requests(count, accounts, now, first):
-                copy.write_row([row[column] for column in COLUMNS])
-        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")  # indexes wait for no check
-        cursor.execute("SET LOCAL maintenance_work_mem = '256MB'")
-        for _, definition in indexes:
-            cursor.execute(definition)
+        with without_indexes("approvals_approval"):
+            with cursor.copy(f"COPY approvals_approval ({', '.join(COLUMNS)}) FROM STDIN") as copy:
+                for row in requests(count, accounts, now, first):
+                    copy.write_row([row[column] for column in COLUMNS])
+            cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")  # indexes wait for no check
         cursor.execute(_VERSIONS)
     with connection.cursor() as cursor:
         cursor.execute("VACUUM ANALYZE approvals_approval")
 
 
+@contextmanager
+def without_indexes(table: str) -> Iterator[None]:
+    """Take the table's indexes away and make them again after the block, which is four times as quick."""
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        cursor.execute(_INDEXES, [table])
+        indexes = cursor.fetchall()
+        for name, _ in indexes:
+            cursor.execute(f"DROP INDEX {connection.ops.quote_name(name)}")
+        yield
+        cursor.execute("SET LOCAL maintenance_work_mem = '256MB'")
+        for _, definition in indexes:
+            cursor.execute(definition)
+
+
 _INDEXES = """
 SELECT i.indexname, i.indexdef FROM pg_indexes i
-WHERE i.schemaname = current_schema() AND i.tablename = 'approvals_approval'
+WHERE i.schemaname = current_schema() AND i.tablename = %s
   AND NOT EXISTS (SELECT 1 FROM pg_constraint c WHERE c.conname = i.indexname)
 """
 _VERSIONS = """
