@@ -10,13 +10,14 @@ TRIALS ?= 3
 WORLDS ?= 2000
 PYTHONS ?= 3.11 3.13
 
-.PHONY: help run test nightly test-pythons format drill setup setup-dev clean
+.PHONY: help run test bench nightly test-pythons format drill setup setup-dev clean
 
 help:
 	@echo "make run      start Signalbox in this terminal (ARGS=--no-demo, PORT=8001)"
 	@echo "make test     every check: lint, types, boundaries, templates, tests"
 	@echo "make nightly  what takes long: 2,000 random worlds where tests make them up, 20 trials of every failure"
 	@echo "make test-pythons   the tests that need no engine, on the oldest and the newest Python"
+	@echo "make bench    every measurement of docs/speed.md, taken again; wants a machine with nothing else to do"
 	@echo "make drill    the five failures against a stack of its own (NAME=..., TRIALS=20)"
 	@echo "make format   format Python and templates"
 	@echo "make clean    remove what was installed and cached; the state in .signalbox stays"
@@ -43,6 +44,9 @@ test-pythons: .uv/bin/uv
 	  .uv/bin/uv sync --frozen --quiet --python "python$$version" || exit 1; \
 	  $$UV_PROJECT_ENVIRONMENT/bin/python -m pytest -m "not engines and not browser and not drill" $(ARGS) || exit 1; \
 	done
+
+bench: setup-dev
+	@exec .venv/bin/python -m bench
 
 drill: setup
 	@exec .venv/bin/python manage.py drill $(NAME) --trials $(TRIALS) $(ARGS)

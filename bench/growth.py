@@ -59,9 +59,9 @@ def copies(of: Model, count: int, **columns: str) -> None:
     table, key = of._meta.db_table, of._meta.pk
     assert key is not None
     generated = {field.column for field in of._meta.concrete_fields if getattr(field, "generated", False)}
-    kept = [field.column for field in of._meta.concrete_fields if field.column not in generated]
+    kept = [str(field.column) for field in of._meta.concrete_fields if field.column not in generated]
     if key.get_internal_type().endswith("AutoField"):
-        kept.remove(key.column)
+        kept.remove(str(key.column))
     values = [columns.get(name, f'"{name}"') for name in kept]
     names = ", ".join(f'"{name}"' for name in kept)
     with transaction.atomic(), without_indexes(table), connection.cursor() as cursor:

@@ -193,7 +193,7 @@ def main() -> None:
     say("\n".join([*(" | ".join(row) for row in [columns, *rows]), *notes]))
     if options.record:
         command = f"python -m bench.waiting_programs --programs {options.programs} --decisions {options.decisions}"
-        measuring.record("bench", "waiting-programs", command, columns=columns, rows=rows, notes=notes)
+        measuring.record("bench", "waiting_programs", command, columns=columns, rows=rows, notes=notes)
     if found.lost:
         raise SystemExit(1)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -55,25 +56,28 @@ def promises() -> Lines:
     yield from _taken("drill", PROMISES)
 
 
-def decision() -> Lines:
-    yield from _measured("decision")
+def _measured(name: str) -> Lines:
+    if not is_measured("bench", name):
+        yield from _head("ms", "p50", "p95")
+        yield from ("", f"Not measured yet: `python -m bench.{name} --record`, then `manage.py write_docs`.")
+        return
+    found = read("bench", name)
+    yield from _head(*found["columns"])
+    for row in found["rows"]:
+        yield _row(*row)
+    yield from _taken("bench", name)
+    for note in found["notes"]:
+        yield from ("", note)
 
 
-def inbox() -> Lines:
-    yield from _measured("inbox")
-
-
-def live() -> Lines:
-    yield from _measured("live")
-
+#: each is a module of `bench` with `--record`, and has a table in docs/speed.md
+BENCHES: Final = ("decision", "live", "inbox", "growth", "run_page", "stuck", "waiting_programs", "batch")
 
 TABLES: Final[dict[str, Callable[[], Lines]]] = {
     "settings": settings,
     "drills": drills,
     "promises": promises,
-    "decision": decision,
-    "inbox": inbox,
-    "live": live,
+    **{name: partial(_measured, name) for name in BENCHES},
 }
 
 
@@ -87,20 +91,6 @@ def with_tables(page: str) -> str:
 
 def pages() -> list[Path]:
     return sorted(PAGES.glob("*.md"))
-
-
-def _measured(name: str) -> Lines:
-    if not is_measured("bench", name):
-        yield from _head("ms", "p50", "p95")
-        yield from ("", f"Not measured yet: `python -m bench.{name} --record`, then `manage.py write_docs`.")
-        return
-    found = read("bench", name)
-    yield from _head(*found["columns"])
-    for row in found["rows"]:
-        yield _row(*row)
-    yield from _taken("bench", name)
-    for note in found["notes"]:
-        yield from ("", note)
 
 
 def _taken(kind: str, *names: str) -> Lines:

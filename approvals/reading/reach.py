@@ -89,7 +89,7 @@ _ALIKE_OF_AGENTS = _ALIKE.format("NOT a.is_seeded AND a.source = 'agent'")
 _ALIKE_AMONG = _ALIKE.format("a.id = ANY(%s)")
 
 
-def _alike(query: str, *given: object) -> dict[str, list[str]]:
+def _alike(query: str, *given: list[str]) -> dict[str, list[str]]:
     """Return one request of each kind, and all of its kind."""
     with connection.cursor() as cursor:
         cursor.execute(query, given)
