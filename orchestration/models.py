@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pgtrigger
 from django.conf import settings
+from django.contrib.postgres.indexes import GinIndex
 from django.db import models
 from django.db.models import Q
 
@@ -112,6 +113,12 @@ class Run(models.Model):
                     "-id",
                 ),
                 name="run_by_status",
+            ),
+            models.Index(fields=("agent", "-created_at", "-id"), name="run_by_agent"),
+            GinIndex(  # see orchestration.selectors; a short list of what is not sorted in yet, for a run moves often
+                models.Func("id", "agent", "input", function="signalbox_run_words"),
+                gin_pending_list_limit=256,
+                name="run_words",
             ),
             models.Index(  # see console.in_flight
                 fields=("requested_by",),

@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.search import SearchVectorField
 from django.db import connection
-from django.db.models import Case, F, Func, JSONField, Q, QuerySet, TextField, Value, When
-from django.db.models.functions import Cast
+from django.db.models import F, Func, JSONField, Q, QuerySet, TextField, Value
 
 from approvals.models import Approval, ReceiptStep
 from approvals.reading import requests as approval_selectors
+from approvals.reading.listing import has_words
 from approvals.reading.reach import stranded, waiting_for_whom
 from console import roles
 from console.clock import shown_now
@@ -126,32 +127,28 @@ def _fitting(
     if cause:
         rows = rows.filter(Q(cause_group=cause) | Q(cause=cause))
     if search.strip():
-        rows = rows.alias(shown_input=_shown_input())
-    for word in search.split()[:8]:
-        rows = rows.filter(Q(id__icontains=word) | Q(shown_input__icontains=word))
+        rows = rows.filter(_with_words(search))
     return rows
 
 
-def _shown_input() -> Case:
-    """Return a run's input as text, without what its agent's author hides: a search must not guess at it."""
+def _with_words(search: str) -> Q:
+    """Return whether the run has all the words, or their beginnings, of the search over requests.
+
+    Found by the index `run_words`. Where the agent's author hides something the words are looked for once more in what
+    is shown: a search must not guess at the rest.
+    """
     hidden = {agent: sorted(".".join(name) for name in hidden_of(agent).names) for agent in agents()}
-    found = [
-        When(
-            agent=agent,
-            then=Cast(
-                Func(
-                    F("input"),
-                    Value(marked, output_field=ArrayField(TextField())),
-                    function="signalbox_without",
-                    output_field=JSONField(),
-                ),
-                TextField(),
-            ),
-        )
-        for agent, marked in hidden.items()
-        if marked
-    ]
-    return Case(*found, default=Cast("input", TextField()), output_field=TextField())
+    shown = ~Q(agent__in=[agent for agent, secret in hidden.items() if secret])
+    for agent, secret in hidden.items():
+        if secret:
+            marked = Value(secret, output_field=ArrayField(TextField()))
+            rest = Func(F("input"), marked, function="signalbox_without", output_field=JSONField())
+            shown |= Q(has_words(_words_of(rest), search), agent=agent)
+    return Q(has_words(_words_of(F("input")), search)) & shown
+
+
+def _words_of(given: F | Func[Any]) -> Func[Any]:
+    return Func(F("id"), F("agent"), given, function="signalbox_run_words", output_field=SearchVectorField())
 
 
 @dataclass(frozen=True)

@@ -131,7 +131,7 @@ def filtered(user: User, filters: Filters) -> QuerySet[Approval]:
     if filters.same_as:
         rows = rows.filter(**_sameness(filters.same_as))
     if filters.search:
-        rows = rows.filter(_has_words(filters.search))
+        rows = rows.filter(has_words(F("search_words"), filters.search))
     return rows
 
 
@@ -142,10 +142,11 @@ def _sameness(approval_id: str) -> dict[str, object]:
     return {"agent": found.agent, "tool": found.tool, "digest": found.digest}
 
 
-def _has_words(words: str) -> Func:
+def has_words(found_in: F | Func, words: str) -> Func:
+    """Return whether a tsvector has the words, or words that begin so, every one of them."""
     sought = " ".join(words.split()[:WORDS_AT_MOST])[:200]
     query = Func(Value(sought), function="signalbox_search_query")
-    return Func(F("search_words"), query, template="(%(expressions)s)", arg_joiner=" @@ ", output_field=BooleanField())
+    return Func(found_in, query, template="(%(expressions)s)", arg_joiner=" @@ ", output_field=BooleanField())
 
 
 def _earlier_same(rows: QuerySet[Approval], order: Order) -> QuerySet[Approval]:

@@ -36,11 +36,11 @@ def test_every_variable_is_explained() -> None:
 
 def test_a_bench_that_was_measured_has_its_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measuring, "MEASURED", tmp_path)
-    assert "Not measured yet" in "\n".join(tables.live())
+    assert "Not measured yet" in "\n".join(tables.TABLES["live"]())
     measuring.record(
         "bench", "live", "python -m bench.live", columns=["ms", "p50"], rows=[["a", "1"]], notes=["0 lost"]
     )
-    text = "\n".join(tables.live())
+    text = "\n".join(tables.TABLES["live"]())
     assert "| a | 1 |" in text and "0 lost" in text and "`python -m bench.live` at commit" in text
 
 

@@ -72,7 +72,7 @@ def test_an_authors_marks_hold_at_every_door(alice: User, monkeypatch: pytest.Mo
     second = seed(run, {"card": "4929-2", "note": "shut"}, number=1, parent=first)
     from orchestration.state import secrets
 
-    monkeypatch.setattr(secrets, "_marked", lambda _: ["card"])
+    monkeypatch.setattr(secrets, "_marked_in", lambda _: ("card",))
     client, caller = signed_in(alice), Caller(alice)
     shown = [
         client.get(page(run, second)).content.decode(),

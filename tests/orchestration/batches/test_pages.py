@@ -47,7 +47,7 @@ def test_a_pasted_table_is_checked_first_and_starts_nothing(page: Client) -> Non
 
 
 def test_what_an_author_hides_is_in_no_page_file_or_answer(page: Client, olga: User, monkeypatch: Any) -> None:
-    monkeypatch.setattr(secrets, "_marked", lambda _: ["order_id"])
+    monkeypatch.setattr(secrets, "_marked_in", lambda _: ("order_id",))
     batch = make_batch(olga)
     shown = [
         page.get(f"/batches/{batch.pk}/").content.decode(),
