@@ -22,7 +22,7 @@ from django.contrib.auth.models import User
 from django.db import Error, connection, transaction
 from django.db.models import Q
 
-from console import ports, roles
+from console import ports, roles, set_up
 from console.app_role import loose_record
 from console.clock import DatabaseNow, database_now
 from console.environment import environment
@@ -95,7 +95,7 @@ def report(wait: float = WAIT_SECONDS) -> tuple[int, dict[str, Any]]:
     clock = Clock(told.now, known.answered_at)
     detail = " ".join(filter(None, (f"PostgreSQL {told.version}.", told.fault, told.loose)))
     parts = {"postgres": _part(not told.fault, detail, _postgres_address(), clock.at(known.answered_at))}
-    parts |= {name: _engine(probe.known(), clock) for name, probe in engines.items()}
+    parts |= {name: _set_up(name) or _engine(probe.known(), clock) for name, probe in engines.items()}
     parts |= _processes(told.beats, told.now)  # as old as when they were read: an old answer proves no silence
     # Degraded still takes clicks and delivers them later. Before any of our processes was here, it is starting.
     otherwise = "degraded" if told.beats else "starting"
@@ -123,6 +123,7 @@ CONSEQUENCES = {
     "prefect": "Prefect is away or still starting: agents go on reading the current data, refreshes wait.",
     "flows": "The flow process is away or still starting: refreshes wait.",
 }
+_MEANWHILE = "Everything that does not need it works already."
 NOBODY_DECIDES = (
     "Nobody can decide: no active account has the role reviewer or admin. "
     "An admin of the server gives one with `manage.py createsuperuser`."
@@ -145,11 +146,16 @@ def notices() -> list[str]:
         _, found = report(wait=_FIRST_LOOK_SECONDS if is_old else 0)
         absent = [part for part in CONSEQUENCES if _is_absent(found["parts"].get(part))]
         hidden = {explained for part in absent for explained in _EXPLAINED.get(part, ())}
-        sentences = [CONSEQUENCES[part] for part in absent if part not in hidden]
+        sentences = [_consequence(part) for part in absent if part not in hidden]
         told = [finding["sentence"] for finding in found.get("findings", [])]
         told += [] if somebody_decides() else [NOBODY_DECIDES]
         _noticed = (time.monotonic(), [*told, *sentences])
     return _noticed[1]
+
+
+def _consequence(part: str) -> str:
+    told = set_up.words(environment().home, part)
+    return f"{part.capitalize()} is set up for the first time: {told}. {_MEANWHILE}" if told else CONSEQUENCES[part]
 
 
 def _is_absent(part: PartHealth | None) -> bool:
@@ -250,6 +256,11 @@ def _beats() -> list[Beat]:
 # The answers in words.
 
 NOT_ASKED = "not asked yet"
+
+
+def _set_up(name: str) -> PartHealth | None:
+    told = set_up.words(environment().home, name)
+    return _part(False, f"is set up for the first time: {told}") if told else None
 
 
 def _engine(known: Known[PartHealth], clock: Clock) -> PartHealth:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+from console import set_up
 from console.backoff import Backoff
 from stack.console_parts import OutsideEngine
 from stack.errors import PartFailed, StackError, Stopped
@@ -165,9 +166,16 @@ class Runner(threading.Thread):
 
     def _prepare(self) -> None:
         self.preparing = True
+        home, name = self.service.home, self.service.name
+
+        def say(words: str) -> None:
+            set_up.say(home, name, words)
+            self._tell(words)
+
         try:
-            self.service.prepare(self._tell, self._stopping.is_set)
+            self.service.prepare(say, self._stopping.is_set)
         finally:
+            set_up.done(home, name)
             self.preparing = False
 
     def _launched(self, restarts: Restarts) -> bool:

@@ -304,10 +304,33 @@ def test_the_server_is_built_with_go_once(tmp_path: Path, monkeypatch: pytest.Mo
     assert first.path.parent == temporal_binary.cache_folder()
     assert (go.parent / "calls").read_text().splitlines() == [
         "list -m go.temporal.io/server@v1.32.1",
-        "install go.temporal.io/server/cmd/server@v1.32.1",
+        "install -v -ldflags=-s -w go.temporal.io/server/cmd/server@v1.32.1",
     ]
     assert not list(first.path.parent.glob("new-*"))
     assert any("about four minutes" in line for line in said)
+
+
+def test_a_build_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(temporal_binary, "_SIGN_OF_LIFE_SECONDS", 0.0)
+    log, said = tmp_path / "log", list[str]()
+
+    def say(line: str) -> None:
+        said.append(line)
+        if "2 of" in line:
+            (tmp_path / "go").touch()
+
+    failure = temporal_binary._run_visibly(
+        ["sh", "-c", "echo one; echo two; until [ -e go ]; do sleep 0.05; done"],
+        log=log,
+        environment=dict(os.environ),
+        doing="building",
+        say=say,
+        cancelled=never,
+        hopeless=lambda: "",
+        progress=lambda: f"{temporal_binary._lines(log)} of about 9 packages",
+    )
+    assert failure == ""
+    assert "still building: 2 of about 9 packages, " in said[-1]
 
 
 # The supervisor
