@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import django
 
 if TYPE_CHECKING:
-    from approvals.policies.terms import Terms
+    from approvals.proposal.terms import Terms
 
 REPEATED = 0.02
 PEOPLE = ("alice", "bob", "carol", "dan", "erin", "frank")  # named one by one where a group is not
@@ -119,7 +119,7 @@ def _arguments(kind: Kind, number: int, chance: random.Random) -> dict[str, Any]
 @cache
 def _terms(kind: Kind, people: tuple[str, ...]) -> tuple[Terms, str]:
     """Return the terms of one agent's tool, and as JSON: making them takes a third of the time of a row."""
-    from approvals.policies.terms import Terms
+    from approvals.proposal.terms import Terms
 
     terms = Terms(
         rule=f"{kind.agent} {kind.tool}",
@@ -144,6 +144,7 @@ def _row(
     chance: random.Random,
 ) -> dict[str, Any]:
     from approvals.models import new_approval_id
+    from approvals.policies.asking import ladder_from
     from approvals.proposal.canonical import canonicalise, digest_of
 
     canonical = canonicalise(kind.tool, arguments)
@@ -181,7 +182,7 @@ def _row(
         "people": json.dumps(list(terms.people)),
         "verdicts": json.dumps(list(terms.verdicts)),
         "needed": kind.needed,
-        "ladder": json.dumps([{"step": step, "at": at.isoformat()} for step, at in terms.ladder_from(opened)]),
+        "ladder": json.dumps([{"step": step, "at": at.isoformat()} for step, at in ladder_from(terms, opened)]),
         "steps_climbed": 0,
         "opened_at": opened,
         "due_at": due,

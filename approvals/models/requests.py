@@ -93,7 +93,7 @@ class Approval(models.Model):
     )  # who started the run; never decides it
 
     policy_version = models.CharField(max_length=40)
-    terms = models.JSONField(default=dict)  # approvals.policies.terms.Terms, as the rule gave them
+    terms = models.JSONField(default=dict)  # approvals.proposal.terms.Terms, as the rule gave them
     audience = models.JSONField(default=list)  # roles; the ladder may add some
     people = models.JSONField(default=list)  # user names that may decide besides
     verdicts = models.JSONField(default=list)  # allowed ones

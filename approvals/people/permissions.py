@@ -16,7 +16,7 @@ from django.db.models import F, Q, QuerySet
 
 from approvals.models import Approval, Decision, Delegation, Risk, StandingApproval, Verdict
 from approvals.people.persons import persons_of
-from approvals.policies.terms import Terms
+from approvals.proposal.terms import Terms
 from console import roles
 from console.clock import DatabaseNow
 

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from approvals.policies.calendars import Calendar, read_calendars
 from approvals.policies.conditions import Condition, Undecided, Values
 from approvals.policies.rules import ANY, OUTCOME_VERDICTS, Match, Rule, faults_of, seconds_of, words_of
-from approvals.policies.terms import FAIL_SAFE, Facts, Terms
+from approvals.proposal.terms import FAIL_SAFE, Facts, Terms
 
 
 @dataclass(frozen=True)

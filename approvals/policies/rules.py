@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from approvals.policies.calendars import HORIZON, Calendar, add
 from approvals.policies.conditions import BadCondition, Condition, fault_of_numbers
-from approvals.policies.terms import FourEyes, Outcome
+from approvals.proposal.terms import FourEyes, Outcome
 from console.roles import ROLES
 
 GROUPS = tuple(role for role in ROLES if role != "service")  # people's roles

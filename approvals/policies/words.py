@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from approvals.models import Approval
 from approvals.policies.rules import ANY, VERDICTS, Rule, words_of
-from approvals.policies.terms import Terms
+from approvals.proposal.terms import Terms
 
 _HOW_MANY = {2: "Two", 3: "Three", 4: "Four", 5: "Five"}
 

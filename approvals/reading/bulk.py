@@ -23,8 +23,8 @@ from approvals.errors import (
 )
 from approvals.models import Approval, Decision, Risk, Verdict
 from approvals.people.permissions import may_decide, visible_to
-from approvals.policies.terms import Terms
 from approvals.proposal.canonical import read_canonical
+from approvals.proposal.terms import Terms
 from approvals.reading.arguments import argument_rows_of
 from approvals.reading.listing import Filters, approvals_page
 from approvals.reading.mine import may_be_decided_by

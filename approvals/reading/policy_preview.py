@@ -15,11 +15,11 @@ from django.db.models import QuerySet
 from approvals.models import Approval, Decision, Verdict
 from approvals.people.permissions import AGREEING
 from approvals.people.persons import persons_of
+from approvals.policies.asking import facts_of
 from approvals.policies.policy import Policy
-from approvals.policies.terms import Terms
 from approvals.policies.words import changes, number
 from approvals.proposal.canonical import read_canonical
-from approvals.services.opening import facts_of
+from approvals.proposal.terms import Terms
 from console import roles
 from console.clock import database_now
 

@@ -18,7 +18,7 @@ from django.db.models import Prefetch, Q
 from approvals.models import Approval, Decision, Verdict
 from approvals.people.permissions import audience_of, open_windows, says_the_same
 from approvals.people.persons import persons_of
-from approvals.policies.terms import Terms
+from approvals.proposal.terms import Terms
 from console import roles
 from console.ports import Stranded
 

@@ -14,8 +14,8 @@ from django.db.models.functions import Substr
 from approvals.errors import NoSuchApproval
 from approvals.models import Approval, Decision, ProposalVersion, ReceiptStep, StandingApproval, Verdict
 from approvals.people.permissions import AGREEING, STANDING, visible_to, wants_somebody
-from approvals.policies.terms import Terms
 from approvals.proposal.canonical import read_canonical
+from approvals.proposal.terms import Terms
 from console.clock import DatabaseNow
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from approvals.models import Approval, Decision, ReceiptStep, Verdict
-from approvals.policies.terms import Terms
+from approvals.proposal.terms import Terms
 from approvals.record import audit
 from approvals.services import decision_sql
 from approvals.services.receipts import FETCHED_WITHIN, WITHIN

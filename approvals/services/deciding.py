@@ -23,16 +23,15 @@ from approvals.errors import (
 )
 from approvals.models import Approval, Decision, ProposalVersion, ReceiptStep, Verdict
 from approvals.people.permissions import AGREEING, STANDING, PeopleAround, Permit, agreeing_persons, may_decide
-from approvals.policies import terms_for
-from approvals.policies.terms import WORDS, Terms
+from approvals.policies import asking
 from approvals.proposal.canonical import LIMIT_BYTES, read_canonical
+from approvals.proposal.terms import WORDS, Terms
 from approvals.record import audit
 from approvals.record.closings import closing_of
 from approvals.services import decision_sql
 from approvals.services.closing import close_by_policy, record_decision, write_decision
 from approvals.services.decision_sql import HeldApproval
 from approvals.services.editing import Edit, check_fixed, checked_edit, schema_errors
-from approvals.services.opening import facts_of, under_terms
 from console.live.announce import announce
 from console.text.json_text import holds_half
 
@@ -176,12 +175,12 @@ def renew_terms(approval_id: str) -> None:
 def _renewed(approval: Approval) -> StaleTerms | None:
     """Put the approval under the policy's present terms if they differ; say so, because nobody has seen them."""
     _, arguments = read_canonical(bytes(approval.canonical))
-    stood, now = Terms.from_json(approval.terms), terms_for(facts_of(approval, arguments))
+    stood, now = Terms.from_json(approval.terms), asking.terms_now(approval, arguments)
     different = stood.differences(now)
     if not different:
         return None
     changed = ", ".join(WORDS[name] for name in different)
-    under_terms(approval, now)
+    asking.under_terms(approval, now)
     _next_version(approval, ProposalVersion.Reason.TERMS, detail=f"The policy changed: {changed}.")
     announce("inbox", f"approval:{approval.pk}", f"run:{approval.run_id}")
     body = {"version": approval.version, "policy": now.policy_version, "rule": now.rule, "changed": different}
@@ -250,7 +249,7 @@ def _decision(approval: Approval, reviewer: User, given: Answer, look: _Look, pe
 def _adopt(approval: Approval, edit: Edit, terms: Terms, editor: User) -> None:
     """Make the edited arguments the current version, under the terms that hold for them."""
     approval.canonical, approval.digest, approval.summary = edit.canonical, edit.digest, edit.summary
-    under_terms(approval, terms)
+    asking.under_terms(approval, terms)
     _next_version(approval, ProposalVersion.Reason.EDITED, made_by=editor)
 
 
@@ -290,7 +289,7 @@ def consider_edit(approval: Approval, arguments: dict[str, Any]) -> tuple[Edit, 
     """
     edit = checked_edit(approval, arguments)
     _, exact = read_canonical(edit.canonical)  # as the policy is asked again before the effect: 30.0 is 30 there
-    terms = terms_for(facts_of(approval, exact))
+    terms = asking.terms_now(approval, exact)
     if terms.outcome == "deny":
         raise InvalidVerdict("edited_arguments", f"The rule “{terms.rule}” never allows this. Change something else.")
     check_fixed(approval, edit.arguments, terms)  # the rule that it leads under has to let it as well

@@ -7,10 +7,10 @@ from typing import Any
 
 from approvals.errors import InvalidVerdict
 from approvals.models import Approval
-from approvals.policies.terms import Terms
 from approvals.proposal.canonical import NotCanonical, canonicalise, digest_of, read_canonical
 from approvals.proposal.fixed import fixed_in, touched
 from approvals.proposal.summary import summary_of
+from approvals.proposal.terms import Terms
 from console import ports
 from console.forms import schema_check
 from console.ports import CheckedArguments

@@ -8,10 +8,9 @@ from typing import Any
 from approvals.errors import NotAuthorised
 from approvals.models import Approval, Decision, ReceiptStep, StandingApproval, Verdict
 from approvals.people.permissions import AGREEING, STANDING, agreeing_persons, may_still_decide, wants_somebody
-from approvals.policies import terms_for
-from approvals.policies.terms import Terms
+from approvals.policies import asking
 from approvals.proposal.canonical import digest_of, read_canonical
-from approvals.services.opening import facts_of
+from approvals.proposal.terms import Terms
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ def authorise(*, approval_id: str, digest: str) -> Authorised:
         raise NotAuthorised("The decision was about another version of the proposal.")
     tool, arguments = read_canonical(canonical)
     if found.kind == Approval.Kind.ACTION:
-        _check_action(found, votes, terms_for(facts_of(found, arguments)))
+        _check_action(found, votes, asking.terms_now(found, arguments))
     else:
         _check_person(found, decision)
     return Authorised(

@@ -12,7 +12,7 @@ from django.db import InterfaceError, OperationalError, connection, transaction
 from django.db.models import F
 
 from approvals.models import Approval
-from approvals.policies.terms import Terms
+from approvals.proposal.terms import Terms
 from approvals.record import audit
 from approvals.services import reminders
 from console import outbox

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -12,15 +12,13 @@ from django.db import transaction
 
 from approvals.errors import NotAuthorised
 from approvals.models import Approval, ProposalVersion, new_approval_id
-from approvals.policies import terms_for
-from approvals.policies.audience import narrow, until
-from approvals.policies.terms import Facts, Terms
+from approvals.policies import asking
 from approvals.proposal.canonical import digest_of, read_canonical
 from approvals.proposal.summary import summary_of
+from approvals.proposal.terms import Facts
 from approvals.record import audit
 from approvals.services.closing import close_by_policy
 from approvals.services.standing import use_standing
-from console import ports
 from console.clock import database_now
 from console.live.announce import announce
 
@@ -94,72 +92,21 @@ def open_approval(proposal: Proposal) -> Approval:
     return approval
 
 
-def facts_of(approval: Approval, arguments: dict[str, Any]) -> Facts:
-    """Return what the policy looks at, for arguments that may be edited ones."""
-    return Facts(
-        source=approval.source,
-        agent=approval.agent,
-        tool=approval.tool,
-        kind=policy_kind(approval.kind),
-        risk=approval.tool_risk,
-        arguments=arguments,
-        is_known=approval.tool_is_known,
-        is_stale=partial(is_stale, approval.dataset_versions),
-    )
-
-
-def is_stale(reads: Sequence[Mapping[str, Any]]) -> bool:
-    """Return whether any of what the agent has read is not current now, or was not confirmed in time."""
-    return any(not read["is_fresh"] for read in ports.data_plane().told(reads)) if reads else False
-
-
-def policy_kind(kind: str) -> str:
-    """Return what the policy's rules call this kind: they know actions, and questions about outcomes."""
-    return kind if kind == Approval.Kind.OUTCOME else Approval.Kind.ACTION
-
-
-def verdicts_under(terms: Terms, asked: Sequence[str]) -> list[str]:
-    """Return the verdicts that the terms allow of those asked for, all of them where none are asked for.
-
-    Where the terms allow none of what the form of asking can carry, that form has its way: a question can only be
-    answered.
-    """
-    found = [verdict for verdict in terms.verdicts if not asked or verdict in asked]
-    return found or list(asked)
-
-
-def under_terms(approval: Approval, terms: Terms) -> None:
-    """Put the approval under terms, without saving it. The ladder's times stay, and whom it has added."""
-    climbed = [step["step"] for step in approval.ladder[: approval.steps_climbed]]
-    added = terms.escalate_to if "escalate" in climbed else ()
-    approval.terms = terms.to_json()
-    approval.policy_version = terms.policy_version
-    narrowed = narrow(terms, approval.asked.get("audience", ()))
-    approval.audience = sorted({*narrowed.groups, *added})
-    approval.people = list(narrowed.people)
-    if approval.source == Approval.Source.PROGRAM:
-        approval.verdicts = [verdict for verdict in approval.verdicts if verdict in terms.verdicts]
-    else:
-        approval.verdicts = verdicts_under(terms, approval.asked.get("verdicts", ()))
-    approval.needed = terms.needed
-    approval.risk = terms.risk
-
-
 def _fields(proposal: Proposal, now: datetime) -> dict[str, Any]:
     tool, arguments = read_canonical(proposal.canonical)
     facts = Facts(
         source=proposal.source,
         agent=proposal.agent,
         tool=tool,
-        kind=policy_kind(proposal.kind),
+        kind=asking.policy_kind(proposal.kind),
         risk=proposal.risk,
         arguments=arguments,
         is_known=proposal.tool_is_known,
-        is_stale=partial(is_stale, proposal.dataset_versions),
+        is_stale=partial(asking.is_stale, proposal.dataset_versions),
     )
-    terms = terms_for(facts)
-    ladder = until(proposal.due_at, terms.ladder_from(now))
-    audience = narrow(terms, proposal.audience)
+    terms = asking.terms_for(facts)
+    ladder = asking.until(proposal.due_at, asking.ladder_from(terms, now))
+    audience = asking.narrow(terms, proposal.audience)
     return {
         "id": proposal.approval_id or new_approval_id(),
         "kind": proposal.kind,
@@ -192,7 +139,7 @@ def _fields(proposal: Proposal, now: datetime) -> dict[str, Any]:
         "is_tracked": proposal.is_tracked,
         "audience": list(audience.groups),
         "people": list(audience.people),
-        "verdicts": verdicts_under(terms, proposal.verdicts)
+        "verdicts": asking.verdicts_under(terms, proposal.verdicts)
         if proposal.source == Approval.Source.AGENT
         else [verdict for verdict in terms.verdicts if not proposal.verdicts or verdict in proposal.verdicts],
         "needed": terms.needed,

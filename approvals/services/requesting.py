@@ -20,11 +20,10 @@ from django.db import transaction
 from approvals.errors import ExternalIdReused, InvalidRequest, NoSuchApproval
 from approvals.models import Approval, new_approval_id
 from approvals.people.programs import stored_external_id
-from approvals.policies import audience as narrowing
-from approvals.policies import terms_for
-from approvals.policies.terms import Facts, Terms
+from approvals.policies import asking
 from approvals.proposal import fixed
 from approvals.proposal.canonical import NotCanonical, canonicalise, digest_of, read_canonical
+from approvals.proposal.terms import Facts, Terms
 from approvals.record import audit
 from approvals.record.closings import closing_of
 from approvals.services.opening import Proposal, open_approval
@@ -162,7 +161,7 @@ def _proposal(
         risk=asked.risk,
         arguments=read_canonical(canonical)[1],  # as the policy is asked when it opens
     )
-    _check_against_policy(asked, terms_for(facts))
+    _check_against_policy(asked, asking.terms_for(facts))
     approval_id = new_approval_id()
     return Proposal(
         external_id=external_id,
@@ -281,7 +280,7 @@ def _check_against_policy(asked: ProgramRequest, terms: Terms) -> None:
     errors += _audience_faults(asked, terms)
     if asked.due_at is not None:
         now = database_now()
-        latest = terms.ladder_from(now)[-1][1]
+        latest = asking.ladder_from(terms, now)[-1][1]
         if asked.due_at <= now:
             errors.append({"path": "due_at", "message": "It has passed already. Name a moment in the future."})
         elif asked.due_at > latest:
@@ -292,10 +291,10 @@ def _check_against_policy(asked: ProgramRequest, terms: Terms) -> None:
 
 
 def _audience_faults(asked: ProgramRequest, terms: Terms) -> Errors:
-    if unknown := narrowing.unknown(asked.audience):
+    if unknown := asking.unknown(asked.audience):
         shown = ", ".join(unknown[:5])
         return [{"path": "audience", "message": f"Neither a role nor an active account: {shown}."}]
-    narrowed = narrowing.narrow(terms, asked.audience)
+    narrowed = asking.narrow(terms, asked.audience)
     if narrowed.is_empty:
         named = ", ".join([*terms.groups, *terms.people])
         return [{"path": "audience", "message": f"The policy lets none of them decide this, only: {named}."}]

@@ -16,9 +16,9 @@ from ulid import ULID
 
 from approvals.errors import InvalidChange, NotTheirs
 from approvals.models import Approval
-from approvals.policies import terms_for
-from approvals.policies.terms import Facts
+from approvals.policies import asking
 from approvals.proposal.canonical import NotCanonical, canonicalise, digest_of
+from approvals.proposal.terms import Facts
 from approvals.services.opening import Proposal, open_approval
 from console import ports, roles
 from console.ports import ToolFacts
@@ -37,7 +37,7 @@ def seed_attention_check(
         raise NotTheirs("Tests of attention are made by admins.")
     known = _known(agent, tool, arguments)
     facts = Facts(source="agent", agent=agent, tool=tool, kind="action", risk=known.risk, arguments=known.arguments)
-    terms = terms_for(facts)
+    terms = asking.terms_for(facts)
     if terms.outcome != "ask":
         raise InvalidChange("tool", f"By the rule “{terms.rule}” nobody would be asked.")
     if not (known.summary or summary):

@@ -26,8 +26,8 @@ from approvals.people.permissions import (
     wants_somebody,
 )
 from approvals.people.persons import persons_of
-from approvals.policies.terms import Terms
 from approvals.proposal.canonical import read_canonical
+from approvals.proposal.terms import Terms
 from approvals.record import audit
 from approvals.services.closing import record_decision, write_decision
 from console import roles

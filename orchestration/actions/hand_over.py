@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from approvals import services as approvals
 from approvals.models import Approval
 from approvals.people.permissions import may_decide
-from approvals.policies.terms import Terms
+from approvals.proposal.terms import Terms
 from console import roles
 from orchestration.actions import facts
 from orchestration.actions.base import Action, Options, Preview, Wish

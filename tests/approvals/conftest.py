@@ -8,9 +8,10 @@ from django.contrib.auth.models import User
 
 from approvals import services
 from approvals.models import Approval
-from approvals.policies.terms import Facts, Terms
+from approvals.policies import asking
 from approvals.proposal.canonical import canonicalise, digest_of
-from approvals.services import Answer, Proposal, deciding, executing, opening
+from approvals.proposal.terms import Facts, Terms
+from approvals.services import Answer, Proposal
 
 REFUND = {"order_id": "8801", "amount": "89.40", "currency": "EUR", "reason": "broken"}
 
@@ -53,8 +54,7 @@ def terms(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             asked = {"rule": "test", "policy_version": "test/1", "risk": facts.risk} | changes
             return Terms(**asked | (by(facts) if by else {}))
 
-        for module in (opening, deciding, executing):
-            monkeypatch.setattr(module, "terms_for", terms_for)
+        monkeypatch.setattr(asking, "terms_for", terms_for)
 
     return give
 

@@ -16,11 +16,11 @@ from django.test import Client
 from approvals import services
 from approvals.errors import InvalidChange, NotAuthorised, NotTheirs
 from approvals.models import Approval, AuditEvent, Decision, StandingApproval
+from approvals.policies import asking
 from approvals.policies.policy import Policy
-from approvals.policies.terms import Facts, Terms
+from approvals.proposal.terms import Facts, Terms
 from approvals.reading import attention
 from approvals.reading.policy_preview import preview
-from approvals.services import deciding, executing, opening, seeding
 from console import outbox
 from console.clock import database_now
 from console.models import OutboxEntry
@@ -75,8 +75,7 @@ def test_what_was_decided_in_advance_by_the_policy_or_long_ago_is_nobodys_habit(
     open_one: Opener, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     terms = Terms(rule="t", policy_version="t/1", risk="low")
-    for module in (opening, deciding, executing):
-        monkeypatch.setattr(module, "terms_for", lambda facts: terms)
+    monkeypatch.setattr(asking, "terms_for", lambda facts: terms)
     first = open_one()
     given = [{"path": path, "is": value} for path, value in json.loads(bytes(first.canonical))["arguments"].items()]
     until = database_now() + timedelta(days=1)
@@ -175,8 +174,7 @@ def test_afterwards_the_person_is_told_kindly_and_the_rate_is_kept(
 def test_a_vote_on_an_open_test_gives_it_away_to_nobody(
     ada: User, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (opening, deciding, seeding):
-        monkeypatch.setattr(module, "terms_for", lambda facts: Terms(rule="t", policy_version="t/1", needed=2))
+    monkeypatch.setattr(asking, "terms_for", lambda facts: Terms(rule="t", policy_version="t/1", needed=2))
     seeded = _seed(ada)
     _decide(seeded, alice)
     seeded.refresh_from_db()
@@ -211,7 +209,7 @@ def test_only_admins_make_them_and_never_where_the_policy_decides_alone(
     def denies(facts: Facts) -> Terms:
         return Terms(rule="never", policy_version="t/1", outcome="deny")
 
-    monkeypatch.setattr(seeding, "terms_for", denies)
+    monkeypatch.setattr(asking, "terms_for", denies)
     with pytest.raises(InvalidChange, match="nobody would be asked"):
         _seed(ada)
     assert not Approval.objects.exists()

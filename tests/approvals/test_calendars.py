@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from approvals.policies.asking import ladder_from
 from approvals.policies.calendars import DAYS, Calendar, add, described, is_open
-from approvals.policies.terms import Terms
+from approvals.proposal.terms import Terms
 
 ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe", "Pacific/Apia"]
 OFFICE = {day: [("09:00", "17:00")] for day in DAYS[:5]}
@@ -174,7 +175,7 @@ def test_the_ladder_of_terms_counts_by_their_calendar() -> None:
     terms = Terms(
         "r", "1", remind_after=3600, escalate_after=9 * 3600, expire_after=40 * 3600, calendar="office", hours=office
     )
-    ladder = Terms.from_json(terms.to_json()).ladder_from(at("2026-11-24 16:00"))
+    ladder = ladder_from(Terms.from_json(terms.to_json()), at("2026-11-24 16:00"))
     assert ladder == [
         ("remind", at("2026-11-24 17:00")),
         ("escalate", at("2026-11-25 17:00")),

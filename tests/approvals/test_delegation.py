@@ -69,12 +69,11 @@ def test_open_requests_move_too_and_the_record_names_both(
 def test_the_decision_of_a_delegate_carries_both_names(
     open_one: Opener, ada: User, bob: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from approvals.policies.terms import Terms
-    from approvals.services import deciding, executing, opening
+    from approvals.policies import asking
+    from approvals.proposal.terms import Terms
 
     terms = Terms(rule="admins", policy_version="t/1", groups=("admin",), risk="low")
-    for module in (opening, deciding, executing):
-        monkeypatch.setattr(module, "terms_for", lambda facts: terms)
+    monkeypatch.setattr(asking, "terms_for", lambda facts: terms)
     approval = open_one()
     with pytest.raises(MayNotDecide):
         services.decide(approval_id=approval.pk, reviewer=bob, given=answer(approval))

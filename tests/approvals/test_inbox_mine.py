@@ -14,7 +14,7 @@ from django.contrib.auth.models import Group, User
 from approvals.models import AccountPerson, Approval, Decision, Delegation, ProposalVersion
 from approvals.people import persons
 from approvals.people.permissions import may_decide
-from approvals.policies.terms import Terms
+from approvals.proposal.terms import Terms
 from approvals.reading.listing import Filters, approvals_page
 from approvals.reading.mine import may_be_decided_by
 from console.clock import database_now

@@ -12,12 +12,12 @@ from django.test.utils import CaptureQueriesContext
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from approvals import policies
 from approvals.models import PolicyVersion
-from approvals.policies import terms_for
+from approvals.policies import asking
+from approvals.policies.asking import terms_for
 from approvals.policies.policy import Policy
 from approvals.policies.rules import Rule, seconds_of
-from approvals.policies.terms import FAIL_SAFE, Facts, Terms
+from approvals.proposal.terms import FAIL_SAFE, Facts, Terms
 from tests.effort import effort
 
 REFUND = Facts("agent", "support", "issue_refund", "action", "high", {"amount": "89.40", "currency": "EUR"})
@@ -243,7 +243,7 @@ def test_a_database_that_does_not_answer_stops_the_change(db: None, monkeypatch:
     def away() -> Policy:
         raise DatabaseError("statement timeout")
 
-    monkeypatch.setattr(policies, "active_policy", away)
+    monkeypatch.setattr(asking, "active_policy", away)
     with pytest.raises(DatabaseError):
         terms_for(REFUND)
 
@@ -281,5 +281,5 @@ def test_twenty_rules_take_one_query_and_little_time(ada: User) -> None:
     ) as queries:
         terms_for(REFUND)
     assert len(queries) == 1
-    policy = policies.active_policy()
+    policy = asking.active_policy()
     assert effort(lambda: [policy.terms_for(REFUND) for _ in range(100)]) < 40

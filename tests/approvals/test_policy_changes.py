@@ -14,7 +14,8 @@ from django.test.utils import CaptureQueriesContext
 from approvals import services
 from approvals.models import Approval, AuditEvent, PolicyVersion
 from approvals.people.permissions import agreeing_persons
-from approvals.policies import active_policy, shipped, terms_for
+from approvals.policies import shipped
+from approvals.policies.asking import active_policy, terms_for
 from approvals.policies.errors import (
     AlreadySettled,
     AnotherIsProposed,
@@ -25,8 +26,8 @@ from approvals.policies.errors import (
     StalePolicy,
 )
 from approvals.policies.policy import Policy
-from approvals.policies.terms import Facts
 from approvals.policies.words import card_of, compare
+from approvals.proposal.terms import Facts
 from approvals.reading.policy_preview import preview
 from approvals.record import audit
 from approvals.services.changing_policy import checked, confirm, digest_of, propose, refuse

@@ -14,8 +14,8 @@ from approvals import services
 from approvals.errors import AlreadyClosed, MayNotDecide, NotAuthorised, StaleTerms
 from approvals.models import AccountPerson, Approval, AuditEvent, Decision, Delegation, ProposalVersion
 from approvals.pages.request.card import card_for
-from approvals.policies import terms as terms_module
-from approvals.policies.terms import Terms
+from approvals.proposal import terms as terms_module
+from approvals.proposal.terms import Terms
 from approvals.reading import requests
 from console.clock import database_now
 from tests.approvals.conftest import REFUND, answer

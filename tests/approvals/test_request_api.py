@@ -17,8 +17,9 @@ from django.urls import reverse
 from approvals import services
 from approvals.errors import MayNotDecide, StaleTerms
 from approvals.models import Approval, AuditEvent
-from approvals.policies.terms import Facts, Terms
+from approvals.policies import asking
 from approvals.proposal.canonical import canonicalise, digest_of
+from approvals.proposal.terms import Facts, Terms
 from approvals.record import audit
 from approvals.services import Answer
 from console.clock import database_now
@@ -67,8 +68,7 @@ def policy(monkeypatch: pytest.MonkeyPatch) -> Policy:
         def terms_for(facts: Facts) -> Terms:
             return Terms(rule="programs", policy_version="test", **{"risk": facts.risk} | changes)
 
-        for module in ("services.requesting", "services.opening", "services.deciding"):
-            monkeypatch.setattr(f"approvals.{module}.terms_for", terms_for)
+        monkeypatch.setattr(asking, "terms_for", terms_for)
 
     return set_terms
 

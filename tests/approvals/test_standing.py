@@ -16,10 +16,10 @@ from approvals import services
 from approvals.errors import InvalidChange, MayNotDecide, NotAuthorised, NotTheirs, StaleVersion
 from approvals.models import AccountPerson, Approval, AuditEvent, Decision, StandingApproval
 from approvals.people import standing_conditions
-from approvals.policies.terms import Facts, Terms
+from approvals.policies import asking
+from approvals.proposal.terms import Facts, Terms
 from approvals.reading.requests import agreed_names, with_parts
 from approvals.record import audit
-from approvals.services import deciding, executing, opening
 from console.clock import database_now
 from console.models import OutboxEntry
 from console.text.json_paths import leaves_of
@@ -53,8 +53,7 @@ class Policy:
 @pytest.fixture
 def policy(monkeypatch: pytest.MonkeyPatch) -> Policy:
     policy = Policy()
-    for module in (opening, deciding, executing):
-        monkeypatch.setattr(module, "terms_for", policy)
+    monkeypatch.setattr(asking, "terms_for", policy)
     return policy
 
 

@@ -18,9 +18,9 @@ from approvals.models import Approval, Comment, Delegation, StandingApproval
 from approvals.pages.request.page import team_parts
 from approvals.pages.team.forms import moment
 from approvals.people.permissions import may_decide
-from approvals.policies.terms import Terms
+from approvals.policies import asking
+from approvals.proposal.terms import Terms
 from approvals.reading import attention
-from approvals.services import deciding, opening
 from console.clock import database_now
 from console.live.presence import Backend, look
 from tests.approvals.conftest import answer
@@ -33,8 +33,7 @@ PAGES = ("/delegations/", "/standing/", "/reviewers/")
 @pytest.fixture
 def calm(monkeypatch: pytest.MonkeyPatch) -> None:
     """The policy thinks little of what is asked."""
-    for module in (opening, deciding):
-        monkeypatch.setattr(module, "terms_for", lambda facts: Terms(rule="t", policy_version="t/1", risk="low"))
+    monkeypatch.setattr(asking, "terms_for", lambda facts: Terms(rule="t", policy_version="t/1", risk="low"))
 
 
 def _client(user: User) -> Client:

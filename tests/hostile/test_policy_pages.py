@@ -24,7 +24,7 @@ from approvals.pages.request.page import Looks
 from approvals.people.permissions import Permit
 from approvals.policies import words
 from approvals.policies.rules import Rule
-from approvals.policies.terms import Terms
+from approvals.proposal.terms import Terms
 from approvals.reading.arguments import argument_rows_of
 from approvals.reading.policy_preview import PolicyPreview, PreviewChange, PreviewRow
 from approvals.record import audit

@@ -10,10 +10,11 @@ from django.db import connection
 
 from approvals.errors import AlreadyClosed
 from approvals.models import Approval, AuditEvent
-from approvals.policies.terms import Terms
+from approvals.policies import asking
+from approvals.proposal.terms import Terms
 from approvals.reading import stalled
 from approvals.record import audit
-from approvals.services import deciding, note_effect, opening, reminders
+from approvals.services import note_effect, reminders
 from console import health, outbox
 from console.clock import database_now
 from console.models import OutboxEntry
@@ -62,8 +63,7 @@ def look(temporal: FakeTemporal) -> bool:
 def voted_for(run: Run, monkeypatch: pytest.MonkeyPatch) -> Approval:
     """Return a request that two people have to agree to, and one has."""
     with monkeypatch.context() as patch:
-        for module in (opening, deciding):
-            patch.setattr(module, "terms_for", lambda facts: Terms(rule="t", policy_version="t/1", needed=2))
+        patch.setattr(asking, "terms_for", lambda facts: Terms(rule="t", policy_version="t/1", needed=2))
         return decide(open_for(run))
 
 

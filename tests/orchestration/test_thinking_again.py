@@ -8,10 +8,10 @@ import pytest
 from django.contrib.auth.models import Group, User
 
 from approvals.errors import InvalidChange, NotTheirs
+from approvals.policies import asking
 from approvals.policies.conditions import Condition
 from approvals.policies.policy import Policy
-from approvals.policies.terms import Facts
-from approvals.services import opening
+from approvals.proposal.terms import Facts
 from dataplane.models import Dataset, Refresh
 from orchestration import checkpoint_gateway, thinking_again
 from orchestration.errors import ActionRefused
@@ -90,6 +90,6 @@ def test_a_rule_can_ask_whether_data_is_stale_and_it_is_looked_up_only_then() ->
 
 
 def test_what_was_read_is_stale_unless_it_is_current_and_confirmed() -> None:
-    assert not opening.is_stale([])
-    assert opening.is_stale(READ), "nobody knows the dataset"
+    assert not asking.is_stale([])
+    assert asking.is_stale(READ), "nobody knows the dataset"
     assert not Dataset.objects.exists()

@@ -23,7 +23,8 @@ from approvals.pages.policy.forms import (
     rule_sections,
 )
 from approvals.people.persons import person_of
-from approvals.policies import active_policy, shipped
+from approvals.policies import shipped
+from approvals.policies.asking import active_policy
 from approvals.policies.calendars import Calendar, described
 from approvals.policies.conditions import FUNCTIONS
 from approvals.policies.errors import InvalidPolicy, NoSuchVersion, PolicyError

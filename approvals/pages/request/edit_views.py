@@ -16,16 +16,16 @@ from approvals.pages.inbox.asked import read_asked
 from approvals.pages.inbox.pane import inbox_for
 from approvals.pages.request.page import DecisionRefusal, approval_page, find
 from approvals.people.permissions import may_decide
-from approvals.policies.terms import Terms
+from approvals.policies.asking import under_terms
 from approvals.policies.words import who_decides
 from approvals.proposal.canonical import read_canonical
 from approvals.proposal.fixed import fixed_in, touched
+from approvals.proposal.terms import Terms
 from approvals.reading import four_records
 from approvals.reading.arguments import ArgumentRow, argument_rows_of
 from approvals.reading.first_shown import note_shown
 from approvals.services.deciding import consider_edit
 from approvals.services.editing import Edit, fixed_for
-from approvals.services.opening import under_terms
 from console.forms import schema_form
 from console.fragments import page_or_fragment
 from console.http import is_htmx, needs, person

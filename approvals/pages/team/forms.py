@@ -15,8 +15,8 @@ from approvals.errors import InvalidChange
 from approvals.models import Approval
 from approvals.people import standing_conditions
 from approvals.people.permissions import Permit, wants_somebody
-from approvals.policies.terms import Terms
 from approvals.proposal.canonical import read_canonical
+from approvals.proposal.terms import Terms
 from approvals.services import standing
 from console import roles
 from console.text.json_paths import leaves_of

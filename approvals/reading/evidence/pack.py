@@ -28,9 +28,9 @@ from django.template.loader import render_to_string
 
 from approvals.errors import NoSuchApproval
 from approvals.models import Approval, AuditEvent, Decision, ProposalVersion
-from approvals.policies.terms import Terms
 from approvals.policies.words import who_decides
 from approvals.proposal.canonical import read_canonical
+from approvals.proposal.terms import Terms
 from approvals.reading.arguments import ArgumentRow, argument_rows_of
 from approvals.reading.evidence import verify
 from approvals.record import audit, heads

@@ -1,17 +1,14 @@
 """The terms under which an approval stands: what a rule of the policy says about one proposal.
 
-Pure data. The policy makes them (`approvals.policies.terms_for`), an approval keeps those it was opened under, and
-they are compared whenever the policy is asked again.
+Pure data. The policy makes them (`approvals.policies.asking`), an approval keeps those it was opened under, and they
+are compared whenever the policy is asked again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
-from datetime import datetime, timedelta
 from typing import Any, Literal
-
-from approvals.policies.calendars import Calendar, add
 
 Outcome = Literal["ask", "allow", "deny"]
 FourEyes = Literal["requester", "editor", "owner"]
@@ -80,18 +77,6 @@ class Terms:
             one.name
             for one in fields(self)
             if one.name not in _NOT_OF_SUBSTANCE and getattr(self, one.name) != getattr(other, one.name)
-        ]
-
-    def ladder_from(self, opened_at: datetime) -> list[tuple[str, datetime]]:
-        """Return the ladder's steps in order, each with its time; with a calendar only its hours count."""
-        calendar = Calendar.model_validate(self.hours) if self.hours else None
-        return [
-            (step, add(opened_at, seconds, calendar) if calendar else opened_at + timedelta(seconds=seconds))
-            for step, seconds in (
-                ("remind", self.remind_after),
-                ("escalate", self.escalate_after),
-                ("expire", self.expire_after),
-            )
         ]
 
 
