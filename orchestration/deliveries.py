@@ -19,7 +19,6 @@ from approvals import services as approvals
 from approvals.models import Approval, Decision
 from approvals.people.permissions import AGREEING
 from approvals.people.programs import external_id_of
-from approvals.proposal.canonical import read_canonical
 from approvals.reading.requests import note_of, outcome_of, proposed_digest
 from approvals.record import audit
 from approvals.services.receipts import REPORTED_WITHIN
@@ -54,7 +53,7 @@ def begin(approval_id: str) -> Parcel | None:
         raise SignalHeld(held)
     with transaction.atomic():
         approval = Approval.objects.select_related("requested_by").get(pk=approval_id)
-        if approval.status == Approval.Status.PENDING or approval.source != Approval.Source.PROGRAM:
+        if approval.is_open or approval.source != Approval.Source.PROGRAM:
             raise NothingToDeliver(f"The approval {approval_id} has no answer to deliver.")
         if approval.is_fetched:
             AnswerDelivery.objects.get_or_create(pk=approval_id, defaults={"state": State.KEPT})
@@ -70,7 +69,7 @@ def _held_back(approval_id: str) -> str:
     """Hold the answer where an admin's yes is missing, and say so in a sentence; "" where it may go out."""
     approval = Approval.objects.get(pk=approval_id)
     temporal = (approval.deliver_to or {}).get("temporal")
-    if temporal is None or approval.status == Approval.Status.PENDING:
+    if temporal is None or approval.is_open:
         return ""
     if not signal_rules.needs_confirmation(approval.agent):
         return ""
@@ -155,7 +154,7 @@ def body_of(approval: Approval) -> dict[str, Any]:
         "decision_id": decision.pk if decision else None,
         "status": approval.status,
         "verdict": outcome_of(approval, decision, proposed_digest(approval)) if decision else None,
-        "arguments": read_canonical(bytes(approval.canonical))[1] if agrees else None,
+        "arguments": approval.arguments if agrees else None,
         "answer": decision.answer if decision else None,
         "note": note_of(decisions) if decision else "",
         "decided_by": decision.by_name if decision else None,

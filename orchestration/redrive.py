@@ -20,7 +20,6 @@ from approvals.errors import NothingToRedrive, NotTheirs
 from approvals.models import Approval, ReceiptStep
 from approvals.people.permissions import may_decide
 from approvals.people.persons import persons_of
-from approvals.proposal.canonical import read_canonical
 from approvals.record import audit
 from approvals.record.closings import closing_decision
 from approvals.services.receipts import check_late, checked_reason, locked_for_redrive
@@ -96,7 +95,7 @@ def _questions_about(unknown: list[Effect]) -> dict[str, list[Approval]]:
     asked = Approval.objects.filter(kind=Approval.Kind.OUTCOME, run_id__in={effect.run_id for effect in unknown})
     found: dict[str, list[Approval]] = {}
     for question in asked.order_by("opened_at", "pk"):
-        about = str(read_canonical(bytes(question.canonical))[1].get("approval_id"))
+        about = str(question.arguments.get("approval_id"))
         found.setdefault(about, []).append(question)
     return found
 
@@ -151,7 +150,7 @@ def _of_effect(facts: _Facts, effect: Effect) -> Standstill:
 def _of_unknown(facts: _Facts, effect: Effect) -> Standstill:
     last = facts.questions[-1] if facts.questions else None
     may_settle = _may_settle(facts.run, last)
-    question_id = last.pk if last is not None and last.status == Approval.Status.PENDING else ""
+    question_id = last.pk if last is not None and last.is_open else ""
     if question_id:
         then = "A person has to say whether it happened."
     elif last is None:
@@ -179,7 +178,7 @@ def _may_settle(run: Run | None, question: Approval | None) -> bool:
     is_over = run is None or run.status not in Run.OPEN
     if question is None or question.status == Approval.Status.DECIDED:
         return is_over
-    return question.status != Approval.Status.PENDING
+    return not question.is_open
 
 
 def _of_delivery(facts: _Facts, entry: OutboxEntry) -> Standstill:

@@ -126,7 +126,7 @@ def _carry_out(row: Rethinking, run: Run) -> None:
         return _end(row, state.DROPPED, "The request was decided first, and that decision stands.")
     if run.status not in Run.OPEN:
         return _end(row, state.DROPPED, f"The run was {run.status} first.")
-    if not [one for one in asked if one.status == Approval.Status.PENDING]:
+    if not [one for one in asked if one.is_open]:
         return _end(row, state.DROPPED, "The request was no longer open.")
     stands = ports.data_plane().refresh_stands(row.refreshes)
     if faults := [one.fault for one in stands if one.fault]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pgtrigger
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
@@ -10,7 +12,9 @@ from django.contrib.postgres.search import SearchVectorField
 from django.db import models
 from django.db.models import Case, Func, Q, Value, When
 
-from approvals.proposal.canonical import digest_of
+from approvals.proposal.canonical import digest_of, read_canonical
+from approvals.proposal.fixed import fixed_in
+from approvals.proposal.terms import Terms
 from console.clock import DatabaseNow
 from console.ids import new_id
 
@@ -212,6 +216,31 @@ class Approval(models.Model):
 
     def __str__(self) -> str:
         return f"{self.id} {self.summary}"
+
+    @property
+    def is_open(self) -> bool:
+        """Return whether it waits for people. One that is past its deadline does until the ladder's last step."""
+        return self.status == self.Status.PENDING
+
+    @property
+    def given_terms(self) -> Terms:
+        """Return the terms that it stands under, read from `terms` each time: a change puts it under others."""
+        return Terms.from_json(self.terms)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments of the current version, read from its bytes each time. What is returned is a copy."""
+        return read_canonical(bytes(self.canonical))[1]
+
+    @property
+    def fixed_arguments(self) -> list[str]:
+        """Return the names of the arguments that say which request it is; see `approvals.proposal.fixed`."""
+        return fixed_in(self.arguments_schema)
+
+    @property
+    def climbed(self) -> list[str]:
+        """Return the steps of the ladder that were taken: "remind", "escalate"."""
+        return [rung["step"] for rung in self.ladder[: self.steps_climbed]]
 
     @property
     def is_fetched(self) -> bool:

@@ -110,7 +110,7 @@ def refusal_for(
 
     `votes`: earlier decisions that speak for the current version, with `by` and `on_behalf_of` loaded.
     """
-    excluded = _excluded(approval, Terms.from_json(approval.terms).four_eyes, around)
+    excluded = _excluded(approval, approval.given_terms.four_eyes, around)
     voters = [person for vote in votes for person in (vote.by, vote.on_behalf_of) if person]
     asking = [user] + ([principal] if principal else [])
     people = [*asking, *(person for person, _ in excluded), *voters]
@@ -146,7 +146,7 @@ def agreeing_persons(
     answer instead of those who agree. `around`: with the decisions, in their place. A delegate's vote is the one vote
     of whom it stands for; a vote of anybody whom four eyes exclude, or of the policy itself, counts for nobody.
     """
-    terms = terms or Terms.from_json(approval.terms)
+    terms = terms or approval.given_terms
     if around is not None:
         decisions = around.decisions
     if decisions is None:
@@ -196,13 +196,12 @@ def _counting(votes: Sequence[Decision], terms: Terms) -> Sequence[Decision]:
 
 def audience_of(approval: Approval) -> Audience:
     """Return who may decide. A program names people by name, who count only while the policy names them too."""
-    within = _named_by(Terms.from_json(approval.terms), approval) if approval.asked.get("audience") else None
+    within = _named_by(approval.given_terms, approval) if approval.asked.get("audience") else None
     return Audience(approval.audience, approval.people, within)
 
 
 def _named_by(terms: Terms, approval: Approval) -> Audience:
-    climbed = [step["step"] for step in approval.ladder[: approval.steps_climbed]]
-    return Audience([*terms.groups, *(terms.escalate_to if "escalate" in climbed else ())], terms.people)
+    return Audience([*terms.groups, *(terms.escalate_to if "escalate" in approval.climbed else ())], terms.people)
 
 
 def _excluded(

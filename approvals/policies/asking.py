@@ -100,15 +100,14 @@ def policy_kind(kind: str) -> str:
     return kind if kind == Approval.Kind.OUTCOME else Approval.Kind.ACTION
 
 
-def terms_now(approval: Approval, arguments: dict[str, Any]) -> Terms:
-    """Return what the policy says of an approval now, for arguments that may be edited ones. As `terms_for` else."""
-    return terms_for(facts_of(approval, arguments))
+def terms_now(approval: Approval, arguments: dict[str, Any] | None = None) -> Terms:
+    """Return what the policy says of an approval now, as `terms_for` does. `arguments`: edited ones, else its own."""
+    return terms_for(facts_of(approval, approval.arguments if arguments is None else arguments))
 
 
 def under_terms(approval: Approval, terms: Terms) -> None:
     """Put the approval under terms, without saving it. The ladder's times stay, and whom it has added."""
-    climbed = [step["step"] for step in approval.ladder[: approval.steps_climbed]]
-    added = terms.escalate_to if "escalate" in climbed else ()
+    added = terms.escalate_to if "escalate" in approval.climbed else ()
     approval.terms = terms.to_json()
     approval.policy_version = terms.policy_version
     narrowed = narrow(terms, approval.asked.get("audience", ()))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from approvals.models import Approval
-from approvals.proposal.canonical import read_canonical
 from console.text.diff import Change, diff
 
 
@@ -28,7 +27,7 @@ def asked_before(approval: Approval) -> AskedBefore | None:
     before = withdrawn.exclude(pk=approval.pk).order_by("-closed_at", "-pk").first()
     if before is None:
         return None
-    old, new = read_canonical(bytes(before.canonical))[1], read_canonical(bytes(approval.canonical))[1]
+    old, new = before.arguments, approval.arguments
     return AskedBefore(before, diff(old, new), before.digest == approval.digest, _new_reads(before, approval))
 
 

@@ -141,7 +141,7 @@ def attention_of(user: User, approval: Approval) -> Attention | None:
     """
     if not approval.is_seeded:
         return None
-    if approval.status == Approval.Status.PENDING:
+    if approval.is_open:
         if roles.has_role(user, "admin"):
             return Attention("info", "This is a test of attention that should be rejected. Only admins see this line.")
         return None

@@ -23,8 +23,6 @@ from approvals.errors import (
 )
 from approvals.models import Approval, Decision, Risk, Verdict
 from approvals.people.permissions import may_decide, visible_to
-from approvals.proposal.canonical import read_canonical
-from approvals.proposal.terms import Terms
 from approvals.reading.arguments import argument_rows_of
 from approvals.reading.listing import Filters, approvals_page
 from approvals.reading.mine import may_be_decided_by
@@ -123,18 +121,18 @@ _TOO_MANY = f"At most {MOST} go together. Decide these first."
 
 def kind_of(approval: Approval) -> tuple[str, str, str]:
     """Return what must be the same in a group: tool, risk and the policy's rule."""
-    return approval.tool, approval.risk, Terms.from_json(approval.terms).rule
+    return approval.tool, approval.risk, approval.given_terms.rule
 
 
 def _why_not(user: User, approval: Approval | None, is_allowed: bool) -> str:
     if approval is None:
         return "There is no such request, or you may not see it."
-    if approval.status != Approval.Status.PENDING:
+    if not approval.is_open:
         return str(closing_of(approval))
     if approval.risk == Risk.HIGH:
         return "High risk is decided on its own page, one by one."
     if not may_pick(approval):
-        return f"The rule “{Terms.from_json(approval.terms).rule}” wants each decided on its own page."
+        return f"The rule “{approval.given_terms.rule}” wants each decided on its own page."
     return "" if is_allowed else may_decide(user, approval).sentence
 
 
@@ -152,7 +150,7 @@ def _group(kind: tuple[str, str, str], approvals: Sequence[Approval]) -> Group:
 
 
 def _leaves(approval: Approval) -> dict[str, str]:
-    _, arguments = read_canonical(bytes(approval.canonical))
+    arguments = approval.arguments
     return {row.path: row.exact for row in argument_rows_of(arguments)}
 
 
@@ -181,7 +179,7 @@ class Result:
     @property
     def may_try_again(self) -> bool:
         """Say whether another look at it and another click may help: it is still open, and theirs to decide."""
-        is_open = self.approval is not None and self.approval.status == Approval.Status.PENDING
+        is_open = self.approval is not None and self.approval.is_open
         return self.status in (409, 422) and is_open
 
     @property
@@ -243,7 +241,7 @@ def with_approvals(user: User, results: Sequence[Result]) -> list[Result]:
     told = []
     for result in results:
         approval = found.get(result.item.approval_id)
-        is_open = approval is not None and approval.status == Approval.Status.PENDING
+        is_open = approval is not None and approval.is_open
         words = "Your vote is recorded; it needs other people too" if result.status == 200 and is_open else result.words
         told.append(replace(result, approval=approval, words=words))
     return told
@@ -258,6 +256,6 @@ def may_pick(approval: Approval) -> bool:
 
     What wants a look of some length is looked at alone: among others nobody could say how long it was.
     """
-    terms = Terms.from_json(approval.terms)
-    is_open = approval.status == Approval.Status.PENDING and approval.risk != "high"
+    terms = approval.given_terms
+    is_open = approval.is_open and approval.risk != "high"
     return is_open and terms.may_bulk and not terms.dwell_seconds

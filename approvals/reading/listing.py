@@ -156,7 +156,7 @@ def _earlier_same(rows: QuerySet[Approval], order: Order) -> QuerySet[Approval]:
 
 def counts_of_same(rows: Sequence[Approval]) -> dict[str, int]:
     """Return how many pending requests ask exactly the same as each of the rows, itself among them. One query."""
-    asked = [row for row in rows if row.status == Approval.Status.PENDING]
+    asked = [row for row in rows if row.is_open]
     counted = (
         Approval.objects.filter(status=Approval.Status.PENDING, digest__in=[row.digest for row in asked])
         .values("agent", "tool", "digest")

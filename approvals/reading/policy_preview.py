@@ -18,7 +18,6 @@ from approvals.people.persons import persons_of
 from approvals.policies.asking import facts_of
 from approvals.policies.policy import Policy
 from approvals.policies.words import changes, number
-from approvals.proposal.canonical import read_canonical
 from approvals.proposal.terms import Terms
 from console import roles
 from console.clock import database_now
@@ -105,7 +104,7 @@ def preview(now: Policy, then: Policy) -> PolicyPreview:
 
 def _terms(approval: Approval, now: Policy, then: Policy) -> tuple[Terms, Terms] | None:
     """Return the terms under both policies where something would change, else `None`."""
-    _, arguments = read_canonical(bytes(approval.canonical))
+    arguments = approval.arguments
     facts = facts_of(approval, arguments)
     one, other = now.terms_for(facts), then.terms_for(facts)
     return (one, other) if changes(one, other) else None

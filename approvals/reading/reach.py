@@ -18,7 +18,6 @@ from django.db.models import Prefetch, Q
 from approvals.models import Approval, Decision, Verdict
 from approvals.people.permissions import audience_of, open_windows, says_the_same
 from approvals.people.persons import persons_of
-from approvals.proposal.terms import Terms
 from console import roles
 from console.ports import Stranded
 
@@ -37,7 +36,7 @@ def stranded(approvals: Iterable[Approval], *, with_parts: bool = False) -> dict
     `with_parts`: they come from `requests.with_parts`; else what is needed is read. Four queries, or seven; more only
     where some are stranded; none where nothing is pending.
     """
-    pending = [approval for approval in approvals if approval.status == Approval.Status.PENDING]
+    pending = [approval for approval in approvals if approval.is_open]
     if not pending:
         return {}
     return _stranded(pending) if with_parts else _stranded_among([one.pk for one in pending])
@@ -136,7 +135,7 @@ class _People:
 
     def __init__(self, rows: Sequence[Approval]) -> None:
         named, groups, owners = set[str](), set[str](), set[str]()
-        self._terms = {row.pk: Terms.from_json(row.terms) for row in rows}
+        self._terms = {row.pk: row.given_terms for row in rows}
         for row in rows:
             terms = self._terms[row.pk]
             named |= {*row.people, *terms.people}
@@ -200,7 +199,7 @@ class _People:
         return f"{first}: it asks {who}, and {why}. {self._next_step(row)}"
 
     def _next_step(self, row: Approval) -> str:
-        terms = Terms.from_json(row.terms)
+        terms = row.given_terms
         help_words = "An admin can give somebody else the role, or change the policy."
         for number, rung in enumerate(row.ladder):
             if rung["step"] == "escalate" and number >= row.steps_climbed and terms.escalate_to:

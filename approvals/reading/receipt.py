@@ -46,8 +46,8 @@ def receipt_of(approval: Approval, decision: Decision | None) -> list[ReceiptLin
 
     The approval's receipt is loaded. Costs a query while the decision is on its way, and a few while it stands still.
     """
-    is_answered = approval.source == Approval.Source.PROGRAM and approval.status != Approval.Status.PENDING
-    if approval.status == Approval.Status.PENDING or (decision is None and not is_answered):
+    is_answered = approval.source == Approval.Source.PROGRAM and not approval.is_open
+    if approval.is_open or (decision is None and not is_answered):
         return []  # votes that are not enough yet travel nowhere
     reached = {step.step: step for step in approval.receipt.all()}
     why = stalled.standstill(approval)

@@ -14,7 +14,6 @@ from django.db.models.functions import Substr
 from approvals.errors import NoSuchApproval
 from approvals.models import Approval, Decision, ProposalVersion, ReceiptStep, StandingApproval, Verdict
 from approvals.people.permissions import AGREEING, STANDING, visible_to, wants_somebody
-from approvals.proposal.canonical import read_canonical
 from approvals.proposal.terms import Terms
 from console.clock import DatabaseNow
 
@@ -125,7 +124,7 @@ def settled(approval_ids: list[str]) -> list[Settled]:
 
 def _settled(approval: Approval) -> Settled:
     ending, next_step_at = None, None
-    if approval.status == Approval.Status.PENDING:
+    if approval.is_open:
         rung = approval.ladder[min(approval.steps_climbed, len(approval.ladder) - 1)]
         next_step_at = datetime.fromisoformat(rung["at"])
     else:
@@ -155,7 +154,7 @@ def _ending_of(approval: Approval) -> Ending:
         decision_id=decision.pk,
         note=note_of(decisions),
         answer=decision.answer,
-        arguments=read_canonical(bytes(approval.canonical))[1] if verdict == Verdict.EDIT else None,
+        arguments=approval.arguments if verdict == Verdict.EDIT else None,
         decided_by=decision.by_name,
     )
 
@@ -166,7 +165,7 @@ def agreed_names(approval: Approval, decisions: list[Decision]) -> list[str]:
     `decisions`: the approval's, from `with_parts`. What can never count again is left out, as in
     `permissions.agreeing_persons`; who may just now not decide is not, for that would cost queries.
     """
-    terms = Terms.from_json(approval.terms)
+    terms = approval.given_terms
     editor_counts = "editor" not in terms.four_eyes
     return [
         f"{decision.by_name} for {decision.on_behalf_of.username}" if decision.on_behalf_of else decision.by_name

@@ -50,7 +50,7 @@ class Team:
 
 def team_of(user: User, approval: Approval, permit: Permit) -> Team:
     """Return what the card shows of the team. Four queries at most, whatever is there; `permit`: from `may_decide`."""
-    is_open = approval.status == Approval.Status.PENDING
+    is_open = approval.is_open
     claim = live_claims([approval.pk]).get(approval.pk) if is_open else None
     is_mine = claim is not None and claim.by_id == user.pk
     may_move = roles.has_role(user, "operator", "admin")

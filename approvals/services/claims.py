@@ -94,12 +94,12 @@ def _locked(user: User, approval_id: str) -> Locked:
     approval = rows.annotate(lasts=lasts, recent=recent).filter(pk=approval_id).first()
     if approval is None:
         raise NoSuchApproval
-    is_held = approval.status == Approval.Status.PENDING and approval.lasts
+    is_held = approval.is_open and approval.lasts
     return Locked(approval, approval.claimed_by if is_held else None, bool(approval.recent))
 
 
 def _check_pending(approval: Approval) -> None:
-    if approval.status != Approval.Status.PENDING:
+    if not approval.is_open:
         raise closing_of(approval)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from approvals.models import Approval, Decision, ReceiptStep, Verdict
-from approvals.proposal.terms import Terms
 from approvals.record import audit
 from approvals.services import decision_sql
 from approvals.services.receipts import FETCHED_WITHIN, WITHIN
@@ -21,7 +20,7 @@ def write_decision(approval: Approval, decision: Decision, *, closes: bool) -> R
 
 def close_by_policy(approval: Approval) -> Decision | None:
     """Decide what the policy decides without people: a rule that needs none, or that denies. Else return `None`."""
-    terms = Terms.from_json(approval.terms)
+    terms = approval.given_terms
     if terms.outcome == "ask":
         return None
     verdict = Verdict.APPROVE if terms.outcome == "allow" else Verdict.REJECT

@@ -151,7 +151,7 @@ def _held(approval_id: str) -> HeldApproval:
 
 def _check_open(held: HeldApproval, given: Answer) -> None:
     approval = held.approval
-    if approval.status != Approval.Status.PENDING:
+    if not approval.is_open:
         raise closing_of(approval)
     if held.is_late:
         raise AlreadyClosed(Approval.Status.EXPIRED, None, approval.due_at, None)
@@ -168,14 +168,13 @@ def renew_terms(approval_id: str) -> None:
     """
     with transaction.atomic():
         approval = _held(approval_id).approval
-        if approval.status == Approval.Status.PENDING:
+        if approval.is_open:
             _renewed(approval)
 
 
 def _renewed(approval: Approval) -> StaleTerms | None:
     """Put the approval under the policy's present terms if they differ; say so, because nobody has seen them."""
-    _, arguments = read_canonical(bytes(approval.canonical))
-    stood, now = Terms.from_json(approval.terms), asking.terms_now(approval, arguments)
+    stood, now = approval.given_terms, asking.terms_now(approval)
     different = stood.differences(now)
     if not different:
         return None
@@ -197,7 +196,7 @@ def _take(held: HeldApproval, reviewer: User, given: Answer, circumstances: Circ
     if not permit.allowed:
         raise MayNotDecide(permit.rule, permit.sentence)
     look = _Look(circumstances, held.now)
-    look.check(Terms.from_json(approval.terms), given)
+    look.check(approval.given_terms, given)
     if given.verdict == Verdict.EDIT:
         edit, terms = consider_edit(approval, given.edited_arguments or {})
         look.check(terms, given)  # the edit's own rule may ask for more

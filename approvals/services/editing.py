@@ -7,8 +7,8 @@ from typing import Any
 
 from approvals.errors import InvalidVerdict
 from approvals.models import Approval
-from approvals.proposal.canonical import NotCanonical, canonicalise, digest_of, read_canonical
-from approvals.proposal.fixed import fixed_in, touched
+from approvals.proposal.canonical import NotCanonical, canonicalise, digest_of
+from approvals.proposal.fixed import touched
 from approvals.proposal.summary import summary_of
 from approvals.proposal.terms import Terms
 from console import ports
@@ -28,13 +28,12 @@ class Edit:
 
 def fixed_for(approval: Approval, terms: Terms) -> list[str]:
     """Return the names of the arguments that no change of this request may touch under the terms."""
-    return [] if terms.may_change_fixed else fixed_in(approval.arguments_schema)
+    return [] if terms.may_change_fixed else approval.fixed_arguments
 
 
 def check_fixed(approval: Approval, arguments: dict[str, Any], terms: Terms) -> None:
     """Refuse arguments that change what is fixed under the terms. Raises InvalidVerdict with a path for each."""
-    now = read_canonical(bytes(approval.canonical))[1]
-    names = touched(fixed_for(approval, terms), now, arguments)
+    names = touched(fixed_for(approval, terms), approval.arguments, arguments)
     if names:
         errors = [{"path": name, "message": FIXED} for name in names]
         raise InvalidVerdict("edited_arguments", f"{', '.join(names)}: {FIXED}", errors)
@@ -61,7 +60,7 @@ def checked_edit(approval: Approval, arguments: dict[str, Any]) -> Edit:
         canonical = canonicalise(approval.tool, checked.arguments)
     except NotCanonical as exc:
         raise InvalidVerdict(".".join(map(str, ("edited_arguments", *exc.path))), str(exc)) from exc
-    check_fixed(approval, checked.arguments, Terms.from_json(approval.terms))
+    check_fixed(approval, checked.arguments, approval.given_terms)
     digest = digest_of(canonical)
     if digest == approval.digest:
         raise InvalidVerdict("edited_arguments", "Nothing was changed. Approve it as it is, or change something.")

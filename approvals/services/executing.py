@@ -53,7 +53,7 @@ def authorise(*, approval_id: str, digest: str) -> Authorised:
         raise NotAuthorised("The decision was about another version of the proposal.")
     tool, arguments = read_canonical(canonical)
     if found.kind == Approval.Kind.ACTION:
-        _check_action(found, votes, asking.terms_now(found, arguments))
+        _check_action(found, votes, asking.terms_now(found))
     else:
         _check_person(found, decision)
     return Authorised(

@@ -12,7 +12,6 @@ from django.db import InterfaceError, OperationalError, connection, transaction
 from django.db.models import F
 
 from approvals.models import Approval
-from approvals.proposal.terms import Terms
 from approvals.record import audit
 from approvals.services import reminders
 from console import outbox
@@ -86,7 +85,7 @@ def _climb_one(approval_id: str, *, wake: bool = False) -> Rung:
     while True:
         with transaction.atomic():
             approval = Approval.objects.get(pk=approval_id)
-            if approval.status != Approval.Status.PENDING:
+            if not approval.is_open:
                 return Rung(approval_id, None)
             rung = approval.ladder[approval.steps_climbed]
             due_at = datetime.fromisoformat(rung["at"])
@@ -102,7 +101,7 @@ def _take_step(approval: Approval, step: str) -> bool:
     if step == "expire":
         changes = {"status": Approval.Status.EXPIRED, "closed_at": DatabaseNow(), **NOBODY}
     elif step == "escalate":
-        changes["audience"] = sorted({*approval.audience, *Terms.from_json(approval.terms).escalate_to})
+        changes["audience"] = sorted({*approval.audience, *approval.given_terms.escalate_to})
     taken = Approval.objects.filter(
         pk=approval.pk,
         status=Approval.Status.PENDING,
@@ -127,8 +126,8 @@ def escalate_now(*, approval_id: str, actor: str) -> bool:
     """
     with transaction.atomic():
         approval = Approval.objects.select_for_update(of=("self",)).get(pk=approval_id)
-        further = sorted(set(Terms.from_json(approval.terms).escalate_to) - set(approval.audience))
-        if approval.status != Approval.Status.PENDING or not further:
+        further = sorted(set(approval.given_terms.escalate_to) - set(approval.audience))
+        if not approval.is_open or not further:
             return False
         approval.audience = sorted({*approval.audience, *further})
         approval.save(update_fields=["audience"])

@@ -126,7 +126,7 @@ def take_back(*, approval_id: str, by: User, reason: str) -> Approval:
             raise NoSuchApproval
         if approval.status == Approval.Status.WITHDRAWN:
             return approval
-        if approval.status != Approval.Status.PENDING:
+        if not approval.is_open:
             raise closing_of(approval)
         mine.update(status=Approval.Status.WITHDRAWN, closed_at=DatabaseNow(), claimed_by=None, claimed_at=None)
         wake = {"run_id": approval.run_id, "approval_id": approval.pk, "decision_id": f"{approval.pk}:withdrawn"}

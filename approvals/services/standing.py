@@ -26,8 +26,6 @@ from approvals.people.permissions import (
     wants_somebody,
 )
 from approvals.people.persons import persons_of
-from approvals.proposal.canonical import read_canonical
-from approvals.proposal.terms import Terms
 from approvals.record import audit
 from approvals.services.closing import record_decision, write_decision
 from console import roles
@@ -74,7 +72,7 @@ def make_standing(
         now = database_now()
         if not now < expires_at <= now + LONGEST + timedelta(minutes=5):  # the form is filled in for a while
             raise InvalidChange("expires_at", f"It ends at some time in the next {LONGEST.days} days.")
-        _, arguments = read_canonical(bytes(approval.canonical))
+        arguments = approval.arguments
         standing_conditions.check(given, arguments)
         known = StandingApproval.objects.filter(
             _IN_FORCE, made_from=approval, made_by=by, conditions=given, uses_at_most=uses_at_most
@@ -132,7 +130,7 @@ def refusal_to_make(by: User, approval: Approval) -> Exception | None:
         last = approval.decisions.order_by("-number").values_list("verdict", flat=True).first()
         if last not in (Verdict.APPROVE, Verdict.EDIT):
             return NotTheirs("It was not approved, so nothing like it is approved in advance.")
-    elif approval.status != Approval.Status.PENDING:
+    elif not approval.is_open:
         return NotTheirs("It was never approved, so nothing like it is approved in advance.")
     permit = may_still_decide(by, None, approval)
     if not (permit.allowed and roles.may(by, "decide")):
@@ -148,7 +146,7 @@ def use_standing(approval: Approval) -> Decision | None:
     """
     if not _may_be_used(approval):
         return None
-    _, arguments = read_canonical(bytes(approval.canonical))
+    arguments = approval.arguments
     fitting = [one.pk for one in _offered(approval) if standing_conditions.cover(one.conditions, arguments)]
     if not fitting:
         return None
@@ -203,14 +201,14 @@ def _vote(approval: Approval, standing: StandingApproval) -> Decision:
 
 
 def _may_be_used(approval: Approval) -> bool:
-    is_open = approval.status == Approval.Status.PENDING and not approval.is_seeded
+    is_open = approval.is_open and not approval.is_seeded
     is_plain = approval.kind == Approval.Kind.ACTION and approval.tool_is_known
     return is_open and is_plain and Verdict.APPROVE in approval.verdicts and _terms_allow(approval)
 
 
 def _terms_allow(approval: Approval) -> bool:
     """A recent sign-in and a least time of reading want somebody at the screen; high risk wants them every time."""
-    terms = Terms.from_json(approval.terms)
+    terms = approval.given_terms
     return terms.outcome == "ask" and not wants_somebody(terms) and approval.risk != Risk.HIGH
 
 

@@ -13,7 +13,6 @@ from pydantic import Field, model_validator
 from approvals import services as approvals
 from approvals.models import Approval
 from approvals.people.permissions import may_decide
-from approvals.proposal.terms import Terms
 from console import roles
 from orchestration.actions import facts
 from orchestration.actions.base import Action, Options, Preview, Wish
@@ -72,7 +71,7 @@ def _person(name: str) -> User:
 def _why_not(approval: Approval, person: User | None) -> str:
     """Return why a request cannot go to the person, or to whom the policy escalates, "" when it can."""
     if person is None:
-        further = set(Terms.from_json(approval.terms).escalate_to) - set(approval.audience)
+        further = set(approval.given_terms.escalate_to) - set(approval.audience)
         return "" if further else "The policy names nobody further for it."
     permit = may_decide(person, approval)
     if permit.allowed and roles.may(person, "decide"):

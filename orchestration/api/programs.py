@@ -10,7 +10,6 @@ from pydantic import ConfigDict
 
 from approvals.api.approvals import approval_json
 from approvals.errors import InvalidRequest
-from approvals.models import Approval
 from approvals.reading import requests
 from console.api_access import require
 from console.live.held import LONGEST_SECONDS, Wait, wait_for
@@ -41,7 +40,7 @@ def get_answer(
     """
     user = require(request, "request_approval")
     approval = requests.own_of(user, approval_id)
-    if approval.status == Approval.Status.PENDING:
+    if approval.is_open:
         if wait:
             topics = (f"approval:{approval.pk}", f"user:{user.pk}")
             wait_for(request, Wait(topics=topics, whose=user.username, seconds=wait))

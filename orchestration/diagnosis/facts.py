@@ -56,7 +56,7 @@ class RunFacts:
 
     @cached_property
     def pending(self) -> list[Approval]:
-        return [one for one in self.approvals if one.status == Approval.Status.PENDING]
+        return [one for one in self.approvals if one.is_open]
 
     @cached_property
     def unheard(self) -> list[Approval]:
@@ -110,7 +110,7 @@ def facts_of(runs: Sequence[Run], *, looks: dict[str, Look | None] | None = None
     by_run: dict[str, list[Approval]] = defaultdict(list)
     for approval in _approvals(ids):
         by_run[approval.run_id].append(approval)
-    pending = [one.pk for found in by_run.values() for one in found if one.status == Approval.Status.PENDING]
+    pending = [one.pk for found in by_run.values() for one in found if one.is_open]
     waiting = waiting_for_whom(pending)
     entries: dict[str, list[OutboxEntry]] = defaultdict(list)
     for entry in OutboxEntry.objects.filter(delivered_at=None, subject__in=ids, kind__in=_KINDS).order_by("id"):

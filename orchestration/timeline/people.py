@@ -92,7 +92,7 @@ def _of_request(row: Approval) -> Entry:
         + (f": {one.note}" if one.note else "")
         for one in decisions
     )
-    is_open = row.status == Approval.Status.PENDING
+    is_open = row.is_open
     audience = " or ".join(row.audience)
     return Entry(
         at=row.opened_at,

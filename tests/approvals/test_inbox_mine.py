@@ -14,7 +14,6 @@ from django.contrib.auth.models import Group, User
 from approvals.models import AccountPerson, Approval, Decision, Delegation, ProposalVersion
 from approvals.people import persons
 from approvals.people.permissions import may_decide
-from approvals.proposal.terms import Terms
 from approvals.reading.listing import Filters, approvals_page
 from approvals.reading.mine import may_be_decided_by
 from console.clock import database_now
@@ -45,7 +44,7 @@ def a_request(world: list[User], open_one: Open, chance: random.Random) -> Appro
         arguments={"n": chance.random()},
     )
     terms = replace(
-        Terms.from_json(approval.terms),
+        approval.given_terms,
         groups=some(chance, ["reviewer", "admin"], 2),
         people=some(chance, names, 2),
         four_eyes=some(chance, ["requester", "owner", "editor"], 3),

@@ -270,7 +270,7 @@ def test_a_request_stands_wholly_under_its_new_terms(open_one: Opener, terms: An
     approval.refresh_from_db()
     assert (approval.audience, approval.people) == (["admin"], ["bob"])
     assert (approval.needed, approval.verdicts, approval.risk) == (2, ["approve", "reject"], "high")
-    assert (approval.policy_version, Terms.from_json(approval.terms).policy_version) == ("test/2", "test/2")
+    assert (approval.policy_version, approval.given_terms.policy_version) == ("test/2", "test/2")
 
 
 def test_terms_that_changed_are_shown_before_anybody_decides_under_them(

@@ -273,11 +273,11 @@ def _choices(nothing: str, chosen: str, values: dict[str, str]) -> list[FilterCh
 def found(user: User, words: str) -> list[Found]:
     """Return what the palette offers for the words: waiting requests first."""
     rows = approvals_page(user, Filters(status="", search=words), limit=6).rows
-    waiting_first = sorted(rows, key=lambda row: row.status != Approval.Status.PENDING)
+    waiting_first = sorted(rows, key=lambda row: not row.is_open)
     return [
         {
             "title": make_visible(row.summary),
-            "hint": "waiting" if row.status == Approval.Status.PENDING else row.get_status_display().lower(),
+            "hint": "waiting" if row.is_open else row.get_status_display().lower(),
             "icon": "inbox",
             "url": reverse("approvals:approval", args=[row.pk]),
         }

@@ -14,7 +14,7 @@ from approvals.people.permissions import AGREEING, Permit, may_decide
 from approvals.people.programs import where_to
 from approvals.policies.words import people_of, who_decides
 from approvals.proposal.canonical import read_canonical
-from approvals.proposal.fixed import fixed_in, touched
+from approvals.proposal.fixed import touched
 from approvals.proposal.terms import Terms
 from approvals.reading.arguments import ArgumentRow, argument_rows_of
 from approvals.reading.receipt import ReceiptLine, receipt_of
@@ -128,7 +128,7 @@ class Card:
     @property
     def changed_identity(self) -> list[str]:
         """Return the names of fixed arguments that a change has touched, which only a rule can have let."""
-        names = fixed_in(self.approval.arguments_schema)
+        names = self.approval.fixed_arguments
         if not names or self.current is None:
             return []
         return touched(names, read_canonical(bytes(self.versions[0].canonical))[1], self.arguments)
@@ -145,9 +145,9 @@ class Card:
 
 def card_for(user: User, approval: Approval) -> Card:
     """Return what the page shows of an approval from `approval_and_versions_for`; no further query for its parts."""
-    _, arguments = read_canonical(bytes(approval.canonical))
+    arguments = approval.arguments
     decisions = list(approval.decisions.all())
-    is_open = approval.status == Approval.Status.PENDING
+    is_open = approval.is_open
     last = decisions[-1] if decisions else None
     closed = AlreadyClosed(
         approval.status,
@@ -156,7 +156,7 @@ def card_for(user: User, approval: Approval) -> Card:
         last.verdict if last else None,
         withdrawal_of(approval),
     )
-    terms = Terms.from_json(approval.terms)
+    terms = approval.given_terms
     return Card(
         approval=approval,
         terms=terms,

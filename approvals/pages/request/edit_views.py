@@ -18,8 +18,7 @@ from approvals.pages.request.page import DecisionRefusal, approval_page, find
 from approvals.people.permissions import may_decide
 from approvals.policies.asking import under_terms
 from approvals.policies.words import who_decides
-from approvals.proposal.canonical import read_canonical
-from approvals.proposal.fixed import fixed_in, touched
+from approvals.proposal.fixed import touched
 from approvals.proposal.terms import Terms
 from approvals.reading import four_records
 from approvals.reading.arguments import ArgumentRow, argument_rows_of
@@ -40,14 +39,14 @@ def edit(request: HttpRequest, approval_id: str) -> HttpResponse:
     """Draw the arguments as a form; take what was typed and show the difference. Nothing is decided here."""
     user = person(request)
     found = find(user, approval_id)
-    _, proposed = read_canonical(bytes(found.canonical))
+    proposed = found.arguments
     base = _read_object(request.POST.get("base", ""), proposed)
     if request.method != "POST" or "again" in request.POST:
         form = schema_form.build(found.arguments_schema, base, prefix=PREFIX)
     else:
         form = schema_form.read(found.arguments_schema, base, request.POST, prefix=PREFIX)
     fixed = _take_fixed(form, found)
-    if found.status != Approval.Status.PENDING or "edit" not in found.verdicts or not may_decide(user, found).allowed:
+    if not found.is_open or "edit" not in found.verdicts or not may_decide(user, found).allowed:
         return _too_late(request, user, found, form)
     if request.method != "POST" or "again" in request.POST:
         return _form_page(request, user, found, form, base, fixed)
@@ -85,8 +84,8 @@ def _take_fixed(form: schema_form.Form, found: Approval) -> list[ArgumentRow]:
     A field that has a fault of its own stays, so that its sentence is seen.
     """
     fields = form.root.children if form.root.kind == "group" else {}
-    _, now = read_canonical(bytes(found.canonical))
-    names = [name for name in fixed_for(found, Terms.from_json(found.terms)) if name in now]
+    now = found.arguments
+    names = [name for name in fixed_for(found, found.given_terms) if name in now]
     for name in names:
         if name in fields and not fields[name].faults:
             del fields[name]
@@ -136,7 +135,7 @@ def _check_page(
         "approval": found,
         "summary": changed.summary,
         "changes": diff(proposed, changed.arguments),
-        "identity": touched(fixed_in(found.arguments_schema), proposed, changed.arguments),
+        "identity": touched(found.fixed_arguments, proposed, changed.arguments),
         "edited": json.dumps(changed.arguments, ensure_ascii=False),
         "who": who_decides(after, terms),
         "is_raised": (after.needed, after.audience, after.risk) != (found.needed, found.audience, found.risk),

@@ -15,8 +15,6 @@ from approvals.errors import InvalidChange
 from approvals.models import Approval
 from approvals.people import standing_conditions
 from approvals.people.permissions import Permit, wants_somebody
-from approvals.proposal.canonical import read_canonical
-from approvals.proposal.terms import Terms
 from approvals.services import standing
 from console import roles
 from console.text.json_paths import leaves_of
@@ -170,9 +168,9 @@ def standing_form(user: User, approval: Approval, permit: Permit) -> StandingFor
 
     No query: the service asks again, and more closely. `permit`: from `may_decide`.
     """
-    terms = Terms.from_json(approval.terms)
+    terms = approval.given_terms
     is_offered = (
-        approval.status == Approval.Status.PENDING
+        approval.is_open
         and approval.kind == Approval.Kind.ACTION
         and approval.tool_is_known
         and permit.allowed
@@ -187,7 +185,7 @@ def standing_form(user: User, approval: Approval, permit: Permit) -> StandingFor
 
 def blank_standing_form(approval: Approval) -> StandingForm:
     """Return the form that holds every argument to exactly what it is."""
-    leaves = dict(leaves_of(read_canonical(bytes(approval.canonical))[1]))
+    leaves = dict(leaves_of(approval.arguments))
     rows = [
         StandingRow(index, path, exact, standing_conditions.is_number(exact), values=_line(exact))
         for index, (path, exact) in enumerate(leaves.items())

@@ -30,7 +30,6 @@ from approvals.errors import NoSuchApproval
 from approvals.models import Approval, AuditEvent, Decision, ProposalVersion
 from approvals.policies.words import who_decides
 from approvals.proposal.canonical import read_canonical
-from approvals.proposal.terms import Terms
 from approvals.reading.arguments import ArgumentRow, argument_rows_of
 from approvals.reading.evidence import verify
 from approvals.record import audit, heads
@@ -212,7 +211,7 @@ def _shown(approval: Approval, version: ProposalVersion) -> dict[str, Any]:
         "version": version,
         "tool": tool,
         "rows": argument_rows_of(arguments),
-        "who": who_decides(approval, Terms.from_json(approval.terms)),
+        "who": who_decides(approval, approval.given_terms),
         "canonical": bytes(version.canonical).decode(),
     }
 
