@@ -89,9 +89,11 @@ def post_decision(
         approval_id=approval_id,
         reviewer=user,
         given=answer,
-        channel="api",
-        signed_in_at=signed_in_at(request),
-        shown_at=shown_at(body.shown, approval_id, body.version, user),
+        circumstances=services.Circumstances(
+            channel="api",
+            signed_in_at=signed_in_at(request),
+            shown_at=shown_at(body.shown, approval_id, body.version, user),
+        ),
     )
     if recorded.closed is not None:
         told = _closed_json(request, recorded.closed)

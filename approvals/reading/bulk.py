@@ -27,7 +27,7 @@ from approvals.reading.arguments import argument_rows_of
 from approvals.reading.listing import Filters, approvals_page
 from approvals.reading.mine import may_be_decided_by
 from approvals.record.closings import closing_of
-from approvals.services import Answer
+from approvals.services import Answer, Circumstances
 from console.database import AWAY
 
 MOST: Final = 100  # approvals at once
@@ -218,14 +218,15 @@ def _decide_one(user: User, item: Item, key: str, signed_in_at: datetime | None)
         # A text that PostgreSQL cannot take names nothing; it must not end the others' turn.
         if not item.approval_id.isprintable() or not visible_to(user).filter(pk=item.approval_id).exists():
             raise NoSuchApproval
-        decision = services.decide_for_sure(
-            approval_id=item.approval_id, reviewer=user, given=given, channel="bulk", signed_in_at=signed_in_at
-        ).decision
+        circumstances = Circumstances("bulk", signed_in_at)
+        recorded = services.decide_for_sure(
+            approval_id=item.approval_id, reviewer=user, given=given, circumstances=circumstances
+        )
     except ApprovalError as exc:
         return Result(item, exc.http_status, exc.sentence, error=exc)
     except AWAY:  # before it was tried
         return _unknown(item, _NOT_TRIED)
-    return Result(item, 200, _PAST.get(decision.verdict, "Decided"), decision)
+    return Result(item, 200, _PAST.get(recorded.decision.verdict, "Decided"), recorded.decision)
 
 
 _PAST: Final[dict[str, str]] = {Verdict.APPROVE: "Approved", Verdict.REJECT: "Rejected"}

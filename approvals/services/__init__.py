@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from approvals.services.claims import claim, reassign, release
 from approvals.services.commenting import comment
-from approvals.services.deciding import Answer, decide, renew_terms
+from approvals.services.deciding import Answer, Circumstances, decide, renew_terms
 from approvals.services.deciding_for_sure import Recorded, decide_for_sure, find_recorded
 from approvals.services.delegating import confirm_delegation, delegate, revoke_delegation
 from approvals.services.ending import LetGo, decisions_of, let_go, not_begun_of_run, open_of_run, set_back
@@ -22,6 +22,7 @@ from approvals.services.standing import make_standing, revoke_standing
 __all__ = [
     "Answer",
     "Authorised",
+    "Circumstances",
     "LetGo",
     "Proposal",
     "Recorded",

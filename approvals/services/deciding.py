@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
@@ -95,18 +95,14 @@ class TakenDecision:
     closed: ClosedApproval | None = None
 
 
-def decide(
-    *,
-    approval_id: str,
-    reviewer: User,
-    given: Answer,
-    channel: str = "api",
-    signed_in_at: datetime | None = None,
-    shown_at: datetime | None = None,
-) -> Decision:
+#: how a decision comes with a token: nobody can be asked to sign in again, and nothing says what was looked at
+BY_TOKEN: Final = Circumstances()
+
+
+def decide(*, approval_id: str, reviewer: User, given: Answer, circumstances: Circumstances = BY_TOKEN) -> Decision:
     """Record one reviewer's verdict on a pending approval, as `take` does; return the decision."""
-    circumstances = Circumstances(channel, signed_in_at, shown_at)
-    return take(approval_id=approval_id, reviewer=reviewer, given=given, circumstances=circumstances).decision
+    taken = take(approval_id=approval_id, reviewer=reviewer, given=given, circumstances=circumstances)
+    return taken.decision
 
 
 def take(*, approval_id: str, reviewer: User, given: Answer, circumstances: Circumstances) -> TakenDecision:

@@ -1,4 +1,4 @@
-"""Decide so that whoever asks learns whether it was recorded, also when the connection broke while it was saved.
+"""Decide, and find out whether the decision was recorded even if the connection breaks at COMMIT.
 
 A connection that is lost at COMMIT leaves open whether the server took it. It can be found out: the transaction holds
 the approval's row until it has ended one way or the other, so whoever waits for the row reads what became of it.
@@ -7,7 +7,6 @@ the approval's row until it has ended one way or the other, so whoever waits for
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Final
 
 from django.contrib.auth.models import User
@@ -15,7 +14,7 @@ from django.db import connection, transaction
 
 from approvals.errors import NotKnown, NotRecorded
 from approvals.models import Approval, Decision
-from approvals.services.deciding import Answer, Circumstances, ClosedApproval, take
+from approvals.services.deciding import BY_TOKEN, Answer, Circumstances, ClosedApproval, take
 from console.database import AWAY
 
 WAIT: Final = "3s"  # for the row; PostgreSQL ends a session that idles inside a transaction after 10 s
@@ -34,20 +33,13 @@ class Recorded:
 
 
 def decide_for_sure(
-    *,
-    approval_id: str,
-    reviewer: User,
-    given: Answer,
-    channel: str = "api",
-    signed_in_at: datetime | None = None,
-    shown_at: datetime | None = None,
+    *, approval_id: str, reviewer: User, given: Answer, circumstances: Circumstances = BY_TOKEN
 ) -> Recorded:
     """Decide, as `take` does, and find out what became of it should the connection to the database break.
 
     Besides, raises NotRecorded when it was not recorded, and NotKnown while that cannot be found out.
     """
     try:
-        circumstances = Circumstances(channel, signed_in_at, shown_at)
         taken = take(approval_id=approval_id, reviewer=reviewer, given=given, circumstances=circumstances)
     except AWAY as exc:
         body_digest = given.fingerprint(approval_id)

@@ -297,9 +297,7 @@ def test_lists_can_be_narrowed(open_one: Opener, alice: User, bob: User) -> None
     empty = dict.fromkeys(("status", "agent", "tool", "risk", "mine", "search", "order", "cursor"), "")
     assert set(ids()) == set(ids(**empty)) == {refund.pk, email.pk}
     assert ids(status="decided") == []
-    services.decide(
-        approval_id=email.pk, reviewer=bob, given=services.Answer("approve", 1, email.digest), channel="api"
-    )
+    services.decide(approval_id=email.pk, reviewer=bob, given=services.Answer("approve", 1, email.digest))
     assert ids(status="decided") == [email.pk]
 
 
@@ -337,7 +335,7 @@ def test_the_list_asks_the_database_the_same_number_of_questions_for_any_length(
             opened = open_one(requested_by=olga, dataset_versions=[{"dataset": "handbook", "version": 3}])
             if number % 2 and not status:
                 given = services.Answer("approve", 1, opened.digest)
-                services.decide(approval_id=opened.pk, reviewer=bob, given=given, channel="api")
+                services.decide(approval_id=opened.pk, reviewer=bob, given=given)
 
     caller = Caller(alice)
     caller.get("agents")  # a token's first use is noted

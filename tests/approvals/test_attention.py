@@ -37,6 +37,10 @@ def _decide(approval: Approval, by: User, verdict: str = "approve", **changes: A
     return services.decide(approval_id=approval.pk, reviewer=by, given=answer(approval, verdict, note=note), **changes)
 
 
+def _seen(seconds: int) -> services.Circumstances:
+    return services.Circumstances("page", shown_at=database_now() - timedelta(seconds=seconds))
+
+
 def _seed(by: User, **changes: Any) -> Approval:
     fields: dict[str, Any] = {
         "agent": "clerk",
@@ -53,8 +57,8 @@ def test_the_figures_are_per_person_and_tool_and_the_median_is_the_look(
     open_one: Opener, alice: User, bob: User
 ) -> None:
     for seconds in (2, 4, 60):
-        _decide(open_one(), alice, channel="page", shown_at=database_now() - timedelta(seconds=seconds))
-    _decide(open_one(), alice, "reject", channel="page", shown_at=database_now() - timedelta(seconds=4))
+        _decide(open_one(), alice, circumstances=_seen(seconds))
+    _decide(open_one(), alice, "reject", circumstances=_seen(4))
     asked = open_one(tool="send_mail")
     Approval.objects.filter(pk=asked.pk).update(opened_at=database_now() - timedelta(minutes=3))
     _decide(asked, alice)

@@ -95,7 +95,9 @@ def test_what_cannot_be_decided_together_is_left_out_with_the_reason(
     alone = open_one(risk="low", kind="outcome")
     mine = open_one(risk="low", requested_by=alice)
     decided = emails[0]
-    services.decide(approval_id=decided.pk, reviewer=bob, given=answer(decided), channel="page")
+    services.decide(
+        approval_id=decided.pk, reviewer=bob, given=answer(decided), circumstances=services.Circumstances("page")
+    )
     chosen = [emails[1].pk, high.pk, alone.pk, mine.pk, decided.pk, "apr_none", emails[1].pk]
     found = bulk.review(alice, chosen)
     assert [group.ids for group in found.groups] == [[emails[1].pk]]
@@ -163,7 +165,7 @@ def test_each_refusal_comes_back_in_words_and_stops_no_other(
     alice: User, bob: User, open_one: Open, emails: list[Approval]
 ) -> None:
     late, stale, theirs, fine = emails
-    services.decide(approval_id=late.pk, reviewer=bob, given=answer(late), channel="page")
+    services.decide(approval_id=late.pk, reviewer=bob, given=answer(late), circumstances=services.Circumstances("page"))
     Approval.objects.filter(pk=theirs.pk).update(requested_by=alice)
     sent = [item_of(late), f"{stale.pk}:{stale.version}:{'0' * 64}", item_of(theirs), item_of(fine)]
     gone = f"apr_none:1:{'0' * 64}"
@@ -282,7 +284,7 @@ def test_the_api_answers_for_each_item_in_the_order_asked(
     alice: User, bob: User, open_one: Open, emails: list[Approval]
 ) -> None:
     late, fine, stale, theirs = emails
-    services.decide(approval_id=late.pk, reviewer=bob, given=answer(late), channel="page")
+    services.decide(approval_id=late.pk, reviewer=bob, given=answer(late), circumstances=services.Circumstances("page"))
     Approval.objects.filter(pk=theirs.pk).update(requested_by=alice)
     high, reasonless = open_one(risk="high"), open_one(risk="low")
     items = [

@@ -23,7 +23,7 @@ Opener = Callable[..., Approval]
 
 def test_a_decision_closes_the_approval_and_leaves_its_whole_trace(open_one: Opener, alice: User) -> None:
     approval = open_one()
-    decision = services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval), channel="api")
+    decision = services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval))
     approval.refresh_from_db()
     assert (approval.status, decision.digest) == ("decided", approval.digest)
     assert [step.step for step in approval.receipt.all()] == ["recorded"]
@@ -38,11 +38,9 @@ def test_a_decision_closes_the_approval_and_leaves_its_whole_trace(open_one: Ope
 
 def test_the_second_reviewer_is_told_who_was_first(open_one: Opener, alice: User, bob: User) -> None:
     approval = open_one()
-    services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval), channel="api")
+    services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval))
     with pytest.raises(AlreadyClosed) as told:
-        services.decide(
-            approval_id=approval.pk, reviewer=bob, given=answer(approval, "reject", note="no"), channel="api"
-        )
+        services.decide(approval_id=approval.pk, reviewer=bob, given=answer(approval, "reject", note="no"))
     assert (told.value.by, told.value.verdict) == ("alice", "approve")
     assert told.value.at is not None
     assert Decision.objects.count() == 1
@@ -58,7 +56,7 @@ def test_of_many_reviewers_at_once_exactly_one_decides(open_one: Opener, alice: 
         barrier.wait()
         try:
             given = answer(approval, verdict, note="because")
-            services.decide(approval_id=approval.pk, reviewer=reviewer, given=given, channel="api")
+            services.decide(approval_id=approval.pk, reviewer=reviewer, given=given)
             outcomes.append("won")
         except AlreadyClosed as exc:
             outcomes.append(exc.by or "")
@@ -81,11 +79,11 @@ def test_of_many_reviewers_at_once_exactly_one_decides(open_one: Opener, alice: 
 def test_the_same_key_gets_the_same_decision_and_another_body_is_refused(open_one: Opener, alice: User) -> None:
     approval = open_one()
     given = answer(approval, idempotency_key="k1")
-    first = services.decide(approval_id=approval.pk, reviewer=alice, given=given, channel="api")
-    assert services.decide(approval_id=approval.pk, reviewer=alice, given=given, channel="api") == first
+    first = services.decide(approval_id=approval.pk, reviewer=alice, given=given)
+    assert services.decide(approval_id=approval.pk, reviewer=alice, given=given) == first
     other = answer(approval, "reject", note="no", idempotency_key="k1")
     with pytest.raises(KeyReused):
-        services.decide(approval_id=approval.pk, reviewer=alice, given=other, channel="api")
+        services.decide(approval_id=approval.pk, reviewer=alice, given=other)
 
 
 LESS, LEAST = ({"verdict": "edit", "edited_arguments": REFUND | {"amount": amount}} for amount in ("40.00", "30.00"))
@@ -105,11 +103,11 @@ def test_a_key_stands_for_one_body_to_its_last_word(
 ) -> None:
     approval = open_one()
     given = answer(approval, **{"idempotency_key": "k1"} | first)
-    kept = services.decide(approval_id=approval.pk, reviewer=alice, given=given, channel="api")
-    assert services.decide(approval_id=approval.pk, reviewer=alice, given=given, channel="api") == kept
+    kept = services.decide(approval_id=approval.pk, reviewer=alice, given=given)
+    assert services.decide(approval_id=approval.pk, reviewer=alice, given=given) == kept
     changed = answer(approval, **{"idempotency_key": "k1"} | other)
     with pytest.raises(KeyReused):
-        services.decide(approval_id=approval.pk, reviewer=alice, given=changed, channel="api")
+        services.decide(approval_id=approval.pk, reviewer=alice, given=changed)
 
 
 @pytest.mark.django_db(transaction=True)
@@ -122,7 +120,7 @@ def test_the_same_key_many_times_at_once_is_one_decision_and_one_answer(
     sent = answer(approval, **{"idempotency_key": "k1"} | given)
 
     def click() -> str:
-        return services.decide(approval_id=approval.pk, reviewer=alice, given=sent, channel="api").pk
+        return services.decide(approval_id=approval.pk, reviewer=alice, given=sent).pk
 
     assert set(at_once(*[click] * 10)) == {Decision.objects.get().pk}
 
@@ -133,7 +131,7 @@ def test_a_decision_about_something_else_than_the_current_proposal_is_refused(
 ) -> None:
     approval = open_one()
     with pytest.raises(StaleVersion) as told:
-        services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval, **changes), channel="api")
+        services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval, **changes))
     assert told.value.current_version == 1
     approval.refresh_from_db()
     assert approval.status == "pending"
@@ -146,7 +144,7 @@ def test_from_the_deadline_on_nobody_decides_even_before_the_ladder_has_closed_i
     approval = open_one()
     Approval.objects.filter(pk=approval.pk).update(due_at=database_now() - late)
     with pytest.raises(AlreadyClosed) as told:
-        services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval), channel="api")
+        services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval))
     assert told.value.status == "expired"
     assert not Decision.objects.exists()
 
@@ -155,7 +153,7 @@ def test_strangers_and_requesters_do_not_decide(open_one: Opener, alice: User, e
     approval = open_one(requested_by=alice)
     for person, rule in ((eve, "audience"), (alice, "four-eyes")):
         with pytest.raises(MayNotDecide) as told:
-            services.decide(approval_id=approval.pk, reviewer=person, given=answer(approval), channel="api")
+            services.decide(approval_id=approval.pk, reviewer=person, given=answer(approval))
         assert told.value.rule == rule
     assert not Decision.objects.exists()
 
@@ -167,7 +165,7 @@ def test_a_disabled_account_decides_nothing_not_even_where_it_is_named(
     approval = open_one()
     alice.is_active = False
     with pytest.raises(MayNotDecide) as told:
-        services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval), channel="api")
+        services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval))
     assert told.value.rule == "active-account"
 
 
@@ -183,27 +181,25 @@ def test_verdicts_that_are_not_allowed_or_lack_a_reason_are_refused(open_one: Op
         (answer(approval, note="a\x00b"), "note"),
     ):
         with pytest.raises(InvalidVerdict) as told:
-            services.decide(approval_id=approval.pk, reviewer=alice, given=given, channel="api")
+            services.decide(approval_id=approval.pk, reviewer=alice, given=given)
         assert told.value.errors[0]["path"] == path
 
 
 def test_that_something_did_not_happen_needs_no_reason(open_one: Opener, alice: User) -> None:
     approval = open_one(kind="outcome")
-    services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval, "reject"), channel="api")
+    services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval, "reject"))
     approval.refresh_from_db()
     assert approval.status == "decided"
 
 
 def test_an_unknown_approval_is_not_found(alice: User) -> None:
     with pytest.raises(NoSuchApproval):
-        services.decide(
-            approval_id="apr_none", reviewer=alice, given=services.Answer("approve", 1, "0" * 64), channel="api"
-        )
+        services.decide(approval_id="apr_none", reviewer=alice, given=services.Answer("approve", 1, "0" * 64))
 
 
 def test_a_decision_and_an_audit_entry_cannot_be_changed_or_removed(open_one: Opener, alice: User) -> None:
     approval = open_one()
-    services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval), channel="api")
+    services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval))
     for statement in (
         "UPDATE approvals_decision SET verdict = 'reject'",
         "DELETE FROM approvals_decision",

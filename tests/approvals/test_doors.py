@@ -183,4 +183,4 @@ def test_a_plain_verdict_needs_no_look(open_one: Opener, terms: Any, alice: User
     terms(dwell_seconds=60)
     approval = open_one()
     given = answer(approval, "reject", note="no")
-    assert services.decide(approval_id=approval.pk, reviewer=alice, given=given, channel="api").verdict == "reject"
+    assert services.decide(approval_id=approval.pk, reviewer=alice, given=given).verdict == "reject"

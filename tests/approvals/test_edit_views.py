@@ -61,7 +61,7 @@ def test_a_change_is_typed_read_as_a_difference_and_approved_by_another(alice: U
     assert (approval.status, approval.version) == ("pending", 2), "who changes a proposal does not approve the change"
     assert json.loads(bytes(approval.canonical))["arguments"] == REFUND | {"amount": "40.00"}
     assert "You changed this proposal, so somebody else has to approve it." in text(client.get(address(approval)))
-    services.decide(approval_id=approval.pk, reviewer=bob, given=answer(approval), channel="api")
+    services.decide(approval_id=approval.pk, reviewer=bob, given=answer(approval))
     shown = text(client.get(address(approval)))
     assert "changed by alice" in shown and "Approved with change" in shown
 
@@ -91,7 +91,7 @@ def test_change_more_goes_back_to_the_form_with_the_change(alice: User, open_one
 def test_somebody_elses_decision_keeps_what_was_being_changed(alice: User, bob: User, open_one: Open) -> None:
     client, approval = signed_in(alice), open_one(arguments_schema=SCHEMA)
     page = text(client.get(edit_address(approval)))
-    services.decide(approval_id=approval.pk, reviewer=bob, given=answer(approval), channel="api")
+    services.decide(approval_id=approval.pk, reviewer=bob, given=answer(approval))
     sent = {name: hidden(page, name) for name in ("version", "digest", "shown", "base")}
     sent |= {f"arguments.{name}": value for name, value in (REFUND | {"amount": "12.34"}).items()}
     late = client.post(edit_address(approval), sent | {"note": "my reason", "check": "1"})
@@ -106,7 +106,7 @@ def test_another_version_meanwhile_is_said_before_anything_is_sent(
     client, approval = signed_in(alice), open_one(arguments_schema=SCHEMA)
     page = text(client.get(edit_address(approval)))
     given = answer(approval, "edit", edited_arguments=REFUND | {"amount": "1.00"})
-    services.decide(approval_id=approval.pk, reviewer=bob, given=given, channel="api")
+    services.decide(approval_id=approval.pk, reviewer=bob, given=given)
     sent = {name: hidden(page, name) for name in ("version", "digest", "shown", "base")}
     sent |= {f"arguments.{name}": value for name, value in (REFUND | {"amount": "x"}).items()}
     assert "another version became the current one" in text(client.post(edit_address(approval), sent | {"check": "1"}))
@@ -217,9 +217,9 @@ def test_long_values_are_marked_and_nothing_of_them_is_missing(alice: User, open
 def test_any_two_records_of_a_request_can_be_compared(alice: User, bob: User, open_one: Open) -> None:
     client, approval = signed_in(alice), open_one(arguments_schema=SCHEMA)
     given = answer(approval, "edit", edited_arguments=REFUND | {"amount": "40.00"})
-    decision = services.decide(approval_id=approval.pk, reviewer=alice, given=given, channel="api")
+    decision = services.decide(approval_id=approval.pk, reviewer=alice, given=given)
     approval.refresh_from_db()
-    services.decide(approval_id=approval.pk, reviewer=bob, given=answer(approval), channel="api")
+    services.decide(approval_id=approval.pk, reviewer=bob, given=answer(approval))
     compare = reverse("approvals:compare", args=[approval.pk])
     whole = text(client.get(compare))
     assert "Proposed by the agent" in whole and "Shown to alice" in whole and "Changed by alice" in whole

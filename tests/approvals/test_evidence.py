@@ -64,10 +64,10 @@ def told(open_one: Opener, alice: User, bob: User) -> Approval:
     open_one(run_id="run-0")
     changed = {**REFUND, "amount": "50.00"}
     given = answer(approval, "edit", edited_arguments=changed, note="less")
-    services.decide(approval_id=approval.pk, reviewer=alice, given=given, channel="page")
+    services.decide(approval_id=approval.pk, reviewer=alice, given=given, circumstances=services.Circumstances("page"))
     approval.refresh_from_db()
     if approval.status == Approval.Status.PENDING:
-        services.decide(approval_id=approval.pk, reviewer=bob, given=answer(approval), channel="api")
+        services.decide(approval_id=approval.pk, reviewer=bob, given=answer(approval))
         approval.refresh_from_db()
     Effect.objects.create(
         approval_id=approval.pk, run=run, tool=approval.tool, digest=approval.digest, decision_id="d", status="done",
@@ -403,7 +403,11 @@ def test_a_decision_that_comes_while_the_pack_is_written_is_in_all_of_it_or_in_n
 
     def late(*args: Any) -> Any:
         given = answer(approval, "reject", note="no")
-        at_once(lambda: services.decide(approval_id=approval.pk, reviewer=alice, given=given, channel="page"))
+        at_once(
+            lambda: services.decide(
+                approval_id=approval.pk, reviewer=alice, given=given, circumstances=services.Circumstances("page")
+            )
+        )
         return usual(*args)
 
     monkeypatch.setattr(pack, "_add_chain", late)

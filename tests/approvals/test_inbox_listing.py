@@ -324,7 +324,12 @@ def test_repeats_are_shown_once_across_pages_from_both_ends(order: str, alice: U
 def test_decided_repeats_are_not_put_together(alice: User, open_one: Open) -> None:
     for _ in range(3):
         approval = open_one(arguments={"a": 1})
-        services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval), channel="page")
+        services.decide(
+            approval_id=approval.pk,
+            reviewer=alice,
+            given=answer(approval),
+            circumstances=services.Circumstances("page"),
+        )
     assert len(ids(alice, Filters(status="decided"), repeats_once=True)) == 3
 
 
@@ -333,6 +338,8 @@ def test_the_choices_are_those_of_pending_requests(alice: User, open_one: Open) 
     for tool in ("b", "a", "a", "c"):
         open_one(tool=tool)
     done = open_one(tool="z")
-    services.decide(approval_id=done.pk, reviewer=alice, given=answer(done), channel="page")
+    services.decide(
+        approval_id=done.pk, reviewer=alice, given=answer(done), circumstances=services.Circumstances("page")
+    )
     assert pending_values("tool") == ["a", "b", "c"]
     assert pending_values("agent") == ["support"]

@@ -46,7 +46,9 @@ def different(open_one: Open, count: int, **fields: Any) -> list[Approval]:
 def test_the_tabs_of_the_inbox(alice: User, open_one: Open) -> None:
     waiting = open_one(summary="Refund of the lamp", arguments={"thing": "lamp"})
     decided = open_one(summary="Refund of the chair", arguments={"thing": "chair"})
-    services.decide(approval_id=decided.pk, reviewer=alice, given=answer(decided), channel="page")
+    services.decide(
+        approval_id=decided.pk, reviewer=alice, given=answer(decided), circumstances=services.Circumstances("page")
+    )
     client = signed_in(alice)
     assert "lamp" in text(client.get(INBOX)) and "chair" not in text(client.get(INBOX))
     assert "chair" in text(client.get(INBOX, {"status": "decided"}))
@@ -224,7 +226,12 @@ def test_the_inbox_costs_the_same_for_five_rows_and_for_fifty(alice: User, open_
             Approval.objects.filter(pk=waiting.pk).update(claimed_by=alice, claimed_at=database_now())
             open_one(arguments={"n": 0})
             decided = open_one(arguments={"n": next(numbers)})
-            services.decide(approval_id=decided.pk, reviewer=alice, given=answer(decided), channel="page")
+            services.decide(
+                approval_id=decided.pk,
+                reviewer=alice,
+                given=answer(decided),
+                circumstances=services.Circumstances("page"),
+            )
 
     add(5)
     whole, by_script = costs({}), costs(BY_SCRIPT)

@@ -67,10 +67,10 @@ def test_what_is_due_is_done_in_order_and_once(
 def test_after_escalation_an_admin_may_decide(open_one: Opener, ada: User) -> None:
     approval = open_one()
     with pytest.raises(MayNotDecide):
-        services.decide(approval_id=approval.pk, reviewer=ada, given=answer(approval), channel="api")
+        services.decide(approval_id=approval.pk, reviewer=ada, given=answer(approval))
     age(approval, 49)
     services.climb([approval.pk])
-    services.decide(approval_id=approval.pk, reviewer=ada, given=answer(approval), channel="api")
+    services.decide(approval_id=approval.pk, reviewer=ada, given=answer(approval))
 
 
 def test_at_the_deadline_it_expires_which_is_not_a_rejection(open_one: Opener, alice: User) -> None:
@@ -86,7 +86,7 @@ def test_at_the_deadline_it_expires_which_is_not_a_rejection(open_one: Opener, a
     assert settled.ending is not None
     assert (settled.ending.verdict, settled.ending.decision_id) == ("expired", None)
     with pytest.raises(AlreadyClosed) as told:
-        services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval), channel="api")
+        services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval))
     assert told.value.status == "expired"
 
 
@@ -144,7 +144,7 @@ def test_one_ladder_that_cannot_be_climbed_does_not_keep_the_deadlines_of_the_ot
 
 def test_climbing_something_that_is_closed_changes_nothing(open_one: Opener, alice: User) -> None:
     approval = open_one()
-    services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval), channel="api")
+    services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval))
     age(approval, 100)
     (rung,) = services.climb([approval.pk])
     assert rung.next_step_at is None

@@ -61,7 +61,7 @@ def change(approval: Approval, **changes: Any) -> None:
 
 
 def decide(approval: Approval, reviewer: User, given: services.Answer) -> Decision:
-    return services.decide(approval_id=approval.pk, reviewer=reviewer, given=given, channel="api")
+    return services.decide(approval_id=approval.pk, reviewer=reviewer, given=given)
 
 
 def may_run(approval: Approval) -> list[str]:

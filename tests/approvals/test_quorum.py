@@ -17,6 +17,7 @@ from approvals.pages.request.card import card_for
 from approvals.proposal import terms as terms_module
 from approvals.proposal.terms import Terms
 from approvals.reading import requests
+from approvals.services import Circumstances
 from console.clock import database_now
 from tests.approvals.conftest import REFUND, answer
 
@@ -27,7 +28,7 @@ def decide(approval: Approval, reviewer: User, verdict: str = "approve", **chang
     approval = Approval.objects.get(pk=approval.pk)
     reviewer = User.objects.get(pk=reviewer.pk)
     given = answer(approval, verdict, **changes)
-    return services.decide(approval_id=approval.pk, reviewer=reviewer, given=given, channel="api")
+    return services.decide(approval_id=approval.pk, reviewer=reviewer, given=given)
 
 
 def status_of(approval: Approval) -> str:
@@ -437,10 +438,20 @@ def test_a_recent_sign_in_is_asked_for_and_a_token_cannot_give_it(open_one: Open
     for signed_in_at in (None, database_now() - timedelta(minutes=6)):
         with pytest.raises(MayNotDecide) as told:
             given = answer(approval)
-            services.decide(approval_id=approval.pk, reviewer=alice, given=given, signed_in_at=signed_in_at)
+            services.decide(
+                approval_id=approval.pk,
+                reviewer=alice,
+                given=given,
+                circumstances=Circumstances(signed_in_at=signed_in_at),
+            )
         assert told.value.rule == "recent-sign-in"
     just_now = database_now() - timedelta(minutes=4)
-    services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval), signed_in_at=just_now)
+    services.decide(
+        approval_id=approval.pk,
+        reviewer=alice,
+        given=answer(approval),
+        circumstances=Circumstances(signed_in_at=just_now),
+    )
     assert status_of(approval) == "decided"
 
 
@@ -450,16 +461,29 @@ def test_a_page_must_have_been_looked_at_before_it_approves(open_one: Opener, te
     for channel, shown_at in (("page", None), ("page", database_now() - timedelta(seconds=9)), ("bulk", None)):
         with pytest.raises(MayNotDecide) as told:
             given = answer(approval)
-            services.decide(approval_id=approval.pk, reviewer=alice, given=given, channel=channel, shown_at=shown_at)
+            services.decide(
+                approval_id=approval.pk,
+                reviewer=alice,
+                given=given,
+                circumstances=Circumstances(channel, shown_at=shown_at),
+            )
         assert told.value.rule == "dwell"
     less = answer(approval, "edit", edited_arguments=REFUND | {"amount": "40.00"})
     with pytest.raises(MayNotDecide, match="10 seconds"):  # which approves too
-        services.decide(approval_id=approval.pk, reviewer=alice, given=less, channel="page")
+        services.decide(approval_id=approval.pk, reviewer=alice, given=less, circumstances=Circumstances("page"))
     unread = open_one()
-    services.decide(approval_id=unread.pk, reviewer=alice, given=answer(unread, "reject", note="no"), channel="page")
+    services.decide(
+        approval_id=unread.pk,
+        reviewer=alice,
+        given=answer(unread, "reject", note="no"),
+        circumstances=Circumstances("page"),
+    )
     shown_at = database_now() - timedelta(seconds=11)
     decision = services.decide(
-        approval_id=approval.pk, reviewer=alice, given=answer(approval), channel="page", shown_at=shown_at
+        approval_id=approval.pk,
+        reviewer=alice,
+        given=answer(approval),
+        circumstances=Circumstances("page", shown_at=shown_at),
     )
     assert decision.dwell_ms is not None and decision.dwell_ms >= 11_000
 
@@ -471,11 +495,13 @@ def test_high_risk_and_what_the_rule_keeps_apart_is_not_decided_in_bulk(
         terms(may_bulk=may_bulk)
         approval = open_one(risk=risk)
         with pytest.raises(MayNotDecide) as told:
-            services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval), channel="bulk")
+            services.decide(
+                approval_id=approval.pk, reviewer=alice, given=answer(approval), circumstances=Circumstances("bulk")
+            )
         assert told.value.rule == "no-bulk"
     terms()
     low = open_one(risk="low")
-    services.decide(approval_id=low.pk, reviewer=alice, given=answer(low), channel="bulk")
+    services.decide(approval_id=low.pk, reviewer=alice, given=answer(low), circumstances=Circumstances("bulk"))
 
 
 def test_a_test_of_attention_is_never_executed(open_one: Opener, alice: User) -> None:

@@ -111,7 +111,7 @@ class World:
         )
         reviewer = User.objects.get(pk=self.cast.people[name].pk)
         try:
-            services.decide(approval_id=self.id, reviewer=reviewer, given=answer, channel="api")
+            services.decide(approval_id=self.id, reviewer=reviewer, given=answer)
         except AlreadyClosed as told:
             with self.lock:
                 self.told.append(told)

@@ -83,7 +83,9 @@ def test_nothing_is_sent_that_is_no_longer_so(change: str, open_one: Opener, ali
     approval = open_one()
     climb(approval, 25)
     if change == "decided":
-        services.decide(approval_id=approval.pk, reviewer=bob, given=answer(approval), channel="page")
+        services.decide(
+            approval_id=approval.pk, reviewer=bob, given=answer(approval), circumstances=services.Circumstances("page")
+        )
     elif change == "role":
         alice.groups.clear()
     elif change == "address":

@@ -15,6 +15,7 @@ from approvals.models import Approval, AuditEvent, Decision, PolicyVersion, Prop
 from approvals.proposal.canonical import canonicalise, digest_of
 from approvals.reading import requests
 from approvals.record import audit
+from approvals.services import Circumstances
 from approvals.services.requesting import ProgramRequest, request_approval
 from console.clock import database_now
 from tests.approvals.conftest import REFUND, answer
@@ -26,7 +27,7 @@ LESS = REFUND | {"amount": "40.00"}
 def decide(approval: Approval, reviewer: User, verdict: str = "approve", **changes: Any) -> Decision:
     approval.refresh_from_db()
     given = answer(approval, verdict, **changes)
-    return services.decide(approval_id=approval.pk, reviewer=reviewer, given=given, channel="api")
+    return services.decide(approval_id=approval.pk, reviewer=reviewer, given=given)
 
 
 def edit(approval: Approval, reviewer: User, **changes: Any) -> Decision:
@@ -145,7 +146,7 @@ def test_who_saw_the_version_before_the_edit_is_told_to_read_again(
     shown = answer(approval)
     edit(approval, alice)
     with pytest.raises(StaleVersion) as told:
-        services.decide(approval_id=approval.pk, reviewer=bob, given=shown, channel="api")
+        services.decide(approval_id=approval.pk, reviewer=bob, given=shown)
     assert told.value.current_version == 2
 
 
@@ -176,12 +177,14 @@ def test_an_edit_needs_the_sign_in_and_the_look_that_its_own_arguments_need(
     now = database_now()
     long_ago = {"signed_in_at": now - timedelta(hours=9), "shown_at": now - timedelta(seconds=5)}
     with pytest.raises(MayNotDecide) as told:
-        services.decide(approval_id=approval.pk, reviewer=alice, given=given, channel="page", **long_ago)
+        services.decide(
+            approval_id=approval.pk, reviewer=alice, given=given, circumstances=Circumstances("page", **long_ago)
+        )
     assert told.value.rule == rule
     approval.refresh_from_db()
     assert (approval.status, approval.version) == ("pending", 1)
     enough = {"signed_in_at": now, "shown_at": now - timedelta(seconds=61)}
-    services.decide(approval_id=approval.pk, reviewer=alice, given=given, channel="page", **enough)
+    services.decide(approval_id=approval.pk, reviewer=alice, given=given, circumstances=Circumstances("page", **enough))
 
 
 def test_an_edit_into_what_the_policy_denies_is_refused(open_one: Opener, terms: Any, alice: User) -> None:

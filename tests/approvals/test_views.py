@@ -103,7 +103,9 @@ def test_a_late_click_is_told_who_was_first_and_keeps_its_words(
     alice: User, bob: User, open_one: Open, by_script: bool
 ) -> None:
     approval = open_one()
-    services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval), channel="page")
+    services.decide(
+        approval_id=approval.pk, reviewer=alice, given=answer(approval), circumstances=services.Circumstances("page")
+    )
     response = decide(signed_in(bob), approval, by_script=by_script, verdict="reject", note="no, wait")
     assert response.status_code == 409
     assert "Approved by alice" in text(response)

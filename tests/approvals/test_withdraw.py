@@ -21,7 +21,7 @@ Opener = Callable[..., Approval]
 def test_every_pending_approval_of_the_run_is_closed_and_no_other(open_one: Opener, alice: User) -> None:
     first, second, decided = open_one(), open_one(), open_one()
     elsewhere = open_one(run_id="run-2")
-    services.decide(approval_id=decided.pk, reviewer=alice, given=answer(decided), channel="api")
+    services.decide(approval_id=decided.pk, reviewer=alice, given=answer(decided))
     assert services.withdraw(run_id="run-1", reason="the run failed", actor="worker") == 2
     statuses = dict(Approval.objects.values_list("id", "status"))
     assert statuses == {
@@ -48,7 +48,7 @@ def test_a_late_click_is_told_that_the_run_ended_first(open_one: Opener, alice: 
     approval = open_one()
     services.withdraw(run_id="run-1", reason="x", actor="worker")
     with pytest.raises(AlreadyClosed, match=r"withdrawn .* by worker\. The reason: x") as told:
-        services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval), channel="api")
+        services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval))
     assert (told.value.status, told.value.by) == ("withdrawn", None)
     assert not OutboxEntry.objects.exists()
 

@@ -67,7 +67,12 @@ def signed_in(user: User) -> Client:
 def stuck(open_one: Opener, by: User) -> Approval:
     """Return a decided approval whose next step is late."""
     approval = open_one(dataset_versions=READ)
-    services.decide(approval_id=approval.pk, reviewer=by, given=answer(approval, "reject", note="no"), channel="page")
+    services.decide(
+        approval_id=approval.pk,
+        reviewer=by,
+        given=answer(approval, "reject", note="no"),
+        circumstances=services.Circumstances("page"),
+    )
     Approval.objects.filter(pk=approval.pk).update(expected_by=database_now() - timedelta(seconds=1))
     return approval
 
@@ -107,9 +112,11 @@ def test_a_change_is_checked_by_the_tool_that_the_agent_plane_knows(
     approval = open_one(risk="low")
     given = answer(approval, "edit", edited_arguments=CHANGED)
     with pytest.raises(InvalidVerdict, match="do not fit the tool"):
-        services.decide(approval_id=approval.pk, reviewer=alice, given=given, channel="page")
+        services.decide(
+            approval_id=approval.pk, reviewer=alice, given=given, circumstances=services.Circumstances("page")
+        )
     agents.tools["support", "issue_refund"] = ToolFacts("low", CHANGED, {}, "Refund 50.00 EUR")
-    services.decide(approval_id=approval.pk, reviewer=alice, given=given, channel="page")
+    services.decide(approval_id=approval.pk, reviewer=alice, given=given, circumstances=services.Circumstances("page"))
     approval.refresh_from_db()
     assert approval.summary == "Refund 50.00 EUR"
 

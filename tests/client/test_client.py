@@ -72,7 +72,7 @@ def _account(name: str, role: str) -> User:
 def _decide(by: User, key: str, verdict: str, *, arguments: Any = None, answer: Any = None, note: str = "") -> None:
     approval = Approval.objects.get(external_id__endswith=f"/{key}")
     asked = given(approval, verdict, edited_arguments=arguments, answer=answer, note=note)
-    services.decide(approval_id=approval.pk, reviewer=by, given=asked, channel="api")
+    services.decide(approval_id=approval.pk, reviewer=by, given=asked)
 
 
 def ask(world: World, key: str = "job-17", **changes: Any) -> Any:

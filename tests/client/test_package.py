@@ -60,7 +60,7 @@ class Api:
         assert approval is not None
         for reviewer in self.reviewers:
             asked = answer(approval, verdict, **given)
-            services.decide(approval_id=approval.pk, reviewer=reviewer, given=asked, channel="api")
+            services.decide(approval_id=approval.pk, reviewer=reviewer, given=asked)
             approval.refresh_from_db()
             if approval.status != Approval.Status.PENDING:
                 break

@@ -94,7 +94,7 @@ class World:
 
     def decide(self, approval: Approval) -> None:
         given = answer(Approval.objects.get(pk=approval.pk))
-        services.decide(approval_id=approval.pk, reviewer=self.alice, given=given, channel="api")
+        services.decide(approval_id=approval.pk, reviewer=self.alice, given=given)
 
 
 @pytest.fixture

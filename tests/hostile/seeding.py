@@ -76,7 +76,9 @@ def seed() -> dict[str, Any]:
     for note in _joined(texts.values()):
         approval = open_one({"a": "b"}, "Rejected", "")
         given = Answer(verdict="reject", version=approval.version, digest=approval.digest, note=note)
-        services.decide(approval_id=approval.pk, reviewer=alice, given=given, channel="page")
+        services.decide(
+            approval_id=approval.pk, reviewer=alice, given=given, circumstances=services.Circumstances("page")
+        )
         decided.append(approval.pk)
     together = []
     for words in ("one", "other"):

@@ -43,7 +43,7 @@ def test_every_text_is_shown_and_computes_nothing(reader: Client, open_hostile: 
     for place, (hostile, by) in enumerate(zip(CORPUS, people, strict=True)):
         opened = open_hostile(hostile.text, requested_by_id=people[place - 1].pk)
         given = Answer("approve", opened.version, opened.digest)
-        services.decide(approval_id=opened.pk, reviewer=by, given=given, channel="page")
+        services.decide(approval_id=opened.pk, reviewer=by, given=given, circumstances=services.Circumstances("page"))
         by_id[opened.pk] = hostile, people[place - 1].username
     heading, *lines = read(reader.get(EXPORT, {"status": "decided"}))
     assert heading == list(exports.COLUMNS)

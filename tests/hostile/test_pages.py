@@ -89,7 +89,9 @@ def test_summary_words_names_keys_and_comments_are_shown(reader: Client, alice: 
         approval = open_hostile(text)
         note = text if text.strip() and len(text) <= NOTE_LENGTH else "no"
         answer = Answer(verdict="reject", version=approval.version, digest=approval.digest, note=note)
-        services.decide(approval_id=approval.pk, reviewer=alice, given=answer, channel="page")
+        services.decide(
+            approval_id=approval.pk, reviewer=alice, given=answer, circumstances=services.Circumstances("page")
+        )
         return page_of(reader, approval)
 
     harmless = elements_of(*map(page, HARMLESS))

@@ -86,7 +86,9 @@ def _decided(people: list[User], texts: list[str], open_hostile: Open) -> None:
         open_hostile(text, requested_by_id=by.pk)
         done = open_hostile(text, requested_by_id=by.pk)
         given = Answer("approve", done.version, done.digest)
-        services.decide(approval_id=done.pk, reviewer=people[place - 1], given=given, channel="page")
+        services.decide(
+            approval_id=done.pk, reviewer=people[place - 1], given=given, circumstances=services.Circumstances("page")
+        )
 
 
 def _pages(admin: Client, open_hostile: Open, texts: list[str]) -> dict[str, ReadPage]:

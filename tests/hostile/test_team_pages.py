@@ -76,7 +76,7 @@ def _decide(opened: list[Approval], texts: list[str]) -> None:
         by = opened[place - 1].requested_by
         assert by is not None
         given = Answer("reject", one.version, one.digest, text.strip()[:4000] or "no")
-        services.decide(approval_id=one.pk, reviewer=by, given=given, channel="page")
+        services.decide(approval_id=one.pk, reviewer=by, given=given, circumstances=services.Circumstances("page"))
     late = database_now() - timedelta(hours=1)
     Approval.objects.filter(pk__in=[one.pk for one in opened]).update(expected_by=late)
 

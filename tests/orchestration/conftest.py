@@ -82,7 +82,7 @@ def decide(approval: Approval | str, verdict: str = "approve", note: str = "", b
     """Let a reviewer decide exactly what is there."""
     found = Approval.objects.get(pk=approval if isinstance(approval, str) else approval.pk)
     given = Answer(verdict, found.version, found.digest, note or ("no" if verdict == "reject" else ""))
-    approvals.decide(approval_id=found.pk, reviewer=by or reviewer(), given=given, channel="api")
+    approvals.decide(approval_id=found.pk, reviewer=by or reviewer(), given=given)
     found.refresh_from_db()
     return found
 

@@ -57,7 +57,7 @@ def asked(user: User, **changes: Any) -> Approval:
 
 
 def decided(approval: Approval, by: User, verdict: str = "approve", **given: Any) -> Approval:
-    services.decide(approval_id=approval.pk, reviewer=by, given=answer(approval, verdict, **given), channel="api")
+    services.decide(approval_id=approval.pk, reviewer=by, given=answer(approval, verdict, **given))
     approval.refresh_from_db()
     return approval
 

@@ -53,9 +53,11 @@ def decide(request: HttpRequest, approval_id: str) -> HttpResponse:
             approval_id=approval_id,
             reviewer=user,
             given=given,
-            channel="page",
-            signed_in_at=signed_in_at(request),
-            shown_at=shown_at(form.cleaned_data["shown"], approval_id, given.version, user),
+            circumstances=services.Circumstances(
+                channel="page",
+                signed_in_at=signed_in_at(request),
+                shown_at=shown_at(form.cleaned_data["shown"], approval_id, given.version, user),
+            ),
         )
     except NoSuchApproval:
         raise
