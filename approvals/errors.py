@@ -22,11 +22,12 @@ ApprovalError
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from console.refusals import EngineAway, Invalid, NotFound, Refused
+
+if TYPE_CHECKING:
+    from approvals.record.closings import RequestClosing
 
 
 class ApprovalError(Refused):
@@ -57,49 +58,24 @@ class MayNotDecide(ApprovalError):
         return {"rule": self.rule}
 
 
-@dataclass(frozen=True)
-class Withdrawal:
-    """Who took a request back and why; the reason is somebody else's text."""
-
-    by: str
-    reason: str
-
-
 class AlreadyClosed(ApprovalError):
     """The approval was closed before; carries who and when."""
 
     title = "Already closed"
 
-    def __init__(
-        self,
-        status: str,
-        by: str | None,
-        at: datetime | None,
-        verdict: str | None,
-        withdrawal: Withdrawal | None = None,
-    ) -> None:
-        self.status, self.by, self.at, self.verdict, self.withdrawal = status, by, at, verdict, withdrawal
-        fact = self.fact()
-        super().__init__(f"Already decided: {fact[0].lower()}{fact[1:]}" if status == "decided" else fact)
+    def __init__(self, closing: RequestClosing) -> None:
+        self.closing = closing
+        fact = closing.sentence
+        late = f"Already decided: {fact[0].lower()}{fact[1:]}" if closing.status == "decided" else fact
+        super().__init__(late)
 
     def facts(self) -> dict[str, Any]:
         return {
-            "decided_by": self.by,
-            "decided_at": self.at,
-            "verdict": self.verdict,
-            "approval_status": self.status,
+            "decided_by": self.closing.by,
+            "decided_at": self.closing.at,
+            "verdict": self.closing.verdict,
+            "approval_status": self.closing.status,
         }
-
-    def fact(self) -> str:
-        """Return what happened, as everybody may read it, not only those who came late."""
-        when = f" at {self.at:%H:%M:%S} UTC on {self.at:%d %B %Y}" if self.at else ""
-        if self.status == "decided":
-            return f"{_past(self.verdict).capitalize()} by {self.by}{when}."
-        if self.status == "expired":
-            return "The deadline has passed: the request expired without a decision."
-        if self.withdrawal is None:
-            return f"The request was withdrawn{when}: its run ended first, or who asked took it back."
-        return f"The request was withdrawn{when} by {self.withdrawal.by}. The reason: {self.withdrawal.reason}"
 
 
 class StaleVersion(ApprovalError):
@@ -209,12 +185,3 @@ class ExternalIdReused(ApprovalError):
     """This external id was used for another request. Use a new one."""
 
     title = "External id used before"
-
-
-def _past(verdict: str | None) -> str:
-    return {
-        "approve": "approved",
-        "reject": "rejected",
-        "edit": "approved with change",
-        "respond": "answered",
-    }.get(verdict or "", "decided")

@@ -17,6 +17,7 @@ from django.contrib.auth.models import User
 
 from approvals import services
 from approvals.errors import (
+    AlreadyClosed,
     ApprovalError,
     NoSuchApproval,
     NotKnown,
@@ -128,7 +129,7 @@ def _why_not(user: User, approval: Approval | None, is_allowed: bool) -> str:
     if approval is None:
         return "There is no such request, or you may not see it."
     if not approval.is_open:
-        return str(closing_of(approval))
+        return str(AlreadyClosed(closing_of(approval)))
     if approval.risk == Risk.HIGH:
         return "High risk is decided on its own page, one by one."
     if not may_pick(approval):

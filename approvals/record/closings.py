@@ -2,30 +2,62 @@
 
 from __future__ import annotations
 
-from approvals.errors import AlreadyClosed, Withdrawal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
 from approvals.models import Approval, AuditEvent, Decision
 
 
-def closing_decision(approval: Approval) -> Decision | None:
+@dataclass(frozen=True)
+class Withdrawal:
+    """Who took a request back and why; the reason is somebody else's text."""
+
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class RequestClosing:
+    """Who or what closed an approval, and when."""
+
+    status: str  # decided, expired or withdrawn
+    by: str | None = None  # who made the closing decision
+    at: datetime | None = None
+    verdict: str | None = None
+    withdrawal: Withdrawal | None = None
+
+    @property
+    def sentence(self) -> str:
+        """Return what happened, as everybody may read it, not only those who came late."""
+        when = f" at {self.at:%H:%M:%S} UTC on {self.at:%d %B %Y}" if self.at else ""
+        if self.status == "decided":
+            return f"{_past(self.verdict).capitalize()} by {self.by}{when}."
+        if self.status == "expired":
+            return "The deadline has passed: the request expired without a decision."
+        if self.withdrawal is None:
+            return f"The request was withdrawn{when}: its run ended first, or who asked took it back."
+        return f"The request was withdrawn{when} by {self.withdrawal.by}. The reason: {self.withdrawal.reason}"
+
+
+def closing_decision(approval: Approval, decisions: Sequence[Decision] | None = None) -> Decision | None:
     """Return the decision that closed the approval, with who made it; `None` when nobody decided.
 
-    Votes that were too few when it expired or was withdrawn closed nothing.
+    Votes that were too few when it expired or was withdrawn closed nothing. `decisions`: all of the approval's in
+    their order, where the caller has them; else a query.
     """
     if approval.status != Approval.Status.DECIDED:
         return None
+    if decisions is not None:
+        return decisions[-1]
     return approval.decisions.select_related("by").order_by("number").last()
 
 
-def closing_of(approval: Approval) -> AlreadyClosed:
-    """Say who or what closed the approval, as the error that a late click gets."""
-    decision = closing_decision(approval)
+def closing_of(approval: Approval, decisions: Sequence[Decision] | None = None) -> RequestClosing:
+    """Return who or what closed the approval; `decisions` as in `closing_decision`. A query where it was withdrawn."""
+    decision = closing_decision(approval, decisions)
     by, verdict = (decision.by_name, decision.verdict) if decision else (None, None)
-    return AlreadyClosed(approval.status, by, approval.closed_at, verdict, withdrawal_of(approval))
-
-
-def withdrawal_of(approval: Approval) -> Withdrawal | None:
-    """Return who took the request back and why, as the record has it; `None` for one that was not withdrawn."""
-    return withdrawals_of([approval]).get(approval.pk)
+    return RequestClosing(approval.status, by, approval.closed_at, verdict, withdrawals_of([approval]).get(approval.pk))
 
 
 def withdrawals_of(approvals: list[Approval]) -> dict[str, Withdrawal]:
@@ -33,3 +65,12 @@ def withdrawals_of(approvals: list[Approval]) -> dict[str, Withdrawal]:
     ids = [approval.pk for approval in approvals if approval.status == Approval.Status.WITHDRAWN]
     entries = AuditEvent.objects.filter(subject__in=ids, kind="approval.withdrawn").order_by("seq") if ids else []
     return {entry.subject: Withdrawal(entry.actor, str(entry.body.get("reason", ""))) for entry in entries}
+
+
+def _past(verdict: str | None) -> str:
+    return {
+        "approve": "approved",
+        "reject": "rejected",
+        "edit": "approved with change",
+        "respond": "answered",
+    }.get(verdict or "", "decided")

@@ -10,7 +10,7 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import BooleanField, ExpressionWrapper, Q
 
-from approvals.errors import AlreadyClaimed, MayNotDecide, NoSuchApproval, NotTheirs
+from approvals.errors import AlreadyClaimed, AlreadyClosed, MayNotDecide, NoSuchApproval, NotTheirs
 from approvals.models import Approval
 from approvals.people.permissions import may_decide, visible_to
 from approvals.record import audit
@@ -100,7 +100,7 @@ def _locked(user: User, approval_id: str) -> Locked:
 
 def _check_pending(approval: Approval) -> None:
     if not approval.is_open:
-        raise closing_of(approval)
+        raise AlreadyClosed(closing_of(approval))
 
 
 def _check_may_decide(user: User, approval: Approval) -> None:

@@ -27,7 +27,7 @@ from approvals.policies import asking
 from approvals.proposal.canonical import LIMIT_BYTES, read_canonical
 from approvals.proposal.terms import WORDS, Terms
 from approvals.record import audit
-from approvals.record.closings import closing_of
+from approvals.record.closings import RequestClosing, closing_of
 from approvals.services import decision_sql
 from approvals.services.closing import close_by_policy, record_decision, write_decision
 from approvals.services.decision_sql import HeldApproval
@@ -148,9 +148,9 @@ def _held(approval_id: str) -> HeldApproval:
 def _check_open(held: HeldApproval, given: Answer) -> None:
     approval = held.approval
     if not approval.is_open:
-        raise closing_of(approval)
+        raise AlreadyClosed(closing_of(approval))
     if held.is_late:
-        raise AlreadyClosed(Approval.Status.EXPIRED, None, approval.due_at, None)
+        raise AlreadyClosed(RequestClosing(Approval.Status.EXPIRED, at=approval.due_at))
     if approval.shown_digest != approval.digest:
         raise BytesChanged(approval.version)
     if approval.version != given.version or approval.digest != given.digest:

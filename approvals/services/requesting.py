@@ -17,7 +17,7 @@ from typing import Any
 from django.contrib.auth.models import User
 from django.db import transaction
 
-from approvals.errors import ExternalIdReused, InvalidRequest, NoSuchApproval
+from approvals.errors import AlreadyClosed, ExternalIdReused, InvalidRequest, NoSuchApproval
 from approvals.models import Approval, new_approval_id
 from approvals.people.programs import stored_external_id
 from approvals.policies import asking
@@ -127,7 +127,7 @@ def take_back(*, approval_id: str, by: User, reason: str) -> Approval:
         if approval.status == Approval.Status.WITHDRAWN:
             return approval
         if not approval.is_open:
-            raise closing_of(approval)
+            raise AlreadyClosed(closing_of(approval))
         mine.update(status=Approval.Status.WITHDRAWN, closed_at=DatabaseNow(), claimed_by=None, claimed_at=None)
         wake = {"run_id": approval.run_id, "approval_id": approval.pk, "decision_id": f"{approval.pk}:withdrawn"}
         outbox.enqueue(kind=Kind.DECIDED, subject=approval.run_id, payload=wake)

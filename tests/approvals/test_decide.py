@@ -41,8 +41,8 @@ def test_the_second_reviewer_is_told_who_was_first(open_one: Opener, alice: User
     services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval))
     with pytest.raises(AlreadyClosed) as told:
         services.decide(approval_id=approval.pk, reviewer=bob, given=answer(approval, "reject", note="no"))
-    assert (told.value.by, told.value.verdict) == ("alice", "approve")
-    assert told.value.at is not None
+    assert (told.value.closing.by, told.value.closing.verdict) == ("alice", "approve")
+    assert told.value.closing.at is not None
     assert Decision.objects.count() == 1
 
 
@@ -59,7 +59,7 @@ def test_of_many_reviewers_at_once_exactly_one_decides(open_one: Opener, alice: 
             services.decide(approval_id=approval.pk, reviewer=reviewer, given=given)
             outcomes.append("won")
         except AlreadyClosed as exc:
-            outcomes.append(exc.by or "")
+            outcomes.append(exc.closing.by or "")
         finally:
             connections.close_all()
 
@@ -145,7 +145,7 @@ def test_from_the_deadline_on_nobody_decides_even_before_the_ladder_has_closed_i
     Approval.objects.filter(pk=approval.pk).update(due_at=database_now() - late)
     with pytest.raises(AlreadyClosed) as told:
         services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval))
-    assert told.value.status == "expired"
+    assert told.value.closing.status == "expired"
     assert not Decision.objects.exists()
 
 

@@ -87,7 +87,7 @@ def test_at_the_deadline_it_expires_which_is_not_a_rejection(open_one: Opener, a
     assert (settled.ending.verdict, settled.ending.decision_id) == ("expired", None)
     with pytest.raises(AlreadyClosed) as told:
         services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval))
-    assert told.value.status == "expired"
+    assert told.value.closing.status == "expired"
 
 
 @pytest.mark.parametrize("source", ["agent", "program"])

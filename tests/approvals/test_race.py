@@ -130,10 +130,10 @@ class World:
         assert OutboxEntry.objects.filter(payload__approval_id=self.id).count() == (approval.status == "decided")
         assert (approval.closed_at is None) == (approval.status == "pending")
         for told in self.told:  # every loser was told who or what was first
-            if told.status == "decided":
-                assert (told.by, told.verdict) == (decisions[-1].by_name, decisions[-1].verdict)
+            if told.closing.status == "decided":
+                assert (told.closing.by, told.closing.verdict) == (decisions[-1].by_name, decisions[-1].verdict)
             else:
-                assert told.status == "expired" or told.status == approval.status
+                assert told.closing.status in ("expired", approval.status)
         assert len(self.heard) <= 1  # the agent never hears two different ends
         versions = set(approval.versions.values_list("version", "digest"))
         for decision in decisions:  # nobody decided about anything but a version that existed, and saw it

@@ -49,7 +49,7 @@ def test_a_late_click_is_told_that_the_run_ended_first(open_one: Opener, alice: 
     services.withdraw(run_id="run-1", reason="x", actor="worker")
     with pytest.raises(AlreadyClosed, match=r"withdrawn .* by worker\. The reason: x") as told:
         services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval))
-    assert (told.value.status, told.value.by) == ("withdrawn", None)
+    assert (told.value.closing.status, told.value.closing.by) == ("withdrawn", None)
     assert not OutboxEntry.objects.exists()
 
 

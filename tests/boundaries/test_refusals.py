@@ -13,6 +13,7 @@ import approvals.policies.errors as policy
 from approvals import errors
 from approvals.models import Approval
 from approvals.people.standing_conditions import InvalidCondition
+from approvals.record.closings import RequestClosing
 from console import in_flight, problems
 from console.refusals import EngineAway, Invalid, NotFound, Refused
 from dataplane import errors as data
@@ -53,7 +54,7 @@ def test_each_kind_has_its_status() -> None:
 def test_what_programs_are_told_beside_the_reason_does_not_replace_it() -> None:
     examples: list[Refused] = [
         errors.MayNotDecide("four eyes", "You asked for it yourself."),
-        errors.AlreadyClosed("decided", "bob", None, "approve"),
+        errors.AlreadyClosed(RequestClosing("decided", "bob", None, "approve")),
         errors.StaleVersion(3),
         errors.InvalidChange("reason", "Say why."),
         errors.NotKnown("gone"),
@@ -92,7 +93,7 @@ def test_what_no_view_catches_is_told_in_words(
 
 
 def test_what_no_endpoint_catches_is_told_as_a_problem(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    refused = errors.AlreadyClosed(Approval.Status.EXPIRED, None, None, None)
+    refused = errors.AlreadyClosed(RequestClosing(Approval.Status.EXPIRED))
     monkeypatch.setattr("console.api.contracts_page", _refuses(refused))
     answer = Caller(alice).get("contracts")
     assert (answer.status_code, answer.json()["title"]) == (409, "Already closed")

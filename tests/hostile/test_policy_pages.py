@@ -28,6 +28,7 @@ from approvals.proposal.terms import Terms
 from approvals.reading.arguments import argument_rows_of
 from approvals.reading.policy_preview import PolicyPreview, PreviewChange, PreviewRow
 from approvals.record import audit
+from approvals.record.closings import RequestClosing
 from approvals.services import Answer
 from console.clock import database_now
 from console.forms import schema_form
@@ -239,7 +240,7 @@ def _card(text: str, *, is_open: bool, outcome: Any = "ask") -> Card:
     votes = [Decision(approval=approval, for_version=version, **by) for version in (1, 2)]
     edited = {"reason": "edited", "made_by": person} if is_open else {"reason": "terms", "detail": text}
     versions = [ProposalVersion(approval=approval, version=2, at=now, **edited)] * 2
-    closing = AlreadyClosed("decided", text, now, "approve").fact()
+    closing = RequestClosing("decided", text, now, "approve").sentence
     return Card(
         approval=approval,
         terms=Terms(rule=text, policy_version=text, outcome=outcome, four_eyes=("requester", "owner"), reason=text),
@@ -270,7 +271,7 @@ def _closed_card(text: str) -> str:
 def _refused(text: str) -> str:
     """Return the bar with the words of a refusal, and the form of a change that a rule never allows."""
     card = replace(_card(text, is_open=True), permit=Permit(True, "", ""))
-    refusal = {"status": 409, "words": str(AlreadyClosed("decided", text, database_now(), "approve"))}
+    refusal = {"status": 409, "words": str(AlreadyClosed(RequestClosing("decided", text, database_now(), "approve")))}
     parts = [render_to_string("approvals/_decide.html", {"card": card, "refusal": refusal, "looks": {}})]
     for schema in ({"type": "object"}, {"type": "object", "properties": {"a": {"type": "string"}}}):
         form = schema_form.build(schema, {}, prefix="a")

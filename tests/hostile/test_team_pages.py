@@ -22,6 +22,7 @@ from approvals.reading.bulk import ArgumentCell, BulkLine, Group, Item, Result
 from approvals.reading.presence import Person
 from approvals.reading.standing import Given
 from approvals.reading.team import Claim, Team
+from approvals.record.closings import RequestClosing
 from approvals.services import Answer
 from console.clock import database_now
 
@@ -182,7 +183,9 @@ def _together(text: str) -> str:
 def _result(text: str) -> str:
     """Return what became of the items of a decision for many: recorded, too late, not there."""
     now, item = database_now(), Item("apr_1", "approve", 1, "0" * 64)
-    late = Result(item, 409, str(AlreadyClosed("decided", text, now, "reject")), approval=_approval(text))
+    late = Result(
+        item, 409, str(AlreadyClosed(RequestClosing("decided", text, now, "reject"))), approval=_approval(text)
+    )
     done = Result(item, 200, "Approved", approval=_approval(text))
     gone = Result(replace(item, approval_id=text), 404, text)
     given = {"results": [done, late, gone], "done": [done], "refused": [late, gone], "note": "", "key": "k"}

@@ -8,7 +8,6 @@ from typing import Any
 
 from django.contrib.auth.models import User
 
-from approvals.errors import AlreadyClosed
 from approvals.models import Approval, Decision, ProposalVersion, Verdict
 from approvals.people.permissions import AGREEING, Permit, may_decide
 from approvals.people.programs import where_to
@@ -19,7 +18,7 @@ from approvals.proposal.terms import Terms
 from approvals.reading.arguments import ArgumentRow, argument_rows_of
 from approvals.reading.receipt import ReceiptLine, receipt_of
 from approvals.reading.requests import Sibling, agreed_names, siblings_of
-from approvals.record.closings import withdrawal_of
+from approvals.record.closings import closing_of
 
 
 @dataclass(frozen=True)
@@ -149,13 +148,6 @@ def card_for(user: User, approval: Approval) -> Card:
     decisions = list(approval.decisions.all())
     is_open = approval.is_open
     last = decisions[-1] if decisions else None
-    closed = AlreadyClosed(
-        approval.status,
-        last.by_name if last else None,
-        approval.closed_at,
-        last.verdict if last else None,
-        withdrawal_of(approval),
-    )
     terms = approval.given_terms
     return Card(
         approval=approval,
@@ -164,7 +156,7 @@ def card_for(user: User, approval: Approval) -> Card:
         argument_rows=argument_rows_of(arguments),
         permit=may_decide(user, approval),
         is_open=is_open,
-        closing="" if is_open else closed.fact(),
+        closing="" if is_open else closing_of(approval, decisions).sentence,
         decisions=[DecisionLine(one, one.for_version == approval.version) for one in decisions],
         agreed=agreed_names(approval, decisions),
         versions=list(approval.versions.all()),
