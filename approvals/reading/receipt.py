@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
+from django.db.models import Q
+
 from approvals.models import Approval, Decision, ReceiptStep
 from approvals.people.permissions import AGREEING
-from approvals.reading import stalled
+from console import ports
+from console.clock import DatabaseNow
 from console.ports import Standstill
 
 Step = ReceiptStep.Step
@@ -50,7 +54,7 @@ def receipt_of(approval: Approval, decision: Decision | None) -> list[ReceiptLin
     if approval.is_open or (decision is None and not is_answered):
         return []  # votes that are not enough yet travel nowhere
     reached = {step.step: step for step in approval.receipt.all()}
-    why = stalled.standstill(approval)
+    why = standstill(approval)
     lines: list[ReceiptLine] = []
     for step in _steps(approval, decision, reached):
         if step in reached:
@@ -103,3 +107,32 @@ def _next(approval: Approval, line: ReceiptLine, before: datetime | None, why: S
     if approval.expected_by is None or before is None:
         return line
     return replace(line, state="next", within_seconds=max(0, round((approval.expected_by - before).total_seconds())))
+
+
+def is_late() -> Q:
+    """Return the filter for decisions that stand still now, by the database's clock."""
+    return Q(expected_by__lte=DatabaseNow())
+
+
+def standstill(approval: Approval) -> Standstill | None:
+    """Return why one decision stands still, `None` while it does not. One query, and the agent plane's where it is."""
+    if approval.expected_by is None or not Approval.objects.filter(is_late(), pk=approval.pk).exists():
+        return None
+    return standstills_of([approval.pk]).get(approval.pk) or not_known(approval)
+
+
+def standstills_of(approval_ids: Sequence[str]) -> dict[str, Standstill]:
+    """Return why decisions stand still, by approval id: who carries them out is asked. Those it knows none of lack."""
+    return ports.agent_plane().standstill_of(approval_ids) if approval_ids else {}
+
+
+def not_known(approval: Approval) -> Standstill:
+    """Return the standstill of a decision that is late, where nobody knows why."""
+    sentence = "It should have taken effect by now, and nothing here says why it has not."
+    return Standstill("not_known", sentence, since(approval), may_deliver=True)
+
+
+def since(approval: Approval) -> datetime:
+    """Return from when on a late decision has stood still."""
+    assert approval.expected_by is not None
+    return approval.expected_by

@@ -7,15 +7,13 @@ stands still is known by who carries decisions out, which is asked.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, User
 from django.db.models import Exists, OuterRef, Prefetch, Q
 
 from approvals.models import Approval, Decision
 from approvals.people.permissions import may_redrive, visible_to
-from console import ports
-from console.clock import DatabaseNow
+from approvals.reading.receipt import is_late, not_known, since, standstills_of
 from console.lists.capped import COUNT_CAP
 from console.lists.keyset import make_cursor, read_cursor
 from console.live.announce import announce
@@ -42,11 +40,6 @@ class StalledPage:
     next_cursor: str | None
 
 
-def is_late() -> Q:
-    """Say as a filter which decisions stand in the lane now, by the database's clock."""
-    return Q(expected_by__lte=DatabaseNow())
-
-
 def lane_page(user: User, *, cursor: str = "", limit: int = 50) -> StalledPage:
     """Return one page of the lane, what came last first. A constant number of queries; keyset, never an offset."""
     rows = visible_to(user).filter(is_late())
@@ -57,16 +50,9 @@ def lane_page(user: User, *, cursor: str = "", limit: int = 50) -> StalledPage:
     rows = rows.defer("canonical", "arguments_schema").prefetch_related(Prefetch("decisions", decisions))
     found = list(rows.order_by("-expected_by", "-id")[: limit + 1])
     shown, last = found[:limit], found[limit - 1] if len(found) > limit else None
-    reasons = _standstills([row.pk for row in shown])
+    reasons = standstills_of([row.pk for row in shown])
     items = [_item(user, row, reasons.get(row.pk)) for row in shown]
-    return StalledPage(items, make_cursor(_since(last), last.pk) if last else None)
-
-
-def standstill(approval: Approval) -> Standstill | None:
-    """Return why one approval stands still, `None` while it does not."""
-    if approval.expected_by is None or not Approval.objects.filter(is_late(), pk=approval.pk).exists():
-        return None
-    return _standstills([approval.pk]).get(approval.pk) or _not_known(approval)
+    return StalledPage(items, make_cursor(since(last), last.pk) if last else None)
 
 
 def _item(user: User, row: Approval, reason: Standstill | None) -> StalledDecision:
@@ -74,23 +60,9 @@ def _item(user: User, row: Approval, reason: Standstill | None) -> StalledDecisi
     return StalledDecision(
         approval=row,
         decision=decisions[-1] if decisions else None,
-        standstill=reason or _not_known(row),
+        standstill=reason or not_known(row),
         may_redrive=may_redrive(user, decisions),
     )
-
-
-def _standstills(approval_ids: list[str]) -> dict[str, Standstill]:
-    return ports.agent_plane().standstill_of(approval_ids) if approval_ids else {}
-
-
-def _not_known(approval: Approval) -> Standstill:
-    sentence = "It should have taken effect by now, and nothing here says why it has not."
-    return Standstill("not_known", sentence, _since(approval), may_deliver=True)
-
-
-def _since(approval: Approval) -> datetime:
-    assert approval.expected_by is not None
-    return approval.expected_by
 
 
 def count_for(user: AbstractBaseUser | AnonymousUser) -> int:

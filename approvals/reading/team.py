@@ -1,4 +1,4 @@
-"""Working as a team: what pages show of claims, comments and delegations."""
+"""Working as a team: what pages show of claims, of who else looks, of comments and delegations."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from django.db.models import Q
 from approvals.models import Approval, Comment, Delegation
 from approvals.people.permissions import Permit, may_confirm
 from approvals.people.persons import persons_of
-from approvals.reading.presence import Person, also_looking
 from approvals.services.claims import CLAIM_LASTS
 from console import roles
 from console.clock import DatabaseNow
+from console.live import presence
 
 MOST_COLLEAGUES: Final = 100
 
@@ -29,6 +29,14 @@ class Claim:
     by_id: int
     since: datetime
     until: datetime
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody else at the same page."""
+
+    username: str
+    name: str
 
 
 @dataclass(frozen=True)
@@ -70,6 +78,15 @@ def team_of(user: User, approval: Approval, permit: Permit) -> Team:
         comments=comments,
         comments_of_mine=sum(comment.by_id == user.pk for comment in comments),
     )
+
+
+def also_looking(user: User, approval_id: str) -> list[Person]:
+    """Return who has the approval's page open besides the user, by name. One query.
+
+    For a page that was allowed to show the approval; being on the list needs a socket, which needs the right to see.
+    """
+    lookers = presence.lookers_at(f"{presence.KIND}{approval_id}")
+    return [Person(looker.username, looker.name) for looker in lookers if looker.user_id != user.pk]
 
 
 def live_claims(approval_ids: Iterable[str]) -> dict[str, Claim]:

@@ -19,9 +19,8 @@ from approvals.models import Approval, Comment, Decision, Delegation, SavedView,
 from approvals.pages.team.forms import StandingForm, StandingRow
 from approvals.reading.attention import Attention
 from approvals.reading.bulk import ArgumentCell, BulkLine, Group, Item, Result
-from approvals.reading.presence import Person
 from approvals.reading.standing import Given
-from approvals.reading.team import Claim, Team
+from approvals.reading.team import Claim, Person, Team
 from approvals.record.closings import RequestClosing
 from approvals.services import Answer
 from console.clock import database_now

@@ -10,7 +10,7 @@ from django.db import connection
 from temporalio.exceptions import ApplicationError
 
 from approvals.models import Approval, AuditEvent
-from approvals.reading import stalled
+from approvals.reading import receipt
 from console.clock import database_now
 from orchestration import services
 from orchestration.contracts import Turn
@@ -96,7 +96,7 @@ def test_a_run_whose_code_has_no_place_for_the_answer_fails_and_is_not_finished(
     assert "agent's code changed" in error.message
     run.refresh_from_db()
     assert (run.status, run.result, Effect.objects.count()) == ("failed", None, 0)
-    found = stalled.standstill(Approval.objects.get(pk=approval))
+    found = receipt.standstill(Approval.objects.get(pk=approval))
     assert found is not None and found.is_final
     assert (found.cause, found.words) == ("code_changed", error.message)
 
@@ -153,7 +153,7 @@ def test_an_agent_that_ends_without_doing_what_was_approved_has_not_finished(
     decide(approval)
     error = fails(after(run, 2, approval), world)
     assert error.type == "NotCarriedOut" and f"issue_refund ({approval})" in error.message
-    found = stalled.standstill(Approval.objects.get(pk=approval))
+    found = receipt.standstill(Approval.objects.get(pk=approval))
     assert found is not None and "Nothing was done" in found.sentence
 
 
@@ -224,7 +224,7 @@ def test_a_run_whose_checkpoints_are_gone_fails_and_never_begins_again(
     assert error.type == "CheckpointsGone" and error.message.startswith("Its "), error.message
     assert "checkpoints" in error.message
     assert (proposed, Effect.objects.count(), Approval.objects.count()) == (["again"], 0, 1)
-    found = stalled.standstill(Approval.objects.get(pk=approval))
+    found = receipt.standstill(Approval.objects.get(pk=approval))
     assert found is not None and found.cause == "checkpoints_gone" and found.is_final
 
 

@@ -13,7 +13,7 @@ from temporalio.worker import Worker
 
 from approvals import services as approvals
 from approvals.models import Approval
-from approvals.reading import stalled
+from approvals.reading import receipt
 from approvals.services.receipts import WITHIN, Step
 from orchestration import dialects, services
 from orchestration.agents.offline_model import OfflineModel
@@ -160,7 +160,7 @@ def test_a_decision_that_the_run_knows_is_not_late_while_another_place_is_open(r
     assert {step.detail for step in first.receipt.filter(step=Step.RESUMED)} == {"turn 3"}
     first.refresh_from_db()
     assert first.took_effect_at is not None
-    assert not Approval.objects.filter(stalled.is_late()).exists()
+    assert not Approval.objects.filter(receipt.is_late()).exists()
 
 
 def test_an_interrupt_that_is_read_otherwise_than_it_was_decided_fails_in_words(

@@ -12,7 +12,7 @@ from django.test import Client
 from approvals import services
 from approvals.errors import NothingToRedrive
 from approvals.models import Approval, AuditEvent
-from approvals.reading import stalled
+from approvals.reading import receipt
 from approvals.record import audit
 from approvals.services.requesting import ProgramRequest
 from console.clock import DatabaseNow
@@ -66,7 +66,7 @@ def late(approval: Approval) -> Standstill | None:
     """Let the time of the next step pass, and return why it stands still."""
     Approval.objects.filter(pk=approval.pk, expected_by__isnull=False).update(expected_by=DatabaseNow())
     approval.refresh_from_db()
-    return stalled.standstill(approval)
+    return receipt.standstill(approval)
 
 
 def steps(approval: Approval) -> list[str]:
@@ -231,19 +231,19 @@ def test_a_body_larger_than_is_read_is_refused(robot: User, alice: User) -> None
 
 def test_an_answer_that_is_not_fetched_stands_in_the_lane_with_its_reason(robot: User, alice: User) -> None:
     approval = decided(asked(robot), alice)
-    assert stalled.standstill(approval) is None  # not at once
+    assert receipt.standstill(approval) is None  # not at once
     why = late(approval)
     assert why is not None and why.cause == "not_fetched" and not why.may_deliver
     Caller(robot).get(f"approvals/{approval.pk}/answer")
     approval.refresh_from_db()
-    assert stalled.standstill(approval) is None
+    assert receipt.standstill(approval) is None
 
 
 def test_what_was_approved_and_never_reported_stands_in_the_lane(robot: User, alice: User) -> None:
     approval = decided(asked(robot), alice)
     Caller(robot).get(f"approvals/{approval.pk}/answer")
     approval.refresh_from_db()
-    assert stalled.standstill(approval) is None  # not at once
+    assert receipt.standstill(approval) is None  # not at once
     why = late(approval)
     assert why is not None and why.cause == "not_reported" and "not said what came of it" in why.sentence
     page = Client()
@@ -252,7 +252,7 @@ def test_what_was_approved_and_never_reported_stands_in_the_lane(robot: User, al
     assert "Reported by the program" in page.get(f"/approvals/{approval.pk}/").content.decode()
     Caller(robot).post(f"approvals/{approval.pk}/outcome", {"status": "done"})
     approval.refresh_from_db()
-    assert stalled.standstill(approval) is None
+    assert receipt.standstill(approval) is None
 
 
 def test_who_never_meant_to_report_is_not_missed(robot: User, alice: User) -> None:
@@ -277,7 +277,7 @@ def test_what_went_wrong_stands_in_the_lane_at_once(
     words = "<b>the disk</b>"
     Caller(robot).post(f"approvals/{approval.pk}/outcome", {"status": status, "error": words})
     approval.refresh_from_db()
-    why = stalled.standstill(approval)
+    why = receipt.standstill(approval)
     assert why is not None and (why.cause, why.words, why.is_final) == (cause, words, True)
     page = Client()
     page.force_login(alice, backend="django.contrib.auth.backends.ModelBackend")
@@ -285,7 +285,7 @@ def test_what_went_wrong_stands_in_the_lane_at_once(
     assert "The program says that it" in told and words not in told
     services.set_aside(approval_id=approval.pk, by=alice, reason="looked into it")
     approval.refresh_from_db()
-    assert stalled.standstill(approval) is None
+    assert receipt.standstill(approval) is None
 
 
 def test_digests_of_requests_from_before_stay_the_same() -> None:

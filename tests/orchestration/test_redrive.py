@@ -13,7 +13,7 @@ from django.db import connection
 from approvals.errors import InvalidChange, NothingToRedrive, NotTheirs
 from approvals.models import AccountPerson, Approval, AuditEvent
 from approvals.proposal.canonical import canonicalise, digest_of
-from approvals.reading import stalled
+from approvals.reading import receipt
 from approvals.services import note_effect, note_receipt
 from approvals.services.receipts import set_aside
 from console.clock import database_now
@@ -88,7 +88,7 @@ def ask_whether_it_happened(approval: Approval) -> Approval:
 
 def why(approval: Approval) -> Standstill:
     found = standstill_of([approval.pk])[approval.pk]
-    assert stalled.standstill(Approval.objects.get(pk=approval.pk)) == found
+    assert receipt.standstill(Approval.objects.get(pk=approval.pk)) == found
     return found
 
 
@@ -302,7 +302,7 @@ def test_a_rejection_that_the_run_did_not_hear_stands_in_the_lane_too() -> None:
     OutboxEntry.objects.update(delivered_at=database_now())
     note_receipt(approval_ids=[approval.pk], step="resumed")
     approval.refresh_from_db()
-    assert stalled.standstill(approval) is None
+    assert receipt.standstill(approval) is None
 
 
 @pytest.mark.parametrize(("state", "word"), [("trying", "has not taken"), ("undelivered", "as long as was promised")])
@@ -316,7 +316,7 @@ def test_a_programs_answer_that_is_not_taken_tells_the_attempts_and_the_last_err
     assert found.is_final == (state == "undelivered")
     note_receipt(approval_ids=[approval.pk], step="resumed")
     approval.refresh_from_db()
-    assert stalled.standstill(approval) is None and approval.took_effect_at is not None
+    assert receipt.standstill(approval) is None and approval.took_effect_at is not None
 
 
 def test_a_programs_answer_that_was_never_sent_counts_no_attempts() -> None:
@@ -350,4 +350,4 @@ def test_an_answer_to_the_question_is_told_until_the_run_has_heard_it() -> None:
     assert "the run is taking that up" in found.sentence and not found.may_settle
     set_aside(approval_id=approval.pk, by=reviewer(), reason="It arrived; I have the receipt.")
     approval.refresh_from_db()
-    assert stalled.standstill(approval) is None
+    assert receipt.standstill(approval) is None

@@ -14,7 +14,7 @@ from temporalio.testing import ActivityEnvironment
 
 from approvals.errors import NothingToRedrive
 from approvals.models import AccountPerson, Approval, AuditEvent
-from approvals.reading import stalled
+from approvals.reading import receipt
 from console.environment import environment
 from console.models import OutboxEntry
 from console.outbox import Kind
@@ -73,7 +73,7 @@ def watches(approval: Approval) -> list[bool]:
 
 
 def why(approval: Approval) -> str:
-    found = stalled.standstill(Approval.objects.get(pk=approval.pk))
+    found = receipt.standstill(Approval.objects.get(pk=approval.pk))
     return found.sentence if found else ""
 
 

@@ -35,9 +35,8 @@ from approvals.pages.team.forms import (
 )
 from approvals.people.permissions import may_decide
 from approvals.reading import attention
-from approvals.reading.presence import also_looking
 from approvals.reading.standing import standing_list, standing_named, uses_of
-from approvals.reading.team import windows_of
+from approvals.reading.team import also_looking, windows_of
 from console import roles
 from console.clock import database_now
 from console.fragments import page_or_fragment, part_of_page
