@@ -19,7 +19,7 @@ from approvals import services as approvals
 from approvals.models import Approval, Decision
 from approvals.people.permissions import AGREEING
 from approvals.people.programs import external_id_of
-from approvals.reading.requests import note_of, outcome_of, proposed_digest
+from approvals.reading.for_runs import note_of, outcome_of, proposed_digest
 from approvals.record import audit
 from approvals.services.receipts import REPORTED_WITHIN
 from approvals.services.requesting import note_undelivered

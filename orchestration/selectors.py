@@ -14,7 +14,7 @@ from django.db import connection
 from django.db.models import F, Func, JSONField, Q, QuerySet, TextField, Value
 
 from approvals.models import Approval, ReceiptStep
-from approvals.reading import requests as approval_selectors
+from approvals.reading import for_runs
 from approvals.reading.listing import has_words
 from approvals.reading.reach import stranded, waiting_for_whom
 from console import roles
@@ -179,7 +179,7 @@ def runs_page(
     found = list(rows.order_by("-created_at", "-id")[: limit + 1])
     last = found[limit - 1] if len(found) > limit else None
     shown = found[:limit]
-    waiting = approval_selectors.waiting_of_runs([run.pk for run in shown])
+    waiting = for_runs.waiting_of_runs([run.pk for run in shown])
     first = [found[0] for found in waiting.values() if found] if with_people else []
     people = {pk: one.able for pk, one in waiting_for_whom(first).items()}
     return RunPage(
@@ -227,10 +227,10 @@ def story_of(run: Run, cursor: str = "") -> RunStory:
 
     Five queries, and five more while something waits.
     """
-    page = approval_selectors.asked_by_run(run.pk, most=ASKED, before=read_cursor(cursor))
-    counted = approval_selectors.counted_of_run(run.pk)
+    page = for_runs.asked_by_run(run.pk, most=ASKED, before=read_cursor(cursor))
+    counted = for_runs.counted_of_run(run.pk)
     waiting_count = counted.get(Approval.Status.PENDING, 0)
-    waiting = approval_selectors.pending_of_run(run.pk, most=WAITING) if waiting_count else []
+    waiting = for_runs.pending_of_run(run.pk, most=WAITING) if waiting_count else []
     last = page[ASKED - 1] if len(page) > ASKED else None
     shown = page[:ASKED]
     effects = list(run.effects.filter(pk__in=[approval.pk for approval in shown]).defer("result", "arguments"))

@@ -17,8 +17,8 @@ from ulid import ULID
 from approvals import services as approval_services
 from approvals.errors import NothingToRedrive
 from approvals.models import Approval
-from approvals.reading import requests as approval_selectors
-from approvals.reading.requests import Settled
+from approvals.reading import for_runs
+from approvals.reading.for_runs import Settled
 from approvals.record import audit
 from approvals.services import Proposal
 from approvals.services.receipts import locked_for_redrive
@@ -168,7 +168,7 @@ def begin_turn(turn: Turn, attempt: Attempt) -> TurnStart:
     NoSuchRun, and FailedByOperator where an operator had the turn failed.
     """
     with transaction.atomic():
-        start = TurnStart(approval_selectors.settled(turn.approval_ids))
+        start = TurnStart(for_runs.settled(turn.approval_ids))
         answered = [place.approval_id for places in start.answered.values() for place in places]
         if turn.approval_ids and not answered:
             return start
@@ -264,9 +264,7 @@ def finish_turn(turn: Turn, fence: int, end: TurnEnd) -> None:
 
 
 def _check_carried_out(run_id: str) -> None:
-    undone = approval_selectors.approved_of_run(run_id).exclude(
-        pk__in=Effect.objects.filter(run_id=run_id).values("pk")
-    )
+    undone = for_runs.approved_of_run(run_id).exclude(pk__in=Effect.objects.filter(run_id=run_id).values("pk"))
     names = ", ".join(f"{approval.tool} ({approval.pk})" for approval in undone[:5])
     if not names:
         return

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from django.http import HttpRequest
 from ninja import Field, Router, Schema, Status
 
-from approvals.reading.requests import waiting_of_runs
+from approvals.reading.for_runs import waiting_of_runs
 from console import problems
 from console.api_access import require
 from orchestration.actions import acting

@@ -8,7 +8,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 from ninja import Field, Query, Router, Schema, Status
 
-from approvals.reading.requests import waiting_of_runs
+from approvals.reading.for_runs import waiting_of_runs
 from console.api_access import require
 from console.ports import Read
 from dataplane.currency import told, told_of_all

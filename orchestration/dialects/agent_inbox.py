@@ -12,7 +12,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, Final
 
-from approvals.reading.requests import Settled
+from approvals.reading.for_runs import Settled
 from orchestration.agents.runtime import UNSAID
 from orchestration.dialects.base import AskedInterrupt, Place, Untellable
 from orchestration.dialects.calls import ending_of, place_of_call, text_of

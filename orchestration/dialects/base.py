@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from approvals.reading.requests import Settled
+from approvals.reading.for_runs import Settled
 from orchestration.agents.runtime import UNSAID
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from approvals.proposal.canonical import NotCanonical, canonicalise, digest_of
-from approvals.reading.requests import Ending, Settled
+from approvals.reading.for_runs import Ending, Settled
 from console.text.json_text import storable
 from console.text.plain_json import plain
 from orchestration.agents.runtime import UNSAID

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from approvals.reading.requests import Settled
+from approvals.reading.for_runs import Settled
 from orchestration.agents.runtime import UNSAID
 from orchestration.dialects.base import AskedInterrupt, Place, Untellable
 from orchestration.dialects.calls import ending_of, place_of_call, silence_about, text_of

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from approvals.reading.requests import Settled
+from approvals.reading.for_runs import Settled
 from console.forms import schema_check
 from orchestration.agents.runtime import UNSAID
 from orchestration.dialects.base import AskedInterrupt, Place, Untellable

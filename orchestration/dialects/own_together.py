@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from approvals.reading.requests import Settled
+from approvals.reading.for_runs import Settled
 from orchestration.agents.proposals import TOGETHER
 from orchestration.agents.runtime import UNSAID
 from orchestration.dialects.base import AskedInterrupt, Place

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from approvals.proposal.canonical import digest_of
-from approvals.reading.requests import Settled
+from approvals.reading.for_runs import Settled
 from console.forms import schema_check
 from console.text.plain_json import plain
 from orchestration.agents.runtime import UNSAID

@@ -15,7 +15,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from approvals import services as approvals
-from approvals.reading.requests import call_approvals_of
+from approvals.reading.for_runs import call_approvals_of
 from console import faults
 from console.clock import database_now
 from orchestration import failing, pausing, services

@@ -14,7 +14,7 @@ from langgraph.runtime import RunControl
 from langgraph.types import Command, Overwrite
 
 from approvals.proposal.canonical import read_canonical
-from approvals.reading.requests import Settled
+from approvals.reading.for_runs import Settled
 from approvals.services import Proposal
 from orchestration.agents.graphs import Factory, graph_from
 from orchestration.agents.registry import agent_named

@@ -12,7 +12,7 @@ from django.db import DatabaseError, transaction
 from approvals import services
 from approvals.errors import InvalidChange, NoSuchApproval
 from approvals.models import Approval, AuditEvent, Comment
-from approvals.reading import requests
+from approvals.reading import for_runs
 from approvals.services import commenting
 from tests.approvals.conftest import answer
 
@@ -66,7 +66,7 @@ def test_people_go_on_talking_after_the_decision_and_the_agent_hears_none_of_it(
     services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval, note="fine"))
     services.comment(approval_id=approval.pk, by=bob, text="after-the-decision")
     assert approval.comments.count() == 2
-    assert "the-decision" not in str(requests.settled([approval.pk]))
+    assert "the-decision" not in str(for_runs.settled([approval.pk]))
     authorised = services.authorise(approval_id=approval.pk, digest=approval.digest)
     assert "the-decision" not in str(authorised)
 

@@ -111,7 +111,7 @@ def test_a_rule_may_let_it_and_then_everybody_is_told(open_one: Opener, terms: A
     assert "This changes what the tool has fixed" in checked and "order_id" in checked
     given = answer(approval, "edit", edited_arguments=REFUND | {"order_id": "9999"})
     services.decide(approval_id=approval.pk, reviewer=alice, given=given)
-    shown = requests.approval_and_versions_for(bob, approval.pk)
+    shown = requests.whole_request(bob, approval.pk)
     assert card_for(bob, shown).changed_identity == ["order_id"]
     assert "Read it as another request" in text(signed_in(bob).get(f"/approvals/{approval.pk}/"))
 

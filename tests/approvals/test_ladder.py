@@ -12,7 +12,7 @@ from django.contrib.auth.models import User
 from approvals import services
 from approvals.errors import AlreadyClosed, MayNotDecide, StaleTerms
 from approvals.models import Approval, AuditEvent
-from approvals.reading import requests
+from approvals.reading import for_runs
 from approvals.services import ladder
 from console.clock import database_now
 from console.models import OutboxEntry
@@ -82,7 +82,7 @@ def test_at_the_deadline_it_expires_which_is_not_a_rejection(open_one: Opener, a
     assert (approval.status, approval.decisions.count()) == ("expired", 0)
     assert approval.closed_at is not None
     assert kinds() == ["approval.reminded", "approval.escalated", "approval.expired"]
-    (settled,) = requests.settled([approval.pk])
+    (settled,) = for_runs.settled([approval.pk])
     assert settled.ending is not None
     assert (settled.ending.verdict, settled.ending.decision_id) == ("expired", None)
     with pytest.raises(AlreadyClosed) as told:
@@ -194,7 +194,7 @@ def test_what_is_settled_names_the_next_step_while_it_waits(open_one: Opener) ->
     approval = open_one()
     age(approval, 25)
     services.climb([approval.pk])
-    (settled,) = requests.settled([approval.pk, "apr_none"])
+    (settled,) = for_runs.settled([approval.pk, "apr_none"])
     assert settled.ending is None
     assert settled.next_step_at == datetime.fromisoformat(approval.ladder[1]["at"])
 

@@ -16,7 +16,7 @@ from approvals.models import AccountPerson, Approval, AuditEvent, Decision, Dele
 from approvals.pages.request.card import card_for
 from approvals.proposal import terms as terms_module
 from approvals.proposal.terms import Terms
-from approvals.reading import requests
+from approvals.reading import for_runs, requests
 from approvals.services import Circumstances
 from console.clock import database_now
 from tests.approvals.conftest import REFUND, answer
@@ -112,7 +112,7 @@ def test_where_the_editor_must_not_approve_somebody_else_has_to(
     approval = open_one()
     decide(approval, alice, "edit", edited_arguments=REFUND | {"amount": "40.00"})
     assert status_of(approval) == "pending"
-    shown = requests.approval_and_versions_for(bob, approval.pk)
+    shown = requests.whole_request(bob, approval.pk)
     assert card_for(bob, shown).agreed == [], "who changed it does not count"
     with pytest.raises(MayNotDecide) as told:
         decide(approval, alice)
@@ -516,7 +516,7 @@ def test_a_vote_that_is_not_enough_has_no_receipt_yet(open_one: Opener, terms: A
     terms(needed=2)
     approval = open_one()
     decide(approval, alice)
-    shown = requests.approval_and_versions_for(alice, approval.pk)
+    shown = requests.whole_request(alice, approval.pk)
     card = card_for(alice, shown)
     assert card.receipt == [] and card.agreed == ["alice"] and card.missing == 1
 
@@ -534,10 +534,10 @@ def test_an_answer_needs_as_many_people_as_an_approval(open_one: Opener, terms: 
     with pytest.raises(MayNotDecide) as told:
         decide(approval, alice, "respond", answer="no need")
     assert told.value.rule == "one-vote"
-    (waiting,) = requests.settled([approval.pk])
+    (waiting,) = for_runs.settled([approval.pk])
     assert waiting.ending is None, "one person stood in for the tool"
     decide(approval, bob, "respond", answer="no need")
-    (settled,) = requests.settled([approval.pk])
+    (settled,) = for_runs.settled([approval.pk])
     assert settled.ending is not None
     assert (settled.ending.verdict, settled.ending.answer) == ("respond", "no need")
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from approvals import services
 from approvals.errors import AlreadyClosed, ApprovalError, KeyReused, MayNotDecide, NotAuthorised, StaleVersion
 from approvals.models import Approval, AuditEvent, Decision, Delegation
-from approvals.reading import requests
+from approvals.reading import for_runs
 from approvals.record import audit
 from approvals.services import Answer
 from console.clock import database_now
@@ -91,7 +91,7 @@ class World:
             case ["the", "run", "ends"]:
                 services.withdraw(run_id=self.run_id, reason="x", actor="worker")
             case ["the", "agent", "looks"]:
-                (settled,) = requests.settled([self.id])
+                (settled,) = for_runs.settled([self.id])
                 if settled.ending is not None:
                     self.heard.add(settled.ending.verdict)
 

@@ -13,7 +13,7 @@ from approvals import services
 from approvals.errors import InvalidVerdict, MayNotDecide, NotAuthorised, StaleVersion
 from approvals.models import Approval, AuditEvent, Decision, PolicyVersion, ProposalVersion
 from approvals.proposal.canonical import canonicalise, digest_of
-from approvals.reading import requests
+from approvals.reading import for_runs
 from approvals.record import audit
 from approvals.services import Circumstances
 from approvals.services.requesting import ProgramRequest, request_approval
@@ -61,7 +61,7 @@ def test_the_agent_is_told_of_the_edit_under_the_digest_that_it_had_proposed(
     proposed = approval.digest
     edit(approval, alice, note="half of it")
     decide(approval, bob)
-    [settled] = requests.settled([approval.pk])
+    [settled] = for_runs.settled([approval.pk])
     assert settled.ending is not None
     approval.refresh_from_db()
     assert settled.ending.verdict == "edit"
@@ -76,7 +76,7 @@ def test_the_agent_is_told_of_the_edit_also_when_the_last_one_to_agree_only_appr
     approval = open_one()
     edit(approval, alice)
     decide(approval, bob)
-    [settled] = requests.settled([approval.pk])
+    [settled] = for_runs.settled([approval.pk])
     assert settled.ending is not None
     assert (settled.ending.verdict, settled.ending.arguments) == ("edit", LESS)
 
@@ -234,7 +234,7 @@ def test_an_edit_stands_under_the_rule_that_its_bytes_are_asked_of_again(alice: 
 def test_an_answer_reaches_the_agent_in_place_of_the_tools_result(open_one: Opener, alice: User) -> None:
     approval = open_one()
     decide(approval, alice, "respond", answer={"refunded": "already", "by": "phone"})
-    [settled] = requests.settled([approval.pk])
+    [settled] = for_runs.settled([approval.pk])
     assert settled.ending is not None
     assert (settled.ending.verdict, settled.ending.answer) == ("respond", {"refunded": "already", "by": "phone"})
     with pytest.raises(NotAuthorised, match="verdict was respond"):
@@ -262,7 +262,7 @@ def test_what_the_policy_allows_or_denies_is_decided_at_once_and_on_the_record(o
     with pytest.raises(NotAuthorised):
         services.authorise(approval_id=denied.pk, digest=denied.digest)
     assert AuditEvent.objects.filter(kind="approval.decided").count() == 2
-    assert [one.ending and one.ending.verdict for one in requests.settled([allowed.pk, denied.pk])] == [
+    assert [one.ending and one.ending.verdict for one in for_runs.settled([allowed.pk, denied.pk])] == [
         "approve",
         "reject",
     ]

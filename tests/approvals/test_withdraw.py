@@ -10,7 +10,7 @@ from django.contrib.auth.models import User
 from approvals import services
 from approvals.errors import AlreadyClosed
 from approvals.models import Approval, AuditEvent
-from approvals.reading import requests
+from approvals.reading import for_runs
 from approvals.record import audit
 from console.models import OutboxEntry
 from tests.approvals.conftest import answer
@@ -56,6 +56,6 @@ def test_a_late_click_is_told_that_the_run_ended_first(open_one: Opener, alice: 
 def test_the_agent_would_be_told_withdrawn(open_one: Opener) -> None:
     approval = open_one()
     services.withdraw(run_id="run-1", reason="x", actor="worker")
-    (settled,) = requests.settled([approval.pk])
+    (settled,) = for_runs.settled([approval.pk])
     assert settled.ending is not None
     assert settled.ending.verdict == "withdrawn"

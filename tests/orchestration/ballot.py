@@ -11,7 +11,7 @@ from langgraph.types import interrupt
 from typing_extensions import TypedDict
 
 from approvals.proposal.canonical import canonicalise, digest_of
-from approvals.reading.requests import Settled
+from approvals.reading.for_runs import Settled
 from orchestration.agents.runtime import AgentContext
 from orchestration.dialects.base import AskedInterrupt, Place
 from tests.orchestration.conftest import REFUND

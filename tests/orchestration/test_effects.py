@@ -15,8 +15,7 @@ from pydantic import BaseModel, Field
 
 from approvals import services as approvals
 from approvals.models import Approval, AuditEvent
-from approvals.reading import four_records
-from approvals.reading import requests as approvals_selectors
+from approvals.reading import four_records, requests
 from approvals.record import audit
 from console.clock import database_now
 from orchestration import effects
@@ -438,7 +437,7 @@ def test_the_tool_gets_what_was_approved_by_its_alias_and_every_record_agrees(ru
     approval = decide(open_for(run, "send", read.arguments))
     assert go(sending_ledger(ledger, got).perform(approval.pk, approval.digest))["status"] == "done"
     assert got == [Sending(**{"from": "ana", "weight": 1e21, "parts": [Decimal("1.50"), Decimal(2)]})]
-    approval = approvals_selectors.approval_for(reviewer(), approval.pk)
+    approval = requests.approval_for(reviewer(), approval.pk)
     records = {record.name.partition("-")[0]: record.digest for record in four_records.records_of(approval)}
     assert records.keys() >= {"proposed", "shown", "decided", "executed"}
     assert set(records.values()) == {approval.digest}

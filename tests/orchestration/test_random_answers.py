@@ -17,7 +17,7 @@ from langgraph.types import Command
 from approvals import services as approvals
 from approvals.errors import ApprovalError
 from approvals.models import Approval
-from approvals.reading.requests import settled
+from approvals.reading.for_runs import settled
 from approvals.services import Answer, Proposal, open_approval
 from orchestration.agents.graphs import compiled
 from orchestration.agents.runtime import Agent

@@ -16,7 +16,7 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from approvals.models import Approval, AuditEvent
-from approvals.reading.asked_before import asked_after, asked_before
+from approvals.reading.requests import asked_after, asked_before
 from console.environment import environment
 from dataplane import selectors
 from dataplane.models import Dataset, DatasetVersion, Refresh

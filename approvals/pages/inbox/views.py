@@ -14,7 +14,8 @@ from approvals.errors import InvalidChange, NoSuchApproval, NotTheirs
 from approvals.pages.inbox.asked import read_asked
 from approvals.pages.inbox.pane import inbox_for
 from approvals.pages.inbox.saved import change_view, delete_view, save_view, saved_for
-from approvals.pages.request.page import detail_of, find
+from approvals.pages.request.page import detail_of
+from approvals.reading import requests
 from console.fragments import page_or_fragment
 from console.http import is_htmx, needs, person
 from console.live.parts import is_a_part
@@ -33,7 +34,7 @@ def inbox(request: HttpRequest) -> HttpResponse:
     listed = inbox_for(user, asked)
     context: dict[str, Any] = {"inbox": listed, "is_chosen": False}
     if not is_htmx(request) and listed.page.rows:
-        context |= detail_of(request, user, find(user, listed.page.rows[0].pk))
+        context |= detail_of(request, user, requests.whole_request(user, listed.page.rows[0].pk))
     response = page_or_fragment(request, "approvals/inbox.html", "approvals/_inbox_rows.html", context)
     if is_filtered:
         response["HX-Replace-Url"] = listed.here

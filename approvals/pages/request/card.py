@@ -143,7 +143,7 @@ class Card:
 
 
 def card_for(user: User, approval: Approval) -> Card:
-    """Return what the page shows of an approval from `approval_and_versions_for`; no further query for its parts."""
+    """Return what the page shows of an approval from `whole_request`; no further query for its parts."""
     arguments = approval.arguments
     decisions = list(approval.decisions.all())
     is_open = approval.is_open

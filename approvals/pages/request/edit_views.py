@@ -14,13 +14,13 @@ from approvals.errors import InvalidVerdict
 from approvals.models import Approval
 from approvals.pages.inbox.asked import read_asked
 from approvals.pages.inbox.pane import inbox_for
-from approvals.pages.request.page import DecisionRefusal, approval_page, find
+from approvals.pages.request.page import DecisionRefusal, approval_page
 from approvals.people.permissions import may_decide
 from approvals.policies.asking import under_terms
 from approvals.policies.words import who_decides
 from approvals.proposal.fixed import touched
 from approvals.proposal.terms import Terms
-from approvals.reading import four_records
+from approvals.reading import four_records, requests
 from approvals.reading.arguments import ArgumentRow, argument_rows_of
 from approvals.reading.first_shown import note_shown
 from approvals.services.deciding import consider_edit
@@ -38,7 +38,7 @@ PREFIX = "arguments"
 def edit(request: HttpRequest, approval_id: str) -> HttpResponse:
     """Draw the arguments as a form; take what was typed and show the difference. Nothing is decided here."""
     user = person(request)
-    found = find(user, approval_id)
+    found = requests.whole_request(user, approval_id)
     proposed = found.arguments
     base = _read_object(request.POST.get("base", ""), proposed)
     if request.method != "POST" or "again" in request.POST:
@@ -70,7 +70,7 @@ def edit(request: HttpRequest, approval_id: str) -> HttpResponse:
 def compare(request: HttpRequest, approval_id: str) -> HttpResponse:
     """Show the difference between two of a request's records: proposed, shown, decided, executed."""
     user = person(request)
-    found = find(user, approval_id)
+    found = requests.whole_request(user, approval_id)
     context = {
         "approval": found,
         "comparison": four_records.compare(found, request.GET.get("a", ""), request.GET.get("b", "")),
@@ -129,7 +129,7 @@ def _form_page(
 def _check_page(
     request: HttpRequest, user: User, found: Approval, proposed: dict[str, Any], changed: Edit, terms: Terms
 ) -> HttpResponse:
-    after = find(user, found.pk)  # another object: what would hold is drawn on it and never saved
+    after = requests.whole_request(user, found.pk)  # another object: what would hold is drawn on it and never saved
     under_terms(after, terms)
     context = {
         "approval": found,

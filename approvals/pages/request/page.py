@@ -18,7 +18,6 @@ from approvals.pages.request.card import Card, card_for
 from approvals.pages.team.forms import standing_form
 from approvals.people.permissions import Permit
 from approvals.reading import attention, reach, requests
-from approvals.reading.asked_before import asked_after, asked_before
 from approvals.reading.first_shown import note_shown
 from approvals.reading.team import team_of
 from console import ports
@@ -56,11 +55,6 @@ class Looks:
     has_run: bool  # there is a page of its run to lead to
     thinking: str = ""  # who wants the run to think again on newer data, or what came of it
     list_query: str = ""  # of the list beside it, so that the way on keeps its filters
-
-
-def find(user: User, approval_id: str) -> Approval:
-    """Return the approval with its parts; whoever may not see it is told that there is none."""
-    return requests.approval_and_versions_for(user, approval_id)
 
 
 def approval_page(
@@ -103,8 +97,8 @@ def detail_of(request: HttpRequest, user: User, found: Approval) -> dict[str, An
         ),
         "nobody": reach.stranded([found], with_parts=True).get(found.pk),
         "reads": ports.data_plane().told(found.dataset_versions),
-        "before": asked_before(found),
-        "after": asked_after(found),
+        "before": requests.asked_before(found),
+        "after": requests.asked_after(found),
         "executed": executed.get(found.pk),
         "key": secrets.token_urlsafe(16),  # a second send of this very form is the same decision
         "shown": note_shown(found, user, sent.get("shown", "")),

@@ -22,7 +22,7 @@ from approvals.errors import (
     StaleVersion,
 )
 from approvals.models import Approval
-from approvals.pages.request.page import find, team_parts
+from approvals.pages.request.page import team_parts
 from approvals.pages.team.forms import (
     ZONES,
     StandingForm,
@@ -34,7 +34,7 @@ from approvals.pages.team.forms import (
     zone_of,
 )
 from approvals.people.permissions import may_decide
-from approvals.reading import attention
+from approvals.reading import attention, requests
 from approvals.reading.standing import standing_list, standing_named, uses_of
 from approvals.reading.team import also_looking, windows_of
 from console import roles
@@ -50,7 +50,7 @@ from console.live.parts import is_a_part
 def team(request: HttpRequest, approval_id: str) -> HttpResponse:
     """The team's part of one request, alone."""
     user = person(request)
-    return _answer(request, user, find(user, approval_id))
+    return _answer(request, user, requests.whole_request(user, approval_id))
 
 
 @is_a_part
@@ -59,7 +59,7 @@ def team(request: HttpRequest, approval_id: str) -> HttpResponse:
 def presence(request: HttpRequest, approval_id: str) -> HttpResponse:
     """Who else has the request open, fetched again when somebody comes or leaves."""
     user = person(request)
-    found = find(user, approval_id)
+    found = requests.whole_request(user, approval_id)
     address = reverse("approvals:approval", args=[found.pk])
     return part_of_page(
         request,
@@ -110,7 +110,7 @@ def comment(request: HttpRequest, approval_id: str) -> HttpResponse:
 def make_standing(request: HttpRequest, approval_id: str) -> HttpResponse:
     """Approve in advance what is like this request."""
     user = person(request)
-    found = find(user, approval_id)
+    found = requests.whole_request(user, approval_id)
     form = blank_standing_form(found)
     form.take(request.POST)
     try:
@@ -125,7 +125,7 @@ def make_standing(request: HttpRequest, approval_id: str) -> HttpResponse:
         )
     except (InvalidChange, MayNotDecide, NotTheirs, StaleVersion) as exc:
         form.blame(exc)
-        return _answer(request, user, find(user, approval_id), form=form, status=exc.http_status)
+        return _answer(request, user, requests.whole_request(user, approval_id), form=form, status=exc.http_status)
     messages.success(request, "From now on, requests exactly like this one are approved in your name.")
     address = reverse("approvals:standing_one", args=[made.pk])
     if is_htmx(request):
@@ -140,9 +140,15 @@ def _change(request: HttpRequest, approval_id: str, change: Callable[[User], obj
     except NoSuchApproval:
         raise
     except ApprovalError as exc:
-        return _answer(request, user, find(user, approval_id), fault=exc.sentence, status=exc.http_status)
+        return _answer(
+            request,
+            user,
+            requests.whole_request(user, approval_id),
+            fault=exc.sentence,
+            status=exc.http_status,
+        )
     if is_htmx(request):
-        return _answer(request, user, find(user, approval_id))
+        return _answer(request, user, requests.whole_request(user, approval_id))
     return redirect("approvals:approval", approval_id)
 
 

@@ -1,0 +1,190 @@
+"""What a run learns of its requests: what became of them, which wait, which were approved and not done yet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db.models import Count, Exists, F, OuterRef, Prefetch, Q, QuerySet
+
+from approvals.models import Approval, Decision, ReceiptStep, Verdict
+from approvals.people.permissions import AGREEING
+
+
+def proposed_digest(approval: Approval) -> str:
+    """Return the digest of what was proposed at first. A query only where there is a later version."""
+    if approval.version == 1:
+        return approval.digest
+    digest: str = approval.versions.values_list("digest", flat=True).get(version=1)
+    return digest
+
+
+def outcome_of(approval: Approval, decision: Decision, proposed: str) -> str:
+    """Return what the closing decision comes to for who asked; `proposed`: the digest of what they asked for.
+
+    Agreement to arguments that are not the proposed ones is an edit, whoever agreed last.
+    """
+    if decision.verdict not in AGREEING:
+        return decision.verdict
+    return str(Verdict.APPROVE if approval.digest == proposed else Verdict.EDIT)
+
+
+def note_of(decisions: Sequence[Decision]) -> str:
+    """Return the comment for who asked: that of the closing decision, else of whoever changed the proposal before it.
+
+    `decisions`: all of the approval's in their order; the last one has closed it.
+    """
+    closing = decisions[-1]
+    if closing.note or closing.verdict not in AGREEING:
+        return closing.note
+    edits = (one for one in reversed(decisions) if (one.verdict, one.for_digest) == (Verdict.EDIT, closing.for_digest))
+    return next((edit.note for edit in edits), "")
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How an approval ended, for who asked."""
+
+    verdict: str  # that of the closing decision; `expired` or `withdrawn` when nobody decided
+    proposed_digest: str  # of the bytes that the agent had proposed
+    digest: str  # of what may be executed
+    decision_id: str | None = None
+    note: str = ""
+    answer: Any = None  # in the tool's place, for the verdict `respond`
+    arguments: dict[str, Any] | None = None  # those of the current version, for the verdict `edit`
+    decided_by: str | None = None
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What the rows say of one approval, which is one place of an interrupt; `ending` is `None` while it is pending."""
+
+    approval_id: str
+    interrupt_id: str
+    place: int  # among those that the interrupt asks, from 0
+    tool: str
+    checkpoint_id: str  # where the agent had asked
+    next_step_at: datetime | None  # of its ladder
+    ending: Ending | None
+
+
+def settled(approval_ids: list[str]) -> list[Settled]:
+    """Read what became of the approvals, in the order asked; unknown ids are left out."""
+    decisions = Decision.objects.select_related("by").order_by("number")
+    rows = Approval.objects.filter(pk__in=approval_ids).prefetch_related(Prefetch("decisions", decisions))
+    found = {row.pk: _settled(row) for row in rows.defer("arguments_schema", "agent_words", "canonical")}
+    return [found[approval_id] for approval_id in approval_ids if approval_id in found]
+
+
+def _settled(approval: Approval) -> Settled:
+    ending, next_step_at = None, None
+    if approval.is_open:
+        rung = approval.ladder[min(approval.steps_climbed, len(approval.ladder) - 1)]
+        next_step_at = datetime.fromisoformat(rung["at"])
+    else:
+        ending = _ending_of(approval)
+    return Settled(
+        approval_id=approval.pk,
+        interrupt_id=approval.interrupt_id,
+        place=approval.interrupt_place,
+        tool=approval.tool,
+        checkpoint_id=approval.checkpoint_id,
+        next_step_at=next_step_at,
+        ending=ending,
+    )
+
+
+def _ending_of(approval: Approval) -> Ending:
+    proposed = proposed_digest(approval)
+    if approval.status != Approval.Status.DECIDED:
+        return Ending(approval.status, proposed, approval.digest)
+    decisions = list(approval.decisions.all())
+    decision = decisions[-1]
+    verdict = outcome_of(approval, decision, proposed)
+    return Ending(
+        verdict=verdict,
+        proposed_digest=proposed,
+        digest=approval.digest,
+        decision_id=decision.pk,
+        note=note_of(decisions),
+        answer=decision.answer,
+        arguments=approval.arguments if verdict == Verdict.EDIT else None,
+        decided_by=decision.by_name,
+    )
+
+
+def call_approvals_of(run_id: str) -> dict[str, tuple[str, str]]:
+    """Return what was approved of the run's model's tool calls: call id -> approval id and approved digest.
+
+    But for what guarded tools asked by themselves: they get their own answers, in the order in which they had asked.
+    """
+    decided = Approval.objects.filter(
+        run_id=run_id, status=Approval.Status.DECIDED, kind=Approval.Kind.ACTION, asked__has_key="call_id"
+    )
+    decided = decided.exclude(dialect="guard")
+    refused = Decision.objects.filter(approval=OuterRef("pk")).exclude(verdict__in=AGREEING)
+    rows = decided.exclude(Exists(refused)).order_by("opened_at", "pk").values_list("asked", "pk", "digest")
+    return {asked["call_id"]: (approval_id, digest) for asked, approval_id, digest in rows}
+
+
+def waiting_of_runs(run_ids: list[str]) -> dict[str, list[str]]:
+    """Return the ids of the pending approvals of each run, oldest first; runs without any are left out."""
+    waiting: dict[str, list[str]] = {}
+    pending = Approval.objects.filter(run_id__in=run_ids, status=Approval.Status.PENDING).order_by("opened_at")
+    for run_id, approval_id in pending.values_list("run_id", "id"):
+        waiting.setdefault(run_id, []).append(approval_id)
+    return waiting
+
+
+def approved_of_run(run_id: str) -> QuerySet[Approval]:
+    """Return what people, or the policy, have approved of a run's actions and what has neither been done nor refused.
+
+    Who does it knows besides what has begun. Answers that cause no effect are left out: a rejection, silence, an answer
+    in the tool's place, a question about an outcome.
+    """
+    approved = Approval.objects.filter(
+        run_id=run_id,
+        status=Approval.Status.DECIDED,
+        kind=Approval.Kind.ACTION,
+        source=Approval.Source.AGENT,
+        is_tracked=True,
+        is_seeded=False,
+        took_effect_at=None,
+    )
+    no_effect = Decision.objects.filter(approval=OuterRef("pk")).exclude(verdict__in=AGREEING)
+    refused = ReceiptStep.objects.filter(approval=OuterRef("pk"), step=ReceiptStep.Step.REFUSED)
+    return approved.exclude(Exists(no_effect)).exclude(Exists(refused)).order_by("opened_at", "pk")
+
+
+def asked_by_run(run_id: str, *, most: int, before: tuple[datetime, str] | None) -> list[Approval]:
+    """Return requests of a run, newest first, with their decisions; `most` and one more. Two queries.
+
+    `before`: a moment and an id, for those that are older.
+    """
+    rows = _of_run(run_id)
+    if before is not None:
+        moment, last_id = before
+        rows = rows.filter(Q(opened_at__lt=moment) | Q(opened_at=moment, id__lt=last_id))
+    return list(rows.order_by("-opened_at", "-id")[: most + 1])
+
+
+def pending_of_run(run_id: str, *, most: int) -> list[Approval]:
+    """Return what waits for people, the soonest to expire first. Two queries."""
+    return list(_of_run(run_id).filter(status=Approval.Status.PENDING).order_by("due_at", "id")[:most])
+
+
+def counted_of_run(run_id: str) -> dict[str, int]:
+    """Return how many requests the run has in each state. One query."""
+    rows = Approval.objects.filter(run_id=run_id).order_by().values_list("status").annotate(number=Count("id"))
+    return dict(rows)
+
+
+def _of_run(run_id: str) -> QuerySet[Approval]:
+    return (
+        Approval.objects.filter(run_id=run_id)
+        .defer("canonical", "arguments_schema", "agent_words", "search_words")
+        .prefetch_related(Prefetch("decisions", Decision.objects.select_related("by").order_by("number")))
+        .annotate(requester=F("requested_by__username"))
+    )
