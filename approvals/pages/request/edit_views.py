@@ -95,10 +95,10 @@ def _take_fixed(form: schema_form.Form, found: Approval) -> list[ArgumentRow]:
 def _too_late(request: HttpRequest, user: User, found: Approval, form: schema_form.Form) -> HttpResponse:
     """Answer with the request as it is, which says why it cannot be changed, and with what was typed."""
     if request.method != "POST":
-        return approval_page(request, user, found)
+        return approval_page(request, user, found.pk)
     edited = json.dumps(form.value, ensure_ascii=False, indent=1)
     return approval_page(
-        request, user, found, DecisionRefusal(409, "It cannot be changed any more.", request, edited=edited)
+        request, user, found.pk, DecisionRefusal(409, "It cannot be changed any more.", request, edited=edited)
     )
 
 

@@ -60,12 +60,16 @@ class Looks:
 def approval_page(
     request: HttpRequest,
     user: User,
-    found: Approval,
+    approval_id: str,
     refusal: DecisionRefusal | None = None,
     *,
     is_answered: bool = False,
 ) -> HttpResponse:
-    """Answer with the page of one request, or with its fragment. `is_answered`: to a decision that was taken."""
+    """Answer with the page of one request as it now is, or with its fragment; `is_answered`: to a decision.
+
+    Raises NoSuchApproval, also for what this person may not see.
+    """
+    found = requests.whole_request(user, approval_id)
     context = detail_of(request, user, found) | {"refusal": refusal, "is_chosen": True, "is_answered": is_answered}
     if refusal is None and not is_answered:  # what was held while its sender signed in again
         held = held_for(request, reverse("approvals:decide", args=[found.pk]))

@@ -35,7 +35,7 @@ from console.live.parts import is_a_part
 def approval(request: HttpRequest, approval_id: str) -> HttpResponse:
     """One request, with the list beside it on a wide screen."""
     user = person(request)
-    return approval_page(request, user, requests.whole_request(user, approval_id))
+    return approval_page(request, user, approval_id)
 
 
 @require_POST
@@ -46,7 +46,7 @@ def decide(request: HttpRequest, approval_id: str) -> HttpResponse:
     form = DecisionForm(request.POST)
     if not form.is_valid():
         refusal = DecisionRefusal(422, "The form was incomplete. Read the request again, then decide.", request)
-        return approval_page(request, user, requests.whole_request(user, approval_id), refusal)
+        return approval_page(request, user, approval_id, refusal)
     try:
         given = form.to_answer(requests.answer_form_of(approval_id) if form.is_respond else None)
         recorded = services.decide_for_sure(
@@ -69,7 +69,7 @@ def decide(request: HttpRequest, approval_id: str) -> HttpResponse:
         refusal = DecisionRefusal(exc.http_status, exc.sentence, request, field=exc.field)
     else:
         return _decided(request, user, approval_id, was_cut_off=recorded.was_cut_off)
-    return approval_page(request, user, requests.whole_request(user, approval_id), refusal)
+    return approval_page(request, user, approval_id, refusal)
 
 
 @require_safe
@@ -96,7 +96,7 @@ def _found_out(request: HttpRequest, approval_id: str) -> HttpResponse:
 
 def _decided(request: HttpRequest, user: User, approval_id: str, *, was_cut_off: bool) -> HttpResponse:
     if is_htmx(request):
-        return approval_page(request, user, requests.whole_request(user, approval_id), is_answered=True)
+        return approval_page(request, user, approval_id, is_answered=True)
     broke = "The connection to the database broke just then. " if was_cut_off else ""
     messages.success(request, f"{broke}Your decision is recorded.")
     return redirect(reverse("approvals:approval", args=[approval_id]) + read_asked(request).query())
