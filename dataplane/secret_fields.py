@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from console.forms.schema_references import Scope, Unresolved, scope_of
+from console.forms.schema_shape import Scope, Unresolved, scope_of
 
 MASK: Final = "•••"
 DEEPEST: Final = 60  # levels of a value; what lies deeper is masked

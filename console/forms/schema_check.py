@@ -38,7 +38,7 @@ from jsonschema_specifications import REGISTRY
 from referencing.exceptions import Unresolvable
 
 from console.forms.patterns import Late, Searcher, Unusable
-from console.forms.schema_references import scope_of
+from console.forms.schema_shape import scope_of
 from console.refusals import Refused
 from console.text.json_text import write_json
 

@@ -24,8 +24,7 @@ from console.forms.schema_check import BrokenSchema, Path, check
 from console.forms.schema_form.drawing import MOST_FIELDS, MOST_ROWS, Drawing
 from console.forms.schema_form.fields import MISSING, Field, located, steps_of, told_path, walk
 from console.forms.schema_form.reading import Post, Reading
-from console.forms.schema_form.shape import properties_of, shape_of
-from console.forms.schema_references import scope_of
+from console.forms.schema_shape import properties_of, scope_of, shape_of
 from console.text.json_text import LIMIT_BYTES, size_fault, write_json
 
 __all__ = [

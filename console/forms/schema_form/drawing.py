@@ -7,8 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from console.forms.schema_form.fields import LONG_TEXT, MISSING, Choice, Field, FieldRow, inside, walk
-from console.forms.schema_form.shape import Shape, more_of, properties_of, shape_of
-from console.forms.schema_references import scope_of
+from console.forms.schema_shape import Shape, more_of, properties_of, scope_of, shape_of
 from console.text.json_text import size_fault, write_json
 
 MOST_FIELDS = 200  # drawn as controls; beyond that the whole value is one box

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any, Final
 
 from console.forms.schema_check import FORMATS, Path
-from console.forms.schema_form.shape import Shape
+from console.forms.schema_shape import Shape
 from console.text.json_text import write_json
 
 LONG_TEXT = 80  # characters that fit into one line
