@@ -23,7 +23,6 @@ from dataplane import catalogue, health, masking, registered, selectors
 from dataplane.catalogue import CATALOGUE
 from dataplane.errors import (
     ContentUnknown,
-    InvalidParameters,
     PrefectAway,
     PrefectError,
     RefreshKeyTaken,
@@ -116,8 +115,6 @@ def refresh(request: HttpRequest, dataset: str) -> HttpResponse:
                 parameters=form.typed.value,
                 user=person(request),
             )
-        except InvalidParameters as exc:
-            form.show(exc)
         except RefreshKeyTaken as exc:
             form.add_error("key", exc.sentence)
             status = exc.http_status

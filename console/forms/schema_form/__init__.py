@@ -14,7 +14,7 @@ Names in the form: `prefix.property.0.property`, each step percent-encoded. A st
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +24,6 @@ from console.forms.schema_check import BrokenSchema, Path, check
 from console.forms.schema_form.drawing import MOST_FIELDS, MOST_ROWS, Drawing
 from console.forms.schema_form.fields import MISSING, Field, located, steps_of, told_path, walk
 from console.forms.schema_form.reading import Post, Reading
-from console.forms.schema_shape import properties_of, scope_of, shape_of
 from console.text.json_text import LIMIT_BYTES, size_fault, write_json
 
 __all__ = [
@@ -34,7 +33,6 @@ __all__ = [
     "Field",
     "Form",
     "build",
-    "defaults_of",
     "read",
     "steps_of",
     "told_path",
@@ -79,14 +77,22 @@ class Form:
 
 def build(schema: Any, value: Any = MISSING, *, prefix: str, id_prefix: str = "") -> Form:
     """Draw the form of a value. Without a value the schema's defaults are filled in."""
-    root = Drawing(schema).whole(defaults_of(schema) if value is MISSING else value, prefix, id_prefix)
+    root = Drawing(schema).whole(value, prefix, id_prefix)
     return Form(root, prefix, value=root.original)
 
 
-def read(schema: Any, value: Any, sent: QueryDict, *, prefix: str, id_prefix: str = "") -> Form:
-    """Read what was sent back for the form that `build` draws of the same schema and value."""
+Further = Callable[[Any], Iterable[tuple[Sequence[str | int], str]]]
+
+
+def read(
+    schema: Any, value: Any, sent: QueryDict, *, prefix: str, id_prefix: str = "", further: Further | None = None
+) -> Form:
+    """Read what was sent back for the form that `build` draws of the same schema and value.
+
+    `further`: says what else is wrong with a value that fits the schema, as (path, sentence).
+    """
     drawing = Drawing(schema)
-    form = Form(drawing.whole(defaults_of(schema) if value is MISSING else value, prefix, id_prefix), prefix)
+    form = Form(drawing.whole(value, prefix, id_prefix), prefix)
     post = Post(sent)
     Reading(drawing, post).take(form.root)
     form.ignored = post.unread(prefix)
@@ -94,18 +100,11 @@ def read(schema: Any, value: Any, sent: QueryDict, *, prefix: str, id_prefix: st
         form.errors += [(path, fault) for fault in [*one.faults, *(f for row in one.rows for f in row.key_faults)]]
     form.value = None if form.root.value is MISSING else form.root.value
     _check(form, schema)
+    if further is not None and form.is_valid:
+        for path, sentence in further(form.value):
+            form.add_error(path, sentence)
     drawing.add_spare_rows(form.root)
     return form
-
-
-def defaults_of(schema: Any) -> Any:
-    """Return what a form starts with when there is no value yet: the defaults of an object's properties."""
-    shape = shape_of(schema, scope_of(schema))
-    if shape.kind != "group":
-        return shape.schema.get("default", MISSING)
-    parts = properties_of(shape).items() if shape.scope else ()
-    found = {name: shape_of(one, shape.scope).schema.get("default") for name, one in parts if shape.scope}
-    return {name: default for name, default in found.items() if default is not None}
 
 
 def _check(form: Form, schema: Any) -> None:

@@ -28,7 +28,8 @@ class Drawing:
         self.left = MOST_FIELDS
 
     def whole(self, value: Any, prefix: str, id_prefix: str) -> Field:
-        """Draw the whole value: as controls, or as one box when that would be too many."""
+        """Draw the whole value: as controls, or as one box when that would be too many. Without one: the defaults."""
+        value = self.defaults() if value is MISSING else value
         id_ = id_prefix or prefix or "field"
         try:
             if value is not MISSING and size_fault(value):
@@ -50,6 +51,15 @@ class Drawing:
             drawn.name = "json"
         self.left = 5 * MOST_FIELDS  # for rows that are added; Django takes a thousand values at once
         return drawn
+
+    def defaults(self) -> Any:
+        """Return what a form starts with when there is no value yet: the defaults of an object's properties."""
+        shape = shape_of(self.schema, self.scope)
+        if shape.kind != "group":
+            return shape.schema.get("default", MISSING)
+        parts = properties_of(shape).items() if shape.scope else ()
+        found = {name: shape_of(one, shape.scope).schema.get("default") for name, one in parts if shape.scope}
+        return {name: default for name, default in found.items() if default is not None}
 
     def field(
         self,
