@@ -22,6 +22,7 @@ from console.probes import within
 from console.problems import Problem
 from console.refusals import Refused
 from console.text.json_text import NotJson, read_exactly
+from console.text.stored import UNKEPT, can_be_kept
 
 
 class TokenAuth(HttpBearer):
@@ -145,10 +146,10 @@ api.exception_handler(InterfaceError)(lambda request, exc: problems.problem_resp
 @api.exception_handler(DataError)
 def _not_storable(request: HttpRequest, exc: DataError) -> JsonResponse:
     """Refuse what PostgreSQL cannot take: NUL in a text, a number beyond its column. No row has it either."""
-    if "\x00" in request.path:
+    if not can_be_kept(request.path):
         return problems.problem_response(problems.not_found("such thing"))
-    name = next((name for name, value in request.GET.items() if "\x00" in value), "")
-    message = "holds something that cannot be kept, such as a NUL character or a half surrogate"
+    name = next((name for name, value in request.GET.items() if not can_be_kept(value)), "")
+    message = UNKEPT if name else "It holds something that cannot be kept, such as NUL or a number that is too large."
     return problems.problem_response(problems.invalid([{"path": name, "message": message}]))
 
 

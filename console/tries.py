@@ -21,6 +21,7 @@ from django.http import HttpRequest
 
 from console import callers, ports
 from console.devices import device_of
+from console.text.stored import can_be_kept
 
 logger = logging.getLogger(__name__)
 
@@ -162,7 +163,7 @@ def _key(count: Count) -> list[str]:
 
 def _named(username: str) -> User | None:
     """Return the account that the name means, as the sign-in itself reads it: letter case aside."""
-    if not username or "\x00" in username:
+    if not username or not can_be_kept(username):
         return None
     found = User.objects.filter(username__iexact=username.strip()[:150]).order_by("pk")[:2]
     exact = [user for user in found if user.username == username]

@@ -21,6 +21,7 @@ from console.fragments import page_or_fragment, part_of_page
 from console.http import is_htmx, is_of_somebody_else, needs, person, sentence
 from console.live.parts import is_a_part
 from console.middleware import postgres_away
+from console.text.stored import asked_text
 
 #: layer -> how the map shows it
 LANES = (
@@ -65,7 +66,7 @@ def notices(request: HttpRequest) -> HttpResponse:
 @needs("see")
 def search(request: HttpRequest) -> HttpResponse:
     """What the command palette finds for `?q=`: requests and runs, by id or text."""
-    words = request.GET.get("q", "").replace("\x00", "").strip()[:200]
+    words = asked_text(request.GET.get("q"), 200)
     finders = ports.palette().values() if len(words) >= 2 else ()
     return JsonResponse({"items": [item for finder in finders for item in finder.found(person(request), words)]})
 

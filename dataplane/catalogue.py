@@ -14,6 +14,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from console.text.json_text import BEYOND, beyond_every_reader
+from console.text.stored import can_be_kept
 from dataplane import registered
 from dataplane.contents.base import ContentKind
 from dataplane.contents.external import EXTERNAL
@@ -42,7 +43,7 @@ class HandbookParameters(BaseModel):
     def _inside(cls, folder: str) -> str:
         """Keep the folder below the handbook's own: a parameter never opens another part of the disk."""
         path = PurePosixPath(folder)
-        if path.is_absolute() or ".." in path.parts or "\\" in folder or "\x00" in folder:
+        if path.is_absolute() or ".." in path.parts or "\\" in folder or not can_be_kept(folder):
             raise ValueError("must be a folder below the handbook's own")
         return "" if folder in {"", "."} else str(path)
 

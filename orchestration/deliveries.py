@@ -25,6 +25,7 @@ from approvals.services.receipts import REPORTED_WITHIN
 from approvals.services.requesting import note_undelivered
 from console.clock import DatabaseNow
 from console.live.announce import announce
+from console.text.stored import storable
 from orchestration import signal_pairs, signal_rules
 from orchestration.contracts import ProgramSignal
 from orchestration.errors import NotAsDecided, NothingToDeliver, SignalHeld
@@ -121,7 +122,7 @@ def delivered(approval_id: str, taken_by: str, *, actor: str = "worker") -> None
 def failed(approval_id: str, reason: str) -> None:
     """Keep why the newest attempt failed; it is tried again."""
     with transaction.atomic():
-        AnswerDelivery.objects.filter(pk=approval_id).update(last_error=reason.replace("\x00", "")[:500])
+        AnswerDelivery.objects.filter(pk=approval_id).update(last_error=storable(reason)[:500])
         announce(f"approval:{approval_id}")
 
 

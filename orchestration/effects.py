@@ -24,7 +24,7 @@ from approvals.services import Authorised
 from console import faults
 from console.clock import DatabaseNow
 from console.live.announce import announce
-from console.text.json_text import storable
+from console.text.stored import storable
 from orchestration.agents.arguments import Unfit, read_back, write_down
 from orchestration.agents.runtime import Agent, Outcome, Tool, ToolFailed, World
 from orchestration.errors import EffectUnclear, Fenced

@@ -14,6 +14,7 @@ from approvals import services as approvals
 from approvals.record import audit
 from console.clock import DatabaseNow
 from console.live.announce import announce
+from console.text.stored import storable
 from orchestration import failing
 from orchestration.models import Effect, Run
 
@@ -42,7 +43,7 @@ def close_run(*, run_id: str, status: str, kind: str, message: str, actor: str) 
             return False
         if run.ending and kind in ("cancelled", ENDED):
             message = f"{_DONE[run.ending['action']]} by {run.ending['by']}: {run.ending['reason']}"
-        message = message.replace("\x00", "")[:MESSAGE_LIMIT]
+        message = storable(message)[:MESSAGE_LIMIT]
         error = {"kind": kind, "message": message, **failing.place_of(run, kind)}
         Run.objects.filter(pk=run_id).update(status=status, error=error, closed_at=DatabaseNow(), **failing.OVER)
         announce("runs", f"run:{run_id}")

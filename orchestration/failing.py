@@ -15,6 +15,7 @@ from django.db import transaction
 
 from console.clock import database_now
 from console.live.announce import announce
+from console.text.stored import storable
 from console.text.visible import one_line
 from orchestration import troubles
 from orchestration.agents.registry import UnknownAgent, agent_named
@@ -102,12 +103,12 @@ def _keep(run: Run, turn: Turn, attempt: int, failed: Failed, now: datetime) -> 
         "attempt": attempt,
         "at": now.isoformat(),
         "kind": failed.kind,
-        "message": failed.message.replace("\x00", "")[:2000],
+        "message": storable(failed.message)[:2000],
         "since": before["since"] if is_same else now.isoformat(),
         "times": before["times"] + 1 if is_same else 1,
         "next_try_at": None if failed.is_permanent else (now + TURNS.delay(attempt)).isoformat(),
         "node": failed.node[:200],
-        "trace": failed.trace.replace("\x00", "")[-6000:],
+        "trace": storable(failed.trace)[-6000:],
     }
     if not is_same_turn:
         run.failing_since, run.stuck_at = now, None

@@ -22,7 +22,8 @@ from approvals.people.permissions import AGREEING
 from approvals.record.closings import closing_decision
 from console.clock import DatabaseNow
 from console.ports import Executed
-from console.text.json_text import LIMIT_BYTES, holds_half, size_fault
+from console.text.json_text import LIMIT_BYTES, size_fault
+from console.text.stored import UNKEPT, all_can_be_kept, can_be_kept
 from orchestration import deliveries
 from orchestration.errors import NotToReport, OutcomeReported
 from orchestration.models import ReportedOutcome
@@ -104,14 +105,13 @@ def executed(approval_ids: Sequence[str]) -> dict[str, Executed]:
 
 def _check(word: Word) -> None:
     errors = []
-    text = json.dumps(word.result)
-    if len(text) > LIMIT_BYTES:
+    if len(json.dumps(word.result)) > LIMIT_BYTES:
         errors.append({"path": "result", "message": f"It takes more than {LIMIT_BYTES // 1024} KiB."})
-    elif "\\u0000" in text:
-        errors.append({"path": "result", "message": "It holds a NUL character: remove it."})
+    elif not all_can_be_kept(word.result):
+        errors.append({"path": "result", "message": UNKEPT})
     elif fault := size_fault(word.result):
         errors.append({"path": "result", "message": fault})
-    if "\x00" in word.error or holds_half(word.error):
-        errors.append({"path": "error", "message": "It holds a NUL character or half of one: remove it."})
+    if not can_be_kept(word.error):
+        errors.append({"path": "error", "message": UNKEPT})
     if errors:
         raise InvalidRequest(errors)

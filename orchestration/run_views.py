@@ -16,6 +16,7 @@ from approvals.errors import InvalidChange
 from approvals.record import audit
 from approvals.services.view_names import checked_view_name
 from console.clock import DatabaseNow
+from console.text.stored import asked_text
 from orchestration.actions.bulk import FILTERS
 from orchestration.errors import NoSuchRunView
 from orchestration.models import RunView
@@ -26,7 +27,7 @@ BROUGHT_BACK: Final = 10  # of those that were deleted, the newest
 
 def query_of(given: QueryDict) -> str:
     """Return the filters of an address of the list, in a fixed order; what is no filter is left out."""
-    told = {name: given.get(name, "").replace("\x00", "")[:200] for name in FILTERS}
+    told = {name: asked_text(given.get(name), 200) for name in FILTERS}
     return urlencode({name: words for name, words in told.items() if words})
 
 

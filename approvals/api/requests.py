@@ -13,6 +13,7 @@ from approvals.reading import requests
 from approvals.services import requesting
 from approvals.services.requesting import ProgramRequest
 from console.api_access import require
+from console.text.stored import StoredText
 
 __all__ = ["router"]
 
@@ -80,7 +81,7 @@ class ApprovalIn(_Strict):
 class WithdrawIn(_Strict):
     """Why the request is no longer needed; for the record."""
 
-    reason: Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00]*$")]
+    reason: Annotated[StoredText, Field(min_length=1, max_length=500)]
 
 
 @router.post("/approvals", response={200: Any, 201: Any})

@@ -22,6 +22,7 @@ from typing import Any
 from cel_expr_python import cel
 
 from console.text.json_text import NotJson, read_number
+from console.text.stored import NUL
 
 LENGTH_LIMIT = 1000  # characters of one condition
 LOOPS_LIMIT = 2  # uses of exists or all in one condition
@@ -82,7 +83,7 @@ class Values:
                 waiting += value
             elif isinstance(value, str):
                 characters += len(value)
-                fault = fault or ("a text holds the character NUL" if "\x00" in value else "")
+                fault = fault or ("a text holds the character NUL" if NUL in value else "")
             elif isinstance(value, int) and not -(2**63) <= value < 2**63:
                 fault = "a whole number is beyond 64 bits"
         return cls(names, count, characters, fault)
@@ -95,7 +96,7 @@ class Condition:
         """Compile the text. Raises BadCondition with what is wrong with it."""
         if len(text) > LENGTH_LIMIT:
             raise BadCondition(f"At most {LENGTH_LIMIT:,} characters; this has {len(text):,}.")
-        if not text.isascii() or "\x00" in text:
+        if not text.isascii() or NUL in text:
             # Compared letter by letter, a look-alike would never match what it looks like.
             raise BadCondition("Use the letters of ASCII; write others as \\u00e9 inside quotes.")
         self.asks_for_age = bool(_STALE.search(text))

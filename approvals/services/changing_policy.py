@@ -32,6 +32,7 @@ from console.clock import DatabaseNow
 from console.live.announce import announce
 from console.locks import AdvisoryLock
 from console.text.digests import digest_of_json
+from console.text.stored import text_fault
 
 NOTE_LIMIT = 500
 SIZE_LIMIT = 256 * 1024  # bytes of rules and calendars together
@@ -154,9 +155,8 @@ def _checked_note(note: str, missing: str) -> str:
     note = note.strip()
     if not note:
         raise InvalidPolicy([{"path": "note", "message": missing}])
-    if len(note) > NOTE_LIMIT or "\x00" in note:
-        message = f"At most {NOTE_LIMIT} characters, none of them NUL; this has {len(note):,}."
-        raise InvalidPolicy([{"path": "note", "message": message}])
+    if fault := text_fault(note, NOTE_LIMIT):
+        raise InvalidPolicy([{"path": "note", "message": fault}])
     return note
 
 

@@ -15,7 +15,7 @@ from approvals.people.permissions import visible_to
 from approvals.record import audit
 from console.clock import DatabaseNow
 from console.live.announce import announce
-from console.text.json_text import holds_half
+from console.text.stored import text_fault
 
 COMMENT_LIMIT: Final = 4000  # characters
 REPEATED_WITHIN: Final = timedelta(minutes=1)  # the same words again are a second click
@@ -46,9 +46,5 @@ def comment(*, approval_id: str, by: User, text: str) -> Comment:
 def _check(text: str) -> None:
     if not text:
         raise InvalidChange("text", "Say something first.")
-    if len(text) > COMMENT_LIMIT:
-        raise InvalidChange("text", f"At most {COMMENT_LIMIT:,} characters; this has {len(text):,}.")
-    if holds_half(text):
-        raise InvalidChange("text", "The text holds half a character; remove it.")
-    if "\x00" in text:
-        raise InvalidChange("text", "The text holds a NUL character; remove it.")
+    if fault := text_fault(text, COMMENT_LIMIT):
+        raise InvalidChange("text", fault)

@@ -33,7 +33,7 @@ from approvals.services.closing import close_by_policy, record_decision, write_d
 from approvals.services.decision_sql import HeldApproval
 from approvals.services.editing import Edit, check_fixed, checked_edit, schema_errors
 from console.live.announce import announce
-from console.text.json_text import holds_half
+from console.text.stored import UNKEPT, all_can_be_kept, text_fault
 
 NOTE_LIMIT = 4000  # characters
 NEEDS_NOTE = {Verdict.REJECT}
@@ -305,10 +305,8 @@ def _earlier_answer(approval_id: str, reviewer: User, given: Answer) -> Decision
 
 def _check_shape(given: Answer) -> None:
     """Refuse what no approval could take, before anything is locked."""
-    if len(given.note) > NOTE_LIMIT:
-        raise InvalidVerdict("note", f"At most {NOTE_LIMIT:,} characters; this has {len(given.note):,}.")
-    if "\x00" in given.note or holds_half(given.note):
-        raise InvalidVerdict("note", "The text holds a character that cannot be kept (NUL, half a pair); remove it.")
+    if fault := text_fault(given.note, NOTE_LIMIT):
+        raise InvalidVerdict("note", fault)
     if given.verdict == Verdict.EDIT and given.edited_arguments is None:
         raise InvalidVerdict("edited_arguments", "Send the whole arguments as you want them, not only what changed.")
     if given.verdict != Verdict.EDIT and given.edited_arguments is not None:
@@ -329,8 +327,8 @@ def _check_answer(answer: Any) -> None:
         raise InvalidVerdict("answer", "Say what the agent shall get in place of the tool's result.")
     if size > LIMIT_BYTES:
         raise InvalidVerdict("answer", f"At most {LIMIT_BYTES:,} bytes; this has {size:,}.")
-    if "\\u0000" in text:
-        raise InvalidVerdict("answer", "The answer holds a NUL character; remove it.")
+    if not all_can_be_kept(answer):
+        raise InvalidVerdict("answer", UNKEPT)
 
 
 def _check_verdict(approval: Approval, given: Answer) -> None:

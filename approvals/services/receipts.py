@@ -19,6 +19,7 @@ from approvals.people.permissions import may_redrive
 from approvals.record import audit
 from console.clock import DatabaseNow, database_now
 from console.live.announce import announce
+from console.text.stored import text_fault
 
 Step = ReceiptStep.Step
 
@@ -210,8 +211,6 @@ def checked_reason(reason: str) -> str:
     reason = reason.strip()
     if not reason:
         raise InvalidChange("reason", "Say why: the reason is kept in the record.")
-    if len(reason) > REASON_LIMIT:
-        raise InvalidChange("reason", f"At most {REASON_LIMIT} characters; this has {len(reason):,}.")
-    if "\x00" in reason:
-        raise InvalidChange("reason", "The reason holds a NUL character; remove it.")
+    if fault := text_fault(reason, REASON_LIMIT):
+        raise InvalidChange("reason", fault)
     return reason

@@ -33,7 +33,8 @@ from console.forms import schema_check
 from console.in_flight import TooManyInFlight, is_full
 from console.live.announce import announce
 from console.outbox import Kind
-from console.text.json_text import holds_half, size_fault
+from console.text.json_text import size_fault
+from console.text.stored import UNKEPT, all_can_be_kept, can_be_kept, holds_half
 
 SCHEMA_LIMIT_BYTES = 64 * 1024
 URL_LIMIT = 2000  # characters
@@ -217,8 +218,8 @@ def _text_faults(asked: ProgramRequest) -> Errors:
     errors = []
     for path in ("title", "agent_words"):
         text = getattr(asked, path)
-        if "\x00" in text or holds_half(text):
-            errors.append({"path": path, "message": "It holds a NUL character or half of one: remove it."})
+        if not can_be_kept(text):
+            errors.append({"path": path, "message": UNKEPT})
     for path in ("tool", "external_id"):
         if not _NAME.fullmatch(getattr(asked, path)) or holds_half(getattr(asked, path)):
             errors.append({"path": path, "message": "A name holds no control character and no half of a character."})
@@ -231,10 +232,11 @@ def _schema_faults(asked: ProgramRequest) -> Errors:
     """Check the schema itself, then the arguments against it."""
     if not asked.arguments_schema:
         return []
-    text = json.dumps(asked.arguments_schema)
-    if len(text) > SCHEMA_LIMIT_BYTES or "\\u0000" in text:
-        message = f"A schema takes at most {SCHEMA_LIMIT_BYTES // 1024} KiB and holds no NUL character."
+    if len(json.dumps(asked.arguments_schema)) > SCHEMA_LIMIT_BYTES:
+        message = f"A schema takes at most {SCHEMA_LIMIT_BYTES // 1024} KiB."
         return [{"path": "arguments_schema", "message": message}]
+    if not all_can_be_kept(asked.arguments_schema):
+        return [{"path": "arguments_schema", "message": UNKEPT}]
     if fault := size_fault(asked.arguments_schema):
         return [{"path": "arguments_schema", "message": fault}]
     if marks := fixed.faults_of(asked.arguments_schema):

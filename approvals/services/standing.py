@@ -31,6 +31,7 @@ from approvals.services.closing import record_decision, write_decision
 from console import roles
 from console.clock import DatabaseNow, database_now
 from console.live.announce import announce
+from console.text.stored import text_fault
 
 LONGEST: Final = timedelta(days=30)
 MOST_USES: Final = 1000
@@ -226,7 +227,7 @@ def _is_makers_right(maker: User, approval: Approval) -> bool:
 def _check_typed(reason: str, uses_at_most: int) -> None:
     if not reason.strip():
         raise InvalidChange("reason", "Say why this needs no reading each time; the others see it.")
-    if len(reason) > REASON_LIMIT or "\x00" in reason:
-        raise InvalidChange("reason", f"At most {REASON_LIMIT} characters, none of them NUL.")
+    if fault := text_fault(reason, REASON_LIMIT):
+        raise InvalidChange("reason", fault)
     if not 1 <= uses_at_most <= MOST_USES:
         raise InvalidChange("uses_at_most", f"Between 1 and {MOST_USES:,} times.")

@@ -13,6 +13,8 @@ from django.db.models import BooleanField, F, Func, OuterRef, Value
 from django.db.models.expressions import Combinable
 from django.db.models.lookups import GreaterThan, LessThan
 
+from console.text.stored import NUL
+
 LAST: Final = "last"  # the cursor of the last page
 
 
@@ -117,7 +119,7 @@ def _number(value: Any) -> int:
 
 
 def _text(value: Any) -> str:
-    if not isinstance(value, str) or "\x00" in value or not value.isascii():
+    if not isinstance(value, str) or NUL in value or not value.isascii():
         raise ValueError(value)
     return value
 

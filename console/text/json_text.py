@@ -7,6 +7,8 @@ import re
 from decimal import Decimal
 from typing import Any
 
+from console.text.stored import holds_half
+
 LIMIT_BYTES = 256 * 1024
 LARGEST = 2**53 - 1  # the largest whole number that every reader of JSON reads exactly
 MOST_KEYS = 5_000  # keys and items of one value, all levels together
@@ -118,19 +120,6 @@ _BROKEN = "This holds half of a character (a lone surrogate), which cannot be ke
 
 def _too_deep() -> str:
     return f"This is nested more than {DEEPEST} levels deep, which is the most that can be edited."
-
-
-def holds_half(text: str) -> bool:
-    """Say whether the text holds half of a character (a lone surrogate), which nothing can write down."""
-    return any("\ud800" <= char <= "\udfff" for char in text) if not text.isascii() else False
-
-
-def storable(text: str) -> str:
-    """Return the text as PostgreSQL can keep it: NUL and half a character stand there as ␀ and �."""
-    return _HALVES.sub("\N{REPLACEMENT CHARACTER}", text.replace("\x00", "\N{SYMBOL FOR NULL}"))
-
-
-_HALVES = re.compile("[\ud800-\udfff]")
 
 
 def _refuse_constant(name: str) -> None:

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from console.text.json_text import storable
+from console.text.stored import storable
 
 DEEPEST = 100  # lists and objects inside each other
 

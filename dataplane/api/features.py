@@ -12,6 +12,7 @@ from pydantic import AwareDatetime
 
 from console.api_access import require
 from console.clock import database_now
+from console.text.stored import StoredText
 from dataplane import selectors
 from dataplane.contents.features import FEATURES
 from dataplane.errors import DatasetNotFound, DatasetNotPublished
@@ -23,7 +24,7 @@ router = Router(tags=["data"])
 def get_features(
     request: HttpRequest,
     view: str,
-    entity: Annotated[str, Query(min_length=1, max_length=200, pattern=r"^[^\x00]*$")],
+    entity: Annotated[StoredText, Query(min_length=1, max_length=200)],
     at: AwareDatetime | None = None,
 ) -> dict[str, Any]:
     """Return an entity's features at a moment, now when none is given. Numbers are decimal strings.

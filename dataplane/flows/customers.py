@@ -10,6 +10,7 @@ from typing import Any
 
 import duckdb
 
+from console.text.stored import can_be_kept
 from dataplane.contents.features import FeatureRow
 
 LARGEST = Decimal(10) ** 12
@@ -95,7 +96,7 @@ def _email(row: Any) -> str:
     if not isinstance(row, dict):
         raise _Fault("is no object")
     found = row.get("email")
-    if not isinstance(found, str) or "@" not in found or len(found) > 200 or "\x00" in found:
+    if not isinstance(found, str) or "@" not in found or len(found) > 200 or not can_be_kept(found):
         raise _Fault(f"has no e-mail address: {str(found)[:50]!r}")
     return found.strip().lower()
 

@@ -29,7 +29,8 @@ from approvals.proposal.canonical import LIMIT_DEPTH, NotCanonical, canonicalise
 from approvals.proposal.fixed import faults_of as fixed_faults
 from approvals.proposal.fixed import mark
 from console.forms import schema_check
-from console.text.json_text import LARGEST, holds_half
+from console.text.json_text import LARGEST
+from console.text.stored import UNKEPT, can_be_kept
 from orchestration.agents.runtime import Agent, Tool
 from orchestration.agents.second_reading import CallsSeen, differs_elsewhere, watched
 
@@ -189,8 +190,8 @@ def _text_of(given: Any) -> str:
     for path, one in _leaves(given):
         if isinstance(one, float) and not math.isfinite(one):
             raise _unfit(path, "Infinity and not-a-number cannot be approved: send a number.")
-        if isinstance(one, str) and (holds_half(one) or "\x00" in one):
-            raise _unfit(path, "A NUL character or half a character cannot be kept: remove it.")
+        if isinstance(one, str) and not can_be_kept(one):
+            raise _unfit(path, UNKEPT)
     try:
         return json.dumps(given)
     except (TypeError, ValueError) as exc:

@@ -17,7 +17,7 @@ from langgraph.runtime import Runtime
 from langgraph.types import interrupt
 
 from approvals.proposal.canonical import NotCanonical, canonicalise, digest_of
-from console.text.json_text import storable
+from console.text.stored import storable
 from orchestration.agents import arguments
 from orchestration.agents.runtime import Agent, AgentContext, Effects, Outcome, Tool
 

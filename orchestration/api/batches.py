@@ -9,6 +9,7 @@ from django.urls import reverse
 from ninja import Field, Query, Router, Schema, Status
 
 from console.api_access import require
+from console.text.stored import StoredText
 from orchestration.batches import acting, reading, starting
 from orchestration.batches.reading import BatchRow, ItemRow
 from orchestration.batches.tables import TableRow
@@ -22,7 +23,7 @@ class BatchIn(Schema):
 
     agent: str
     inputs: list[Any]
-    key: Annotated[str, Field(min_length=1, max_length=starting.KEY_LIMIT, pattern=r"^[^\x00]*$")]
+    key: Annotated[StoredText, Field(min_length=1, max_length=starting.KEY_LIMIT)]
     active: int = starting.ACTIVE
     open_approvals: int = starting.OPEN_APPROVALS
 

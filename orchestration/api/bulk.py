@@ -9,13 +9,14 @@ from django.http import HttpRequest
 from ninja import Field, Router, Schema
 
 from console.api_access import require
+from console.text.stored import StoredText
 from orchestration.actions import bulk
 from orchestration.models import BulkAction
 
 router = Router(tags=["runs"])
 
 
-Words = Annotated[str, Field(max_length=200, pattern=r"^[^\x00]*$")]
+Words = Annotated[StoredText, Field(max_length=200)]
 
 
 class BulkIn(Schema):

@@ -11,6 +11,7 @@ from ninja import Field, Query, Router, Schema, Status
 from approvals.reading.for_runs import waiting_of_runs
 from console.api_access import require
 from console.ports import Read
+from console.text.stored import StoredText
 from dataplane.currency import told, told_of_all
 from orchestration import failing, selectors, services
 from orchestration.diagnosis import look
@@ -28,7 +29,7 @@ class RunIn(Schema):
 
     agent: str
     input: dict[str, Any]
-    idempotency_key: Annotated[str, Field(max_length=200, pattern=r"^[^\x00]*$")] | None = None
+    idempotency_key: Annotated[StoredText, Field(max_length=200)] | None = None
 
 
 @router.post("/runs", response={200: Any, 201: Any})

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from approvals.proposal.canonical import NotCanonical, canonicalise, digest_of
 from approvals.reading.for_runs import Ending, Settled
-from console.text.json_text import storable
 from console.text.plain_json import plain
+from console.text.stored import storable
 from orchestration.agents.runtime import UNSAID
 from orchestration.dialects.base import Place
 from orchestration.errors import UnknownDialect

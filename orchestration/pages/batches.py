@@ -23,6 +23,7 @@ from console.http import needs, person
 from console.lists.longer_lists import STEP, address_of, more_of, rows_wanted
 from console.live.parts import is_a_part
 from console.text.cells import BOM, cell, line
+from console.text.stored import asked_text
 from orchestration.agents.arguments import schema_of
 from orchestration.agents.registry import agents, faults
 from orchestration.agents.runtime import Agent
@@ -68,7 +69,7 @@ class ListedBatches:
 @needs("see")
 def batches(request: HttpRequest) -> HttpResponse:
     """All batches, newest first."""
-    cursor, limit = request.GET.get("cursor", "").replace("\x00", "")[:200], rows_wanted(request.GET.get("limit", ""))
+    cursor, limit = asked_text(request.GET.get("cursor"), 200), rows_wanted(request.GET.get("limit", ""))
     page = reading.batches_page(request.user, cursor=cursor, limit=limit)
     context = {"listed": ListedBatches(cursor, limit, page), "may_start": roles.may(request.user, "start_run")}
     return page_or_fragment(request, "orchestration/batches.html", "orchestration/_batches_rows.html", context)

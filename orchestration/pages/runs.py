@@ -17,6 +17,7 @@ from console.http import needs, person
 from console.lists.capped import capped
 from console.lists.longer_lists import STEP, address_of, more_of, rows_wanted
 from console.live.parts import is_a_part
+from console.text.stored import asked_text
 from orchestration import selectors
 from orchestration.actions.bulk import FILTERS
 from orchestration.diagnosis.table import heading_of
@@ -131,9 +132,7 @@ def runs(request: HttpRequest) -> HttpResponse:
 
 
 def _listed(request: HttpRequest, user: User) -> ListedRuns:
-    asked = {
-        name: request.GET.get(name, "").replace("\x00", "")[:200] for name in ("agent", "search", "cursor", "cause")
-    }
+    asked = {name: asked_text(request.GET.get(name), 200) for name in ("agent", "search", "cursor", "cause")}
     status = request.GET.get("status", "")
     size = rows_wanted(request.GET.get("limit", ""))
     status = status if status in STATUSES else ""

@@ -15,6 +15,7 @@ from django.views.decorators.http import require_safe
 from console.fragments import page_or_fragment, part_of_page
 from console.http import needs
 from console.live.parts import is_a_part
+from console.text.stored import asked_text
 from orchestration import checkpoint_gateway, selectors
 from orchestration.checkpoint_gateway import CheckpointLine, Opened
 from orchestration.models import Run
@@ -92,8 +93,8 @@ def state(request: HttpRequest, run_id: str) -> HttpResponse:
     """The steps of the graph, newest first, and the graph with the way that the run took."""
     found = selectors.run_for(request.user, run_id)
     asked = request.GET
-    namespace, node = (asked.get(name, "").replace("\x00", "")[:1000] for name in ("graph", "node"))
-    before = asked.get("before", "").replace("\x00", "")[:100]
+    namespace, node = (asked_text(asked.get(name), 1000) for name in ("graph", "node"))
+    before = asked_text(asked.get("before"), 100)
     lines = checkpoint_gateway.checkpoints_of(
         found.pk, before=before or "~", limit=PAGE + 1, namespace=namespace, node=node
     )

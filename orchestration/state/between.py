@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from console.text.stored import asked_text
 from orchestration import checkpoint_gateway
 from orchestration.models import Run
 from orchestration.state.difference import StateChange, differences
@@ -12,6 +13,6 @@ def changes_of(run: Run, checkpoint_id: str, against: str) -> tuple[str, list[St
     """Return the id of the one that was compared with, "" for nothing, and the changes. Raises NoSuchCheckpoint."""
     hidden = hidden_of(run.agent)
     after = checkpoint_gateway.checkpoint_of(run.pk, checkpoint_id)
-    other = against.replace("\x00", "") or after.parent_checkpoint_id or ""
+    other = asked_text(against, 100) or after.parent_checkpoint_id or ""
     before = checkpoint_gateway.checkpoint_of(run.pk, other).values if other else {}
     return other, differences(hidden.without(before), hidden.without(after.values))

@@ -11,6 +11,7 @@ from heapq import merge
 from itertools import islice
 from typing import Final
 
+from console.text.stored import can_be_kept
 from orchestration.models import Run
 from orchestration.timeline import data, effects, people, steps, temporal
 from orchestration.timeline.entries import LAYERS, Entry, Layer, Place, StoryWish
@@ -129,7 +130,7 @@ class _Spot:
         try:
             at, layer, reference, spot = json.loads(base64.urlsafe_b64decode(text.encode()))
             moment = datetime.fromisoformat(at)
-            if moment.tzinfo is None or "\x00" in reference:
+            if moment.tzinfo is None or not can_be_kept(reference):
                 return cls()
             return cls((moment.astimezone(UTC), str(layer), str(reference)), str(spot))
         except (ValueError, TypeError, OverflowError):

@@ -13,8 +13,8 @@ from typing import Any
 from langchain_core.messages import AIMessage
 
 from approvals.proposal.canonical import NotCanonical, canonicalise, digest_of, read_canonical
-from console.text.json_text import storable
 from console.text.plain_json import plain
+from console.text.stored import storable
 from orchestration.agents.graphs import tool_schema_of, tools_of
 from orchestration.agents.guarding import is_guarded
 from orchestration.agents.runtime import Agent

@@ -103,7 +103,7 @@ class Drifting(BaseModel):
     ("model", "given", "words"),
     [
         (of(Any), {"x": float("nan")}, "x: Infinity and not-a-number"),
-        (of(str), {"x": "a\x00b"}, "x: A NUL character"),
+        (of(str), {"x": "a\x00b"}, "x: It holds a character that cannot be kept"),
         (of(int), {"x": 2**53 + 1}, "x: A whole number beyond 2.53"),
         (of(int), {"x": "9007199254740993"}, "x: A whole number beyond 2.53"),
         (of(dict[str, Any]), {"x": {"a": [1, {"b": 2.1e16}]}}, r"x\.a\.1\.b: A whole number beyond"),

@@ -12,6 +12,7 @@ from django.http import HttpRequest, QueryDict
 from approvals.models import Approval
 from approvals.reading.listing import ORDERS, Filters
 from console.lists.longer_lists import STEP, rows_wanted
+from console.text.stored import asked_text
 
 ALL: Final = "all"
 DUE: Final = {1: "1 hour", 4: "4 hours", 24: "24 hours", 72: "3 days"}
@@ -98,7 +99,7 @@ def asked_of(sent: QueryDict | Mapping[str, str]) -> InboxWishes:
 
 
 def _text(sent: QueryDict | Mapping[str, str], name: str, most: int) -> str:
-    return (sent.get(name) or "").replace("\x00", "").strip()[:most]
+    return asked_text(sent.get(name), most)
 
 
 def filters_of(asked: InboxWishes) -> Filters:

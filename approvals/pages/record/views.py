@@ -16,6 +16,7 @@ from console.clock import database_now
 from console.fragments import page_or_fragment
 from console.http import is_htmx, needs
 from console.lists.longer_lists import address_of, more_of, rows_wanted
+from console.text.stored import asked_text
 
 _WISHES: Final = ("actor", "subject", "since", "cursor", "limit")  # what the address says
 
@@ -64,7 +65,7 @@ def verify(request: HttpRequest) -> HttpResponse:
 
 
 def _listed(request: HttpRequest) -> ListedEntries:
-    asked = {name: request.GET.get(name, "").replace("\x00", "").strip()[:300] for name in _WISHES}
+    asked = {name: asked_text(request.GET.get(name), 300) for name in _WISHES}
     since, fault = _day(asked["since"])
     wanted = rows_wanted(asked["limit"])
     page = record.entries_page(

@@ -27,6 +27,7 @@ from console.database import AWAY
 from console.forms.typed import typed_fields
 from console.http import is_htmx, needs, person, sentence, signed_in_at
 from console.live.parts import is_a_part
+from console.text.stored import can_be_kept
 
 
 @is_a_part
@@ -85,7 +86,7 @@ def find_out(request: HttpRequest, approval_id: str) -> HttpResponse:
 def _found_out(request: HttpRequest, approval_id: str) -> HttpResponse:
     user, key = person(request), request.GET.get("key", "")
     found = requests.whole_request(user, approval_id)
-    if "\x00" in key or not key:
+    if not key or not can_be_kept(key):
         raise Http404
     if services.find_recorded(approval_id=found.pk, reviewer=user, key=key) is None:
         messages.error(request, "Your decision was not recorded. Read the request again, then decide.")

@@ -18,6 +18,7 @@ from approvals.people.permissions import Permit, wants_somebody
 from approvals.services import standing
 from console import roles
 from console.text.json_paths import leaves_of
+from console.text.stored import asked_text
 
 SESSION_ZONE: Final = "zone"
 ZONES: Final = ["UTC", *sorted(name for name in available_timezones() if "/" in name and not name.startswith("Etc/"))]
@@ -71,7 +72,7 @@ class WindowForm:
     @classmethod
     def sent(cls, sent: QueryDict, zone: str) -> WindowForm:
         names = ("principal", "to", "starts_at", "ends_at", "reason")
-        typed: dict[str, Any] = {name: sent.get(name, "")[:300].replace("\x00", "") for name in names}
+        typed: dict[str, Any] = {name: asked_text(sent.get(name), 300) for name in names}
         return cls(**typed, zone=zone)
 
     def account(self, username: str, name: str) -> User:

@@ -42,6 +42,7 @@ from console.clock import database_now
 from console.fragments import page_or_fragment, part_of_page
 from console.http import is_htmx, needs, not_allowed, person, sentence
 from console.live.parts import is_a_part
+from console.text.stored import asked_text
 
 
 @is_a_part
@@ -89,7 +90,7 @@ def reassign(request: HttpRequest, approval_id: str) -> HttpResponse:
     """Hand it to somebody."""
 
     def hand(user: User) -> object:
-        to = User.objects.filter(username=request.POST.get("to", "").replace("\x00", "")).first()
+        to = User.objects.filter(username=asked_text(request.POST.get("to"), 150)).first()
         if to is None:
             raise InvalidChange("to", "Choose somebody from the list.")
         return services.reassign(approval_id=approval_id, by=user, to=to)

@@ -9,6 +9,7 @@ from django.http import QueryDict
 from console.forms.schema_form.drawing import Drawing, TooMany, given_rows, has_plain_crlf
 from console.forms.schema_form.fields import MISSING, Field, FieldRow
 from console.text.json_text import WHOLE, NotJson, read_json, read_number, write_json
+from console.text.stored import UNKEPT, can_be_kept
 
 
 class Post:
@@ -223,6 +224,6 @@ def _is_meant_as_number(drawn: Field) -> bool:
 
 
 def _text_value(text: str, original: Any) -> str:
-    if "\x00" in text:
-        raise NotJson("This holds a NUL character, which cannot be kept: remove it.")
+    if not can_be_kept(text):
+        raise NotJson(UNKEPT)
     return text.replace("\n", "\r\n") if isinstance(original, str) and has_plain_crlf(original) else text
