@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import psycopg
 from psycopg.rows import dict_row
 from temporalio.client import Client, WorkflowHandle
@@ -290,8 +291,8 @@ def has_been_hit(pid: int, action: str) -> bool:
     if action == "kill":
         return identify(pid) is None
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
-    except OSError:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_STOPPED)
+    except psutil.Error:
         return False
 
 

@@ -19,7 +19,6 @@ import shutil
 import signal
 import stat
 import subprocess
-import sys
 import time
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,7 +28,7 @@ from console.locks import AdvisoryLock
 from stack import ports
 from stack.errors import PartFailed
 from stack.files import write_atomically
-from stack.processes import Command, Identity, Process, identify, is_alive
+from stack.processes import Command, Identity, Process, identify, works_in
 from stack.services import Cancelled, Say, Service, never, silent
 
 ROLE = "signalbox"  # owner of the application's database and tables; no superuser
@@ -247,17 +246,7 @@ class Postgres(Service):
         if noted is not None and noted.identity == identity:
             return identity
         # A postmaster works inside its data folder; nobody else's process does.
-        if sys.platform == "linux":
-            try:
-                serves_us = os.path.samefile(f"/proc/{identity.pid}/cwd", self.data)
-            except OSError:
-                serves_us = False
-        else:
-            seen = subprocess.run(
-                ["ps", "-o", "command=", "-p", str(identity.pid)], capture_output=True, text=True, check=False
-            )
-            serves_us = str(self.data) in seen.stdout
-        return identity if serves_us and is_alive(identity) else None
+        return identity if works_in(identity, self.data) else None
 
     def _running_port(self) -> int | None:
         lines = self._pid_file()

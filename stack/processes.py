@@ -16,12 +16,13 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
+
+import psutil
 
 from stack.files import write_atomically
 
@@ -45,33 +46,36 @@ def _boot_id() -> str:
         return ""
 
 
-def _proc_stat(pid: int) -> list[str] | None:
-    """Return the fields of /proc/<pid>/stat from the third (state) on, `None` without such a process."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-    except OSError:
-        return None
-    return text.rpartition(")")[2].split()  # the name before it may hold spaces and brackets
-
-
 def identify(pid: int) -> Identity | None:
-    """Return the identity of a living process, `None` when there is none (a zombie is none)."""
-    if sys.platform == "linux":
-        fields = _proc_stat(pid)
-        if fields is None or fields[0] in "ZX":
+    """Return the identity of a living process, `None` when there is none (a zombie is none).
+
+    The moment is counted from the boot, in hundredths of a second: it stays when somebody sets the clock.
+    """
+    try:
+        process = psutil.Process(pid)
+        if process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
             return None
-        return Identity(pid, f"{_boot_id()}:{fields[19]}")
-    seen = subprocess.run(["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    state, _, started = seen.stdout.strip().partition(" ")
-    return Identity(pid, started.strip()) if started and not state.startswith("Z") else None
+        since_boot = process.create_time() - psutil.boot_time()
+    except psutil.Error:
+        return None
+    return Identity(pid, f"{_boot_id()}:{round(since_boot * 100)}")
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return the processor time that a process and its ended children have used; 0 where nobody tells (not Linux)."""
-    fields = _proc_stat(pid)
-    if fields is None:
+    """Return the processor time that a process and its ended children have used; 0 for one that is gone."""
+    try:
+        times = psutil.Process(pid).cpu_times()
+    except psutil.Error:
         return 0.0
-    return sum(int(number) for number in fields[11:15]) / os.sysconf("SC_CLK_TCK")
+    return float(times.user + times.system + times.children_user + times.children_system)
+
+
+def works_in(identity: Identity, folder: Path) -> bool:
+    """Return whether exactly this process still runs, and its working directory is the folder."""
+    try:
+        return os.path.samefile(psutil.Process(identity.pid).cwd(), folder) and is_alive(identity)
+    except (psutil.Error, OSError):
+        return False
 
 
 def is_alive(identity: Identity) -> bool:
@@ -253,7 +257,8 @@ def open_log(home: Path, name: str) -> IO[bytes]:
 def stragglers(home: Path) -> Iterator[Identity]:
     """Yield every other living process that was started for this state folder (Linux; elsewhere none).
 
-    Read from /proc/<pid>/environ. It finds what no note speaks of: grandchildren in sessions of their own,
+    Read from /proc/<pid>/environ to its end: psutil stops at the first gap, which a process that has written a title of
+    its own leaves there. It finds what no note speaks of: grandchildren in sessions of their own,
     and a process whose `up` was killed between starting it and noting it down.
     """
     marker = f"{STACK_VARIABLE}={home}".encode()
@@ -271,14 +276,17 @@ def stragglers(home: Path) -> Iterator[Identity]:
                 yield identity
 
 
-def _kin(pid: int) -> list[int]:
+def _kin(pid: int) -> set[int]:
     """Return the pids of a process's parent, group leader and session leader."""
-    return [int(number) for number in (_proc_stat(pid) or [])[1:4]]
+    try:
+        return {psutil.Process(pid).ppid(), os.getpgid(pid), os.getsid(pid)}
+    except (psutil.Error, OSError):
+        return set()
 
 
 def end_stragglers(home: Path, *, spare: set[int]) -> int:
     """End every straggler that is neither in `spare` nor a child of one there; return how many there were."""
-    found = [identity for identity in stragglers(home) if not ({identity.pid, *_kin(identity.pid)} & spare)]
+    found = [identity for identity in stragglers(home) if not (_kin(identity.pid) | {identity.pid}) & spare]
     for identity in found:
         if is_alive(identity):
             with contextlib.suppress(ProcessLookupError, PermissionError):
