@@ -14,16 +14,17 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import psycopg
 
 from bench.decision import quantile, say
@@ -37,7 +38,6 @@ KILLS = ((0.2, "worker"), (0.45, "relay"), (0.7, "worker"))  # when so much has 
 PAUSE_AT, PAUSE_SECONDS = 0.35, 5.0
 AT_ONCE = 100  # decided in one call
 PATIENCE = 300.0
-TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass
@@ -47,35 +47,18 @@ class Cpu:
     seen: dict[tuple[str, int], float] = field(default_factory=dict)
 
     def look(self, pids: dict[str, int]) -> None:
-        parents = _parents()
         for part, pid in pids.items():
-            for one in [pid, *_below(pid, parents)]:
-                try:
-                    told = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
-                except OSError:
-                    continue
-                self.seen[part, one] = max(self.seen.get((part, one), 0.0), (int(told[11]) + int(told[12])) / TICKS)
+            with suppress(psutil.NoSuchProcess):
+                for one in [leader := psutil.Process(pid), *leader.children(recursive=True)]:
+                    with suppress(psutil.NoSuchProcess):
+                        times = one.cpu_times()
+                        self.seen[part, one.pid] = max(self.seen.get((part, one.pid), 0.0), times.user + times.system)
 
     def by_part(self) -> dict[str, float]:
         found: dict[str, float] = {}
         for (part, _), seconds in self.seen.items():
             found[part] = found.get(part, 0.0) + seconds
         return found
-
-
-def _parents() -> dict[int, int]:
-    found = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            found[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue
-    return found
-
-
-def _below(pid: int, parents: dict[int, int]) -> list[int]:
-    mine = [child for child, parent in parents.items() if parent == pid]
-    return mine + [one for child in mine for one in _below(child, parents)]
 
 
 @dataclass

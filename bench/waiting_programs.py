@@ -21,6 +21,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+import psutil
 import psycopg
 
 from bench.decision import quantile, say
@@ -161,8 +162,7 @@ async def connections(address: str) -> tuple[int, int]:
 
 def resident(pid: int) -> int:
     """Return how many bytes of memory the process has."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS:"))
+    return int(psutil.Process(pid).memory_info().rss)
 
 
 def main() -> None:
