@@ -6,13 +6,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from django.db import connection
 from django.db.models import F, QuerySet
 
 from console import ports
 from console.clock import database_now
+from console.lists.keyset import Order, page_after
 from dataplane import catalogue, currency, schedules
 from dataplane.catalogue import Entry
 from dataplane.contents.base import Difference, Shown
@@ -209,16 +210,15 @@ def refresh(refresh_id: str) -> Refresh:
     return found
 
 
+NEWEST_REFRESH_FIRST: Final = Order("refreshes", ("id",), (str,), is_descending=True)
+
+
 def refreshes(*, dataset: str | None = None, limit: int = 50, cursor: str = "") -> RefreshPage:
-    """Return refreshes, newest first. Ids sort by time, so the cursor is the last id of the page before."""
-    rows = Refresh.objects.select_related("version", "requested_by").order_by("-id")
+    """Return refreshes, newest first: ids sort by time."""
+    rows = Refresh.objects.select_related("version", "requested_by")
     if dataset is not None:
         rows = rows.filter(dataset_id=dataset)
-    if cursor:
-        rows = rows.filter(id__lt=cursor)
-    found = list(rows[: limit + 1])
-    more = len(found) > limit
-    return RefreshPage(found[:limit], found[limit - 1].id if more else None)
+    return RefreshPage(*page_after(rows, NEWEST_REFRESH_FIRST, cursor, limit))
 
 
 def refreshes_by_flow_run(flow_run_ids: Iterable[str]) -> dict[str, Refresh]:

@@ -20,7 +20,7 @@ from approvals.reading.reach import stranded, waiting_for_whom
 from console import roles
 from console.clock import shown_now
 from console.lists.capped import COUNT_CAP
-from console.lists.keyset import make_cursor, read_cursor
+from console.lists.keyset import Order, page_after
 from console.models import OutboxEntry
 from console.ports import Stranded
 from orchestration import signal_pairs, signal_rules
@@ -173,12 +173,7 @@ def runs_page(
 ) -> RunPage:
     """Return one page of runs, newest first; keyset, never an offset. Two queries, or eight `with_people`."""
     rows = _fitting(user, status, agent, search, is_stuck, cause).select_related("requested_by")
-    if (after := read_cursor(cursor)) is not None:
-        moment, last_id = after
-        rows = rows.filter(Q(created_at__lt=moment) | Q(created_at=moment, id__lt=last_id))
-    found = list(rows.order_by("-created_at", "-id")[: limit + 1])
-    last = found[limit - 1] if len(found) > limit else None
-    shown = found[:limit]
+    shown, next_cursor = page_after(rows, NEWEST_RUN_FIRST, cursor, limit)
     waiting = for_runs.waiting_of_runs([run.pk for run in shown])
     first = [found[0] for found in waiting.values() if found] if with_people else []
     people = {pk: one.able for pk, one in waiting_for_whom(first).items()}
@@ -187,10 +182,11 @@ def runs_page(
             RunRow(run, waiting.get(run.pk, []), people.get(next(iter(waiting.get(run.pk, [])), ""), []))
             for run in shown
         ],
-        make_cursor(last.created_at, last.pk) if last else None,
+        next_cursor,
     )
 
 
+NEWEST_RUN_FIRST: Final = Order("runs", ("created_at", "id"), (datetime, str), is_descending=True)
 ASKED: Final = 15  # requests on a run's page
 WAITING: Final = 6  # of them, those that wait, shown above all else
 
@@ -227,12 +223,10 @@ def story_of(run: Run, cursor: str = "") -> RunStory:
 
     Five queries, and five more while something waits.
     """
-    page = for_runs.asked_by_run(run.pk, most=ASKED, before=read_cursor(cursor))
+    shown, next_cursor = for_runs.asked_by_run(run.pk, most=ASKED, cursor=cursor)
     counted = for_runs.counted_of_run(run.pk)
     waiting_count = counted.get(Approval.Status.PENDING, 0)
     waiting = for_runs.pending_of_run(run.pk, most=WAITING) if waiting_count else []
-    last = page[ASKED - 1] if len(page) > ASKED else None
-    shown = page[:ASKED]
     effects = list(run.effects.filter(pk__in=[approval.pk for approval in shown]).defer("result", "arguments"))
     return RunStory(
         run=run,
@@ -242,7 +236,7 @@ def story_of(run: Run, cursor: str = "") -> RunStory:
         waiting_for=waiting,
         waiting_count=waiting_count,
         count=sum(counted.values()),
-        next_cursor=make_cursor(last.opened_at, last.pk) if last else None,
+        next_cursor=next_cursor,
     )
 
 

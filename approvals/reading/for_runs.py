@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-from django.db.models import Count, Exists, F, OuterRef, Prefetch, Q, QuerySet
+from django.db.models import Count, Exists, F, OuterRef, Prefetch, QuerySet
 
 from approvals.models import Approval, Decision, ReceiptStep, Verdict
 from approvals.people.permissions import AGREEING
+from console.lists.keyset import Order, page_after
 
 
 def proposed_digest(approval: Approval) -> str:
@@ -158,16 +159,12 @@ def approved_of_run(run_id: str) -> QuerySet[Approval]:
     return approved.exclude(Exists(no_effect)).exclude(Exists(refused)).order_by("opened_at", "pk")
 
 
-def asked_by_run(run_id: str, *, most: int, before: tuple[datetime, str] | None) -> list[Approval]:
-    """Return requests of a run, newest first, with their decisions; `most` and one more. Two queries.
+NEWEST_ASKED_FIRST: Final = Order("asked", ("opened_at", "id"), (datetime, str), is_descending=True)
 
-    `before`: a moment and an id, for those that are older.
-    """
-    rows = _of_run(run_id)
-    if before is not None:
-        moment, last_id = before
-        rows = rows.filter(Q(opened_at__lt=moment) | Q(opened_at=moment, id__lt=last_id))
-    return list(rows.order_by("-opened_at", "-id")[: most + 1])
+
+def asked_by_run(run_id: str, *, most: int, cursor: str) -> tuple[list[Approval], str | None]:
+    """Return a page of a run's requests, newest first, with their decisions, and the next cursor. Two queries."""
+    return page_after(_of_run(run_id), NEWEST_ASKED_FIRST, cursor, most)
 
 
 def pending_of_run(run_id: str, *, most: int) -> list[Approval]:

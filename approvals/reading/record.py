@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from approvals.models import AuditEvent
 from approvals.record import audit, heads
 from approvals.record.audit import Verification
-from console.lists.keyset import make_cursor, read_cursor
+from console.lists.keyset import Order, page_after
 
-_NUMBER = re.compile(r"[0-9]{1,19}")
+NEWEST_ENTRY_FIRST: Final = Order("record", ("seq",), (int,), is_descending=True)
 
 
 @dataclass(frozen=True)
@@ -36,19 +36,14 @@ def entries_page(filters: RecordFilters, *, cursor: str = "", limit: int = 50) -
 
     An unreadable cursor starts at the newest entry.
     """
-    rows = AuditEvent.objects.order_by("-seq")
+    rows = AuditEvent.objects.all()
     if filters.actor:
         rows = rows.filter(actor=filters.actor)
     if filters.subject:
         rows = rows.filter(subject=filters.subject)
     if filters.since is not None:
         rows = rows.filter(at__gte=filters.since)
-    after = read_cursor(cursor)
-    if after is not None and _NUMBER.fullmatch(after[1]):
-        rows = rows.filter(seq__lt=min(int(after[1]), 2**63 - 1))
-    found = list(rows[: limit + 1])
-    last = found[limit - 1] if len(found) > limit else None
-    return RecordPage(found[:limit], make_cursor(last.at, str(last.seq)) if last else None)
+    return RecordPage(*page_after(rows, NEWEST_ENTRY_FIRST, cursor, limit))
 
 
 def check() -> Verification:

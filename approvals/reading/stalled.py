@@ -7,18 +7,21 @@ stands still is known by who carries decisions out, which is asked.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, User
 from django.db.models import Exists, OuterRef, Prefetch, Q
 
 from approvals.models import Approval, Decision
 from approvals.people.permissions import may_redrive, visible_to
-from approvals.reading.receipt import is_late, not_known, since, standstills_of
+from approvals.reading.receipt import is_late, not_known, standstills_of
 from console.lists.capped import COUNT_CAP
-from console.lists.keyset import make_cursor, read_cursor
+from console.lists.keyset import Order, page_after
 from console.live.announce import announce
 from console.ports import Standstill
 
+LATEST_FIRST: Final = Order("stalled", ("expected_by", "id"), (datetime, str), is_descending=True)
 TOLD_AT_MOST = 50  # approvals whose pages hear that theirs has come to stand still
 
 
@@ -43,16 +46,12 @@ class StalledPage:
 def lane_page(user: User, *, cursor: str = "", limit: int = 50) -> StalledPage:
     """Return one page of the lane, what came last first. A constant number of queries; keyset, never an offset."""
     rows = visible_to(user).filter(is_late())
-    if (after := read_cursor(cursor)) is not None:
-        moment, last_id = after
-        rows = rows.filter(Q(expected_by__lt=moment) | Q(expected_by=moment, id__lt=last_id))
     decisions = Decision.objects.select_related("by", "on_behalf_of").order_by("number")
     rows = rows.defer("canonical", "arguments_schema").prefetch_related(Prefetch("decisions", decisions))
-    found = list(rows.order_by("-expected_by", "-id")[: limit + 1])
-    shown, last = found[:limit], found[limit - 1] if len(found) > limit else None
+    shown, next_cursor = page_after(rows, LATEST_FIRST, cursor, limit)
     reasons = standstills_of([row.pk for row in shown])
     items = [_item(user, row, reasons.get(row.pk)) for row in shown]
-    return StalledPage(items, make_cursor(since(last), last.pk) if last else None)
+    return StalledPage(items, next_cursor)
 
 
 def _item(user: User, row: Approval, reason: Standstill | None) -> StalledDecision:

@@ -7,29 +7,16 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from django.db.models import BooleanField, F, Func, OuterRef, Value
+from django.db.models import BooleanField, F, Func, Model, OuterRef, QuerySet, Value
 from django.db.models.expressions import Combinable
 from django.db.models.lookups import GreaterThan, LessThan
 
 from console.text.stored import NUL
 
+Row = TypeVar("Row", bound=Model)
 LAST: Final = "last"  # the cursor of the last page
-
-
-def make_cursor(moment: datetime, row_id: str) -> str:
-    """Return a URL-safe cursor that stands behind the given row."""
-    return _packed([moment.isoformat(), row_id])
-
-
-def read_cursor(cursor: str) -> tuple[datetime, str] | None:
-    """Return what `make_cursor` was given; `None` for an empty or unreadable cursor."""
-    try:
-        moment, row_id = _unpacked(cursor)
-        return _moment(moment), _text(row_id)
-    except (ValueError, TypeError, RecursionError):
-        return None
 
 
 def _packed(content: list[Any]) -> str:
@@ -105,6 +92,18 @@ class Order:
         return found
 
 
+def page_after(rows: QuerySet[Row], order: Order, cursor: str, limit: int) -> tuple[list[Row], str | None]:
+    """Return a page of rows that are read forwards, and the cursor of the next one, `None` at the end. One query.
+
+    An empty, an unreadable or another list's cursor begins at the beginning.
+    """
+    values = order.read(cursor).values
+    if values is not None:
+        rows = rows.filter(order.beyond(values))
+    found = list(rows.order_by(*order.sorting())[: limit + 1])
+    return found[:limit], order.cursor(found[limit - 1]) if len(found) > limit else None
+
+
 def _moment(value: Any) -> datetime:
     moment = datetime.fromisoformat(value)
     if moment.tzinfo is None:
@@ -113,7 +112,7 @@ def _moment(value: Any) -> datetime:
 
 
 def _number(value: Any) -> int:
-    if type(value) is not int or abs(value) > 2**31 - 1:
+    if type(value) is not int or abs(value) > 2**63 - 1:
         raise ValueError(value)
     return value
 

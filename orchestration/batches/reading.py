@@ -8,12 +8,12 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 
 from approvals.models import Approval
 from console import roles
 from console.clock import database_now
-from console.lists.keyset import make_cursor, read_cursor
+from console.lists.keyset import Order, page_after
 from orchestration.batches import acting, counting, feeding
 from orchestration.batches.counting import Counts
 from orchestration.batches.feeding import Hold
@@ -21,6 +21,7 @@ from orchestration.errors import NoSuchBatch
 from orchestration.models import Batch, BatchItem, Run
 from orchestration.state.secrets import hidden_of
 
+NEWEST_BATCH_FIRST: Final = Order("batches", ("created_at", "id"), (datetime, str), is_descending=True)
 RATE_OVER: Final = timedelta(minutes=10)
 RATE_AT_MOST: Final = 5_000  # items that are looked at for it
 
@@ -74,12 +75,8 @@ class BatchPage:
 def batches_page(user: AbstractBaseUser | AnonymousUser, *, cursor: str = "", limit: int = 50) -> BatchPage:
     """Return one page of batches, newest first. Two queries, whatever the page size."""
     rows = visible_to(user).select_related("requested_by")
-    if (after := read_cursor(cursor)) is not None:
-        moment, last_id = after
-        rows = rows.filter(Q(created_at__lt=moment) | Q(created_at=moment, id__lt=last_id))
-    found = list(rows.order_by("-created_at", "-id")[: limit + 1])
-    last = found[limit - 1] if len(found) > limit else None
-    return BatchPage(with_counts(found[:limit]), make_cursor(last.created_at, last.pk) if last else None)
+    shown, next_cursor = page_after(rows, NEWEST_BATCH_FIRST, cursor, limit)
+    return BatchPage(with_counts(shown), next_cursor)
 
 
 def with_counts(batches: list[Batch]) -> list[BatchRow]:
