@@ -129,10 +129,10 @@ def standstills_of(approval_ids: Sequence[str]) -> dict[str, Standstill]:
 def not_known(approval: Approval) -> Standstill:
     """Return the standstill of a decision that is late, where nobody knows why."""
     sentence = "It should have taken effect by now, and nothing here says why it has not."
-    return Standstill("not_known", sentence, since(approval), may_deliver=True)
+    return Standstill("not_known", sentence, _since(approval), may_deliver=True)
 
 
-def since(approval: Approval) -> datetime:
+def _since(approval: Approval) -> datetime:
     """Return from when on a late decision has stood still."""
     assert approval.expected_by is not None
     return approval.expected_by
