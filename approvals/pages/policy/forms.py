@@ -17,6 +17,7 @@ from approvals.policies import shipped
 from approvals.policies.calendars import DAYS
 from approvals.policies.rules import GROUPS, VERDICTS
 from approvals.services.changing_policy import active_version
+from console.text.json_text import read_exactly
 
 DRAFT_LIMIT = 512 * 1024  # characters
 
@@ -75,7 +76,7 @@ class Draft:
         """Read a draft that a page has carried. Raises ValueError when it is none."""
         if len(text) > DRAFT_LIMIT:
             raise ValueError("too long")
-        held = read_json(text)
+        held = read_exactly(text)
         if not isinstance(held, dict) or not isinstance(held.get("based_on"), int):
             raise ValueError("not a draft")
         rules, calendars = held.get("rules"), held.get("calendars")
@@ -87,25 +88,6 @@ class Draft:
         """Return the draft for the page to carry."""
         held = {"based_on": self.based_on, "rules": self.rules, "calendars": self.calendars, "note": self.note}
         return json.dumps(held, ensure_ascii=False)
-
-
-def read_json(text: str) -> Any:
-    """Read JSON as it may be stored. Raises ValueError with where it is wrong."""
-    try:
-        return json.loads(text, parse_constant=_refuse, object_pairs_hook=_once)
-    except RecursionError as exc:
-        raise ValueError("It is nested too deeply.") from exc
-
-
-def _refuse(word: str) -> Any:
-    raise ValueError(f"{word} is not a number that JSON knows.")
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("A key stands twice in the same object.")
-    return found
 
 
 def rule_sections(rule: Any, calendars: Sequence[str], faults: Mapping[str, Sequence[str]]) -> list[PolicySection]:

@@ -18,7 +18,6 @@ from approvals.pages.policy.forms import (
     at_fields,
     calendar_fields,
     read_calendar,
-    read_json,
     read_rule,
     rule_sections,
 )
@@ -34,6 +33,7 @@ from approvals.reading.policy_preview import preview
 from approvals.services import changing_policy
 from console import roles
 from console.http import needs, person, sentence
+from console.text.json_text import NotJson, read_exactly
 
 HISTORY = 100  # versions on the page, newest first
 
@@ -155,9 +155,9 @@ def _json(request: HttpRequest, draft: Draft, place: str) -> HttpResponse:
 def _keep_json(request: HttpRequest, draft: Draft, place: str) -> HttpResponse:
     typed = request.POST.get("json", "")
     try:
-        held = read_json(typed)
-    except ValueError as exc:
-        return _json_page(request, draft, typed, [f"This is not JSON: {exc}"])
+        held = read_exactly(typed)
+    except NotJson as exc:
+        return _json_page(request, draft, typed, [str(exc)])
     if not isinstance(held, dict) or set(held) != {"rules", "calendars"}:
         return _json_page(request, draft, typed, ["Write an object with the keys rules and calendars."])
     try:
