@@ -58,7 +58,7 @@ def our_own_origin(inner: Application) -> Application:
 
 
 def is_trusted_origin(origin: str, host: str, scheme: str) -> bool:
-    """Say whether a page of `origin` may open a socket to `host`; `scheme`: ws or wss."""
+    """Return whether a page of `origin` may open a socket to `host`; `scheme`: ws or wss."""
     domain, _ = split_domain_port(host)
     if not domain or not validate_host(domain, settings.ALLOWED_HOSTS):
         return False

@@ -125,7 +125,7 @@ _OPEN_AGAIN = "Nothing was changed. Sign in as yourself again, or open the page 
 
 
 def is_of_somebody_else(request: HttpRequest) -> bool:
-    """Say whether a script asks from a page that was drawn for another account than the one that is signed in."""
+    """Return whether a script asks from a page that was drawn for another account than the one that is signed in."""
     drawn_for = request.headers.get("X-Drawn-For", "")
     return is_htmx(request) and bool(drawn_for) and request.user.pk is not None and drawn_for != str(request.user.pk)
 

@@ -214,7 +214,7 @@ class AgentPlane(Protocol):
         """Have the answer sent again. Raises NoSuchApproval, NotTheirs, NothingToRedrive."""
 
     def settle_unknown(self, *, approval_id: str, by: User, happened: bool, reason: str) -> None:
-        """Say whether an effect happened. Raises NoSuchApproval, NotTheirs, InvalidChange, NothingToRedrive."""
+        """Return whether an effect happened. Raises NoSuchApproval, NotTheirs, InvalidChange, NothingToRedrive."""
 
     def webhook_refusal(self, url: str) -> str:
         """Return why a webhook's address cannot be used, "" when its form is right; nothing is looked up."""

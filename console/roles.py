@@ -53,10 +53,10 @@ def keep_roles(user: User, groups: Iterable[str]) -> frozenset[str]:
 
 
 def may(user: AbstractBaseUser | AnonymousUser, permission: str) -> bool:
-    """Say whether one of the user's roles carries the permission. Raises KeyError for an unknown permission."""
+    """Return whether one of the user's roles carries the permission. Raises KeyError for an unknown permission."""
     return bool(roles_of(user) & PERMISSIONS[permission])
 
 
 def has_role(user: AbstractBaseUser | AnonymousUser, *roles: Role) -> bool:
-    """Say whether the user has at least one of the roles."""
+    """Return whether the user has at least one of the roles."""
     return bool(roles_of(user) & set(roles))

@@ -316,7 +316,7 @@ def request_first_refreshes() -> None:
 
 
 def is_any_running() -> bool:
-    """Say whether some flow run is at work, here or elsewhere."""
+    """Return whether some flow run is at work, here or elsewhere."""
     close_old_connections()
     return Refresh.objects.filter(status=Refresh.Status.RUNNING).exists()
 

@@ -167,7 +167,7 @@ class TemporalAwayForLong(Fault):
         return f"/approvals/{self.approval['id']}"
 
     async def _was_tried(self) -> bool:
-        """Say whether the relay has found Temporal away; it then takes no further entry into its hands."""
+        """Return whether the relay has found Temporal away; it then takes no further entry into its hands."""
         return bool(await self.stage.sql("SELECT 1 FROM console_partheartbeat WHERE detail = 'waiting for Temporal'"))
 
     async def _kill_the_relay(self) -> None:

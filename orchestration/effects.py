@@ -236,16 +236,16 @@ def close_effect(
     announce(f"run:{effect.run_id}", f"approval:{effect.pk}")
 
 
-def _kept(told: Any) -> Any:
-    """Return what a tool told as PostgreSQL can keep it: whatever it holds, how the effect ended must be written."""
-    if isinstance(told, str):
-        return storable(told)
-    if isinstance(told, dict):
-        return {_kept(str(key)): _kept(value) for key, value in told.items()}
-    if isinstance(told, list | tuple):
-        return [_kept(value) for value in told]
-    is_json = told is None or isinstance(told, bool | int) or (isinstance(told, float) and math.isfinite(told))
-    return told if is_json else _kept(str(told))
+def _kept(answer: Any) -> Any:
+    """Return what a tool answered as PostgreSQL can keep it: whatever it holds, the effect's end must be written."""
+    if isinstance(answer, str):
+        return storable(answer)
+    if isinstance(answer, dict):
+        return {_kept(str(key)): _kept(value) for key, value in answer.items()}
+    if isinstance(answer, list | tuple):
+        return [_kept(value) for value in answer]
+    is_json = answer is None or isinstance(answer, bool | int) or (isinstance(answer, float) and math.isfinite(answer))
+    return answer if is_json else _kept(str(answer))
 
 
 def _read_approved(tool: Tool, arguments: dict[str, Any], digest: str) -> Any:

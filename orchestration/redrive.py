@@ -174,7 +174,7 @@ _SAID = "A person has said whether it happened; the run is taking that up."
 
 
 def _may_settle(run: Run | None, question: Approval | None) -> bool:
-    """Say whether nobody else will settle an unknown effect: its question is closed, or nobody asks or hears it."""
+    """Return whether nobody else will settle an unknown effect: its question is closed, or nobody asks or hears it."""
     is_over = run is None or run.status not in Run.OPEN
     if question is None or question.status == Approval.Status.DECIDED:
         return is_over

@@ -117,7 +117,7 @@ class TemporalGateway(TemporalReads, Protocol):
         """Say how the newest workflow of this id is. Raises WorkflowGone when there is none, or nothing left of it."""
 
     async def moved_between(self, workflow_id: str, begin: datetime, end: datetime) -> bool:
-        """Say whether its history has an event of that time. Raises WorkflowGone."""
+        """Return whether its history has an event of that time. Raises WorkflowGone."""
 
     async def cancel(self, workflow_id: str, reason: str, request_id: str) -> None:
         """Ask a workflow to cancel; the server takes that for one that has ended, too. Raises WorkflowGone."""
@@ -147,4 +147,4 @@ class TemporalGateway(TemporalReads, Protocol):
         """Return the id of the namespace: another one under the same name is another Temporal."""
 
     async def is_there(self) -> bool:
-        """Say whether the server answers, lets us in, and has our namespace."""
+        """Return whether the server answers, lets us in, and has our namespace."""

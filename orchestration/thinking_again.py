@@ -59,9 +59,11 @@ def stale_datasets(reads: list[Read]) -> list[str]:
 
 
 def ask(*, run_id: str, by: User, reason: str) -> Rethinking:
-    """Keep the wish, on the record, with the refreshes that it needs. A second click is the same answer.
+    """Keep the wish, on the record, with the refreshes that it needs; return it.
 
-    Raises NoSuchRun, InvalidChange without a reason, NotTheirs, ActionRefused.
+    Under the run's lock, in one transaction with the refreshes' rows. While a wish of the run waits, a second click
+    returns that one, whoever clicks. `reason`: at most 400 characters. Raises NoSuchRun, InvalidChange for the reason,
+    NotTheirs, and ActionRefused with a sentence where the run cannot think again or a refresh cannot be started.
     """
     reason = checked_reason(reason)
     with transaction.atomic():
@@ -93,7 +95,7 @@ def waiting_of(run_id: str) -> Rethinking | None:
 
 
 def told(run_id: str) -> str:
-    """Return in a sentence how the newest wish stands, "" where there is none or it was carried out."""
+    """Return in a sentence how the newest wish stands, "" where there is none or it was carried out. Two queries."""
     row = Rethinking.objects.filter(run_id=run_id).select_related("by").order_by("-pk").first()
     if row is None or row.state == Rethinking.State.DONE:
         return ""
@@ -105,7 +107,11 @@ def told(run_id: str) -> str:
 
 
 def step() -> bool:
-    """Carry out the wishes whose refreshes have ended; return whether there is more to do at once."""
+    """Carry out the wishes whose refreshes have ended; return whether there is more to do at once, which is never.
+
+    A chore of every relay. Each wish is a transaction of its own, taken under its run's lock and looked at again there:
+    a relay that dies leaves it waiting, and two relays carry it out once.
+    """
     waiting = Rethinking.objects.filter(state=Rethinking.State.WAITING).order_by("pk")
     for pk, run_id in list(waiting.values_list("pk", "run_id")):
         with transaction.atomic():

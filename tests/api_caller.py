@@ -20,7 +20,7 @@ class Caller:
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     def raise_errors(self, wanted: bool) -> None:
-        """Say whether an error of a view reaches the test or becomes an answer."""
+        """Return whether an error of a view reaches the test or becomes an answer."""
         self._client.raise_request_exception = wanted
 
     def get(self, path: str, **query: Any) -> Any:

@@ -44,7 +44,7 @@ class Audience:
     within: Audience | None = None  # who must name the user besides: the policy, where a program named people
 
     def names(self, user: User) -> bool:
-        """Say whether the user is meant, by role or by name."""
+        """Return whether the user is meant, by role or by name."""
         is_named = user.username in self.people or bool(roles.roles_of(user) & set(self.groups))
         return is_named and (self.within is None or self.within.names(user))
 
@@ -64,7 +64,7 @@ class PeopleAround:
 
 
 def may_decide(user: User, approval: Approval, around: PeopleAround | None = None) -> Permit:
-    """Say whether the person may decide the approval as it now stands, in their own right or for somebody else.
+    """Return whether the person may decide the approval as it now stands, in their own right or for somebody else.
 
     The answer depends on people and the request only; whether it is still open is the decision's own check. `around`
     is read where the caller does not have it.
@@ -90,7 +90,7 @@ def may_decide(user: User, approval: Approval, around: PeopleAround | None = Non
 
 
 def may_still_decide(user: User, principal: User | None, approval: Approval) -> Permit:
-    """Say whether a decision that was theirs to make still would be: asked again before its effect."""
+    """Return whether a decision that was theirs to make still would be: asked again before its effect."""
     if not user.is_active:
         return Permit(False, "active-account", "This account is disabled.")
     audience = audience_of(approval)
@@ -180,7 +180,7 @@ def _exact(answer: Any) -> str:
 
 
 def wants_somebody(terms: Terms) -> bool:
-    """Say whether the terms want a person at the screen each time, so that nothing is approved in advance."""
+    """Return whether the terms want a person at the screen each time, so that nothing is approved in advance."""
     return bool(terms.fresh_sign_in_minutes or terms.dwell_seconds or terms.risk == Risk.HIGH)
 
 
@@ -266,6 +266,6 @@ def visible_to(user: AbstractBaseUser | AnonymousUser) -> QuerySet[Approval]:
 
 
 def may_redrive(user: User, decisions: list[Decision]) -> bool:
-    """Say whether the person may act on a decision in the lane: who took part in it, operators and admins."""
+    """Return whether the person may act on a decision in the lane: who took part in it, operators and admins."""
     took_part = any(user.pk in (decision.by_id, decision.on_behalf_of_id) for decision in decisions)
     return roles.may(user, "redrive") or (took_part and roles.may(user, "see"))

@@ -28,7 +28,7 @@ class InvalidCondition(InvalidChange):
 
 
 def cover(conditions: Sequence[Condition], arguments: dict[str, Any]) -> bool:
-    """Say whether the conditions name exactly the arguments' paths and every value is as its condition says."""
+    """Return whether the conditions name exactly the arguments' paths and every value is as its condition says."""
     leaves = dict(leaves_of(arguments))
     if len(conditions) != len(leaves) or {condition["path"] for condition in conditions} != set(leaves):
         return False
@@ -57,7 +57,7 @@ def check(conditions: Sequence[Condition], arguments: dict[str, Any]) -> None:
 
 
 def is_number(exact: str) -> bool:
-    """Say whether a leaf can be bounded: a number or a text that is one, not below zero."""
+    """Return whether a leaf can be bounded: a number or a text that is one, not below zero."""
     return _number(exact) is not None
 
 

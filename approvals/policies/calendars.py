@@ -102,7 +102,7 @@ def add(start: datetime, seconds: int, calendar: Calendar) -> datetime:
 
 
 def is_open(moment: datetime, calendar: Calendar) -> bool:
-    """Say whether the moment lies inside business time, the last moment of a window included."""
+    """Return whether the moment lies inside business time, the last moment of a window included."""
     opening, _ = next(calendar.windows(moment), (moment + HORIZON, None))
     return opening <= moment
 

@@ -111,7 +111,7 @@ class Condition:
             raise BadCondition("This gives a value, not yes or no: compare it with something.")
 
     def holds(self, values: Values) -> bool:
-        """Say whether it holds. Raises Undecided when it has no answer: a missing key, a wrong type, too much."""
+        """Return whether it holds. Raises Undecided when it has no answer: a missing key, a wrong type, too much."""
         if values.fault:
             raise Undecided(values.fault)
         if self._loops and (values.count > LOOP_VALUES or values.characters > LOOP_BYTES):

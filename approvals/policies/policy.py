@@ -30,7 +30,7 @@ class RuleEntry:
     condition: Condition | None = None
 
     def may_match(self, facts: Facts) -> bool:
-        """Say whether the proposal is what the rule is about, its condition aside."""
+        """Return whether the proposal is what the rule is about, its condition aside."""
         match = self.match
         if match is None:
             return True
@@ -134,7 +134,7 @@ class _Asked:
         self._facts = facts
 
     def holds(self, condition: Condition) -> bool:
-        """Say whether the condition holds. Raises Undecided."""
+        """Return whether the condition holds. Raises Undecided."""
         return condition.holds(self._with_age if condition.asks_for_age else self._values)
 
     @cached_property

@@ -84,7 +84,7 @@ def _located(fault: NotCanonical, arguments: Any) -> NotCanonical:
 
 
 def is_shallow(value: Any) -> bool:
-    """Say whether no part lies too deep; level by level, for recursion would fail on what it is to find."""
+    """Return whether no part lies too deep; level by level, for recursion would fail on what it is to find."""
     level = [value]
     for _ in range(LIMIT_DEPTH):
         level = [inner for one in level if isinstance(one, _NESTS) for inner in _parts(one)]

@@ -19,7 +19,7 @@ class ArgumentRow:
 
     @property
     def is_long(self) -> bool:
-        """Say whether a page with script may fold it; approving then waits until it was opened."""
+        """Return whether a page with script may fold it; approving then waits until it was opened."""
         return len(self.exact) > FOLD_ABOVE or self.exact.count("\\n") > FOLD_LINES
 
 

@@ -179,13 +179,13 @@ class Result:
 
     @property
     def may_try_again(self) -> bool:
-        """Say whether another look at it and another click may help: it is still open, and theirs to decide."""
+        """Return whether another look at it and another click may help: it is still open, and theirs to decide."""
         is_open = self.approval is not None and self.approval.is_open
         return self.status in (409, 422) and is_open
 
     @property
     def is_unknown(self) -> bool:
-        """Say whether nobody knows yet if it was recorded; the same sent again counts once, and finds out."""
+        """Return whether nobody knows yet if it was recorded; the same sent again counts once, and finds out."""
         return isinstance(self.error, NotKnown)
 
 
@@ -254,7 +254,7 @@ def _key_of(key: str, approval_id: str) -> str:
 
 
 def may_pick(approval: Approval) -> bool:
-    """Say whether the request can be decided together with others, as far as it is its own to say.
+    """Return whether the request can be decided together with others, as far as it is its own to say.
 
     What wants a look of some length is looked at alone: among others nobody could say how long it was.
     """

@@ -77,7 +77,7 @@ def agreed_names(approval: Approval, decisions: list[Decision]) -> list[str]:
 
 
 def _is_void(approval: Approval, terms: Terms, decision: Any) -> bool:
-    """Say whether a vote in advance is none: the terms want somebody, or it was taken back before it was decided."""
+    """Return whether a vote in advance is none: the terms want somebody, or it was taken back before it was decided."""
     taken_back_at: datetime | None = decision.taken_back_at  # annotated in `with_parts`
     is_taken_back = taken_back_at is not None and (approval.closed_at is None or taken_back_at <= approval.closed_at)
     return is_taken_back or wants_somebody(terms)

@@ -77,19 +77,19 @@ def confirm(*, version: int, by: User) -> PolicyVersion:
     """Make a proposed version the active one. Raises NoSuchVersion, AlreadySettled, NotYours, InvalidPolicy."""
     _check_admin(by)
     with transaction.atomic():
-        found = _locked(version)
-        if found.state == PolicyVersion.State.ACTIVE and found.settled_by_id == by.pk:
-            return found  # the second click
-        _check_waits(found)
-        if person_of(by) == person_of(found.made_by):
+        proposed = _locked(version)
+        if proposed.state == PolicyVersion.State.ACTIVE and proposed.settled_by_id == by.pk:
+            return proposed  # the second click
+        _check_waits(proposed)
+        if person_of(by) == person_of(proposed.made_by):
             raise NotYours(
                 "You proposed this yourself; another admin has to confirm it. You can take it back by refusing it."
             )
-        checked(found.rules, found.calendars)  # somebody it names may have left meanwhile
+        checked(proposed.rules, proposed.calendars)  # somebody it names may have left meanwhile
         announce("inbox")
-        _activate(found, active_version(), by, {})
-    found.refresh_from_db()
-    return found
+        _activate(proposed, active_version(), by, {})
+    proposed.refresh_from_db()
+    return proposed
 
 
 def refuse(*, version: int, by: User, reason: str) -> PolicyVersion:
@@ -97,15 +97,15 @@ def refuse(*, version: int, by: User, reason: str) -> PolicyVersion:
     _check_admin(by)
     reason = _checked_note(reason, "Say why, for whoever proposed it.")
     with transaction.atomic():
-        found = _locked(version)
-        if found.state == PolicyVersion.State.REFUSED and found.settled_by_id == by.pk:
-            return found  # the second click
-        _check_waits(found)
-        _settle(found, PolicyVersion.State.REFUSED, by)
+        proposed = _locked(version)
+        if proposed.state == PolicyVersion.State.REFUSED and proposed.settled_by_id == by.pk:
+            return proposed  # the second click
+        _check_waits(proposed)
+        _settle(proposed, PolicyVersion.State.REFUSED, by)
         announce("inbox")
-        _record(found, by, "refused", {"reason": reason})
-    found.refresh_from_db()
-    return found
+        _record(proposed, by, "refused", {"reason": reason})
+    proposed.refresh_from_db()
+    return proposed
 
 
 def checked(rules: Any, calendars: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -136,8 +136,8 @@ def active_version() -> PolicyVersion | None:
 
 def admin_persons() -> set[str]:
     """Return the different people who are active admins."""
-    found = User.objects.filter(Q(groups__name="admin") | Q(is_superuser=True), is_active=True).distinct()
-    return set(persons_of(found).values())
+    admins = User.objects.filter(Q(groups__name="admin") | Q(is_superuser=True), is_active=True).distinct()
+    return set(persons_of(admins).values())
 
 
 def _held_by(active: PolicyVersion | None) -> tuple[Any, Any]:
@@ -167,21 +167,21 @@ def _lock() -> None:
 
 def _locked(version: int) -> PolicyVersion:
     _lock()
-    found = PolicyVersion.objects.select_related("made_by", "settled_by").filter(version=version).first()
-    if found is None:
+    policy = PolicyVersion.objects.select_related("made_by", "settled_by").filter(version=version).first()
+    if policy is None:
         raise NoSuchVersion(f"There is no version {version} of the policy.")
-    return found
+    return policy
 
 
-def _check_waits(found: PolicyVersion) -> None:
-    if found.state != PolicyVersion.State.PROPOSED:
-        by = found.settled_by.username if found.settled_by else "somebody"
-        raise AlreadySettled(found.version, found.state, by, found.settled_at)
+def _check_waits(policy: PolicyVersion) -> None:
+    if policy.state != PolicyVersion.State.PROPOSED:
+        by = policy.settled_by.username if policy.settled_by else "somebody"
+        raise AlreadySettled(policy.version, policy.state, by, policy.settled_at)
 
 
-def _says(found: PolicyVersion, rules: Any, calendars: Any, note: str, based_on: int) -> bool:
-    held = (found.rules, found.calendars, found.note)
-    return held == (rules, calendars, note) and based_on < found.version
+def _says(policy: PolicyVersion, rules: Any, calendars: Any, note: str, based_on: int) -> bool:
+    held = (policy.rules, policy.calendars, policy.note)
+    return held == (rules, calendars, note) and based_on < policy.version
 
 
 def _activate(made: PolicyVersion, active: PolicyVersion | None, by: User, body: dict[str, Any]) -> None:
@@ -192,28 +192,28 @@ def _activate(made: PolicyVersion, active: PolicyVersion | None, by: User, body:
     _record(made, by, "activated", {"made_by": made.made_by.username} | body)
 
 
-def _settle(found: PolicyVersion, state: str, by: User) -> None:
-    PolicyVersion.objects.filter(pk=found.pk).update(state=state, settled_by=by, settled_at=DatabaseNow())
+def _settle(policy: PolicyVersion, state: str, by: User) -> None:
+    PolicyVersion.objects.filter(pk=policy.pk).update(state=state, settled_by=by, settled_at=DatabaseNow())
 
 
-def _record(found: PolicyVersion, by: User, kind: str, body: dict[str, Any]) -> None:
-    body = {"digest": digest_of(found), "rules": len(found.rules)} | body
-    audit.record(actor=by.username, kind=f"policy.{kind}", subject=f"policy:{found.version}", body=body)
+def _record(policy: PolicyVersion, by: User, kind: str, body: dict[str, Any]) -> None:
+    body = {"digest": digest_of(policy), "rules": len(policy.rules)} | body
+    audit.record(actor=by.username, kind=f"policy.{kind}", subject=f"policy:{policy.version}", body=body)
 
 
 def _read_calendars(raw: Any, errors: list[dict[str, str]]) -> dict[str, Calendar]:
     if not isinstance(raw, dict):
         errors.append({"path": "calendars", "message": "Calendars are an object: each name with its calendar."})
         return {}
-    found = {}
+    read = {}
     for name, one in raw.items():
         try:
-            found[name] = Calendar.model_validate(one)
+            read[name] = Calendar.model_validate(one)
         except ValidationError as exc:
             errors += [_under(f"calendars.{name}", error) for error in words_of(exc)]
         if not name.strip() or len(name) > 60 or not name.isprintable():
             errors.append({"path": f"calendars.{name}", "message": "Name a calendar with 1 to 60 plain characters."})
-    return found
+    return read
 
 
 def _read_rules(raw: Any, calendars: dict[str, Calendar], errors: list[dict[str, str]]) -> dict[int, Rule]:
@@ -223,30 +223,30 @@ def _read_rules(raw: Any, calendars: dict[str, Calendar], errors: list[dict[str,
     if len(raw) > RULES_LIMIT:
         errors.append({"path": "rules", "message": f"At most {RULES_LIMIT} rules; this has {len(raw)}."})
         return {}
-    found: dict[int, Rule] = {}
+    rules: dict[int, Rule] = {}
     for place, one in enumerate(raw):
         try:
             rule = Rule.model_validate(one)
         except ValidationError as exc:
             errors += [_under(f"rules.{place}", error) for error in words_of(exc)]
             continue
-        if any(rule.name == other.name for other in found.values()):
+        if any(rule.name == other.name for other in rules.values()):
             errors.append({"path": f"rules.{place}.name", "message": f"Another rule is named “{rule.name}” already."})
         for fault in faults_of(rule, calendars):
             field, message = fault.split(": ", 1)
             errors.append({"path": f"rules.{place}.{field}", "message": message})
-        found[place] = rule
-    return found
+        rules[place] = rule
+    return rules
 
 
-def _check_people(found: dict[int, Rule], errors: list[dict[str, str]]) -> None:
+def _check_people(rules: dict[int, Rule], errors: list[dict[str, str]]) -> None:
     """Check that who is named exists and that enough of them are different people. Two queries at most."""
-    names = {name for rule in found.values() for name in rule.people}
+    names = {name for rule in rules.values() for name in rule.people}
     if not names:
         return
     users = {user.username: user for user in User.objects.filter(username__in=names, is_active=True)}
     persons = persons_of(users.values())
-    for place, rule in found.items():
+    for place, rule in rules.items():
         unknown = [name for name in rule.people if name not in users]
         if unknown:
             message = f"There is no active account {', '.join(unknown)}."

@@ -39,15 +39,15 @@ def claim(*, approval_id: str, by: User) -> Approval:
     AlreadyClosed, MayNotDecide, and AlreadyClaimed while somebody else's claim lasts.
     """
     with transaction.atomic():
-        found = _locked(by, approval_id)
-        _check_pending(found.approval)
-        if found.holder and found.holder != by:
-            raise AlreadyClaimed(found.holder.username)
-        _check_may_decide(by, found.approval)
-        if found.holder is None or not found.is_recent:
-            _hand(found.approval, by)
-            _record(found.approval, by, "approval.claim_renewed" if found.holder else "approval.claimed", {})
-    return found.approval
+        held = _locked(by, approval_id)
+        _check_pending(held.approval)
+        if held.holder and held.holder != by:
+            raise AlreadyClaimed(held.holder.username)
+        _check_may_decide(by, held.approval)
+        if held.holder is None or not held.is_recent:
+            _hand(held.approval, by)
+            _record(held.approval, by, "approval.claim_renewed" if held.holder else "approval.claimed", {})
+    return held.approval
 
 
 def release(*, approval_id: str, by: User) -> Approval:
@@ -56,14 +56,14 @@ def release(*, approval_id: str, by: User) -> Approval:
     Raises NoSuchApproval, and NotTheirs for somebody else's claim.
     """
     with transaction.atomic():
-        found = _locked(by, approval_id)
-        if found.holder is None:
-            return found.approval
-        if found.holder != by and not _may_move(by):
-            raise NotTheirs(f"{found.holder.username} holds this; an operator or an admin can release it.")
-        _hand(found.approval, None)
-        _record(found.approval, by, "approval.released", {"from": found.holder.username})
-    return found.approval
+        held = _locked(by, approval_id)
+        if held.holder is None:
+            return held.approval
+        if held.holder != by and not _may_move(by):
+            raise NotTheirs(f"{held.holder.username} holds this; an operator or an admin can release it.")
+        _hand(held.approval, None)
+        _record(held.approval, by, "approval.released", {"from": held.holder.username})
+    return held.approval
 
 
 def reassign(*, approval_id: str, by: User, to: User) -> Approval:
@@ -73,17 +73,17 @@ def reassign(*, approval_id: str, by: User, to: User) -> Approval:
     when the person may not decide it.
     """
     with transaction.atomic():
-        found = _locked(by, approval_id)
-        _check_pending(found.approval)
-        if found.holder == to:
-            return found.approval
-        if found.holder != by and not _may_move(by):
+        held = _locked(by, approval_id)
+        _check_pending(held.approval)
+        if held.holder == to:
+            return held.approval
+        if held.holder != by and not _may_move(by):
             raise NotTheirs("Only who holds it, an operator or an admin can hand it to somebody.")
-        _check_may_decide(to, found.approval)
-        _hand(found.approval, to)
-        body = {"from": found.holder.username if found.holder else None, "to": to.username}
-        _record(found.approval, by, "approval.reassigned", body)
-    return found.approval
+        _check_may_decide(to, held.approval)
+        _hand(held.approval, to)
+        body = {"from": held.holder.username if held.holder else None, "to": to.username}
+        _record(held.approval, by, "approval.reassigned", body)
+    return held.approval
 
 
 def _locked(user: User, approval_id: str) -> Locked:

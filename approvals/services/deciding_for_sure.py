@@ -43,12 +43,12 @@ def decide_for_sure(
         taken = take(approval_id=approval_id, reviewer=reviewer, given=given, circumstances=circumstances)
     except AWAY as exc:
         body_digest = given.fingerprint(approval_id)
-        found = find_recorded(
+        earlier = find_recorded(
             approval_id=approval_id, reviewer=reviewer, key=given.idempotency_key, body_digest=body_digest
         )
-        if found is None:
+        if earlier is None:
             raise NotRecorded(NotRecorded.__doc__) from exc
-        return Recorded(found, was_cut_off=True)
+        return Recorded(earlier, was_cut_off=True)
     return Recorded(taken.decision, was_cut_off=False, closed=taken.closed)
 
 

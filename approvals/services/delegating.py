@@ -65,21 +65,21 @@ def confirm_delegation(*, delegation_id: int, by: User) -> Delegation:
     """
     with transaction.atomic():
         rows = Delegation.objects.select_for_update(of=("self",)).select_related("principal", "delegate", "made_by")
-        found = rows.filter(pk=delegation_id).first()
-        persons = persons_of([by, found.made_by, found.delegate]) if found else {}
-        if found is None or not may_confirm(found, by, persons):
+        delegation = rows.filter(pk=delegation_id).first()
+        persons = persons_of([by, delegation.made_by, delegation.delegate]) if delegation else {}
+        if delegation is None or not may_confirm(delegation, by, persons):
             raise NotTheirs("Whom it is for can confirm it, or an admin who has neither made it nor stands in.")
-        if found.is_confirmed:
-            return found
-        open_ones = Delegation.objects.filter(pk=found.pk, revoked_at=None, ends_at__gt=DatabaseNow())
+        if delegation.is_confirmed:
+            return delegation
+        open_ones = Delegation.objects.filter(pk=delegation.pk, revoked_at=None, ends_at__gt=DatabaseNow())
         if not open_ones.update(confirmed_by=by, confirmed_at=DatabaseNow()):
             raise InvalidChange("ends_at", "It has ended, so there is nothing to confirm.")
-        found.confirmed_by = by
+        delegation.confirmed_by = by
         announce("inbox")
-        _record(found, by, "delegation.confirmed")
-        if by != found.principal:
-            tell_principal(found)
-    return found
+        _record(delegation, by, "delegation.confirmed")
+        if by != delegation.principal:
+            tell_principal(delegation)
+    return delegation
 
 
 def revoke_delegation(*, delegation_id: int, by: User) -> Delegation:
@@ -89,15 +89,17 @@ def revoke_delegation(*, delegation_id: int, by: User) -> Delegation:
     """
     with transaction.atomic():
         rows = Delegation.objects.select_for_update(of=("self",)).select_related("principal", "delegate")
-        found = rows.filter(pk=delegation_id).first()
-        if found is None or (by not in (found.principal, found.delegate) and not roles.has_role(by, "admin")):
+        delegation = rows.filter(pk=delegation_id).first()
+        if delegation is None or (
+            by not in (delegation.principal, delegation.delegate) and not roles.has_role(by, "admin")
+        ):
             raise NotTheirs("There is no such delegation of yours.")
-        if Delegation.objects.filter(pk=found.pk, revoked_at=None, ends_at__gt=DatabaseNow()).update(
+        if Delegation.objects.filter(pk=delegation.pk, revoked_at=None, ends_at__gt=DatabaseNow()).update(
             revoked_at=DatabaseNow()
         ):
             announce("inbox")
-            _record(found, by, "delegation.revoked")
-    return found
+            _record(delegation, by, "delegation.revoked")
+    return delegation
 
 
 def _check_people(principal: User, to: User, by: User) -> None:

@@ -34,30 +34,30 @@ def authorise(*, approval_id: str, digest: str) -> Authorised:
     bytes, the policy as it is now, and whether those who agreed may still decide. Raises NotAuthorised with the
     reason; trying again cannot help.
     """
-    approval = Approval.objects.select_for_update(of=("self",)).select_related("requested_by").filter(pk=approval_id)
-    found = approval.first()
-    if found is None:
+    rows = Approval.objects.select_for_update(of=("self",)).select_related("requested_by")
+    approval = rows.filter(pk=approval_id).first()
+    if approval is None:
         raise NotAuthorised(f"There is no approval {approval_id}.")
-    canonical = bytes(found.canonical)
-    if not digest == found.digest == digest_of(canonical):
+    canonical = bytes(approval.canonical)
+    if not digest == approval.digest == digest_of(canonical):
         raise NotAuthorised("The proposal is not the one that was approved: its digest differs.")
-    if found.status != Approval.Status.DECIDED:
-        raise NotAuthorised(f"The approval is {found.status}, not decided.")
-    if found.is_seeded:
+    if approval.status != Approval.Status.DECIDED:
+        raise NotAuthorised(f"The approval is {approval.status}, not decided.")
+    if approval.is_seeded:
         raise NotAuthorised("This was a test of attention; it is never executed.")
-    if refused := found.receipt.filter(step=ReceiptStep.Step.REFUSED).first():
+    if refused := approval.receipt.filter(step=ReceiptStep.Step.REFUSED).first():
         raise NotAuthorised(refused.detail or "It was refused before.")
-    votes = list(found.decisions.select_related("by", "on_behalf_of").order_by("number"))
+    votes = list(approval.decisions.select_related("by", "on_behalf_of").order_by("number"))
     decision = votes[-1] if votes else None
-    if decision is None or decision.for_digest != digest or decision.for_version != found.version:
+    if decision is None or decision.for_digest != digest or decision.for_version != approval.version:
         raise NotAuthorised("The decision was about another version of the proposal.")
     tool, arguments = read_canonical(canonical)
-    if found.kind == Approval.Kind.ACTION:
-        _check_action(found, votes, asking.terms_now(found))
+    if approval.kind == Approval.Kind.ACTION:
+        _check_action(approval, votes, asking.terms_now(approval))
     else:
-        _check_person(found, decision)
+        _check_person(approval, decision)
     return Authorised(
-        found.pk, found.kind, tool, arguments, decision.pk, decision.by_name, decision.verdict, found.run_id
+        approval.pk, approval.kind, tool, arguments, decision.pk, decision.by_name, decision.verdict, approval.run_id
     )
 
 

@@ -24,8 +24,9 @@ _NAME_LIMIT: Final = 150
 def propose_link(*, user: User, person: str, reason: str, by: User) -> LinkChange:
     """Ask for an account to be linked to a person, or to have no link when `person` is empty.
 
-    Nothing changes until somebody else has confirmed it. The same wish again is the same row. Raises NotTheirs, and
-    InvalidChange for what would change nothing.
+    Nothing changes until somebody else has confirmed it. `person`: a name on one line, at most 150 characters, spaces
+    made single. `reason`: cut at 300 characters. Asked again while it is open, the same wish is the same row. Raises
+    NotTheirs when `by` is no superuser, InvalidChange for what would change nothing or cannot be taken.
     """
     _check_trusted(by)
     person, reason = " ".join(person.split()), reason.strip()[:REASON_LIMIT]
@@ -55,27 +56,30 @@ def confirm_link(*, change_id: int, by: User) -> LinkChange:
     NotTheirs, also for what is not there, and InvalidChange when it was taken back.
     """
     with transaction.atomic():
-        found = _locked(change_id, by)
-        _check_another(found, by)
-        if found.is_confirmed:
-            return found
-        if found.settled_at is not None:
+        change = _locked(change_id, by)
+        _check_another(change, by)
+        if change.is_confirmed:
+            return change
+        if change.settled_at is not None:
             raise InvalidChange("person", "It was taken back, so there is nothing to confirm.")
-        _apply(found)
-        _settle(found, by, is_confirmed=True)
-        _record(found, by, "person.link_confirmed")
+        _apply(change)
+        _settle(change, by, is_confirmed=True)
+        _record(change, by, "person.link_confirmed")
         announce("inbox")
-    return found
+    return change
 
 
 def drop_link(*, change_id: int, by: User) -> LinkChange:
-    """Take a change back that nobody has confirmed; one that is settled stays as it is. Raises NotTheirs."""
+    """Take a change back that nobody has confirmed; one that is settled stays as it is, so a second click is safe.
+
+    Raises NotTheirs, also for what is not there.
+    """
     with transaction.atomic():
-        found = _locked(change_id, by)
-        if found.settled_at is None:
-            _settle(found, by, is_confirmed=False)
-            _record(found, by, "person.link_dropped")
-    return found
+        change = _locked(change_id, by)
+        if change.settled_at is None:
+            _settle(change, by, is_confirmed=False)
+            _record(change, by, "person.link_dropped")
+    return change
 
 
 def _check_trusted(by: User) -> None:
@@ -86,31 +90,31 @@ def _check_trusted(by: User) -> None:
 def _locked(change_id: int, by: User) -> LinkChange:
     _check_trusted(by)
     rows = LinkChange.objects.select_for_update(of=("self",)).select_related("user", "made_by")
-    found = rows.filter(pk=change_id).first()
-    if found is None:
+    change = rows.filter(pk=change_id).first()
+    if change is None:
         raise NotTheirs("There is no such change.")
-    return found
+    return change
 
 
-def _check_another(found: LinkChange, by: User) -> None:
-    persons = persons_of([by, found.made_by, found.user])
-    named = set(AccountPerson.objects.filter(person=found.person).values_list("user_id", flat=True))
-    if by.pk in named or persons[by.pk] in (persons[found.made_by_id], persons[found.user_id]):
+def _check_another(change: LinkChange, by: User) -> None:
+    persons = persons_of([by, change.made_by, change.user])
+    named = set(AccountPerson.objects.filter(person=change.person).values_list("user_id", flat=True))
+    if by.pk in named or persons[by.pk] in (persons[change.made_by_id], persons[change.user_id]):
         raise NotTheirs("Somebody else confirms it: neither who wanted it nor whose accounts they are.")
 
 
-def _apply(found: LinkChange) -> None:
-    if not found.person:
-        AccountPerson.objects.filter(user=found.user).delete()
+def _apply(change: LinkChange) -> None:
+    if not change.person:
+        AccountPerson.objects.filter(user=change.user).delete()
         return
-    is_linked = AccountPerson.objects.filter(user=found.user).exists()
-    for account in [found.user_id] if is_linked else sorted(accounts_of(found.user)):
-        AccountPerson.objects.update_or_create(user_id=account, defaults={"person": found.person})
+    is_linked = AccountPerson.objects.filter(user=change.user).exists()
+    for account in [change.user_id] if is_linked else sorted(accounts_of(change.user)):
+        AccountPerson.objects.update_or_create(user_id=account, defaults={"person": change.person})
 
 
-def _settle(found: LinkChange, by: User, *, is_confirmed: bool) -> None:
-    LinkChange.objects.filter(pk=found.pk).update(settled_by=by, settled_at=DatabaseNow(), is_confirmed=is_confirmed)
-    found.refresh_from_db()
+def _settle(change: LinkChange, by: User, *, is_confirmed: bool) -> None:
+    LinkChange.objects.filter(pk=change.pk).update(settled_by=by, settled_at=DatabaseNow(), is_confirmed=is_confirmed)
+    change.refresh_from_db()
 
 
 def _record(change: LinkChange, by: User, kind: str) -> None:

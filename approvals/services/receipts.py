@@ -129,10 +129,10 @@ def note_effect(
 def note_not_taken(*, approval_id: str, detail: str) -> None:
     """Note that nothing was done under an approval, for what the agent held was something else. Noted once."""
     with transaction.atomic(savepoint=False):
-        found = Approval.objects.select_for_update(of=("self",)).get(pk=approval_id)
-        if found.receipt.filter(step=Step.REFUSED).exists():
+        approval = Approval.objects.select_for_update(of=("self",)).get(pk=approval_id)
+        if approval.receipt.filter(step=Step.REFUSED).exists():
             return
-        ReceiptStep.objects.create(approval=found, step=Step.REFUSED, detail=detail[:500])
+        ReceiptStep.objects.create(approval=approval, step=Step.REFUSED, detail=detail[:500])
         announce("inbox", f"approval:{approval_id}")
         audit.record(actor="worker", kind="effect.refused", subject=approval_id, body={"detail": detail[:500]})
 

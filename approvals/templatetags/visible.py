@@ -42,5 +42,5 @@ def plain_value(exact: str) -> str:
 
 @register.filter
 def is_text(exact: str) -> bool:
-    """Say whether the exact JSON is a text, so that its quoted form adds something."""
+    """Return whether the exact JSON is a text, so that its quoted form adds something."""
     return exact.startswith('"')

@@ -47,7 +47,7 @@ class TypedField:
 
     @property
     def is_carried(self) -> bool:
-        """Say whether the form put it there, so that it is sent again but not shown."""
+        """Return whether the form put it there, so that it is sent again but not shown."""
         return self.name in _CARRIED
 
 
@@ -76,7 +76,7 @@ def typed_fields(request: HttpRequest) -> list[TypedField]:
 
 
 def came_from_here(request: HttpRequest) -> bool:
-    """Say whether one of our own pages sent the form. A stranger's form is never offered to be sent again."""
+    """Return whether one of our own pages sent the form. A stranger's form is never offered to be sent again."""
     source = request.headers.get("Origin") or request.headers.get("Referer") or ""
     return bool(source) and urlsplit(source).netloc == request.get_host()
 

@@ -168,7 +168,7 @@ class Access:
 
 @database_sync_to_async  # type: ignore[untyped-decorator]
 def access_of(scope: dict[str, Any]) -> Access:
-    """Say whether the session is over or the person may not see.
+    """Return whether the session is over or the person may not see.
 
     The session is read again from where sessions are kept: the one in the scope is as old as the socket.
     While Postgres is away nobody can say, and what the socket carries is no secret: it stays.

@@ -56,7 +56,7 @@ def script_of(char: str) -> str:
 
 @cache
 def looks_like_ascii(char: str) -> bool:
-    """Say whether a letter or digit outside ASCII can be taken for an ASCII one, or stands for one."""
+    """Return whether a letter or digit outside ASCII can be taken for an ASCII one, or stands for one."""
     if char.isdecimal():
         return not char.isascii()
     if char in _LETTERS or "\u2160" <= char <= "\u217f" or char in "ſﬀﬁﬂﬃﬄﬅﬆ":
@@ -67,5 +67,5 @@ def looks_like_ascii(char: str) -> bool:
 
 @cache
 def is_cjk(char: str) -> bool:
-    """Say whether the character belongs to Chinese, Japanese or Korean, whose widths and marks are their own."""
+    """Return whether the character belongs to Chinese, Japanese or Korean, whose widths and marks are their own."""
     return not char.isascii() and char.isalpha() and script_of(char) in _CJK

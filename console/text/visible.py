@@ -203,7 +203,7 @@ class _Reading:
         self._each(chars, lambda at, char: at not in flags and not self._is_needed(at, char))
 
     def _is_needed(self, at: int, char: str) -> bool:
-        """Say whether a joiner, selector or wide space does at this place what it was made for."""
+        """Return whether a joiner, selector or wide space does at this place what it was made for."""
         before, after = self.text[at - 1 : at], self.text[at + 1 : at + 2]
         if not before:
             return False
@@ -321,7 +321,7 @@ class _Reading:
                 self._note(end, _name(word))
 
     def _is_honest(self, number: int, word: str) -> bool:
-        """Say whether a word that might be read as ASCII stands in a text of its own script."""
+        """Return whether a word that might be read as ASCII stands in a text of its own script."""
         script = _script(word)
         if script in ("", "LATIN") or _is_clear(word):
             return True
@@ -336,7 +336,7 @@ class _Reading:
         return (len(word) == 1 or word.isdecimal() or not is_edge) and self._run_is_clear(number, script)
 
     def _breaks(self, left: int) -> bool:
-        """Say whether a line or a quoted text ends between this word and the next."""
+        """Return whether a line or a quoted text ends between this word and the next."""
         return bool(_LINE_ENDS.search(self.text, self._spans[left][1], self._spans[left + 1][0]))
 
     def _steps(self, number: int, step: int) -> Iterator[int]:
@@ -350,7 +350,7 @@ class _Reading:
         return next((script for one in self._steps(number, step) if (script := _script(self._word(one)))), "")
 
     def _run_is_clear(self, number: int, script: str) -> bool:
-        """Say whether the words of this script around have one that nobody takes for Latin."""
+        """Return whether the words of this script around have one that nobody takes for Latin."""
         if number in self._clear:
             return self._clear[number]
         walked, is_clear = [number], False
@@ -382,12 +382,12 @@ def is_cjk_script(script: str) -> bool:
 
 
 def _is_clear(word: str) -> bool:
-    """Say whether nobody takes the word for Latin."""
+    """Return whether nobody takes the word for Latin."""
     return not all(looks_like_ascii(char) for char in word if not char.isascii())
 
 
 def _is_mixed(word: str) -> bool:
-    """Say whether look-alikes stand beside ASCII letters, foreign digits beside ASCII ones, or scripts in a word."""
+    """Return whether look-alikes stand beside ASCII letters, foreign digits beside ASCII ones, or scripts in a word."""
     if any(char.isascii() and char.isalpha() for char in word):
         return True
     foreign = [char for char in word if not char.isascii()]

@@ -175,7 +175,7 @@ def _close(row: Refresh, status: states.Status, error: str) -> None:
 
 
 def _is_held(refresh_id: str) -> bool:
-    """Say whether some process works on the refresh. The lock is let go again within the same statement."""
+    """Return whether some process works on the refresh. The lock is let go again within the same statement."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_try_advisory_xact_lock(hashtextextended(%s, 0))", [lock_key(refresh_id)])
         is_free: bool = cursor.fetchone()[0]

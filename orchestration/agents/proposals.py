@@ -214,7 +214,7 @@ class ProposalNodes:
         return tool is not None and tool.needs_approval
 
     def wants_approval(self, message: AIMessage) -> bool:
-        """Say whether the message calls a tool that needs an approval."""
+        """Return whether the message calls a tool that needs an approval."""
         return any(self._needs_approval(call["name"]) for call in message.tool_calls)
 
 

@@ -35,7 +35,7 @@ def approval(transactional_db: None, open_one: Opener) -> Approval:
 
 
 def decided_once() -> bool:
-    """Say whether there is one decision, whole, or none of it at all."""
+    """Return whether there is one decision, whole, or none of it at all."""
     there = (
         Decision.objects.count(),
         OutboxEntry.objects.count(),

@@ -266,7 +266,7 @@ class Model:
             self.state, self.closed_by = "decided", "policy"
 
     def may_run(self) -> bool:
-        """Say whether an effect would have been agreed to, under the policy and the people of this moment."""
+        """Return whether an effect would have been agreed to, under the policy and the people of this moment."""
         now = self.rule_for(self.amount)
         if self.state != "decided" or self.closed_by in ("reject", "respond") or now.outcome == "deny":
             return False

@@ -128,7 +128,7 @@ def sign_in(page: Page, username: str, password: str) -> None:
 
 
 def _is_complaint(said: ConsoleMessage) -> bool:
-    """Say whether the page did something wrong; that it was left while its socket was still opening is none."""
+    """Return whether the page did something wrong; that it was left while its socket was still opening is none."""
     return said.type in ("error", "warning") and "closed before the connection is established" not in said.text
 
 

@@ -163,7 +163,7 @@ def test_the_same_refresh_from_many_sides_at_once_is_one_version(
 
 
 def _all_done(prefect: HttpPrefectGateway) -> bool:
-    """Say whether nothing is under way but what the schedule has planned for later days."""
+    """Return whether nothing is under way but what the schedule has planned for later days."""
     running = prefect.flow_runs(states=["PENDING", "RUNNING"]).items
     due = [run for run in prefect.flow_runs(states=["SCHEDULED"]).items if run.name == "scheduled"]
     return not running and not due

@@ -162,7 +162,7 @@ def _times(hostile: Hostile, name: str, often: int) -> int:
 
 
 def _is_plain(hostile: Hostile) -> bool:
-    """Say whether JSON holds the text as it is, and a full stop behind it stays outside of what marks say of it."""
+    """Return whether JSON holds the text as it is, and a full stop behind it stays outside of what marks say of it."""
     return json.dumps(hostile.text) == f'"{hostile.text}"' and hostile.source != "rtl-names"
 
 

@@ -137,7 +137,7 @@ class StandingForm:
 
     @property
     def is_open(self) -> bool:
-        """Say whether the form has something to say, so that it stands open."""
+        """Return whether the form has something to say, so that it stands open."""
         return bool(self.faults) or any(row.fault for row in self.rows)
 
     def take(self, sent: QueryDict) -> None:
