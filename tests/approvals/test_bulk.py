@@ -20,21 +20,12 @@ from approvals.reading import bulk
 from approvals.reading.mine import may_be_decided_by
 from console.clock import database_now
 from tests.api_caller import Caller, paths_of, problem
+from tests.page_client import signed_in, text
 
 from .conftest import answer
 
 Open = Callable[..., Approval]
 REVIEW, TOGETHER = reverse("approvals:review"), reverse("approvals:decide_together")
-
-
-def signed_in(user: User) -> Client:
-    client = Client()
-    client.force_login(user)
-    return client
-
-
-def text(response: Any) -> str:
-    return str(response.content.decode())
 
 
 @pytest.fixture

@@ -20,9 +20,10 @@ from approvals.models import Approval, Decision
 from console.clock import database_now
 from orchestration.agents.support.tools import IssueRefund
 from orchestration.models import Effect, Run
+from tests.page_client import signed_in, text
 
 from .conftest import REFUND, answer
-from .test_views import BY_SCRIPT, address, decide, signed_in, text
+from .test_views import BY_SCRIPT, address, decide
 
 Open = Callable[..., Approval]
 SCHEMA = IssueRefund.model_json_schema()

@@ -20,7 +20,7 @@ from tests.api_caller import Caller, paths_of
 from tests.approvals.conftest import REFUND, answer
 from tests.approvals.test_edit_views import edit_address, hidden
 from tests.approvals.test_request_api import BODY
-from tests.approvals.test_views import signed_in, text
+from tests.page_client import signed_in, text
 
 Opener = Callable[..., Approval]
 SCHEMA = asked_schema(ISSUE_REFUND)

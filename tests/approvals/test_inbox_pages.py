@@ -17,22 +17,13 @@ from approvals import services
 from approvals.models import Approval, SavedView
 from approvals.pages.inbox.asked import InboxWishes, asked_of
 from console.clock import database_now
+from tests.page_client import signed_in, text
 
 from .conftest import answer
 
 Open = Callable[..., Approval]
 INBOX = reverse("approvals:inbox")
 BY_SCRIPT = {"HX-Request": "true"}
-
-
-def signed_in(user: User) -> Client:
-    client = Client()
-    client.force_login(user)
-    return client
-
-
-def text(response: Any) -> str:
-    return str(response.content.decode())
 
 
 def rows_of(shown: str) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
@@ -13,18 +12,9 @@ from django.urls import reverse
 from approvals.errors import InvalidChange, NoSuchApproval, NotTheirs
 from approvals.models import AuditEvent, SavedView
 from approvals.pages.inbox.saved import change_view, delete_view, save_view, saved_for
+from tests.page_client import signed_in, text
 
 INBOX, VIEWS = reverse("approvals:inbox"), reverse("approvals:views")
-
-
-def signed_in(user: User) -> Client:
-    client = Client()
-    client.force_login(user)
-    return client
-
-
-def text(response: Any) -> str:
-    return str(response.content.decode())
 
 
 def saved(owner: User, name: str = "Mine", query: str = "mine=1", *, is_shared: bool = False) -> SavedView:

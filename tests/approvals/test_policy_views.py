@@ -19,19 +19,10 @@ from approvals.models import Approval, PolicyVersion
 from approvals.policies import shipped
 from approvals.services.changing_policy import propose
 from tests.approvals.conftest import answer
+from tests.page_client import signed_in, text
 
 POLICY, EDIT = "/policy/", "/policy/edit"
 Opener = Callable[..., Approval]
-
-
-def signed_in(user: User) -> Client:
-    client = Client()
-    client.force_login(user)
-    return client
-
-
-def text(response: Any) -> str:
-    return str(response.content.decode())
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group, User
-from django.test import Client
 from hypothesis import HealthCheck, event, given, settings
 
 from approvals import services
@@ -18,14 +17,9 @@ from console import roles
 from tests.api_caller import Caller
 from tests.approvals.conftest import REFUND, answer
 from tests.approvals.test_policy_worlds import Plan, Undo, World, plans
+from tests.page_client import signed_in
 
 Opener = Callable[..., Approval]
-
-
-def client_of(user: User) -> Client:
-    client = Client()
-    client.force_login(user)
-    return client
 
 
 def told(approval: Approval) -> str:
@@ -50,9 +44,9 @@ def test_when_all_are_disabled_it_is_said_everywhere(open_one: Opener, alice: Us
     assert [one.approval_id for one in reach.stranded_now()] == [approval.pk]
     assert Caller(ada).get(f"approvals/{approval.pk}").json()["nobody_can_decide"] == sentence
     assert Caller(ada).get("approvals").json()["items"][0]["nobody_can_decide"] == sentence
-    assert sentence in client_of(ada).get(f"/approvals/{approval.pk}/").content.decode()
-    assert "Nobody can decide it" in client_of(ada).get("/inbox/").content.decode()
-    assert sentence in client_of(ada).get("/system/").content.decode()
+    assert sentence in signed_in(ada).get(f"/approvals/{approval.pk}/").content.decode()
+    assert "Nobody can decide it" in signed_in(ada).get("/inbox/").content.decode()
+    assert sentence in signed_in(ada).get("/system/").content.decode()
 
 
 @pytest.mark.parametrize("way", ["requester", "editor", "owner"])

@@ -19,21 +19,12 @@ from approvals.models import AuditEvent
 from approvals.reading import record
 from approvals.record import audit, heads
 from tests.api_caller import Caller, paths_of, problem
+from tests.page_client import signed_in, text
 from tests.tables_owner import as_the_tables_owner
 
 RECORD, VERIFY = "/record/", "/record/verify"
 BY_SCRIPT = {"HX-Request": "true"}
 PROMISED = {"seq", "at", "actor", "kind", "subject", "body", "previous", "digest"}
-
-
-def signed_in(user: User) -> Client:
-    client = Client()
-    client.force_login(user)
-    return client
-
-
-def text(response: Any) -> str:
-    return str(response.content.decode())
 
 
 def happen(times: int, actor: str = "alice", subject: str = "apr_1", **body: Any) -> None:

@@ -14,6 +14,7 @@ from django.urls import reverse
 
 from approvals import services
 from approvals.models import Approval
+from tests.page_client import signed_in, text
 
 from .conftest import answer
 from .test_ladder import age
@@ -21,12 +22,6 @@ from .test_ladder import age
 Open = Callable[..., Approval]
 INBOX = reverse("approvals:inbox")
 BY_SCRIPT = {"HX-Request": "true"}
-
-
-def signed_in(user: User) -> Client:
-    client = Client()
-    client.force_login(user)
-    return client
 
 
 def address(approval: Approval) -> str:
@@ -37,10 +32,6 @@ def decide(client: Client, approval: Approval, *, by_script: bool = False, **cha
     sent = {"verdict": "approve", "version": approval.version, "digest": approval.digest, "note": "", "key": ""}
     headers = BY_SCRIPT if by_script else {}
     return client.post(reverse("approvals:decide", args=[approval.pk]), sent | changes, headers=headers)
-
-
-def text(response: Any) -> str:
-    return str(response.content.decode())
 
 
 @pytest.mark.parametrize("path", [INBOX, "/approvals/apr_none/"])

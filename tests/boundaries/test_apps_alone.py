@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.test import Client
 
 from approvals import services
 from approvals.errors import InvalidChange, InvalidRequest, InvalidVerdict
@@ -38,6 +37,7 @@ from tests.fake_ports import (
     FakeRuns,
     nobody_but,
 )
+from tests.page_client import signed_in
 
 Opener = Callable[..., Approval]
 
@@ -56,12 +56,6 @@ def others(agents: FakeAgentPlane) -> Iterator[Doubles]:
     doubles = Doubles(agent_plane=agents)
     with nobody_but(doubles):
         yield doubles
-
-
-def signed_in(user: User) -> Client:
-    client = Client()
-    client.force_login(user)
-    return client
 
 
 def stuck(open_one: Opener, by: User) -> Approval:

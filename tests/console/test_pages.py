@@ -13,18 +13,9 @@ from console import context, health, ports, views
 from console.http import sentence
 from console.templatetags import signalbox
 from tests.fake_ports import FakeRequests, answering
+from tests.page_client import signed_in, text
 
 BY_SCRIPT = {"HX-Request": "true"}
-
-
-def signed_in(user: User, **options: Any) -> Client:
-    client = Client(**options)
-    client.force_login(user)
-    return client
-
-
-def text(response: Any) -> str:
-    return str(response.content.decode())
 
 
 def test_home_is_the_inbox(alice: User) -> None:

@@ -13,6 +13,7 @@ from django.test import Client
 
 from approvals.pages.record import views as record_views
 from console import views as frame_views
+from tests.page_client import signed_in
 
 BY_SCRIPT = {"HX-Request": "true"}
 ALL = {
@@ -20,12 +21,6 @@ ALL = {
     "pending-count": "/frame/pending/",
     "notices": "/frame/notices/",
 }
-
-
-def signed_in(user: User) -> Client:
-    client = Client()
-    client.force_login(user)
-    return client
 
 
 def ask(client: Client, parts: dict[str, str], **headers: str) -> Any:

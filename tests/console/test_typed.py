@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
@@ -12,6 +11,7 @@ from django.urls import reverse
 
 from approvals.models import Approval, Comment
 from tests.approvals.conftest import open_one
+from tests.page_client import text
 
 __all__ = ["open_one"]
 SECRET = "correct horse battery"
@@ -37,10 +37,6 @@ def sign_in(client: Client, name: str) -> None:
 def end_session(client: Client) -> None:
     client.session.flush()
     del client.cookies["sessionid"]
-
-
-def text(response: Any) -> str:
-    return str(response.content.decode())
 
 
 def forms(approval: Approval) -> list[tuple[str, str, dict[str, str], str]]:

@@ -17,18 +17,13 @@ from dataplane.models import Refresh
 from dataplane.prefect_gateway import LogLine
 from dataplane.refreshes import dispatch
 from dataplane.refreshes.request import request_refresh
+from tests.page_client import signed_in
 
 from .conftest import content, publish
 from .fakes import FakePrefect
 
 DATA = reverse("dataplane:data")
 REFRESH = reverse("dataplane:refresh", args=["handbook"])
-
-
-def signed_in(user: User) -> Client:
-    client = Client()
-    client.force_login(user)
-    return client
 
 
 def page(user: User, path: str, status: int = 200, *, by_script: bool = False) -> str:

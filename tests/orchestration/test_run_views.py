@@ -10,17 +10,12 @@ from approvals.models import AuditEvent
 from orchestration import run_views
 from orchestration.models import RunView
 from tests.orchestration.conftest import make_run
+from tests.page_client import signed_in
 
 pytestmark = pytest.mark.django_db
 
 VIEWS = "/runs/views/"
 QUERY = "status=waiting&search=lamp"
-
-
-def signed_in(user: User) -> Client:
-    client = Client()
-    client.force_login(user)
-    return client
 
 
 def saved(client: Client, name: str = "Lamps", query: str = QUERY) -> int:

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.db import connection
-from django.test import Client
 from django.urls import reverse
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
@@ -19,18 +18,13 @@ from orchestration.models import Run
 from orchestration.state import shape
 from tests.api_caller import Caller, problem
 from tests.fakes import FakeWorld
+from tests.page_client import signed_in
 
 from . import test_run_turn as turns
 from .conftest import decide, make_run
 
 pytestmark = pytest.mark.django_db(transaction=True)
 published = turns.published  # the handbook, as the turn's tests have it
-
-
-def signed_in(user: User) -> Client:
-    client = Client()
-    client.force_login(user)
-    return client
 
 
 def seed(run: Run, values: dict[str, Any], *, number: int = 0, parent: str | None = None) -> str:

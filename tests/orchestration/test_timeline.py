@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.db import connection
-from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
@@ -21,6 +20,7 @@ from orchestration.timeline import drawing, story, temporal
 from orchestration.timeline.entries import Entry
 from tests.api_caller import Caller
 from tests.fakes import FakeTemporal, FakeWorld
+from tests.page_client import signed_in
 
 from . import test_run_turn as turns
 from .conftest import decide, go, make_run, open_for
@@ -43,12 +43,6 @@ def no_temporal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def address(run: Run, **asked: str) -> str:
     return reverse("orchestration:timeline", args=[run.pk], query=asked)
-
-
-def signed_in(user: User) -> Client:
-    client = Client()
-    client.force_login(user)
-    return client
 
 
 def worked_run(world: FakeWorld) -> Run:

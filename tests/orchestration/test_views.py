@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 from django.db import connection
-from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
@@ -16,21 +14,12 @@ from console.templatetags.signalbox import span
 from orchestration import forms
 from orchestration.agents.registry import agents
 from orchestration.models import Run
+from tests.page_client import signed_in, text
 
 from .conftest import make_run, open_for
 
 RUNS, START = reverse("orchestration:runs"), reverse("orchestration:start")
 BY_SCRIPT = {"HX-Request": "true"}
-
-
-def signed_in(user: User) -> Client:
-    client = Client()
-    client.force_login(user)
-    return client
-
-
-def text(response: Any) -> str:
-    return str(response.content.decode())
 
 
 def test_the_list_finds_a_run_by_id_and_by_words_of_its_input(alice: User) -> None:
