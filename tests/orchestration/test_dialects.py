@@ -7,9 +7,7 @@ from itertools import permutations
 from typing import Any
 
 import pytest
-from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
-from temporalio.worker import Worker
 
 from approvals import services as approvals
 from approvals.models import Approval
@@ -18,19 +16,17 @@ from approvals.services.receipts import WITHIN, Step
 from orchestration import dialects, services
 from orchestration.agents.offline_model import OfflineModel
 from orchestration.agents.proposals import Frozen
-from orchestration.checkpoint_gateway import Checkpoints, checkpoints_of
+from orchestration.checkpoint_gateway import checkpoints_of
 from orchestration.contracts import DECIDED, WORKFLOW, StartRun
 from orchestration.models import Effect, Run
 from orchestration.threads import in_database
 from orchestration.turns import activity as module
 from orchestration.turns import drive
-from orchestration.turns.activity import Activities
-from orchestration.worker import workflow_runner
-from orchestration.workflows.agent_run import AgentRun
 from stack.temporal import Temporal
 from tests.fakes import FakeWorld
 from tests.orchestration.ballot import AMOUNTS, Ballot, ballot_graph
 from tests.orchestration.conftest import decide, go, make_run
+from tests.orchestration.real_worker import working
 from tests.orchestration.test_run_turn import after, start, take
 from tests.waiting import until
 
@@ -211,29 +207,16 @@ def test_every_dialect_keeps_its_hands_off_the_forms_of_the_others() -> None:
 @pytest.mark.engines
 def test_three_places_of_one_interrupt_on_a_real_temporal(temporal: Temporal, run: Run, world: FakeWorld) -> None:
     async def scene() -> str:
-        client = await Client.connect(temporal.address, namespace=temporal.namespace)
-        checkpoints = Checkpoints(size=4)
-        await checkpoints.open()
-        activities = Activities(checkpoints, world)
-        try:
-            async with Worker(
-                client,
-                task_queue=run.pk,
-                workflows=[AgentRun],
-                activities=[activities.run_turn, activities.climb, activities.close_run],
-                workflow_runner=workflow_runner(),
-            ):
-                given = StartRun(run.pk, "support")
-                handle = await client.start_workflow(WORKFLOW, given, id=run.pk, task_queue=run.pk, result_type=str)
-                await until(lambda: Run.objects.filter(pk=run.pk, status="waiting").exists())
-                opened = await in_database(lambda: places(run))
-                for approval in (opened[2], opened[0], opened[1]):
-                    decided = await in_database(decide, approval)
-                    decision = await in_database(decision_of, decided)
-                    await handle.signal(DECIDED, {"approval_id": approval.pk, "decision_id": decision})
-                return str(await handle.result())
-        finally:
-            await checkpoints.close()
+        async with working(temporal, world, run.pk) as client:
+            given = StartRun(run.pk, "support")
+            handle = await client.start_workflow(WORKFLOW, given, id=run.pk, task_queue=run.pk, result_type=str)
+            await until(lambda: Run.objects.filter(pk=run.pk, status="waiting").exists())
+            opened = await in_database(lambda: places(run))
+            for approval in (opened[2], opened[0], opened[1]):
+                decided = await in_database(decide, approval)
+                decision = await in_database(decision_of, decided)
+                await handle.signal(DECIDED, {"approval_id": approval.pk, "decision_id": decision})
+            return str(await handle.result())
 
     assert go(scene()) == "finished"
     run.refresh_from_db()

@@ -13,7 +13,6 @@ from langgraph.graph.message import add_messages
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.client import Client
-from temporalio.worker import Worker
 from ulid import ULID
 
 from approvals.models import Approval
@@ -21,19 +20,16 @@ from orchestration.agents.offline_model import OfflineModel
 from orchestration.agents.proposals import ModelWish, ProposalNodes, ProposalState
 from orchestration.agents.runtime import AgentContext
 from orchestration.agents.support.agent import AGENT
-from orchestration.checkpoint_gateway import Checkpoints
 from orchestration.contracts import DECIDED, RUN_TURN, WORKFLOW, StartRun
 from orchestration.models import Effect, Run
 from orchestration.threads import in_database
 from orchestration.turns import activity as module
 from orchestration.turns import drive
-from orchestration.turns.activity import Activities
-from orchestration.worker import workflow_runner
-from orchestration.workflows.agent_run import AgentRun
 from stack.temporal import Temporal
 from tests import session_postgres
 from tests.fakes import FakeWorld
 from tests.orchestration.conftest import REFUND, decide, go, make_run
+from tests.orchestration.real_worker import working
 from tests.waiting import PATIENCE, until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.engines]
@@ -129,34 +125,21 @@ def test_a_run_at_turn_seven_reset_to_before_turn_five_goes_on_and_does_each_thi
     monkeypatch.setattr(module, "chat_model", OfflineModel)
 
     async def scene() -> str:
-        client = await Client.connect(server.address, namespace=server.namespace)
-        checkpoints = Checkpoints(size=4)
-        await checkpoints.open()
-        activities = Activities(checkpoints, world)
-        try:
-            async with Worker(
-                client,
-                task_queue=run.pk,
-                workflows=[AgentRun],
-                activities=[activities.run_turn, activities.climb, activities.close_run],
-                workflow_runner=workflow_runner(),
-            ):
-                given = StartRun(run.pk, "support")
-                await client.start_workflow(WORKFLOW, given, id=run.pk, task_queue=run.pk)
-                for number in range(1, REFUNDS):
-                    await approve(client, run, number)
-                await until(lambda: Run.objects.filter(pk=run.pk, turn=REFUNDS, status="waiting").exists())
-                await reset_before_turn(client, run, 5)
-                if is_decided:  # while the new Temporal run is still on its way through the old turns
-                    await approve(client, run, REFUNDS)
-                else:
-                    await until(lambda: Run.objects.filter(pk=run.pk, turn=5, status="waiting").exists())
-                    await approve(client, run, REFUNDS)
-                handle = client.get_workflow_handle(run.pk, result_type=str)
-                async with asyncio.timeout(PATIENCE):
-                    return str(await handle.result())
-        finally:
-            await checkpoints.close()
+        async with working(server, world, run.pk) as client:
+            given = StartRun(run.pk, "support")
+            await client.start_workflow(WORKFLOW, given, id=run.pk, task_queue=run.pk)
+            for number in range(1, REFUNDS):
+                await approve(client, run, number)
+            await until(lambda: Run.objects.filter(pk=run.pk, turn=REFUNDS, status="waiting").exists())
+            await reset_before_turn(client, run, 5)
+            if is_decided:  # while the new Temporal run is still on its way through the old turns
+                await approve(client, run, REFUNDS)
+            else:
+                await until(lambda: Run.objects.filter(pk=run.pk, turn=5, status="waiting").exists())
+                await approve(client, run, REFUNDS)
+            handle = client.get_workflow_handle(run.pk, result_type=str)
+            async with asyncio.timeout(PATIENCE):
+                return str(await handle.result())
 
     assert go(scene()) == "finished"
     run.refresh_from_db()

@@ -4,36 +4,29 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import suppress
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group, User
 from django.db import OperationalError
 from temporalio.client import Client
-from temporalio.worker import Worker
 
 from approvals.models import Approval, ReceiptStep
-from console.environment import environment
 from orchestration import checkpoint_gateway, histories, services, temporal_gateway
 from orchestration.actions import acting
 from orchestration.actions.base import Preview
 from orchestration.agents.offline_model import OfflineModel
-from orchestration.checkpoint_gateway import Checkpoints
 from orchestration.errors import ActionRefused
 from orchestration.models import Effect, Run
-from orchestration.relay.loop import Relay
 from orchestration.temporal_gateway import RealTemporal
 from orchestration.threads import in_database
 from orchestration.turns import activity as module
 from orchestration.turns import drive
-from orchestration.turns.activity import Activities
-from orchestration.worker import workflow_runner
-from orchestration.workflows.agent_run import AgentRun
 from stack.temporal import Temporal
 from tests import session_postgres
 from tests.fakes import FakeWorld
 from tests.orchestration.conftest import INPUT, decide, go
+from tests.orchestration.real_worker import relaying_too
 from tests.orchestration.test_reset_for_real import REFUNDS, graph_of_many_turns
 from tests.waiting import until
 
@@ -108,25 +101,8 @@ def play(transactional_db: None, server: Temporal, monkeypatch: pytest.MonkeyPat
         made = Scene(FakeWorld())
 
         async def inside() -> None:
-            client = await Client.connect(server.address, namespace=server.namespace)
-            checkpoints = Checkpoints(size=4)
-            await checkpoints.open()
-            activities, stop = Activities(checkpoints, made.world), asyncio.Event()
-            relay = asyncio.create_task(Relay(RealTemporal(client), chores=()).run(stop))
-            try:
-                async with Worker(
-                    client,
-                    task_queue=environment().temporal_task_queue,
-                    workflows=[AgentRun],
-                    activities=[activities.run_turn, activities.climb, activities.close_run],
-                    workflow_runner=workflow_runner(),
-                ):
-                    await scene(made)
-            finally:
-                stop.set()
-                with suppress(asyncio.CancelledError):
-                    await relay
-                await checkpoints.close()
+            async with relaying_too(server, made.world):
+                await scene(made)
 
         go(inside())
         made.run.refresh_from_db()

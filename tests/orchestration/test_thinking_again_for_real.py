@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,32 +10,24 @@ import pytest
 from django.contrib.auth.models import Group, User
 from django.test import Client as Browser
 from django.urls import reverse
-from temporalio.client import Client
-from temporalio.worker import Worker
 
 from approvals.models import Approval, AuditEvent
 from approvals.reading.requests import asked_after, asked_before
-from console.environment import environment
 from dataplane import selectors
 from dataplane.models import Dataset, DatasetVersion, Refresh
 from orchestration import services, thinking_again
 from orchestration.agents.offline_model import OfflineModel
-from orchestration.checkpoint_gateway import Checkpoints
 from orchestration.models import Effect, Rethinking, Run
 from orchestration.relay.chores import CHORES
-from orchestration.relay.loop import Relay
-from orchestration.temporal_gateway import RealTemporal
 from orchestration.threads import in_database
 from orchestration.turns import activity as module
-from orchestration.turns.activity import Activities
-from orchestration.worker import workflow_runner
-from orchestration.workflows.agent_run import AgentRun
 from stack.temporal import Temporal
 from tests import session_postgres
 from tests.dataplane.conftest import database_url, handbook, prefect_server
 from tests.dataplane.test_flows_for_real import Start, home, start_flows, wait_until
 from tests.fakes import FakeWorld
 from tests.orchestration.conftest import INPUT, decide, go, reviewer
+from tests.orchestration.real_worker import relaying_too
 from tests.waiting import until
 
 __all__ = ["database_url", "home", "prefect_server", "start_flows"]  # fixtures
@@ -165,26 +155,9 @@ def test_a_reviewer_refreshes_what_the_agent_read_and_it_thinks_again(
     world = FakeWorld()
 
     async def inside() -> None:
-        client = await Client.connect(server.address, namespace=server.namespace)
-        checkpoints = Checkpoints(size=4)
-        await checkpoints.open()
-        activities, stop = Activities(checkpoints, world), asyncio.Event()
-        chores = tuple(one for one in CHORES if one.name == "have runs think again")
-        relay = asyncio.create_task(Relay(RealTemporal(client), chores=chores).run(stop))
-        try:
-            async with Worker(
-                client,
-                task_queue=environment().temporal_task_queue,
-                workflows=[AgentRun],
-                activities=[activities.run_turn, activities.climb, activities.close_run],
-                workflow_runner=workflow_runner(),
-            ):
-                await walk(run, world, home / "handbook")
-        finally:
-            stop.set()
-            with suppress(asyncio.CancelledError):
-                await relay
-            await checkpoints.close()
+        chores = [one for one in CHORES if one.name == "have runs think again"]
+        async with relaying_too(server, world, chores):
+            await walk(run, world, home / "handbook")
 
     go(inside())
     run.refresh_from_db()
