@@ -180,18 +180,26 @@ def _is_graph(found: Any) -> bool:
     )
 
 
+def named_graph(agent: Agent) -> Any:
+    """Import what the registration names as the agent's graph. Raises ImportError, and whatever its import raises."""
+    module, _, attribute = agent.graph.rpartition(".")
+    try:
+        return getattr(import_module(module), attribute)
+    except AttributeError as exc:
+        raise ImportError(f"The module {module} has nothing called {attribute}.") from exc
+
+
 def with_input_schema(agent: Agent) -> Agent:
     """Return the agent with the form of its input, where that is the graph's own. Raises NoAgent."""
     if agent.input is not FromGraph:
         return agent
     from orchestration.agents import graphs  # LangGraph: only for agents that leave their input to it
 
-    module, _, attribute = agent.graph.rpartition(".")
     try:
-        graph = graphs.made_once(graphs.graph_from(agent, getattr(import_module(module), attribute)))
+        graph = graphs.made_once(graphs.graph_from(agent, named_graph(agent)))
         return replace(agent, input_schema=graphs.input_schema_of(graph))
     except Exception as exc:  # it is somebody's own code
-        reason, advice = why(exc, module)
+        reason, advice = why(exc, agent.graph.rpartition(".")[0])
         raise NoAgent(f"Its graph {agent.graph} cannot be made. {reason}", advice) from exc
 
 

@@ -67,9 +67,11 @@ class Diagnosis:
         return self.state == "stuck"
 
 
-def diagnose_many(runs: Sequence[Run], looks: dict[str, Look | None] | None = None) -> list[Diagnosis]:
+def diagnose_many(
+    runs: Sequence[Run], looks: dict[str, Look | None] | None = None, causes: Sequence[Cause] = CAUSES
+) -> list[Diagnosis]:
     """Diagnose runs by their rows and by what was last seen of them. A constant number of queries."""
-    return [diagnosis_of(facts) for facts in facts_of(runs, looks=looks)] if runs else []
+    return [diagnosis_of(facts, causes) for facts in facts_of(runs, looks=looks)] if runs else []
 
 
 def diagnose(run: Run) -> Diagnosis:
@@ -81,10 +83,10 @@ def diagnose(run: Run) -> Diagnosis:
     return diagnosis_of(facts)
 
 
-def diagnosis_of(facts: RunFacts) -> Diagnosis:
-    """Return what is told of the facts."""
+def diagnosis_of(facts: RunFacts, causes: Sequence[Cause] = CAUSES) -> Diagnosis:
+    """Return what is told of the facts: the first of the causes that fits."""
     cause, told = next(
-        ((cause, told) for cause in CAUSES if (told := cause.find(facts)) is not None), (CAUSES[-1], _NOTHING)
+        ((cause, told) for cause in causes if (told := cause.find(facts)) is not None), (causes[-1], _NOTHING)
     )
     besides = [(one, said) for one in BESIDES if one.name != cause.name and (said := one.find(facts)) is not None]
     return Diagnosis(

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from django.utils.module_loading import import_string
 from langgraph.graph import StateGraph
 from langgraph.runtime import RunControl
 from langgraph.types import Command, Overwrite
@@ -17,6 +16,7 @@ from approvals.proposal.canonical import read_canonical
 from approvals.reading.for_runs import Settled
 from approvals.services import Proposal
 from orchestration.agents.graphs import Factory, graph_from
+from orchestration.agents.loading import named_graph
 from orchestration.agents.registry import agent_named
 from orchestration.agents.runtime import Agent, AgentContext
 from orchestration.contracts import Turn
@@ -41,8 +41,8 @@ from orchestration.turns.usage import Spending
 @cache
 def graph_of(agent: str) -> Any:
     """Return the agent's graph as its author gives it, compiled or not, or a Factory of it. Raises TypeError."""
-    found = agent_named(agent)
-    return graph_from(found, import_string(found.graph))
+    registered = agent_named(agent)
+    return graph_from(registered, named_graph(registered))
 
 
 @asynccontextmanager

@@ -27,8 +27,6 @@ BY_NAME = {
     "console/live/consumers.py",
     "orchestration/agents/loading.py",
     "orchestration/agents/second_reading.py",
-    "orchestration/management/commands/check_agents.py",
-    "orchestration/turns/drive.py",
 }
 
 

@@ -3,13 +3,12 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from django.utils.module_loading import import_string
 
 from console.ports import AgentFault
 from console.text.visible import one_line
 from orchestration.agents import graphs
 from orchestration.agents.hazards import hazards_of
-from orchestration.agents.loading import why
+from orchestration.agents.loading import named_graph, why
 from orchestration.agents.registry import agents, faults
 from orchestration.agents.runtime import Agent
 
@@ -40,7 +39,7 @@ class Command(BaseCommand):
 def _graph_fault(agent: Agent) -> AgentFault | None:
     """Return what is wrong with the agent's graph, which only the worker makes otherwise."""
     try:
-        graphs.made_once(graphs.graph_from(agent, import_string(agent.graph)))
+        graphs.made_once(graphs.graph_from(agent, named_graph(agent)))
     except TypeError as exc:
         if "no graph of LangGraph" in str(exc):
             return AgentFault(agent.name, f"{exc}", "Give a StateGraph, or what its compile() returns.")
@@ -52,7 +51,7 @@ def _graph_fault(agent: Agent) -> AgentFault | None:
 
 def _hazards(agent: Agent) -> list[str]:
     try:
-        return hazards_of(agent, graphs.made_once(graphs.graph_from(agent, import_string(agent.graph))))
+        return hazards_of(agent, graphs.made_once(graphs.graph_from(agent, named_graph(agent))))
     except Exception as exc:  # noqa: BLE001  a look at somebody's own code is no reason to refuse it
         return [f"It could not be looked into ({type(exc).__name__})."]
 
