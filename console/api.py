@@ -148,7 +148,7 @@ def _not_storable(request: HttpRequest, exc: DataError) -> JsonResponse:
     """Refuse what PostgreSQL cannot take: NUL in a text, a number beyond its column. No row has it either."""
     if not can_be_kept(request.path):
         return problems.problem_response(problems.not_found("such thing"))
-    name = next((name for name, value in request.GET.items() if not can_be_kept(value)), "")
+    name = next((name for name, value in request.GET.items() if not can_be_kept(str(value))), "")
     message = UNKEPT if name else "It holds something that cannot be kept, such as NUL or a number that is too large."
     return problems.problem_response(problems.invalid([{"path": name, "message": message}]))
 

@@ -45,12 +45,12 @@ class RefreshForm(TypedForm):
 
     def __init__(self, entry: DatasetEntry, data: QueryDict | None = None, **kwargs: Any) -> None:
         super().__init__(data, **kwargs)
-        schema, names = entry.parameters_schema(), {"prefix": "", "id_prefix": entry.name}
-        if data is None:
-            self.typed = schema_form.build(schema, **names)
-        else:
-            further = partial(_beyond_the_schema, entry)
-            self.typed = schema_form.read(schema, schema_form.MISSING, data, further=further, **names)
+        schema, further = entry.parameters_schema(), partial(_beyond_the_schema, entry)
+        self.typed = (
+            schema_form.build(schema, prefix="", id_prefix=entry.name)
+            if data is None
+            else schema_form.read(schema, schema_form.MISSING, data, prefix="", id_prefix=entry.name, further=further)
+        )
         widget = {"class": "input", "id": f"{entry.name}-key", "aria-describedby": f"{entry.name}-key-hint"}
         self.fields["key"].widget.attrs |= widget
 
@@ -81,11 +81,10 @@ class StartForm(TypedForm):
     def __init__(self, name: str, schema: dict[str, Any], data: QueryDict | None = None, **kwargs: Any) -> None:
         self.digest = digest_of(schema)
         super().__init__(data, **kwargs)
-        names = {"prefix": "parameters", "id_prefix": name}
         self.typed = (
-            schema_form.build(schema, **names)
+            schema_form.build(schema, prefix="parameters", id_prefix=name)
             if data is None
-            else schema_form.read(schema, schema_form.MISSING, data, **names)
+            else schema_form.read(schema, schema_form.MISSING, data, prefix="parameters", id_prefix=name)
         )
         self.fields["key"].widget.attrs |= {"class": "input", "id": "start-key", "aria-describedby": "start-key-hint"}
 

@@ -41,7 +41,8 @@ def test_pages_that_go_forwards_begin_at_the_beginning(cursor: str, ada: User) -
 
 def test_pages_follow_each_other_without_a_row_lost_or_told_twice(ada: User, alice: User, bob: User) -> None:
     same_name = Order("users", ("last_name", "id"), (str, int), is_descending=True)
-    seen, cursor = [], ""
+    seen: list[int] = []
+    cursor: str | None = ""
     while cursor is not None:
         page, cursor = page_after(User.objects.filter(last_name=""), same_name, cursor, 1)
         seen += [user.pk for user in page]

@@ -101,8 +101,8 @@ def read(
     form.value = None if form.root.value is MISSING else form.root.value
     _check(form, schema)
     if further is not None and form.is_valid:
-        for path, sentence in further(form.value):
-            form.add_error(path, sentence)
+        for steps, sentence in further(form.value):
+            form.add_error(steps, sentence)
     drawing.add_spare_rows(form.root)
     return form
 
