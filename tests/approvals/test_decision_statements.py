@@ -9,7 +9,7 @@ import pytest
 from django.contrib.auth.models import User
 
 from approvals.models import Approval
-from approvals.services import Answer, decide
+from approvals.services import Answer, Circumstances, decide
 from console.clock import database_now
 from tests.api_caller import Caller
 from tests.approvals.conftest import REFUND
@@ -60,7 +60,9 @@ def test_a_decision_by_page_or_with_a_key_asks_once_more(
     given = Answer("approve", opened.version, opened.digest, idempotency_key="k")
     shown_at, is_repetition = database_now(), 1
     with django_assert_num_queries(is_repetition + TRANSACTION + ASKED + WRITTEN + RECORDED):
-        decide(approval_id=opened.pk, reviewer=alice, given=given, channel="page", shown_at=shown_at)
+        decide(
+            approval_id=opened.pk, reviewer=alice, given=given, circumstances=Circumstances("page", shown_at=shown_at)
+        )
 
 
 @pytest.mark.parametrize(
