@@ -85,8 +85,7 @@ def django_db_modify_db_settings() -> None:
     A test may stand still in its transaction for as long as a busy machine lets it.
     """
     connection.settings_dict["OPTIONS"]["options"] = f"-c idle_in_transaction_session_timeout={2 * PATIENCE}s"
-    session_postgres.SERVER.prepare(lambda line: None)
-    session_postgres.SERVER.start()
+    session_postgres.start()
 
 
 @pytest.fixture(scope="session")

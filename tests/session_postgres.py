@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import tempfile
 from pathlib import Path
 
 import pytest
 
+from stack.ports import LOOPBACK
 from stack.postgres import Postgres
 
 HOME = Path(tempfile.mkdtemp(prefix="signalbox-tests-"))
@@ -28,6 +30,15 @@ os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"  # Playwright's sync API runs a
 # What a cut of the power would lose is no loss here; a killed server still loses nothing that was committed.
 SERVER = Postgres(HOME, settings={"fsync": "off", "full_page_writes": "off"})
 os.environ["DATABASE_URL"] = SERVER.url()
+_PLACE = socket.socket()
+_PLACE.bind((LOOPBACK, SERVER.port))  # kept until the server starts, so that no other session takes the port
+
+
+def start() -> None:
+    """Start the session's server, once."""
+    SERVER.prepare(lambda line: None)
+    _PLACE.close()
+    SERVER.start()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
