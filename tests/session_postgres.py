@@ -42,6 +42,7 @@ def start() -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
+    _PLACE.close()
     if SERVER.process is not None:
         SERVER.stop()
     shutil.rmtree(HOME, ignore_errors=True)
