@@ -8,8 +8,16 @@ The points: `turn.before_graph`, `turn.after_graph` (the graph has paused or end
 `turn.before_report` (they do, Temporal does not know), `effect.before_call`, `effect.after_call` (the ledger does
 not know), `turn.after_place` (the thread of a run that was set back is, too), `relay.after_restart` (its workflow is
 started anew, our rows do not say so yet); their subject is the run's id. `fork.after_place`, as `turn.after_place`,
-with the id of the run that was forked. `flow.before_publish`, `flow.after_publish`; theirs is the refresh's id.
-`agent.proposed`, in the drill's own agent (nobody else knows its answer yet), with the order's id.
+with the id of the run that was forked. `agent.proposed`, in the drill's own agent (nobody else knows its answer yet),
+with the order's id.
+
+Of a refresh, in the order of its life; the subject of `dispatch.after_send` and `flow.at_start` is its key, of all
+others its id: `dispatch.after_send` (Prefect has the flow run, our row does not say so yet), `flow.at_start`,
+`flow.after_claim`, `flow.during_load`, `flow.before_embed`, `flow.after_embed`, `flow.before_publish`,
+`flow.in_publish` (the dataset's lock is held, nothing is written), `flow.in_copy` (half of the rows are on their
+way), `flow.before_commit`, `flow.after_publish` (committed, the flow does not know), `flow.before_end` (the flow knows,
+Prefect does not), `flow.before_fail` (it failed, our row does not say so yet), `watch.before_restart` (its run is
+recorded as crashed and not yet started again).
 """
 
 from __future__ import annotations
@@ -22,10 +30,20 @@ from console.environment import environment
 _SIGNALS = {"kill": signal.SIGKILL, "freeze": signal.SIGSTOP}
 
 
+#: what this process works on, for a process that works on one thing only: a flow run's
+_about: list[str] = []
+
+
+def about(subject: str) -> None:
+    """Let points that name no subject be reached for this one from here on."""
+    _about[:] = [subject]
+
+
 def reach(point: str, subject: str = "") -> None:
     """Note that the code has come to this point; never returns when a drill has armed it with `kill`."""
     if not environment().faults:
         return
+    subject = subject or "".join(_about)
     folder = environment().home / "faults"
     for name in (f"{point}@{subject}", point):
         taken = folder / f"{name}.taken"

@@ -45,8 +45,8 @@ class PublishedVersion:
 class RefreshOutcome:
     """How one refresh ended: what the publishing transaction did, or what it found done already."""
 
-    status: Literal["published", "unchanged", "cancelled"]
-    version: PublishedVersion | None  # None when cancelled
+    status: Literal["published", "unchanged", "finished", "cancelled"]
+    version: PublishedVersion | None  # None when cancelled, or finished with nothing to publish
     sentence: str
     was_done: bool = False  # somebody else, or an earlier attempt, had finished this refresh
 
@@ -59,7 +59,8 @@ CONTRACTS = Contracts(
             takes="RefreshOrder(dataset, key, parameters)",
             gives=(
                 "the refresh and its flow run. Ends as RefreshOutcome: published (version), unchanged (version), "
-                "cancelled; or failed with a sentence, the current version staying current"
+                "finished (nothing worth publishing, and why), cancelled; or failed with a sentence, the current "
+                "version staying current"
             ),
             key=(
                 "deployment + dataset + key; without a key: the current window of the dataset's policy, for the "

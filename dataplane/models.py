@@ -204,6 +204,7 @@ class Refresh(models.Model):
         DatasetVersion, null=True, blank=True, on_delete=models.PROTECT, related_name="refreshes"
     )
     error = ReasonField(blank=True, db_default="")  # a sentence, when failed
+    note = ReasonField(blank=True, db_default="")  # a sentence, when it ended well and published nothing
     requested_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
     )  # None: the schedule, or the first start

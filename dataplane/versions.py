@@ -14,8 +14,9 @@ from typing import Any
 import psycopg
 from psycopg.types.json import Jsonb
 
+from console.faults import reach
 from dataplane.catalogue import DatasetEntry
-from dataplane.contents.base import Content
+from dataplane.contents.base import Content, MadeFromVersions, Withheld
 from dataplane.contracts import PublishedVersion, RefreshOutcome
 from dataplane.plain_sql import announce, connect, one
 from dataplane.refreshes import states
@@ -44,6 +45,7 @@ def publish(
         before = ended(connection, refresh_id)
         if before is not None:
             return before
+        reach("flow.in_publish", refresh_id)
         current = connection.execute(
             "SELECT v.id, v.version, v.digest, v.rows FROM dataplane_dataset d"
             " JOIN dataplane_datasetversion v ON v.id = d.current_version_id WHERE d.name = %s",
@@ -62,7 +64,32 @@ def publish(
         end = Status(outcome.status)
         states.move_in_sql(connection, refresh_id, end, version_id=version_id, error="", finished_at=states.NOW)
         announce(connection)
+        reach("flow.before_commit", refresh_id)
     return outcome
+
+
+def withhold(entry: DatasetEntry, withheld: Withheld, *, refresh_id: str) -> RefreshOutcome:
+    """End the refresh well without a version, and say why; the current version stays current.
+
+    On retry: safe to call again. A refresh that has ended already stays as it is.
+    """
+    with connect() as connection, connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"signalbox dataset {entry.name}"])
+        one(connection, "SELECT status FROM dataplane_refresh WHERE id = %s FOR UPDATE", [refresh_id])
+        before = ended(connection, refresh_id)
+        if before is not None:
+            return before
+        if withheld.confirms:
+            connection.execute(
+                "UPDATE dataplane_dataset SET confirmed_at = signalbox_now()"
+                " WHERE name = %s AND current_version_id IS NOT NULL",
+                [entry.name],
+            )
+        states.move_in_sql(
+            connection, refresh_id, Status.FINISHED, note=withheld.sentence, error="", finished_at=states.NOW
+        )
+        announce(connection)
+    return RefreshOutcome("finished", None, withheld.sentence)
 
 
 def _write(
@@ -90,12 +117,19 @@ def _write(
     version_id = one(
         connection,
         "INSERT INTO dataplane_datasetversion"
-        " (dataset_id, version, digest, rows, kind, embedder, prefect_flow_run_id, parameters)"
-        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s) RETURNING id",
-        [entry.name, number, digest, rows, entry.content.name, content.embedder, flow_run_id, Jsonb(parameters)],
+        " (dataset_id, version, digest, rows, kind, embedder, prefect_flow_run_id, parameters, inputs)"
+        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s) RETURNING id",
+        [
+            *(entry.name, number, digest, rows, entry.content.name, content.embedder, flow_run_id),
+            *(Jsonb(parameters), Jsonb(_inputs(content))),
+        ],
     )[0]
     with connection.cursor() as cursor:
         content.copy(cursor, version_id)
     published = PublishedVersion(entry.name, number, digest, rows)
     sentence = f"Version {number} is published, with {rows} {entry.content.noun}."
     return version_id, RefreshOutcome("published", published, sentence)
+
+
+def _inputs(content: Content) -> list[Any]:
+    return [dict(one) for one in content.inputs] if isinstance(content, MadeFromVersions) else []

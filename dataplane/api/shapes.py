@@ -61,6 +61,7 @@ def refresh_json(refresh: Refresh) -> dict[str, Any]:
         "flow_run_id": refresh.prefect_flow_run_id or None,
         "version": refresh.version.version if refresh.version else None,
         "error": refresh.error or None,
+        "note": refresh.note or None,
         "parameters": masking.of_dataset(refresh.parameters, refresh.dataset_id),
         "requested_by": refresh.requested_by.get_username() if refresh.requested_by else None,
         "waiting_because": refresh.send_error or None,

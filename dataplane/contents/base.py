@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 
 class Cursor(Protocol):
@@ -65,6 +65,24 @@ class Content(Protocol):
     def copy(self, cursor: CopyCursor, version_id: int) -> None:
         """Write the rows of a new version, inside the transaction that publishes it."""
         ...
+
+
+@runtime_checkable
+class MadeFromVersions(Protocol):
+    """Content that was made from versions of other datasets, which its lineage then names."""
+
+    @property
+    def inputs(self) -> Sequence[Mapping[str, Any]]:
+        """Return them: [{"dataset", "version"}]."""
+        ...
+
+
+@dataclass(frozen=True)
+class Withheld:
+    """What a flow returns instead of content when it ended well and has nothing worth publishing."""
+
+    sentence: str  # why, for the page
+    confirms: bool = False  # it held the current version against what there is now, and that one stands
 
 
 @dataclass(frozen=True)

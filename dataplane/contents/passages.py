@@ -11,6 +11,7 @@ from typing import Any
 
 from pgvector import Vector
 
+from console.faults import reach
 from dataplane.contents.base import Copy, CopyCursor, Cursor, Difference, Shown, Stored, compared
 from dataplane.embedding import Vectors, embedder
 from dataplane.errors import EmbedderChanged
@@ -71,6 +72,8 @@ class PassageContent:
         copy.set_types(["int8", "int4", *["text"] * 4, "date", "text", "text", "bytea"])
         for position, (row, vector) in enumerate(zip(self.passages, self.vectors, strict=True)):
             copy.write_row((version_id, position, *astuple(row), Vector(vector).to_binary()))
+            if position == self.rows // 2:
+                reach("flow.in_copy")
 
 
 def content_digest(rows: Sequence[PassageRow], *, embedder: str) -> str:

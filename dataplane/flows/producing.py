@@ -12,23 +12,26 @@ from prefect import Flow, flow, runtime
 from prefect.logging import get_run_logger
 from pydantic import BaseModel
 
+from console import faults
 from dataplane.catalogue import DatasetEntry
-from dataplane.contents.base import Content
+from dataplane.contents.base import Content, Withheld
 from dataplane.contracts import RefreshOrder
 from dataplane.errors import DataplaneError
-from dataplane.flows.tasks import publish
+from dataplane.flows.tasks import publish, withhold
 from dataplane.refreshes.claim import claim, fail
 
 P = TypeVar("P", bound=BaseModel)
+Made = Content | Withheld
 
 
-def produces(entry: DatasetEntry) -> Callable[[Callable[[P], Content]], Flow[Any, str]]:
+def produces(entry: DatasetEntry) -> Callable[[Callable[[P], Made]], Flow[Any, str]]:
     """Turn `make(parameters) -> content` into the dataset's flow; the flow's file holds that function alone.
 
-    The flow takes `key` and `parameters`, both optional. What the function raises fails the refresh, in words.
+    The flow takes `key` and `parameters`, both optional. What the function raises fails the refresh, in words;
+    `Withheld` in place of content ends it well without a version.
     """
 
-    def framed(make: Callable[[P], Content]) -> Flow[Any, str]:
+    def framed(make: Callable[[P], Made]) -> Flow[Any, str]:
         def run(key: str | None = None, parameters: Any = None) -> str:
             return produce(entry, make, key=key or _window(entry), parameters=parameters)
 
@@ -56,26 +59,35 @@ parameters: what to read and how.
 """
 
 
-def produce(entry: DatasetEntry, make: Callable[[P], Content], *, key: str, parameters: P | None) -> str:
+def produce(entry: DatasetEntry, make: Callable[[P], Made], *, key: str, parameters: P | None) -> str:
     """Claim the refresh, make and publish its content; return in a sentence how it ended."""
     wanted = parameters.model_dump(mode="json", exclude_defaults=True) if parameters else {}
     flow_run_id = str(runtime.flow_run.id)
+    faults.reach("flow.at_start", key)
     with claim(entry, RefreshOrder(entry.name, key, wanted), flow_run_id=flow_run_id) as claimed:
         if claimed.done is not None:
             get_run_logger().info(claimed.done.sentence)
             return claimed.done.sentence
+        faults.about(claimed.refresh_id)
+        faults.reach("flow.after_claim")
         chosen: Any = entry.parameters.model_validate(claimed.parameters)  # Any: the entry's model is the flow's
         try:
-            outcome = publish(
-                entry,
-                make(chosen),
-                refresh_id=claimed.refresh_id,
-                parameters=claimed.parameters,
-                flow_run_id=flow_run_id,
-            )
+            made = make(chosen)
+            if isinstance(made, Withheld):
+                outcome = withhold(entry, made, refresh_id=claimed.refresh_id)
+            else:
+                outcome = publish(
+                    entry,
+                    made,
+                    refresh_id=claimed.refresh_id,
+                    parameters=claimed.parameters,
+                    flow_run_id=flow_run_id,
+                )
         except Exception as exc:
+            faults.reach("flow.before_fail")
             fail(claimed.refresh_id, in_words(exc))
             raise
+        faults.reach("flow.before_end")
     return outcome.sentence
 
 

@@ -16,7 +16,7 @@ from console.environment import environment
 from console.faults import reach
 from dataplane import versions
 from dataplane.catalogue import DatasetEntry, HandbookParameters
-from dataplane.contents.base import Content
+from dataplane.contents.base import Content, Withheld
 from dataplane.contents.passages import PassageContent, PassageRow
 from dataplane.contracts import RefreshOutcome
 from dataplane.embedding import Vectors, embed_changed, embedder
@@ -54,7 +54,10 @@ def read_documents(folder: str) -> list[Document]:
     if not chosen.is_dir():
         raise HandbookInvalid(f"The handbook has no folder {folder!r}." if folder else f"There is no folder {root}.")
     files = sorted(path for path in chosen.rglob("*.md") if path.is_file())
-    documents = [parse_document(path.relative_to(root).as_posix(), _text(path)) for path in files]
+    documents = []
+    for path in files:
+        documents.append(parse_document(path.relative_to(root).as_posix(), _text(path)))
+        reach("flow.during_load")
     if not documents:
         raise HandbookInvalid(f"There is no Markdown file in {chosen}.")
     get_run_logger().info("Read %d documents from %s", len(documents), chosen)
@@ -89,6 +92,7 @@ def split(documents: list[Document], parameters: HandbookParameters) -> list[Pas
 )
 def embed(dataset: str, rows: list[PassageRow]) -> PassageContent:
     """Give each passage its vector; those that the current version has already are not made again."""
+    reach("flow.before_embed")
     model = embedder()
     known = earlier_vectors(dataset, model.name)
     vectors, made = embed_changed([embedded_text(row) for row in rows], known, model)
@@ -100,6 +104,7 @@ def embed(dataset: str, rows: list[PassageRow]) -> PassageContent:
         model.name,
         content.digest()[:12],
     )
+    reach("flow.after_embed")
     return content
 
 
@@ -135,4 +140,19 @@ def publish(
     outcome = versions.publish(entry, content, refresh_id=refresh_id, parameters=parameters, flow_run_id=flow_run_id)
     reach("flow.after_publish", refresh_id)
     get_run_logger().info(outcome.sentence)
+    return outcome
+
+
+@task(
+    retries=4,
+    retry_delay_seconds=exponential_backoff(2),
+    retry_jitter_factor=0.5,
+    timeout_seconds=120,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def withhold(entry: DatasetEntry, withheld: Withheld, *, refresh_id: str) -> RefreshOutcome:
+    """End the refresh without a version. On retry: `versions.withhold` may be repeated at any point."""
+    outcome = versions.withhold(entry, withheld, refresh_id=refresh_id)
+    get_run_logger().info("Nothing is published. %s", outcome.sentence)
     return outcome

@@ -89,14 +89,16 @@ def _hold(connection: psycopg.Connection[Any], refresh_id: str, wait_seconds: fl
 
 def ended(connection: psycopg.Connection[Any], refresh_id: str) -> RefreshOutcome | None:
     """Return how the refresh ended; None while there is work to do."""
-    status, dataset, version, digest, rows = one(
+    status, note, dataset, version, digest, rows = one(
         connection,
-        "SELECT r.status, r.dataset_id, v.version, v.digest, v.rows FROM dataplane_refresh r"
+        "SELECT r.status, r.note, r.dataset_id, v.version, v.digest, v.rows FROM dataplane_refresh r"
         " LEFT JOIN dataplane_datasetversion v ON v.id = r.version_id WHERE r.id = %s",
         [refresh_id],
     )
     if status == Status.CANCELLED:
         return RefreshOutcome("cancelled", None, "This refresh was cancelled.", was_done=True)
+    if status == Status.FINISHED:
+        return RefreshOutcome("finished", None, f"This refresh was done already. {note}".strip(), was_done=True)
     if status not in states.DONE:
         return None
     published = PublishedVersion(dataset, version, digest, rows)

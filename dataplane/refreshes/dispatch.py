@@ -11,6 +11,7 @@ from django.db import transaction
 
 from console.backoff import Backoff
 from console.clock import DatabaseNow, database_now
+from console.faults import reach
 from console.live.announce import announce
 from dataplane import catalogue, contracts
 from dataplane.errors import DeploymentNotFound, PrefectAway, PrefectRefused
@@ -73,6 +74,7 @@ def _send(prefect: PrefectGateway, row: Refresh) -> str:
         idempotency_key=order.idempotency_key(flow, deployment),
         name=f"{order.dataset} {order.key}",
     )
+    reach("dispatch.after_send", row.key)
     logger.info("refresh %s is flow run %s", row.pk, run.id)
     return run.id
 

@@ -29,7 +29,7 @@ class Status(StrEnum):
     RUNNING = "running"
     PUBLISHED = "published"
     UNCHANGED = "unchanged"
-    FINISHED = "finished"  # somebody else's flow ended well and told of no version
+    FINISHED = "finished"  # ended well with no version: somebody else's flow told of none, ours had none worth it
     FAILED = "failed"
     CANCELLED = "cancelled"
 

@@ -17,6 +17,7 @@ from django.db import connection, transaction
 from django.db.models import F
 
 from console.clock import DatabaseNow
+from console.faults import reach
 from console.live.announce import announce
 from dataplane import catalogue, selectors
 from dataplane.errors import FlowRunNotFound
@@ -155,6 +156,7 @@ class RefreshWatch:
             logger.warning("refresh %s: nobody works on flow run %s, starting it again", row.pk, run.id)
             if run.state_type not in {"CRASHED", "COMPLETED"}:
                 self.prefect.crash(run.id, "Its process is gone; Signalbox starts it again.")
+            reach("watch.before_restart", row.pk)
             message = f"Started again by Signalbox, {row.restarts + 1} of {MOST_RESTARTS} times."
             self.prefect.run_again(run.id, message, after=RESTART_AFTER)
             announce("data")
