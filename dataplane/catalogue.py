@@ -21,6 +21,7 @@ from dataplane.contents.external import EXTERNAL
 from dataplane.contents.features import FEATURES
 from dataplane.contents.passages import PASSAGES
 from dataplane.contents.records import EVALUATION_CASES
+from dataplane.contents.trained import MODELS
 from dataplane.errors import ContentUnknown, DatasetNotFound, InvalidParameters
 from dataplane.registered import Registered
 from dataplane.schedules import ScheduleEntry
@@ -163,7 +164,20 @@ EVALUATION_SET = DatasetEntry(
     at_first_start=False,
 )
 
-CATALOGUE = {entry.name: entry for entry in (HANDBOOK, CUSTOMER_FEATURES, EVALUATION_SET)}
+VERDICT_MODEL = DatasetEntry(
+    name="verdict_model",
+    title="Verdict model",
+    flow="train_verdict_model",
+    deployment="on-request",
+    content=MODELS,
+    parameters=NoParameters,
+    window=Days(),
+    schedule=ScheduleEntry(cron="0 5 * * 1", is_active=False),  # as the evaluation set that it is trained on
+    fresh_for=timedelta(days=30),
+    at_first_start=False,
+)
+
+CATALOGUE = {entry.name: entry for entry in (HANDBOOK, CUSTOMER_FEATURES, EVALUATION_SET, VERDICT_MODEL)}
 
 
 Entry = DatasetEntry | Registered

@@ -9,6 +9,8 @@ DataplaneError
 ├── RefreshKeyTaken          the key belongs to a refresh with other parameters
 ├── QuestionInvalid          an agent's or a program's question is none that this kind of content answers
 ├── SourceInvalid            what a flow read fails the checks before publishing (permanent)
+├── TrainingMissing          the flow process has not what training needs (permanent)
+├── ModelRefused             a stored model holds what this release does not trust (permanent)
 ├── VersionTaken             the key belongs to a version with another digest
 ├── MadeHere                 the dataset's versions are made by a flow of Signalbox's own
 ├── FlowRunActionRefused     a flow run's state forbids what was asked
@@ -66,6 +68,20 @@ class QuestionInvalid(DataplaneError):
 
 class SourceInvalid(DataplaneError):
     """What was read fails the checks before publishing, so nothing was published."""
+
+
+class TrainingMissing(DataplaneError):
+    """The flow process has not what training needs."""
+
+    def __init__(self, missing: str) -> None:
+        super().__init__(
+            f"The process that runs flows has no {missing}. Install it where the part `flows` runs, with "
+            "`.uv/bin/uv sync --inexact --extra training`, then refresh again under another key."
+        )
+
+
+class ModelRefused(DataplaneError):
+    """A stored model holds what this release does not trust, so it was not loaded."""
 
 
 class EmbedderChanged(DataplaneError):

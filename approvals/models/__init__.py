@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from approvals.models.decisions import Decision, ReceiptStep, new_decision_id
+from approvals.models.outlooks import Outlook
 from approvals.models.policy import PolicyVersion
 from approvals.models.record import AuditEvent
 from approvals.models.requests import Approval, ProposalVersion, Risk, Verdict, new_approval_id
@@ -24,6 +25,7 @@ __all__ = [
     "Decision",
     "Delegation",
     "LinkChange",
+    "Outlook",
     "PolicyVersion",
     "ProposalVersion",
     "ReceiptStep",

@@ -1,7 +1,7 @@
 """The rows of a list of approvals: what narrows it, in which order, page by page.
 
-Every order is paged by a keyset over an index of the same columns, so the first, the last and any other page cost
-the same however many requests wait. The search is PostgreSQL's own (`search_words`, a column that the database
+Every order but one is paged by a keyset over an index of the same columns, so the first, the last and any other page
+cost the same however many requests wait. The search is PostgreSQL's own (`search_words`, a column that the database
 keeps): words and beginnings of words, what is written together is sought together. Where a script writes no spaces,
 what is sought may begin at any letter.
 """
@@ -15,9 +15,10 @@ from typing import Final
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, User
 from django.db import connection
-from django.db.models import BooleanField, Count, Exists, F, Func, OuterRef, QuerySet, Value
+from django.db.models import BooleanField, Count, Exists, F, Func, IntegerField, OuterRef, QuerySet, Subquery, Value
+from django.db.models.functions import Coalesce
 
-from approvals.models import Approval
+from approvals.models import Approval, Outlook
 from approvals.people.permissions import visible_to
 from approvals.people.persons import accounts_of
 from approvals.reading.mine import may_be_decided_by
@@ -30,7 +31,8 @@ from console.lists.keyset import Order
 BY_RISK: Final = Order("risk", ("risk_rank", "due_at", "opened_at", "id"), (int, datetime, datetime, str))
 BY_DEADLINE: Final = Order("due_at", ("due_at", "id"), (datetime, str))
 NEWEST: Final = Order("opened_at", ("opened_at", "id"), (datetime, str), is_descending=True)
-ORDERS: Final = {order.name: order for order in (BY_RISK, BY_DEADLINE, NEWEST)}
+UNUSUAL: Final = Order("unusual", ("outlook_percent", "due_at", "id"), (int, datetime, str))  # see `_with_outlook`
+ORDERS: Final = {order.name: order for order in (BY_RISK, BY_DEADLINE, NEWEST, UNUSUAL)}
 RANKS: Final = {"high": 0, "medium": 1, "low": 2}  # as Approval.risk_rank counts
 CHOICES_AT_MOST: Final = 200
 WORDS_AT_MOST: Final = 8
@@ -132,7 +134,16 @@ def filtered(user: User, filters: Filters) -> QuerySet[Approval]:
         rows = rows.filter(**_sameness(filters.same_as))
     if filters.search:
         rows = rows.filter(has_words(F("search_words"), filters.search))
-    return rows
+    return _with_outlook(rows) if filters.ordered is UNUSUAL else rows
+
+
+def _with_outlook(rows: QuerySet[Approval]) -> QuerySet[Approval]:
+    """Give each row what a model expects of it as it is now; what nothing is known of comes last.
+
+    The one order without an index: it is sorted anew for each page.
+    """
+    told = Outlook.objects.filter(approval=OuterRef("pk"), version=OuterRef("version")).values("percent")
+    return rows.annotate(outlook_percent=Coalesce(Subquery(told), Value(101), output_field=IntegerField()))
 
 
 def _sameness(approval_id: str) -> dict[str, object]:

@@ -12,10 +12,11 @@ from typing import Any
 from django import template
 from django.templatetags.static import static
 from django.utils.html import format_html
-from django.utils.safestring import SafeString
+from django.utils.safestring import SafeString, mark_safe
 
 from console.clock import shown_now
 from console.keys import KEYS
+from console.text.markdown import to_inert_html
 
 register = template.Library()
 
@@ -291,3 +292,9 @@ def exact_json(value: Any) -> str:
 def pretty_json(value: Any) -> str:
     """Return the value as indented JSON; what JSON does not know is shown by its name."""
     return json.dumps(value, ensure_ascii=False, indent=2, sort_keys=True, default=str)
+
+
+@register.filter
+def inert_markdown(text: str) -> SafeString:
+    """Draw Markdown that somebody else wrote; nothing in it acts."""
+    return mark_safe(to_inert_html(text))

@@ -118,6 +118,11 @@ def splits_of(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
     Runs that proposed the very same, such as forks of one another, are in one split, and so are all cases of a run:
     what is tested on was never trained on. A run's split does not depend on what else is there, but for such runs.
     """
+    return {run: _split(top) for run, top in groups_of(pairs).items()}
+
+
+def groups_of(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Return the name of each run's group: runs that proposed the very same, also by way of others, are in one."""
     group = {run: run for run, _ in pairs}
 
     def top(run: str) -> str:
@@ -131,7 +136,7 @@ def splits_of(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
         other = top(first.setdefault(digest, run))
         mine = top(run)
         group[max(mine, other)] = min(mine, other)
-    return {run: _split(top(run)) for run in group}
+    return {run: top(run) for run in group}
 
 
 def _split(run: str) -> str:

@@ -30,8 +30,10 @@ from console.environment import environment
 from console.prefect_access import authorization, locked_out, prefect_token
 from dataplane.catalogue import CATALOGUE, DatasetEntry
 from dataplane.flows.build_customer_features import build_customer_features
+from dataplane.flows.outlooks import Outlooks
 from dataplane.flows.refresh_handbook import refresh_handbook
 from dataplane.flows.regenerate_eval_set import regenerate_eval_set
+from dataplane.flows.train_verdict_model import train_verdict_model
 from dataplane.plain_sql import connect
 from dataplane.schedules import ScheduleEntry, seeded
 
@@ -40,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 #: every flow that makes a dataset, by its name; a new one has its line here
 FLOWS: dict[str, Flow[Any, Any]] = {
-    made.name: made for made in (refresh_handbook, build_customer_features, regenerate_eval_set)
+    made.name: made for made in (refresh_handbook, build_customer_features, regenerate_eval_set, train_verdict_model)
 }
 
 
@@ -51,9 +53,10 @@ async def serve() -> None:
     await until_prefect_answers()
     registered = ServedDeployments(runner)
     await registered.look_until_all_are_served()
-    following = asyncio.create_task(registered.follow())
+    beside = [asyncio.create_task(registered.follow()), asyncio.create_task(tell_outlooks(Outlooks()))]
     await runner.start()
-    following.cancel()
+    for one in beside:
+        one.cancel()
 
 
 class ServedDeployments:
@@ -92,6 +95,18 @@ class ServedDeployments:
             logger.warning("The schedules are looked at again in %s s: %s", LOOK_SECONDS, exc)
             return False
         return True
+
+
+async def tell_outlooks(outlooks: Outlooks) -> None:
+    """Write again and again what the verdict model expects of open requests: flows run on, whatever is wrong here."""
+    while True:
+        await asyncio.sleep(LOOK_SECONDS)
+        try:
+            await asyncio.to_thread(outlooks.look)
+        except psycopg.Error as exc:
+            logger.info("Open requests are looked at again in %s s: %s", LOOK_SECONDS, exc)
+        except Exception:
+            logger.exception("Open requests could not be looked at")
 
 
 def read_schedules() -> dict[str, list[ScheduleEntry]]:

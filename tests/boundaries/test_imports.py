@@ -9,6 +9,8 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+import pytest
+
 from tests.waiting import PATIENCE
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
@@ -17,6 +19,9 @@ OUR_CODE = [
     for folder in ("console", "stack", "approvals", "orchestration", "dataplane", "examples")
     for path in (PROJECT / folder).rglob("*.py")
 ]
+
+
+_AS_DJANGO = "import os, django\nos.environ.setdefault('DJANGO_SETTINGS_MODULE', 'console.settings')\ndjango.setup()"
 
 
 def _loaded_after(statement: str) -> set[str]:
@@ -32,6 +37,29 @@ def test_the_web_process_starts_without_any_engine() -> None:
     loaded = _loaded_after("import console.asgi\nfrom django.urls import resolve\nresolve('/inbox/')")
     assert "django" in loaded
     assert not loaded & {"prefect", "langgraph", "langchain_core", "temporalio"}
+
+
+ONLY_TO_COMPUTE = {"sklearn", "skops", "scipy", "pandas", "duckdb"}
+
+
+@pytest.mark.parametrize(
+    "process",
+    [
+        "import console.asgi\nfrom django.urls import resolve\nresolve('/inbox/'), resolve('/data/')",
+        "import orchestration.relay.loop, orchestration.port, dataplane.port",
+        "import orchestration.worker, dataplane.selectors\nfrom dataplane.embedding import embedder\nembedder()",
+        "import dataplane.flow_service",
+    ],
+    ids=["web", "relay", "worker", "the flows' own parent"],
+)
+def test_what_only_flows_compute_with_is_loaded_nowhere_else(process: str) -> None:
+    loaded = _loaded_after(f"{_AS_DJANGO}\n{process}")
+    assert "django" in loaded and not loaded & ONLY_TO_COMPUTE
+
+
+def test_the_process_that_serves_flows_loads_scikit_learn_only_to_train() -> None:
+    loaded = _loaded_after("import dataplane.flows.serving, dataplane.flows.outlooks")
+    assert "prefect" in loaded and not loaded & (ONLY_TO_COMPUTE - {"duckdb"})
 
 
 def test_workflow_modules_load_without_django_database_or_agent() -> None:

@@ -46,13 +46,15 @@ def test_a_refresh_is_created_once_and_then_found(ada: User) -> None:
     status, first = post(ada, "datasets/handbook/refresh", {"key": "k1"})
     assert status == 201
     shown = first["refresh"]
-    assert {name: shown[name] for name in ("dataset", "key", "status", "flow_run_id", "version", "error")} == {
+    told = ("dataset", "key", "status", "flow_run_id", "version", "error", "note")
+    assert {name: shown[name] for name in told} == {
         "dataset": "handbook",
         "key": "k1",
         "status": "scheduled",
         "flow_run_id": None,
         "version": None,
         "error": None,
+        "note": None,
     }
     assert post(ada, "datasets/handbook/refresh", {"key": "k1"}) == (200, first)
     assert get(ada, f"refreshes/{shown['id']}") == (200, shown)

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 
-from approvals.models import Approval
+from approvals.models import Approval, Outlook
 from approvals.services import decide
 from console.clock import database_now
 from console.environment import environment
 from dataplane import selectors
-from dataplane.catalogue import CUSTOMER_FEATURES, EVALUATION_SET
+from dataplane.catalogue import CUSTOMER_FEATURES, EVALUATION_SET, VERDICT_MODEL
 from dataplane.models import Refresh
 from dataplane.prefect_gateway import HttpPrefectGateway
 from dataplane.refreshes.request import request_refresh
@@ -25,6 +25,7 @@ from drills.shop import WatchedShop
 from tests.approvals.conftest import answer, open_one
 
 from .test_flows_for_real import Start, ended, home, prefect, start_flows, wait_until
+from .test_verdict_model import publish_cases, rows
 
 __all__ = ["home", "open_one", "prefect", "start_flows"]  # fixtures
 
@@ -84,3 +85,24 @@ def test_the_shop_becomes_features_and_decisions_become_cases(
     assert refused.error.startswith("No tool is released for evaluation.")
     (case,) = selectors.read(EVALUATION_SET.name, {}).items
     assert (case["name"], case["verdict"], case["note"]) == (approval.pk, "reject", "Not this one.")
+
+
+def test_a_model_is_trained_published_and_heard_of_open_requests(
+    start_flows: Start, prefect: HttpPrefectGateway, open_one: Callable[..., Approval]
+) -> None:
+    open_request = open_one()
+    start_flows()
+    sets = {"nothing": None, "little": rows(8), "good": rows(), "misleading": rows(is_misleading=True)}
+    for key, published in sets.items():
+        if published is not None:
+            publish_cases(f"cases-{key}", published)
+        request_refresh(dataset=VERDICT_MODEL.name, key=key, user=None)
+        wait_until(ended(key))
+    told = {row.key: row for row in Refresh.objects.filter(dataset_id=VERDICT_MODEL.name)}
+    ends = [told[key].status for key in sets]
+    assert ends == ["finished", "finished", "published", "finished"], [row.error for row in told.values()]
+    assert "no version yet" in told["nothing"].note and "are the least" in told["little"].note
+    assert "not published" in told["misleading"].note and selectors.current_version(VERDICT_MODEL.name).version == 1
+    states = {prefect.flow_run(row.prefect_flow_run_id).state_type for row in told.values()}
+    assert states <= {"COMPLETED", "RUNNING"}, "nothing to publish is no failure"
+    wait_until(lambda: Outlook.objects.filter(approval=open_request, model_version=1).exists())

@@ -17,7 +17,12 @@ from console.text.stored import asked_text
 ALL: Final = "all"
 DUE: Final = {1: "1 hour", 4: "4 hours", 24: "24 hours", 72: "3 days"}
 RISKS: Final = {"high": "High risk", "medium": "Medium risk", "low": "Low risk"}
-SORTED: Final = {"": "Risk, deadline, age", "due_at": "Deadline", "opened_at": "Newest first"}
+SORTED: Final = {
+    "": "Risk, deadline, age",
+    "due_at": "Deadline",
+    "opened_at": "Newest first",
+    "unusual": "Unusual first",
+}
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from approvals.pages.team.forms import standing_form
 from approvals.people.permissions import Permit
 from approvals.reading import attention, reach, requests
 from approvals.reading.first_shown import note_shown
+from approvals.reading.outlooks import surprise_of
 from approvals.reading.team import team_of
 from console import ports
 from console.clock import database_now
@@ -101,6 +102,7 @@ def detail_of(request: HttpRequest, user: User, found: Approval) -> dict[str, An
         ),
         "nobody": reach.stranded([found], with_parts=True).get(found.pk),
         "reads": ports.data_plane().told(found.dataset_versions),
+        "surprise": surprise_of(found),
         "before": requests.asked_before(found),
         "after": requests.asked_after(found),
         "executed": executed.get(found.pk),

@@ -54,6 +54,8 @@ def _words(row: Refresh) -> str:
     told = [row.status]
     if row.version is not None:
         told.append(f"version {row.version.version}, {row.version.rows} rows")
+    if row.note:
+        told.append(row.note)
     if row.prefect_flow_run_id:
         told.append(f"flow run {row.prefect_flow_run_id}")
     if row.is_open and row.send_error:

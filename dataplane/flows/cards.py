@@ -1,0 +1,68 @@
+"""The model card: what a person has to know before trusting a model's word. Pure; Markdown, kept with the version."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from dataplane.flows.training import Fitted
+from dataplane.flows.verdicts import SPLITS, Case
+
+
+def verdict_card(
+    *, cases: Sequence[Case], evaluation_version: int, fitted: Fitted, scores: Mapping[str, float], embedder: str
+) -> str:
+    """Return the card of a verdict model. The same training gives the same card."""
+    days = sorted(one.decided_at[:10] for one in cases)
+    in_split = Counter(one.split for one in cases)
+    approved = Counter(one.split for one in cases if one.was_approved)
+    tools = Counter(one.proposed.tool for one in cases)
+    split_rows = "\n".join(f"| {name} | {in_split[name]} | {approved[name]} |" for name in SPLITS)
+    return f"""# Verdict model
+
+Tells the chance that people approve a request **as it was proposed**. A change, a rejection and an answer all count
+as not.
+
+## May be used for
+
+* ordering an inbox, so that unusual requests are looked at first;
+* a quiet word on a request that people usually do not approve as it is.
+
+## May not be used for
+
+* deciding, or preparing a decision: nothing of its word reaches a policy, a rule, a default or a digest;
+* judging people, whether customers or reviewers;
+* tools other than those below: of others it knows nothing.
+
+## Made from
+
+`evaluation_set` version {evaluation_version}: {len(cases)} requests that people decided from {days[0]} to {days[-1]},
+without personal data.
+
+| split | requests | approved as proposed |
+|---|---|---|
+{split_rows}
+
+All requests of one run, and of runs that proposed the same, are in one split. It was fitted on *train*, its strength
+({fitted.strength:g}) chosen on *validation*, and judged on *test*, which it has not seen.
+
+Tools: {", ".join(f"{tool} ({count})" for tool, count in sorted(tools.items()))}.
+
+## How
+
+Logistic regression on the request's words ({embedder}), tool, risk and {len(fitted.numbers.layout.numbers)} numeric
+arguments, calibrated by a sigmoid on folds that share no run; {fitted.library}. Kept as plain numbers, and as a file
+without pickle.
+
+## Scores on the held-out split
+
+| | model | base rate |
+|---|---|---|
+| log loss (less is better) | {scores["log_loss"]:.3f} | {scores["log_loss_of_the_base_rate"]:.3f} |
+| Brier score (less is better) | {scores["brier"]:.3f} | {scores["brier_of_the_base_rate"]:.3f} |
+| accuracy | {scores["accuracy"]:.3f} | {scores["accuracy_of_the_base_rate"]:.3f} |
+| ROC-AUC | {scores["roc_auc"]:.3f} | 0.500 |
+
+The base rate tells {scores["base_rate"]:.0%} of every request. {int(scores["held_out_cases"])} requests were held out;
+a difference of a few of them is chance.
+"""
