@@ -149,7 +149,7 @@ def test_a_turn_that_fails_again_and_again_tells_its_newest_error() -> None:
     failing.note(turn, 14, 14, Failed(("ConnectError",), "ConnectError: no route to the \x00 model"))
     found = why(approval)
     assert "its turn fails (attempt 14)" in found.sentence
-    assert found.words == "ConnectError: no route to the  model"
+    assert found.words == "ConnectError: no route to the ␀ model"
     run_of(approval, turn=3)  # it went on
     assert (why(approval).cause, why(approval).is_final) == ("passed_over", True)
 
