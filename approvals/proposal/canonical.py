@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import rfc8785
@@ -96,6 +97,15 @@ _NESTS = (dict, list, tuple)
 
 def _parts(one: Any) -> Any:
     return one.values() if isinstance(one, dict) else one
+
+
+def touched(names: Sequence[str], before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Return those of the names whose exact value differs between two arguments, a missing one included."""
+    return [name for name in names if _exact(before, name) != _exact(after, name)]
+
+
+def _exact(arguments: Mapping[str, Any], name: str) -> bytes | None:
+    return rfc8785.dumps(arguments[name]) if name in arguments else None
 
 
 def from_jsonb(value: Any) -> Any:

@@ -7,10 +7,8 @@ argument's own schema. An argument that holds others is fixed as a whole. A rule
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
-
-import rfc8785
 
 KEYWORD: Final = "x-signalbox-fixed"
 
@@ -50,12 +48,3 @@ def faults_of(schema: Any) -> list[tuple[str, str]]:
         if isinstance(one, dict) and not isinstance(one.get(KEYWORD, False), bool):
             faults.append((f"properties.{name}.{KEYWORD}", "Beside a single argument it is true or false."))
     return faults
-
-
-def touched(names: Sequence[str], before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """Return those of the names whose value differs between two arguments, a missing one included."""
-    return [name for name in names if _exact(before, name) != _exact(after, name)]
-
-
-def _exact(arguments: Mapping[str, Any], name: str) -> bytes | None:
-    return rfc8785.dumps(arguments[name]) if name in arguments else None

@@ -7,8 +7,7 @@ from typing import Any
 
 from approvals.errors import InvalidVerdict
 from approvals.models import Approval
-from approvals.proposal.canonical import NotCanonical, canonicalise, digest_of
-from approvals.proposal.fixed import touched
+from approvals.proposal.canonical import NotCanonical, canonicalise, digest_of, touched
 from approvals.proposal.summary import summary_of
 from approvals.proposal.terms import Terms
 from console import ports

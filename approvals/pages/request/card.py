@@ -12,8 +12,7 @@ from approvals.models import Approval, Decision, ProposalVersion, Verdict
 from approvals.people.permissions import AGREEING, Permit, may_decide
 from approvals.people.programs import where_to
 from approvals.policies.words import people_of, who_decides
-from approvals.proposal.canonical import read_canonical
-from approvals.proposal.fixed import touched
+from approvals.proposal.canonical import read_canonical, touched
 from approvals.proposal.terms import Terms
 from approvals.reading.arguments import ArgumentRow, argument_rows_of
 from approvals.reading.receipt import ReceiptLine, receipt_of

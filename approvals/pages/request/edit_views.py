@@ -18,7 +18,7 @@ from approvals.pages.request.page import DecisionRefusal, approval_page
 from approvals.people.permissions import may_decide
 from approvals.policies.asking import under_terms
 from approvals.policies.words import who_decides
-from approvals.proposal.fixed import touched
+from approvals.proposal.canonical import touched
 from approvals.proposal.terms import Terms
 from approvals.reading import four_records, requests
 from approvals.reading.arguments import ArgumentRow, argument_rows_of
