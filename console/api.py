@@ -159,7 +159,10 @@ api.add_router("", "approvals.api.requests.router")  # that of approvals.api.app
 api.add_router("", "orchestration.api.programs.router")
 api.add_router("", "approvals.api.record.router")
 # "runs/actions" before "runs/{run_id}", which would take it for a run
-for _subject in ("agents", "bulk", "runs", "actions", "checkpoints", "diagnosis", "batches", "timeline", "signals"):
+for _subject in (
+    *("agents", "bulk", "runs", "actions", "checkpoints", "diagnosis", "batches", "timeline", "signals"),
+    "webhook_secrets",
+):
     api.add_router("", f"orchestration.api.{_subject}.router")
 api.add_router("", "dataplane.api.router")
 api.add_router("", "dataplane.api.features.router")

@@ -25,6 +25,8 @@ ADMINISTRATION = {
     "approvals:standing": "team",
     "approvals:standing_one": "team",
     "orchestration:signals": "team",
+    "orchestration:programs": "team",
+    "orchestration:make_secret": "team",
     "orchestration:batches": "batches",
     "orchestration:start_batch": "batches",
     "orchestration:batch": "batches",

@@ -33,6 +33,7 @@ PERMISSIONS: Final[dict[str, frozenset[Role]]] = {
     "audit": frozenset({"admin"}),  # the record of everything
     "policy": frozenset({"admin"}),  # change who may decide what
     "settle_signal": frozenset({"admin"}),  # which signals are sent for which service account
+    "webhook_secrets": frozenset({"admin"}),  # make and retire what a service account's webhooks are signed with
     "request_approval": frozenset({"service"}),
 }
 

@@ -9,7 +9,7 @@ theirs, or that of what was refused. Who decided, the verdict and the decision a
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from django.db import transaction
@@ -26,7 +26,7 @@ from approvals.services.requesting import note_undelivered
 from console.clock import DatabaseNow
 from console.live.announce import announce
 from console.text.stored import storable
-from orchestration import signal_pairs, signal_rules
+from orchestration import signal_pairs, signal_rules, webhook_secrets
 from orchestration.contracts import ProgramSignal
 from orchestration.errors import NotAsDecided, NothingToDeliver, SignalHeld
 from orchestration.models import AnswerDelivery, SignalPair
@@ -42,13 +42,15 @@ class Parcel:
     signal: ProgramSignal | None
     url: str
     body: bytes
+    keys: tuple[bytes, ...] = field(default=(), repr=False)  # that the body is signed with
 
 
 def begin(approval_id: str) -> Parcel | None:
     """Count an attempt and return what is to be sent, `None` when it was taken before, or is fetched.
 
     Raises NothingToDeliver while the approval is open, NotAsDecided when other bytes were decided than are kept,
-    SignalRefused when the program may not have the workflow signalled, SignalHeld while no admin has confirmed that.
+    SignalRefused when the program may not have the workflow signalled, SignalHeld while no admin has confirmed that,
+    SecretLost when no webhook can be signed so that the program would take it.
     """
     if held := _held_back(approval_id):
         raise SignalHeld(held)
@@ -175,7 +177,8 @@ def _parcel(approval: Approval, body: dict[str, Any]) -> Parcel:
     to: dict[str, Any] = approval.deliver_to or {}
     answer_id: str = body["decision_id"] or f"{approval.pk}:{approval.status}"
     if "webhook" in to:
-        return Parcel(answer_id, None, to["webhook"]["url"], json.dumps(body, ensure_ascii=False).encode())
+        keys = webhook_secrets.keys_of(approval.requested_by)
+        return Parcel(answer_id, None, to["webhook"]["url"], json.dumps(body, ensure_ascii=False).encode(), keys)
     temporal = to["temporal"]
     signal_rules.check(approval.agent, temporal)  # again: the list may have changed, or a run taken that id
     signal = ProgramSignal(

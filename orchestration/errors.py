@@ -35,6 +35,9 @@ OrchestrationError
   SignalRefused     a program's answer may not go to this workflow; trying again helps once it is allowed
   SignalHeld        a program's answer waits for an admin's yes, or got a no; the yes has it sent
   PairRefused       somebody may not settle which signals are sent
+  SecretLost        Django's key has changed, so an account's webhook secret cannot be made any more
+  SecretsAsTheyAre  an account's webhook secrets stay as they are; says why
+  NoSuchService     there is no such service account, or no such webhook secret
   NotToReport       nothing was approved of which a program could say what came of it
   OutcomeReported   the program has said something else of it before
   NothingToDeliver  the answer has arrived, or there is none yet
@@ -249,6 +252,22 @@ class PairRefused(OrchestrationError, NotFound):
     """Who asks may not settle which signals are sent, or there is nothing of that id; the message says so."""
 
     what = "pair of account and signal"
+
+
+class SecretLost(OrchestrationError):
+    """Django's key is another one than when the account's webhook secret was made: an admin makes a new one."""
+
+    permanent = False
+
+
+class SecretsAsTheyAre(OrchestrationError, Refused):
+    """An account has one valid webhook secret at least, and two at most; the message says what to do first."""
+
+
+class NoSuchService(OrchestrationError, NotFound):
+    """There is no active service account of that id or name, or it has no such webhook secret."""
+
+    what = "service account or secret"
 
 
 class NotToReport(OrchestrationError, Refused):

@@ -392,6 +392,30 @@ class SignalPair(models.Model):
         return f"{self.account}: {self.signal} in {self.namespace}"
 
 
+class WebhookSecret(models.Model):
+    """One secret that answers to an account's webhooks are signed with; see `orchestration.webhook_secrets`."""
+
+    account = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="webhook_secrets")
+    salt = models.BinaryField()  # from which Django's key makes the secret; empty: the installation's own secret
+    ending = models.CharField(max_length=10)  # the last characters of it, to tell it from others
+    created_by = models.CharField(max_length=150)  # the user name, or the command's
+    created_at = models.DateTimeField(db_default=DatabaseNow())
+    form_key = models.CharField(max_length=40, unique=True)  # of the click that made it, so that two are one
+    retired_by = models.CharField(max_length=150, blank=True, default="", db_default="")
+    retired_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        indexes = (models.Index(fields=("account",), condition=Q(retired_at=None), name="webhook_secret_valid"),)
+
+    def __str__(self) -> str:
+        return f"{self.account_id} …{self.ending}"
+
+    @property
+    def is_shared(self) -> bool:
+        """Return whether it is the installation's, which each account has until it is given one of its own."""
+        return not self.salt
+
+
 class Watched(models.Model):
     """A program's approval that has a watch in Temporal, until its answer is delivered or given up."""
 

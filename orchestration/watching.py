@@ -32,7 +32,7 @@ class WatchActivities:
                 await self._temporal.signal_program(parcel.signal)
                 taken_by = f"signal {parcel.signal.signal} to workflow {parcel.signal.workflow_id}"
             else:
-                taken_by = await webhook_gateway.post(parcel.url, parcel.id, parcel.body)
+                taken_by = await webhook_gateway.post(parcel.url, parcel.id, parcel.body, parcel.keys)
         except SignalHeld as exc:  # an admin's yes starts the watch once more, and the time to deliver from then
             raise ApplicationError(str(exc), type=type(exc).__name__, non_retryable=True) from exc
         except OrchestrationError as exc:

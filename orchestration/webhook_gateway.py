@@ -1,7 +1,8 @@
 """The only door to webhooks: one POST to an address that a program has named, signed as Standard Webhooks say.
 
 Three headers (standardwebhooks.com, specification 1.0): `webhook-id`, the same each time an answer is sent;
-`webhook-timestamp`, unix seconds; `webhook-signature`, "v1," and the base64 of HMAC-SHA256 over "id.timestamp.body".
+`webhook-timestamp`, unix seconds; `webhook-signature`, "v1," and the base64 of HMAC-SHA256 over "id.timestamp.body",
+once for each secret that is valid, with a space between.
 
 The address is a stranger's, so it could point at something inside. What prevents that: http and https only; a name is
 looked up once, every address it has must be a public one, and the connection goes to the address that was checked;
@@ -20,6 +21,7 @@ import ipaddress
 import re
 import socket
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
@@ -88,23 +90,27 @@ def refusal_of(url: str) -> str:
     return _refusal_of_address(address)
 
 
-def signed(message_id: str, at: int, body: bytes) -> dict[str, str]:
-    """Return the headers that sign a body sent at a moment (unix seconds)."""
-    signature = hmac.new(_key(), f"{message_id}.{at}.".encode() + body, hashlib.sha256).digest()
+def signed(message_id: str, at: int, body: bytes, keys: Sequence[bytes] = ()) -> dict[str, str]:
+    """Return the headers that sign a body sent at a moment (unix seconds), once with each key.
+
+    `keys`: none is the installation's. A receiver takes the body when one of the signatures fits its secret.
+    """
+    content = f"{message_id}.{at}.".encode() + body
+    signatures = [hmac.new(key, content, hashlib.sha256).digest() for key in keys or (shared_key(),)]
     return {
         "webhook-id": message_id,
         "webhook-timestamp": str(at),
-        "webhook-signature": f"v1,{base64.b64encode(signature).decode()}",
+        "webhook-signature": " ".join(f"v1,{base64.b64encode(signature).decode()}" for signature in signatures),
     }
 
 
-def secret() -> str:
-    """Return what webhooks are signed with, as their receivers' libraries take it: "whsec_" and base64."""
-    return SECRET_PREFIX + base64.b64encode(_key()).decode()
+def secret(key: bytes | None = None) -> str:
+    """Return a key, the installation's where none is given, as receivers' libraries take it: "whsec_" and base64."""
+    return SECRET_PREFIX + base64.b64encode(shared_key() if key is None else key).decode()
 
 
-def _key() -> bytes:
-    """Return the bytes of the setting, or else what follows from Django's key."""
+def shared_key() -> bytes:
+    """Return the installation's: the bytes of the setting, or else what follows from Django's key."""
     given = environment().webhook_secret
     if given.startswith(SECRET_PREFIX):
         return base64.b64decode(given.removeprefix(SECRET_PREFIX) + "==")  # padding that is not needed is passed over
@@ -113,15 +119,15 @@ def _key() -> bytes:
     return hmac.new(settings.SECRET_KEY.encode(), b"signalbox webhooks", hashlib.sha256).digest()
 
 
-async def post(url: str, message_id: str, body: bytes) -> str:
+async def post(url: str, message_id: str, body: bytes, keys: Sequence[bytes] = ()) -> str:
     """Send one signed body and return in words who took it. Raises WebhookFailed with the reason; repeat later.
 
-    `message_id`: the receiver's key against repetitions, so the same for each attempt.
+    `message_id`: the receiver's key against repetitions, so the same for each attempt. `keys`: as in `signed`.
     """
     target = _taken_apart(url)
     try:
         async with asyncio.timeout(SECONDS):
-            status = await _post(target, await _looked_up(target), message_id, body)
+            status = await _post(target, await _looked_up(target), message_id, body, keys)
     except TimeoutError as exc:
         raise WebhookFailed(f"{target.host} did not answer within {SECONDS:.0f} seconds.") from exc
     if not 200 <= status < 300:
@@ -130,14 +136,14 @@ async def post(url: str, message_id: str, body: bytes) -> str:
     return f"{target.host} answered with status {status}"
 
 
-async def _post(target: _Target, address: Address, message_id: str, body: bytes) -> int:
+async def _post(target: _Target, address: Address, message_id: str, body: bytes, keys: Sequence[bytes]) -> int:
     import httpx  # not before it is needed: the web process only looks at addresses
 
     headers = {
         "Host": target.authority,
         "Content-Type": "application/json",
         "User-Agent": "Signalbox",
-        **signed(message_id, int(time.time()), body),
+        **signed(message_id, int(time.time()), body, keys),
     }
     host = f"[{address}]" if address.version == 6 else str(address)
     url = httpx.URL(f"{target.scheme}://{host}:{target.port}").copy_with(raw_path=target.path.encode())

@@ -94,6 +94,9 @@ PAGES: dict[str, tuple[frozenset[str] | None, frozenset[str] | None]] = {
     "orchestration:act_on_batch": (None, ACT),
     "orchestration:batch_results": (SEE, None),
     "orchestration:think_again": (SEE, SEE),  # who may decide it or act on runs: the service says who
+    "orchestration:programs": (ADMIN, None),
+    "orchestration:make_secret": (None, ADMIN),
+    "orchestration:retire_secret": (None, ADMIN),
     "orchestration:signals": (SEE, None),
     "orchestration:confirm_signal": (None, ADMIN),  # never the account itself: the service says so
     "orchestration:refuse_signal": (None, ADMIN),
@@ -164,6 +167,8 @@ _ARGUMENTS = {
     "number": 1,
     "delegation_id": 1,
     "pair_id": 1,
+    "account_id": 1,
+    "secret_id": 1,
     "standing_id": "std_none",
 }
 

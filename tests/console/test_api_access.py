@@ -52,6 +52,9 @@ ENDPOINTS: dict[str, tuple[set[str], Any]] = {
     "GET /runs/{run_id}/checkpoints/{checkpoint_id}/diff": (RUNS, None),
     "GET /signals": (SEE, None),
     "POST /signals/{pair_id}": ({"admin"}, {"confirmed": True}),
+    "GET /webhook-secrets": ({"admin"}, None),
+    "POST /webhook-secrets": ({"admin"}, {"account": "robot"}),
+    "POST /webhook-secrets/{secret_id}/retire": ({"admin"}, {}),
     "GET /approvals": (RUNS, None),
     "POST /batches": (
         {"operator", "admin", "service"},
@@ -150,6 +153,7 @@ _IDS = {
     "bulk_id": "u",
     "view": "v?entity=e",
     "number": "1",
+    "secret_id": "1",
     "refresh_id": "ref",
     "flow_run_id": "00000000-0000-4000-8000-000000000009",
 }

@@ -32,6 +32,7 @@ class Command(BaseCommand):
             raise CommandError(one_line(f"No account can be called {name!r}: {' '.join(exc.messages)}")) from None
         except IntegrityError:
             raise CommandError(one_line(_there_already(name))) from None
+        self.stdout.write(f"What answers to its webhooks are signed with: manage.py webhook_secret {name} --new")
         self.stdout.write(f"{name} has the role service. Its token, which is not shown again:")
         self.stdout.write(token)
 

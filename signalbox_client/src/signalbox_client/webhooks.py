@@ -18,8 +18,9 @@ OLDEST_SECONDS = 300
 def read_webhook(headers: Mapping[str, str], body: bytes | str, *secrets: str) -> Answer:
     """Return the answer in a webhook that Signalbox has signed with one of the secrets. Raises BadSignature.
 
-    `secrets`: as `manage.py webhook_secret` prints them; give both while one is replaced. An answer may come twice:
-    what is done for it should be done once for each `decision_id`, and only for an `approval_id` that you asked for.
+    `secrets`: as `manage.py webhook_secret NAME --new` prints them; give both while one is replaced. An answer may
+    come twice: what is done for it should be done once for each `decision_id`, and only for an `approval_id` that you
+    asked for.
     """
     found = {name.lower(): value for name, value in headers.items()}
     raw = body.encode() if isinstance(body, str) else body
