@@ -156,6 +156,14 @@ class Environment(BaseSettings):
             "checks it. Not set: `data.toml` in the state folder"
         ),
     )
+    agent_servers: Path | None = Field(
+        None,
+        alias="SIGNALBOX_AGENT_SERVERS",
+        description=(
+            "the file that names LangGraph Agent Servers whose interrupted threads become requests; `manage.py "
+            "check_agent_servers` checks it. Not set: `agent_servers.toml` in the state folder"
+        ),
+    )
     shop_url: str = Field(
         "", alias="SIGNALBOX_SHOP_URL", description="where the support agent's orders are. Not set: the example shop"
     )

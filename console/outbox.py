@@ -28,6 +28,7 @@ class Kind(OutboxKind):
 
     START_RUN = "start_run"
     DECIDED = "decided"
+    ANSWER_THREAD = "answer_thread"  # of an agent on somebody else's agent server
     START_WATCH = "start_watch"
     CANCEL_RUN = "cancel_run"
     TERMINATE_RUN = "terminate_run"

@@ -94,6 +94,18 @@ class Executed(TypedDict):
 
 
 @dataclass(frozen=True)
+class ShownServer:
+    """An agent server whose threads wait for people here, as a relay found it last."""
+
+    name: str
+    address: str
+    fault: str  # in a sentence, "" while it answers
+    asked_at: datetime | None  # `None`: not asked yet
+    since: datetime | None  # the fault
+    threads: int  # that waited there
+
+
+@dataclass(frozen=True)
 class Standstill:
     """Why a decision has not taken effect. `sentence` is ours, `words` are somebody else's and untrusted."""
 
@@ -329,6 +341,9 @@ class Runs(Protocol):
 
     def agent_faults(self) -> list[AgentFault]:
         """Return what stands in SIGNALBOX_AGENTS and cannot be used."""
+
+    def agent_servers(self) -> list[ShownServer]:
+        """Return the agent servers that are asked which of their threads wait, and how each is."""
 
     def findings(self) -> list[ShownFinding]:
         """Return what people should know of the whole installation, oldest first."""

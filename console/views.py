@@ -82,6 +82,7 @@ def system(request: HttpRequest) -> HttpResponse:
     context["stuck_runs"] = runs.stuck_count()
     context["stranded"] = ports.requests().stranded_now()
     context["waiting_signals"] = runs.waiting_signals()
+    context["agent_servers"] = runs.agent_servers()
     if not is_htmx(request):
         contracts = contracts_page()
         context |= {"contracts": contracts, "lanes": _lanes(contracts["steps"])}

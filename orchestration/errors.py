@@ -31,6 +31,9 @@ OrchestrationError
   BudgetUsedUp      the run's models have used as many tokens as the run may
   AttemptLost       an attempt ended without a word: its worker died, or its time was over
   GaveUp            a failure came as often, or lasted as long, as the agent allows
+  AgentServerAway   an agent server did not answer, or refused; trying again can help
+    ThreadBusy      a run of the thread is under way; trying again helps once it has ended
+  ThreadGone        there is no such thread on the agent server any more
   WebhookFailed     a webhook was not taken, or its address may not be called; trying again can help
   SignalRefused     a program's answer may not go to this workflow; trying again helps once it is allowed
   SignalHeld        a program's answer waits for an admin's yes, or got a no; the yes has it sent
@@ -252,6 +255,20 @@ class PairRefused(OrchestrationError, NotFound):
     """Who asks may not settle which signals are sent, or there is nothing of that id; the message says so."""
 
     what = "pair of account and signal"
+
+
+class AgentServerAway(OrchestrationError):
+    """An agent server did not answer in time, or its answer was none."""
+
+    permanent = False
+
+
+class ThreadBusy(AgentServerAway):
+    """A run of the thread is under way on its agent server, so it takes no answer now."""
+
+
+class ThreadGone(OrchestrationError):
+    """There is no such thread on its agent server any more."""
 
 
 class SecretLost(OrchestrationError):

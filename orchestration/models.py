@@ -416,6 +416,59 @@ class WebhookSecret(models.Model):
         return not self.salt
 
 
+class ThreadQuestion(models.Model):
+    """What a thread on somebody else's agent server waits for: one interrupt; see `orchestration.agent_servers`."""
+
+    class State(models.TextChoices):
+        ASKED = "asked"  # people are asked; no answer has been taken
+        SENT = "sent"  # the server has taken the answer
+        TAKEN = "taken"  # and the thread went on with it
+        GONE = "gone"  # the thread went on by itself, or is no more
+        UNTOLD = "untold"  # its form of asking has no true word for how it ended; the thread waits on
+
+    server = models.CharField(max_length=50)
+    thread_id = models.CharField(max_length=100)
+    interrupt_id = models.CharField(max_length=100)
+    asked_as = models.CharField(max_length=100)  # the approvals' interrupt id: another one when it was asked again
+    run_id = models.CharField(max_length=200)  # the approvals'
+    assistant_id = models.CharField(max_length=200)  # with which the thread goes on
+    state = models.CharField(max_length=10, choices=State, default=State.ASKED)
+    held_until = models.DateTimeField(null=True, blank=True)  # some relay is answering it
+    server_run_id = models.CharField(max_length=100, blank=True, default="")  # that took the answer
+    detail = models.CharField(max_length=500, blank=True, default="")
+    asked_at = models.DateTimeField(db_default=DatabaseNow())
+    checked_at = models.DateTimeField(db_default=DatabaseNow())  # when the thread was last read
+    closed_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = (
+            models.UniqueConstraint(fields=("server", "thread_id", "interrupt_id"), name="thread_question_once"),
+        )
+        indexes = (
+            models.Index(fields=("run_id",), name="thread_question_by_run"),
+            models.Index(
+                fields=("server", "checked_at"), condition=Q(state__in=("asked", "sent")), name="thread_question_open"
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.server} {self.thread_id} {self.interrupt_id} {self.state}"
+
+
+class AgentServerLook(models.Model):
+    """When an agent server was last asked which of its threads wait, by whichever relay, and what it said."""
+
+    name = models.CharField(primary_key=True, max_length=50)
+    begun_at = models.DateTimeField(null=True, blank=True)
+    asked_at = models.DateTimeField(null=True, blank=True)  # when it answered, or was found away
+    fault = models.CharField(max_length=300, blank=True, default="")  # "" when it answered
+    since = models.DateTimeField(null=True, blank=True)  # the fault
+    threads = models.PositiveIntegerField(default=0)  # that waited there
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class Watched(models.Model):
     """A program's approval that has a watch in Temporal, until its answer is delivered or given up."""
 

@@ -12,10 +12,21 @@ from approvals.models import Approval
 from approvals.proposal.canonical import from_jsonb
 from console.contracts import Contracts
 from console.lists.capped import COUNT_CAP
-from console.ports import AgentFault, CheckedArguments, Executed, Found, ShownFinding, ToolFacts, Use, UsedRequest
+from console.ports import (
+    AgentFault,
+    CheckedArguments,
+    Executed,
+    Found,
+    ShownFinding,
+    ShownServer,
+    ToolFacts,
+    Use,
+    UsedRequest,
+)
 from orchestration import findings as findings_kept
 from orchestration import outcomes, selectors, signal_pairs, signal_rules, webhook_gateway
 from orchestration import thinking_again as wishes
+from orchestration.agent_servers import told as servers_told
 from orchestration.agents.arguments import Unfit, asked_schema, read_asked
 from orchestration.agents.registry import agents, faults
 from orchestration.contracts import CONTRACTS
@@ -156,6 +167,10 @@ def waiting_signals() -> int:
 
 def agent_faults() -> list[AgentFault]:
     return faults()
+
+
+def agent_servers() -> list[ShownServer]:
+    return servers_told.servers()
 
 
 def findings() -> list[ShownFinding]:

@@ -30,7 +30,7 @@ from console.models import OutboxEntry, PartHeartbeat
 from console.outbox import Kind
 from console.ports import Standstill
 from orchestration.effects import close_effect
-from orchestration.models import Effect, ReportedOutcome, Run
+from orchestration.models import Effect, ReportedOutcome, Run, ThreadQuestion
 from orchestration.selectors import AnswerProgress, delivery_of
 
 Step = ReceiptStep.Step
@@ -87,7 +87,8 @@ def standstill_of(approval_ids: Sequence[str]) -> dict[str, Standstill]:
 
 
 def _undelivered(run_ids: set[str]) -> dict[str, OutboxEntry]:
-    open_entries = OutboxEntry.objects.filter(delivered_at=None, kind=Kind.DECIDED, subject__in=run_ids)
+    kinds = (Kind.DECIDED, Kind.ANSWER_THREAD)
+    open_entries = OutboxEntry.objects.filter(delivered_at=None, kind__in=kinds, subject__in=run_ids)
     return {str(entry.payload.get("approval_id")): entry for entry in open_entries.order_by("id")}
 
 
@@ -116,6 +117,8 @@ def _standstill(facts: _Facts) -> Standstill:
     if (refused := facts.steps.get(Step.REFUSED)) is not None:
         sentence = f"Not done. {refused.detail}" if refused.detail else "Not done: no reason was recorded."
         return Standstill("refused", sentence, refused.at, is_final=True)
+    if facts.approval.agent_server:
+        return _of_thread(facts)
     if facts.run is not None and facts.run.status not in Run.OPEN:
         return _of_ended_run(facts, facts.run)  # whatever is still on its way to it: telling it helps nobody
     if facts.run is not None and facts.run.paused and facts.run.status == Run.Status.PAUSED:
@@ -192,6 +195,26 @@ def _of_delivery(facts: _Facts, entry: OutboxEntry) -> Standstill:
     else:
         sentence = "The run has not been told yet: the relay has much to do."
     return Standstill("undelivered", sentence, since, entry.last_error, may_deliver=True)
+
+
+def _of_thread(facts: _Facts) -> Standstill:
+    """Say why a thread on an agent server has not gone on with the decision. One query."""
+    server = facts.approval.agent_server
+    if facts.entry is not None:
+        if "relay" not in facts.parts:
+            sentence = f"{server} has not been told: no relay is alive to do it. It is told as soon as one is."
+        else:
+            sentence = f"{server} has not taken the answer yet{_attempts(facts.entry)}; it is sent again by itself."
+        return Standstill("undelivered", sentence, facts.entry.created_at, facts.entry.last_error, may_deliver=True)
+    question = ThreadQuestion.objects.filter(run_id=facts.approval.run_id, asked_as=facts.approval.interrupt_id).first()
+    told = facts.steps.get(Step.SIGNALLED)
+    since = told.at if told else facts.approval.closed_at or facts.approval.opened_at
+    if told is None:
+        others = "The thread goes on when all parts of its question are decided."
+        return Standstill("not_taken", others, since, may_deliver=True)
+    words = question.detail if question is not None else ""
+    sentence = f"{server} was told, and its thread has not gone on."
+    return Standstill("not_taken", sentence, since, words, may_deliver=True)
 
 
 def _attempts(entry: OutboxEntry) -> str:
@@ -317,7 +340,11 @@ def _make_due(approval: Approval) -> bool:
     entry = _undelivered({approval.run_id}).get(approval.pk)
     if entry is None:
         payload = {"run_id": approval.run_id, "approval_id": approval.pk, "decision_id": decision.pk}
-        outbox.enqueue(kind=Kind.DECIDED, subject=approval.run_id, payload=payload)
+        if approval.agent_server:
+            payload["again"] = True  # also where its server has taken it before
+        outbox.enqueue(
+            kind=Kind.ANSWER_THREAD if approval.agent_server else Kind.DECIDED, subject=approval.run_id, payload=payload
+        )
         return True
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_notify(%s, '')", [outbox.CHANNEL])

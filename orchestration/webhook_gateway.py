@@ -90,6 +90,23 @@ def refusal_of(url: str) -> str:
     return _refusal_of_address(address)
 
 
+def refusal_of_server(url: str) -> str:
+    """Say why an address that the installation's owner has set cannot be used, "" when it can; nothing is looked up.
+
+    Private addresses are the owner's to name; those where a cloud tells its secrets are nobody's.
+    """
+    try:
+        target = _taken_apart(url)
+        address = ipaddress.ip_address(target.host)
+    except WebhookFailed as exc:
+        return str(exc)
+    except ValueError:
+        return ""
+    if any(one in network for one in _inside(address) for network in _METADATA):
+        return f"{address} is where a cloud tells a machine its own secrets."
+    return ""
+
+
 def signed(message_id: str, at: int, body: bytes, keys: Sequence[bytes] = ()) -> dict[str, str]:
     """Return the headers that sign a body sent at a moment (unix seconds), once with each key.
 

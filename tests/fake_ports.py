@@ -32,6 +32,7 @@ from console.ports import (
     Runs,
     SharedPort,
     ShownFinding,
+    ShownServer,
     Standstill,
     Stranded,
     ToolFacts,
@@ -207,6 +208,7 @@ class FakeRuns:
     waiting: int = 0
     faults: list[AgentFault] = field(default_factory=list)
     said: list[ShownFinding] = field(default_factory=list)
+    servers: list[ShownServer] = field(default_factory=list)
 
     def stuck_count(self) -> int:
         return self.stuck
@@ -216,6 +218,9 @@ class FakeRuns:
 
     def agent_faults(self) -> list[AgentFault]:
         return self.faults
+
+    def agent_servers(self) -> list[ShownServer]:
+        return self.servers
 
     def findings(self) -> list[ShownFinding]:
         return self.said

@@ -119,7 +119,8 @@ class Approval(models.Model):
     is_seeded = models.BooleanField(default=False)  # a harmless request to keep reviewers awake; never executed
     deliver_to = models.JSONField(null=True, blank=True)  # where a program wants its answer, see docs/programs.md
     #: by a program: {"audience": [names], "body_digest", "reports": whether it will say what came of it}; in an agent's
-    #: interrupt: {"verdicts": [those its form can carry], "call_id", "places": how many it asks about}
+    #: interrupt: {"verdicts": [those its form can carry], "call_id", "places": how many it asks about, "server": the
+    #: agent server it runs on, "thread": its thread there}
     asked = models.JSONField(default=dict)
 
     # Kept by the database, for lists; the functions are made in the migration that adds them.
@@ -246,6 +247,11 @@ class Approval(models.Model):
     def is_fetched(self) -> bool:
         """Return whether its program fetches the answer, for it named nothing that it could be sent to."""
         return self.source == self.Source.PROGRAM and self.deliver_to is None
+
+    @property
+    def agent_server(self) -> str:
+        """Return the name of the agent server on which the agent runs, "" where it runs in our own workers."""
+        return str(self.asked.get("server", ""))
 
     @property
     def shown_digest(self) -> str:

@@ -42,6 +42,7 @@ _TITLES = {
     Step.REFUSED: "Effect refused",
     Step.SET_ASIDE: "Set aside",
 }
+_ON_SERVER = {Step.SIGNALLED: "Taken by its agent server", Step.RESUMED: "Thread went on"}
 _STOPPED = {Step.REFUSED: "Effect refused", Step.EFFECT_FINISHED: "Effect failed"}
 
 
@@ -87,6 +88,8 @@ def _title(approval: Approval, step: str) -> str:
         return "Fetched by the program" if approval.is_fetched else "Delivered to the program"
     if approval.source == Approval.Source.PROGRAM and step == Step.EFFECT_FINISHED:
         return "Reported by the program"
+    if approval.agent_server and step in _ON_SERVER:
+        return _ON_SERVER[Step(step)]
     return _TITLES[Step(step)]
 
 

@@ -169,10 +169,11 @@ def write(approval: Approval, decision: Decision, *, closes: bool, heard_within:
     has voted already, or the key is taken.
     """
     is_sent = closes and not approval.is_seeded
+    kind = Kind.ANSWER_THREAD if approval.agent_server else Kind.DECIDED
     topics = ("inbox", f"approval:{approval.pk}", f"run:{approval.run_id}")
     told = [(live.CHANNEL, live.message(topic)) for topic in topics]
     if is_sent:
-        told.append((outbox.CHANNEL, str(Kind.DECIDED)))
+        told.append((outbox.CHANNEL, str(kind)))
     payload = {"run_id": approval.run_id, "approval_id": approval.pk, "decision_id": decision.pk}
     values: dict[str, Any] = {
         **{name: getattr(decision, name) for name in DECISION_COLUMNS},
@@ -181,7 +182,7 @@ def write(approval: Approval, decision: Decision, *, closes: bool, heard_within:
         "closes": closes,
         "heard_within": heard_within,
         "is_sent": is_sent,
-        "kind": str(Kind.DECIDED),
+        "kind": str(kind),
         "run_id": approval.run_id,
         "payload": json.dumps(payload),
         "channels": [channel for channel, _ in told],

@@ -142,7 +142,9 @@ def _wake_who_waits(approval: Approval) -> None:
     if approval.is_seeded:
         return
     closed = {"run_id": approval.run_id, "approval_id": approval.pk, "decision_id": f"{approval.pk}:expired"}
-    outbox.enqueue(kind=Kind.DECIDED, subject=approval.run_id, payload=closed)
+    outbox.enqueue(
+        kind=Kind.ANSWER_THREAD if approval.agent_server else Kind.DECIDED, subject=approval.run_id, payload=closed
+    )
 
 
 _STEP_KINDS = {"remind": "reminded", "escalate": "escalated", "expire": "expired"}

@@ -17,6 +17,7 @@ from approvals.record.heads import Publisher
 from console import health
 from orchestration import reconciling, restored, thinking_again
 from orchestration.actions import bulk
+from orchestration.agent_servers import registered
 from orchestration.batches import feeding
 from orchestration.diagnosis import standing
 from orchestration.relay.deliveries import mail_fault
@@ -115,6 +116,19 @@ def _feed_batches() -> Step:
     return step
 
 
+def _look_at_agent_servers() -> Step:
+    """Ask each agent server that is due, whichever relay is first, and open what its threads ask."""
+
+    async def step(_: Reach) -> bool:
+        if not registered.load().servers:
+            return False
+        from orchestration.agent_servers import looking  # it imports LangGraph, which most relays need not
+
+        return await looking.look_around()
+
+    return step
+
+
 def _keep_causes() -> Step:
     """Keep why runs need somebody, with whether Temporal answers this relay."""
     is_first = True
@@ -166,6 +180,7 @@ CHORES: Final = (
     Chore("ask why mails wait", every=5, begin=_ask_for_mail_fault),
     Chore("knock at Temporal", every=5, begin=_knock),
     Chore("feed batches", every=1, begin=_feed_batches, again=0.4),
+    Chore("ask agent servers which threads wait", every=2, begin=_look_at_agent_servers, again=0.5),
     Chore("keep why runs need somebody", every=10, begin=_keep_causes, again=1),
     Chore("compare runs with Temporal", every=5, begin=_compare_with_temporal, again=1),
 )

@@ -63,6 +63,7 @@ class Delivery:
 
 
 TEMPORAL: Final = Carrier("temporal", 64, timedelta(seconds=30), Backoff(1, 60), needs_temporal=True)
+SERVERS: Final = Carrier("agent servers", 8, timedelta(seconds=120), Backoff(2, 60))
 MAIL: Final = Carrier("mail", 1, timedelta(seconds=60), Backoff(60, 3600), rests=True)
 
 
@@ -181,6 +182,15 @@ async def tell_decided(reach: Reach, entry: Claimed) -> None:
         await reach.stamp_signalled(entry)
 
 
+async def answer_thread(_: Reach, entry: Claimed) -> None:
+    """Answer a thread on an agent server, unless other parts of its question are open: the last one answers."""
+    from orchestration.agent_servers import answering  # it imports LangGraph, which most relays need not
+
+    again = bool(entry.payload.get("again"))
+    note = await answering.answer(entry.payload["approval_id"], again=again)
+    await in_database(stamp, [entry], note)
+
+
 def to_temporal(deliver: Callable[[TemporalGateway, Claimed], Awaitable[None]]) -> Delivery:
     """Return how a kind is delivered by a function that needs Temporal and nothing else."""
 
@@ -206,6 +216,7 @@ async def unknown(_: Reach, entry: Claimed) -> None:
 DELIVERIES: Final[Mapping[str, Delivery]] = {
     Kind.START_RUN: to_temporal(start_run),
     Kind.DECIDED: Delivery(TEMPORAL, tell_decided),
+    Kind.ANSWER_THREAD: Delivery(SERVERS, answer_thread),
     Kind.START_WATCH: to_temporal(start_watch),
     Kind.CANCEL_RUN: to_temporal(cancel_run),
     Kind.TERMINATE_RUN: to_temporal(terminate_run),

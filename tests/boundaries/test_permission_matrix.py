@@ -128,6 +128,7 @@ PAGES: dict[str, tuple[frozenset[str] | None, frozenset[str] | None]] = {
 #: role from a person, and none decides.
 COMMANDS: dict[str, str] = {
     "check_data": "reads the project's own files, and asks Prefect",
+    "check_agent_servers": "reads the project's own files, and asks the servers",
     "check_agents": "reads the project's own files",
     "new_agent": "writes files into a folder of who calls it",
     "check_vendor": "reads the project's own files",

@@ -1,0 +1,245 @@
+"""How far each question of a thread has got: rows, and what is done to approvals. Each function is one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+
+from django.db import transaction
+from django.db.models import Q, QuerySet
+
+from approvals import services as approvals
+from approvals.models import Approval
+from approvals.reading.for_runs import Settled, settled
+from approvals.record import audit
+from approvals.services import Proposal
+from console.clock import DatabaseNow, database_now
+from console.live.announce import announce
+from orchestration.agent_servers.registered import AgentServer
+from orchestration.agent_servers.standing import RemoteThread
+from orchestration.models import AgentServerLook, ThreadQuestion
+from orchestration.stops import PREFIX
+
+State = ThreadQuestion.State
+HELD_FOR: Final = timedelta(seconds=90)  # longer than all calls of one answer may take
+BY_ITSELF: Final = "The thread went on by itself on its agent server before the answer came; nothing was sent."
+NOT_ON: Final = "Its agent server took the answer, and the thread did not go on: its run ended without it."
+LACKS_IDS: Final = "Some of its interrupts have no id, so they cannot be answered: it needs a newer LangGraph."
+ASKED_AGAIN: Final = "The thread held another call than the one that was approved. It is asked about again."
+
+
+@dataclass(frozen=True)
+class HeldQuestion:
+    """A question that this relay answers now, with what people decided."""
+
+    question: ThreadQuestion
+    settled: tuple[Settled, ...]  # its places, in their order
+
+    @property
+    def key(self) -> str:
+        """The name under which its answer is known to the server."""
+        return self.question.asked_as
+
+
+def begin_look(server: AgentServer) -> bool:
+    """Return whether the server is due and no other relay has it; it is not due again before its period is over."""
+    AgentServerLook.objects.get_or_create(name=server.name)
+    due = Q(begun_at=None) | Q(begun_at__lt=DatabaseNow() - timedelta(seconds=server.every_seconds))
+    return bool(AgentServerLook.objects.filter(due, name=server.name).update(begun_at=DatabaseNow()))
+
+
+def note_look(server: AgentServer, fault: str, threads: int | None = None) -> None:
+    """Keep what the server said; pages are told when it has come or gone."""
+    with transaction.atomic():
+        row = AgentServerLook.objects.select_for_update().get(name=server.name)
+        if bool(row.fault) != bool(fault) or row.asked_at is None:
+            row.since = database_now() if fault else None
+            announce("health")
+        row.fault, row.asked_at = fault[:300], database_now()
+        if threads is not None:
+            row.threads = threads
+        row.save()
+
+
+def fault_of(server: str) -> str:
+    """Return why the server was away at the last look, "" when it was there."""
+    fault = AgentServerLook.objects.filter(name=server).values_list("fault", flat=True).first() or ""
+    return "" if fault == LACKS_IDS else fault
+
+
+def unknown_of(server: str, asked: Iterable[tuple[str, Sequence[str]]]) -> list[str]:
+    """Return the threads of which something is to be opened. `asked`: thread and its interrupts; none is a stop.
+
+    That is what was not read yet, and what is to be asked again.
+    """
+    threads = dict(asked)
+    rows = list(ThreadQuestion.objects.filter(server=server, thread_id__in=threads))
+    open_ones = [row for row in rows if row.state == State.ASKED]
+    opened = set(
+        Approval.objects.filter(
+            run_id__in={row.run_id for row in open_ones}, interrupt_id__in={row.asked_as for row in open_ones}
+        ).values_list("run_id", "interrupt_id")
+    )
+    again = {row.thread_id for row in open_ones if (row.run_id, row.asked_as) not in opened}
+    known = {(row.thread_id, row.interrupt_id) for row in rows}
+    stopped = {row.thread_id for row in open_ones if row.interrupt_id.startswith(PREFIX)}
+    return [
+        thread_id
+        for thread_id, interrupt_ids in threads.items()
+        if thread_id in again
+        or any((thread_id, one) not in known for one in interrupt_ids)
+        or (not interrupt_ids and thread_id not in stopped)
+    ]
+
+
+def asked_as(server: str, thread_id: str, interrupt_id: str) -> str | None:
+    """Return the id under which approvals are to be opened for an interrupt, `None` when it is over."""
+    row = ThreadQuestion.objects.filter(server=server, thread_id=thread_id, interrupt_id=interrupt_id).first()
+    if row is None:
+        return interrupt_id
+    return row.asked_as if row.state == State.ASKED else None
+
+
+def open_questions(server: str, most: int) -> list[ThreadQuestion]:
+    """Return questions whose threads are to be read again, those that were read longest ago first."""
+    rows = ThreadQuestion.objects.filter(server=server, state__in=(State.ASKED, State.SENT))
+    return list(rows.order_by("checked_at", "pk")[:most])
+
+
+def ask(server: AgentServer, thread: RemoteThread, interrupt_id: str, proposals: list[Proposal]) -> None:
+    """Open what an interrupt asks. A repetition, by any relay, opens nothing twice."""
+    run_id, name = proposals[0].run_id, proposals[0].interrupt_id
+    with transaction.atomic():
+        ThreadQuestion.objects.get_or_create(
+            server=server.name,
+            thread_id=thread.thread_id,
+            interrupt_id=interrupt_id,
+            defaults={"run_id": run_id, "asked_as": name, "assistant_id": thread.assistant_id},
+        )
+        for proposal in proposals:
+            approvals.open_approval(proposal)
+
+
+def note_unaskable(server: AgentServer, thread_id: str, interrupt_id: str, run_id: str, why: str) -> None:
+    """Keep that an interrupt cannot be shown or answered, so that it is not read again and again."""
+    with transaction.atomic():
+        _, is_new = ThreadQuestion.objects.get_or_create(
+            server=server.name,
+            thread_id=thread_id,
+            interrupt_id=interrupt_id,
+            defaults={
+                "run_id": run_id,
+                "asked_as": interrupt_id,
+                "assistant_id": "",
+                "state": State.UNTOLD,
+                "detail": why[:500],
+                "closed_at": DatabaseNow(),
+            },
+        )
+        if is_new:
+            announce("health")
+            audit.record(actor="relay", kind="thread.unaskable", subject=run_id, body={"detail": why[:500]})
+
+
+def hold(approval_id: str, *, again: bool) -> HeldQuestion | None:
+    """Claim the question that an approval belongs to; `None`: not all of it is closed, or it needs no answer now.
+
+    `again`: also where its server has taken an answer before, for a person wants that.
+    """
+    approval = Approval.objects.only("run_id", "interrupt_id").get(pk=approval_id)
+    places = Approval.objects.filter(run_id=approval.run_id, interrupt_id=approval.interrupt_id)
+    rows = list(places.order_by("interrupt_place").values_list("pk", "status"))
+    if any(status == Approval.Status.PENDING for _, status in rows):
+        return None
+    wanted = (State.ASKED, State.SENT) if again else (State.ASKED,)
+    questions = ThreadQuestion.objects.filter(run_id=approval.run_id, asked_as=approval.interrupt_id)
+    free = Q(held_until=None) | Q(held_until__lt=DatabaseNow())
+    if not questions.filter(free, state__in=wanted).update(held_until=DatabaseNow() + HELD_FOR):
+        return None
+    return HeldQuestion(questions.get(), tuple(settled([pk for pk, _ in rows])))
+
+
+def is_held(approval_id: str) -> bool:
+    """Return whether another relay answers the approval's question just now."""
+    approval = Approval.objects.only("run_id", "interrupt_id").get(pk=approval_id)
+    rows = ThreadQuestion.objects.filter(run_id=approval.run_id, asked_as=approval.interrupt_id, state=State.ASKED)
+    return rows.filter(held_until__gte=DatabaseNow()).exists()
+
+
+def let_go(held: HeldQuestion) -> None:
+    """Let others answer it: this one could not."""
+    _mine(held).update(held_until=None)
+
+
+def note_sent(held: HeldQuestion, server_run_id: str) -> None:
+    """Note that the server has taken the answer."""
+    with transaction.atomic():
+        _mine(held).update(
+            state=State.SENT, held_until=None, server_run_id=server_run_id[:100], detail="", checked_at=DatabaseNow()
+        )
+        told = f"{held.question.server}: run {server_run_id}" if server_run_id else held.question.server
+        ids = [one.approval_id for one in held.settled]
+        approvals.note_receipt(approval_ids=ids, step="signalled", detail=told)
+        body = {"server": held.question.server, "thread": held.question.thread_id, "run": server_run_id}
+        audit.record(actor="relay", kind="thread.answered", subject=held.question.run_id, body=body)
+
+
+def note_untold(held: HeldQuestion, why: str) -> None:
+    """Note that no true answer can be given, so that the thread waits on."""
+    with transaction.atomic():
+        _mine(held).update(state=State.UNTOLD, held_until=None, detail=why[:500], closed_at=DatabaseNow())
+        for one in held.settled:
+            if one.ending is not None and one.ending.decision_id:
+                approvals.note_not_taken(approval_id=one.approval_id, detail=why)
+        audit.record(actor="relay", kind="thread.untold", subject=held.question.run_id, body={"detail": why[:500]})
+
+
+def note_different(held: HeldQuestion) -> None:
+    """Note that the thread held something else than was decided: it is asked about again, under another id here."""
+    with transaction.atomic():
+        name, _, times = held.question.asked_as.partition("~")
+        _mine(held).update(asked_as=f"{name}~{int(times or 1) + 1}", held_until=None)
+        for one in held.settled:
+            approvals.note_not_taken(approval_id=one.approval_id, detail=ASKED_AGAIN)
+
+
+def went_on(question: ThreadQuestion, *, held: bool = False) -> None:
+    """Close a question whose thread does not wait for it any more; what had been decided in vain stands in the lane.
+
+    `held`: this relay answers it, else it is left alone while another one does.
+    """
+    with transaction.atomic():
+        rows = ThreadQuestion.objects.filter(pk=question.pk, state__in=(State.ASKED, State.SENT))
+        if not held:
+            rows = rows.filter(Q(held_until=None) | Q(held_until__lt=DatabaseNow()))
+        row = rows.select_for_update().first()
+        if row is None:
+            return
+        places = Approval.objects.filter(run_id=row.run_id, interrupt_id=row.asked_as)
+        if row.state == State.SENT:
+            decided = places.filter(status=Approval.Status.DECIDED)
+            ids = list(decided.order_by("pk").values_list("pk", flat=True))
+            approvals.note_receipt(approval_ids=ids, step="resumed", detail=f"{row.server}: the thread went on")
+            rows.update(state=State.TAKEN, detail="", closed_at=DatabaseNow(), checked_at=DatabaseNow())
+            return
+        pending = list(places.filter(status=Approval.Status.PENDING).values_list("pk", flat=True))
+        approvals.withdraw_each(run_id=row.run_id, reason=BY_ITSELF, actor="relay", only=pending)
+        for approval_id in places.filter(status=Approval.Status.DECIDED).values_list("pk", flat=True):
+            approvals.note_not_taken(approval_id=approval_id, detail=BY_ITSELF)
+        rows.update(state=State.GONE, held_until=None, closed_at=DatabaseNow(), checked_at=DatabaseNow())
+
+
+def still_waits(question: ThreadQuestion, *, is_busy: bool) -> None:
+    """Note that the thread was read and waits on. What its server has taken, and the thread has not, is told."""
+    rows = ThreadQuestion.objects.filter(pk=question.pk)
+    changes: dict[str, Any] = {"checked_at": DatabaseNow()}
+    if question.state == State.SENT and not is_busy:
+        changes["detail"] = NOT_ON
+    rows.update(**changes)
+
+
+def _mine(held: HeldQuestion) -> QuerySet[ThreadQuestion]:
+    """Return the row, unless another relay has taken it over since: that one's word counts."""
+    return ThreadQuestion.objects.filter(pk=held.question.pk, held_until=held.question.held_until)

@@ -1,0 +1,489 @@
+"""Threads that wait on somebody else's agent server are decided here, and get one answer in their own form."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection
+from django.test import Client
+from django.urls import reverse
+
+from approvals import services as approvals
+from approvals.models import Approval, AuditEvent
+from console.environment import environment
+from console.models import OutboxEntry
+from console.outbox import Kind
+from orchestration import redrive
+from orchestration.agent_servers import answering, gateway, looking, registered, rows, told
+from orchestration.errors import AgentServerAway, ThreadBusy
+from orchestration.models import AgentServerLook, ThreadQuestion
+from orchestration.relay.loop import Relay
+from tests.api_caller import Caller
+from tests.fakes import FakeTemporal
+from tests.orchestration.agent_server import AgentServerDouble, ServedThread
+from tests.orchestration.conftest import decide, go, reviewer
+from tests.orchestration.test_relay import everything_delivered, relaying
+from tests.waiting import until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+KEY = "lsv2_not-to-be-seen"
+DELETE = {"name": "delete_file", "args": {"path": "report"}}
+SEND = {"name": "send_email", "args": {"to": "bob@customers.example"}}
+
+
+def batched(*calls: dict[str, Any], id: str = "a" * 32) -> dict[str, Any]:
+    configs = [
+        {"action_name": call["name"], "allowed_decisions": ["approve", "edit", "reject", "respond"]} for call in calls
+    ]
+    return {"id": id, "value": {"action_requests": list(calls), "review_configs": configs}}
+
+
+def said(*calls: dict[str, Any]) -> list[dict[str, Any]]:
+    """The model's message that made the calls, as a state holds it."""
+    called = [{**call, "id": f"call-{number}", "type": "tool_call"} for number, call in enumerate(calls)]
+    return [{"type": "human", "content": "Tidy up."}, {"type": "ai", "content": "I tidy up.", "tool_calls": called}]
+
+
+def one_call() -> ServedThread:
+    return ServedThread([batched(DELETE)], said(DELETE))
+
+
+@pytest.fixture
+def configured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    where = tmp_path / "agent_servers.toml"
+    (tmp_path / "key").write_text(f"{KEY}\n")
+    monkeypatch.setattr(environment(), "agent_servers", where)
+    yield where
+
+
+def serve(where: Path, server: AgentServerDouble, more: str = "") -> None:
+    server.key = KEY
+    where.write_text(f'[acme]\nurl = "{server.url}"\napi_key_file = "{where.parent / "key"}"\n{more}')
+
+
+def look() -> bool:
+    AgentServerLook.objects.update(begun_at=None)  # its period is over
+    return go(looking.look_around())
+
+
+def answered(approval: Approval, **given: Any) -> str:
+    return go(answering.answer(approval.pk, **given))
+
+
+def opened() -> list[Approval]:
+    return list(Approval.objects.order_by("opened_at", "interrupt_place"))
+
+
+def state_of(approval: Approval) -> str:
+    return ThreadQuestion.objects.get(asked_as=approval.interrupt_id, run_id=approval.run_id).state
+
+
+def test_a_thread_that_waits_is_asked_about_and_answered_in_its_own_form(configured: Path) -> None:
+    thread = one_call()
+    with AgentServerDouble(thread) as server:
+        serve(configured, server)
+        look()
+        look()
+        (approval,) = opened()
+        assert (approval.agent, approval.tool, approval.agent_words) == ("acme/agent", "delete_file", "I tidy up.")
+        assert approval.is_tracked is False and approval.agent_server == "acme"
+        decide(approval, "reject", "Keep it.")
+        entry = OutboxEntry.objects.get(subject=approval.run_id)
+        assert entry.kind == Kind.ANSWER_THREAD, "no workflow of ours waits for it"
+        relaying(lambda: until(everything_delivered), Relay(FakeTemporal(), chores=()))
+        assert thread.told == [{"a" * 32: {"decisions": [{"type": "reject", "message": "Keep it."}]}}]
+        assert [step.step for step in approval.receipt.order_by("at", "id")] == ["recorded", "signalled"]
+        look()
+        assert approval.receipt.filter(step="resumed").exists() and state_of(approval) == "taken"
+        approval.refresh_from_db()
+        assert approval.took_effect_at is not None
+
+
+def test_the_relay_does_all_of_it_by_itself(configured: Path) -> None:
+    thread = one_call()
+    with AgentServerDouble(thread) as server:
+        serve(configured, server, "every_seconds = 1\n")
+
+        async def scene() -> None:
+            await until(lambda: Approval.objects.exists())
+            await asyncio.to_thread(_decided_in_a_thread)
+            await until(lambda: ThreadQuestion.objects.filter(state="taken").exists())
+
+        relaying(scene, Relay(FakeTemporal()))
+    assert len(thread.told) == 1
+
+
+def _decided_in_a_thread() -> None:
+    try:
+        decide(Approval.objects.get())
+    finally:
+        connection.close()
+
+
+def test_a_request_of_several_calls_is_answered_once_all_are_decided(configured: Path) -> None:
+    thread = ServedThread([batched(SEND, DELETE)], said(SEND, DELETE))
+    with AgentServerDouble(thread) as server:
+        serve(configured, server)
+        look()
+        first, second = opened()
+        decide(first)
+        answered(first)
+        assert thread.told == []
+        decide(second, "reject", "Keep it.")
+        answered(second)
+        answered(first)
+        answered(second)
+    sent = [{"type": "approve"}, {"type": "reject", "message": "Keep it."}]
+    assert thread.told == [{"a" * 32: {"decisions": sent}}]
+
+
+def test_parallel_questions_of_one_thread_are_answered_one_by_one(configured: Path) -> None:
+    asked = [{"id": "f" * 32, "value": "How much?"}, {"id": "0" * 32, "value": "Whom?"}]
+    thread = ServedThread(asked)
+    with AgentServerDouble(thread) as server:
+        serve(configured, server)
+        look()
+        one, other = sorted(opened(), key=lambda approval: approval.interrupt_id)
+        for approval, given in ((one, "Bob"), (other, 12)):
+            answer(approval, given)
+            answered(approval)
+            look()
+    assert thread.told == [{"0" * 32: "Bob"}, {"f" * 32: 12}]
+    assert [state_of(one), state_of(other)] == ["taken", "taken"]
+
+
+def answer(approval: Approval, given: Any) -> None:
+    words = approvals.Answer("respond", approval.version, approval.digest, answer=given)
+    approvals.decide(approval_id=approval.pk, reviewer=reviewer(), given=words)
+
+
+def test_a_stop_of_the_graph_goes_on_without_a_word(configured: Path) -> None:
+    thread = ServedThread([], next=["deploy"])
+    with AgentServerDouble(thread) as server:
+        serve(configured, server)
+        look()
+        look()
+        (approval,) = opened()
+        assert approval.kind == Approval.Kind.GO_ON and "“deploy”" in approval.summary
+        decide(approval)
+        answered(approval)
+        look()
+    assert thread.told == [None] and state_of(approval) == "taken"
+
+
+def test_two_connectors_open_one_request_and_give_one_answer(configured: Path) -> None:
+    thread = one_call()
+
+    async def twice(work: Any) -> None:
+        await asyncio.gather(work(), work(), return_exceptions=True)
+
+    with AgentServerDouble(thread) as server:
+        serve(configured, server)
+        rows.begin_look(registered.load().servers["acme"])
+        look()
+        (approval,) = opened()
+        decide(approval)
+        go(twice(lambda: answering.answer(approval.pk)))
+        answered(approval)
+    assert len(thread.told) == 1 and ThreadQuestion.objects.count() == 1
+
+
+def test_a_look_is_one_relays_for_a_period(configured: Path) -> None:
+    with AgentServerDouble() as server:
+        serve(configured, server)
+        acme = registered.load().servers["acme"]
+        assert [rows.begin_look(acme), rows.begin_look(acme)] == [True, False]
+
+
+def test_a_thread_that_went_on_by_itself_withdraws_its_request(configured: Path) -> None:
+    thread = one_call()
+    with AgentServerDouble(thread) as server:
+        serve(configured, server)
+        look()
+        thread.status = "busy"
+        look()
+        (approval,) = opened()
+        assert approval.status == "pending", "it may come back to the same question"
+        thread.interrupts, thread.status, thread.next = [], "idle", []
+        look()
+        approval.refresh_from_db()
+    assert approval.status == "withdrawn" and state_of(approval) == "gone" and thread.told == []
+
+
+def test_a_thread_that_was_removed_withdraws_its_request(configured: Path) -> None:
+    thread = one_call()
+    with AgentServerDouble(thread) as server:
+        serve(configured, server)
+        look()
+        server.threads.clear()
+        look()
+    assert opened()[0].status == "withdrawn"
+
+
+def test_a_decision_that_comes_too_late_is_told_so_and_sends_nothing(configured: Path) -> None:
+    thread = one_call()
+    with AgentServerDouble(thread) as server:
+        serve(configured, server)
+        look()
+        (approval,) = opened()
+        decide(approval)
+        thread.interrupts, thread.status = [], "idle"
+        answered(approval)
+    assert thread.told == [] and state_of(approval) == "gone"
+    assert "went on by itself" in approval.receipt.get(step="refused").detail
+
+
+def test_an_answer_that_landed_though_nobody_heard_so_is_not_given_twice(configured: Path) -> None:
+    thread = one_call()
+    with AgentServerDouble(thread) as server:
+        serve(configured, server)
+        look()
+        (approval,) = opened()
+        decide(approval)
+        server.breaks_off_after_taking = True
+        with pytest.raises(AgentServerAway, match="could not be reached"):
+            answered(approval)
+        server.breaks_off_after_taking = False
+        answered(approval)
+        look()
+    assert len(thread.told) == 1 and state_of(approval) == "taken"
+    assert not approval.receipt.filter(step="refused").exists()
+
+
+def test_another_call_in_the_state_is_asked_about_again(configured: Path) -> None:
+    thread = one_call()
+    with AgentServerDouble(thread) as server:
+        serve(configured, server)
+        look()
+        (approval,) = opened()
+        decide(approval)
+        other = {"name": "delete_file", "args": {"path": "everything"}}
+        thread.interrupts, thread.messages = [batched(other)], said(other)
+        answered(approval)
+        assert thread.told == [] and "asked about again" in approval.receipt.get(step="refused").detail
+        look()
+        look()
+        first, again = opened()
+        assert again.status == "pending" and b"everything" in bytes(again.canonical)
+        decide(again)
+        answered(first)
+        answered(again)
+    assert thread.told == [{"a" * 32: {"decisions": [{"type": "approve"}]}}]
+
+
+def test_a_thread_under_way_takes_its_answer_afterwards(configured: Path) -> None:
+    thread = one_call()
+    with AgentServerDouble(thread) as server:
+        serve(configured, server)
+        look()
+        (approval,) = opened()
+        decide(approval)
+        thread.status = "busy"
+        with pytest.raises(ThreadBusy):
+            answered(approval)
+        thread.status = "interrupted"
+        answered(approval)
+    assert len(thread.told) == 1
+
+
+def test_silence_is_told_as_silence_and_a_question_without_a_true_word_waits_on(configured: Path) -> None:
+    call, question = one_call(), ServedThread([{"id": "b" * 32, "value": "How much?"}])
+    with AgentServerDouble(call, question) as server:
+        serve(configured, server)
+        look()
+        for approval in opened():
+            expire(approval)
+            answered(approval)
+        assert "Nobody decided in time" in str(call.told) and question.told == []
+        asked = ThreadQuestion.objects.get(thread_id=question.id)
+        assert asked.state == "untold" and "waits on, on acme" in asked.detail
+        look()
+        assert Approval.objects.count() == 2, "it is not asked again and again"
+
+
+def test_silence_has_the_word_that_the_server_is_registered_with(configured: Path) -> None:
+    question = ServedThread([{"id": "b" * 32, "value": "How much?"}])
+    with AgentServerDouble(question) as server:
+        serve(configured, server, 'on_silence = "nothing"\n')
+        look()
+        (approval,) = opened()
+        expire(approval)
+        answered(approval)
+    assert question.told == [{"b" * 32: "nothing"}]
+
+
+def expire(approval: Approval) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE approvals_approval SET due_at = signalbox_now(), steps_climbed = jsonb_array_length(ladder) - 1,"
+            " ladder = jsonb_set(ladder, '{-1,at}', to_jsonb(signalbox_now()::text)) WHERE id = %s",
+            [approval.pk],
+        )
+    approvals.climb_overdue()
+    assert Approval.objects.get(pk=approval.pk).status == "expired"
+
+
+@pytest.mark.parametrize("how", ["away", "refuses", "hangs"])
+def test_a_server_that_does_not_answer_is_told_of_and_answered_when_it_is_back(
+    how: str, configured: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway, "SECONDS", 0.5)
+    thread = one_call()
+    with AgentServerDouble(thread) as server:
+        serve(configured, server)
+        look()
+        (approval,) = opened()
+        decide(approval)
+        if how == "away":
+            configured.write_text(configured.read_text().replace(server.url, "http://127.0.0.1:9"))
+        server.status, server.hangs = (403 if how == "refuses" else 0), how == "hangs"
+        look()
+        with pytest.raises(AgentServerAway):
+            answered(approval)
+        words = {"away": "could not be reached", "refuses": "status 403. Is its key right?", "hangs": "did not answer"}
+        (shown,) = told.servers()
+        assert words[how] in shown.fault and KEY not in shown.fault and shown.since is not None
+        Approval.objects.filter(pk=approval.pk).update(expected_by=approval.opened_at)
+        why = redrive.standstill_of([approval.pk])[approval.pk]
+        assert why.may_deliver and "acme" in why.sentence
+        server.status, server.hangs = 0, False
+        serve(configured, server)
+        look()
+        answered(approval)
+        assert told.servers()[0].fault == ""
+    assert len(thread.told) == 1
+
+
+def test_one_server_that_hangs_delays_no_other(configured: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gateway, "SECONDS", 0.5)
+    with AgentServerDouble() as slow, AgentServerDouble(one_call()) as quick:
+        serve(configured, quick, f'[slow]\nurl = "{slow.url}"\n')
+        slow.hangs = True
+        look()
+    assert Approval.objects.count() == 1
+    assert {one.name: bool(one.fault) for one in told.servers()} == {"acme": False, "slow": True}
+
+
+def test_what_a_thread_does_not_take_stands_in_the_lane_and_can_be_sent_again(configured: Path) -> None:
+    thread = one_call()
+    thread.is_stubborn = True
+    with AgentServerDouble(thread) as server:
+        serve(configured, server)
+        look()
+        (approval,) = opened()
+        decide(approval)
+        answered(approval)
+        OutboxEntry.objects.all().delete()
+        look()
+        Approval.objects.filter(pk=approval.pk).update(expected_by=approval.opened_at)
+        why = redrive.standstill_of([approval.pk])[approval.pk]
+        assert "did not go on" in why.words and why.may_deliver
+        answered(approval)
+        assert len(thread.told) == 1, "nothing is sent twice by itself"
+        thread.is_stubborn = False
+        redrive.deliver_again(approval_id=approval.pk, by=reviewer())
+        assert OutboxEntry.objects.get().payload["again"] is True
+        answered(approval, again=True)
+        look()
+    assert len(thread.told) == 2 and state_of(approval) == "taken"
+
+
+def test_what_cannot_be_shown_is_not_asked_and_not_read_again(configured: Path) -> None:
+    bad = ServedThread([batched({"name": "x\n", "args": {}})])
+    good = one_call()
+    with AgentServerDouble(bad, good) as server:
+        serve(configured, server)
+        look()
+        read = len(server.asked)
+        look()
+        assert len(server.asked) < 2 * read
+    assert [approval.tool for approval in opened()] == ["delete_file"]
+    assert ThreadQuestion.objects.get(thread_id=bad.id).state == "untold"
+    assert AuditEvent.objects.filter(kind="thread.unaskable").count() == 1
+
+
+def test_only_the_graphs_that_are_named_are_asked_about(configured: Path) -> None:
+    other = one_call()
+    other.graph = "other"
+    with AgentServerDouble(one_call(), other) as server:
+        serve(configured, server, 'graphs = ["other"]\n')
+        look()
+    assert [approval.agent for approval in opened()] == ["acme/other"]
+
+
+def test_more_threads_than_a_look_reads_are_opened_by_the_next(
+    configured: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(looking, "READ_AT_ONCE", 2)
+    monkeypatch.setattr(looking, "PAGE", 2)
+    monkeypatch.setattr(gateway, "PAGE", 2)
+    with AgentServerDouble(*[one_call() for _ in range(5)]) as server:
+        serve(configured, server)
+        more = [look(), look(), look()]
+    assert Approval.objects.count() == 5 and more == [True, True, False]
+
+
+def test_the_key_stands_in_no_row_no_page_and_no_log(
+    configured: Path, caplog: pytest.LogCaptureFixture, client: Client
+) -> None:
+    caplog.set_level("DEBUG")
+    with AgentServerDouble(one_call()) as server:
+        serve(configured, server)
+        look()
+        server.status = 500
+        look()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT (SELECT json_agg(a) FROM approvals_approval a)::text || (SELECT json_agg(t) FROM"
+            " orchestration_threadquestion t)::text || (SELECT json_agg(l) FROM orchestration_agentserverlook l)::text"
+        )
+        assert KEY not in cursor.fetchone()[0]
+    client.force_login(reviewer(), backend="django.contrib.auth.backends.ModelBackend")
+    page = client.get(reverse("console:system")).content.decode()
+    assert "acme answered with status 500." in page and KEY not in page and KEY not in caplog.text
+    assert KEY not in str(Caller(reviewer()).get("agent-servers").json()) and KEY not in repr(registered.load())
+
+
+def test_the_card_says_that_the_effect_is_not_tracked_and_where_it_runs(configured: Path, client: Client) -> None:
+    with AgentServerDouble(one_call()) as server:
+        serve(configured, server)
+        look()
+    client.force_login(reviewer(), backend="django.contrib.auth.backends.ModelBackend")
+    page = client.get(reverse("approvals:approval", args=[opened()[0].pk])).content.decode()
+    assert "Effect not tracked" in page and "the agent server acme" in page
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("[acme]\n", "[acme] url: Field required"),
+        ('[acme]\nurl = "ftp://acme"\n', "begins with https:// or http://"),
+        ('[acme]\nurl = "http://user:pw@acme"\n', "holds no user, password"),
+        ('[acme]\nurl = "http://169.254.169.254"\n', "a cloud tells a machine its own secrets"),
+        ('[acme]\nurl = "http://a"\nkey = "x"\n', "[acme] key: is not known"),
+        ('[acme]\nurl = "http://a"\napi_key_file = "x"\napi_key_variable = "Y"\n', "not both"),
+        ('["A B"]\nurl = "http://a"\n', "a name is 1 to 30 small letters"),
+        ("acme = 1\n", "must be a table"),
+        ("[acme\n", "Expected"),
+    ],
+)
+def test_what_is_wrong_in_the_file_is_told_and_the_others_stay(text: str, fault: str) -> None:
+    loaded = registered.parse(text + '[good]\nurl = "https://good.example/"\n')
+    assert any(fault in one for one in loaded.faults), loaded.faults
+    if "Expected" not in fault:
+        assert loaded.servers["good"].url == "https://good.example"
+
+
+def test_the_command_asks_each_server(configured: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with AgentServerDouble(one_call()) as server:
+        serve(configured, server)
+        call_command("check_agent_servers")
+        assert "acme: answers; 1 thread of the first 100 wait" in capsys.readouterr().out
+        (configured.parent / "key").write_text("wrong")
+        with pytest.raises(CommandError, match=r"status 401\. Is its key right\?"):
+            call_command("check_agent_servers")
