@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import json
+from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -19,6 +20,21 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 PROJECT = Path(__file__).resolve().parent.parent
+
+
+def read_prices(text: str) -> dict[str, tuple[Decimal, Decimal]]:
+    """Return what a million tokens in and out cost, by the model's name. Raises ValueError in words."""
+    prices = {}
+    for entry in filter(None, (one.strip() for one in text.split(","))):
+        name, is_there, amounts = entry.rpartition("=")
+        try:
+            given, taken = (Decimal(one) for one in amounts.split("/"))
+            if not (is_there and name.strip() and 0 <= given < 1_000_000 and 0 <= taken < 1_000_000):
+                raise ValueError
+        except (ValueError, ArithmeticError):
+            raise ValueError(f"SIGNALBOX_PRICES: write {entry!r} as model=in/out, in numbers such as 1.25/10") from None
+        prices[name.strip()] = (given, taken)
+    return prices
 
 
 class Environment(BaseSettings):
@@ -143,6 +159,15 @@ class Environment(BaseSettings):
             " set: offline"
         ),
     )
+    prices: str = Field(
+        "",
+        alias="SIGNALBOX_PRICES",
+        description=(
+            "what models cost for a million tokens in and out, comma-separated: `openai:gpt-x=1.25/10`; `*=...` is any "
+            "other model's. Not set: no costs are told"
+        ),
+    )
+    currency: str = Field("USD", alias="SIGNALBOX_CURRENCY", description="what the prices are in")
     handbook: Path = Field(
         PROJECT / "examples" / "handbook",
         alias="SIGNALBOX_HANDBOOK",
@@ -244,6 +269,12 @@ class Environment(BaseSettings):
                 "write postgresql://user:password@host:port/name; in a password, / is %2F, @ is %40, : is %3A, % is %25"
             )
         return url
+
+    @field_validator("prices")
+    @classmethod
+    def _are_prices(cls, text: str) -> str:
+        read_prices(text)
+        return text
 
     @field_validator("webhook_secret")
     @classmethod

@@ -29,6 +29,7 @@ OrchestrationError
   NotCarriedOut     the graph ended without doing what was approved
   TooManySteps      the graph took more steps in one turn than its agent may
   BudgetUsedUp      the run's models have used as many tokens as the run may
+  DayBudgetUsedUp   the models of the agent's runs have used as many tokens today as they may
   AttemptLost       an attempt ended without a word: its worker died, or its time was over
   GaveUp            a failure came as often, or lasted as long, as the agent allows
   AgentServerAway   an agent server did not answer, or refused; trying again can help
@@ -219,6 +220,10 @@ class TooManySteps(OrchestrationError):
 
 class BudgetUsedUp(OrchestrationError):
     """The run's models have used as many tokens as the run may."""
+
+
+class DayBudgetUsedUp(OrchestrationError):
+    """The models of the agent's runs have used as many tokens today as they may; the message says how many."""
 
 
 class AttemptLost(OrchestrationError):

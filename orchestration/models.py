@@ -64,13 +64,13 @@ class Run(models.Model):
     failure = models.JSONField(null=True, blank=True)
     failing_since = models.DateTimeField(null=True, blank=True)  # the turn under way, whatever the kinds
     stuck_at = models.DateTimeField(null=True, blank=True)  # when it was found to fail for too long
-    usage = models.JSONField(default=dict)  # {"model", "input_tokens", "output_tokens"}
+    usage = models.JSONField(default=dict)  # {"model", "input_tokens", "output_tokens"}, with prices "cost_micros"
     ending = models.JSONField(null=True, blank=True)  # {"action", "by", "reason", "at"}: what an operator has asked for
     paused = models.JSONField(null=True, blank=True)  # {"by", "reason", "at"}: no turn begins while it is there
     #: where the first turn of the era begins: {"checkpoint_id", "values": what is changed in its state, "placed": the
     #: checkpoint that was made of it, "" before}
     restart = models.JSONField(null=True, blank=True)
-    #: {"steps_per_turn", "tokens_per_run"} where an operator has raised it above the agent's
+    #: {"steps_per_turn", "tokens_per_run", "tokens_per_day"} where an operator has raised it above the agent's
     limits = models.JSONField(default=dict)
     look_due_at = models.DateTimeField(db_default=DatabaseNow() + LOOKED_AT_AFTER)  # see orchestration.reconciling
     #: what Temporal last said of it, as orchestration.diagnosis.look writes it; gone as soon as the run moves
@@ -167,6 +167,26 @@ class Run(models.Model):
         """The chain of Temporal runs, oldest first: one more for each continuation and each reset."""
         known = [str(one["id"]) for one in self.temporal_runs]
         return known or ([self.temporal_run_id] if self.temporal_run_id else [])
+
+
+class ModelUse(models.Model):
+    """What one turn of a run has used of one model on one day; failed attempts count too."""
+
+    run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="model_uses")
+    turn = models.PositiveIntegerField()
+    model = models.CharField(max_length=200)
+    agent = models.CharField(max_length=100)
+    day = models.DateField()  # in UTC, by the database's clock
+    input_tokens = models.BigIntegerField(default=0)
+    output_tokens = models.BigIntegerField(default=0)
+    cost_micros = models.BigIntegerField(null=True, blank=True)  # millionths of the currency, at the price of then
+
+    class Meta:
+        constraints = (models.UniqueConstraint(fields=("run", "turn", "model", "day"), name="model_use_once"),)
+        indexes = (models.Index(fields=("day", "agent"), name="model_use_by_day"),)
+
+    def __str__(self) -> str:
+        return f"{self.run_id} {self.turn} {self.model}"
 
 
 class Effect(models.Model):

@@ -23,7 +23,7 @@ from console.lists.capped import COUNT_CAP
 from console.lists.keyset import Order, page_after
 from console.models import OutboxEntry
 from console.ports import Stranded
-from orchestration import signal_pairs, signal_rules
+from orchestration import prices, signal_pairs, signal_rules
 from orchestration.agents.registry import agents
 from orchestration.diagnosis.told import names
 from orchestration.errors import NoSuchRun
@@ -81,6 +81,11 @@ class RunRow:
     def tokens(self) -> int:
         usage = self.run.usage
         return int(usage.get("input_tokens") or 0) + int(usage.get("output_tokens") or 0)
+
+    @property
+    def cost(self) -> str:
+        """Return what its models have cost, "" where no price is known."""
+        return prices.words(self.run.usage.get("cost_micros"))
 
     @property
     def failure(self) -> Failure | None:

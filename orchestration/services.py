@@ -32,7 +32,7 @@ from console.models import OutboxEntry
 from console.outbox import Kind
 from console.text.digests import digest_of_json
 from console.text.json_text import BEYOND, beyond_every_reader
-from orchestration import ending, failing, fences, redrive, selectors
+from orchestration import ending, failing, fences, redrive, selectors, spending
 from orchestration.agents.arguments import Unfit, read_input
 from orchestration.agents.registry import UnknownAgent, agent_named
 from orchestration.contracts import Carried, StartRun, Turn
@@ -47,6 +47,7 @@ from orchestration.errors import (
 )
 from orchestration.fences import Attempt
 from orchestration.models import AnswerDelivery, Effect, Run
+from orchestration.prices import Tokens
 
 _URL_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
@@ -213,6 +214,7 @@ class TurnEnd:
     dataset_versions: list[dict[str, Any]] = field(default_factory=list)
     usage: dict[str, Any] = field(default_factory=dict)
     pause: dict[str, Any] | None = None
+    used: Mapping[str, Tokens] = field(default_factory=dict)  # in this attempt, by model
 
 
 def pause_turn(turn: Turn, fence: int, end: TurnEnd) -> tuple[list[str], datetime]:
@@ -292,10 +294,11 @@ def note_code_changed(turn: Turn, fence: int, changed: str) -> None:
         audit.record(actor="worker", kind="run.code_changed", subject=turn.run_id, body={"changed": changed[:500]})
 
 
-def note_usage(turn: Turn, fence: int, usage: dict[str, Any]) -> None:
+def note_usage(turn: Turn, fence: int, usage: dict[str, Any], used: Mapping[str, Tokens]) -> None:
     """Keep what an attempt's models have used that comes to no end. Nothing where a newer attempt has begun."""
     with transaction.atomic():
         if Run.objects.filter(pk=turn.run_id, fence=fence).update(usage=usage):
+            spending.note(turn.run_id, turn.turn, used)
             announce(f"run:{turn.run_id}")
 
 
@@ -309,6 +312,7 @@ def _move(turn: Turn, fence: int, end: TurnEnd, **changes: Any) -> None:
     )
     if not moved:
         raise Fenced(f"A newer attempt of {turn.run_id} has begun, or the run is closed.")
+    spending.note(turn.run_id, turn.turn, end.used)
     announce("runs", f"run:{turn.run_id}")
 
 

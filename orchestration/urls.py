@@ -18,6 +18,7 @@ from orchestration.pages import (
     stuck,
     thinking_again,
     timeline,
+    usage,
 )
 
 app_name = "orchestration"
@@ -28,6 +29,7 @@ urlpatterns = [
     path("runs/actions/<id:bulk_id>/", bulk.one, name="bulk"),
     path("runs/actions/<id:bulk_id>/stop", bulk.stop, name="stop_bulk"),
     path("runs/stuck/", stuck.stuck, name="stuck"),
+    path("runs/usage/", usage.usage, name="usage"),
     path("runs/views/", run_views.views, name="run_views"),
     path("runs/views/<int:view_id>/", run_views.change, name="run_view"),
     path("runs/<id:run_id>/", run.run, name="run"),

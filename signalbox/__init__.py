@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from orchestration.agents.guarding import effect_key, guard
     from orchestration.agents.proposals import ProposalNodes, ProposalState
-    from orchestration.agents.runtime import Agent, AgentContext, Limit, Tool, ToolFailed, World
+    from orchestration.agents.runtime import Agent, AgentContext, Limit, ModelCalls, Tool, ToolFailed, World
 
 __all__ = [
     "Agent",
     "AgentContext",
     "Limit",
+    "ModelCalls",
     "ProposalNodes",
     "ProposalState",
     "Tool",

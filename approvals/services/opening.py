@@ -59,6 +59,7 @@ class Proposal:
     is_tracked: bool = True  # what is approved goes through the effect ledger
     call_id: str = ""  # of the model's tool call
     places: int = 1  # that the interrupt asks about
+    model: str = ""  # that had the agent ask; "" where nobody knows
     server: str = ""  # the agent server on which the agent runs; "" is a worker of ours
     thread_id: str = ""  # there
 
@@ -163,6 +164,8 @@ def _asked(proposal: Proposal) -> dict[str, Any]:
         asked["call_id"] = proposal.call_id
     if proposal.places > 1:
         asked["places"] = proposal.places
+    if proposal.model:
+        asked["model"] = proposal.model[:200]
     if proposal.server:
         asked |= {"server": proposal.server, "thread": proposal.thread_id}
     return asked

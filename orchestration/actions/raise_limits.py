@@ -15,7 +15,11 @@ from orchestration.models import Run
 STEPS_AT_MOST = 10_000
 TOKENS_AT_MOST = 1_000_000_000
 #: what stops a run -> the limit that lets it go on
-_STOPPED_BY: Final = {"TooManySteps": "steps_per_turn", "BudgetUsedUp": "tokens_per_run"}
+_STOPPED_BY: Final = {
+    "TooManySteps": "steps_per_turn",
+    "BudgetUsedUp": "tokens_per_run",
+    "DayBudgetUsedUp": "tokens_per_day",
+}
 
 
 class Limits(Options):
@@ -27,6 +31,9 @@ class Limits(Options):
     tokens_per_run: Annotated[int, Field(ge=1, le=TOKENS_AT_MOST)] | None = Field(
         None, title="Tokens in the whole run, at most"
     )
+    tokens_per_day: Annotated[int, Field(ge=1, le=TOKENS_AT_MOST)] | None = Field(
+        None, title="Tokens of all the agent's runs today, up to which this run goes on"
+    )
 
 
 def preview(run: Run, options: Limits) -> Preview:
@@ -34,6 +41,7 @@ def preview(run: Run, options: Limits) -> Preview:
         raise ActionRefused("The run has finished: it takes no further turn.")
     reset.check_agent(run)
     steps, tokens = _limit(run, "steps_per_turn"), _limit(run, "tokens_per_run")
+    day = _limit(run, "tokens_per_day")
     found = []
     if options.steps_per_turn is not None:
         if steps is not None and options.steps_per_turn <= steps:
@@ -45,12 +53,22 @@ def preview(run: Run, options: Limits) -> Preview:
         if options.tokens_per_run <= tokens:
             raise ActionRefused(f"The run may use {tokens:,} tokens already. Name a larger number.")
         found.append(f"The models of this run may use {options.tokens_per_run:,} tokens, in place of {tokens:,}.")
+    if options.tokens_per_day is not None:
+        if day is None:
+            raise ActionRefused("This run's agent has no budget for a day.")
+        if options.tokens_per_day <= day:
+            raise ActionRefused(f"The run may go on up to {day:,} tokens a day already. Name a larger number.")
+        found.append(
+            f"This run goes on until its agent's runs have used {options.tokens_per_day:,} tokens in a day, in place "
+            f"of {day:,}. The others stop where they did."
+        )
     if not found:
         raise ActionRefused("Name the limit that is to be raised: the steps of a turn, or the tokens of the run.")
-    found[-1] += " Each step may cost." if options.tokens_per_run is None else " Each token costs."
+    has_tokens = options.tokens_per_run is not None or options.tokens_per_day is not None
+    found[-1] += " Each token costs." if has_tokens else " Each step may cost."
     if run.status not in Run.OPEN:
         found.append(f"The run is {run.status}. To let it go on, reset it to its last checkpoint afterwards.")
-    return Preview(warnings=found, depends_on=(steps, tokens))
+    return Preview(warnings=found, depends_on=(steps, tokens, day))
 
 
 def _limit(run: Run, name: str) -> int | None:

@@ -1,31 +1,56 @@
-"""The chat model of this installation: SIGNALBOX_MODEL, or the offline one."""
+"""The chat model of this installation, or of one agent: SIGNALBOX_MODEL, the agent's own, or the offline one."""
 
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 from langchain_core.language_models import BaseChatModel
+from langchain_core.rate_limiters import InMemoryRateLimiter
 
 from console.environment import environment
+from orchestration.agents.runtime import Agent, ModelCalls
+
+
+def model_of(agent: Agent) -> BaseChatModel:
+    """Return the agent's model, made once per process: its own, else the installation's. Raises as `chat_model`."""
+    if not agent.model and agent.model_calls == ModelCalls():
+        return chat_model()
+    return _own(agent.model or environment().model, agent.model_calls, agent.name)
 
 
 @cache
 def chat_model() -> BaseChatModel:
-    """Return the model, made once per process.
+    """Return the installation's model, made once per process.
 
     Raises ImportError naming the extra to install when the provider's package is missing, and ValueError for a
     name that no provider has.
     """
-    name = environment().model
+    return _made(environment().model, ModelCalls())
+
+
+@cache
+def _own(name: str, calls: ModelCalls, agent: str) -> BaseChatModel:
+    """Return an agent's, made once: calls per minute are counted for each agent by itself."""
+    return _made(name, calls)
+
+
+def _made(name: str, calls: ModelCalls) -> BaseChatModel:
     if not name:
         from orchestration.agents.offline_model import OfflineModel
 
         return OfflineModel()
     from langchain.chat_models import init_chat_model
 
-    return init_chat_model(name, temperature=0, timeout=60, max_retries=2)
+    options: dict[str, Any] = {"temperature": 0, "timeout": calls.seconds, "max_retries": calls.retries}
+    if calls.per_minute is not None:
+        options["rate_limiter"] = InMemoryRateLimiter(
+            requests_per_second=calls.per_minute / 60, check_every_n_seconds=0.1, max_bucket_size=1
+        )
+    return init_chat_model(name, **options)
 
 
-def model_name() -> str:
+def model_name(agent: Agent | None = None) -> str:
     """Return the name to show: which model speaks, or that none does."""
-    return environment().model or "offline (rules, no language model)"
+    own = agent.model if agent is not None else ""
+    return own or environment().model or "offline (rules, no language model)"

@@ -148,6 +148,15 @@ class Limit:
 
 
 @dataclass(frozen=True)
+class ModelCalls:
+    """How a model is called: an agent's own way of it."""
+
+    seconds: float = 60  # one call may take
+    retries: int = 2  # of a call that was not answered or was told to wait, by the provider's client
+    per_minute: float | None = None  # calls of one worker process at most; None: any number
+
+
+@dataclass(frozen=True)
 class Agent:
     """A registered agent.
 
@@ -171,6 +180,9 @@ class Agent:
     turn_seconds: int = 600
     steps_per_turn: int = 100  # of the graph, before the run fails as one that does not end
     tokens_per_run: int | None = None  # that its models may use, before the run fails; None: any number
+    tokens_per_day: int | None = None  # that the models of all its runs may use from midnight to midnight, UTC
+    model: str = ""  # any init_chat_model name, for the context's model; "" is the installation's
+    model_calls: ModelCalls = ModelCalls()
     limits: Mapping[str, Limit] = field(default_factory=dict)
     run_title: str = ""  # what a run is about, of its input: "Order {order_id}: {message}"; "" shows the input's values
     secrets: tuple[str, ...] = ()

@@ -10,6 +10,7 @@ from ninja import Field, Query, Router, Schema, Status
 
 from approvals.reading.for_runs import waiting_of_runs
 from console.api_access import require
+from console.environment import environment
 from console.ports import Read
 from console.text.stored import StoredText
 from dataplane.currency import told, told_of_all
@@ -98,6 +99,12 @@ def node_of(run: Run, seen: Look | None = None) -> dict[str, Any] | None:
     return {"name": turn.node, "since": turn.node_since} if turn and turn.node else None
 
 
+def cost_json(run: Run) -> dict[str, Any] | None:
+    """Return what the run's models have cost as {"micros", "currency"}, `None` where no price is known."""
+    micros = run.usage.get("cost_micros")
+    return None if micros is None else {"micros": micros, "currency": environment().currency}
+
+
 def run_json(request: HttpRequest, run: Run, waiting_for: list[str], reads: list[Read] | None = None) -> dict[str, Any]:
     """Return the public shape of one run. `reads`: of its dataset versions; asked for when not given."""
     failure, hidden = failing.failure_of(run), hidden_of(run.agent)
@@ -117,6 +124,7 @@ def run_json(request: HttpRequest, run: Run, waiting_for: list[str], reads: list
         "dataset_versions": told(run.dataset_versions) if reads is None else reads,
         "turn": run.turn,
         "usage": run.usage,
+        "cost": cost_json(run),
         "failure": failure.as_json() if failure else None,
         "stuck_since": run.cause_since,
         "code_changes": run.code_changes,

@@ -13,7 +13,7 @@ from console.fragments import page_or_fragment, part_of_page
 from console.http import needs
 from console.live.parts import is_a_part
 from dataplane.currency import told
-from orchestration import checkpoint_gateway, selectors, thinking_again
+from orchestration import checkpoint_gateway, prices, selectors, spending, thinking_again
 from orchestration.actions import acting
 from orchestration.agents.registry import agents
 from orchestration.diagnosis import diagnosing
@@ -72,6 +72,8 @@ def _rest(found: Run, story: selectors.RunStory) -> dict[str, Any]:
         "checkpoints": checkpoint_gateway.checkpoints_of(found.pk, limit=STEPS),
         "reads": told(found.dataset_versions),
         "thinking": thinking_again.told(found.pk),
+        "uses": spending.by_turn(found.pk),
+        "cost": prices.words(found.usage.get("cost_micros")),
         "given": hidden.without(found.input),
         "result": hidden.without(found.result),
     }

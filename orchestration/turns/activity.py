@@ -19,10 +19,11 @@ from approvals.reading.for_runs import call_approvals_of
 from console import faults
 from console.clock import database_now
 from orchestration import failing, pausing, services
+from orchestration import spending as spent
 from orchestration.agents.guarding import GuardedTurn, lent
-from orchestration.agents.models import chat_model
+from orchestration.agents.models import chat_model, model_name, model_of
 from orchestration.agents.registry import agent_named
-from orchestration.agents.runtime import Agent, AgentContext, World
+from orchestration.agents.runtime import Agent, AgentContext, ModelCalls, World
 from orchestration.checkpoint_gateway import Checkpoints
 from orchestration.contracts import (
     CLIMB,
@@ -50,7 +51,7 @@ from orchestration.turns.asking_again import ask_again
 from orchestration.turns.datasets import PublishedDatasets
 from orchestration.turns.failure import OURS, failed_of, failure_kept
 from orchestration.turns.progress import Nodes, alive
-from orchestration.turns.usage import Spending
+from orchestration.turns.usage import DayBudget, Spending
 
 
 class Activities:
@@ -135,7 +136,7 @@ class Activities:
                 effects=ledger,
                 datasets=PublishedDatasets(),
                 world=self._world,
-                model=chat_model(),
+                model=model_of(agent) if agent.model or agent.model_calls != ModelCalls() else chat_model(),
             )
             if run.restart and not run.restart["placed"]:
                 placed = await drive.place(graph, saver, run)
@@ -148,7 +149,9 @@ class Activities:
             if changed:
                 await in_database(services.note_code_changed, turn, run.fence, changed)
             faults.reach("turn.before_graph", turn.run_id)
-            spending = Spending(run.usage, run.limits.get("tokens_per_run", agent.tokens_per_run))
+            budget = run.limits.get("tokens_per_run", agent.tokens_per_run)
+            day = await in_database(_budget_of_today, agent, run)
+            spending = Spending(run.usage, budget, day, model_name(agent))
             answers = drive.answers_of(around(agent, graph, before), start)
             if answers.different:
                 await ask_again(before, set(answers.different))
@@ -160,7 +163,7 @@ class Activities:
                         await drive.call(graph, agent, run, before, resume, context, control, [nodes, spending])
                     except Exception:  # what it has used is used, whatever became of it
                         with suppress(DatabaseError):
-                            await in_database(services.note_usage, turn, run.fence, spending.usage())
+                            await in_database(services.note_usage, turn, run.fence, spending.usage(), spending.used())
                         raise
             after = await pausing.stand_of(graph, saver, turn.run_id)
             end = drive.end_of(around(agent, graph, after), graph, turn, run, code, spending)
@@ -183,6 +186,12 @@ class Activities:
             )
         await in_database(services.finish_turn, turn, run.fence, end)
         return TurnResult("finished", [], None, end.checkpoint_id, end.dataset_versions, end.usage)
+
+
+def _budget_of_today(agent: Agent, run: Run) -> DayBudget | None:
+    """Return the agent's budget of today, as this run may use it; `None` where it has none. One query."""
+    most: int | None = run.limits.get("tokens_per_day", agent.tokens_per_day)
+    return None if most is None else DayBudget(spent.used_today(agent.name), most)
 
 
 def _still_waiting(turn: Turn, start: TurnStart) -> TurnResult:

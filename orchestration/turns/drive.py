@@ -221,6 +221,7 @@ def end_of(around: Around, graph: Any, turn: Turn, run: Run, code: dict[str, Any
             batch=run.batch,
             dialect=dialect_of(interrupt).name,
             places=len(places),
+            model=spending.models(),
             tool_is_known=place.is_tracked or place.kind != "action" or around.is_known(_tool_of(place)),
         )
         for interrupt, places in asked
@@ -228,7 +229,8 @@ def end_of(around: Around, graph: Any, turn: Turn, run: Run, code: dict[str, Any
     ]
     pause = {"code": code, "asked_in": after.asked_in}
     result = None if asked else result_of(graph, after.values)
-    return TurnEnd(after.checkpoint_id, proposals, result, versions, spending.usage(after.values), pause)
+    usage, used = spending.usage(after.values), spending.used(after.values)
+    return TurnEnd(after.checkpoint_id, proposals, result, versions, usage, pause, used)
 
 
 def _tool_of(place: Place) -> str:

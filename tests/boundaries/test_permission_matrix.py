@@ -94,6 +94,7 @@ PAGES: dict[str, tuple[frozenset[str] | None, frozenset[str] | None]] = {
     "orchestration:act_on_batch": (None, ACT),
     "orchestration:batch_results": (SEE, None),
     "orchestration:think_again": (SEE, SEE),  # who may decide it or act on runs: the service says who
+    "orchestration:usage": (SEE, None),
     "orchestration:programs": (ADMIN, None),
     "orchestration:make_secret": (None, ADMIN),
     "orchestration:retire_secret": (None, ADMIN),

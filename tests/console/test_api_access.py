@@ -52,6 +52,7 @@ ENDPOINTS: dict[str, tuple[set[str], Any]] = {
     "GET /runs/{run_id}/checkpoints/{checkpoint_id}/diff": (RUNS, None),
     "GET /signals": (SEE, None),
     "POST /signals/{pair_id}": ({"admin"}, {"confirmed": True}),
+    "GET /usage": (SEE, None),
     "GET /agent-servers": (SEE, None),
     "GET /webhook-secrets": ({"admin"}, None),
     "POST /webhook-secrets": ({"admin"}, {"account": "robot"}),

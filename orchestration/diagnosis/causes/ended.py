@@ -19,7 +19,7 @@ _GONE: Final = {
 }
 _CODE_CHANGED: Final = "AgentCodeChanged"
 _GONE_KINDS: Final = ("CheckpointsGone", "EmptyInputError")
-_SPENT: Final = ("TooManySteps", "BudgetUsedUp")
+_SPENT: Final = ("TooManySteps", "BudgetUsedUp", "DayBudgetUsedUp")
 _OURS: Final = (ending.ENDED, "cancelled")
 
 

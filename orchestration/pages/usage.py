@@ -1,0 +1,31 @@
+"""What models were used, by agent and day, and what that cost."""
+
+from __future__ import annotations
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_safe
+
+from console.http import needs
+from orchestration import prices, spending
+
+_SPANS = (1, 7, 30)
+_DIGITS = 3
+
+
+@require_safe
+@needs("see")
+def usage(request: HttpRequest) -> HttpResponse:
+    """The last days, in UTC: `?days=7`."""
+    wished = request.GET.get("days", "")
+    days = int(wished) if wished.isascii() and wished.isdigit() and len(wished) <= _DIGITS else 7
+    rows = spending.by_day(days)
+    costs = [row.cost_micros for row in rows if row.cost_micros is not None]
+    context = {
+        "rows": rows,
+        "days": days,
+        "spans": _SPANS,
+        "tokens": sum(row.tokens.total for row in rows),
+        "cost": prices.words(sum(costs) if costs else None),
+    }
+    return render(request, "orchestration/usage.html", context)
