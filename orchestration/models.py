@@ -169,6 +169,20 @@ class Run(models.Model):
         return known or ([self.temporal_run_id] if self.temporal_run_id else [])
 
 
+class TurnProgress(models.Model):
+    """Where a turn under way is, as its worker said last; see `orchestration.under_way`. Nothing rests on it."""
+
+    run_id = models.CharField(primary_key=True, max_length=200)
+    turn = models.PositiveIntegerField()
+    fence = models.BigIntegerField()
+    node = models.CharField(max_length=200, blank=True)  # "outer/inner"
+    words = models.CharField(max_length=600, blank=True)  # the model's, the newest; untrusted
+    at = models.DateTimeField(db_default=DatabaseNow())
+
+    def __str__(self) -> str:
+        return f"{self.run_id} {self.turn} {self.node}"
+
+
 class ModelUse(models.Model):
     """What one turn of a run has used of one model on one day; failed attempts count too."""
 

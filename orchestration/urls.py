@@ -35,6 +35,7 @@ urlpatterns = [
     path("runs/<id:run_id>/", run.run, name="run"),
     path("runs/<id:run_id>/actions/<str:action>/", acting.act, name="act"),
     path("runs/<id:run_id>/think-again/", thinking_again.think_again, name="think_again"),
+    path("runs/<id:run_id>/progress/", run.progress, name="progress"),
     path("runs/<id:run_id>/rest/", run.rest, name="run_rest"),
     path("runs/<id:run_id>/timeline/", timeline.timeline, name="timeline"),
     path("runs/<id:run_id>/timeline/events/", timeline.events, name="events"),

@@ -17,7 +17,8 @@ CHANNEL = "signalbox_live"
 def announce(*topics: str) -> None:
     """Announce that what the topics name has changed; sent when the current transaction commits.
 
-    Topics: `inbox`, `approval:<id>`, `presence:<id>`, `runs`, `run:<id>`, `batches`, `batch:<id>`, `data`, `health`.
+    Topics: `inbox`, `approval:<id>`, `presence:<id>`, `runs`, `run:<id>`, `progress:<id>`, `batches`,
+    `batch:<id>`, `data`, `health`.
     """
     messages = [message(topic) for topic in topics]
     with connection.cursor() as cursor:

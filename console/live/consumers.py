@@ -39,7 +39,7 @@ MOST_MESSAGES = 60  # from one socket in a minute
 RECHECK_SECONDS = 30.0
 SEND_WITHIN = 10.0  # seconds until a reader counts as too slow
 FOLD_SECONDS = 0.02  # announcements of one burst leave together
-_TOPIC = re.compile(r"inbox|runs|batches|data|health|(?:approval|presence|run|batch):[A-Za-z0-9_.:-]{1,200}")
+_TOPIC = re.compile(r"inbox|runs|batches|data|health|(?:approval|presence|run|progress|batch):[A-Za-z0-9_.:-]{1,200}")
 
 
 class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels ships no types

@@ -13,7 +13,7 @@ from console.fragments import page_or_fragment, part_of_page
 from console.http import needs
 from console.live.parts import is_a_part
 from dataplane.currency import told
-from orchestration import checkpoint_gateway, prices, selectors, spending, thinking_again
+from orchestration import checkpoint_gateway, prices, selectors, spending, thinking_again, under_way
 from orchestration.actions import acting
 from orchestration.agents.registry import agents
 from orchestration.diagnosis import diagnosing
@@ -35,6 +35,7 @@ def run(request: HttpRequest, run_id: str) -> HttpResponse:
     context = _head(request, found, story)
     if not request.headers.get("HX-Request"):
         context |= _rest(found, story) | {"shown": shown_of(request, found, FEW)}
+        context["progress"] = under_way.progress_of(found)
     return page_or_fragment(request, "orchestration/run.html", "orchestration/_run.html", context)
 
 
@@ -47,6 +48,21 @@ def rest(request: HttpRequest, run_id: str) -> HttpResponse:
     story = selectors.story_of(found, request.GET.get("asked", "")[:200])
     page = reverse("orchestration:run", args=[found.pk])
     return part_of_page(request, page, "orchestration/_run_rest.html", lambda: _rest(found, story))
+
+
+@is_a_part
+@require_safe
+@needs("see")
+def progress(request: HttpRequest, run_id: str) -> HttpResponse:
+    """The part of a run's page that says where a turn under way is."""
+    found = selectors.run_for(request.user, run_id)
+    page = reverse("orchestration:run", args=[found.pk])
+    return part_of_page(
+        request,
+        page,
+        "orchestration/_run_progress.html",
+        lambda: {"run": found, "progress": under_way.progress_of(found)},
+    )
 
 
 def _head(request: HttpRequest, found: Run, story: selectors.RunStory) -> dict[str, Any]:

@@ -50,7 +50,7 @@ from orchestration.turns.asked import around
 from orchestration.turns.asking_again import ask_again
 from orchestration.turns.datasets import PublishedDatasets
 from orchestration.turns.failure import OURS, failed_of, failure_kept
-from orchestration.turns.progress import Nodes, alive
+from orchestration.turns.progress import Nodes, alive, watched
 from orchestration.turns.usage import DayBudget, Spending
 
 
@@ -126,6 +126,7 @@ class Activities:
         async with (
             self._checkpoints.thread(turn.run_id) as saver,
             alive(control, turn, nodes),
+            watched(turn, run.fence, nodes),
             drive.made_graph(drive.graph_of(agent.name), turn.run_id) as made,
         ):
             graph = drive.with_saver(made, saver)

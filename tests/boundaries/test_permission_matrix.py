@@ -77,6 +77,7 @@ PAGES: dict[str, tuple[frozenset[str] | None, frozenset[str] | None]] = {
     "orchestration:run_view": (None, SEE),
     "orchestration:start": (START, START),
     "orchestration:run": (SEE, None),
+    "orchestration:progress": (SEE, None),
     "orchestration:run_rest": (SEE, None),
     "orchestration:timeline": (SEE, None),
     "orchestration:events": (SEE, None),

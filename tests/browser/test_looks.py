@@ -110,7 +110,13 @@ NOT_WALKED = {
     *("approvals:presence", "approvals:find_out", "approvals:compare", "approvals:export", "approvals:review"),
     *("approvals:standing_one", "approvals:policy_version", "account_inactive"),
     *("orchestration:batch", "orchestration:batch_results", "orchestration:bulk"),
-    *("orchestration:run_rest", "orchestration:events", "orchestration:value", "dataplane:flow_run_log"),
+    *(
+        "orchestration:run_rest",
+        "orchestration:progress",
+        "orchestration:events",
+        "orchestration:value",
+        "dataplane:flow_run_log",
+    ),
     *("dataplane:start", "dataplane:make_current"),
 }
 
