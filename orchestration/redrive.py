@@ -339,7 +339,11 @@ def _make_due(approval: Approval) -> bool:
     assert decision is not None
     entry = _undelivered({approval.run_id}).get(approval.pk)
     if entry is None:
-        payload = {"run_id": approval.run_id, "approval_id": approval.pk, "decision_id": decision.pk}
+        payload: dict[str, Any] = {
+            "run_id": approval.run_id,
+            "approval_id": approval.pk,
+            "decision_id": decision.pk,
+        }
         if approval.agent_server:
             payload["again"] = True  # also where its server has taken it before
         outbox.enqueue(

@@ -30,7 +30,13 @@ WHERE orchestration_turnprogress.fence <= excluded.fence
 
 def tell(run_id: str, turn: int, fence: int, node: str, words: str) -> None:
     """Keep where the turn is and tell open pages. Nothing where a newer attempt has begun."""
-    told = {"run_id": run_id, "turn": turn, "fence": fence, "node": node[:200], "words": words[-WORDS_AT_MOST:]}
+    told: dict[str, str | int] = {
+        "run_id": run_id,
+        "turn": turn,
+        "fence": fence,
+        "node": node[:200],
+        "words": words[-WORDS_AT_MOST:],
+    }
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SET LOCAL statement_timeout = '2s'")  # a row that somebody holds is not worth a wait
         cursor.execute(_TELL, told)

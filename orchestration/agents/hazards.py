@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from orchestration.agents.graphs import compiled, levels_of, tools_of
 from orchestration.agents.guarding import is_guarded
+from orchestration.agents.models import fault_of
 from orchestration.agents.runtime import Agent
 
 
@@ -34,6 +35,7 @@ def hazards_of(agent: Agent, graph: Any) -> list[str]:
         for tool in agent.tools
         if tool.needs_approval and not tool.is_idempotent
     ]
+    found += [sentence] if (sentence := fault_of(agent)) else []
     return list(dict.fromkeys(found))
 
 

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.rate_limiters import InMemoryRateLimiter
 
 from console.environment import environment
 from orchestration.agents.runtime import Agent, ModelCalls
+
+#: provider in a model's name -> the extra of this project that has its package
+EXTRAS: Final = {"openai": "openai", "anthropic": "anthropic", "mistralai": "mistral", "ollama": "ollama"}
+
+
+def fault_of(agent: Agent) -> str:
+    """Say in a sentence why the agent's own model cannot be made, "" when it can or it has none. Nothing is called."""
+    if not agent.model:
+        return ""
+    try:
+        model_of(agent)
+    except Exception as exc:  # noqa: BLE001  whatever its provider's package raises is what its author has to know
+        return f"Its model {agent.model} cannot be made: {' '.join(str(exc).split())[:300]}"
+    return ""
 
 
 def model_of(agent: Agent) -> BaseChatModel:
@@ -47,7 +61,13 @@ def _made(name: str, calls: ModelCalls) -> BaseChatModel:
         options["rate_limiter"] = InMemoryRateLimiter(
             requests_per_second=calls.per_minute / 60, check_every_n_seconds=0.1, max_bucket_size=1
         )
-    return init_chat_model(name, **options)
+    try:
+        made: BaseChatModel = init_chat_model(name, **options)
+    except ImportError as exc:
+        provider = name.partition(":")[0]
+        how = f"`.uv/bin/uv sync --extra {EXTRAS[provider]}`" if provider in EXTRAS else "the package that it names"
+        raise ImportError(f"The model {name} needs a package that is not installed: {how}. {exc}") from exc
+    return made
 
 
 def model_name(agent: Agent | None = None) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from django.contrib.auth.models import User
 from django.http import HttpRequest
-from ninja import Header, Router, Schema
+from ninja import Header, Router, Schema, Status
 
 from console.api_access import require
 from orchestration import webhook_secrets
@@ -37,7 +37,7 @@ def make_secret(
     request: HttpRequest,
     body: SecretIn,
     idempotency_key: Annotated[str, Header(alias="Idempotency-Key", max_length=40)] = "",
-) -> tuple[int, dict[str, Any]]:
+) -> Status[dict[str, Any]]:
     """Make one more secret of an account and return it, this once. With the same key, for ten minutes, the same one."""
     user = require(request, "webhook_secrets")
     account = User.objects.filter(username=body.account).first()
@@ -45,7 +45,7 @@ def make_secret(
         raise NoSuchService(NoSuchService.__doc__)
     account = webhook_secrets.service_of(account.pk)
     made = webhook_secrets.create(account=account, by=user, form_key=idempotency_key)
-    return 201, {**_secret_json(made.row), "secret": made.secret}
+    return Status(201, {**_secret_json(made.row), "secret": made.secret})
 
 
 @router.post("/webhook-secrets/{secret_id}/retire")

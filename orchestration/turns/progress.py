@@ -54,11 +54,12 @@ class Nodes(AsyncCallbackHandler):
     async def on_chat_model_start(self, serialized: Any, messages: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Take no notice: only what it says is of interest. The base class would raise."""
 
-    async def on_llm_new_token(self, token: str, *, run_id: UUID, **kwargs: Any) -> None:
+    async def on_llm_new_token(self, token: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Hear a word of a model that streams by itself; none is made to, for some tell no usage then."""
         if run_id != self._speaking:
             self._speaking, self._words = run_id, ""
-        self._words = (self._words + str(token))[-WORDS_AT_MOST:]
+        if isinstance(token, str):  # else a list of parts, which may be pictures
+            self._words = (self._words + token)[-WORDS_AT_MOST:]
 
     async def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
         said = [generation.text for of in response.generations for generation in of if generation.text]

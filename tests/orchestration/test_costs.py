@@ -50,7 +50,8 @@ def used(monkeypatch: pytest.MonkeyPatch, graph: Any, given: Any = foreign.TALK,
 def page(user: User, url: str) -> str:
     client = Client()
     client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
-    return client.get(url).content.decode()
+    headers = {"HX-Request": "true"} if url.endswith("/rest/") else {}
+    return client.get(url, headers=headers).content.decode()
 
 
 def test_a_run_has_a_cost_in_the_list_on_its_page_and_in_the_api(
@@ -146,9 +147,10 @@ def test_prices_that_cannot_be_read_are_refused_at_the_start(text: str) -> None:
 
 
 def test_a_request_says_which_model_had_it_asked(monkeypatch: pytest.MonkeyPatch, world: FakeWorld, olga: User) -> None:
-    take(start(used(monkeypatch, foreign.hitl(), model="anthropic:claude-x")), world)
+    monkeypatch.setenv("OPENAI_API_KEY", "not-a-key")
+    take(start(used(monkeypatch, foreign.hitl(), model="openai:gpt-x")), world)
     approval = Approval.objects.first()
-    assert approval is not None and "claude-x" in approval.asked["model"]
+    assert approval is not None and approval.asked["model"] == "openai:gpt-x"
     assert approval.asked["model"] in page(olga, reverse("approvals:approval", args=[approval.pk]))
 
 
@@ -160,3 +162,10 @@ def test_an_agents_own_model_has_its_own_timeout_retries_and_rate(monkeypatch: p
     assert made.rate_limiter.requests_per_second == 0.5
     same = models.model_of(Agent(name="a", title="A", graph="x.y", model="openai:gpt-x", model_calls=calls))
     assert same is made, "one rate for all its runs"
+
+
+def test_an_author_is_told_which_extra_has_a_models_package() -> None:
+    missing = Agent(name="a", title="A", graph="x.y", model="mistralai:m")
+    assert "uv sync --extra mistral" in models.fault_of(missing)
+    assert "cannot be made" in models.fault_of(Agent(name="a", title="A", graph="x.y", model="nobody:m"))
+    assert models.fault_of(Agent(name="a", title="A", graph="x.y")) == ""
