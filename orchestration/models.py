@@ -7,6 +7,7 @@ from datetime import timedelta
 import pgtrigger
 from django.conf import settings
 from django.contrib.postgres.indexes import GinIndex
+from django.contrib.postgres.search import SearchVectorField
 from django.db import models
 from django.db.models import Q
 
@@ -86,6 +87,11 @@ class Run(models.Model):
         "self", null=True, blank=True, on_delete=models.PROTECT, related_name="children"
     )
     batch = models.CharField(max_length=40, null=True, blank=True)  # the id of what started it among others
+    search_words = models.GeneratedField(  # of the id, the agent, and the first 16,000 letters of the input's values
+        expression=models.Func("id", "agent", "input", function="signalbox_run_words"),
+        output_field=SearchVectorField(),
+        db_persist=True,
+    )
     created_at = models.DateTimeField(db_default=DatabaseNow())
     started_at = models.DateTimeField(null=True, blank=True)
     closed_at = models.DateTimeField(null=True, blank=True)
@@ -115,11 +121,8 @@ class Run(models.Model):
                 name="run_by_status",
             ),
             models.Index(fields=("agent", "-created_at", "-id"), name="run_by_agent"),
-            GinIndex(  # see orchestration.selectors; a short list of what is not sorted in yet, for a run moves often
-                models.Func("id", "agent", "input", function="signalbox_run_words"),
-                gin_pending_list_limit=256,
-                name="run_words",
-            ),
+            # a short list of what is not sorted in yet: a run moves often
+            GinIndex(fields=("search_words",), gin_pending_list_limit=256, name="run_words"),
             models.Index(  # see console.in_flight
                 fields=("requested_by",),
                 condition=Q(status__in=("starting", "running", "waiting", "paused")),

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, User
 from django.db import connection
@@ -153,10 +153,14 @@ def _sameness(approval_id: str) -> dict[str, object]:
     return {"agent": found.agent, "tool": found.tool, "digest": found.digest}
 
 
-def has_words(found_in: F | Func, words: str) -> Func:
+def sought(words: str) -> str:
+    """Return what a search looks for: the first words, in so many letters as are read."""
+    return " ".join(words.split()[:WORDS_AT_MOST])[:200]
+
+
+def has_words(found_in: F | Func[Any], words: str) -> Func[Any]:
     """Return whether a tsvector has the words, or words that begin so, every one of them."""
-    sought = " ".join(words.split()[:WORDS_AT_MOST])[:200]
-    query = Func(Value(sought), function="signalbox_search_query")
+    query = Func(Value(sought(words)), function="signalbox_search_query")
     return Func(found_in, query, template="(%(expressions)s)", arg_joiner=" @@ ", output_field=BooleanField())
 
 

@@ -11,7 +11,7 @@ from django.contrib.auth.models import Group, User
 from approvals.record import audit
 from console.clock import database_now
 from console.models import OutboxEntry
-from orchestration import services
+from orchestration import selectors, services
 from orchestration.contracts import Turn
 from orchestration.models import Run
 from orchestration.state import secrets
@@ -242,3 +242,21 @@ def test_checkpoints_are_listed_newest_first_and_opened_one_by_one(alice: User, 
 def test_an_unknown_run_is_not_there(alice: User) -> None:
     for path in ("runs/none", "runs/none/checkpoints", "runs/none/checkpoints/c"):
         problem(Caller(alice).get(path), 404)
+
+
+def test_a_search_finds_all_that_fit_however_many_there_are(
+    alice: User, db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = [make_run(input={"order_id": f"{number}", "note": "a lamp"}) for number in range(5)]
+    other = make_run(input={"order_id": "77", "note": "a lampshade of 日本語"})
+    caller = Caller(alice)
+
+    def found(words: str) -> set[str]:
+        return {one["id"] for one in caller.get("runs", search=words).json()["items"]}
+
+    for most in (2, 1000):
+        monkeypatch.setattr(selectors, "FEW_AT_MOST", most)
+        assert found("LAMP") == {run.pk for run in [*runs, other]}
+        assert found("lampsh 本語") == {other.pk}
+        assert found("lamp 3") == {runs[3].pk}
+        assert found("lamp nowhere") == found("...") == set()
