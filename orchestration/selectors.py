@@ -15,7 +15,7 @@ from django.db.models import F, Func, JSONField, Q, QuerySet, TextField, Value
 
 from approvals.models import Approval, ReceiptStep
 from approvals.reading import for_runs
-from approvals.reading.listing import has_words, sought
+from approvals.reading.listing import has_words, with_words
 from approvals.reading.reach import stranded, waiting_for_whom
 from console import roles
 from console.clock import shown_now
@@ -31,8 +31,6 @@ from orchestration.failing import Failure, failure_of
 from orchestration.models import AnswerDelivery, Effect, Run, SignalPair
 from orchestration.state.secrets import hidden_of
 from orchestration.titles import title_of
-
-FEW_AT_MOST: Final = 1000  # runs that are named one by one, of those that a search finds
 
 
 def visible_to(user: AbstractBaseUser | AnonymousUser) -> QuerySet[Run]:
@@ -141,12 +139,9 @@ def _fitting(
 def _with_words(search: str) -> Q:
     """Return whether the run has all the words, or their beginnings, of the search over requests. One query.
 
-    Words that few runs have are looked up at once, and those runs named; any others are found soon on the way through
-    the list. Where the agent's author hides something the words are looked for once more in what is shown: a search
-    must not guess at the rest.
+    Where the agent's author hides something the words are looked for once more in what is shown: a search must not
+    guess at the rest.
     """
-    few = _few_with(search)
-    fits = Q(has_words(F("search_words"), search)) if few is None else Q(pk__in=few)
     hidden = {agent: sorted(".".join(name) for name in hidden_of(agent).names) for agent in agents()}
     shown = ~Q(agent__in=[agent for agent, secret in hidden.items() if secret])
     for agent, secret in hidden.items():
@@ -155,15 +150,7 @@ def _with_words(search: str) -> Q:
             rest = Func(F("input"), marked, function="signalbox_without", output_field=JSONField())
             words = Func("id", "agent", rest, function="signalbox_run_words", output_field=SearchVectorField())
             shown |= Q(has_words(words, search), agent=agent)
-    return fits & shown
-
-
-def _few_with(search: str) -> list[str] | None:
-    """Return the ids of the runs that have the words, `None` when there are more than FEW_AT_MOST."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT * FROM signalbox_runs_with(%s, %s)", [sought(search), FEW_AT_MOST + 1])
-        found = [pk for (pk,) in cursor.fetchall()]
-    return found if len(found) <= FEW_AT_MOST else None
+    return with_words(search, "signalbox_runs_with") & shown
 
 
 @dataclass(frozen=True)

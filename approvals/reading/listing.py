@@ -15,7 +15,19 @@ from typing import Any, Final
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, User
 from django.db import connection
-from django.db.models import BooleanField, Count, Exists, F, Func, IntegerField, OuterRef, QuerySet, Subquery, Value
+from django.db.models import (
+    BooleanField,
+    Count,
+    Exists,
+    F,
+    Func,
+    IntegerField,
+    OuterRef,
+    Q,
+    QuerySet,
+    Subquery,
+    Value,
+)
 from django.db.models.functions import Coalesce
 
 from approvals.models import Approval, Outlook
@@ -35,6 +47,7 @@ UNUSUAL: Final = Order("unusual", ("outlook_percent", "due_at", "id"), (int, dat
 ORDERS: Final = {order.name: order for order in (BY_RISK, BY_DEADLINE, NEWEST, UNUSUAL)}
 RANKS: Final = {"high": 0, "medium": 1, "low": 2}  # as Approval.risk_rank counts
 CHOICES_AT_MOST: Final = 200
+FEW_AT_MOST: Final = 1000  # rows that are named one by one, of those that a search finds
 WORDS_AT_MOST: Final = 8
 
 
@@ -133,7 +146,7 @@ def filtered(user: User, filters: Filters) -> QuerySet[Approval]:
     if filters.same_as:
         rows = rows.filter(**_sameness(filters.same_as))
     if filters.search:
-        rows = rows.filter(has_words(F("search_words"), filters.search))
+        rows = rows.filter(with_words(filters.search, "signalbox_requests_with"))
     return _with_outlook(rows) if filters.ordered is UNUSUAL else rows
 
 
@@ -153,14 +166,25 @@ def _sameness(approval_id: str) -> dict[str, object]:
     return {"agent": found.agent, "tool": found.tool, "digest": found.digest}
 
 
-def sought(words: str) -> str:
-    """Return what a search looks for: the first words, in so many letters as are read."""
+def with_words(search: str, by_index: str) -> Q:
+    """Return whether a row with `search_words` has the words of the search, or their beginnings. One query.
+
+    Words that few rows have are looked up at once, and those rows named; any others are found soon on the way through
+    the list. `by_index`: the SQL function that looks them up, with the words and how many at most.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT * FROM {by_index}(%s, %s)", [_sought(search), FEW_AT_MOST + 1])
+        few = [pk for (pk,) in cursor.fetchall()]
+    return Q(pk__in=few) if len(few) <= FEW_AT_MOST else Q(has_words(F("search_words"), search))
+
+
+def _sought(words: str) -> str:
     return " ".join(words.split()[:WORDS_AT_MOST])[:200]
 
 
 def has_words(found_in: F | Func[Any], words: str) -> Func[Any]:
     """Return whether a tsvector has the words, or words that begin so, every one of them."""
-    query = Func(Value(sought(words)), function="signalbox_search_query")
+    query = Func(Value(_sought(words)), function="signalbox_search_query")
     return Func(found_in, query, template="(%(expressions)s)", arg_joiner=" @@ ", output_field=BooleanField())
 
 

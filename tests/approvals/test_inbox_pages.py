@@ -229,7 +229,7 @@ def test_the_inbox_costs_the_same_for_five_rows_and_for_fifty(alice: User, open_
     add(45)
     assert costs({}) == whole
     assert costs(BY_SCRIPT) == by_script
-    assert max(by_script) <= 26, by_script
+    assert max(by_script) <= 27, by_script
 
 
 def downloaded(client: Client, address: str) -> str:

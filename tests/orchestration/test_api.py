@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Group, User
 
+from approvals.reading import listing
 from approvals.record import audit
 from console.clock import database_now
 from console.models import OutboxEntry
-from orchestration import selectors, services
+from orchestration import services
 from orchestration.contracts import Turn
 from orchestration.models import Run
 from orchestration.state import secrets
@@ -255,7 +256,7 @@ def test_a_search_finds_all_that_fit_however_many_there_are(
         return {one["id"] for one in caller.get("runs", search=words).json()["items"]}
 
     for most in (2, 1000):
-        monkeypatch.setattr(selectors, "FEW_AT_MOST", most)
+        monkeypatch.setattr(listing, "FEW_AT_MOST", most)
         assert found("LAMP") == {run.pk for run in [*runs, other]}
         assert found("lampsh 本語") == {other.pk}
         assert found("lamp 3") == {runs[3].pk}
