@@ -1,7 +1,8 @@
 """Two roles in the database: the owner of the tables, who migrates, and the app's, under which everything else works.
 
 The app's role reads and writes rows. It makes, changes and empties no table, disables no trigger, and what is in
-settings.APPEND_ONLY_TABLES it can only add to. So neither a fault of the app nor somebody who speaks through it can
+settings.APPEND_ONLY_TABLES it can only add to. In settings.SCHEMAS_OF_THE_APP alone it makes tables, none of which
+holds anything that is not elsewhere. So neither a fault of the app nor somebody who speaks through it can
 change the record. Where one role does everything, the app works too, and `loose_record` says so.
 """
 
@@ -83,6 +84,16 @@ def grant(role: str, schema: str) -> None:
         ours = cursor.fetchone()
         if ours:  # a temporary table of the same name would be written to in place of the record
             cursor.execute(f"REVOKE TEMPORARY ON DATABASE {quote(ours[0])} FROM PUBLIC, {to}")
+
+
+def let_make_tables(role: str) -> None:
+    """Let the app's role make tables in the schemas that are its own, where those are there. Call it as the owner."""
+    quote = connection.ops.quote_name
+    with connection.cursor() as cursor:
+        for schema in settings.SCHEMAS_OF_THE_APP:
+            cursor.execute("SELECT to_regnamespace(%s) IS NOT NULL", [schema])
+            if cursor.fetchone()[0]:
+                cursor.execute(f"GRANT USAGE, CREATE ON SCHEMA {quote(schema)} TO {quote(role)}")
 
 
 class NoExtension(Exception):

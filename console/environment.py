@@ -173,6 +173,14 @@ class Environment(BaseSettings):
         alias="SIGNALBOX_HANDBOOK",
         description="the folder that the handbook is made from. Not set: `examples/handbook`",
     )
+    embedder: str = Field(
+        "",
+        alias="SIGNALBOX_EMBEDDER",
+        description=(
+            "what makes vectors of text: `model2vec:/a/folder`, or `openai:...` and any other `init_embeddings` name; "
+            "of several, with commas between, the first makes new ones. Not set: the model that ships with `wordllama`"
+        ),
+    )
     data: Path | None = Field(
         None,
         alias="SIGNALBOX_DATA",

@@ -18,6 +18,9 @@ others its id: `dispatch.after_send` (Prefect has the flow run, our row does not
 way), `flow.before_commit`, `flow.after_publish` (committed, the flow does not know), `flow.before_end` (the flow knows,
 Prefect does not), `flow.before_fail` (it failed, our row does not say so yet), `watch.before_restart` (its run is
 recorded as crashed and not yet started again).
+
+Of a search index, with the name of its table: `index.before_build`, `index.during_build`, `index.before_check`,
+`index.before_swap`, `index.before_drop`.
 """
 
 from __future__ import annotations

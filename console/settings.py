@@ -243,6 +243,8 @@ APPEND_ONLY_TABLES = [
     "approvals_decision",
     "approvals_proposalversion",
 ]
+# Schemas in which the app's own role makes and drops tables: what can be made again from other tables at any time.
+SCHEMAS_OF_THE_APP = ["signalbox_index"]
 # Where the audit chain's head is written down, outside of what the database's owner can change.
 AUDIT_HEADS_FILE = ENVIRONMENT.home / "audit-heads.jsonl"
 AUDIT_HEAD_URL = ENVIRONMENT.audit_head_url

@@ -19,8 +19,9 @@ from dataplane import registered
 from dataplane.contents.base import ContentKind
 from dataplane.contents.external import EXTERNAL
 from dataplane.contents.features import FEATURES
-from dataplane.contents.passages import PASSAGES
+from dataplane.contents.passages import INDEX_FROM_ROWS, PASSAGES
 from dataplane.contents.records import EVALUATION_CASES
+from dataplane.contents.search_indexes import SEARCH_PLANS
 from dataplane.contents.trained import MODELS
 from dataplane.errors import ContentUnknown, DatasetNotFound, InvalidParameters
 from dataplane.registered import Registered
@@ -63,6 +64,8 @@ class DatasetEntry:
     schedule: ScheduleEntry  # what its row begins with; from then on the row is the truth
     fresh_for: timedelta  # older than this it is called stale; one window and some slack
     at_first_start: bool = True  # made as soon as flows are served for the first time; else when somebody asks
+    follows: str = ""  # a dataset: made again when a version of it with many rows becomes current
+    can_be_tried: bool = True  # a dry run says what would change without doing the work that counts
     is_registered: bool = False
     is_job: bool = False
 
@@ -177,7 +180,39 @@ VERDICT_MODEL = DatasetEntry(
     at_first_start=False,
 )
 
-CATALOGUE = {entry.name: entry for entry in (HANDBOOK, CUSTOMER_FEATURES, EVALUATION_SET, VERDICT_MODEL)}
+
+class IndexParameters(BaseModel):
+    """When there is to be an index, and how good it has to be."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    least_rows: int = Field(
+        INDEX_FROM_ROWS, ge=1, le=100_000_000, description="Passages from which on an index is built; below, none is."
+    )
+    least_recall: float = Field(
+        0.95, ge=0, le=1, description="Of what an exact search finds, the share that the index has to find too."
+    )
+    again: bool = Field(False, description="Build it anew, also where a complete one is there.")
+
+
+HANDBOOK_INDEX = DatasetEntry(
+    name="handbook_index",
+    title="Search index of the handbook",
+    flow="rebuild_index",
+    deployment="daily",
+    content=SEARCH_PLANS,
+    parameters=IndexParameters,
+    window=Days(),
+    schedule=ScheduleEntry(cron="30 6 * * *"),
+    fresh_for=timedelta(hours=26),
+    at_first_start=False,
+    follows=HANDBOOK.name,
+    can_be_tried=False,
+)
+
+CATALOGUE = {
+    entry.name: entry for entry in (HANDBOOK, HANDBOOK_INDEX, CUSTOMER_FEATURES, EVALUATION_SET, VERDICT_MODEL)
+}
 
 
 Entry = DatasetEntry | Registered

@@ -12,9 +12,12 @@ from django.db import connection, transaction
 
 from console import ports
 from console.clock import database_now
+from console.ids import new_id
 from console.live.announce import announce
 from console.roles import may
 from dataplane import catalogue, selectors
+from dataplane.contents.passages import INDEX_FROM_ROWS
+from dataplane.contents.search_indexes import SEARCH_PLANS
 from dataplane.errors import FlowRunActionRefused, InvalidParameters
 from dataplane.models import Dataset, Refresh
 from dataplane.refreshes.request import request_refresh
@@ -41,6 +44,10 @@ class Rollback:
 def preview_rollback(dataset: str, version: int) -> Rollback:
     """Return who would be affected. Raises DatasetNotFound, DatasetNotPublished, FlowRunActionRefused."""
     target, current = selectors.version(dataset, version), selectors.current_version(dataset)
+    if target.kind == SEARCH_PLANS.name:
+        raise FlowRunActionRefused(
+            "How a dataset is searched follows the dataset: make another version of it current, or rebuild the index."
+        )
     if target.pk == current.pk:
         raise FlowRunActionRefused(f"Version {version} is the current one already.")
     uses = ports.dataset_readers().uses_of(dataset, current.version, MOST_SHOWN)
@@ -74,6 +81,9 @@ def roll_back(*, dataset: str, version: int, reason: str, user: User) -> Rollbac
         # What confirmed the version before says nothing of this one: only the next refresh does.
         chosen = selectors.version(dataset, version)
         Dataset.objects.filter(name=dataset).update(current_version=chosen, confirmed_at=None)
+        for entry in catalogue.CATALOGUE.values():
+            if entry.follows == dataset and chosen.rows >= INDEX_FROM_ROWS:
+                request_refresh(dataset=entry.name, key=new_id("after"), user=None)
         announce("data", "inbox", "runs")
         ports.record().record(
             actor=user.get_username(),

@@ -46,10 +46,25 @@ class RefreshOutcome:
     """How one refresh ended: what the publishing transaction did, or what it found done already."""
 
     status: Literal["published", "unchanged", "finished", "cancelled"]
-    version: PublishedVersion | None  # None when cancelled, or finished with nothing to publish
+    version: PublishedVersion | None  # None when cancelled, or finished with nothing to publish or as a dry run
     sentence: str
     was_done: bool = False  # somebody else, or an earlier attempt, had finished this refresh
 
+
+@dataclass(frozen=True)
+class Preview:
+    """What a dry run says: how the version that would be published differs from the current one."""
+
+    against: int | None  # the current version then; None before the first one
+    rows: int  # that the new version would have
+    added: list[str]  # names of rows, at most `MOST_NAMES` of each kind
+    removed: list[str]
+    changed: list[str]
+    counts: dict[str, int]  # of added, removed, changed
+    sentence: str
+
+
+MOST_NAMES = 200
 
 CONTRACTS = Contracts(
     boundaries=(
@@ -86,7 +101,10 @@ CONTRACTS = Contracts(
             timeouts="none: reading is one query",
             checkpoint="rows of the version in Postgres, published in one transaction, never changed",
             on_resume="the version that is current then; each turn reports the versions that it read",
-            must_not="an agent never reads rows of an unpublished version and never starts a refresh",
+            must_not=(
+                "an agent never reads rows of an unpublished version or by an index that is not complete and checked, "
+                "and never starts a refresh"
+            ),
         ),
     ),
     steps=(
@@ -95,6 +113,7 @@ CONTRACTS = Contracts(
         Step("Run the daily schedule and retry what failed", "data"),
         Step("Read, split and embed the handbook", "data"),
         Step("Publish a version in one transaction", "data"),
+        Step("Build a search index beside the one in service, check it, and swap them in one commit", "data"),
         Step("Start a flow run again when its process died", "console"),
         Step("Retrieve passages of the current version", "agent"),
     ),

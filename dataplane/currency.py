@@ -64,7 +64,8 @@ def _note(row: Any, number: int, is_fresh: bool, fault: str) -> str:
 
 def last_faults(names: Iterable[str]) -> dict[str, str]:
     """Return in words why the newest refresh of each dataset confirmed nothing; those that did are left out."""
-    newest = Refresh.objects.filter(dataset_id__in=names).order_by("dataset_id", "-id").distinct("dataset_id")
+    asked = Refresh.objects.filter(dataset_id__in=names, is_dry_run=False)
+    newest = asked.order_by("dataset_id", "-id").distinct("dataset_id")
     return {row.dataset_id: words for row in newest if (words := _fault(row))}
 
 

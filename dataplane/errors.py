@@ -4,9 +4,14 @@ DataplaneError
 ├── DatasetNotFound          no such dataset is known here
 ├── DatasetNotPublished      known, but no version has been published yet
 ├── ContentUnknown           a version's kind of content is none that this release reads
-├── EmbedderChanged          the current version was embedded with another model
+├── EmbedderChanged          a version was embedded with a model that this process cannot load
+├── EmbedderInvalid          the model that was chosen cannot be used, or its vectors have another length (permanent)
+├── EmbedderAway             a hosted model gives no vectors just now (try again later)
+├── IndexRefused             a new search index is not good enough to be put into service (permanent)
+├── IndexHeldUp              a search index could not be built now (try again later)
 ├── RefreshNotFound
 ├── RefreshKeyTaken          the key belongs to a refresh with other parameters
+├── DryRunRefused            nobody could say what a refresh of this dataset would change without doing it
 ├── QuestionInvalid          an agent's or a program's question is none that this kind of content answers
 ├── SourceInvalid            what a flow read fails the checks before publishing (permanent)
 ├── TrainingMissing          the flow process has not what training needs (permanent)
@@ -85,7 +90,27 @@ class ModelRefused(DataplaneError):
 
 
 class EmbedderChanged(DataplaneError):
-    """The current version was embedded with another model than this process has; refresh the dataset."""
+    """The version was embedded with another model than this process has; refresh the dataset."""
+
+
+class EmbedderInvalid(DataplaneError):
+    """The embedding model that was chosen cannot be used."""
+
+
+class EmbedderAway(DataplaneError):
+    """The embedding model does not answer."""
+
+    permanent = False
+
+
+class IndexRefused(DataplaneError):
+    """The new search index is not good enough, so search goes on without it."""
+
+
+class IndexHeldUp(DataplaneError):
+    """The search index could not be built now."""
+
+    permanent = False
 
 
 class RefreshNotFound(DataplaneError, NotFound):
@@ -105,6 +130,12 @@ class RefreshKeyTaken(DataplaneError, Refused):
 
     def facts(self) -> dict[str, Any]:
         return {"refresh_id": self.refresh_id}
+
+
+class DryRunRefused(DataplaneError, Refused):
+    """Nobody could say what a refresh of this dataset would change without doing it."""
+
+    title = "No dry run"
 
 
 class VersionTaken(DataplaneError, Refused):

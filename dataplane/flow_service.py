@@ -59,7 +59,19 @@ PASSED_ON = (
     "TMPDIR",
     "VIRTUAL_ENV",
     "SIGNALBOX_HANDBOOK",
+    "SIGNALBOX_EMBEDDER",
     "SIGNALBOX_SHOP_URL",
+    # what hosted embedding models are reached by
+    "OPENAI_API_KEY",
+    "OPENAI_BASE_URL",
+    "AZURE_OPENAI_API_KEY",
+    "AZURE_OPENAI_ENDPOINT",
+    "OPENAI_API_VERSION",
+    "COHERE_API_KEY",
+    "MISTRAL_API_KEY",
+    "GOOGLE_API_KEY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
 )
 _RUNNER = [sys.executable, "-m", "dataplane.flows.serving"]
 logger = logging.getLogger(__name__)

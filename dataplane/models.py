@@ -133,6 +133,74 @@ class Passage(models.Model):
         return f"{self.document} #{self.position}"
 
 
+class SearchIndex(models.Model):
+    """An index over the vectors of one version, in a table of its own in the schema `signalbox_index`.
+
+    The table holds copies and can be made again at any time; see `dataplane.search_index`, which moves these rows.
+    """
+
+    class State(models.TextChoices):
+        BUILDING = "building"  # nobody reads it; left behind so, its flow run died
+        CHECKED = "checked"  # complete and its recall measured, not yet in service
+        SERVING = "serving"  # `signalbox_nearest` asks it
+        REPLACED = "replaced"  # by another one; its table is dropped later
+        REFUSED = "refused"  # it found too little of what an exact search finds
+        DROPPED = "dropped"
+
+    version = models.ForeignKey(DatasetVersion, on_delete=models.PROTECT, related_name="search_indexes")
+    relation = models.CharField(max_length=63, unique=True)  # the table's name; its index is called so with _hnsw
+    state = models.CharField(max_length=10, choices=State.choices)
+    rows = models.PositiveIntegerField()
+    links = models.PositiveIntegerField()  # pgvector's m
+    effort = models.PositiveIntegerField()  # pgvector's ef_construction
+    recall = models.FloatField(null=True, blank=True)  # of the five nearest by an exact search, the share it found
+    questions = models.PositiveIntegerField(null=True, blank=True)  # that recall was measured with
+    note = models.TextField(blank=True, db_default="")  # why it is not in service, in a sentence
+    prefect_flow_run_id = models.CharField(max_length=36)
+    begun_at = models.DateTimeField(db_default=DatabaseNow())
+    served_at = models.DateTimeField(null=True, blank=True)
+    ended_at = models.DateTimeField(null=True, blank=True)  # replaced, refused or dropped
+
+    class Meta:
+        constraints = (
+            models.UniqueConstraint(fields=("version",), condition=Q(state="serving"), name="one_index_in_service"),
+        )
+
+    def __str__(self) -> str:
+        return self.relation
+
+
+class SearchScore(models.Model):
+    """How well one version answers the questions whose right passage is known, by one way of searching."""
+
+    class Method(models.TextChoices):
+        EXACT = "exact"
+        INDEX = "index"
+        ADAPTER = "adapter"  # exact, with the question's vector turned by the trained retrieval adapter
+
+    version = models.ForeignKey(DatasetVersion, on_delete=models.PROTECT, related_name="search_scores")
+    method = models.CharField(max_length=10, choices=Method.choices)
+    questions_digest = models.CharField(max_length=64)  # SHA-256, hex: scores of two sets of questions do not compare
+    questions = models.PositiveIntegerField()
+    found = models.PositiveIntegerField()  # questions whose right passage is among the first five
+    mean_reciprocal_rank = models.FloatField()  # 1 when every right passage is first; 0 counts beyond the fifth
+    missed = models.JSONField()  # [{"ask", "wanted": [..], "found": [..]}], names of passages
+    measured_at = models.DateTimeField(db_default=DatabaseNow())
+
+    class Meta:
+        constraints = (
+            models.UniqueConstraint(fields=("version", "method", "questions_digest"), name="one_score_per_questions"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.found} of {self.questions}"
+
+    @property
+    def recall(self) -> float:
+        """Return the share of the questions whose right passage is among the first five."""
+        return self.found / self.questions if self.questions else 0.0
+
+
 class Record(models.Model):
     """One row of a version that is neither a passage nor a feature: a case to evaluate, a model's card, an index."""
 
@@ -216,6 +284,8 @@ class Refresh(models.Model):
     send_attempts = models.PositiveIntegerField(db_default=0)
     send_error = ReasonField(blank=True, db_default="")  # why the last attempt failed
     restarts = models.PositiveIntegerField(db_default=0)  # how often its flow run died and was started again
+    is_dry_run = models.BooleanField(db_default=False)  # says what would change, and publishes nothing
+    preview = models.JSONField(null=True, blank=True)  # what it said: see `dataplane.contracts.Preview`
     # Of somebody else's deployment; empty: the catalogue's. Kept, for a registration may go.
     flow = models.CharField(max_length=200, blank=True, db_default="")
     deployment = models.CharField(max_length=200, blank=True, db_default="")

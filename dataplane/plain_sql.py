@@ -11,6 +11,7 @@ import psycopg
 from console.environment import environment
 
 LIVE_CHANNEL = "signalbox_live"
+REFRESHES_CHANNEL = "signalbox_refreshes"  # wakes `dataplane.refreshes.dispatch`
 
 
 def connect() -> psycopg.Connection[Any]:

@@ -26,7 +26,8 @@ def contracts() -> Contracts:
 
 def refresh_for_run(dataset: str, by: User) -> str:
     # One that has not begun reads what is there now; one that runs may have read before the source changed.
-    to_come = Refresh.objects.filter(dataset_id=dataset, status=states.Status.SCHEDULED).order_by("-id").first()
+    scheduled = Refresh.objects.filter(dataset_id=dataset, status=states.Status.SCHEDULED, is_dry_run=False)
+    to_come = scheduled.order_by("-id").first()
     if to_come is not None:
         return to_come.pk
     try:

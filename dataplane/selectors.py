@@ -17,9 +17,10 @@ from console.lists.keyset import Order, page_after
 from dataplane import catalogue, currency, schedules
 from dataplane.catalogue import Entry
 from dataplane.contents.base import Difference, Shown
-from dataplane.contents.passages import PassageHit
+from dataplane.contents.passages import INDEX_FROM_ROWS, PASSAGES, Nearest, PassageHit
+from dataplane.embedding import embedder_named
 from dataplane.errors import ContentUnknown, DatasetNotFound, DatasetNotPublished, RefreshNotFound
-from dataplane.models import Dataset, DatasetVersion, Refresh
+from dataplane.models import Dataset, DatasetVersion, Refresh, SearchScore
 from dataplane.schedules import ScheduleEntry
 
 VERSIONS_SHOWN = 200  # newest, per dataset
@@ -200,6 +201,40 @@ def difference(old: DatasetVersion, new: DatasetVersion) -> Difference:
         raise ContentUnknown(f"Version {old.version} holds {old.kind}, version {new.version} {new.kind}.")
     with connection.cursor() as cursor:
         return catalogue.content_kind(new.kind).difference(cursor, old.stored, new.stored)
+
+
+def search_in_words(version: DatasetVersion) -> str:
+    """Return how the version is searched, and why; empty for a version that is not searched."""
+    if version.kind != PASSAGES.name:
+        return ""
+    found = {row.state: row for row in version.search_indexes.filter(state__in=("serving", "refused")).order_by("id")}
+    if serving := found.get("serving"):
+        recall = f", and finds {serving.recall:.1%} of what an exact search finds" if serving.recall is not None else ""
+        return f"by an HNSW index over {serving.rows:,} passages{recall}"
+    if version.rows < INDEX_FROM_ROWS:
+        return f"exactly: an index is built from {INDEX_FROM_ROWS:,} passages on"
+    if refused := found.get("refused"):
+        return f"exactly. {refused.note}"
+    return "exactly, until its index is built"
+
+
+def search_scores(versions: Sequence[DatasetVersion]) -> dict[int, list[SearchScore]]:
+    """Return the scores of these versions by the version's id, those of the newest set of questions alone."""
+    rows = SearchScore.objects.filter(version__in=[one.pk for one in versions])
+    newest = rows.order_by("-measured_at").values_list("questions_digest", flat=True).first()
+    found: dict[int, list[SearchScore]] = defaultdict(list)
+    for row in rows.filter(questions_digest=newest).order_by("method"):
+        found[row.version_id].append(row)
+    return found
+
+
+def search(version: DatasetVersion, query: str, *, limit: int, exactly: bool = False) -> Nearest:
+    """Return the version's passages nearest to the words, by the model that made it. Raises EmbedderChanged."""
+    stored = version.stored
+    model = embedder_named(stored.embedder, whose=f"Version {stored.number} of {stored.dataset}")
+    vector = model.embed([query])[0]
+    with connection.cursor() as cursor:
+        return PASSAGES.nearest(cursor, stored, vector, limit=limit, exactly=exactly)
 
 
 def refresh(refresh_id: str) -> Refresh:

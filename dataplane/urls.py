@@ -3,7 +3,7 @@ from __future__ import annotations
 from django.urls import path
 
 from dataplane import views
-from dataplane.pages import flow_run_work, pools, schedules, start, versions
+from dataplane.pages import dry_runs, flow_run_work, pools, schedules, search, start, versions
 
 app_name = "dataplane"
 urlpatterns = [
@@ -22,5 +22,7 @@ urlpatterns = [
     path("data/<slug:dataset>/versions/<int:number>/origin/", versions.origin, name="version_origin"),
     path("data/<slug:dataset>/versions/<int:number>/difference/", versions.difference, name="version_difference"),
     path("data/<slug:dataset>/versions/<int:number>/make-current/", versions.make_current, name="make_current"),
+    path("data/<slug:dataset>/search/", search.search, name="search"),
+    path("data/<slug:dataset>/dry-runs/<id:refresh_id>/", dry_runs.dry_run, name="dry_run"),
     path("data/<slug:dataset>/backfill/", versions.backfill, name="backfill"),
 ]

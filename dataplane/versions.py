@@ -9,16 +9,19 @@ What makes a refresh happen exactly once:
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import psycopg
 from psycopg.types.json import Jsonb
 
 from console.faults import reach
-from dataplane.catalogue import DatasetEntry
-from dataplane.contents.base import Content, MadeFromVersions, Withheld
-from dataplane.contracts import PublishedVersion, RefreshOutcome
-from dataplane.plain_sql import announce, connect, one
+from console.ids import new_id
+from dataplane.catalogue import CATALOGUE, DatasetEntry
+from dataplane.contents.base import Content, Difference, MadeFromVersions, Stored, Withheld
+from dataplane.contents.passages import INDEX_FROM_ROWS
+from dataplane.contracts import MOST_NAMES, Preview, PublishedVersion, RefreshOutcome
+from dataplane.plain_sql import REFRESHES_CHANNEL, announce, connect, one
 from dataplane.refreshes import states
 from dataplane.refreshes.claim import ended
 from dataplane.refreshes.states import Status
@@ -40,9 +43,7 @@ def publish(
     """
     digest = content.digest()
     with connect() as connection, connection.transaction():
-        connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"signalbox dataset {entry.name}"])
-        one(connection, "SELECT status FROM dataplane_refresh WHERE id = %s FOR UPDATE", [refresh_id])
-        before = ended(connection, refresh_id)
+        before = _hold(connection, entry, refresh_id)
         if before is not None:
             return before
         reach("flow.in_publish", refresh_id)
@@ -63,6 +64,8 @@ def publish(
         )
         end = Status(outcome.status)
         states.move_in_sql(connection, refresh_id, end, version_id=version_id, error="", finished_at=states.NOW)
+        if outcome.status == "published" and outcome.version is not None:
+            _ask_followers(connection, outcome.version)
         announce(connection)
         reach("flow.before_commit", refresh_id)
     return outcome
@@ -74,9 +77,7 @@ def withhold(entry: DatasetEntry, withheld: Withheld, *, refresh_id: str) -> Ref
     On retry: safe to call again. A refresh that has ended already stays as it is.
     """
     with connect() as connection, connection.transaction():
-        connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"signalbox dataset {entry.name}"])
-        one(connection, "SELECT status FROM dataplane_refresh WHERE id = %s FOR UPDATE", [refresh_id])
-        before = ended(connection, refresh_id)
+        before = _hold(connection, entry, refresh_id)
         if before is not None:
             return before
         if withheld.confirms:
@@ -90,6 +91,107 @@ def withhold(entry: DatasetEntry, withheld: Withheld, *, refresh_id: str) -> Ref
         )
         announce(connection)
     return RefreshOutcome("finished", None, withheld.sentence)
+
+
+def _hold(connection: psycopg.Connection[Any], entry: DatasetEntry, refresh_id: str) -> RefreshOutcome | None:
+    """Wait for other publishing transactions of the dataset, and lock the refresh; return how it ended before."""
+    connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"signalbox dataset {entry.name}"])
+    one(connection, "SELECT status FROM dataplane_refresh WHERE id = %s FOR UPDATE", [refresh_id])
+    return ended(connection, refresh_id)
+
+
+def _ask_followers(connection: psycopg.Connection[Any], published: PublishedVersion) -> None:
+    """Ask for what is made from this dataset when it has many rows, once for each of its versions."""
+    if published.rows < INDEX_FROM_ROWS:
+        return
+    for entry in CATALOGUE.values():
+        if entry.follows == published.dataset:
+            connection.execute(
+                "INSERT INTO dataplane_dataset (name, title, fresh_for) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
+                [entry.name, entry.title, entry.fresh_for],
+            )
+            connection.execute(
+                "INSERT INTO dataplane_refresh (id, dataset_id, key, parameters) VALUES (%s, %s, %s, '{}')"
+                " ON CONFLICT DO NOTHING",
+                [new_id("rfr"), entry.name, f"after.{published.dataset}.{published.version}"],
+            )
+            connection.execute("SELECT pg_notify(%s, '')", [REFRESHES_CHANNEL])
+
+
+def compare(
+    entry: DatasetEntry, content: Content, *, refresh_id: str, parameters: dict[str, Any], flow_run_id: str
+) -> RefreshOutcome:
+    """End a dry run: keep on its refresh what publishing the content would change, and publish nothing.
+
+    The very publishing transaction is done, compared from within, and rolled back: what would make it fail fails here
+    too, and no reader sees any of it. On retry: safe to call again.
+    """
+    with connect() as connection:
+        with connection.transaction() as undone:
+            before = _hold(connection, entry, refresh_id)
+            if before is not None:
+                return before
+            preview = _preview(connection, entry, content, parameters, flow_run_id)
+            raise psycopg.Rollback(undone)
+        with connection.transaction():
+            states.move_in_sql(
+                connection,
+                refresh_id,
+                Status.FINISHED,
+                preview=Jsonb(asdict(preview)),
+                error="",
+                finished_at=states.NOW,
+            )
+            announce(connection)
+    return RefreshOutcome("finished", None, preview.sentence)
+
+
+def _preview(
+    connection: psycopg.Connection[Any],
+    entry: DatasetEntry,
+    content: Content,
+    parameters: dict[str, Any],
+    flow_run_id: str,
+) -> Preview:
+    stored = (
+        "SELECT v.id, v.dataset_id, v.version, v.rows, v.embedder, v.digest, v.kind FROM dataplane_datasetversion v"
+    )
+    current = connection.execute(
+        f"{stored} JOIN dataplane_dataset d ON v.id = d.current_version_id WHERE d.name = %s", [entry.name]
+    ).fetchone()
+    digest = content.digest()
+    if current is not None and current[5] == digest:
+        return _told(current[2], content.rows, Difference([], [], []), "")
+    highest = one(connection, "SELECT last_version FROM dataplane_dataset WHERE name = %s", [entry.name])[0]
+    version_id, written = _write(connection, entry, content, digest, parameters, flow_run_id)
+    number = written.version.version if written.version else 0
+    outcome = "publish a new version" if number > highest else f"make version {number} current again"
+    new = Stored(*one(connection, f"{stored} WHERE v.id = %s", [version_id])[:5])
+    with connection.cursor() as cursor:
+        if current is None or current[6] != entry.content.name:
+            old = Stored(0, entry.name, 0, 0, "")  # no row points at it
+        else:
+            old = Stored(*current[:5])
+        return _told(current[2] if current else None, content.rows, entry.content.difference(cursor, old, new), outcome)
+
+
+def _told(against: int | None, rows: int, found: Difference, outcome: str) -> Preview:
+    """Return the preview. `outcome`: what a refresh would do; empty: nothing, the content is the current one's."""
+    kinds = {"added": list(found.added), "removed": list(found.removed), "changed": list(found.changed)}
+    counts = {kind: len(names) for kind, names in kinds.items()}
+    told = ", ".join(f"{count:,} {kind}" for kind, count in counts.items() if count)
+    compared_with = f"version {against}" if against else "nothing, for no version is published yet"
+    if outcome:
+        sentence = f"A refresh would {outcome}: {told or 'no rows that differ'}, compared with {compared_with}."
+    else:
+        sentence = f"A refresh would publish nothing: the content is that of version {against}."
+    return Preview(
+        against=against,
+        rows=rows,
+        **{kind: names[:MOST_NAMES] for kind, names in kinds.items()},
+        counts=counts,
+        sentence=sentence,
+    )
 
 
 def _write(

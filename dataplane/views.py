@@ -21,8 +21,10 @@ from console.http import needs, person
 from console.live.parts import is_a_part
 from dataplane import catalogue, health, masking, registered, selectors
 from dataplane.catalogue import CATALOGUE
+from dataplane.contents.passages import PASSAGES
 from dataplane.errors import (
     ContentUnknown,
+    DryRunRefused,
     PrefectAway,
     PrefectError,
     RefreshKeyTaken,
@@ -107,18 +109,25 @@ def refresh(request: HttpRequest, dataset: str) -> HttpResponse:
     if entry is None:  # somebody else's has a page of its own, for its parameters are known to Prefect alone
         raise Http404(f"There is no dataset called {dataset}.")
     form, status = RefreshForm(entry, request.POST), 422
+    is_dry_run = "dry_run" in request.POST
     if form.is_valid():
         try:
             made, is_new = request_refresh(
                 dataset=dataset,
-                key=form.cleaned_data["key"],
+                key=None if is_dry_run else form.cleaned_data["key"],
                 parameters=form.typed.value,
                 user=person(request),
+                is_dry_run=is_dry_run,
             )
         except RefreshKeyTaken as exc:
             form.add_error("key", exc.sentence)
             status = exc.http_status
+        except DryRunRefused as exc:
+            form.add_error(None, exc.sentence)
+            status = exc.http_status
         else:
+            if is_dry_run:
+                return redirect("dataplane:dry_run", dataset, made.pk)
             messages.success(request, _said(made, is_new))
             return redirect(f"{reverse('dataplane:data')}#dataset-{dataset}")
     return _data_page(request, refused=form, refused_dataset=dataset, status=status)
@@ -147,6 +156,7 @@ def version(request: HttpRequest, dataset: str, number: int) -> HttpResponse:
         "is_current": state.current is not None and state.current.pk == found.pk,
         "is_first_page": after < 0,
         "may_change": roles.may(request.user, "refresh"),
+        "can_be_searched": found.kind == PASSAGES.name,
     }
     return render(request, "dataplane/version.html", context)
 
@@ -242,6 +252,7 @@ def _dataset_context(
     return {
         "state": state,
         "may_refresh": may_refresh,
+        "search": selectors.search_in_words(state.current) if state.current else "",
         "form": form,
         "window": window,
         "window_is_used": suggested != window,

@@ -31,6 +31,7 @@ class RefreshIn(Schema):
 
     key: str | None = None
     parameters: dict[str, Any] = Field(default_factory=dict)
+    dry_run: bool = False
 
 
 @router.get("/datasets")
@@ -49,10 +50,15 @@ def get_dataset(request: HttpRequest, name: str) -> dict[str, Any]:
 
 @router.post("/datasets/{name}/refresh", response={200: dict[str, Any], 201: dict[str, Any]})
 def post_refresh(request: HttpRequest, name: str, body: RefreshIn | None = None) -> Status[dict[str, Any]]:
-    """Ask for a refresh; the same key is the same refresh. Works while Prefect is away."""
+    """Ask for a refresh; the same key is the same refresh. Works while Prefect is away.
+
+    With `dry_run` its flow run only says what would change: once it is `finished`, `preview` says so.
+    """
     user = require(request, "start_deployment" if name in catalogue.others() else "refresh")
     wanted = body or RefreshIn()
-    refresh, is_new = request_refresh(dataset=name, key=wanted.key, parameters=wanted.parameters, user=user)
+    refresh, is_new = request_refresh(
+        dataset=name, key=wanted.key, parameters=wanted.parameters, user=user, is_dry_run=wanted.dry_run
+    )
     return Status(201 if is_new else 200, {"refresh": refresh_json(selectors.refresh(refresh.pk))})
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from dataplane import masking
 from dataplane.deployments import deployments
 from dataplane.errors import PrefectError
-from dataplane.models import DatasetVersion, Refresh
+from dataplane.models import DatasetVersion, Refresh, SearchScore
 from dataplane.parameters import asked
 from dataplane.registered import Registered
 from dataplane.selectors import DatasetState
@@ -62,6 +62,8 @@ def refresh_json(refresh: Refresh) -> dict[str, Any]:
         "version": refresh.version.version if refresh.version else None,
         "error": refresh.error or None,
         "note": refresh.note or None,
+        "dry_run": refresh.is_dry_run,
+        "preview": refresh.preview,
         "parameters": masking.of_dataset(refresh.parameters, refresh.dataset_id),
         "requested_by": refresh.requested_by.get_username() if refresh.requested_by else None,
         "waiting_because": refresh.send_error or None,
@@ -87,6 +89,18 @@ def version_json(version: DatasetVersion) -> dict[str, Any]:
         "location": version.location or None,
         "metadata": version.metadata,
         "published_by": version.published_by or None,
+    }
+
+
+def search_score_json(score: SearchScore) -> dict[str, Any]:
+    """Return the public shape of one way's score over the questions whose passage is known."""
+    return {
+        "method": score.method,
+        "questions": score.questions,
+        "found": score.found,
+        "recall_at_5": round(score.recall, 4),
+        "mean_reciprocal_rank": round(score.mean_reciprocal_rank, 4),
+        "measured_at": instant(score.measured_at),
     }
 
 

@@ -10,7 +10,7 @@ from ninja import Field, Router, Schema, Status
 
 from console.api_access import require
 from dataplane import changes, lineage, selectors
-from dataplane.api.shapes import version_json
+from dataplane.api.shapes import search_score_json, version_json
 
 router = Router(tags=["data"])
 
@@ -38,9 +38,15 @@ class BackfillIn(Schema):
 
 @router.get("/datasets/{name}/versions/{number}")
 def get_version(request: HttpRequest, name: str, number: int) -> dict[str, Any]:
-    """Return one version with how it was made."""
+    """Return one version with how it was made, how it is searched, and how well that answers known questions."""
     require(request, "see")
-    return version_json(selectors.version(name, number))
+    version = selectors.version(name, number)
+    scores = selectors.search_scores([version]).get(version.pk, [])
+    return {
+        **version_json(version),
+        "search": selectors.search_in_words(version) or None,
+        "search_scores": [search_score_json(score) for score in scores],
+    }
 
 
 @router.get("/datasets/{name}/versions/{number}/diff")

@@ -6,10 +6,13 @@ On restart under the same flow run id it begins again from the top; the claim fi
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeVar
 
+import psycopg
 from prefect import Flow, flow, runtime
 from prefect.logging import get_run_logger
+from prefect.utilities.annotations import quote
 from pydantic import BaseModel
 
 from console import faults
@@ -17,11 +20,14 @@ from dataplane.catalogue import DatasetEntry
 from dataplane.contents.base import Content, Withheld
 from dataplane.contracts import RefreshOrder
 from dataplane.errors import DataplaneError
-from dataplane.flows.tasks import publish, withhold
+from dataplane.flows import steps
+from dataplane.flows.tasks import compare, publish, withhold
 from dataplane.refreshes.claim import claim, fail
 
 P = TypeVar("P", bound=BaseModel)
 Made = Content | Withheld
+#: beginnings of PostgreSQL's codes: the connection is gone, the server was stopped, crashed, or is starting
+LOST = ("08", "57P01", "57P02", "57P03")
 
 
 def produces(entry: DatasetEntry) -> Callable[[Callable[[P], Made]], Flow[Any, str]]:
@@ -71,28 +77,43 @@ def produce(entry: DatasetEntry, make: Callable[[P], Made], *, key: str, paramet
         faults.about(claimed.refresh_id)
         faults.reach("flow.after_claim")
         chosen: Any = entry.parameters.model_validate(claimed.parameters)  # Any: the entry's model is the flow's
-        try:
-            made = make(chosen)
-            if isinstance(made, Withheld):
-                outcome = withhold(entry, made, refresh_id=claimed.refresh_id)
-            else:
-                outcome = publish(
-                    entry,
-                    made,
-                    refresh_id=claimed.refresh_id,
-                    parameters=claimed.parameters,
-                    flow_run_id=flow_run_id,
-                )
-        except Exception as exc:
-            faults.reach("flow.before_fail")
-            fail(claimed.refresh_id, in_words(exc))
-            raise
+        finish = compare if claimed.is_dry_run else publish
+        with steps.timed() as times:
+            try:
+                made = make(chosen)
+                if isinstance(made, Withheld):
+                    made = replace(made, confirms=made.confirms and not claimed.is_dry_run)
+                    outcome = withhold(entry, made, refresh_id=claimed.refresh_id)
+                else:
+                    with steps.step("Compare" if claimed.is_dry_run else "Publish"):
+                        outcome = finish(
+                            entry,
+                            quote(made),  # else Prefect looks for states in every row of it
+                            refresh_id=claimed.refresh_id,
+                            parameters=claimed.parameters,
+                            flow_run_id=flow_run_id,
+                        )
+            except Exception as exc:
+                faults.reach("flow.before_fail")
+                fail(claimed.refresh_id, in_words(exc))
+                raise
+            steps.show(times, outcome.sentence)
         faults.reach("flow.before_end")
     return outcome.sentence
 
 
 def in_words(error: Exception) -> str:
     """Return what a person may read on the Data page; the traceback is in the flow run's logs."""
+    if isinstance(error, psycopg.errors.DiskFull):
+        return (
+            "PostgreSQL's disk is full, so nothing was published and the current version stays. Make room, then "
+            "refresh again."
+        )
+    if isinstance(error, psycopg.Error) and (error.sqlstate or "08").startswith(LOST):
+        return (
+            "The connection to PostgreSQL was lost, so nothing was published and the current version stays. Refresh "
+            "again once PostgreSQL is back."
+        )
     return str(error) if isinstance(error, DataplaneError) else f"{type(error).__name__}: {error}"
 
 

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from prefect.utilities.annotations import quote
+
 from dataplane.catalogue import HANDBOOK, HandbookParameters
 from dataplane.contents.passages import PassageContent
 from dataplane.flows.producing import produces
+from dataplane.flows.steps import step
 from dataplane.flows.tasks import embed, read_documents, split
 
 
 @produces(HANDBOOK)
 def refresh_handbook(parameters: HandbookParameters) -> PassageContent:
     """Read, split, embed and publish the handbook."""
-    return embed(HANDBOOK.name, split(read_documents(parameters.folder), parameters))
+    with step("Read"):
+        documents = read_documents(parameters.folder)
+    with step("Split"):
+        passages = split(quote(documents), parameters)
+    with step("Embed"):
+        return embed(HANDBOOK.name, quote(passages), with_questions=not parameters.folder)

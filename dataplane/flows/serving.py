@@ -31,6 +31,7 @@ from console.prefect_access import authorization, locked_out, prefect_token
 from dataplane.catalogue import CATALOGUE, DatasetEntry
 from dataplane.flows.build_customer_features import build_customer_features
 from dataplane.flows.outlooks import Outlooks
+from dataplane.flows.rebuild_index import rebuild_index
 from dataplane.flows.refresh_handbook import refresh_handbook
 from dataplane.flows.regenerate_eval_set import regenerate_eval_set
 from dataplane.flows.train_verdict_model import train_verdict_model
@@ -42,7 +43,14 @@ logger = logging.getLogger(__name__)
 
 #: every flow that makes a dataset, by its name; a new one has its line here
 FLOWS: dict[str, Flow[Any, Any]] = {
-    made.name: made for made in (refresh_handbook, build_customer_features, regenerate_eval_set, train_verdict_model)
+    made.name: made
+    for made in (
+        refresh_handbook,
+        rebuild_index,
+        build_customer_features,
+        regenerate_eval_set,
+        train_verdict_model,
+    )
 }
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pgvector import Vector
 from prefect import task
+from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.logging import get_run_logger
@@ -17,12 +20,16 @@ from console.faults import reach
 from dataplane import versions
 from dataplane.catalogue import DatasetEntry, HandbookParameters
 from dataplane.contents.base import Content, Withheld
-from dataplane.contents.passages import PassageContent, PassageRow
+from dataplane.contents.passages import PassageContent, PassageRow, passage_name
 from dataplane.contracts import RefreshOutcome
-from dataplane.embedding import Vectors, embed_changed, embedder
+from dataplane.embedding import Embedder, Vectors, embed_changed, embedder
 from dataplane.errors import DataplaneError, HandbookInvalid
-from dataplane.flows.transforms import Document, embedded_text, parse_document, split_document
+from dataplane.flows.transforms import MOST_BYTES, Document, embedded_text, parse_document, split_document
 from dataplane.plain_sql import connect
+from dataplane.questions import Question, read_questions
+from dataplane.search_figures import FIRST, SearchFigures, figures_of
+
+FAULTS_SHOWN = 100  # in a table on the flow run's page
 
 
 async def can_retry_help(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
@@ -47,28 +54,50 @@ async def can_retry_help(task: Task[..., Any], run: TaskRun, state: State[Any]) 
 def read_documents(folder: str) -> list[Document]:
     """Read every Markdown file below the handbook's folder, in order of their names.
 
-    Raises HandbookInvalid when there is none, or one of them cannot be understood.
+    Raises HandbookInvalid when there is none, or some cannot be understood; each of these is shown in a table.
     """
     root = environment().handbook.expanduser().absolute()
     chosen = root / folder
     if not chosen.is_dir():
         raise HandbookInvalid(f"The handbook has no folder {folder!r}." if folder else f"There is no folder {root}.")
-    files = sorted(path for path in chosen.rglob("*.md") if path.is_file())
-    documents = []
-    for path in files:
-        documents.append(parse_document(path.relative_to(root).as_posix(), _text(path)))
-        reach("flow.during_load")
+    documents, faults = readable(root, sorted(path for path in chosen.rglob("*.md") if path.is_file()))
+    if faults:
+        create_table_artifact(
+            key="documents-that-failed",
+            table=[{"document": name, "what is wrong": words} for name, words in faults[:FAULTS_SHOWN]],
+            description=f"{len(faults)} documents cannot be read, so no version was published.",
+        )
+        more = f" {len(faults) - 1} more cannot be read either: see the flow run." if len(faults) > 1 else ""
+        raise HandbookInvalid(f"{faults[0][1]}{more}")
     if not documents:
         raise HandbookInvalid(f"There is no Markdown file in {chosen}.")
     get_run_logger().info("Read %d documents from %s", len(documents), chosen)
     return documents
 
 
+def readable(root: Path, files: Sequence[Path]) -> tuple[list[Document], list[tuple[str, str]]]:
+    """Return the documents that can be understood, and of the others name and sentence."""
+    documents, faults = [], []
+    for path in files:
+        name = path.relative_to(root).as_posix()
+        try:
+            documents.append(parse_document(name, _text(path)))
+        except HandbookInvalid as exc:
+            faults.append((name, str(exc)))
+        reach("flow.during_load")
+    return documents, faults
+
+
 def _text(path: Path) -> str:
     try:
+        size = path.stat().st_size
+        if size > MOST_BYTES:
+            raise HandbookInvalid(f"{path.name} has {size:,} bytes; a document has {MOST_BYTES:,} at most. Divide it.")
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as exc:
         raise HandbookInvalid(f"{path.name} is not UTF-8 text: {exc.reason} at byte {exc.start}.") from exc
+    except OSError as exc:
+        raise HandbookInvalid(f"{path.name} cannot be read: {exc.strerror or exc}.") from exc
 
 
 @task(timeout_seconds=60, cache_policy=NO_CACHE, persist_result=False)
@@ -80,6 +109,17 @@ def split(documents: list[Document], parameters: HandbookParameters) -> list[Pas
         for row in split_document(document, passage_characters=parameters.passage_characters)
     ]
     get_run_logger().info("Split %d documents into %d passages", len(documents), len(rows))
+    flagged = [(row, flags) for row in rows if (flags := row.flags)]
+    if flagged:
+        create_table_artifact(
+            key="passages-to-look-at",
+            table=[
+                {"passage": passage_name(row.document, row.heading), "why": ", ".join(flags)}
+                for row, flags in flagged[:FAULTS_SHOWN]
+            ],
+            description=f"{len(flagged)} passages are published as they are, and should be looked at by a person.",
+        )
+        get_run_logger().warning("%d passages should be looked at: they hide text or speak to a model", len(flagged))
     return rows
 
 
@@ -90,13 +130,18 @@ def split(documents: list[Document], parameters: HandbookParameters) -> list[Pas
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-def embed(dataset: str, rows: list[PassageRow]) -> PassageContent:
-    """Give each passage its vector; those that the current version has already are not made again."""
+def embed(dataset: str, rows: list[PassageRow], *, with_questions: bool = True) -> PassageContent:
+    """Give each passage its vector; those that the current version has already are not made again.
+
+    `with_questions`: measure an exact search with the handbook's questions, where there are any.
+    """
     reach("flow.before_embed")
     model = embedder()
     known = earlier_vectors(dataset, model.name)
     vectors, made = embed_changed([embedded_text(row) for row in rows], known, model)
-    content = PassageContent(passages=rows, vectors=vectors, embedder=model.name)
+    questions = _questions() if with_questions else []
+    figures = exact_figures(questions, rows, vectors, model) if questions else None
+    content = PassageContent(passages=rows, vectors=vectors, embedder=model.name, figures=figures)
     get_run_logger().info(
         "Embedded %d of %d passages with %s, the others are unchanged; digest %s",
         made,
@@ -106,6 +151,25 @@ def embed(dataset: str, rows: list[PassageRow]) -> PassageContent:
     )
     reach("flow.after_embed")
     return content
+
+
+def _questions() -> list[Question]:
+    """Return the handbook's questions; none, and a warning, when their file is wrong: policies matter more."""
+    try:
+        return read_questions(environment().handbook)
+    except HandbookInvalid as exc:
+        get_run_logger().warning("Search is not measured: %s", exc)
+        return []
+
+
+def exact_figures(
+    questions: list[Question], rows: list[PassageRow], vectors: Vectors, model: Embedder
+) -> SearchFigures:
+    """Return how well an exact search of these passages answers the questions; as `search_quality.measure` would."""
+    asked = model.embed([one.ask for one in questions])
+    nearest = np.argsort(-(asked @ vectors.T), axis=1, kind="stable")[:, :FIRST]
+    answers = [[passage_name(rows[place].document, rows[place].heading) for place in places] for places in nearest]
+    return figures_of("exact", questions, answers)
 
 
 def earlier_vectors(dataset: str, embedder_name: str) -> dict[str, Vectors]:
@@ -155,4 +219,21 @@ def withhold(entry: DatasetEntry, withheld: Withheld, *, refresh_id: str) -> Ref
     """End the refresh without a version. On retry: `versions.withhold` may be repeated at any point."""
     outcome = versions.withhold(entry, withheld, refresh_id=refresh_id)
     get_run_logger().info("Nothing is published. %s", outcome.sentence)
+    return outcome
+
+
+@task(
+    retries=4,
+    retry_delay_seconds=exponential_backoff(2),
+    retry_jitter_factor=0.5,
+    timeout_seconds=120,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def compare(
+    entry: DatasetEntry, content: Content, *, refresh_id: str, parameters: dict[str, Any], flow_run_id: str
+) -> RefreshOutcome:
+    """End a dry run: keep what publishing the content would change, and publish nothing. On retry: safe to repeat."""
+    outcome = versions.compare(entry, content, refresh_id=refresh_id, parameters=parameters, flow_run_id=flow_run_id)
+    get_run_logger().info(outcome.sentence)
     return outcome

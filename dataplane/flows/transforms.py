@@ -12,6 +12,11 @@ from dataplane.errors import HandbookInvalid
 
 _HEADING = re.compile(r"^##\s+(.+?)\s*#*\s*$")
 FIELDS = frozenset({"title", "effective", "status", "topics"})
+MOST_BYTES = 2_000_000  # of one document
+#: characters that a field has room for, in its column
+MOST_CHARACTERS = {"title": 300, "status": 40, "topics": 300}
+MOST_HEADING = 300
+MOST_NAME = 200
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,12 @@ def parse_document(name: str, source: str) -> Document:
 
     Raises HandbookInvalid, naming the file and what is wrong with it.
     """
+    if not source.strip():
+        raise HandbookInvalid(f"{name} is empty.")
+    if "\x00" in source:
+        raise HandbookInvalid(f"{name} holds the character U+0000, which no text may hold here.")
+    if len(name) > MOST_NAME:
+        raise HandbookInvalid(f"{name[:60]}... has a path of {len(name)} characters; {MOST_NAME} are kept.")
     lines = source.replace("\r\n", "\n").removeprefix("\ufeff").split("\n")
     if not lines or lines[0].strip() != "---" or "---" not in (line.strip() for line in lines[1:]):
         raise HandbookInvalid(f"{name} does not begin with front matter between two lines of ---.")
@@ -49,6 +60,12 @@ def parse_document(name: str, source: str) -> Document:
         raise HandbookInvalid(f"{name} has no title.")
     if not sections:
         raise HandbookInvalid(f"{name} has no text.")
+    for field, most in MOST_CHARACTERS.items():
+        if len(fields.get(field, "")) > most:
+            raise HandbookInvalid(f"{name}: {field} has more than {most} characters.")
+    for section in sections:
+        if len(section.heading) > MOST_HEADING:
+            raise HandbookInvalid(f"{name}: the heading {section.heading[:40]!r}... is longer than {MOST_HEADING}.")
     return Document(
         name=name,
         title=fields["title"],

@@ -7,6 +7,7 @@ rest on it: see `dataplane.versions`.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from dataplane.plain_sql import announce, connect, one
 from dataplane.refreshes import states
 from dataplane.refreshes.states import Status
 
+LOOK_SECONDS = 0.2  # between two looks whether the lock is free
+
 
 @dataclass(frozen=True)
 class RefreshClaim:
@@ -30,6 +33,7 @@ class RefreshClaim:
 
     refresh_id: str
     parameters: dict[str, Any]  # the row's: what was asked for first counts
+    is_dry_run: bool
     done: RefreshOutcome | None  # how it had ended before; None when there is work to do
 
 
@@ -72,19 +76,22 @@ def claim(
                 [flow_run_id, refresh_id],
             )
         announce(connection)
-        kept = one(connection, "SELECT parameters FROM dataplane_refresh WHERE id = %s", [refresh_id])
-        yield RefreshClaim(refresh_id, kept[0], ended(connection, refresh_id))
+        kept = one(connection, "SELECT parameters, is_dry_run FROM dataplane_refresh WHERE id = %s", [refresh_id])
+        yield RefreshClaim(refresh_id, *kept, ended(connection, refresh_id))
 
 
 def _hold(connection: psycopg.Connection[Any], refresh_id: str, wait_seconds: float) -> None:
-    """Take the session lock; it goes when the connection does, also by SIGKILL."""
-    try:
-        with connection.transaction():
-            connection.execute(f"SET LOCAL lock_timeout = {int(wait_seconds * 1000)}")
-            connection.execute("SET LOCAL statement_timeout = 0")
-            connection.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", [lock_key(refresh_id)])
-    except psycopg.errors.LockNotAvailable as exc:
-        raise RefreshHeldElsewhere from exc
+    """Take the session lock; it goes when the connection does, also by SIGKILL.
+
+    Asked again and again rather than waited for: a statement that waits has a snapshot, and the flow that holds the
+    lock may be building an index CONCURRENTLY, which waits for every snapshot of before. Neither would ever end, and
+    PostgreSQL cannot see it, for the two hold and wait on different connections.
+    """
+    until = time.monotonic() + wait_seconds
+    while not one(connection, "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", [lock_key(refresh_id)])[0]:
+        if time.monotonic() > until:
+            raise RefreshHeldElsewhere
+        time.sleep(LOOK_SECONDS)
 
 
 def ended(connection: psycopg.Connection[Any], refresh_id: str) -> RefreshOutcome | None:

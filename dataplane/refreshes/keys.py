@@ -11,8 +11,9 @@ from console import ports
 from console.live.announce import announce
 from dataplane.errors import InvalidParameters
 from dataplane.models import Refresh
+from dataplane.plain_sql import REFRESHES_CHANNEL
 
-CHANNEL = "signalbox_refreshes"  # wakes `dataplane.refreshes.dispatch`
+CHANNEL = REFRESHES_CHANNEL
 KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+@/-]{0,99}")
 
 

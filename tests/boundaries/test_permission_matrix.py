@@ -115,6 +115,8 @@ PAGES: dict[str, tuple[frozenset[str] | None, frozenset[str] | None]] = {
     "dataplane:version_difference": (SEE, None),
     "dataplane:make_current": (ADMIN, ADMIN),
     "dataplane:backfill": (ADMIN, ADMIN),
+    "dataplane:search": (SEE, ADMIN),
+    "dataplane:dry_run": (SEE, None),
     "dataplane:start": (SEE, SEE),  # by the registration's roles: the service says who
     "dataplane:schedules": (SEE, ADMIN),
     "dataplane:version": (SEE, None),
@@ -139,6 +141,7 @@ COMMANDS: dict[str, str] = {
     "create_token": "makes tokens: the machine's owner",
     "drill": "runs a stack of its own",
     "export_evidence": "reads everything: the machine's owner",
+    "measure_search": "reads documents' questions and keeps a figure: the machine's owner",
     "migrate": "changes tables: the machine's owner",
     "prepare_database": "changes tables: the machine's owner",
     "publish_audit_head": "reads the record's head",
@@ -173,6 +176,7 @@ _ARGUMENTS = {
     "account_id": 1,
     "secret_id": 1,
     "standing_id": "std_none",
+    "refresh_id": "rfr_none",
 }
 
 

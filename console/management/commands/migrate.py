@@ -37,6 +37,7 @@ class Command(migrate.Command):
                 raise CommandError(f"PostgreSQL at {_place()} went away: {reason}") from exc
             if role:
                 app_role.grant(role, "public")
+                app_role.let_make_tables(role)
 
 
 def _place() -> str:

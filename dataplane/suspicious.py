@@ -1,0 +1,43 @@
+"""What a person should look at in a document: text that hides, or that speaks to a model instead of to people.
+
+A flag changes nothing and refuses nothing. Documents are data to every agent; what an agent may do is decided by its
+policy and by people, whatever a document says.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Final
+
+_HIDDEN: Final = frozenset({"Cc", "Cf", "Co", "Cn"})
+_LAYOUT: Final = frozenset("\n\t\r\u00ad\u200c\u200d\ufeff")  # soft hyphens and joiners stand in honest languages
+_SPEAKS: Final = tuple(
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        r"\b(?:ignore|disregard|forget|override)\b.{0,40}\b(?:instruction|prompt|rule|polic|guideline|above|previous)",
+        r"\byou are (?:now|no longer)\b|\bact as (?:an?|the)\b.{0,30}\b(?:assistant|model|admin|system|agent)\b",
+        r"\b(?:system|developer) (?:prompt|message)\b",
+        r"<\|?(?:im_start|im_end|system|endoftext)\|?>|\[/?INST\]|^\s*#{0,3}\s*(?:system|assistant|developer)\s*:",
+        r"\b(?:language model|AI assistant|LLM|dear (?:agent|assistant|model))\b",
+        r"\b(?:without|do not|don't|never|no need to) (?:ask|asking|tell|telling|wait|request)\w*\b.{0,30}"
+        r"\b(?:human|person|reviewer|approval|user|supervisor)",
+        r"\b(?:approve|refund|pay|transfer|delete)\b.{0,40}\b(?:immediately|automatically|silently|without approval)\b",
+    )
+)
+HIDES: Final = "hidden characters"
+SPEAKS: Final = "speaks to a model"
+
+
+def flags_of(text: str) -> list[str]:
+    """Return the flags of a text, none for most."""
+    flags = []
+    if not text.isascii() and any(_is_hidden(letter) for letter in text):
+        flags.append(HIDES)
+    if any(pattern.search(text) for pattern in _SPEAKS):
+        flags.append(SPEAKS)
+    return flags
+
+
+def _is_hidden(letter: str) -> bool:
+    return letter not in _LAYOUT and unicodedata.category(letter) in _HIDDEN
