@@ -70,8 +70,12 @@ def _measured(name: str) -> Lines:
         yield from ("", note)
 
 
-#: each is a module of `bench` with `--record`, and has a table in docs/speed.md
-BENCHES: Final = ("decision", "live", "inbox", "growth", "run_page", "stuck", "waiting_programs", "batch")
+#: each is a module of `bench` with `--record`, and has a table in docs/speed.md, retrieval in docs/data.md
+BENCHES: Final = (
+    *("decision", "live", "inbox", "growth", "run_page", "stuck", "waiting_programs", "batch"),
+    *("refresh", "retrieval"),
+)
+
 
 TABLES: Final[dict[str, Callable[[], Lines]]] = {
     "settings": settings,
