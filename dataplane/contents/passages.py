@@ -144,6 +144,7 @@ class PassageKind:
         `exactly`: by no index. `index`: by this one, in service or not; see `dataplane.search_index`.
         """
         wanted = Vector(vector).to_text()
+        values: list[Any]
         if index:
             source, values = "SELECT n.*, true AS by_index FROM signalbox_nearest_by(%s, %s::vector, %s) n", [index]
         else:

@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 import psycopg
 from prefect import Flow, flow, runtime
 from prefect.logging import get_run_logger
-from prefect.utilities.annotations import quote
 from pydantic import BaseModel
 
 from console import faults
@@ -88,7 +87,7 @@ def produce(entry: DatasetEntry, make: Callable[[P], Made], *, key: str, paramet
                     with steps.step("Compare" if claimed.is_dry_run else "Publish"):
                         outcome = finish(
                             entry,
-                            quote(made),  # else Prefect looks for states in every row of it
+                            steps.unvisited(made),
                             refresh_id=claimed.refresh_id,
                             parameters=claimed.parameters,
                             flow_run_id=flow_run_id,

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from prefect.utilities.annotations import quote
-
 from dataplane.catalogue import HANDBOOK, HandbookParameters
 from dataplane.contents.passages import PassageContent
 from dataplane.flows.producing import produces
-from dataplane.flows.steps import step
+from dataplane.flows.steps import step, unvisited
 from dataplane.flows.tasks import embed, read_documents, split
 
 
@@ -17,6 +15,6 @@ def refresh_handbook(parameters: HandbookParameters) -> PassageContent:
     with step("Read"):
         documents = read_documents(parameters.folder)
     with step("Split"):
-        passages = split(quote(documents), parameters)
+        passages = split(unvisited(documents), parameters)
     with step("Embed"):
-        return embed(HANDBOOK.name, quote(passages), with_questions=not parameters.folder)
+        return embed(HANDBOOK.name, unvisited(passages), with_questions=not parameters.folder)

@@ -7,9 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from prefect.artifacts import create_table_artifact
 from prefect.logging import get_run_logger
+from prefect.utilities.annotations import quote
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -53,6 +57,16 @@ def step(name: str) -> Iterator[None]:
     finally:
         if taken is not None:
             taken.seconds[name] = taken.seconds.get(name, 0.0) + time.perf_counter() - began
+
+
+def unvisited(value: T) -> T:
+    """Return the value as a task's argument in which Prefect does not look for states: of 10,000 rows, in every one.
+
+    The task is given the value itself.
+    """
+    wrapped: Any = quote(value)  # Any: Prefect's engine takes the wrapping off again
+    given: T = wrapped
+    return given
 
 
 def show(times: StepTimes, outcome: str) -> None:

@@ -77,7 +77,7 @@ def claim(
             )
         announce(connection)
         kept = one(connection, "SELECT parameters, is_dry_run FROM dataplane_refresh WHERE id = %s", [refresh_id])
-        yield RefreshClaim(refresh_id, *kept, ended(connection, refresh_id))
+        yield RefreshClaim(refresh_id, kept[0], kept[1], ended(connection, refresh_id))
 
 
 def _hold(connection: psycopg.Connection[Any], refresh_id: str, wait_seconds: float) -> None:

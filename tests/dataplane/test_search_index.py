@@ -20,6 +20,7 @@ from django.contrib.auth.models import User
 from django.db import connection as django_connection
 from django.urls import reverse
 
+from console.clock import database_now
 from console.environment import PROJECT
 from dataplane import search_index, selectors
 from dataplane.contents.base import Stored
@@ -195,7 +196,7 @@ def test_what_was_replaced_is_dropped_later_and_old_versions_keep_no_index() -> 
         assert states() == ["dropped", "serving", "replaced", "serving"]
         assert len(tables(connection)) == 3, "what was replaced just now may still be read"
         SearchIndex.objects.filter(state="replaced").update(
-            ended_at=selectors.database_now() - timedelta(minutes=search_index.KEPT_MINUTES + 1)
+            ended_at=database_now() - timedelta(minutes=search_index.KEPT_MINUTES + 1)
         )
         rebuild("i5", least_rows=1000)
         assert states() == ["dropped", "serving", "dropped", "serving"]
@@ -258,13 +259,13 @@ def test_killed_anywhere_a_reader_notices_nothing_and_the_next_run_ends_in_a_tru
     if point == "index.before_drop":
         rebuild("before", least_rows=1000)
         rebuild("again", least_rows=1000, again=True)
-        SearchIndex.objects.filter(state="replaced").update(ended_at=selectors.database_now() - timedelta(hours=1))
+        SearchIndex.objects.filter(state="replaced").update(ended_at=database_now() - timedelta(hours=1))
     with reading(current(), made.vectors) as wrong:
         killed_at(point, tmp_path, database_url)
         with connect() as connection:
             half = invalid(connection)
         assert bool(half) == (point == "create index"), "CREATE INDEX CONCURRENTLY leaves one that is not valid"
-        outcome = rebuild("i1", least_rows=1000, **({"again": True} if point == "index.before_drop" else {}))
+        outcome = rebuild("i1", least_rows=1000, again=point == "index.before_drop")
         assert outcome.status in ("published", "unchanged")
     assert wrong == []
     with connect() as connection:
