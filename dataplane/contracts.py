@@ -52,7 +52,7 @@ class RefreshOutcome:
 
 
 @dataclass(frozen=True)
-class Preview:
+class DryRunPreview:
     """What a dry run says: how the version that would be published differs from the current one."""
 
     against: int | None  # the current version then; None before the first one

@@ -20,7 +20,7 @@ from console.ids import new_id
 from dataplane.catalogue import CATALOGUE, DatasetEntry
 from dataplane.contents.base import Content, Difference, MadeFromVersions, Stored, Withheld
 from dataplane.contents.passages import INDEX_FROM_ROWS
-from dataplane.contracts import MOST_NAMES, Preview, PublishedVersion, RefreshOutcome
+from dataplane.contracts import MOST_NAMES, DryRunPreview, PublishedVersion, RefreshOutcome
 from dataplane.plain_sql import REFRESHES_CHANNEL, announce, connect, one
 from dataplane.refreshes import states
 from dataplane.refreshes.claim import ended
@@ -152,7 +152,7 @@ def _preview(
     content: Content,
     parameters: dict[str, Any],
     flow_run_id: str,
-) -> Preview:
+) -> DryRunPreview:
     stored = (
         "SELECT v.id, v.dataset_id, v.version, v.rows, v.embedder, v.digest, v.kind FROM dataplane_datasetversion v"
     )
@@ -175,7 +175,7 @@ def _preview(
         return _told(current[2] if current else None, content.rows, entry.content.difference(cursor, old, new), outcome)
 
 
-def _told(against: int | None, rows: int, found: Difference, outcome: str) -> Preview:
+def _told(against: int | None, rows: int, found: Difference, outcome: str) -> DryRunPreview:
     """Return the preview. `outcome`: what a refresh would do; empty: nothing, the content is the current one's."""
     kinds = {"added": list(found.added), "removed": list(found.removed), "changed": list(found.changed)}
     counts = {kind: len(names) for kind, names in kinds.items()}
@@ -185,7 +185,7 @@ def _told(against: int | None, rows: int, found: Difference, outcome: str) -> Pr
         sentence = f"A refresh would {outcome}: {told or 'no rows that differ'}, compared with {compared_with}."
     else:
         sentence = f"A refresh would publish nothing: the content is that of version {against}."
-    return Preview(
+    return DryRunPreview(
         against=against,
         rows=rows,
         **{kind: names[:MOST_NAMES] for kind, names in kinds.items()},
