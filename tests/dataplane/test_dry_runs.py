@@ -21,10 +21,11 @@ from dataplane.errors import DryRunRefused, RefreshKeyTaken
 from dataplane.models import Dataset, DatasetVersion, Passage, Refresh
 from dataplane.refreshes.claim import claim, fail
 from dataplane.refreshes.request import request_refresh
+from tests.page_client import signed_in
 
 from .conftest import FLOW_RUN, content, publish
 from .fakes import FakePrefect
-from .test_views import page, signed_in
+from .test_views import page
 
 pytestmark = pytest.mark.usefixtures("database_url")
 

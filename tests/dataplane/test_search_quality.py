@@ -21,11 +21,12 @@ from dataplane.flows.transforms import embedded_text, split_document
 from dataplane.models import SearchIndex, SearchScore
 from dataplane.questions import Question, read_questions
 from dataplane.search_figures import figures_of
+from tests.page_client import signed_in
 
 from .conftest import content, passage, publish
 from .fakes import FakePrefect
 from .indexing import rebuild
-from .test_views import page, signed_in
+from .test_views import page
 
 SHIPPED = PROJECT / "examples" / "handbook"
 
