@@ -60,27 +60,47 @@ def page(
 
     `layers`: those asked for, all if none is named. `only`: "open" or "failed", to leave the others out. Queries: at
     most 16, however long the story is. `ask_temporal` waits for the server, at most `temporal.DEADLINE`.
+
+    A page holds fewer rows than `most`, or none, where a layer has not been read farther; the next one goes on there.
     """
     chosen = [layer for layer in LAYERS if layer in set(layers)] or list(LAYERS)
     spot = _Spot.read(cursor)
-    wish = StoryWish(most + 1, newest_first, spot.place)
-    told = [_filtered(source(run, wish), only) for layer in chosen for source in _SOURCES.get(layer, ())]
+    wish = StoryWish((MOST if only else most) + 1, newest_first, spot.place)
+    told = [source(run, wish) for layer in chosen for source in _SOURCES.get(layer, ())]
     from_temporal = temporal.TemporalPart()
     if ask_temporal and "temporal" in chosen:
         from_temporal = temporal.part(run, wish, spot.temporal)
-        told.append(_filtered(from_temporal.entries, only))
-    rows = list(islice(merge(*told, key=lambda entry: entry.place, reverse=newest_first), most + 1))
+        told.append(from_temporal.entries)
+    edge = _edge(wish, told, from_temporal)
+    wanted = [[entry for entry in _filtered(entries, only) if _is_before(wish, entry.place, edge)] for entries in told]
+    rows = list(islice(merge(*wanted, key=lambda entry: entry.place, reverse=newest_first), most + 1))
     shown = rows[:most]
-    more = len(rows) > most
+    end = shown[-1].place if len(rows) > most else edge
     return Story(
         run=run,
         entries=shown,
-        next_cursor=_Spot(shown[-1].place, from_temporal.spot_after(shown)).write() if more else "",
+        next_cursor=_Spot(end, from_temporal.spot_after(end) or spot.temporal).write() if end else "",
         now=_now(run, chosen, from_temporal) if newest_first and not cursor else [],
         is_first=not cursor,
         missing=from_temporal.missing,
         has_temporal=from_temporal.is_told,
     )
+
+
+def _edge(wish: StoryWish, told: list[list[Entry]], from_temporal: temporal.TemporalPart) -> Place | None:
+    """Return up to where every layer has been read, `None` when all have told all; never before the asked place."""
+    ends = [entries[-1].place for entries in told if len(entries) >= wish.most]
+    if from_temporal.edge is not None:
+        ends.append(from_temporal.edge)
+    if not ends:
+        return None
+    nearest = max(ends) if wish.newest_first else min(ends)
+    return nearest if wish.beyond is None or _is_before(wish, wish.beyond, nearest) else wish.beyond
+
+
+def _is_before(wish: StoryWish, place: Place, edge: Place | None) -> bool:
+    """Return whether a place stands before the edge in the asked order, or on it."""
+    return edge is None or (place >= edge if wish.newest_first else place <= edge)
 
 
 def _filtered(entries: list[Entry], only: str) -> list[Entry]:

@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
@@ -21,7 +22,7 @@ from orchestration.errors import TemporalAway, TemporalRefused, WorkflowGone
 from orchestration.models import Run
 from orchestration.state.secrets import hidden_of
 from orchestration.timeline import temporal_rows
-from orchestration.timeline.entries import Entry, StoryWish
+from orchestration.timeline.entries import Entry, Place, StoryWish
 from orchestration.timeline.temporal_rows import Event, TemporalRow
 
 if TYPE_CHECKING:  # the web process loads the SDK when it asks Temporal, not before
@@ -30,6 +31,8 @@ if TYPE_CHECKING:  # the web process loads the SDK when it asks Temporal, not be
 DEADLINE: Final = 1.5  # seconds for all that one page asks
 _BATCH: Final = 150  # batches of events in one question
 _PAGES: Final = 6  # questions for one page of the story
+_PASSED_AT_MOST: Final = 60  # pages that lie before the asked place; they do not count
+_AFTER_ALL: Final = "\U0010ffff"  # stands after the name of every layer
 _REST: Final = 3.0  # seconds in which nobody asks again, after the server has not answered in time
 
 AWAY: Final = "Temporal does not answer just now, so its events are not in this list. They are shown once it answers."
@@ -62,21 +65,22 @@ class TemporalPart:
     pending: list[Entry] = field(default_factory=list)
     missing: str = ""
     is_told: bool = False
-    spots: list[tuple[Spot, str]] = field(default_factory=list)  # each page read, and the time of its farthest event
+    edge: Place | None = None  # up to where the history was read, when it goes on and not all that was asked is there
+    #: each page read, and the time of the farthest event up to it; `None` while none has had one
+    spots: list[tuple[Spot, datetime | None]] = field(default_factory=list)
+    goes_back: bool = False
 
-    def spot_after(self, shown: list[Entry]) -> str:
+    def spot_after(self, end: Place) -> str:
         """Return where the next page of the story goes on: one page earlier, for what began there."""
         if not self.spots:
             return ""
-        edge = shown[-1].at.isoformat()
-        reached = [number for number, (_, farthest) in enumerate(self.spots) if _is_beyond(self.spots, farthest, edge)]
-        at = max(0, (reached[0] if reached else len(self.spots) - 1) - 1)
-        return self.spots[at][0].write()
+        reached = len(self.spots) - 1
+        if end != self.edge:  # from the edge on it goes on with what has not been read, though all be of one instant
+            reached = next((number for number, (_, far) in enumerate(self.spots) if self.is_at(far, end)), reached)
+        return self.spots[max(0, reached - 1)][0].write()
 
-
-def _is_beyond(spots: list[tuple[Spot, str]], farthest: str, edge: str) -> bool:
-    goes_back = len(spots) < 2 or spots[0][1] >= spots[-1][1]
-    return farthest <= edge if goes_back else farthest >= edge
+    def is_at(self, farthest: datetime | None, end: Place) -> bool:
+        return farthest is not None and (farthest <= end[0] if self.goes_back else farthest >= end[0])
 
 
 def part(run: Run, wish: StoryWish, spot: str) -> TemporalPart:
@@ -146,24 +150,31 @@ async def _ask(run: Run, wish: StoryWish, spot: Spot) -> TemporalPart:
 
 
 async def read(reads: TemporalReads, run: Run, wish: StoryWish, spot: Spot) -> TemporalPart:
-    """Read pages of the chain until the wish is fulfilled, or _PAGES are read."""
-    part, rows, told = TemporalPart(is_told=True), {}, 0
+    """Read pages of the chain until the wish is fulfilled, or _PAGES are read; `edge` says how far."""
+    part, told, passed = TemporalPart(is_told=True, goes_back=wish.newest_first), 0, 0
     pages = _backwards(reads, run, spot) if wish.newest_first else _forwards(reads, run, spot)
     by_run: dict[str, list[Event]] = {}
     seen_at: dict[tuple[str, int], str] = {}  # the page in which an event was read first
-    has_more = False
+    entries: list[Entry] = []
+    farthest: datetime | None = None
+    before = farthest  # of the page before
     async for here, events in pages:
-        if told == _PAGES:
-            has_more = True
+        if told == _PAGES or passed == _PASSED_AT_MOST:
+            if len(part.entries) < wish.most:
+                part.edge = _edge(wish, entries, farthest, before) if farthest is not None else wish.beyond
             break
-        told += 1
         by_run.setdefault(here.temporal_run_id, []).extend(events)
         for event in events:
             seen_at.setdefault((here.temporal_run_id, int(event.get("eventId", 0))), here.page)
         moments = [moment for event in events if (moment := temporal_rows.moment_of(event))]
+        before = farthest
         if moments:
             farthest = min(moments) if wish.newest_first else max(moments)
-            part.spots.append((here, farthest.isoformat()))
+        part.spots.append((here, farthest))
+        if wish.beyond is not None and not part.is_at(farthest, wish.beyond):
+            passed += 1
+            continue
+        told += 1
         rows = {
             (temporal_run_id, row.first): row
             for temporal_run_id, known in by_run.items()
@@ -174,9 +185,18 @@ async def read(reads: TemporalReads, run: Run, wish: StoryWish, spot: Spot) -> T
         part.entries = wish.takes(entries)
         if len(part.entries) >= wish.most and (wish.newest_first or _are_whole(part.entries)):
             break
-    if has_more and len(part.entries) < wish.most:
-        part.missing = "Temporal's history is longer than what is read for one page; open it below, page by page."
     return part
+
+
+def _edge(wish: StoryWish, entries: list[Entry], farthest: datetime, before: datetime | None) -> Place:
+    """Return up to where what was read is whole: not what is of the very instant at which the reading ended.
+
+    Nor what began on the last page and has not ended on it: its end may stand on the next one.
+    """
+    if wish.newest_first:
+        return (farthest, _AFTER_ALL, "")
+    begun = [entry.at for entry in entries if entry.is_open and before is not None and entry.at > before]
+    return (min([farthest, *begun]), "", "")
 
 
 def _are_whole(entries: list[Entry]) -> bool:

@@ -11,12 +11,14 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
 
+from approvals.models import Approval
 from orchestration.models import Run
 from orchestration.temporal_gateway import RealTemporal
 from orchestration.temporal_protocol import Described, HistoryPage, WorkflowSeen
 from orchestration.timeline import story, temporal
+from orchestration.timeline.entries import Entry
 from tests.api_caller import Caller
-from tests.orchestration.conftest import make_run
+from tests.orchestration.conftest import make_run, open_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -110,6 +112,71 @@ def test_three_histories_are_one_story_in_which_each_event_stands_once(
         if not cursor:
             break
     assert newest == whole[::-1]
+
+
+#: nearly all of it is the workflow's own tasks, which have no row; what has one is far apart
+QUIET = [
+    signal(number, number, f"rare-{number}") if number % 70 == 0 else event(number, number, "WORKFLOW_TASK_SCHEDULED")
+    for number in range(2, 700)
+]
+SLOW = event(1, 1, "ACTIVITY_TASK_SCHEDULED", activityId="1", activityType={"name": "slow"})
+ENDED = event(700, 700, "ACTIVITY_TASK_COMPLETED", scheduledEventId="1")
+
+
+@pytest.fixture
+def quiet(monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Return a run whose history has few rows on many pages, with requests in between."""
+
+    class Quiet(Chain):
+        async def describe(self, workflow_id: str, temporal_run_id: str = "") -> Described:
+            return Described("quiet", WorkflowSeen("running"), BEGIN, None, len(QUIET) + 2)
+
+        async def history(self, *_: Any, after: str = "", most: int = 100) -> HistoryPage:
+            return _page([SLOW, *QUIET, ENDED], after)
+
+        async def history_back(self, *_: Any, after: str = "", most: int = 100) -> HistoryPage:
+            return _page([SLOW, *QUIET, ENDED][::-1], after)
+
+    async def connect() -> Any:
+        return Quiet()
+
+    monkeypatch.setattr(RealTemporal, "connect", connect)
+    monkeypatch.setattr(temporal, "_silent_until", 0.0)
+    run = make_run(status="running", temporal_run_id="quiet", temporal_runs=[{"id": "quiet", "era": 0}])
+    for second in (100, 300, 650):
+        asked = open_for(run)
+        Approval.objects.filter(pk=asked.pk).update(opened_at=BEGIN + timedelta(seconds=second))
+    return run
+
+
+@pytest.mark.parametrize("newest_first", [True, False])
+@pytest.mark.parametrize("most", [3, 40])
+def test_a_history_whose_pages_hold_few_rows_is_told_to_its_end(quiet: Run, most: int, newest_first: bool) -> None:
+    found: list[Entry] = []
+    cursor = ""
+    while True:
+        told = story.page(quiet, most=most, cursor=cursor, newest_first=newest_first, ask_temporal=True)
+        found += told.entries
+        if not told.next_cursor:
+            break
+        assert told.next_cursor != cursor
+        cursor = told.next_cursor
+    assert [entry.place for entry in found] == sorted((entry.place for entry in found), reverse=newest_first)
+    titles = [entry.reference for entry in found if entry.layer == "temporal" and entry.kind != "activity"]
+    assert sorted(titles) == sorted(f"quiet/{number}" for number in range(70, 700, 70))
+    assert len([entry for entry in found if entry.kind == "request"]) == 3
+    assert len({entry.place for entry in found}) == len(found)
+
+
+@pytest.mark.parametrize("newest_first", [True, False])
+def test_a_filter_looks_past_what_it_leaves_out(newest_first: bool) -> None:
+    run = make_run(status="running")
+    many = [open_for(run) for _ in range(story.MOST + 20)]
+    Approval.objects.exclude(pk=many[0 if newest_first else -1].pk).update(status="withdrawn", closed_at=BEGIN)
+    told = story.page(run, only="open", newest_first=newest_first)
+    assert told.entries == [] and told.next_cursor
+    after = story.page(run, only="open", newest_first=newest_first, cursor=told.next_cursor)
+    assert [entry.state for entry in after.entries] == ["waiting"] and not after.next_cursor
 
 
 @pytest.fixture
