@@ -204,6 +204,12 @@ class AgentPlane(Protocol):
     def effects_of(self, approval_ids: Sequence[str]) -> dict[str, Executed]:
         """Return what was executed under each approval; those without an effect are left out."""
 
+    def done_before(self, run_id: str, tool: str) -> dict[str, Executed]:
+        """Return what a run had done with a tool before it was set back, by approval, oldest first.
+
+        Without what failed, and without what a request of since then counts for. One query.
+        """
+
     def runs_there(self, run_ids: Sequence[str]) -> set[str]:
         """Return which of the ids are runs, so that only those are linked to."""
 

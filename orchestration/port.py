@@ -40,22 +40,29 @@ from orchestration.signal_pairs import note_first_use as note_first_use
 
 
 def effects_of(approval_ids: Sequence[str]) -> dict[str, Executed]:
-    found: dict[str, Executed] = {
-        effect.pk: {
-            "status": effect.status,
-            "tool": effect.tool,
-            "digest": effect.digest,
-            "arguments": from_jsonb(effect.arguments),
-            "result": effect.result,
-            "error": effect.error,
-            "attempts": effect.attempts,
-            "started_at": effect.started_at,
-            "finished_at": effect.finished_at,
-            "reported_by": None,
-        }
-        for effect in Effect.objects.filter(pk__in=approval_ids)
-    }
+    found = {effect.pk: _executed(effect) for effect in Effect.objects.filter(pk__in=approval_ids)}
     return found | outcomes.executed(approval_ids)
+
+
+def done_before(run_id: str, tool: str) -> dict[str, Executed]:
+    stands = Effect.objects.filter(run_id=run_id, tool=tool, is_set_back=True, taken_up_by="")
+    stands = stands.exclude(status=Effect.Status.FAILED).order_by("started_at", "pk")
+    return {effect.pk: _executed(effect) for effect in stands}
+
+
+def _executed(effect: Effect) -> Executed:
+    return {
+        "status": effect.status,
+        "tool": effect.tool,
+        "digest": effect.digest,
+        "arguments": from_jsonb(effect.arguments),
+        "result": effect.result,
+        "error": effect.error,
+        "attempts": effect.attempts,
+        "started_at": effect.started_at,
+        "finished_at": effect.finished_at,
+        "reported_by": None,
+    }
 
 
 def runs_there(run_ids: Sequence[str]) -> set[str]:

@@ -67,6 +67,7 @@ class FakeAgentPlane:
     """Runs, tools and effects as a test sets them; `asked` keeps what was to be done."""
 
     effects: dict[str, Executed] = field(default_factory=dict)
+    before: dict[str, Executed] = field(default_factory=dict)  # done before the run was set back
     runs: set[str] = field(default_factory=set)
     ends: dict[str, str] = field(default_factory=dict)  # by run id
     tools: dict[tuple[str, str], ToolFacts] = field(default_factory=dict)  # by agent and tool
@@ -99,6 +100,9 @@ class FakeAgentPlane:
 
     def settle_unknown(self, *, approval_id: str, by: User, happened: bool, reason: str) -> None:
         self.asked.append(("settle_unknown", approval_id, by.username, happened, reason))
+
+    def done_before(self, run_id: str, tool: str) -> dict[str, Executed]:
+        return self.before
 
     def thinking_again(self, run_id: str) -> str:
         return ""

@@ -15,6 +15,7 @@ from approvals.models import Approval, Decision, ReceiptStep
 from approvals.people.programs import external_id_of
 from approvals.proposal.canonical import digest_of, read_canonical
 from approvals.reading import listing, reach, requests
+from approvals.reading.done_before import done_before
 from approvals.reading.first_shown import note_shown, shown_at
 from approvals.record.closings import withdrawals_of
 from approvals.services.deciding import ClosedApproval
@@ -68,10 +69,14 @@ def list_approvals(
 
 @router.get("/approvals/{approval_id}")
 def get_approval(request: HttpRequest, approval_id: str) -> dict[str, Any]:
-    """Return one approval."""
+    """Return one approval. `done_before`: what its run did with the tool before it was set back, and what stands."""
     user = require(request, "see_approvals")
     found = requests.approval_for(user, approval_id)
-    return approval_json(request, found) | {"shown": note_shown(found, user)}
+    before = [
+        {"approval_id": one.approval.pk, "is_certain": one.is_certain, "is_same": one.is_same, "at": one.at}
+        for one in done_before(found)
+    ]
+    return approval_json(request, found) | {"shown": note_shown(found, user), "done_before": before}
 
 
 @router.post("/approvals/{approval_id}/decision")

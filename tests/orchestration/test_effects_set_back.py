@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import pytest
 from django.db import transaction
+from django.test import Client
+from django.urls import reverse
 
 from approvals import services as approvals
 from approvals.errors import NotAuthorised
 from approvals.models import Approval
+from approvals.reading.done_before import done_before
 from orchestration.agents.support.agent import AGENT
 from orchestration.effects import EffectLedger
 from orchestration.errors import EffectUnclear
 from orchestration.models import Effect, Run
 from orchestration.services import _check_carried_out
+from tests.api_caller import Caller
 from tests.fakes import FakeWorld
-from tests.orchestration.conftest import REFUND, decide, go, make_run, open_for
+from tests.orchestration.conftest import REFUND, decide, go, make_run, open_for, reviewer
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -136,3 +140,44 @@ def test_a_failure_of_one_does_not_close_another_that_is_being_asked_right_now(r
     Effect.objects.create(approval_id="apr_2", run=run, key=first.pk, **fields)
     ledger._end(first.pk, "failed", None, "no")
     assert Effect.objects.get(pk="apr_2").status == "executing"
+
+
+def test_another_amount_after_a_reset_is_shown_as_another_effect_beside_the_one_that_was_done(
+    run: Run, ledger: EffectLedger
+) -> None:
+    first = decide(open_for(run))
+    go(ledger.perform(first.pk, first.digest))
+    alice, client = reviewer(), Client()
+    client.force_login(alice)
+    assert "done-before" not in client.get(reverse("approvals:approval", args=[open_for(run).pk])).content.decode()
+    set_back(first)
+    other = open_for(run, arguments=REFUND | {"amount": "80.00"})
+    (before,) = done_before(other)
+    assert (before.approval.pk, before.is_same, before.is_certain) == (first.pk, False, True)
+    assert [(change.path, change.before, change.after) for change in before.changes if change.kind != "same"] == [
+        ("amount", '"50.00"', '"80.00"')
+    ]
+    page = client.get(reverse("approvals:approval", args=[other.pk])).content.decode()
+    assert "another effect, beside this one and not in its place" in page and first.pk in page
+    told = Caller(alice).get(f"approvals/{other.pk}").json()["done_before"]
+    assert [(one["approval_id"], one["is_same"]) for one in told] == [(first.pk, False)]
+
+
+def test_the_same_after_a_reset_is_said_not_to_be_done_twice_and_a_change_of_it_to_be_another_effect(
+    run: Run, ledger: EffectLedger
+) -> None:
+    first = decide(open_for(run))
+    go(ledger.perform(first.pk, first.digest))
+    set_back(first)
+    again = open_for(run)
+    (before,) = done_before(again)
+    assert before.is_same
+    (changed,) = done_before(again, REFUND | {"amount": "60.00"})
+    assert not changed.is_same
+    client = Client()
+    client.force_login(reviewer())
+    page = client.get(reverse("approvals:approval", args=[again.pk])).content.decode()
+    assert "Approved once more it is not done a second time" in page
+    decide(again)
+    go(ledger.perform(again.pk, again.digest))
+    assert done_before(open_for(run, arguments=REFUND | {"amount": "80.00"})) == [], "it counts for the one in between"

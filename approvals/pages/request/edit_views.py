@@ -22,6 +22,7 @@ from approvals.proposal.canonical import touched
 from approvals.proposal.terms import Terms
 from approvals.reading import four_records, requests
 from approvals.reading.arguments import ArgumentRow, argument_rows_of
+from approvals.reading.done_before import done_before
 from approvals.reading.first_shown import note_shown
 from approvals.services.deciding import consider_edit
 from approvals.services.editing import Edit, fixed_for
@@ -29,6 +30,7 @@ from console.forms import schema_form
 from console.fragments import page_or_fragment
 from console.http import is_htmx, needs, person
 from console.text.diff import diff
+from console.text.json_text import NotJson, read_json
 
 PREFIX = "arguments"
 
@@ -135,6 +137,7 @@ def _check_page(
         "approval": found,
         "summary": changed.summary,
         "changes": diff(proposed, changed.arguments),
+        "done": done_before(found, changed.arguments),
         "identity": touched(found.fixed_arguments, proposed, changed.arguments),
         "edited": json.dumps(changed.arguments, ensure_ascii=False),
         "who": who_decides(after, terms),
@@ -156,7 +159,7 @@ def _answer(request: HttpRequest, user: User, fragment: str, context: dict[str, 
 
 def _read_object(text: str, otherwise: dict[str, Any]) -> dict[str, Any]:
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
+        found = read_json(text)
+    except NotJson:
         return otherwise
     return found if isinstance(found, dict) else otherwise

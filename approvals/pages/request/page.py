@@ -18,6 +18,7 @@ from approvals.pages.request.card import Card, card_for
 from approvals.pages.team.forms import standing_form
 from approvals.people.permissions import Permit
 from approvals.reading import attention, reach, requests
+from approvals.reading.done_before import done_before
 from approvals.reading.first_shown import note_shown
 from approvals.reading.outlooks import surprise_of
 from approvals.reading.team import team_of
@@ -104,6 +105,7 @@ def detail_of(request: HttpRequest, user: User, found: Approval) -> dict[str, An
         "reads": ports.data_plane().told(found.dataset_versions),
         "surprise": surprise_of(found),
         "before": requests.asked_before(found),
+        "done": done_before(found),
         "after": requests.asked_after(found),
         "executed": executed.get(found.pk),
         "key": secrets.token_urlsafe(16),  # a second send of this very form is the same decision
