@@ -1,8 +1,8 @@
 """Which workflows a program may have signalled: the signal goes out under Signalbox's own credentials.
 
-Never one of Signalbox's own runs and watches. Besides, `SIGNALBOX_SIGNALS` lists what each service account may name:
-`account=namespace/signal` or `account=namespace/signal/beginning-of-the-workflow-id`, with commas between them. An
-account that it names may use nothing else. What others name waits until an admin has confirmed it, see
+Never one of Signalbox's own: a run, a watch, a batch. Besides, `SIGNALBOX_SIGNALS` lists what each service account may
+name: `account=namespace/signal` or `account=namespace/signal/beginning-of-the-workflow-id`, with commas between them.
+An account that it names may use nothing else. What others name waits until an admin has confirmed it, see
 `orchestration.signal_pairs`; an entry `*` lets them name anything.
 """
 
@@ -17,7 +17,8 @@ from console.environment import environment
 from orchestration.errors import SignalRefused
 from orchestration.models import Run, SignalPair
 
-WATCH_PREFIX = "watch-"  # see approvals.services.requesting
+#: of workflows that are Signalbox's own: of watches, see approvals.services.requesting, and of batches
+OWN_PREFIXES = ("watch-", "batch_")
 EVERYBODY = "*"  # an account that the setting names stays held to what it lists
 
 
@@ -86,7 +87,7 @@ def check(account: str, temporal: Mapping[str, str]) -> None:
 
 
 def _is_own(workflow_id: str) -> bool:
-    if workflow_id.startswith(WATCH_PREFIX):
+    if workflow_id.startswith(OWN_PREFIXES):
         return True
     is_run = Run.objects.filter(pk=workflow_id).exists()
     return is_run or Approval.objects.filter(run_id=workflow_id, source=Approval.Source.AGENT).exists()

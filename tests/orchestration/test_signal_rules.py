@@ -34,7 +34,7 @@ def ask(robot: User, **temporal: str) -> Any:
 def test_no_program_has_our_own_workflows_signalled(robot: User) -> None:
     run = make_run()
     watch = ask(robot).json()["run_id"]
-    for named in (run.pk, watch, "watch-anything"):
+    for named in (run.pk, watch, "watch-anything", "batch_anything"):
         for namespace in ({}, {"namespace": environment().temporal_namespace}):
             told = ask(robot, workflow_id=named, signal="decided", **namespace)
             assert paths_of(told) == ["deliver_to.temporal"]
