@@ -72,5 +72,9 @@ AGENT = Agent(
     graph="bench.gate_agent.build",
 )
 
+#: the same for the other cases of `bench.decision`, which gives each a rule of its own
+TWO = replace(AGENT, name="gate_two", title="Gate for two")
+EDITED = replace(AGENT, name="gate_edited", title="Gate with changes")
+
 #: the same at a risk that may be decided together: what `bench.batch` feeds
 TOGETHER = replace(AGENT, name="together", title="Together", tools=(replace(TOOL, risk="medium"),))
