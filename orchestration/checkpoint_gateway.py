@@ -86,12 +86,12 @@ class Checkpoints:
         Temporal starts an attempt only after the one before has ended or is given up. So a lock that is still
         held belongs to a frozen or dying attempt: after a moment its connection is ended.
         """
-        from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
+        from orchestration.turns.reading_once import ReadingOnce
 
         async with self._pool.connection() as held:
             await _take_lock(held, thread_id)
             try:
-                yield AsyncPostgresSaver(held)
+                yield ReadingOnce(held)
             finally:
                 await _give_back(held)
 

@@ -147,6 +147,9 @@ class TurnStart:
     settled: list[Settled]
     run: Run | None = None  # `None` when there is nothing to do yet
     is_paused: bool = False  # there is something to do, and an operator has paused the run
+    began_at: datetime | None = None  # by the database's clock; `None` without a run
+    #: what was approved of the model's tool calls, see `requests.call_approvals_of`; empty without a run
+    approved_calls: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     @property
     def answered(self) -> dict[str, list[Settled]]:
@@ -173,9 +176,11 @@ def begin_turn(turn: Turn, attempt: Attempt) -> TurnStart:
         answered = [place.approval_id for places in start.answered.values() for place in places]
         if turn.approval_ids and not answered:
             return start
-        if _is_paused(turn.run_id):
+        held = fences.hold(turn.run_id)
+        run = held.run
+        if _is_paused(run):
             return replace(start, is_paused=True)
-        run = fences.take(turn, attempt)
+        fences.take(run, turn, attempt)
         if run.ending and run.ending["action"] == "fail_activity":
             raise FailedByOperator(f"Failed by {run.ending['by']}: {run.ending['reason']}")
         topics = (f"run:{turn.run_id}", "runs")
@@ -184,17 +189,17 @@ def begin_turn(turn: Turn, attempt: Attempt) -> TurnStart:
             approval_services.note_receipt(approval_ids=answered, step="resumed", detail=detail, topics=topics)
         else:
             announce(*topics)
-        return replace(start, run=run)
+        approved = for_runs.call_approvals_of(turn.run_id)
+        return replace(start, run=run, began_at=held.now, approved_calls=approved)
 
 
-def _is_paused(run_id: str) -> bool:
-    """Return whether an operator has paused the run, which then shows it. Part of a caller's transaction."""
-    run = Run.objects.select_for_update().filter(pk=run_id, status__in=Run.OPEN, paused__isnull=False).first()
-    if run is None or run.ending:  # what ends it is not kept waiting
+def _is_paused(run: Run) -> bool:
+    """Return whether an operator has paused the run, which then shows it. The caller's transaction holds the row."""
+    if run.status not in Run.OPEN or run.paused is None or run.ending:  # what ends it is not kept waiting
         return False
     if run.status != Run.Status.PAUSED:
-        Run.objects.filter(pk=run_id).update(status=Run.Status.PAUSED)
-        announce("runs", f"run:{run_id}")
+        Run.objects.filter(pk=run.pk).update(status=Run.Status.PAUSED)
+        announce("runs", f"run:{run.pk}")
     return True
 
 

@@ -15,7 +15,14 @@ from approvals.services.executing import Authorised, authorise
 from approvals.services.ladder import Rung, climb, climb_overdue, escalate_now, withdraw, withdraw_each
 from approvals.services.linking import confirm_link, drop_link, propose_link
 from approvals.services.opening import Proposal, open_approval
-from approvals.services.receipts import note_effect, note_not_taken, note_receipt, set_aside, stand_still
+from approvals.services.receipts import (
+    hold_receipts,
+    note_effect,
+    note_not_taken,
+    note_receipt,
+    set_aside,
+    stand_still,
+)
 from approvals.services.seeding import seed_attention_check
 from approvals.services.standing import make_standing, revoke_standing
 
@@ -41,6 +48,7 @@ __all__ = [
     "drop_link",
     "escalate_now",
     "find_recorded",
+    "hold_receipts",
     "let_go",
     "make_standing",
     "not_begun_of_run",

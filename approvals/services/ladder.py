@@ -167,7 +167,7 @@ def withdraw_each(
 
     `but_for_interrupts`: of a run that goes on, the interrupts that it still waits for; those without one stay too.
     """
-    with transaction.atomic():
+    with transaction.atomic(savepoint=False):
         rows = Approval.objects.select_for_update().filter(run_id=run_id, status=Approval.Status.PENDING)
         if only is not None:
             rows = rows.filter(pk__in=only)

@@ -73,7 +73,7 @@ def open_approval(proposal: Proposal) -> Approval:
     """
     if digest_of(proposal.canonical) != proposal.digest:
         raise NotAuthorised("The proposal's bytes do not match its digest.")
-    with transaction.atomic():
+    with transaction.atomic(savepoint=False):
         approval, created = Approval.objects.get_or_create(
             external_id=proposal.external_id, defaults=_fields(proposal, database_now())
         )

@@ -18,7 +18,7 @@ from approvals.models import Approval, ReceiptStep
 from approvals.people.permissions import may_redrive
 from approvals.record import audit
 from console.clock import DatabaseNow, database_now
-from console.live.announce import announce
+from console.live.announce import CHANNEL, announce, message
 from console.text.stored import text_fault
 
 Step = ReceiptStep.Step
@@ -37,7 +37,8 @@ NOTHING_TO_COME = timedelta(0)
 REASON_LIMIT = 400  # characters
 _ORDER = [Step.RECORDED, Step.SIGNALLED, Step.RESUMED, Step.REFUSED, Step.EFFECT_STARTED, Step.EFFECT_FINISHED]
 
-# One statement, for it stands in the path of every click. A step that was noted before moves nothing, and neither does
+# One statement, for it stands in the path of every click; who shares an approval with another part holds its row in a
+# statement before. A step that was noted before moves nothing, and neither does
 # one that comes after a later one: the relay may stamp `signalled` when the run has long resumed. A run goes on when
 # all places of an interrupt are settled, so a decision that it was told of is not late before the others are due.
 _NOTE = """
@@ -56,20 +57,34 @@ WITH asked AS (
         )
     ) AS took_effect
     FROM approvals_approval a JOIN noted ON noted.approval_id = a.id
+), moved AS (
+    UPDATE approvals_approval a SET
+        took_effect_at = CASE WHEN weighed.took_effect THEN signalbox_now() END,
+        expected_by = CASE WHEN weighed.took_effect OR a.expected_by IS NULL THEN NULL
+                           ELSE %(within)s + GREATEST(signalbox_now(), (
+                               SELECT max(other.due_at) FROM approvals_approval other
+                               WHERE %(step)s = 'signalled' AND other.run_id = a.run_id AND other.status = 'pending'
+                                 AND other.interrupt_id = a.interrupt_id AND other.interrupt_id <> ''
+                           )) END
+    FROM weighed
+    WHERE a.id = weighed.id AND a.took_effect_at IS NULL AND NOT EXISTS (
+        SELECT FROM approvals_receiptstep s WHERE s.approval_id = a.id AND s.step = ANY(%(later)s)
+    )
 )
-UPDATE approvals_approval a SET
-    took_effect_at = CASE WHEN weighed.took_effect THEN signalbox_now() END,
-    expected_by = CASE WHEN weighed.took_effect OR a.expected_by IS NULL THEN NULL
-                       ELSE %(within)s + GREATEST(signalbox_now(), (
-                           SELECT max(other.due_at) FROM approvals_approval other
-                           WHERE %(step)s = 'signalled' AND other.run_id = a.run_id AND other.status = 'pending'
-                             AND other.interrupt_id = a.interrupt_id AND other.interrupt_id <> ''
-                       )) END
-FROM weighed
-WHERE a.id = weighed.id AND a.took_effect_at IS NULL AND NOT EXISTS (
-    SELECT FROM approvals_receiptstep s WHERE s.approval_id = a.id AND s.step = ANY(%(later)s)
-)
+SELECT pg_notify(%(channel)s, message) FROM unnest(%(messages)s::text[]) AS message
 """
+
+
+_HOLD = "SELECT id FROM approvals_approval WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE"
+
+
+def hold_receipts(approval_ids: list[str]) -> None:
+    """Hold approvals whose next step somebody else may be noting, so that `note_receipt` sees it.
+
+    Part of a caller's transaction. A statement that waits for a row reads all others as they were before.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_HOLD, [approval_ids])
 
 
 def note_receipt(
@@ -95,11 +110,11 @@ def note_receipt(
         "within": WITHIN.get(Step(step), NOTHING_TO_COME) if within is None else within,
         "is_done": is_done,
         "later": [str(later) for later in _ORDER[_ORDER.index(Step(step)) + 1 :]],
+        "channel": CHANNEL,
+        "messages": [message(topic) for topic in (*topics, *(f"approval:{one}" for one in approval_ids))],
     }
-    with transaction.atomic(savepoint=False):
-        with connection.cursor() as cursor:
-            cursor.execute(_NOTE, asked)
-        announce(*topics, *(f"approval:{approval_id}" for approval_id in approval_ids))
+    with connection.cursor() as cursor:
+        cursor.execute(_NOTE, asked)
 
 
 def note_effect(

@@ -249,6 +249,7 @@ def note_signalled(entries: list[Claimed], detail: str = "", within: timedelta |
     """Stamp decisions as told. `within`: how long the next step may take, none where none can come."""
     approval_ids = [entry.payload["approval_id"] for entry in entries]
     with transaction.atomic():
+        approvals.hold_receipts(approval_ids)  # the worker may be noting the next step
         approvals.note_receipt(approval_ids=approval_ids, step="signalled", detail=detail, within=within)
         stamp(entries)
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from django.db import transaction
+from django.db import connection, transaction
 
-from console.clock import DatabaseNow, database_now
+from console.clock import database_now
 from console.live.announce import announce
 from console.models import OutboxEntry
 
@@ -37,10 +37,13 @@ class Claimed:
     attempts: int
 
 
+_STAMP = "UPDATE console_outboxentry SET delivered_at = signalbox_now(), last_error = %s WHERE id = ANY(%s)"
+
+
 def stamp(entries: list[Claimed], note: str = "") -> None:
     """Mark entries as delivered. `note`: what to know of it, kept where a failure would stand."""
-    ids = [entry.id for entry in entries]
-    OutboxEntry.objects.filter(pk__in=ids).update(delivered_at=DatabaseNow(), last_error=note)
+    with connection.cursor() as cursor:
+        cursor.execute(_STAMP, [note, [entry.id for entry in entries]])
 
 
 def put_back(entry: Claimed, error: str, pause: float) -> None:

@@ -103,7 +103,7 @@ class Relay:
             try:
                 await asyncio.wait([*rounds, listening, stopping], return_when=asyncio.FIRST_COMPLETED)
                 over.set()
-                self._wake()
+                self._wake("")
                 await asyncio.gather(*rounds, return_exceptions=True)  # each ends what it has in hand
                 for done in rounds:
                     done.result()
@@ -115,12 +115,14 @@ class Relay:
                 raise OperationalError("the listening connection was lost") from reason
 
     async def _listen(self, ear: AsyncConnection[Any]) -> None:
-        async for _ in ear.notifies():
-            self._wake()
+        async for told in ear.notifies():
+            self._wake(told.payload)
 
-    def _wake(self) -> None:
+    def _wake(self, kind: str) -> None:
+        """Wake whoever delivers entries of this kind, all for "": the others would ask in vain, and before them."""
         for one_round in self.rounds:
-            one_round.wake.set()
+            if not kind or one_round.takes(kind):
+                one_round.wake.set()
 
     # Temporal, as deliveries and chores reach it; see `relay.reach`.
 
@@ -182,6 +184,11 @@ class Round:
             if not await self.claim_and_fly(hand):
                 await self._rest(over)
 
+    def takes(self, kind: str) -> bool:
+        """Return whether entries of this kind are claimed here; what nobody knows is claimed for Temporal."""
+        known = self._deliveries.get(kind)
+        return (known.by if known else TEMPORAL).name == self.carrier.name
+
     async def landed(self) -> None:
         """Return when nothing is under way any more."""
         await asyncio.gather(*self._flying)
@@ -199,7 +206,7 @@ class Round:
                 await (over.wait() if is_deaf else self.wake.wait())
 
     async def claim_and_fly(self, hand: AsyncConnection[Any]) -> bool:
-        """Claim what is due and send each on its way; return whether there was anything."""
+        """Claim what is due and send each on its way; return whether there may be more than there was room for."""
         if self.carrier.needs_temporal and not await self._relay.reach_temporal():
             return False
         while len(self._flying) >= self.carrier.at_once:
@@ -207,12 +214,13 @@ class Round:
         async with self._claiming:
             if self._lacks_temporal or self.was_refused:  # found out while this waited for room or a giving back
                 return False
-            rows = await (await hand.execute(CLAIM, self.claim())).fetchall()
+            asked = self.claim()
+            rows = await (await hand.execute(CLAIM, asked)).fetchall()
         for row in sorted(rows):
             task = asyncio.create_task(self._fly(Claimed(*row)))
             self._flying.add(task)
             task.add_done_callback(self._flying.discard)
-        return bool(rows)
+        return len(rows) == asked["most"]  # whatever comes from now on wakes this round again
 
     def claim(self) -> dict[str, Any]:
         """Return what CLAIM takes. What nobody knows is claimed for Temporal, and given back with an error."""

@@ -15,9 +15,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from approvals import services as approvals
-from approvals.reading.for_runs import call_approvals_of
 from console import faults
-from console.clock import database_now
 from orchestration import failing, pausing, services
 from orchestration import spending as spent
 from orchestration.agents.guarding import GuardedTurn, lent
@@ -46,7 +44,7 @@ from orchestration.models import Run
 from orchestration.services import TurnStart
 from orchestration.threads import in_database
 from orchestration.turns import drive
-from orchestration.turns.asked import around
+from orchestration.turns.asked import Around
 from orchestration.turns.asking_again import ask_again
 from orchestration.turns.datasets import PublishedDatasets
 from orchestration.turns.failure import OURS, failed_of, failure_kept
@@ -79,7 +77,8 @@ class Activities:
                 if start.run is None:
                     return _still_waiting(turn, start)
                 taken.run = start.run
-                await in_database(failing.check_lost, start.run, turn)
+                if start.run.failure:
+                    await in_database(failing.check_lost, start.run, turn)
                 agent = agent_named(turn.agent)
                 result = await self._run_graph(agent, turn, start, start.run)
                 faults.reach("turn.before_report", turn.run_id)
@@ -122,15 +121,17 @@ class Activities:
         )
 
     async def _run_graph(self, agent: Agent, turn: Turn, start: TurnStart, run: Run) -> TurnResult:
-        control, nodes = RunControl(), Nodes(await in_database(database_now))
+        assert start.began_at is not None
+        control, nodes = RunControl(), Nodes(start.began_at)
         async with (
-            self._checkpoints.thread(turn.run_id) as saver,
+            self._checkpoints.thread(turn.run_id) as held,
             alive(control, turn, nodes),
             watched(turn, run.fence, nodes),
             drive.made_graph(drive.graph_of(agent.name), turn.run_id) as made,
         ):
-            graph = drive.with_saver(made, saver)
-            code = pausing.code_of(graph)
+            graph = drive.with_saver(made, held)
+            saver = graph.checkpointer
+            shape = drive.shape_of(made, graph)
             ledger = EffectLedger(turn.run_id, run.fence, agent, self._world)
             context = AgentContext(
                 run_id=turn.run_id,
@@ -145,7 +146,7 @@ class Activities:
                 faults.reach("turn.after_place", turn.run_id)
                 faults.reach("fork.after_place", run.parent_id or "")
             before = await pausing.stand_of(graph, saver, turn.run_id)
-            changed = pausing.changes_between((run.pause or {}).get("code", {}), code)
+            changed = pausing.changes_between((run.pause or {}).get("code", {}), shape.code)
             pausing.check(before, drive.kept_of(turn, start, run), changed)
             if changed:
                 await in_database(services.note_code_changed, turn, run.fence, changed)
@@ -153,13 +154,13 @@ class Activities:
             budget = run.limits.get("tokens_per_run", agent.tokens_per_run)
             day = await in_database(_budget_of_today, agent, run)
             spending = Spending(run.usage, budget, day, model_name(agent))
-            answers = drive.answers_of(around(agent, graph, before), start)
+            answers = drive.answers_of(Around(agent, shape.tools, before), start)
             if answers.different:
                 await ask_again(before, set(answers.different))
                 await in_database(services.note_asked_again, answers.different)
             if answers.may_go_on:
                 resume = {} if answers.different else answers.resume
-                with lent(GuardedTurn(ledger, await in_database(call_approvals_of, turn.run_id))):
+                with lent(GuardedTurn(ledger, start.approved_calls)):
                     try:
                         await drive.call(graph, agent, run, before, resume, context, control, [nodes, spending])
                     except Exception:  # what it has used is used, whatever became of it
@@ -167,7 +168,7 @@ class Activities:
                             await in_database(services.note_usage, turn, run.fence, spending.usage(), spending.used())
                         raise
             after = await pausing.stand_of(graph, saver, turn.run_id)
-            end = drive.end_of(around(agent, graph, after), graph, turn, run, code, spending)
+            end = drive.end_of(Around(agent, shape.tools, after), graph, turn, run, shape.code, spending)
         faults.reach("turn.after_graph", turn.run_id)
         if end.proposals:
             waiting_for, next_step_at = await in_database(services.pause_turn, turn, run.fence, end)

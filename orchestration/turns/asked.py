@@ -15,7 +15,7 @@ from langchain_core.messages import AIMessage
 from approvals.proposal.canonical import NotCanonical, canonicalise, digest_of, read_canonical
 from console.text.plain_json import plain
 from console.text.stored import storable
-from orchestration.agents.graphs import tool_schema_of, tools_of
+from orchestration.agents.graphs import tool_schema_of
 from orchestration.agents.guarding import is_guarded
 from orchestration.agents.runtime import Agent
 from orchestration.dialects import dialect_of
@@ -92,10 +92,6 @@ class Around:
             call_id=place.call_id or (str(call["id"] or "") if call else ""),
             is_tracked=guarded is not None,
         )
-
-
-def around(agent: Agent, graph: Any, stand: Stand) -> Around:
-    return Around(agent, tools_of(graph), stand)
 
 
 def _calls_of(message: AIMessage | None, places: Sequence[Place]) -> list[Any]:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from copy import copy
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 from langgraph.graph import StateGraph
+from langgraph.pregel import Pregel
 from langgraph.runtime import RunControl
 from langgraph.types import Command, Overwrite
 
 from approvals.proposal.canonical import read_canonical
 from approvals.reading.for_runs import Settled
 from approvals.services import Proposal
-from orchestration.agents.graphs import Factory, graph_from
+from orchestration import pausing
+from orchestration.agents.graphs import Factory, compiled, graph_from, tools_of
 from orchestration.agents.loading import named_graph
 from orchestration.agents.registry import agent_named
 from orchestration.agents.runtime import Agent, AgentContext
@@ -40,9 +44,9 @@ from orchestration.turns.usage import Spending
 
 @cache
 def graph_of(agent: str) -> Any:
-    """Return the agent's graph as its author gives it, compiled or not, or a Factory of it. Raises TypeError."""
+    """Return the agent's graph, compiled once in a process, or a Factory of it. Raises TypeError."""
     registered = agent_named(agent)
-    return graph_from(registered, named_graph(registered))
+    return compiled(graph_from(registered, named_graph(registered)))
 
 
 @asynccontextmanager
@@ -60,10 +64,34 @@ def with_saver(graph: Any, saver: Any) -> Any:
     """Return the graph so that it keeps its checkpoints by the saver.
 
     A compiled one is copied: made anew from its builder, it would lose its stops before nodes and run through them.
+    Copied as it is, for `Pregel.copy` loses which types of the state may be read back (langgraph 1.2.22).
     """
     if isinstance(graph, StateGraph):
         return graph.compile(checkpointer=saver)
-    return graph.copy(update={"checkpointer": saver})
+    copied = copy(graph)
+    copied.checkpointer = copied._apply_checkpointer_allowlist(saver)  # once, so that all who read share what was read
+    return copied
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What is read from a graph's code: its nodes and edges for `pausing`, and LangChain's tools by name."""
+
+    code: dict[str, Any]
+    tools: dict[str, Any]
+
+
+_SHAPES: Final[WeakKeyDictionary[Pregel[Any, Any, Any, Any], Shape]] = WeakKeyDictionary()
+
+
+def shape_of(made: Any, graph: Any) -> Shape:
+    """Return the shape of the graph; `made`: what it is a copy of, whose shape is kept for as long as it lives."""
+    kept = _SHAPES.get(made) if isinstance(made, Pregel) else None
+    if kept is None:
+        kept = Shape(pausing.code_of(graph), tools_of(graph))
+        if isinstance(made, Pregel):
+            _SHAPES[made] = kept
+    return kept
 
 
 async def place(graph: Any, saver: Any, run: Run) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypedDict
 
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, StateGraph
 
 from approvals.models import Approval
 from orchestration.agents.graphs import graph_from
@@ -53,6 +55,34 @@ def test_a_stop_that_was_compiled_in_is_kept_and_asked_about(
     decide(approval)
     (following,) = take(after(run, 2, approval), world).waiting_for
     assert Approval.objects.get(pk=following).kind == "action"
+
+
+@dataclass
+class Parcel:
+    """A type of an author's own."""
+
+    number: int
+
+
+class Packing(TypedDict, total=False):
+    parcel: Parcel
+    read: str
+
+
+def test_a_compiled_graph_reads_back_the_types_of_its_state(
+    run: Run, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = StateGraph(Packing)
+    graph.add_node("pack", lambda state: {"parcel": Parcel(7)})
+    graph.add_node("send", lambda state: {"read": type(state["parcel"]).__name__})
+    graph.add_edge(START, "pack")
+    graph.add_edge("pack", "send")
+    use(monkeypatch, graph.compile(interrupt_before=["send"]))
+    (approval,) = take(start(run), world).waiting_for
+    decide(approval)
+    assert take(after(run, 2, approval), world).outcome == "finished"
+    run.refresh_from_db()
+    assert run.result is not None and run.result["read"] == "Parcel"
 
 
 def test_an_agent_names_a_graph_or_a_function_that_gives_one() -> None:

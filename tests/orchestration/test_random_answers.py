@@ -19,13 +19,13 @@ from approvals.errors import ApprovalError
 from approvals.models import Approval
 from approvals.reading.for_runs import settled
 from approvals.services import Answer, Proposal, open_approval
-from orchestration.agents.graphs import compiled
+from orchestration.agents.graphs import compiled, tools_of
 from orchestration.agents.runtime import Agent
 from orchestration.dialects import dialect_of
 from orchestration.dialects.base import Untellable
 from orchestration.pausing import stand_of
 from orchestration.threads import in_database
-from orchestration.turns.asked import around
+from orchestration.turns.asked import Around
 from tests.orchestration import foreign_graphs as foreign
 from tests.orchestration.conftest import go, make_run, reviewer
 
@@ -92,7 +92,7 @@ AGENT = Agent(name="foreign", title="Foreign", graph="x.y")
 
 
 def opened(thread: Thread, stand: Any) -> list[Approval]:
-    known = around(AGENT, thread.graph, stand)
+    known = Around(AGENT, tools_of(thread.graph), stand)
     found = []
     for interrupt in stand.asked:
         places = known.places_of(interrupt)
