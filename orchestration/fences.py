@@ -81,7 +81,7 @@ def take(run: Run, turn: Turn, attempt: Attempt) -> None:
     run.temporal_runs = [*others, mine][-TEMPORAL_RUNS_AT_MOST:]
     run.temporal_run_id = attempt.temporal_run_id
     run.era, run.fence, run.turn, run.status = era, run.fence + 1, turn.turn, Run.Status.RUNNING
-    moved = [json.dumps(run.temporal_runs), run.temporal_run_id, run.era, run.fence, run.turn, run.pk]
+    moved: list[Any] = [json.dumps(run.temporal_runs), run.temporal_run_id, run.era, run.fence, run.turn, run.pk]
     with connection.cursor() as cursor:
         cursor.execute(_TAKE, moved)
 

@@ -220,7 +220,7 @@ class Round:
             task = asyncio.create_task(self._fly(Claimed(*row)))
             self._flying.add(task)
             task.add_done_callback(self._flying.discard)
-        return len(rows) == asked["most"]  # whatever comes from now on wakes this round again
+        return bool(len(rows) == asked["most"])  # whatever comes from now on wakes this round again
 
     def claim(self) -> dict[str, Any]:
         """Return what CLAIM takes. What nobody knows is claimed for Temporal, and given back with an error."""

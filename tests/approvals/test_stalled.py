@@ -185,12 +185,12 @@ def test_the_lane_costs_the_same_for_one_and_for_many(
     decided(open_one, alice)
     let_pass(1000)
     with django_assert_max_num_queries(10) as few:
-        stalled.lane_page(alice)
+        stalled.lane_page(User.objects.get(pk=alice.pk))
     for _ in range(9):
         decided(open_one, alice)
     let_pass(1000)
     with django_assert_max_num_queries(10) as many:
-        assert len(stalled.lane_page(alice).items) == 10
+        assert len(stalled.lane_page(User.objects.get(pk=alice.pk)).items) == 10
     assert len(few) == len(many)
 
 

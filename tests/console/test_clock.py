@@ -23,6 +23,7 @@ from console.live.listener import LiveListener, Mailbox
 OWN_CLOCK = {
     "console/clock.py": "where the database has not said its time yet",
     "orchestration/webhook_gateway.py": "a signature's moment, which its receiver holds against its own clock",
+    "console/set_up.py": "against the moment at which this machine wrote a file",
     "approvals/record/heads.py": "kept outside the database, to be held against it",
     "dataplane/assets.py": "for Prefect, whose events of some days it asks for",
     "dataplane/deployments.py": "for Prefect, whose events of a day it asks for",
