@@ -74,21 +74,21 @@ def with_saver(graph: Any, saver: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class GraphShape:
+class GraphFacts:
     """What is read from a graph's code: its nodes and edges for `pausing`, and LangChain's tools by name."""
 
     code: dict[str, Any]
     tools: dict[str, Any]
 
 
-_SHAPES: Final[WeakKeyDictionary[Pregel[Any, Any, Any, Any], GraphShape]] = WeakKeyDictionary()
+_SHAPES: Final[WeakKeyDictionary[Pregel[Any, Any, Any, Any], GraphFacts]] = WeakKeyDictionary()
 
 
-def shape_of(made: Any, graph: Any) -> GraphShape:
+def shape_of(made: Any, graph: Any) -> GraphFacts:
     """Return the shape of the graph; `made`: what it is a copy of, whose shape is kept for as long as it lives."""
     kept = _SHAPES.get(made) if isinstance(made, Pregel) else None
     if kept is None:
-        kept = GraphShape(pausing.code_of(graph), tools_of(graph))
+        kept = GraphFacts(pausing.code_of(graph), tools_of(graph))
         if isinstance(made, Pregel):
             _SHAPES[made] = kept
     return kept
