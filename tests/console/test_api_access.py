@@ -210,8 +210,9 @@ def test_a_stranger_who_writes_is_unknown_and_not_merely_unprotected(db: None) -
             problem(Caller(token="sb_made_up").post(path.format_map(_ANY), body), 401)
 
 
-_ANY = {"flow_run_id": "f", "approval_id": "a", "name": "handbook", "run_id": "x", "bulk_id": "u", "batch_id": "b"} | {
-    "pair_id": "1"
+_ANY = {
+    **{"flow_run_id": "f", "approval_id": "a", "name": "handbook", "run_id": "x", "bulk_id": "u", "batch_id": "b"},
+    **{"pair_id": "1", "secret_id": "1"},
 }
 
 
