@@ -69,9 +69,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             [python.parent / "langgraph", *words], cwd=home, env=dict(told), stdout=log, stderr=subprocess.STDOUT
         )
         try:
-            client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE, trust_env=False)
-            eventually(lambda: _is_there(client, process), f"the server; it said {(home / 'log').read_text()[-2000:]}")
-            yield Server(client)
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE, trust_env=False) as client:
+                eventually(
+                    lambda: _is_there(client, process), f"the server; it said {(home / 'log').read_text()[-2000:]}"
+                )
+                yield Server(client)
         finally:
             process.terminate()
             process.wait(PATIENCE)
