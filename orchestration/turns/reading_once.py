@@ -6,6 +6,7 @@ time it would be fetched and made into objects. Nobody else writes while the tur
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,9 +52,12 @@ class ReadingOnce(AsyncPostgresSaver):
         finally:
             self._read.forget()
 
-    async def aput_writes(self, *args: Any, **kwargs: Any) -> None:
+    # By names: LangGraph leaves the path of a task out where the signature does not ask for it.
+    async def aput_writes(
+        self, config: Any, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> None:
         try:
-            await super().aput_writes(*args, **kwargs)
+            await super().aput_writes(config, writes, task_id, task_path)
         finally:
             self._read.forget()
 

@@ -117,7 +117,7 @@ NOT_WALKED = {
         "orchestration:value",
         "dataplane:flow_run_log",
     ),
-    *("dataplane:start", "dataplane:make_current"),
+    *("dataplane:start", "dataplane:make_current", "dataplane:dry_run"),
 }
 
 
