@@ -209,6 +209,15 @@ def embedder() -> Embedder:
     return _made(_chosen()[0])
 
 
+def names_a_hosted_one(setting: str) -> bool:
+    """Return whether SIGNALBOX_EMBEDDER names a model that is reached over the network."""
+    return any(_is_hosted(name.strip()) for name in setting.split(","))
+
+
+def _is_hosted(name: str) -> bool:
+    return ":" in name and not name.startswith(_MODEL2VEC)
+
+
 def embedder_named(name: str, *, whose: str) -> Embedder:
     """Return the model of this name, as a version has kept it; `whose`: that version, for the sentence.
 
@@ -221,7 +230,7 @@ def embedder_named(name: str, *, whose: str) -> Embedder:
         for choice in here:
             if choice == name or (choice.startswith(_MODEL2VEC) and _made(choice).name == name):
                 return _made(choice)
-        if not name.startswith(_MODEL2VEC) and ":" in name:
+        if _is_hosted(name):
             return _made(name)  # a hosted model is reached by its name alone
     except EmbedderInvalid as exc:
         raise EmbedderChanged(f"{whose} was embedded with {name}, which cannot be used here: {exc}") from exc

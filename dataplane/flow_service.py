@@ -31,6 +31,7 @@ from console.prefect_access import authorization, locked_out, prefect_token
 from dataplane import selectors
 from dataplane.catalogue import CATALOGUE
 from dataplane.deployments import deployments
+from dataplane.embedding import names_a_hosted_one
 from dataplane.errors import DeploymentNotFound, PrefectAway, PrefectError, PrefectLocked
 from dataplane.models import Dataset, Refresh
 from dataplane.prefect_gateway import PrefectGateway, gateway
@@ -61,7 +62,11 @@ PASSED_ON = (
     "SIGNALBOX_HANDBOOK",
     "SIGNALBOX_EMBEDDER",
     "SIGNALBOX_SHOP_URL",
-    # what hosted embedding models are reached by
+    "HTTPS_PROXY",
+    "NO_PROXY",
+)
+#: what hosted embedding models are reached by; passed on only where SIGNALBOX_EMBEDDER names one
+FOR_HOSTED_EMBEDDERS = (
     "OPENAI_API_KEY",
     "OPENAI_BASE_URL",
     "AZURE_OPENAI_API_KEY",
@@ -70,8 +75,6 @@ PASSED_ON = (
     "COHERE_API_KEY",
     "MISTRAL_API_KEY",
     "GOOGLE_API_KEY",
-    "HTTPS_PROXY",
-    "NO_PROXY",
 )
 _RUNNER = [sys.executable, "-m", "dataplane.flows.serving"]
 logger = logging.getLogger(__name__)
@@ -339,8 +342,9 @@ def runner_environment(given: Mapping[str, str]) -> dict[str, str]:
     """
     ours = environment()
     credentials = dict(zip(("PREFECT_API_AUTH_STRING", "PREFECT_API_KEY"), prefect_token(), strict=True))
+    passed_on = (*PASSED_ON, *FOR_HOSTED_EMBEDDERS) if names_a_hosted_one(ours.embedder) else PASSED_ON
     return {
-        **{name: given[name] for name in PASSED_ON if name in given},
+        **{name: given[name] for name in passed_on if name in given},
         "PYTHONPATH": str(PROJECT),
         "DATABASE_URL": ours.database_url,
         "SIGNALBOX_HOME": str(ours.home),

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from console.environment import PROJECT
+from console.environment import PROJECT, environment
 from dataplane.flow_service import runner_environment
 
 LOADED = "import json, sys; {}; print(json.dumps([name for name in sys.modules if '.' not in name]))"
@@ -38,3 +38,19 @@ def test_flow_runs_are_told_of_no_other_engine_and_start_no_server_of_their_own(
     assert not [name for name in told if name.startswith(("TEMPORAL", "OPENAI"))]
     assert told["PREFECT_SERVER_EPHEMERAL_ENABLED"] == "false"
     assert told["PATH"] == "/bin"
+
+
+@pytest.mark.parametrize(
+    ("setting", "is_passed_on"),
+    [
+        ("", False),
+        ("model2vec:/a/folder", False),
+        ("openai:text-embedding-3-small", True),
+        ("model2vec:/a, cohere:x", True),
+    ],
+)
+def test_a_models_key_reaches_flow_runs_only_where_a_hosted_one_makes_vectors(
+    setting: str, is_passed_on: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(environment(), "embedder", setting)
+    assert ("OPENAI_API_KEY" in runner_environment({"OPENAI_API_KEY": "secret"})) == is_passed_on
