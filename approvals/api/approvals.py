@@ -69,14 +69,20 @@ def list_approvals(
 
 @router.get("/approvals/{approval_id}")
 def get_approval(request: HttpRequest, approval_id: str) -> dict[str, Any]:
-    """Return one approval. `done_before`: what its run did with the tool before it was set back, and what stands."""
+    """Return one approval.
+
+    With what helps to decide one that is open: `done_before`, what its run did with the tool before it was set back,
+    and what stands.
+    """
     user = require(request, "see_approvals")
     found = requests.approval_for(user, approval_id)
-    before = [
-        {"approval_id": one.approval.pk, "is_certain": one.is_certain, "is_same": one.is_same, "at": one.at}
-        for one in done_before(found)
-    ]
-    return approval_json(request, found) | {"shown": note_shown(found, user), "done_before": before}
+    told = approval_json(request, found) | {"shown": note_shown(found, user)}
+    if found.is_open:
+        told["done_before"] = [
+            {"approval_id": one.approval.pk, "is_certain": one.is_certain, "is_same": one.is_same, "at": one.at}
+            for one in done_before(found)
+        ]
+    return told
 
 
 @router.post("/approvals/{approval_id}/decision")
