@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 
+from console.text.stored import can_be_kept
 from dataplane.contents.passages import PassageRow
 from dataplane.errors import HandbookInvalid
 
@@ -46,7 +47,7 @@ def parse_document(name: str, source: str) -> Document:
     """
     if not source.strip():
         raise HandbookInvalid(f"{name} is empty.")
-    if "\x00" in source:
+    if not can_be_kept(source):
         raise HandbookInvalid(f"{name} holds the character U+0000, which no text may hold here.")
     if len(name) > MOST_NAME:
         raise HandbookInvalid(f"{name[:60]}... has a path of {len(name)} characters; {MOST_NAME} are kept.")
