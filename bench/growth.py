@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 WARM_UP = 2
 LISTS = {
     "runs": "/runs/",
-    "runs, last page": "/runs/?cursor=last",
     "runs of an agent that has few": "/runs/?agent=rare",
     "runs that failed": "/runs/?status=failed",
     "runs, a word that many have": "/runs/?search=parcel",
@@ -34,7 +33,6 @@ LISTS = {
     "runs, a word that none has": "/runs/?search=nowhere",
     "runs that are stuck": "/runs/stuck/",
     "record": "/record/",
-    "record, last page": "/record/?cursor=last",
     "record of one person": "/record/?actor=seldom",
     "record of one thing": "/record/?subject=support-0000017",
     "record, since a day": "/record/?since=2026-03-01",

@@ -10,17 +10,11 @@ Facts this file relies on:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Final
 
 from console import problems
-
-Message = dict[str, Any]
-Scope = dict[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+from console.asgi_types import Application, Message, Receive, Scope, Send
 
 AT_ONCE: Final = 12  # below the pool's size: nobody who has a turn waits for a connection
 LONGEST_WAIT_SECONDS: Final = 30.0

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Awaitable, Callable
-from typing import Any
 
 import django
 from django.conf import settings
 from django.core.asgi import get_asgi_application
 
+from console.asgi_types import Application, Receive, Scope, Send
 from console.statics import make as make_statics
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "console.settings")
@@ -30,11 +29,6 @@ from console.live.consumers import LiveConsumer  # noqa: E402
 from console.live.held import Held  # noqa: E402
 from console.live.listener import listener  # noqa: E402
 from console.live.shared import Shared  # noqa: E402
-
-Scope = dict[str, Any]
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 logger = logging.getLogger(__name__)
 

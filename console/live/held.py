@@ -15,21 +15,15 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from django.http import HttpRequest
 
 from console import problems
+from console.asgi_types import Application, Message, Receive, Scope, Send
 from console.clock import reckoned
 from console.live.listener import Mailbox, listener
-
-Message = dict[str, Any]
-Scope = dict[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 LONGEST_SECONDS: Final = 60
 MOST_HELD: Final = 4000  # in one process

@@ -9,14 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Final
 
-Message = dict[str, Any]
-Scope = dict[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+from console.asgi_types import Application, Message, Receive, Scope, Send
+
 Key = tuple[bytes, tuple[tuple[bytes, bytes], ...]]
 
 GATHER_SECONDS: Final = 0.03  # where many pages ask, one that waits for the others costs less than two answers
