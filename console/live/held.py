@@ -101,7 +101,8 @@ class Held:
             self._held[wait.whose] -= 1
             if not self._held[wait.whose]:
                 del self._held[wait.whose]
-        await answer.send(send)
+        if not client.is_gone.is_set():  # it may have left during the look
+            await answer.send(send)
 
     async def _look(self, scope: Scope, client: _Client) -> _Answer:
         asked = {name: value for name, value in scope.items() if name != _KEY}
