@@ -24,7 +24,7 @@ from django.db.models import Q
 
 from console import ports, roles, set_up
 from console.app_role import loose_record
-from console.clock import DatabaseNow, database_now
+from console.clock import database_now
 from console.environment import environment
 from console.live.announce import announce
 from console.models import PartHeartbeat
@@ -66,9 +66,15 @@ class Database:
 def beat(part: str, detail: str = "", *, ok: bool = True) -> None:
     """Say that this process is alive, and whether it can do its work. Called every 5 s by each of our processes."""
     instance = f"{socket.gethostname()}:{os.getpid()}"
-    PartHeartbeat.objects.update_or_create(
-        part=part, instance=instance, defaults={"detail": detail[:300], "ok": ok, "last_seen_at": DatabaseNow()}
-    )
+    with connection.cursor() as cursor:  # one statement: a row that is locked first makes others wait for us
+        cursor.execute(_BEAT, [part, instance, detail[:300], ok])
+
+
+_BEAT = """
+INSERT INTO console_partheartbeat (part, instance, detail, ok, last_seen_at) VALUES (%s, %s, %s, %s, signalbox_now())
+ON CONFLICT (part, instance)
+DO UPDATE SET detail = excluded.detail, ok = excluded.ok, last_seen_at = excluded.last_seen_at
+"""
 
 
 def forget(part: str) -> None:

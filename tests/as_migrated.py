@@ -41,10 +41,30 @@ def keep() -> None:
 def restore() -> None:
     """Bring every table back. Fails if a trigger or a function is not as it was."""
     connection.close()
+    while not _is_restored():
+        pass  # a process that a test started, and that beats on, was let go first
+
+
+def _is_restored() -> bool:
+    """Return whether every table could be taken from what still writes."""
+    try:
+        guards = _restored()
+    except psycopg.errors.DeadlockDetected:
+        return False
+    changed = sorted(name for name in guards.keys() | _guards.keys() if guards.get(name) != _guards.get(name))
+    _guards.clear()
+    _guards.update(guards)  # so that the tests after it are not blamed
+    assert not changed, f"the test left these triggers or functions otherwise than it found them: {changed}"
+    return True
+
+
+def _restored() -> dict[str, str]:
     with _as_superuser() as owner:
-        # Waits for what still writes, so that nothing of it comes afterwards.
+        # Waits for what still writes or has locked a row, so that nothing of it comes afterwards. Where both wait for
+        # each other it is we who find out first, and give way.
+        owner.execute("SET LOCAL deadlock_timeout = '20ms'")
         locked = sql.SQL(", ").join(map(_original, _rows))
-        owner.execute(sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(locked))
+        owner.execute(sql.SQL("LOCK TABLE {} IN EXCLUSIVE MODE").format(locked))
         owner.execute("SET LOCAL session_replication_role = replica")  # no trigger and no foreign key is in the way
         for table, digest in _digests(owner, list(_rows)).items():
             if digest != _rows[table]:
@@ -52,11 +72,7 @@ def restore() -> None:
                 if _rows[table]:
                     back = sql.SQL("INSERT INTO {} OVERRIDING SYSTEM VALUE TABLE {}")
                     owner.execute(back.format(_original(table), _copy_of(table)))
-        guards = dict(owner.execute(_GUARDS).fetchall())
-    changed = sorted(name for name in guards.keys() | _guards.keys() if guards.get(name) != _guards.get(name))
-    _guards.clear()
-    _guards.update(guards)  # so that the tests after it are not blamed
-    assert not changed, f"the test left these triggers or functions otherwise than it found them: {changed}"
+        return dict(owner.execute(_GUARDS).fetchall())
 
 
 def _digests(owner: psycopg.Connection[Any], tables: list[str]) -> dict[str, str]:
