@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any
 
-from django.db import connection
+from console import planned_once
 
 CHANNEL = "signalbox_outbox"  # its messages say the kind of entry that is there, "" for any
 
@@ -59,7 +59,7 @@ def enqueue(*, kind: OutboxKind, subject: str, payload: dict[str, Any]) -> int:
     `subject`: the id it is about, for people who search.
     `payload`: JSON, ids only.
     """
-    with connection.cursor() as cursor:
+    with planned_once.cursor() as cursor:
         cursor.execute(_ENQUEUE, [str(kind), subject, json.dumps(payload), CHANNEL, str(kind)])
         entry_id: int = cursor.fetchone()[0]
     return entry_id
@@ -74,12 +74,12 @@ SELECT %s, one ->> 'subject', one -> 'payload', 0, '' FROM jsonb_array_elements(
 def enqueue_each(*, kind: OutboxKind, entries: Sequence[tuple[str, dict[str, Any]]]) -> None:
     """Add many entries of one kind in one statement; `entries`: subject and payload of each, as in `enqueue`."""
     told = [{"subject": subject, "payload": payload} for subject, payload in entries]
-    with connection.cursor() as cursor:
+    with planned_once.cursor() as cursor:
         cursor.execute(_ENQUEUE_EACH, [str(kind), json.dumps(told)])
     wake()
 
 
 def wake() -> None:
     """Wake the relay when the current transaction commits, for entries that were made due."""
-    with connection.cursor() as cursor:
+    with planned_once.cursor() as cursor:
         cursor.execute("SELECT pg_notify(%s, '')", [CHANNEL])

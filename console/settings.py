@@ -64,6 +64,7 @@ def _database(url: str) -> dict[str, object]:
             # A process that freezes inside a transaction keeps its locks, the audit chain's among them, and everybody
             # waits. PostgreSQL ends such a session; 10 s is above the one call that is made inside a transaction.
             "options": "-c idle_in_transaction_session_timeout=10s",
+            "prepare_threshold": 5,  # not `None`, so that `console.planned_once` may ask for it; Django never does
             **LIBPQ,
         },
         "TEST": {"NAME": unquote(parts.path.lstrip("/")) + "_test"},

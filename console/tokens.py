@@ -9,7 +9,7 @@ from functools import cache
 from django.contrib.auth.models import User
 from django.db import connection
 
-from console import roles
+from console import planned_once, roles
 from console.acting import acting_as
 from console.clock import DatabaseNow, database_now
 from console.models import ApiToken
@@ -33,7 +33,7 @@ def owner_of(token: str, address: str = "") -> User | None:
     The owner's roles come with it, in the one query. `address`: the caller's, kept with the token's first use.
     """
     names, sql = _owner_sql()
-    with connection.cursor() as cursor:
+    with planned_once.cursor() as cursor:
         cursor.execute(sql, [_digest(token)])
         found = cursor.fetchone()
     if found is None:

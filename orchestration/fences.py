@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from django.db import connection
-
+from console import planned_once
 from console.plain_rows import Rows
 from orchestration import failing
 from orchestration.contracts import Turn
@@ -50,7 +49,7 @@ SET temporal_runs = %s, temporal_run_id = %s, era = %s, fence = %s, turn = %s, s
 
 def hold(run_id: str) -> HeldRun:
     """Lock the run and read it. Part of a caller's transaction. Raises NoSuchRun."""
-    with connection.cursor() as cursor:
+    with planned_once.cursor() as cursor:
         cursor.execute(_HOLD, [run_id])
         found = cursor.fetchone()
     if found is None:
@@ -82,7 +81,7 @@ def take(run: Run, turn: Turn, attempt: Attempt) -> None:
     run.temporal_run_id = attempt.temporal_run_id
     run.era, run.fence, run.turn, run.status = era, run.fence + 1, turn.turn, Run.Status.RUNNING
     moved: list[Any] = [json.dumps(run.temporal_runs), run.temporal_run_id, run.era, run.fence, run.turn, run.pk]
-    with connection.cursor() as cursor:
+    with planned_once.cursor() as cursor:
         cursor.execute(_TAKE, moved)
 
 

@@ -17,14 +17,14 @@ from functools import lru_cache, partial
 from typing import Any
 
 from django.contrib.auth.models import User
-from django.db import DatabaseError, connection
+from django.db import DatabaseError
 
 from approvals.models import Approval, PolicyVersion
 from approvals.policies import shipped
 from approvals.policies.calendars import Calendar, add
 from approvals.policies.policy import Policy
 from approvals.proposal.terms import FAIL_SAFE, Facts, Terms
-from console import ports, roles
+from console import planned_once, ports, roles
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ WHERE state IN ('active', 'replaced') ORDER BY state, version DESC LIMIT 1
 
 def active_policy() -> Policy:
     """Return the policy that is active now: the active version, or the shipped rules while there never was one."""
-    with connection.cursor() as cursor:
+    with planned_once.cursor() as cursor:
         cursor.execute(_ACTIVE)
         found = cursor.fetchone()
     if found is None:

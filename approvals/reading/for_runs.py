@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from django.db import connection
 from django.db.models import Count, Exists, F, OuterRef, Prefetch, QuerySet
 
 from approvals.models import Approval, Decision, ReceiptStep, Verdict
 from approvals.people.permissions import AGREEING
+from console import planned_once
 from console.lists.keyset import Order, page_after
 from console.plain_rows import Rows
 
@@ -91,7 +91,7 @@ def settled(approval_ids: list[str]) -> list[Settled]:
     """Read what became of the approvals, in the order asked; unknown ids are left out. One query, none for none."""
     if not approval_ids:
         return []
-    with connection.cursor() as cursor:
+    with planned_once.cursor() as cursor:
         cursor.execute(_SETTLED, [approval_ids])
         rows = cursor.fetchall()
     found: dict[str, Settled] = {}
@@ -99,6 +99,24 @@ def settled(approval_ids: list[str]) -> list[Settled]:
         approval = _ROWS.read(row)
         found[approval.pk] = _settled(approval, proposed, json.loads(votes or "[]"))
     return [found[approval_id] for approval_id in approval_ids if approval_id in found]
+
+
+#: The same as one JSON value, for a statement that reads more; `asked` stands for the approvals.
+SETTLED_JSON: Final = f"""
+(SELECT json_agg(json_build_array(
+    {_ROWS.json("a")},
+    (SELECT v.digest FROM approvals_proposalversion v WHERE v.approval_id = a.id AND v.version = 1),
+    (SELECT json_agg(json_build_array({_DECISIONS.json("d")}, u.username) ORDER BY d.number)
+     FROM approvals_decision d LEFT JOIN auth_user u ON u.id = d.by_id WHERE d.approval_id = a.id)
+)) FROM asked a)::text
+"""
+
+
+def read_settled(found: str | None, approval_ids: Sequence[str]) -> list[Settled]:
+    """Return what SETTLED_JSON has found, in the order of the ids; unknown ids are left out."""
+    rows = [(_ROWS.read_json(row), proposed, votes) for row, proposed, votes in json.loads(found or "[]")]
+    by_id = {approval.pk: _settled(approval, proposed, votes or []) for approval, proposed, votes in rows}
+    return [by_id[approval_id] for approval_id in approval_ids if approval_id in by_id]
 
 
 def _settled(approval: Approval, proposed: str, votes: list[Any]) -> Settled:
@@ -143,19 +161,29 @@ def call_approvals_of(run_id: str) -> dict[str, tuple[str, str]]:
 
     But for what guarded tools asked by themselves: they get their own answers, in the order in which they had asked.
     """
-    with connection.cursor() as cursor:
-        cursor.execute(_CALL_APPROVALS, [run_id])
+    with planned_once.cursor() as cursor:
+        cursor.execute(_CALL_APPROVALS.format(run="%s"), [run_id])
         return {call_id: (approval_id, digest) for call_id, approval_id, digest in cursor.fetchall()}
 
 
-_CALL_APPROVALS = """
-SELECT a.asked ->> 'call_id', a.id, a.digest FROM approvals_approval a
-WHERE a.run_id = %s AND a.status = 'decided' AND a.kind = 'action' AND a.asked ? 'call_id' AND a.dialect <> 'guard'
+_CALL_APPROVALS: Final = """
+SELECT a.asked ->> 'call_id' AS call_id, a.id, a.digest FROM approvals_approval a
+WHERE a.run_id = {run} AND a.status = 'decided' AND a.kind = 'action' AND a.asked ? 'call_id' AND a.dialect <> 'guard'
   AND NOT EXISTS (
       SELECT FROM approvals_decision d WHERE d.approval_id = a.id AND d.verdict NOT IN ('approve', 'edit')
   )
 ORDER BY a.opened_at, a.id
 """
+#: The same as one JSON value, for a statement that reads more and takes `run`.
+CALL_APPROVALS_JSON: Final = f"""
+(SELECT json_agg(json_build_array(c.call_id, c.id, c.digest))
+ FROM ({_CALL_APPROVALS.format(run="%(run)s")}) AS c)::text
+"""
+
+
+def read_call_approvals(found: str | None) -> dict[str, tuple[str, str]]:
+    """Return what CALL_APPROVALS_JSON has found, as `call_approvals_of`."""
+    return {call_id: (approval_id, digest) for call_id, approval_id, digest in json.loads(found or "[]")}
 
 
 def waiting_of_runs(run_ids: list[str]) -> dict[str, list[str]]:

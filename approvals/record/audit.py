@@ -21,6 +21,7 @@ import rfc8785
 from django.db import connection
 
 from approvals.models import AuditEvent
+from console import planned_once
 from console.locks import AdvisoryLock
 
 _LARGEST = 2**53 - 1  # the largest whole number that RFC 8785 carries exactly
@@ -36,7 +37,7 @@ _MOMENT: Final = """to_char({at} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US
 _APPEND = f"""
 INSERT INTO approvals_auditevent ({", ".join(ENTRY_COLUMNS)})
 SELECT at, %(actor)s, %(kind)s, %(subject)s, %(body)s::jsonb, previous, encode(sha256(convert_to(
-    concat(%(to_at)s, {_MOMENT.format(at="at")}, %(to_previous)s, previous, %(to_end)s), 'UTF8')), 'hex')
+    %(to_at)s || {_MOMENT.format(at="at")} || %(to_previous)s || previous || %(to_end)s, 'UTF8')), 'hex')
 FROM (SELECT signalbox_now() AS at,
              coalesce((SELECT digest FROM approvals_auditevent ORDER BY seq DESC LIMIT 1), '') AS previous) AS head
 """
@@ -54,7 +55,7 @@ def record(*, actor: str, kind: str, subject: str, body: dict[str, Any], is_held
         hold_chain()
     to_at, to_previous, to_end = _around_the_chain(actor, kind, subject, body)
     values = {"actor": actor, "kind": kind, "subject": subject, "body": json.dumps(body)}
-    with connection.cursor() as cursor:
+    with planned_once.cursor() as cursor:
         cursor.execute(_APPEND, values | {"to_at": to_at, "to_previous": to_previous, "to_end": to_end})
 
 
@@ -70,7 +71,7 @@ def _around_the_chain(actor: str, kind: str, subject: str, body: dict[str, Any])
 
 def hold_chain() -> None:
     """Keep the chain for this transaction, as `record` does, for changes that lock something else after an entry."""
-    with connection.cursor() as cursor:
+    with planned_once.cursor() as cursor:
         cursor.execute(f"SELECT {HOLD_CHAIN}")
 
 

@@ -16,12 +16,11 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from django.contrib.auth.models import User
-from django.db import connection
 
 from approvals.models import Approval, Decision, ReceiptStep
 from approvals.people.permissions import PeopleAround
 from approvals.record.audit import HOLD_CHAIN
-from console import outbox, roles
+from console import outbox, planned_once, roles
 from console.live import announce as live
 from console.outbox import Kind
 from console.plain_rows import Rows
@@ -48,7 +47,7 @@ FROM approvals_approval a WHERE a.id = %s FOR UPDATE
 
 def hold(approval_id: str) -> HeldApproval | None:
     """Lock the approval and read it; `None` when there is none. Part of a caller's transaction."""
-    with connection.cursor() as cursor:
+    with planned_once.cursor() as cursor:
         cursor.execute(_HOLD, [approval_id])
         found = cursor.fetchone()
     if found is None:
@@ -65,7 +64,7 @@ WHERE d.by_id = %s AND d.idempotency_key = %s AND d.idempotency_key <> ''
 
 def decided_under(key: str, reviewer: User) -> Decision | None:
     """Return what the person decided under an idempotency key, `None` when nothing was."""
-    with connection.cursor() as cursor:
+    with planned_once.cursor() as cursor:
         cursor.execute(_UNDER_KEY, [reviewer.pk, key])
         found = cursor.fetchone()
     return _DECISIONS.read(found) if found else None
@@ -100,7 +99,7 @@ def people_around(approval: Approval, reviewer: User) -> tuple[User, PeopleAroun
         "people": [pk for pk in (reviewer.pk, approval.requested_by_id) if pk is not None],
         "owners": owners,
     }
-    with connection.cursor() as cursor:
+    with planned_once.cursor() as cursor:
         cursor.execute(_AROUND, asked)
         votes, people = (json.loads(text) for text in cursor.fetchone())
     users: dict[int, User] = {}
@@ -188,7 +187,7 @@ def write(approval: Approval, decision: Decision, *, closes: bool, heard_within:
         "channels": [channel for channel, _ in told],
         "messages": [message for _, message in told],
     }
-    with connection.cursor() as cursor:
+    with planned_once.cursor() as cursor:
         cursor.execute(_WRITE, values)
         decision.number, decision.at, receipt_id, *_ = cursor.fetchone()
     decision._state.adding = False

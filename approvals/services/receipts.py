@@ -10,13 +10,14 @@ from datetime import timedelta
 from typing import Any, Final
 
 from django.contrib.auth.models import User
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models.functions import Least
 
 from approvals.errors import InvalidChange, NoSuchApproval, NothingToRedrive, NotTheirs
 from approvals.models import Approval, ReceiptStep
 from approvals.people.permissions import may_redrive
 from approvals.record import audit
+from console import planned_once
 from console.clock import DatabaseNow, database_now
 from console.live.announce import CHANNEL, announce, message
 from console.text.stored import text_fault
@@ -41,16 +42,16 @@ _ORDER = [Step.RECORDED, Step.SIGNALLED, Step.RESUMED, Step.REFUSED, Step.EFFECT
 # statement before. A step that was noted before moves nothing, and neither does
 # one that comes after a later one: the relay may stamp `signalled` when the run has long resumed. A run goes on when
 # all places of an interrupt are settled, so a decision that it was told of is not late before the others are due.
-_NOTE = """
-WITH asked AS (
-    SELECT id FROM approvals_approval WHERE id = ANY(%(ids)s) ORDER BY id FOR NO KEY UPDATE
+_NOTING = """
+held AS (
+    SELECT id FROM approvals_approval WHERE id = ANY({ids}) ORDER BY id FOR NO KEY UPDATE
 ), noted AS (
     INSERT INTO approvals_receiptstep (approval_id, step, detail, at)
-    SELECT id, %(step)s, %(detail)s, signalbox_now() FROM asked
+    SELECT id, %(step)s::text, %(detail)s::text, signalbox_now() FROM held
     ON CONFLICT (approval_id, step) DO NOTHING
     RETURNING approval_id
 ), weighed AS (
-    SELECT a.id, %(is_done)s OR %(step)s = 'resumed' AND (
+    SELECT a.id, %(is_done)s OR %(step)s::text = 'resumed' AND (
         a.status <> 'decided' OR a.kind <> 'action' OR NOT a.is_tracked
         OR a.source = 'program' AND coalesce(a.asked -> 'reports', 'false') <> 'true' OR EXISTS (
             SELECT FROM approvals_decision d WHERE d.approval_id = a.id AND d.verdict IN ('reject', 'respond')
@@ -63,14 +64,17 @@ WITH asked AS (
         expected_by = CASE WHEN weighed.took_effect OR a.expected_by IS NULL THEN NULL
                            ELSE %(within)s + GREATEST(signalbox_now(), (
                                SELECT max(other.due_at) FROM approvals_approval other
-                               WHERE %(step)s = 'signalled' AND other.run_id = a.run_id AND other.status = 'pending'
-                                 AND other.interrupt_id = a.interrupt_id AND other.interrupt_id <> ''
+                               WHERE %(step)s::text = 'signalled' AND other.run_id = a.run_id
+                                 AND other.status = 'pending' AND other.interrupt_id = a.interrupt_id
+                                 AND other.interrupt_id <> ''
                            )) END
     FROM weighed
     WHERE a.id = weighed.id AND a.took_effect_at IS NULL AND NOT EXISTS (
         SELECT FROM approvals_receiptstep s WHERE s.approval_id = a.id AND s.step = ANY(%(later)s)
     )
-)
+)"""
+_NOTE = f"""
+WITH {_NOTING.format(ids="%(ids)s")}
 SELECT pg_notify(%(channel)s, message) FROM unnest(%(messages)s::text[]) AS message
 """
 
@@ -83,7 +87,7 @@ def hold_receipts(approval_ids: list[str]) -> None:
 
     Part of a caller's transaction. A statement that waits for a row reads all others as they were before.
     """
-    with connection.cursor() as cursor:
+    with planned_once.cursor() as cursor:
         cursor.execute(_HOLD, [approval_ids])
 
 
@@ -103,18 +107,32 @@ def note_receipt(
     ledger's has taken effect when the run or the program has it, which is the step `resumed`; but for a program that
     will say what came of it.
     """
-    asked: dict[str, Any] = {
-        "ids": approval_ids,
+    messages = [message(topic) for topic in (*topics, *(f"approval:{one}" for one in approval_ids))]
+    asked = noting_values(step, detail=detail, within=within, is_done=is_done)
+    with planned_once.cursor() as cursor:
+        cursor.execute(_NOTE, asked | {"ids": approval_ids, "channel": CHANNEL, "messages": messages})
+
+
+def noting(ids: str) -> str:
+    """Return what `note_receipt` writes as parts of a WITH, for a statement of the hot path that does more than that.
+
+    `ids`: the SQL expression of the approvals' ids, an array. The statement takes `noting_values`, announces by itself,
+    and may not call a part of its own `held`, `noted`, `weighed` or `moved`.
+    """
+    return _NOTING.format(ids=ids)
+
+
+def noting_values(
+    step: str, *, detail: str = "", within: timedelta | None = None, is_done: bool = False
+) -> dict[str, Any]:
+    """Return the values that `noting` takes."""
+    return {
         "step": str(step),
         "detail": detail[:500],
         "within": WITHIN.get(Step(step), NOTHING_TO_COME) if within is None else within,
         "is_done": is_done,
         "later": [str(later) for later in _ORDER[_ORDER.index(Step(step)) + 1 :]],
-        "channel": CHANNEL,
-        "messages": [message(topic) for topic in (*topics, *(f"approval:{one}" for one in approval_ids))],
     }
-    with connection.cursor() as cursor:
-        cursor.execute(_NOTE, asked)
 
 
 def note_effect(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 
-from django.db import connection
+from console import planned_once
 
 CHANNEL = "signalbox_live"
 
@@ -21,7 +21,7 @@ def announce(*topics: str) -> None:
     `batch:<id>`, `data`, `health`.
     """
     messages = [message(topic) for topic in topics]
-    with connection.cursor() as cursor:
+    with planned_once.cursor() as cursor:
         cursor.execute("SELECT pg_notify(%s, message) FROM unnest(%s::text[]) AS message", [CHANNEL, messages])
 
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from django.db import connection, transaction
+from django.db import transaction
 
+from console import planned_once
 from console.clock import database_now
 from console.live.announce import announce
 from console.models import OutboxEntry
@@ -42,7 +43,7 @@ _STAMP = "UPDATE console_outboxentry SET delivered_at = signalbox_now(), last_er
 
 def stamp(entries: list[Claimed], note: str = "") -> None:
     """Mark entries as delivered. `note`: what to know of it, kept where a failure would stand."""
-    with connection.cursor() as cursor:
+    with planned_once.cursor() as cursor:
         cursor.execute(_STAMP, [note, [entry.id for entry in entries]])
 
 
