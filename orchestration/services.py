@@ -32,7 +32,7 @@ from console.models import OutboxEntry
 from console.outbox import Kind
 from console.text.digests import digest_of_json
 from console.text.json_text import BEYOND, beyond_every_reader
-from orchestration import ending, failing, fences, redrive, selectors, spending
+from orchestration import beginning, ending, failing, fences, redrive, selectors, spending
 from orchestration.agents.arguments import Unfit, read_input
 from orchestration.agents.registry import UnknownAgent, agent_named
 from orchestration.contracts import Carried, StartRun, Turn
@@ -171,6 +171,16 @@ def begin_turn(turn: Turn, attempt: Attempt) -> TurnStart:
     it is, and so is one that is paused. Raises RunClosed when the run has ended, Fenced when a newer attempt has begun,
     NoSuchRun, and FailedByOperator where an operator had the turn failed.
     """
+    begun = beginning.begin_as_usual(turn, attempt)
+    if begun.run is not None:
+        return TurnStart(begun.settled, begun.run, began_at=begun.now, approved_calls=begun.approved_calls)
+    if turn.approval_ids and not begun.is_answered:
+        return TurnStart(begun.settled)
+    return _begin_turn_at_length(turn, attempt)
+
+
+def _begin_turn_at_length(turn: Turn, attempt: Attempt) -> TurnStart:
+    """Do what `begin_turn` does in every case."""
     with transaction.atomic():
         start = TurnStart(for_runs.settled(turn.approval_ids))
         answered = [place.approval_id for places in start.answered.values() for place in places]

@@ -38,9 +38,7 @@ def waiting(transactional_db: None) -> Run:
 
 def test_a_turn_begins_in_few_statements(waiting: Run, django_assert_num_queries: Any) -> None:
     approval = decide(open_for(waiting))
-    read = 3  # what became of the approvals; the run under its row's lock; what was approved of its model's calls
-    written = 2  # the run; the receipt, with what pages are told
-    with django_assert_num_queries(TRANSACTION + read + written):
+    with django_assert_num_queries(1):
         start = services.begin_turn(Turn(waiting.pk, "support", 2, [approval.pk]), Attempt("first", 2, 1))
     assert start.run is not None and start.run.fence == 1 and start.began_at is not None
     waiting.refresh_from_db()
@@ -49,7 +47,7 @@ def test_a_turn_begins_in_few_statements(waiting: Run, django_assert_num_queries
 
 def test_a_turn_that_finds_nothing_decided_asks_once(waiting: Run, django_assert_num_queries: Any) -> None:
     approval = open_for(waiting)
-    with django_assert_num_queries(TRANSACTION + 1):
+    with django_assert_num_queries(1):
         start = services.begin_turn(Turn(waiting.pk, "support", 2, [approval.pk]), Attempt("first", 2, 1))
     assert start.run is None and start.next_step_at is not None
 
