@@ -152,8 +152,7 @@ class Activities:
                 await in_database(services.note_code_changed, turn, run.fence, changed)
             faults.reach("turn.before_graph", turn.run_id)
             budget = run.limits.get("tokens_per_run", agent.tokens_per_run)
-            day = await in_database(_budget_of_today, agent, run)
-            spending = Spending(run.usage, budget, day, model_name(agent))
+            spending = Spending(run.usage, budget, await _budget_of_today(agent, run), model_name(agent))
             answers = drive.answers_of(Around(agent, shape.tools, before), start)
             if answers.different:
                 await ask_again(before, set(answers.different))
@@ -190,10 +189,10 @@ class Activities:
         return TurnResult("finished", [], None, end.checkpoint_id, end.dataset_versions, end.usage)
 
 
-def _budget_of_today(agent: Agent, run: Run) -> DayBudget | None:
-    """Return the agent's budget of today, as this run may use it; `None` where it has none. One query."""
+async def _budget_of_today(agent: Agent, run: Run) -> DayBudget | None:
+    """Return the agent's budget of today, as this run may use it; `None`, without a query, where it has none."""
     most: int | None = run.limits.get("tokens_per_day", agent.tokens_per_day)
-    return None if most is None else DayBudget(spent.used_today(agent.name), most)
+    return None if most is None else DayBudget(await in_database(spent.used_today, agent.name), most)
 
 
 def _still_waiting(turn: Turn, start: TurnStart) -> TurnResult:
