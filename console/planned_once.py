@@ -7,10 +7,13 @@ where it does not follow from what the value is compared with or written to, cas
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django.db import connection
 from psycopg import Cursor
+from psycopg.pq import PipelineStatus
 
 
 class _Planned(Cursor[Any]):
@@ -29,3 +32,20 @@ def cursor() -> Any:
     with connection.wrap_database_errors:
         made: Any = _Planned(connection.connection)
     return connection.make_cursor(made)
+
+
+@contextmanager
+def in_one_go() -> Iterator[None]:
+    """Send what is executed inside the block together, and wait once for all of it: each still sees what others did.
+
+    For statements by hand inside a transaction, none of which needs what another one gives: rows are fetched after the
+    block, and the error of the first that fails is raised at its end. Django's own queries do not belong here, for
+    they ask at once how many rows were changed.
+    """
+    connection.ensure_connection()
+    raw = connection.connection
+    if raw.pgconn.pipeline_status != PipelineStatus.OFF:  # inside of another one
+        yield
+        return
+    with connection.wrap_database_errors, raw.pipeline():
+        yield

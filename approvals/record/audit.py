@@ -51,12 +51,13 @@ def record(*, actor: str, kind: str, subject: str, body: dict[str, Any], is_held
     before this one has held the chain.
     """
     _check(body)
-    if not is_held:
-        hold_chain()
     to_at, to_previous, to_end = _around_the_chain(actor, kind, subject, body)
     values = {"actor": actor, "kind": kind, "subject": subject, "body": json.dumps(body)}
-    with planned_once.cursor() as cursor:
-        cursor.execute(_APPEND, values | {"to_at": to_at, "to_previous": to_previous, "to_end": to_end})
+    with planned_once.in_one_go():  # while the chain is held everybody else waits, so nothing is done in between
+        if not is_held:
+            hold_chain()
+        with planned_once.cursor() as cursor:
+            cursor.execute(_APPEND, values | {"to_at": to_at, "to_previous": to_previous, "to_end": to_end})
 
 
 def _around_the_chain(actor: str, kind: str, subject: str, body: dict[str, Any]) -> tuple[str, str, str]:

@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from approvals.models import Approval, Decision, ReceiptStep, Verdict
 from approvals.record import audit
 from approvals.services import decision_sql
 from approvals.services.receipts import FETCHED_WITHIN, WITHIN
+from console import planned_once
 
 
-def write_decision(approval: Approval, decision: Decision, *, closes: bool) -> ReceiptStep | None:
-    """Write a decision that nobody has written yet, and close the approval where it `closes` it.
+def write_decision(
+    approval: Approval,
+    decision: Decision,
+    actor: str,
+    *,
+    closes: bool,
+    record_first: Callable[[], None] | None = None,
+) -> ReceiptStep | None:
+    """Write and record a decision that nobody has written yet, and close the approval where it `closes` it.
 
     Returns the first step of the receipt, `None` for a vote that is not enough. The caller holds the row's lock, and
-    records the decision next: the record's chain is held from here on. Raises IntegrityError as `decision_sql.write`.
+    commits next: the record's chain is held. `record_first` writes what led to it into the record. Raises
+    IntegrityError as `decision_sql.write`.
     """
     heard_within = FETCHED_WITHIN if approval.is_fetched else WITHIN[ReceiptStep.Step.RECORDED]
-    return decision_sql.write(approval, decision, closes=closes, heard_within=heard_within)
+    with planned_once.in_one_go():
+        written = decision_sql.write(approval, decision, closes=closes, heard_within=heard_within)
+        if record_first is not None:
+            record_first()
+        _record(approval, decision, actor, closes=closes)
+    return written()
 
 
 def close_by_policy(approval: Approval) -> Decision | None:
@@ -40,16 +56,12 @@ def close_by_policy(approval: Approval) -> Decision | None:
         channel="policy",
         body_digest="",
     )
-    write_decision(approval, decision, closes=True)
-    record_decision(approval, decision, "policy", closes=True)
+    write_decision(approval, decision, "policy", closes=True)
     return decision
 
 
-def record_decision(approval: Approval, decision: Decision, actor: str, *, closes: bool) -> None:
-    """Write the decision's entry into the record; `closes` tells the last vote from those before.
-
-    After `write_decision` in the same transaction, which holds the chain.
-    """
+def _record(approval: Approval, decision: Decision, actor: str, *, closes: bool) -> None:
+    """Write the decision's entry into the record; `closes` tells the last vote from those before."""
     body = {
         "decision": decision.pk,
         "verdict": decision.verdict,

@@ -29,7 +29,7 @@ from approvals.proposal.terms import WORDS, Terms
 from approvals.record import audit
 from approvals.record.closings import RequestClosing, closing_of
 from approvals.services import decision_sql
-from approvals.services.closing import close_by_policy, record_decision, write_decision
+from approvals.services.closing import close_by_policy, write_decision
 from approvals.services.decision_sql import HeldApproval
 from approvals.services.editing import Edit, check_fixed, checked_edit, schema_errors
 from console.live.announce import announce
@@ -200,8 +200,7 @@ def _take(held: HeldApproval, reviewer: User, given: Answer, circumstances: Circ
     decision = _decision(approval, reviewer, given, look, permit)
     votes = [*around.decisions, decision]
     closes = _is_enough(approval, decision, replace(around, decisions=votes))
-    step = write_decision(approval, decision, closes=closes)
-    record_decision(approval, decision, reviewer.username, closes=closes)
+    step = write_decision(approval, decision, reviewer.username, closes=closes)
     # Whether one in advance counts still is a matter of when it was taken back.
     if step is None or any(vote.source.startswith(STANDING) for vote in around.decisions):
         return TakenDecision(decision)

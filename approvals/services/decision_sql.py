@@ -11,6 +11,7 @@ that a vote that came meanwhile would be missed.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -159,13 +160,18 @@ FROM decided CROSS JOIN unnest(%(channels)s::text[], %(messages)s::text[]) AS to
 """
 
 
-def write(approval: Approval, decision: Decision, *, closes: bool, heard_within: timedelta) -> ReceiptStep | None:
-    """Write the decision and, where it `closes` the approval, all that follows; return the receipt's first step.
+def write(
+    approval: Approval, decision: Decision, *, closes: bool, heard_within: timedelta
+) -> Callable[[], ReceiptStep | None]:
+    """Write the decision and, where it `closes` the approval, all that follows.
+
+    Returns what reads the answer: call it once, at the latest before the connection goes back. It brings the
+    decision's number and moment, and returns the receipt's first step, `None` for a vote that is not enough.
 
     Besides the two rows: the receipt, the outbox entry that tells the run, and what pages and the relay are told at
     commit. Nobody waits for a seeded request. The caller holds the approval's row, and records it next: the chain is
     held from here on. `heard_within`: how long the run may take to hear of it. Raises IntegrityError where the person
-    has voted already, or the key is taken.
+    has voted already, or the key is taken; inside of `planned_once.in_one_go` at the end of that.
     """
     is_sent = closes and not approval.is_seeded
     kind = Kind.ANSWER_THREAD if approval.agent_server else Kind.DECIDED
@@ -187,15 +193,20 @@ def write(approval: Approval, decision: Decision, *, closes: bool, heard_within:
         "channels": [channel for channel, _ in told],
         "messages": [message for _, message in told],
     }
-    with planned_once.cursor() as cursor:
-        cursor.execute(_WRITE, values)
-        decision.number, decision.at, receipt_id, *_ = cursor.fetchone()
-    decision._state.adding = False
-    if not closes:
-        return None
-    # For whoever goes on with this object; the database's time is the same all through a transaction.
-    approval.status, approval.closed_at = Approval.Status.DECIDED, decision.at
-    return ReceiptStep(id=receipt_id, approval=approval, step=ReceiptStep.Step.RECORDED, detail="", at=decision.at)
+    cursor = planned_once.cursor()
+    cursor.execute(_WRITE, values)
+
+    def written() -> ReceiptStep | None:
+        with cursor:
+            decision.number, decision.at, receipt_id, *_ = cursor.fetchone()
+        decision._state.adding = False
+        if not closes:
+            return None
+        # For whoever goes on with this object; the database's time is the same all through a transaction.
+        approval.status, approval.closed_at = Approval.Status.DECIDED, decision.at
+        return ReceiptStep(id=receipt_id, approval=approval, step=ReceiptStep.Step.RECORDED, detail="", at=decision.at)
+
+    return written
 
 
 def _json(value: Any) -> str | None:

@@ -146,17 +146,20 @@ def note_effect(
     with transaction.atomic(savepoint=False):
         if event == "unknown":
             _stand_still(approval_id)
-        elif event != "refused" or _is_on_its_way(approval_id):  # nobody may write on receipts by asking for effects
-            note_receipt(
-                approval_ids=[approval_id],
-                step=_STEPS[event],
-                detail=detail,
-                topics=("inbox",) if event in ("failed", "refused") else (),  # it stands in the lane at once
-                within=within + WITHIN[Step.EFFECT_STARTED] if event == "started" else NOTHING_TO_COME,
-                is_done=event == "done",
-            )
+        # Nobody may write on receipts by asking for effects.
+        is_a_step = event != "unknown" and (event != "refused" or _is_on_its_way(approval_id))
         kind = "effect.finished" if event in ("done", "failed") else f"effect.{event}"
-        audit.record(actor=actor, kind=kind, subject=approval_id, body={"detail": detail[:500]})
+        with planned_once.in_one_go():
+            if is_a_step:
+                note_receipt(
+                    approval_ids=[approval_id],
+                    step=_STEPS[event],
+                    detail=detail,
+                    topics=("inbox",) if event in ("failed", "refused") else (),  # it stands in the lane at once
+                    within=within + WITHIN[Step.EFFECT_STARTED] if event == "started" else NOTHING_TO_COME,
+                    is_done=event == "done",
+                )
+            audit.record(actor=actor, kind=kind, subject=approval_id, body={"detail": detail[:500]})
 
 
 def note_not_taken(*, approval_id: str, detail: str) -> None:

@@ -8,6 +8,7 @@ because a turn opens several approvals in one transaction.
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 from django.contrib.auth.models import User
@@ -27,7 +28,7 @@ from approvals.people.permissions import (
 )
 from approvals.people.persons import persons_of
 from approvals.record import audit
-from approvals.services.closing import record_decision, write_decision
+from approvals.services.closing import write_decision
 from console import roles
 from console.clock import DatabaseNow, database_now
 from console.live.announce import announce
@@ -194,10 +195,9 @@ def _vote(approval: Approval, standing: StandingApproval) -> Decision:
     )
     before = approval.decisions.select_related("by", "on_behalf_of")
     closes = len(agreeing_persons(approval, decisions=[*before, decision])) >= approval.needed
-    write_decision(approval, decision, closes=closes)
     body = {"approval": approval.pk, "use": standing.uses + 1, "uses_at_most": standing.uses_at_most}
-    audit.record(actor="policy", kind="standing.used", subject=standing.pk, body=body)
-    record_decision(approval, decision, standing.made_by.username, closes=closes)
+    used = partial(audit.record, actor="policy", kind="standing.used", subject=standing.pk, body=body)
+    write_decision(approval, decision, standing.made_by.username, closes=closes, record_first=used)
     return decision
 
 

@@ -22,7 +22,7 @@ from approvals import services as approvals
 from approvals.models import Approval
 from approvals.services import reminders
 from approvals.services.reminders import Mail
-from console import faults
+from console import faults, planned_once
 from console.backoff import Backoff
 from console.clock import DatabaseNow
 from console.models import OutboxEntry
@@ -248,7 +248,7 @@ def note_started(entry: Claimed, temporal_run_id: str) -> None:
 def note_signalled(entries: list[Claimed], detail: str = "", within: timedelta | None = None) -> None:
     """Stamp decisions as told. `within`: how long the next step may take, none where none can come."""
     approval_ids = [entry.payload["approval_id"] for entry in entries]
-    with transaction.atomic():
+    with transaction.atomic(), planned_once.in_one_go():
         approvals.hold_receipts(approval_ids)  # the worker may be noting the next step
         approvals.note_receipt(approval_ids=approval_ids, step="signalled", detail=detail, within=within)
         stamp(entries)

@@ -63,3 +63,27 @@ def test_the_statements_of_a_decision_are_planned_once() -> None:
             " OR statement LIKE '%INSERT INTO approvals_receiptstep%'"
         )
         assert sorted(cursor.fetchall()) == [(2,), (2,)]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_goes_together_is_done_in_its_order_and_read_afterwards() -> None:
+    with transaction.atomic():
+        with planned_once.in_one_go(), planned_once.cursor() as first:
+            first.execute("INSERT INTO auth_group (name) VALUES (%s)", ["of one go"])
+            second = planned_once.cursor()
+            second.execute("SELECT name FROM auth_group WHERE name = %s", ["of one go"])
+        with second:
+            assert second.fetchall() == [("of one go",)]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_first_error_of_what_goes_together_is_raised_and_all_is_taken_back() -> None:
+    add = "INSERT INTO auth_group (name) VALUES (%s)"
+    for logged in (False, True):
+        with pytest.raises(IntegrityError), transaction.atomic(), planned_once.in_one_go():
+            connection.force_debug_cursor = logged
+            for _ in range(3):
+                with planned_once.cursor() as cursor:
+                    cursor.execute(add, ["thrice"])
+        connection.force_debug_cursor = False
+        assert _ask("SELECT count(*) FROM auth_group WHERE name = 'thrice'") == [(0,)]
