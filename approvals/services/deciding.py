@@ -24,14 +24,14 @@ from approvals.errors import (
 from approvals.models import Approval, Decision, ProposalVersion, ReceiptStep, Verdict
 from approvals.people.permissions import AGREEING, STANDING, PeopleAround, Permit, agreeing_persons, may_decide
 from approvals.policies import asking
-from approvals.proposal.canonical import LIMIT_BYTES, read_canonical
+from approvals.proposal.canonical import LIMIT_BYTES
 from approvals.proposal.terms import WORDS, Terms
 from approvals.record import audit
 from approvals.record.closings import RequestClosing, closing_of
 from approvals.services import decision_sql
 from approvals.services.closing import close_by_policy, write_decision
 from approvals.services.decision_sql import HeldApproval
-from approvals.services.editing import Edit, check_fixed, checked_edit, schema_errors
+from approvals.services.editing import Edit, consider_edit, schema_errors
 from console.live.announce import announce
 from console.text.stored import UNKEPT, all_can_be_kept, text_fault
 
@@ -148,7 +148,8 @@ def _held(approval_id: str) -> HeldApproval:
 def _check_open(held: HeldApproval, given: Answer) -> None:
     approval = held.approval
     if not approval.is_open:
-        raise AlreadyClosed(closing_of(approval))
+        closing = closing_of(approval)
+        raise AlreadyClosed(closing)
     if held.is_late:
         raise AlreadyClosed(RequestClosing(Approval.Status.EXPIRED, at=approval.due_at))
     if approval.shown_digest != approval.digest:
@@ -274,23 +275,6 @@ def _next_version(approval: Approval, reason: str, *, made_by: User | None = Non
         made_by=made_by,
         detail=detail[:500],
     )
-
-
-def consider_edit(approval: Approval, arguments: dict[str, Any]) -> tuple[Edit, Terms]:
-    """Check changed arguments and say under which terms they would stand; nothing is written.
-
-    Raises InvalidVerdict with a path for each fault, also for what the policy never allows.
-    """
-    edit = checked_edit(approval, arguments)
-    _, exact = read_canonical(edit.canonical)  # as the policy is asked again before the effect: 30.0 is 30 there
-    terms = asking.terms_now(approval, exact)
-    if terms.outcome == "deny":
-        raise InvalidVerdict("edited_arguments", f"The rule “{terms.rule}” never allows this. Change something else.")
-    check_fixed(approval, edit.arguments, terms)  # the rule that it leads under has to let it as well
-    if terms.outcome == "ask" and Verdict.EDIT not in terms.verdicts:
-        sentence = f"The rule “{terms.rule}”, which holds for these arguments, takes no change. Change something else."
-        raise InvalidVerdict("edited_arguments", sentence)  # else it would be decided and then never done
-    return edit, terms
 
 
 def _earlier_answer(approval_id: str, reviewer: User, given: Answer) -> Decision | None:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from approvals.errors import InvalidVerdict
-from approvals.models import Approval
-from approvals.proposal.canonical import NotCanonical, canonicalise, digest_of, touched
+from approvals.models import Approval, Verdict
+from approvals.policies import asking
+from approvals.proposal.canonical import NotCanonical, canonicalise, digest_of, read_canonical, touched
 from approvals.proposal.summary import summary_of
 from approvals.proposal.terms import Terms
 from console import ports
@@ -25,14 +26,32 @@ class Edit:
     summary: str
 
 
-def fixed_for(approval: Approval, terms: Terms) -> list[str]:
-    """Return the names of the arguments that no change of this request may touch under the terms."""
-    return [] if terms.may_change_fixed else approval.fixed_arguments
+def fixed_for(approval: Approval, *terms: Terms) -> list[str]:
+    """Return the names of the arguments that no change of this request may touch under any of the terms."""
+    return [] if all(one.may_change_fixed for one in terms) else approval.fixed_arguments
 
 
-def check_fixed(approval: Approval, arguments: dict[str, Any], terms: Terms) -> None:
-    """Refuse arguments that change what is fixed under the terms. Raises InvalidVerdict with a path for each."""
-    names = touched(fixed_for(approval, terms), approval.arguments, arguments)
+def consider_edit(approval: Approval, arguments: dict[str, Any]) -> tuple[Edit, Terms]:
+    """Check changed arguments and say under which terms they would stand; nothing is written.
+
+    Raises InvalidVerdict with a path for each fault, also for what the policy never allows.
+    """
+    edit = _checked_edit(approval, arguments)
+    _, exact = read_canonical(edit.canonical)  # as the policy is asked again before the effect: 30.0 is 30 there
+    terms = asking.terms_now(approval, exact)
+    if terms.outcome == "deny":
+        raise InvalidVerdict("edited_arguments", f"The rule “{terms.rule}” never allows this. Change something else.")
+    _check_fixed(approval, edit.arguments, approval.given_terms, terms)  # the rule that it leads under as well
+    if terms.outcome == "ask" and Verdict.EDIT not in terms.verdicts:
+        sentence = f"The rule “{terms.rule}”, which holds for these arguments, takes no change. Change something else."
+        raise InvalidVerdict("edited_arguments", sentence)  # else it would be decided and then never done
+    return edit, terms
+
+
+def _check_fixed(approval: Approval, arguments: dict[str, Any], *terms: Terms) -> None:
+    """Refuse arguments that change what is fixed under any of the terms. Raises InvalidVerdict with a path for each."""
+    fixed = fixed_for(approval, *terms)
+    names = touched(fixed, approval.arguments, arguments)
     if names:
         errors = [{"path": name, "message": FIXED} for name in names]
         raise InvalidVerdict("edited_arguments", f"{', '.join(names)}: {FIXED}", errors)
@@ -41,7 +60,7 @@ def check_fixed(approval: Approval, arguments: dict[str, Any], terms: Terms) -> 
 FIXED = "This is fixed: with another one it would be another request. Reject it, and say what to ask for instead."
 
 
-def checked_edit(approval: Approval, arguments: dict[str, Any]) -> Edit:
+def _checked_edit(approval: Approval, arguments: dict[str, Any]) -> Edit:
     """Check edited arguments against the tool and make their bytes. Raises InvalidVerdict with a path for each fault.
 
     The tools belong to the agent plane, which is asked; of a program's own tool, and of one that an agent's graph holds
@@ -59,7 +78,6 @@ def checked_edit(approval: Approval, arguments: dict[str, Any]) -> Edit:
         canonical = canonicalise(approval.tool, checked.arguments)
     except NotCanonical as exc:
         raise InvalidVerdict(".".join(map(str, ("edited_arguments", *exc.path))), str(exc)) from exc
-    check_fixed(approval, checked.arguments, approval.given_terms)
     digest = digest_of(canonical)
     if digest == approval.digest:
         raise InvalidVerdict("edited_arguments", "Nothing was changed. Approve it as it is, or change something.")

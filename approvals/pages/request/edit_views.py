@@ -24,8 +24,7 @@ from approvals.reading import four_records, requests
 from approvals.reading.arguments import ArgumentRow, argument_rows_of
 from approvals.reading.done_before import done_before
 from approvals.reading.first_shown import note_shown
-from approvals.services.deciding import consider_edit
-from approvals.services.editing import Edit, fixed_for
+from approvals.services.editing import Edit, consider_edit, fixed_for
 from console.forms import schema_form
 from console.fragments import page_or_fragment
 from console.http import is_htmx, needs, person
