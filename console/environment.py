@@ -142,6 +142,13 @@ class Environment(BaseSettings):
     prefect_api_key: str = Field(
         "", alias="PREFECT_API_KEY", repr=False, description="how Prefect Cloud knows us. Not set: none"
     )
+    prefect_answer_seconds: float = Field(
+        5.0,
+        alias="SIGNALBOX_PREFECT_SECONDS",
+        ge=1,
+        le=60,
+        description="how long a page or a refresh waits for Prefect's answer before it says that Prefect is away",
+    )
 
     agents: str = Field(
         "orchestration.agents.support.agent:AGENT",

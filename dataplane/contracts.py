@@ -81,7 +81,10 @@ CONTRACTS = Contracts(
                 "deployment + dataset + key; without a key: the current window of the dataset's policy, for the "
                 "handbook a UTC date"
             ),
-            timeouts="web to Prefect: connect 1 s, read 5 s; one flow run 10 min; its tasks 2 min each",
+            timeouts=(
+                "web to Prefect: connect 1 s, read 5 s (SIGNALBOX_PREFECT_SECONDS); one flow run 10 min; its tasks "
+                "2 min each"
+            ),
             checkpoint="the Refresh row; it is also the outbox: a click while Prefect is away is sent later",
             on_resume=(
                 "the same key returns the same refresh and flow run; a run that died is started again under "

@@ -153,7 +153,7 @@ class PrefectGateway(Protocol):
 
 
 class HttpPrefectGateway:
-    """The real one. Thread-safe; connect 1 s, answer 5 s."""
+    """The real one. Thread-safe; waits 1 s for a connection, and for an answer SIGNALBOX_PREFECT_SECONDS."""
 
     def __init__(
         self,
@@ -166,7 +166,7 @@ class HttpPrefectGateway:
         self._credentials = authorization(*prefect_token())
         self._http = httpx.Client(
             base_url=api_url,
-            timeout=timeout or httpx.Timeout(5.0, connect=1.0),
+            timeout=timeout or httpx.Timeout(environment().prefect_answer_seconds, connect=1.0),
             headers={"X-Prefect-API-Version": API_VERSION, **self._credentials},
             transport=transport,
         )

@@ -93,6 +93,7 @@ def stack() -> Iterator[Stack]:
     home = Path(tempfile.mkdtemp(prefix="signalbox-walk-"))
     # The session's own database is for the other tests; this stack brings everything itself.
     own = dict.fromkeys(("DATABASE_URL", "SIGNALBOX_HOME", "SIGNALBOX_SECRET_KEY"))
+    own["SIGNALBOX_PREFECT_SECONDS"] = "60"  # a page may be slow while other tests run, and is never in the way
     supervisor = Supervisor(
         home=home, port=free_port(), environment=own, demo_accounts=True, demo_runs=True, quiet=True
     )
