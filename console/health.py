@@ -24,7 +24,7 @@ from django.db.models import Q
 
 from console import ports, roles, set_up
 from console.app_role import loose_record
-from console.clock import database_now
+from console.clock import DatabaseNow, database_now
 from console.environment import environment
 from console.live.announce import announce
 from console.models import PartHeartbeat
@@ -174,13 +174,56 @@ def somebody_decides() -> bool:
     return told is None or told.somebody_decides
 
 
-def announce_changes(before: dict[str, bool]) -> dict[str, bool]:
-    """Tell open pages when a part has come or gone since `before`; return how the parts are now."""
-    _, found = report()
-    now = {part: health["ok"] for part, health in found["parts"].items()} | {"somebody decides": somebody_decides()}
-    if now != before:
-        announce("health")
+@dataclass(frozen=True)
+class Seen:
+    """How everything was at one look."""
+
+    well: dict[str, bool] = field(default_factory=dict)  # part -> whether it is well: what every page tells of
+    words: tuple[Any, ...] = ()  # what the System page says besides
+
+
+def announce_changes(before: Seen) -> Seen:
+    """Tell open pages what has changed since `before`; return how everything is now. One relay or several call it.
+
+    Each page tells which parts are away (`health`), and the System page what they say of themselves (`system`).
+    """
+    now = look()
+    if topics := changed(before, now):
+        announce(*topics)
     return now
+
+
+def look() -> Seen:
+    """Look at all that the System page tells of. No part may have been asked longer ago than KEPT_SECONDS."""
+    status, found = report()
+    well = {part: health["ok"] for part, health in found["parts"].items()} | {"somebody decides": somebody_decides()}
+    if status != 200:
+        return Seen(well)
+    told = tuple((part, health.get("detail"), health.get("address")) for part, health in found["parts"].items())
+    stranded = tuple((one.approval_id, one.sentence) for one in ports.requests().stranded_now())
+    runs = ports.runs()
+    return Seen(well, (found["status"], told, runs.stuck_count(), stranded, runs.waiting_signals()))
+
+
+def changed(before: Seen, now: Seen) -> tuple[str, ...]:
+    """Return the topics that open pages are to be told of."""
+    if now.well != before.well:
+        return ("health", "system")
+    return ("system",) if now.words != before.words else ()
+
+
+def relay_tells() -> bool:
+    """Return whether a relay lives, which tells open pages of every change. One query. Raises what Postgres raises."""
+    newest = PartHeartbeat.objects.filter(part="relay", last_seen_at__gt=DatabaseNow() - SILENT_AFTER)
+    return newest.exists()
+
+
+def look_again() -> None:
+    """Have the parts asked before this page is drawn: somebody was told that one has come or gone."""
+    global _noticed
+    if time.monotonic() - _noticed[0] > KEPT_SECONDS:
+        report()
+        _noticed = (float("-inf"), [])
 
 
 # The questions.

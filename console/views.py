@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 from urllib.parse import urlencode
 
+from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
+from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.middleware.csrf import get_token
 from django.shortcuts import redirect
@@ -59,6 +61,8 @@ def stuck_count(request: HttpRequest) -> HttpResponse:
 @needs("see")
 def notices(request: HttpRequest) -> HttpResponse:
     """What to know of parts that are away, fetched again when one comes or goes."""
+    if is_htmx(request):
+        health.look_again()
     return part_of_page(request, reverse("console:system"), "console/_notices.html", dict)
 
 
@@ -155,11 +159,20 @@ def csrf_failed(request: HttpRequest, reason: str = "") -> HttpResponse:
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    if isinstance(exception, RequestDataTooBig):
+        most = settings.DATA_UPLOAD_MAX_MEMORY_SIZE // 1024
+        return sentence(
+            request,
+            400,
+            title="This is too much for one form",
+            detail=f"A form takes at most {most:,} KiB. Nothing was changed.",
+            next_step="Go back, where what you typed still is, and shorten it.",
+        )
     return sentence(
         request,
         400,
         title="The request could not be read",
-        detail="Something in the address or the form is malformed.",
+        detail="Something in the address or the form is malformed. Nothing was changed.",
         next_step="Go back and try again from the page's own links.",
     )
 

@@ -7,6 +7,7 @@ over all flows; an event is kept for a week and told at least once.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -225,6 +226,27 @@ class PrefectDeployments:
             for row in self._door.call("POST", "/task_runs/filter", body)
         ]
 
+    def marks(self, flow_run_ids: Sequence[str]) -> dict[str, str]:
+        """Return for each flow run a text that is another one as soon as a task, an artifact or the log has moved.
+
+        Three calls, however many runs: what is newest of all of them together. Another run's move can be taken for one.
+        """
+        ids = [uuid_of(one) for one in flow_run_ids]
+        body: dict[str, Any] = {"limit": MOST_ROWS}
+        of_runs = {"flow_run_id": {"any_": ids}}
+        tasks = {**body, "flow_runs": {"id": {"any_": ids}}, "sort": "EXPECTED_START_TIME_DESC"}
+        rows = [
+            *self._door.call("POST", "/task_runs/filter", tasks),
+            *self._door.call("POST", "/artifacts/filter", {**body, "artifacts": of_runs, "sort": "UPDATED_DESC"}),
+            *self._door.call("POST", "/logs/filter", {**body, "logs": of_runs, "sort": "TIMESTAMP_DESC"}),
+        ]
+        found = {one: hashlib.sha256() for one in ids}
+        for row in rows:
+            if (mark := found.get(str(row.get("flow_run_id")))) is not None:
+                told = [row.get(name) for name in ("id", "state_id", "run_count", "updated", "timestamp")]
+                mark.update(json.dumps(told).encode())
+        return {one: mark.hexdigest() for one, mark in found.items()}
+
     def ask_to_cancel(self, flow_run_id: str) -> None:
         """Ask whoever runs it to stop; a run that has not begun is cancelled at once."""
         state = {"type": "CANCELLING", "name": "Cancelling", "message": "Asked for in Signalbox."}
@@ -320,7 +342,7 @@ def table_of(data: Any) -> tuple[list[str], list[list[str]]] | None:
     """Return the columns and rows of a table artifact, at most 200 rows; None when it is none."""
     try:
         rows = json.loads(data) if isinstance(data, str) else data
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if isinstance(rows, dict) and rows and all(isinstance(cells, list) for cells in rows.values()):
         length = max(len(cells) for cells in rows.values())

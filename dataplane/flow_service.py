@@ -1,6 +1,6 @@
 """What `manage.py serve_flows` runs: the runner, the dispatcher, the watchers and the heartbeat.
 
-Five loops, one thread each, none of which may end the others. Each waits for Prefect as long as it takes.
+Six loops, one thread each, none of which may end the others. Each waits for Prefect as long as it takes.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from dataplane.deployments import deployments
 from dataplane.embedding import names_a_hosted_one
 from dataplane.errors import DeploymentNotFound, PrefectAway, PrefectError, PrefectLocked
 from dataplane.models import Dataset, Refresh
+from dataplane.moving import MovingRuns
 from dataplane.prefect_gateway import PrefectGateway, gateway
 from dataplane.refreshes import dispatch
 from dataplane.refreshes.follow import Follower
@@ -44,6 +45,7 @@ from dataplane.refreshes.watch import RefreshWatch
 BEAT_SECONDS = 5.0
 LOOK_SECONDS = 5.0  # while some refresh is open
 IDLE_LOOK_SECONDS = 30.0
+MOVING_LOOK_SECONDS = 2.0  # at what flow runs under way do, for all pages that show them
 OTHERS_LOOK_SECONDS = 15.0  # at other people's deployments while none of their refreshes is open
 WAKE_SECONDS = 30.0  # the dispatcher looks for itself at least this often
 UNSENT_SECONDS = 0.5  # while something waits for its next attempt
@@ -86,6 +88,7 @@ class FlowService:
     def __init__(self, prefect: Callable[[], PrefectGateway] = gateway) -> None:
         self._prefect = prefect
         self._stopping = threading.Event()
+        self._moves = threading.Event()  # some flow run has changed its state
         self._runs_flows = False
         self._hears_prefect = False
         # Prefect's runner does not get over the server's absence: it polls seldom and hears no cancellation.
@@ -101,6 +104,7 @@ class FlowService:
             "watcher": self._watch,
             "follower": self._follow_others,
             "events": self._follow_events,
+            "moving": self._tell_what_moves,
         }
         threads = [
             threading.Thread(target=self._keep, args=(name, loop), name=name, daemon=True)
@@ -115,6 +119,7 @@ class FlowService:
     def stop(self, *_: Any) -> None:
         """Ask all loops to end; safe in a signal handler."""
         self._stopping.set()
+        self._moves.set()
 
     def _keep(self, name: str, loop: Callable[[], None]) -> None:
         """Run the loop again and again, with growing pauses while it fails."""
@@ -224,6 +229,19 @@ class FlowService:
             if self._stopping.wait(pause):
                 return
 
+    # what open pages show
+
+    def _tell_what_moves(self) -> None:
+        """Look at the flow runs under way, often while there are some, and at once when one begins."""
+        moving = MovingRuns(self._prefect(), deployments())
+        while not self._stopping.is_set():
+            close_old_connections()
+            self._moves.clear()
+            if moving.look():
+                self._stopping.wait(MOVING_LOOK_SECONDS)
+            else:
+                self._moves.wait(IDLE_LOOK_SECONDS)
+
     # Prefect's events
 
     def _follow_events(self) -> None:
@@ -244,6 +262,7 @@ class FlowService:
                 socket.recv(timeout=5)
                 socket.send(json.dumps(_events_since(datetime.now(UTC))))
                 self._hears_prefect, self._fault = True, ""
+                _tell("data")  # what happened meanwhile is not known
                 dispatch.send_soon()
                 while not self._stopping.is_set():
                     try:
@@ -266,10 +285,16 @@ class FlowService:
         if not flow_run.startswith("prefect.flow-run."):
             return
         close_old_connections()
-        with transaction.atomic():
-            announce("data")
-        watch.look_at_flow_run(flow_run.removeprefix("prefect.flow-run."))
-        Follower(watch.prefect, deployments()).look_at_flow_run(flow_run.removeprefix("prefect.flow-run."))
+        flow_run_id = flow_run.removeprefix("prefect.flow-run.")
+        _tell("data", f"flow-run:{flow_run_id}")
+        self._moves.set()
+        watch.look_at_flow_run(flow_run_id)
+        Follower(watch.prefect, deployments()).look_at_flow_run(flow_run_id)
+
+
+def _tell(*topics: str) -> None:
+    with transaction.atomic():
+        announce(*topics)
 
 
 class Served:

@@ -33,7 +33,7 @@ from dataplane.flow_run_actions import offers
 from dataplane.forms import RefreshForm
 from dataplane.models import DatasetVersion, Refresh
 from dataplane.pages.looks import STATE_LOOKS
-from dataplane.prefect_gateway import FlowRun, LogPage, gateway
+from dataplane.prefect_gateway import FlowRun, LogPage, gateway, uuid_of
 from dataplane.refreshes.request import request_refresh
 from dataplane.registered import Registered
 from dataplane.selectors import DatasetState
@@ -42,7 +42,6 @@ REFRESHES_SHOWN = 8
 FLOW_RUNS_SHOWN = 12
 ROWS_SHOWN = 40  # of a version
 LOGS_SHOWN = 200
-LOGS_TRAIL = timedelta(seconds=6)  # the last lines arrive after the last state
 
 
 @dataclass(frozen=True)
@@ -176,6 +175,7 @@ def _content(version: DatasetVersion, after: int) -> dict[str, Any]:
 @needs("see")
 def flow_run(request: HttpRequest, flow_run_id: str) -> HttpResponse:
     """One flow run with its logs; what Postgres knows of it while Prefect is away."""
+    flow_run_id = uuid_of(flow_run_id)  # one spelling: rows and announcements have no other
     cursor, search = request.GET.get("cursor", ""), request.GET.get("search", "")[:200]
     known = selectors.refreshes_by_flow_run([flow_run_id]).get(flow_run_id)
     run: FlowRun | None = None
@@ -185,7 +185,7 @@ def flow_run(request: HttpRequest, flow_run_id: str) -> HttpResponse:
         logs = gateway().logs(flow_run_id, limit=LOGS_SHOWN, cursor=cursor, search=search)
     except PrefectAway as exc:
         if known is None:
-            return _away(request, str(exc))
+            return _away(request, str(exc), flow_run_id)
     context = {
         "parameters": _parameters(run, known, request.user),
         "flow_run_id": flow_run_id,
@@ -197,7 +197,7 @@ def flow_run(request: HttpRequest, flow_run_id: str) -> HttpResponse:
         "query": urlencode({name: value for name, value in (("cursor", cursor), ("search", search)) if value}),
         "offers": offers(run) if run and roles.may(request.user, "act_on_flow_run") else [],
         "may_see_work": run is not None and roles.may(request.user, "see_flow_run_work"),
-        "is_moving": run is None or not run.is_terminal or _just_ended(run),
+        "is_moving": run is None or not run.is_terminal,
     }
     return page_or_fragment(request, "dataplane/flow_run.html", "dataplane/_flow_run.html", context)
 
@@ -209,12 +209,9 @@ def _parameters(run: FlowRun | None, known: Refresh | None, user: User | Anonymo
     return masking.of_dataset(known.parameters, known.dataset_id) if known is not None else {}
 
 
-def _just_ended(run: FlowRun) -> bool:
-    return shown_now() - run.state_at < LOGS_TRAIL
-
-
-def _away(request: HttpRequest, detail: str) -> HttpResponse:
-    return page_or_fragment(request, "dataplane/away.html", "dataplane/_away.html", {"detail": detail}, status=503)
+def _away(request: HttpRequest, detail: str, flow_run_id: str) -> HttpResponse:
+    context = {"detail": detail, "flow_run_id": flow_run_id}
+    return page_or_fragment(request, "dataplane/away.html", "dataplane/_away.html", context, status=503)
 
 
 def _data_page(

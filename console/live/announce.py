@@ -18,7 +18,7 @@ def announce(*topics: str) -> None:
     """Announce that what the topics name has changed; sent when the current transaction commits.
 
     Topics: `inbox`, `approval:<id>`, `presence:<id>`, `runs`, `run:<id>`, `progress:<id>`, `batches`,
-    `batch:<id>`, `data`, `health`.
+    `batch:<id>`, `data`, `flow-run:<id>`, `health`, `system`.
     """
     messages = [message(topic) for topic in topics]
     with planned_once.cursor() as cursor:

@@ -30,6 +30,7 @@ from console.clock import reckoned
 from console.database import AWAY
 from console.live import presence
 from console.live.listener import LiveListener, Mailbox, listener
+from console.live.parts_watch import parts_watch
 
 SIGNED_OUT, NOT_ALLOWED, NOT_UNDERSTOOD, TOO_SLOW, TOO_MUCH = 4401, 4403, 4400, 4008, 4029
 MESSAGES = ("subscribe", "ping")  # all that a browser may say, each to who may see
@@ -39,7 +40,11 @@ MOST_MESSAGES = 60  # from one socket in a minute
 RECHECK_SECONDS = 30.0
 SEND_WITHIN = 10.0  # seconds until a reader counts as too slow
 FOLD_SECONDS = 0.02  # announcements of one burst leave together
-_TOPIC = re.compile(r"inbox|runs|batches|data|health|(?:approval|presence|run|progress|batch):[A-Za-z0-9_.:-]{1,200}")
+_LATEST = 1e12  # unix time; a number of 400 digits is an integer to JSON, and no float
+_TOPIC = re.compile(
+    r"inbox|runs|batches|data|health|system"
+    r"|(?:approval|presence|run|progress|batch|flow-run):[A-Za-z0-9_.:-]{1,200}"
+)
 
 
 class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels ships no types
@@ -62,9 +67,11 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels sh
         session = hashlib.sha256(self.scope["session"].session_key.encode()).hexdigest()
         self._listener.subscribe(self._access, [f"user:{self._user_id}", f"session:{session}"], since)
         self._tasks = [asyncio.create_task(self._tell()), asyncio.create_task(self._watch())]
+        parts_watch().came(self._socket)
 
     async def disconnect(self, code: int) -> None:
         self._forget()
+        parts_watch().left(self._socket)
         for task in self._tasks:
             task.cancel()
         await self._look_at(frozenset())
@@ -214,6 +221,7 @@ def _read(text: str | None) -> dict[str, Any] | None:
         return None
     if not all(isinstance(topic, str) and _TOPIC.fullmatch(topic) for topic in topics):
         return None
-    if not isinstance(message.get("since", 0), int | float):
+    since = message.get("since", 0)
+    if not isinstance(since, int | float) or not 0 <= since <= _LATEST:  # which no NaN is
         return None
     return message

@@ -22,7 +22,7 @@ from dataplane import flow_run_actions
 from dataplane.deployments import Artifact, TaskRun, deployments, table_of
 from dataplane.errors import FlowRunActionRefused, InvalidParameters, PrefectAway, PrefectError
 from dataplane.pages.looks import STATE_LOOKS
-from dataplane.prefect_gateway import FlowRun, gateway
+from dataplane.prefect_gateway import FlowRun, gateway, uuid_of
 
 LOG_LINES = 20_000  # in one download
 
@@ -61,6 +61,7 @@ class TaskBar:
 @needs("see_flow_run_work")
 def work(request: HttpRequest, flow_run_id: str) -> HttpResponse:
     """Tasks and artifacts of a run, fetched again while it goes on."""
+    flow_run_id = uuid_of(flow_run_id)
     context: dict[str, Any] = {"flow_run_id": flow_run_id, "away": "", "bars": [], "artifacts": []}
     try:
         run = gateway().flow_run(flow_run_id)
@@ -82,7 +83,7 @@ def shown(artifact: Artifact) -> ShownArtifact:
     if artifact.kind == "markdown" and isinstance(data, str):
         return ShownArtifact(artifact, html=mark_safe(to_inert_html(data)))
     if artifact.kind == "progress" and isinstance(data, int | float):
-        return ShownArtifact(artifact, percent=max(0.0, min(100.0, float(data))))
+        return ShownArtifact(artifact, percent=float(max(0, min(100, data))))  # compared first: it may be 10 ** 400
     text = data if isinstance(data, str) else "" if data is None else str(data)
     is_address = urlsplit_or_none(text) in ("http", "https")
     return ShownArtifact(artifact, address=text if is_address else "", text="" if is_address else text[:20_000])

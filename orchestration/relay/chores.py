@@ -168,7 +168,7 @@ def _ask_for_mail_fault() -> Step:
 
 CHORES: Final = (
     # Parts that fall silent cannot say so themselves.
-    Chore("tell pages how the parts are", every=5, begin=remembering(health.announce_changes, dict[str, bool]())),
+    Chore("tell pages how the parts are", every=5, begin=remembering(health.announce_changes, health.Seen())),
     # Time alone makes a decision stand still, so nothing else can say it.
     Chore("tell pages what stands still", every=5, begin=remembering(stalled.announce_changes, frozenset[str]())),
     Chore("keep the audit head", every=60, begin=_keep_heads),

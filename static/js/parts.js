@@ -7,7 +7,8 @@
 // - An answer that did not come is asked for again, later and later, so that no page stays as it was.
 const FOLD_MS = 50; // announcements of one change come together
 const AGAIN_MS = [1000, 60000]; // the first and the longest pause after an answer that did not come
-const KINDS = ["approval", "batch", "batches", "data", "health", "inbox", "presence", "progress", "resync", "run", "runs"];
+const KINDS = ["approval", "batch", "batches", "data", "flow-run", "health", "inbox", "presence", "progress", "resync",
+  "run", "runs", "system"];
 
 const { body } = document;
 const told = new Set();

@@ -26,7 +26,10 @@ SCRIPTS = sorted((PROJECT / "static" / "js").glob("*.js"))
 STYLES = sorted((PROJECT / "static" / "css").glob("*.css"))
 
 #: of announcements, as static/js/parts.js hears them
-KINDS = {"approval", "batch", "batches", "data", "health", "inbox", "presence", "progress", "resync", "run", "runs"}
+KINDS = {
+    *("approval", "batch", "batches", "data", "flow-run", "health", "inbox", "presence", "progress", "resync"),
+    *("run", "runs", "system"),
+}
 _TAGS = re.compile(r"\{%.*?%\}|\{\{.*?\}\}|\{#.*?#\}", re.DOTALL)
 
 
@@ -115,6 +118,16 @@ def _what_only_htmx_does(path: Path) -> Iterator[str]:
 def test_a_fragment_names_its_context_first_and_extends_nothing() -> None:
     assert [_name(path) for path in FRAGMENTS if not path.read_text().startswith("{# Context: ")] == []
     assert [_name(path) for path in FRAGMENTS if "{% extends" in path.read_text()] == []
+
+
+def test_no_page_asks_again_and_again_what_it_can_be_told() -> None:
+    assert _faults(TEMPLATES, _polls) == []
+
+
+def _polls(path: Path) -> Iterator[str]:
+    for tag, attributes in _elements(path):
+        if "every " in (attributes.get("hx-trigger") or ""):
+            yield f"<{tag}> polls: announce what it shows (console.live), and use data-live-get"
 
 
 def test_a_fragment_that_fetches_itself_is_one_element_with_an_id() -> None:

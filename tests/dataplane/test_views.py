@@ -123,7 +123,8 @@ def test_a_flow_run_shows_its_state_its_refresh_and_its_logs(alice: User, fake_p
     path = reverse("dataplane:flow_run", args=[run_id])
     shown = page(alice, path)
     assert "Running" in shown and "&lt;b&gt;not bold" in shown and "by the schedule" in shown
-    assert "flow-run-poll" in shown
+    assert f'data-live-topics="flow-run:{run_id}"' in shown
+    assert page(alice, reverse("dataplane:flow_run", args=[run_id.upper()])).count(run_id), "one spelling of one id"
     assert page(alice, path, by_script=True).startswith('\n\n<div id="flow-run"')
     page(alice, reverse("dataplane:flow_run", args=[uuid4()]), 404)
 
