@@ -205,6 +205,11 @@ def look() -> Seen:
     return Seen(well, (found["status"], told, runs.stuck_count(), stranded, runs.waiting_signals()))
 
 
+def is_waiting(found: dict[str, Any]) -> bool:
+    """Return whether the report lacks an answer that is on its way: nothing changes then that could be announced."""
+    return any(part.get("detail") in (NOT_ASKED, NO_ANSWER_YET) for part in found["parts"].values())
+
+
 def changed(before: Seen, now: Seen) -> tuple[str, ...]:
     """Return the topics that open pages are to be told of."""
     if now.well != before.well:
@@ -304,7 +309,7 @@ def _beats() -> list[Beat]:
 
 # The answers in words.
 
-NOT_ASKED = "not asked yet"
+NOT_ASKED, NO_ANSWER_YET = "not asked yet", "has not answered yet"
 
 
 def _set_up(name: str) -> PartHealth | None:
@@ -320,7 +325,7 @@ def _engine(known: Known[PartHealth], clock: Clock) -> PartHealth:
         since = clock.at(time.monotonic() - known.waiting)
         return _part(False, _since("does not answer", since), told["address"] if told else None, seen_at)
     if told is None:
-        return _part(False, NOT_ASKED if known.waiting < WAIT_SECONDS else "has not answered yet")
+        return _part(False, NOT_ASKED if known.waiting < WAIT_SECONDS else NO_ANSWER_YET)
     if told["ok"]:
         return {**told, "last_seen_at": seen_at.isoformat() if seen_at else None}
     words = told["detail"] if known.bad_since is None else _since(told["detail"], clock.at(known.bad_since))

@@ -81,7 +81,8 @@ def search(request: HttpRequest) -> HttpResponse:
 def system(request: HttpRequest) -> HttpResponse:
     """How the parts are, and what they promise each other."""
     _, report = health.report()
-    context: dict[str, object] = {"report": report, "nobody_decides": _nobody_decides()}
+    context: dict[str, object] = {"report": report, "is_waiting": health.is_waiting(report)}
+    context["nobody_decides"] = _nobody_decides()
     runs = ports.runs()
     context["stuck_runs"] = runs.stuck_count()
     context["stranded"] = ports.requests().stranded_now()
