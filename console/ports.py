@@ -267,6 +267,16 @@ class RefreshStand:
     fault: str
 
 
+@dataclass(frozen=True)
+class DataTrouble:
+    """Why the newest refresh of a dataset does not go on. `sentence` may quote others and is untrusted."""
+
+    kind: str  # flow_late, flow_crashed or slot_held
+    sentence: str
+    since: datetime
+    flow_run_id: str  # of the run where something can be done; "" for none
+
+
 class DataPlane(Protocol):
     """What the other planes ask about the data that an agent has read."""
 
@@ -275,6 +285,9 @@ class DataPlane(Protocol):
 
     def told_of_all(self, lists: Sequence[Sequence[Mapping[str, Any]]]) -> list[list[Read]]:
         """Do the same for several lists at once."""
+
+    def troubles_of(self, datasets: Sequence[str]) -> dict[str, DataTrouble]:
+        """Return what keeps the newest refresh of each of these from going on; no engine is asked. Two queries."""
 
     def refresh_for_run(self, dataset: str, by: User) -> str:
         """Ask for a refresh of what a run has read, or join the open one; return its id.

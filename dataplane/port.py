@@ -18,6 +18,7 @@ from dataplane.errors import DataplaneError
 from dataplane.models import Refresh
 from dataplane.refreshes import states
 from dataplane.refreshes.request import request_refresh
+from dataplane.refreshes.standing import troubles_of as troubles_of
 
 
 def contracts() -> Contracts:

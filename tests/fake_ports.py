@@ -18,6 +18,7 @@ from console.ports import (
     Contractor,
     DataPlane,
     DatasetReaders,
+    DataTrouble,
     Executed,
     Finder,
     Found,
@@ -144,12 +145,16 @@ class FakeDataPlane:
     """Datasets of which the named versions are current and confirmed."""
 
     current: dict[str, int] = field(default_factory=dict)
+    troubles: dict[str, DataTrouble] = field(default_factory=dict)
 
     def told(self, reads: Sequence[Mapping[str, Any]]) -> list[Read]:
         return [self._read(read["dataset"], read["version"]) for read in reads]
 
     def told_of_all(self, lists: Sequence[Sequence[Mapping[str, Any]]]) -> list[list[Read]]:
         return [self.told(reads) for reads in lists]
+
+    def troubles_of(self, datasets: Sequence[str]) -> dict[str, DataTrouble]:
+        return {name: one for name, one in self.troubles.items() if name in datasets}
 
     def refresh_for_run(self, dataset: str, by: User) -> str:
         return f"rfr_{dataset}"

@@ -13,7 +13,7 @@ import os
 import socket
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from django.db import transaction
 
@@ -25,7 +25,7 @@ from dataplane.deployments import Deployment, PrefectDeployments
 from dataplane.errors import DeploymentNotFound, FlowRunNotFound, PrefectRefused
 from dataplane.models import Dataset, Refresh
 from dataplane.prefect_gateway import FlowRun, PrefectGateway
-from dataplane.refreshes import states
+from dataplane.refreshes import standing, states
 from dataplane.registered import Registered
 
 CANCELLING: Final = timedelta(seconds=60)  # whoever runs it needs 15 s
@@ -194,6 +194,7 @@ class Follower:
         except FlowRunNotFound:
             _close(row, Refresh.Status.FAILED, "Prefect no longer knows its flow run: it was deleted there.")
             return
+        standing.keep(row, self._stand(row, run))
         match run.state_type:
             case "RUNNING" if row.status == Refresh.Status.SCHEDULED:
                 with transaction.atomic():
@@ -211,6 +212,17 @@ class Follower:
                 _close(row, Refresh.Status.FAILED, f"Crashed. {run.state_message}".strip())
             case "CANCELLED":
                 _close(row, Refresh.Status.CANCELLED, "")
+
+    def _stand(self, row: Refresh, run: FlowRun) -> dict[str, Any] | None:
+        now = datetime.now(UTC)
+        stand = standing.stand_of(run, restarts=row.restarts, now=now)
+        if stand is None or stand["kind"] != "slot_held":
+            return stand
+        try:
+            others = self.others.runs(self.others.find(row.flow, row.deployment), due_before=now)
+        except (DeploymentNotFound, PrefectRefused):
+            return stand
+        return standing.stand_of(run, restarts=row.restarts, now=now, others=others)
 
     def _finish(self, row: Refresh) -> None:
         """End a refresh whose run ended well. It confirms the dataset, whether or not the flow told of a version."""

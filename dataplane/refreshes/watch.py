@@ -23,7 +23,7 @@ from dataplane import catalogue, selectors
 from dataplane.errors import FlowRunNotFound
 from dataplane.models import Refresh
 from dataplane.prefect_gateway import FlowRun, PrefectGateway
-from dataplane.refreshes import states
+from dataplane.refreshes import standing, states
 from dataplane.refreshes.claim import lock_key
 
 MOST_RESTARTS = 3
@@ -123,6 +123,8 @@ class RefreshWatch:
             run: FlowRun | None = self.prefect.flow_run(row.prefect_flow_run_id)
         except FlowRunNotFound:
             run = None
+        if run is not None:
+            standing.keep(row, standing.stand_of(run, restarts=row.restarts, now=now))
         finding = examine(run, is_held=_is_held(row.pk), now=now)
         if finding is RefreshFinding.SUSPECT and now - self._suspected_at.setdefault(row.pk, now) >= SURE_AFTER:
             finding = RefreshFinding.DEAD

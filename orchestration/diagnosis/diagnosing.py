@@ -38,6 +38,7 @@ class Also:
     cause: str
     sentence: str
     since: datetime | None
+    links: list[tuple[str, str]] = field(default_factory=list)  # words, address
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def diagnose(run: Run) -> Diagnosis:
     answer = LatestLook(None)
     if run.status in Run.OPEN and run.status != Run.Status.STARTING:
         answer = look.now(run.pk, run.seen)
-    (facts,) = facts_of([run], looks={run.pk: answer.look}, away=answer.away)
+    (facts,) = facts_of([run], looks={run.pk: answer.look}, away=answer.away, for_page=True)
     return diagnosis_of(facts)
 
 
@@ -98,11 +99,15 @@ def diagnosis_of(facts: RunFacts, causes: Sequence[Cause] = CAUSES) -> Diagnosis
         who=told.who,
         group=f"{cause.name}:{told.group}" if told.group else cause.name,
         heading=told.about or cause.heading,
-        links=[(words, reverse(name, args=[given])) for words, name, given in told.links],
-        also=[Also(one.name, said.sentence, said.since) for one, said in besides],
+        links=_addresses(told),
+        also=[Also(one.name, said.sentence, said.since, _addresses(said)) for one, said in besides],
         look=facts.look,
         unknown=f"Temporal was not heard: {facts.away}." if facts.away else "",
     )
+
+
+def _addresses(told: ToldCause) -> list[tuple[str, str]]:
+    return [(words, reverse(name, args=[given])) for words, name, given in told.links]
 
 
 _NOTHING = ToldCause("Nothing here says why it stands where it stands.", None, [], "healthy")

@@ -1,0 +1,96 @@
+"""Why a refresh under way does not go on, kept in its row, so that a run's page tells it without asking Prefect.
+
+Whoever looks at the refresh's flow run (`watch`, `follow`) keeps what it sees: late, waiting for a slot, crashed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from django.db import transaction
+
+from console.clock import database_now
+from console.live.announce import announce
+from console.ports import DataTrouble
+from dataplane.models import Refresh
+from dataplane.prefect_gateway import FlowRun
+
+LATE: Final = timedelta(seconds=15)  # Prefect's own patience
+KEPT: Final = timedelta(minutes=5)  # a slot of a run that is gone; Prefect's lease
+_WAITS_FOR_SLOT: Final = "AwaitingConcurrencySlot"
+_HOLDS: Final = ("RUNNING", "PENDING", "CANCELLING")
+
+
+def stand_of(run: FlowRun, *, restarts: int, now: datetime, others: Sequence[FlowRun] = ()) -> dict[str, Any] | None:
+    """Return how a flow run stands that does not go on, `None` for one that does. Pure.
+
+    `others`: of its deployment, one of which may hold the slot that it waits for.
+    """
+    if run.state_name == _WAITS_FOR_SLOT:
+        holder = _holder(run, others, now)
+        found = {"kind": "slot_held", "since": run.state_at.isoformat()}
+        return found | ({"holder": holder.id, "holder_state": holder.state_name} if holder else {})
+    due = run.expected_start_at or run.created_at
+    if run.state_type == "CRASHED" or (restarts and run.state_type == "SCHEDULED"):
+        return {"kind": "flow_crashed", "since": run.state_at.isoformat(), "restarts": restarts}
+    if run.state_type == "SCHEDULED" and now - due > LATE:
+        return {"kind": "flow_late", "since": due.isoformat()}
+    return None
+
+
+def _holder(run: FlowRun, others: Sequence[FlowRun], now: datetime) -> FlowRun | None:
+    """Return the run that holds the slot: one at work, or one that has ended with its slot in hand."""
+    candidates = [one for one in others if one.id != run.id and one.started_at is not None]
+    at_work = [one for one in candidates if one.state_type in _HOLDS]
+    ended = [one for one in candidates if one.is_terminal and now - one.state_at < KEPT]
+    return next(iter([*at_work, *ended]), None)
+
+
+def keep(row: Refresh, stand: dict[str, Any] | None) -> None:
+    """Keep it with the refresh, and tell pages where it is another one."""
+    if row.stand == stand:
+        return
+    with transaction.atomic():
+        Refresh.objects.filter(pk=row.pk).update(stand=stand)
+        announce("data")
+    row.stand = stand
+
+
+def troubles_of(datasets: Sequence[str]) -> dict[str, DataTrouble]:
+    """Return what keeps the newest refresh of each dataset from going on; nothing for those that go on. Two queries."""
+    rows = Refresh.objects.filter(dataset_id__in=datasets).order_by("dataset_id", "-id").distinct("dataset_id")
+    now = database_now() if datasets else None
+    return {row.dataset_id: told for row in rows if now and row.is_open and (told := _told(row, now)) is not None}
+
+
+def _told(row: Refresh, now: datetime) -> DataTrouble | None:
+    stand = row.stand or {}
+    name, run = row.dataset_id, row.prefect_flow_run_id
+    since = datetime.fromisoformat(stand["since"]) if stand.get("since") else row.created_at
+    clock = f"{since:%-d %b %H:%M} UTC"
+    if not run:
+        if now - row.created_at <= LATE:
+            return None
+        why = f": {row.send_error}".rstrip(" .") if row.send_error else ""
+        words = (
+            f"The refresh of {name} has not reached Prefect since {clock}{why}. It is sent as soon as Prefect answers."
+        )
+        return DataTrouble("flow_late", words, since, "")
+    if stand.get("kind") == "slot_held":
+        holder = stand.get("holder", "")
+        held = f"flow run {holder} ({stand.get('holder_state')}) holds it" if holder else "another run holds it"
+        words = (
+            f"The refresh of {name} waits for a place of its deployment since {clock}: {held}. A run that is gone "
+            "loses it within five minutes; an admin gives it back at once."
+        )
+        return DataTrouble("slot_held", words, since, holder or run)
+    if stand.get("kind") == "flow_crashed":
+        again = int(stand.get("restarts", 0))
+        words = f"The flow run that refreshes {name} crashed at {clock}; it is started again by itself"
+        return DataTrouble("flow_crashed", f"{words}{f', {again} of 3 times' if again else ''}.", since, run)
+    if stand.get("kind") == "flow_late":
+        words = f"The refresh of {name} is late since {clock}: nobody has taken its flow run up. Is its runner alive?"
+        return DataTrouble("flow_late", words, since, run)
+    return None
