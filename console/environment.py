@@ -244,6 +244,57 @@ class Environment(BaseSettings):
             "signal any. Not set: an admin confirms each first use, with demo accounts `*`"
         ),
     )
+    workflows: str = Field(
+        "",
+        alias="SIGNALBOX_WORKFLOWS",
+        description=(
+            "which other workflows operators may look at and send signals, queries and updates to: `namespace` or "
+            "`namespace/beginning-of-the-id`, with commas between. Not set: none but those of runs"
+        ),
+    )
+    workflow_messages: str = Field(
+        "",
+        alias="SIGNALBOX_WORKFLOW_MESSAGES",
+        description=(
+            "modules, with commas between, each with a list `MESSAGES` of what other workflows take: their forms are "
+            "typed then. Not set: they are sent the JSON that is typed"
+        ),
+    )
+    worker_turns: int = Field(
+        20,
+        alias="SIGNALBOX_WORKER_TURNS",
+        ge=1,
+        le=500,
+        description="how many turns one worker takes at once; each holds a PostgreSQL connection meanwhile",
+    )
+    worker_cached_workflows: int = Field(
+        1000,
+        alias="SIGNALBOX_WORKER_CACHED_WORKFLOWS",
+        ge=0,
+        le=100_000,
+        description="how many open workflows one worker keeps in memory, so that it need not replay their histories",
+    )
+    keep_steps_days: int = Field(
+        7,
+        alias="SIGNALBOX_KEEP_STEPS_DAYS",
+        ge=0,
+        le=36_500,
+        description="for how many days after a run has closed what its nodes wrote between checkpoints is kept",
+    )
+    keep_threads_days: int = Field(
+        0,
+        alias="SIGNALBOX_KEEP_THREADS_DAYS",
+        ge=0,
+        le=36_500,
+        description="for how many days after a run has closed its checkpoints are kept. Not set: for ever",
+    )
+    audit_days: int = Field(
+        365,
+        alias="SIGNALBOX_AUDIT_DAYS",
+        ge=0,
+        le=36_500,
+        description="for so many days after a run has closed its checkpoints are never deleted, whatever else is set",
+    )
     requests_in_flight: int = Field(
         1000,
         alias="SIGNALBOX_REQUESTS_IN_FLIGHT",

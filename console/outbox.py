@@ -37,6 +37,7 @@ class Kind(OutboxKind):
     FAIL_TURN = "fail_turn"  # for good
     FEED_BATCH = "feed_batch"
     RESTART_RUN = "restart_run"  # in a later era, from a checkpoint
+    SEND_MESSAGE = "send_message"  # an operator's signal, query or update
     REMIND = "remind"  # a mail to people whom an approval waits for, or who decided what then ended
     RUN_STUCK = "run_stuck"  # a mail to operators
 

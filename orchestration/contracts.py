@@ -162,6 +162,18 @@ class ProgramSignal:
     namespace: str = ""  # "" is ours
 
 
+@dataclass(frozen=True)
+class HandWritten:
+    """An operator's signal, query or update on its way to a workflow."""
+
+    kind: Literal["signal", "query", "update"]
+    namespace: str
+    workflow_id: str
+    name: str
+    arguments: list[Any]
+    message_id: str  # the server drops a second signal with it, and answers a second update as the first
+
+
 BOUNDARIES = (
     Boundary(
         name="console -> durable: start",
@@ -206,6 +218,17 @@ BOUNDARIES = (
         checkpoint="Run row (ending) and outbox entry, one transaction",
         on_resume="delivered again; Temporal takes a second one for the first",
         must_not="console: call an effect undone that has begun. durable: begin an effect of a closed run",
+    ),
+    Boundary(
+        name="console -> workflow: by hand",
+        version=1,
+        takes="a signal, query or update of an operator's: kind, namespace, workflow id, name, arguments, message id",
+        gives="sent | answered(JSON, cut) | refused(why) | unanswered",
+        key="message id: Temporal's request id of a signal, update id of an update",
+        timeouts="signal 10 s, tried until taken; query 8 s, once; update 8 s, tried for 2 min",
+        checkpoint="WorkflowMessage row and outbox entry, one transaction",
+        on_resume="sent again; the server drops the second signal, and answers the second update as the first",
+        must_not="console: send what carries an answer, write to workflows that no setting lists",
     ),
     Boundary(
         name="durable -> console: feed",

@@ -17,6 +17,8 @@ OrchestrationError
   NoSuchBulk        there is no such action about many runs
   NoSuchRunView     the person has no such view of the list of runs
   InvalidOptions    an action's options cannot be taken
+  NoSuchMessage     nobody has sent such a message to a workflow
+  NotAnswered       no worker has answered a query or an update in time
   FailedByOperator  an operator had the turn failed for good
   RunClosed         the run has ended; nothing more can be done for it
   Fenced            a newer attempt of the turn has begun; this one may start nothing more
@@ -162,6 +164,18 @@ class InvalidOptions(OrchestrationError, Invalid):
     def __init__(self, errors: list[dict[str, str]]) -> None:
         super().__init__(f"{errors[0]['path'] or 'options'}: {errors[0]['message']}")
         self.errors = errors
+
+
+class NoSuchMessage(OrchestrationError, NotFound):
+    """Nobody has sent such a message to a workflow."""
+
+    what = "message to a workflow"
+
+
+class NotAnswered(OrchestrationError):
+    """No worker has answered in time."""
+
+    permanent = False
 
 
 class FailedByOperator(OrchestrationError):

@@ -514,6 +514,47 @@ class Watched(models.Model):
     look_due_at = models.DateTimeField(db_default=DatabaseNow())  # to compare it with Temporal
 
     class Meta:
+class WorkflowMessage(models.Model):
+    """A signal, query or update that an operator sends to a workflow; see `orchestration.messages`."""
+
+    class State(models.TextChoices):
+        WAITING = "waiting"  # the relay has it still to send
+        SENT = "sent"  # Temporal has taken the signal
+        ANSWERED = "answered"
+        REFUSED = "refused"  # by us, by Temporal or by the workflow; `detail` says why
+        UNANSWERED = "unanswered"
+
+    id = models.CharField(primary_key=True, max_length=40)
+    kind = models.CharField(max_length=10)  # signal, query or update
+    run = models.ForeignKey(Run, null=True, blank=True, on_delete=models.PROTECT, related_name="messages")
+    namespace = models.CharField(max_length=200)
+    workflow_id = models.CharField(max_length=500)
+    name = models.CharField(max_length=200)
+    arguments = models.JSONField(default=list)
+    by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    reason = models.TextField()
+    key = models.CharField(max_length=64, unique=True)  # hex SHA-256 of who sends what to whom
+    state = models.CharField(max_length=10, choices=State, default=State.WAITING, db_default=State.WAITING)
+    detail = models.TextField(blank=True, default="", db_default="")
+    answer = models.TextField(blank=True, default="", db_default="")  # JSON, cut where it is long
+    answer_size = models.PositiveIntegerField(default=0, db_default=0)  # characters before it was cut
+    created_at = models.DateTimeField(db_default=DatabaseNow())
+    settled_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        indexes = (
+            models.Index(fields=("namespace", "workflow_id", "-created_at"), name="message_of_workflow"),
+            models.Index(fields=("run", "-created_at"), condition=Q(run__isnull=False), name="message_of_run"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name} to {self.workflow_id}"
+
+    @property
+    def is_cut(self) -> bool:
+        return self.answer_size > len(self.answer)
+
+
         indexes = (models.Index(fields=("look_due_at",), name="watch_to_look_at"),)
 
     def __str__(self) -> str:

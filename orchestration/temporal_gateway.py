@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -17,11 +18,14 @@ from temporalio.api.enums.v1 import (
     HistoryEventFilterType,
     PendingActivityState,
     TaskQueueType,
+    UpdateWorkflowExecutionLifecycleStage,
     WorkflowTaskFailedCause,
 )
 from temporalio.api.failure.v1 import ApplicationFailureInfo, Failure
 from temporalio.api.history.v1 import HistoryEvent
+from temporalio.api.query.v1 import WorkflowQuery
 from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.update import v1 as update
 from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.api.workflowservice.v1 import (
     DescribeNamespaceRequest,
@@ -30,11 +34,13 @@ from temporalio.api.workflowservice.v1 import (
     GetWorkflowExecutionHistoryRequest,
     GetWorkflowExecutionHistoryReverseRequest,
     PauseActivityRequest,
+    QueryWorkflowRequest,
     RequestCancelWorkflowExecutionRequest,
     RespondActivityTaskFailedByIdRequest,
     SignalWorkflowExecutionRequest,
     TerminateWorkflowExecutionRequest,
     UnpauseActivityRequest,
+    UpdateWorkflowExecutionRequest,
 )
 from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
@@ -52,11 +58,12 @@ from orchestration.contracts import (
     WATCH,
     WORKFLOW,
     FeedBatch,
+    HandWritten,
     ProgramSignal,
     StartRun,
     StartWatch,
 )
-from orchestration.errors import NamespaceGone, TemporalAway, TemporalRefused, WorkflowGone
+from orchestration.errors import NamespaceGone, NotAnswered, TemporalAway, TemporalRefused, WorkflowGone
 from orchestration.temporal_protocol import (
     Described,
     HistoryPage,
@@ -68,8 +75,10 @@ from orchestration.temporal_protocol import (
 
 _CALL = timedelta(seconds=10)
 _LOOK = timedelta(seconds=1.5)  # for a question about the server itself
+_ANSWER = timedelta(seconds=8)  # of a worker, to a query or an update
 _NEWEST = 30  # events that are read back for the newest workflow task
 _ERA = "era"  # in the memo of a workflow that was started anew
+_COMPLETED = UpdateWorkflowExecutionLifecycleStage.UPDATE_WORKFLOW_EXECUTION_LIFECYCLE_STAGE_COMPLETED
 _R = TypeVar("_R")
 #: answers about this one call, which say nothing about the next
 _REFUSALS = frozenset(
@@ -198,6 +207,8 @@ class RealTemporal:
             pending=tuple(_pending(one) for one in found.raw_description.pending_activities),
             task_attempt=task.attempt,
             task_since=_moment(task, "original_scheduled_time"),
+            workflow_type=found.workflow_type,
+            task_queue=found.task_queue,
         )
 
     async def history(
@@ -371,6 +382,76 @@ class RealTemporal:
             raise WorkflowGone("It has ended.")
         return [one for one in found.raw_description.pending_activities if one.activity_type.name == activity]
 
+    def within(self, namespace: str) -> RealTemporal:
+        """Return the same door to another namespace, over the same connection."""
+        if namespace == self.client.namespace:
+            return self
+        return RealTemporal(Client(**self.client.config() | {"namespace": namespace}))
+
+    async def send(self, written: HandWritten) -> Any:
+        door = self.within(written.namespace)
+        calls = {"signal": door._signal, "query": door._query, "update": door._update}
+        try:
+            return await _translated(lambda: calls[written.kind](written))
+        except NamespaceGone as exc:
+            if door is self:
+                raise
+            raise TemporalRefused(f"Temporal has no namespace {written.namespace}.") from exc
+
+    async def _signal(self, written: HandWritten) -> None:
+        request = SignalWorkflowExecutionRequest(
+            namespace=self.client.namespace,
+            workflow_execution=WorkflowExecution(workflow_id=written.workflow_id),
+            signal_name=written.name,
+            input=await self._payloads(written.arguments),
+            identity=self.client.identity,
+            request_id=written.message_id,
+        )
+        with _for_one_call():
+            await self.client.workflow_service.signal_workflow_execution(request, timeout=_CALL)
+
+    async def _query(self, written: HandWritten) -> Any:
+        request = QueryWorkflowRequest(
+            namespace=self.client.namespace,
+            execution=WorkflowExecution(workflow_id=written.workflow_id),
+            query=WorkflowQuery(query_type=written.name, query_args=await self._payloads(written.arguments)),
+        )
+        with _for_one_call():
+            answer = await self.client.workflow_service.query_workflow(request, timeout=_ANSWER)
+        return await self._read(answer.query_result)
+
+    async def _update(self, written: HandWritten) -> Any:
+        request = UpdateWorkflowExecutionRequest(
+            namespace=self.client.namespace,
+            workflow_execution=WorkflowExecution(workflow_id=written.workflow_id),
+            wait_policy=update.WaitPolicy(lifecycle_stage=_COMPLETED),
+            request=update.Request(
+                meta=update.Meta(update_id=written.message_id, identity=self.client.identity),
+                input=update.Input(name=written.name, args=await self._payloads(written.arguments)),
+            ),
+        )
+        with _for_one_call():
+            answer = await self.client.workflow_service.update_workflow_execution(request, timeout=_ANSWER)
+        if not answer.HasField("outcome"):
+            raise NotAnswered("The workflow has not answered yet.")
+        if answer.outcome.HasField("failure"):
+            raise TemporalRefused(f"The workflow said no: {answer.outcome.failure.message}")
+        return await self._read(answer.outcome.success)
+
+    async def _payloads(self, arguments: list[Any]) -> Payloads | None:
+        return Payloads(payloads=await self.client.data_converter.encode(arguments)) if arguments else None
+
+    async def _read(self, payloads: Payloads) -> Any:
+        """Return what was answered: `None` for nothing, in words what is no JSON."""
+        if not payloads.payloads:
+            return None
+        try:
+            return (await self.client.data_converter.decode(payloads.payloads[:1]))[0]
+        except Exception:  # noqa: BLE001  whatever its converter made of it
+            first = payloads.payloads[0]
+            encoding = first.metadata.get("encoding", b"").decode(errors="replace") or "of no known kind"
+            return f"({len(first.data)} bytes, {encoding})"
+
     async def home(self) -> str:
         request = DescribeNamespaceRequest(namespace=self.client.namespace)
         service = self.client.workflow_service
@@ -456,6 +537,19 @@ def _moment(message: Any, name: str) -> datetime | None:
         return None
     found: datetime = getattr(message, name).ToDatetime(UTC)
     return found
+
+
+@contextmanager
+def _for_one_call() -> Iterator[None]:
+    """Turn what says something about this call alone, and nothing about the server, into our errors."""
+    try:
+        yield
+    except RPCError as exc:
+        if exc.status in _TOO_LATE:
+            raise NotAnswered("No worker has answered in time.") from exc
+        if exc.status in (RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED):
+            raise TemporalRefused(f"Temporal does not let us: {exc.message}") from exc
+        raise
 
 
 async def examine(client: Client) -> None:

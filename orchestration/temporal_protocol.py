@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from orchestration.contracts import ProgramSignal, StartRun, StartWatch
+from orchestration.contracts import HandWritten, ProgramSignal, StartRun, StartWatch
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,8 @@ class Described:
     pending: tuple[Pending, ...] = ()
     task_attempt: int = 0  # of the workflow task that has not ended; 0: there is none
     task_since: datetime | None = None  # when that task was first offered to workers
+    workflow_type: str = ""
+    task_queue: str = ""
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,12 @@ class TemporalGateway(TemporalReads, Protocol):
 
     async def fail_activity(self, run_id: str, activity: str, kind: str, message: str) -> None:
         """Fail an activity's attempt that is under way, for good, or begin the next one now. Raises WorkflowGone."""
+
+    async def send(self, written: HandWritten) -> Any:
+        """Send an operator's message; return the answer, `None` for a signal.
+
+        Raises WorkflowGone, TemporalRefused also where the workflow or its worker says no, and NotAnswered.
+        """
 
     async def home(self) -> str:
         """Return the id of the namespace: another one under the same name is another Temporal."""

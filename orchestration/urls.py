@@ -20,6 +20,7 @@ from orchestration.pages import (
     timeline,
     usage,
 )
+    workflows,
 
 app_name = "orchestration"
 urlpatterns = [
@@ -53,5 +54,7 @@ urlpatterns = [
     path("programs/secrets/<int:secret_id>/retire", programs.retire_secret, name="retire_secret"),
     path("signals/", signals.signals, name="signals"),
     path("signals/<int:pair_id>/confirm", signals.confirm, name="confirm_signal"),
+    path("workflows/", workflows.workflow, name="workflow"),
+    path("workflows/send/", workflows.send, name="send"),
     path("signals/<int:pair_id>/refuse", signals.refuse, name="refuse_signal"),
 ]

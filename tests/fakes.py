@@ -18,7 +18,7 @@ from langchain_core.runnables import Runnable
 from pydantic import PrivateAttr
 
 from orchestration.agents.runtime import Outcome, Passage, Passages, ToolFailed
-from orchestration.contracts import ProgramSignal, StartRun, StartWatch
+from orchestration.contracts import HandWritten, ProgramSignal, StartRun, StartWatch
 from orchestration.errors import TemporalAway, TemporalRefused, WorkflowGone
 from orchestration.temporal_protocol import Described, HistoryPage, Pending, WorkflowSeen, WorkflowTaskFault
 
@@ -38,6 +38,8 @@ class FakeTemporal:
         self.signals: list[tuple[str, str, str]] = []  # run, approval, decision
         self.watches: dict[str, StartWatch] = {}
         self.program_signals: list[ProgramSignal] = []
+        self.sent: list[HandWritten] = []  # by operators
+        self.answer: Any = None  # to every query and update
         self.calls: list[str] = []
         self.errors: dict[str, Exception] = {}  # by run id
         self.heard = asyncio.Event()  # set by every call
@@ -173,6 +175,14 @@ class FakeTemporal:
     def _check_alive(self, run_id: str) -> None:
         if run_id not in self.started or run_id in self.ended:
             raise WorkflowGone(f"no workflow {run_id}")
+
+    async def send(self, written: HandWritten) -> Any:
+        await self._called(f"{written.kind} {written.workflow_id} {written.name}", written.workflow_id)
+        if written.workflow_id not in self.started or written.workflow_id in self.ended:
+            raise WorkflowGone(f"no workflow {written.workflow_id}")
+        if written.message_id not in {one.message_id for one in self.sent}:
+            self.sent.append(written)
+        return None if written.kind == "signal" else self.answer
 
     async def home(self) -> str:
         if self.is_away:

@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('dataplane', '0007_nothing_to_publish'),
+        ('dataplane', '0008_search'),
     ]
 
     operations = [

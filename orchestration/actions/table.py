@@ -11,6 +11,7 @@ from orchestration.actions import (
     fail_activity,
     fork,
     hand_over,
+    message,
     pause,
     raise_limits,
     resend,
@@ -33,6 +34,9 @@ ACTIONS: Final[dict[str, Action]] = {
         reset.ACTION,
         fork.ACTION,
         fail_activity.ACTION,
+        message.QUERY,
+        message.SIGNAL,
+        message.UPDATE,
         cancel.ACTION,
         end.ACTION,
     )

@@ -14,6 +14,8 @@ from console.api_access import require
 from orchestration.actions import acting
 from orchestration.api.runs import run_json, visible_run
 from orchestration.errors import ActionRefused
+from orchestration.messages import sending
+from orchestration.messages.known import KINDS
 
 router = Router(tags=["runs"])
 
@@ -47,6 +49,8 @@ def act_on_run(request: HttpRequest, run_id: str, body: ActionIn) -> Status[dict
     answer = {"action": body.action, "run": run_json(request, done.run, _waiting(done.run.pk))}
     if done.new_run is not None:
         answer["new_run"] = run_json(request, done.new_run, _waiting(done.new_run.pk))
+    if body.action in KINDS:
+        answer["message"] = sending.as_json(sending.of_run(done.run)[0])
     return Status(202, answer)
 
 

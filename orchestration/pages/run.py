@@ -17,6 +17,7 @@ from orchestration import checkpoint_gateway, prices, selectors, spending, think
 from orchestration.actions import acting
 from orchestration.agents.registry import agents
 from orchestration.diagnosis import diagnosing
+from orchestration.messages import sending
 from orchestration.models import Run
 from orchestration.pages.timeline import FEW, shown_of
 from orchestration.state.secrets import hidden_of
@@ -34,7 +35,7 @@ def run(request: HttpRequest, run_id: str) -> HttpResponse:
     story = selectors.story_of(found, request.GET.get("asked", "")[:200])
     context = _head(request, found, story)
     if not request.headers.get("HX-Request"):
-        context |= _rest(found, story) | {"shown": shown_of(request, found, FEW)}
+        context |= _rest(request, found, story) | {"shown": shown_of(request, found, FEW)}
         context["progress"] = under_way.progress_of(found)
     return page_or_fragment(request, "orchestration/run.html", "orchestration/_run.html", context)
 
@@ -47,7 +48,7 @@ def rest(request: HttpRequest, run_id: str) -> HttpResponse:
     found = selectors.run_for(request.user, run_id)
     story = selectors.story_of(found, request.GET.get("asked", "")[:200])
     page = reverse("orchestration:run", args=[found.pk])
-    return part_of_page(request, page, "orchestration/_run_rest.html", lambda: _rest(found, story))
+    return part_of_page(request, page, "orchestration/_run_rest.html", lambda: _rest(request, found, story))
 
 
 @is_a_part
@@ -81,9 +82,12 @@ def _head(request: HttpRequest, found: Run, story: selectors.RunStory) -> dict[s
     }
 
 
-def _rest(found: Run, story: selectors.RunStory) -> dict[str, Any]:
+def _rest(request: HttpRequest, found: Run, story: selectors.RunStory) -> dict[str, Any]:
     hidden = hidden_of(found.agent)
+    may_write = roles.may(request.user, "act_on_run")
     return {
+        "may_write": may_write,
+        "letters": sending.of_run(found) if may_write else [],
         "story": story,
         "checkpoints": checkpoint_gateway.checkpoints_of(found.pk, limit=STEPS),
         "reads": told(found.dataset_versions),

@@ -128,6 +128,7 @@ class ListedRuns:
 def runs(request: HttpRequest) -> HttpResponse:
     """All runs, newest first."""
     context = {"listed": _listed(request, person(request)), "may_start": roles.may(request.user, "start_run")}
+    context["may_act"] = roles.may(request.user, "act_on_run")
     return page_or_fragment(request, "orchestration/runs.html", "orchestration/_runs_rows.html", context)
 
 

@@ -29,7 +29,16 @@ from console.models import OutboxEntry
 from console.outbox import Kind
 from orchestration import reconciling, services, troubles
 from orchestration.contracts import RUN_TURN, StartWatch
-from orchestration.errors import FailedByOperator, MailNotTaken, OrchestrationError, TemporalAway, WorkflowGone
+from orchestration.errors import (
+    FailedByOperator,
+    MailNotTaken,
+    NotAnswered,
+    OrchestrationError,
+    TemporalAway,
+    TemporalRefused,
+    WorkflowGone,
+)
+from orchestration.messages import sending
 from orchestration.models import LOOKED_AT_AFTER, Run, Watched
 from orchestration.relay.entries import Claimed, stamp
 from orchestration.relay.reach import Reach
@@ -162,6 +171,26 @@ async def feed_batch(temporal: TemporalGateway, entry: Claimed) -> None:
     await in_database(stamp, [entry])
 
 
+async def send_message(temporal: TemporalGateway, entry: Claimed) -> None:
+    """Send an operator's message, and keep what came of it. What is refused for good is not sent again."""
+    message_id = entry.payload["message"]
+    found = await in_database(sending.to_carry, message_id)
+    if found is not None:
+        try:
+            answer = await temporal.send(sending.written(found))
+        except NotAnswered:
+            if found.kind != "query":  # the same again has the server tell how the first one went
+                raise
+            await in_database(sending.settle, message_id, "unanswered", sending.NO_ANSWER)
+        except WorkflowGone:
+            await in_database(sending.settle, message_id, "refused", "There is no such workflow, or it has ended.")
+        except TemporalRefused as exc:
+            await in_database(sending.settle, message_id, "refused", str(exc))
+        else:
+            await in_database(sending.settle_answered, found, answer)
+    await in_database(stamp, [entry])
+
+
 async def tell_decided(reach: Reach, entry: Claimed) -> None:
     """Tell the run, or a program's watch, of a decision. What is gone ends as a fact; it is not told for ever."""
     temporal = _temporal(reach)
@@ -225,6 +254,7 @@ DELIVERIES: Final[Mapping[str, Delivery]] = {
     Kind.RETRY_TURN: to_temporal(retry_turn),
     Kind.FAIL_TURN: to_temporal(fail_turn),
     Kind.FEED_BATCH: to_temporal(feed_batch),
+    Kind.SEND_MESSAGE: to_temporal(send_message),
     Kind.REMIND: by_mail(reminders.mail_for),
     Kind.RUN_STUCK: by_mail(troubles.mail_for),
 }

@@ -99,6 +99,9 @@ PAGES: dict[str, tuple[frozenset[str] | None, frozenset[str] | None]] = {
     "orchestration:programs": (ADMIN, None),
     "orchestration:make_secret": (None, ADMIN),
     "orchestration:retire_secret": (None, ADMIN),
+    "orchestration:storage": (ACT, None),
+    "orchestration:workflow": (ACT, None),
+    "orchestration:send": (ACT, ACT),
     "orchestration:signals": (SEE, None),
     "orchestration:confirm_signal": (None, ADMIN),  # never the account itself: the service says so
     "orchestration:refuse_signal": (None, ADMIN),

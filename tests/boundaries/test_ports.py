@@ -22,11 +22,14 @@ PROTOCOLS = {
     for _, protocol in inspect.getmembers(ports, inspect.isclass)
     if protocol.__module__ == "console.ports" and Protocol in protocol.__bases__
 }
-#: what may import by a name that it was given: agents, which the operator names, and Django's engine of sessions
+#: what may import by a name that it was given: agents and what workflows take, both named in settings, and Django's
+#: engine of sessions
 BY_NAME = {
     "console/live/consumers.py",
     "orchestration/agents/loading.py",
     "orchestration/agents/second_reading.py",
+    "orchestration/messages/known.py",
+    "orchestration/pinned_code.py",
 }
 
 
