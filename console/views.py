@@ -92,6 +92,7 @@ def system(request: HttpRequest) -> HttpResponse:
         contracts = contracts_page()
         context |= {"contracts": contracts, "lanes": _lanes(contracts["steps"])}
         context["agent_faults"] = runs.agent_faults()
+        context["may_act"] = roles.may(request.user, "act_on_run")
     return page_or_fragment(request, "console/system.html", "console/_health.html", context)
 
 

@@ -167,7 +167,11 @@ SELECT c.checkpoint_id, c.parent_checkpoint_id, (c.metadata->>'step')::int, c.me
         WHERE (w.thread_id, w.checkpoint_ns, w.checkpoint_id)
               = (c.thread_id, c.checkpoint_ns, c.parent_checkpoint_id)
           AND w.channel NOT IN ('__interrupt__', '__error__', '__resume__')),
-       c.checkpoint_ns
+       c.checkpoint_ns,
+       (SELECT array_agg(s.key ORDER BY s.key) FROM agent.checkpoints p, jsonb_each(c.checkpoint->'versions_seen') s
+        WHERE c.metadata->>'source' = 'loop' AND NOT {written}
+          AND (p.thread_id, p.checkpoint_ns, p.checkpoint_id) = (c.thread_id, c.checkpoint_ns, c.parent_checkpoint_id)
+          AND s.value IS DISTINCT FROM p.checkpoint->'versions_seen'->s.key)
 FROM agent.checkpoints c
 WHERE c.thread_id = %s AND c.checkpoint_ns = %s AND c.checkpoint_id COLLATE "C" {side} %s {only}
 ORDER BY c.checkpoint_id COLLATE "C" {order} LIMIT %s
@@ -175,7 +179,15 @@ ORDER BY c.checkpoint_id COLLATE "C" {order} LIMIT %s
 _MADE_BY = """AND (EXISTS (SELECT 1 FROM agent.checkpoint_writes w
              WHERE (w.thread_id, w.checkpoint_ns, w.checkpoint_id)
                    = (c.thread_id, c.checkpoint_ns, c.parent_checkpoint_id) AND w.task_path = %s)
-     OR c.parent_checkpoint_id = ANY(%s))"""
+     OR c.parent_checkpoint_id = ANY(%s)
+     OR (c.metadata->>'source' = 'loop' AND NOT {written} AND (c.checkpoint->'versions_seen'->%s) IS DISTINCT FROM
+         (SELECT p.checkpoint->'versions_seen'->%s FROM agent.checkpoints p
+          WHERE (p.thread_id, p.checkpoint_ns, p.checkpoint_id)
+                = (c.thread_id, c.checkpoint_ns, c.parent_checkpoint_id))))"""
+#: what the tasks of the step wrote is there; not of runs that are over for long, see orchestration.retention
+_WRITTEN = r"""EXISTS (SELECT FROM agent.checkpoint_writes w
+             WHERE (w.thread_id, w.checkpoint_ns, w.checkpoint_id)
+                   = (c.thread_id, c.checkpoint_ns, c.parent_checkpoint_id) AND w.channel NOT LIKE '\_\_%%')"""
 _BRANCH = "branch:to:"
 
 
@@ -195,9 +207,10 @@ def checkpoints_of(
     """
     newest_first = after is None
     side, order = ("<", "DESC") if newest_first else (">", "ASC")
-    ask = _LIST.format(side=side, order=order, only=_MADE_BY if node else "")
+    only = _MADE_BY.format(written=_WRITTEN) if node else ""
+    ask = _LIST.format(side=side, order=order, only=only, written=_WRITTEN)
     given: list[Any] = [thread_id, namespace, before if after is None else after]
-    given += [_PULLED + node, _begun_by(thread_id, namespace, node)] if node else []
+    given += [_PULLED + node, _begun_by(thread_id, namespace, node), node, node] if node else []
     with connection.cursor() as cursor:
         cursor.execute(ask, [*given, limit])
         rows = cursor.fetchall()
@@ -246,8 +259,8 @@ def _sent_to(thread_id: str, namespace: str, checkpoint_ids: list[str]) -> dict[
 
 def _line(row: tuple[Any, ...], sent: list[str]) -> CheckpointLine:
     updated = _loaded(row[4]) or []
-    ran = list(dict.fromkeys([*_nodes_after(_loaded(row[8])), *_nodes_of_tasks(row[9]), *sent]))
-    ran = [one for one in ran if one != "__start__"]  # LangGraph's own, which takes the input in
+    ran = list(dict.fromkeys([*_nodes_after(_loaded(row[8])), *_nodes_of_tasks(row[9]), *sent, *(row[11] or [])]))
+    ran = [one for one in ran if not one.startswith("__")]  # LangGraph's own, such as what takes the input in
     return CheckpointLine(
         checkpoint_id=row[0],
         parent_checkpoint_id=row[1],

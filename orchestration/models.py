@@ -83,6 +83,9 @@ class Run(models.Model):
     cause_sentence = models.TextField(blank=True, default="", db_default="")
     cause_since = models.DateTimeField(null=True, blank=True)
     looked_at = models.DateTimeField(null=True, blank=True)  # when it was last examined for a cause
+    # What is let go of once it is over, see orchestration.retention; set back when the run is opened again.
+    swept_at = models.DateTimeField(null=True, blank=True)  # what its nodes wrote behind the head is gone
+    thread_deleted_at = models.DateTimeField(null=True, blank=True)  # so are all its checkpoints
     parent = models.ForeignKey(  # the run that it was forked from
         "self", null=True, blank=True, on_delete=models.PROTECT, related_name="children"
     )
@@ -141,6 +144,11 @@ class Run(models.Model):
                 name="run_suspect",
             ),
             models.Index(fields=("cause_rank", "cause_since", "id"), condition=~Q(cause=""), name="run_with_cause"),
+            models.Index(
+                fields=("closed_at", "id"),
+                condition=Q(swept_at__isnull=True, closed_at__isnull=False),
+                name="run_to_sweep",
+            ),
             models.Index(fields=("failing_since",), condition=Q(failing_since__isnull=False), name="run_failing"),
         )
         triggers = (
@@ -506,14 +514,6 @@ class AgentServerLook(models.Model):
         return self.name
 
 
-class Watched(models.Model):
-    """A program's approval that has a watch in Temporal, until its answer is delivered or given up."""
-
-    approval_id = models.CharField(primary_key=True, max_length=40)
-    workflow_id = models.CharField(max_length=200)
-    look_due_at = models.DateTimeField(db_default=DatabaseNow())  # to compare it with Temporal
-
-    class Meta:
 class WorkflowMessage(models.Model):
     """A signal, query or update that an operator sends to a workflow; see `orchestration.messages`."""
 
@@ -555,6 +555,14 @@ class WorkflowMessage(models.Model):
         return self.answer_size > len(self.answer)
 
 
+class Watched(models.Model):
+    """A program's approval that has a watch in Temporal, until its answer is delivered or given up."""
+
+    approval_id = models.CharField(primary_key=True, max_length=40)
+    workflow_id = models.CharField(max_length=200)
+    look_due_at = models.DateTimeField(db_default=DatabaseNow())  # to compare it with Temporal
+
+    class Meta:
         indexes = (models.Index(fields=("look_due_at",), name="watch_to_look_at"),)
 
     def __str__(self) -> str:

@@ -15,12 +15,13 @@ from orchestration.pages import (
     signals,
     start,
     state,
+    storage,
     stuck,
     thinking_again,
     timeline,
     usage,
-)
     workflows,
+)
 
 app_name = "orchestration"
 urlpatterns = [
@@ -29,6 +30,7 @@ urlpatterns = [
     path("runs/actions/", bulk.many, name="act_on_many"),
     path("runs/actions/<id:bulk_id>/", bulk.one, name="bulk"),
     path("runs/actions/<id:bulk_id>/stop", bulk.stop, name="stop_bulk"),
+    path("runs/storage/", storage.storage, name="storage"),
     path("runs/stuck/", stuck.stuck, name="stuck"),
     path("runs/usage/", usage.usage, name="usage"),
     path("runs/views/", run_views.views, name="run_views"),
@@ -52,9 +54,9 @@ urlpatterns = [
     path("programs/", programs.programs, name="programs"),
     path("programs/<int:account_id>/secret", programs.make_secret, name="make_secret"),
     path("programs/secrets/<int:secret_id>/retire", programs.retire_secret, name="retire_secret"),
-    path("signals/", signals.signals, name="signals"),
-    path("signals/<int:pair_id>/confirm", signals.confirm, name="confirm_signal"),
     path("workflows/", workflows.workflow, name="workflow"),
     path("workflows/send/", workflows.send, name="send"),
+    path("signals/", signals.signals, name="signals"),
+    path("signals/<int:pair_id>/confirm", signals.confirm, name="confirm_signal"),
     path("signals/<int:pair_id>/refuse", signals.refuse, name="refuse_signal"),
 ]

@@ -89,7 +89,7 @@ def set_back(run: Run, point: Point, wish: Wish) -> None:
     """Set the run back to the point. Part of the transaction that holds its row."""
     fences.begin_era(run)
     run.status = Run.Status.PAUSED if run.paused else Run.Status.STARTING  # until the relay has started it anew
-    run.error = run.result = run.closed_at = run.ending = None
+    run.error = run.result = run.closed_at = run.ending = run.swept_at = None
     run.restart = {"checkpoint_id": point.checkpoint_id, "values": {}, "placed": ""}
     run.checkpoint_id = point.checkpoint_id
     run.pause = {**(run.pause or {}), "asked_in": {}}

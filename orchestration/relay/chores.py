@@ -22,6 +22,7 @@ from orchestration.batches import feeding
 from orchestration.diagnosis import standing
 from orchestration.relay.deliveries import mail_fault
 from orchestration.relay.reach import Reach
+from orchestration.retention import sweeping
 from orchestration.threads import in_database
 
 logger = logging.getLogger(__name__)
@@ -179,6 +180,7 @@ CHORES: Final = (
     Chore("climb overdue ladders", every=60, begin=in_rows(partial(approvals.climb_overdue, all_steps=True))),
     Chore("ask why mails wait", every=5, begin=_ask_for_mail_fault),
     Chore("knock at Temporal", every=5, begin=_knock),
+    Chore("let go of what runs wrote", every=60, begin=in_rows(sweeping.step), again=2),
     Chore("feed batches", every=1, begin=_feed_batches, again=0.4),
     Chore("ask agent servers which threads wait", every=2, begin=_look_at_agent_servers, again=0.5),
     Chore("keep why runs need somebody", every=10, begin=_keep_causes, again=1),

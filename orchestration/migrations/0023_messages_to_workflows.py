@@ -9,7 +9,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('orchestration', '0018_search_by_words'),
+        ('orchestration', '0022_turns_under_way'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
