@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
+import sys
 import time
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -19,6 +21,7 @@ from orchestration.batches.activity import BatchActivities
 from orchestration.checkpoint_gateway import Checkpoints
 from orchestration.errors import OrchestrationError
 from orchestration.heartbeat import BEAT_SECONDS, beating
+from orchestration.pinned_code import PinnedCode
 from orchestration.temporal_gateway import RealTemporal, pollers
 from orchestration.turns.activity import Activities
 from orchestration.watching import WatchActivities
@@ -30,6 +33,7 @@ from orchestration.world import OutsideWorld
 logger = logging.getLogger(__name__)
 
 CONNECTING = Backoff(0.1, 5)  # between two tries
+SPARE = 4  # connections of the checkpoint pool beside those of turns
 GRACE = timedelta(seconds=3)  # for running turns when the worker stops; `up` kills after 3.5 s
 FIRST_LOOK_SECONDS = 0.5  # until the server has seen a poll of ours
 POLLS_WITHIN_SECONDS = 150  # two and a half polls
@@ -42,6 +46,12 @@ def workflow_runner() -> SandboxedWorkflowRunner:
     return SandboxedWorkflowRunner(restrictions=replace(SandboxRestrictions.default, invalid_modules=forbidden))
 
 
+def resident_mb() -> float:
+    """Return how much memory this process has taken at most so far, in MB; Linux counts in kB, macOS in bytes."""
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most / (1e6 if sys.platform == "darwin" else 1e3)
+
+
 class Polling:
     """Whether this worker's questions for work reach Temporal. The server is asked: it keeps who polls.
 
@@ -49,14 +59,24 @@ class Polling:
     where it is refused, and a connection that was swallowed looks idle.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, code: PinnedCode | None = None) -> None:
+        self._code = code or PinnedCode()
         self._fault = "waiting for Temporal"
         self._seen_at = time.monotonic()  # when the server's last word of our polls was a new one
         self._last: datetime | None = None  # on the server's clock
 
     def state(self) -> tuple[bool, str]:
         """Return whether the worker is given work, and in words what it does."""
-        return not self._fault, self._fault or f"task queue {environment().temporal_task_queue}"
+        if self._fault:
+            return False, self._fault
+        settings = environment()
+        words = (
+            f"task queue {settings.temporal_task_queue}, {settings.worker_turns} turns at once, "
+            f"{resident_mb():.0f} MB at most so far, workflow code {self._code.fingerprint}"
+        )
+        if not self._code.is_on_disk():
+            words += ", which is that of before a deploy: start the worker again to have it run the new one"
+        return True, words
 
     def cannot_connect(self, reason: str) -> None:
         self._fault = f"waiting for Temporal: {reason}"
@@ -84,18 +104,20 @@ class Polling:
 
 async def run(stop: asyncio.Event) -> None:
     """Work until `stop` is set; waits for Temporal and Postgres as long as it takes."""
-    checkpoints, world = Checkpoints(), OutsideWorld()
+    checkpoints, world = Checkpoints(size=environment().worker_turns + SPARE), OutsideWorld()
     await checkpoints.open()
-    polling = Polling()
+    code = PinnedCode()
+    polling = Polling(code)
     try:
-        async with beating("worker", polling.state):
-            client = await _connect(stop, polling)
-            if client is not None:
-                watching = asyncio.create_task(polling.watch(client))
-                try:
-                    await _work(client, Activities(checkpoints, world), stop)
-                finally:
-                    watching.cancel()
+        with code.in_force():
+            async with beating("worker", polling.state):
+                client = await _connect(stop, polling)
+                if client is not None:
+                    watching = asyncio.create_task(polling.watch(client))
+                    try:
+                        await _work(client, Activities(checkpoints, world), stop)
+                    finally:
+                        watching.cancel()
     finally:
         await world.close()
         await checkpoints.close()
@@ -116,14 +138,22 @@ async def _work(client: Client, activities: Activities, stop: asyncio.Event) -> 
             BatchActivities().feed_batch,
         ],
         workflow_runner=workflow_runner(),
-        max_concurrent_activities=20,  # each holds one connection of the checkpoint pool
+        max_concurrent_activities=environment().worker_turns,  # each holds one connection of the checkpoint pool
+        max_cached_workflows=environment().worker_cached_workflows,
         # A frozen worker keeps what its open polls are given until their time is up. Most turns need no
         # poll: the server hands them out with the workflow task that asked for them.
         max_concurrent_activity_task_polls=2,
         max_heartbeat_throttle_interval=timedelta(seconds=5),  # so that the node of a turn is known soon
         graceful_shutdown_timeout=GRACE,
     )
-    logger.info("worker ready on task queue %s", environment().temporal_task_queue)
+    settings = environment()
+    logger.info(
+        "worker ready on task queue %s: %s turns at once, %s workflows in memory at most, %.0f MB now",
+        settings.temporal_task_queue,
+        settings.worker_turns,
+        settings.worker_cached_workflows,
+        resident_mb(),
+    )
     async with worker:
         await stop.wait()
 
