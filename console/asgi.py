@@ -7,7 +7,6 @@ import os
 
 import django
 from django.conf import settings
-from django.core.asgi import get_asgi_application
 
 from console.asgi_types import Application, Receive, Scope, Send
 from console.statics import make as make_statics
@@ -15,7 +14,6 @@ from console.statics import make as make_statics
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "console.settings")
 django.setup()  # before anything that imports models
 make_statics()  # before whitenoise reads the folder
-http_application = get_asgi_application()
 
 from channels.auth import AuthMiddlewareStack  # noqa: E402
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
@@ -25,6 +23,7 @@ from django.utils.http import is_same_domain  # noqa: E402
 
 from console.admission import Admission  # noqa: E402
 from console.database import AWAY  # noqa: E402
+from console.kept_threads import KeptThreads  # noqa: E402
 from console.live.consumers import LiveConsumer  # noqa: E402
 from console.live.held import Held  # noqa: E402
 from console.live.listener import listener  # noqa: E402
@@ -100,7 +99,7 @@ _sockets = URLRouter([path("live/", LiveConsumer.as_asgi()), re_path(r"", _refus
 
 application = ProtocolTypeRouter(
     {
-        "http": Held(Shared(Admission(http_application))),  # type: ignore[arg-type]  # channels names the messages
+        "http": Held(Shared(Admission(KeptThreads()))),  # type: ignore[arg-type]  # channels names the messages
         "websocket": our_own_origin(patient(AuthMiddlewareStack(_sockets))),
         "lifespan": lifespan,
     }
