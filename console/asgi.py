@@ -99,7 +99,7 @@ _sockets = URLRouter([path("live/", LiveConsumer.as_asgi()), re_path(r"", _refus
 
 application = ProtocolTypeRouter(
     {
-        "http": Held(Shared(Admission(KeptThreads()))),  # type: ignore[arg-type]  # channels names the messages
+        "http": Held(Shared(Admission(KeptThreads()))),
         "websocket": our_own_origin(patient(AuthMiddlewareStack(_sockets))),
         "lifespan": lifespan,
     }

@@ -7,40 +7,33 @@ thread that is kept keeps Django's objects about the database as well; its conne
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 from asgiref.sync import ThreadSensitiveContext, sync_to_async
 from django.core.handlers.asgi import ASGIHandler
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-Message = dict[str, Any]
+from console.asgi_types import Receive, Scope, Send
 
 
 class KeptThreads(ASGIHandler):
     """Serves each request on a thread of its own, which serves another one afterwards."""
 
     def __init__(self) -> None:
-        self._idle: list[ThreadPoolExecutor] = []
+        self.idle: list[ThreadPoolExecutor] = []  # threads without a request
         super().__init__()
 
     def load_middleware(self, is_async: bool = False) -> None:
         super().load_middleware(is_async=False)
 
-    async def __call__(
-        self,
-        scope: dict[str, Any],
-        receive: Callable[[], Awaitable[Message]],
-        send: Callable[[Message], Awaitable[None]],
-    ) -> None:
-        thread = self._idle.pop() if self._idle else ThreadPoolExecutor(1, thread_name_prefix="request")
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # type: ignore[override]
+        thread = self.idle.pop() if self.idle else ThreadPoolExecutor(1, thread_name_prefix="request")
         try:
             async with ThreadSensitiveContext(executor=thread):
-                await self.handle(scope, receive, send)
-        finally:  # what it may still have in hand is done before the next request's
-            self._idle.append(thread)
+                await self.handle(scope, receive, send)  # type: ignore[arg-type]  # Django's stubs say Mapping
+        finally:  # once it has nothing in hand: whoever left early may have left work behind
+            thread.submit(self.idle.append, thread)
 
     async def get_response_async(self, request: HttpRequest) -> HttpResponseBase:
         found: HttpResponseBase = await sync_to_async(self.get_response, thread_sensitive=True)(request)

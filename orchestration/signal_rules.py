@@ -54,7 +54,7 @@ def refusal_of(account: str, temporal: Mapping[str, str]) -> str:
     `temporal`: {"workflow_id", "signal", "namespace"?}, as a program asks.
     """
     namespace, workflow_id, signal = namespace_of(temporal), temporal["workflow_id"], temporal["signal"]
-    if namespace == environment().temporal_namespace and _is_own(workflow_id):
+    if is_own(namespace, workflow_id):
         return "This workflow is Signalbox's own: no program has it signalled."
     grants = [grant for grant in read_grants(environment().signals) if grant.account == account]
     fits = any(
@@ -86,8 +86,10 @@ def check(account: str, temporal: Mapping[str, str]) -> None:
         raise SignalRefused(refusal)
 
 
-def _is_own(workflow_id: str) -> bool:
-    if workflow_id.startswith(OWN_PREFIXES):
+def is_own(namespace: str, workflow_id: str) -> bool:
+    """Return whether a workflow is one of Signalbox's own. Two queries at most."""
+    if namespace != environment().temporal_namespace:
+        return False
+    if workflow_id.startswith(OWN_PREFIXES) or Run.objects.filter(pk=workflow_id).exists():
         return True
-    is_run = Run.objects.filter(pk=workflow_id).exists()
-    return is_run or Approval.objects.filter(run_id=workflow_id, source=Approval.Source.AGENT).exists()
+    return Approval.objects.filter(run_id=workflow_id, source=Approval.Source.AGENT).exists()

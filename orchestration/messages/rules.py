@@ -12,8 +12,8 @@ from approvals.models import Approval
 from console.environment import environment
 from orchestration.contracts import DECIDED, LOOK, RESUMED
 from orchestration.messages.known import BUILT_IN
-from orchestration.models import Batch, Run, SignalPair
-from orchestration.signal_rules import WATCH_PREFIX, read_grants
+from orchestration.models import Run, SignalPair
+from orchestration.signal_rules import is_own, read_grants
 
 #: what wakes workflows of Signalbox's own, wherever they run
 INTERNAL = frozenset({DECIDED, RESUMED, LOOK})
@@ -40,21 +40,10 @@ def is_allowed(namespace: str, workflow_id: str) -> bool:
     )
 
 
-def is_ours(namespace: str, workflow_id: str) -> bool:
-    """Return whether a workflow is one of Signalbox's own. Three queries at most."""
-    if namespace != environment().temporal_namespace:
-        return False
-    if workflow_id.startswith(WATCH_PREFIX) or Run.objects.filter(pk=workflow_id).exists():
-        return True
-    if Batch.objects.filter(pk=workflow_id).exists():
-        return True
-    return Approval.objects.filter(run_id=workflow_id, source=Approval.Source.AGENT).exists()
-
-
 def refusal_of(kind: str, namespace: str, workflow_id: str, name: str) -> str:
-    """Return why this may not be sent there by hand, "" when it may. Six queries at most."""
+    """Return why this may not be sent there by hand, "" when it may. Five queries at most."""
     is_run = namespace == environment().temporal_namespace and Run.objects.filter(pk=workflow_id).exists()
-    if not is_run and is_ours(namespace, workflow_id):
+    if not is_run and is_own(namespace, workflow_id):
         return "This workflow is Signalbox's own: nobody writes to it by hand."
     if not is_run and not is_allowed(namespace, workflow_id):
         return f"Workflows of {namespace} are not among those that SIGNALBOX_WORKFLOWS lists. An admin adds them there."

@@ -28,6 +28,7 @@ from orchestration.errors import ActionRefused, InvalidOptions, TemporalAway, Te
 from orchestration.messages import known, rules, sending
 from orchestration.messages.sending import WorkflowLetter
 from orchestration.models import Run, WorkflowMessage
+from orchestration.signal_rules import is_own
 from orchestration.timeline import temporal, temporal_rows
 
 if TYPE_CHECKING:  # the web process loads the SDK when it asks Temporal, not before
@@ -72,7 +73,7 @@ def _place(request: HttpRequest) -> OtherWorkflow | None:
     if not workflow_id:
         return None
     place = OtherWorkflow(namespace or environment().temporal_namespace, workflow_id)
-    if rules.is_ours(*_key(place)) or not rules.is_allowed(*_key(place)):
+    if is_own(*_key(place)) or not rules.is_allowed(*_key(place)):
         raise PermissionDenied(rules.refusal_of("query", *_key(place), "__stack_trace"))
     return place
 

@@ -11,6 +11,7 @@ from django.core.signals import request_finished, request_started
 from django.http import HttpRequest, HttpResponse
 
 from console.kept_threads import KeptThreads
+from tests.waiting import until
 
 SCOPE = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": [(b"host", b"localhost")]}
 
@@ -31,7 +32,7 @@ class Threads(KeptThreads):
 
 
 async def _asked(handler: Threads) -> bytes:
-    call = ApplicationCommunicator(handler, dict(SCOPE))
+    call: Any = ApplicationCommunicator(handler, dict(SCOPE))  # type: ignore[no-untyped-call]
     await call.send_input({"type": "http.request", "body": b""})
     assert (await call.receive_output(60))["status"] == 200
     body: bytes = (await call.receive_output(60))["body"]
@@ -52,6 +53,7 @@ def test_one_request_after_the_other_is_served_on_the_same_thread(db: None) -> N
         async def scene() -> None:
             for _ in range(3):
                 assert await _asked(handler) == b"here"
+                await until(lambda: handler.idle)
 
         asyncio.run(scene())
     finally:
@@ -73,4 +75,5 @@ def test_requests_at_once_are_served_at_once(db: None) -> None:
 
 
 def test_middleware_and_views_are_called_without_leaving_the_thread() -> None:
-    assert not asyncio.iscoroutinefunction(KeptThreads()._middleware_chain)
+    handler: Any = KeptThreads()
+    assert not asyncio.iscoroutinefunction(handler._middleware_chain)
