@@ -5,27 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from prefect import task
 from prefect.artifacts import create_table_artifact
-from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
-from prefect.tasks import exponential_backoff
 
 from dataplane.contents.records import Records
 from dataplane.errors import SourceInvalid
+from dataplane.flows.attempts import computes, reads
 from dataplane.flows.evaluating import Decided, cases_of
-from dataplane.flows.tasks import can_retry_help
 from dataplane.plain_sql import connect
 
 
-@task(
-    retries=2,
-    retry_delay_seconds=exponential_backoff(2),
-    retry_condition_fn=can_retry_help,
-    timeout_seconds=120,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+@reads(timeout_seconds=120)
 def read_decided(tools: list[str]) -> list[Decided]:
     """Read what people decided about these tools. Raises SourceInvalid when nothing was, or nothing is released."""
     found = decided_by_people(tools)
@@ -45,7 +35,7 @@ def decided_by_people(tools: list[str]) -> list[Decided]:
     return [Decided(*values) for values in made]
 
 
-@task(timeout_seconds=120, cache_policy=NO_CACHE, persist_result=False)
+@computes(timeout_seconds=120)
 def cases(decided: list[Decided]) -> Records:
     """Make the cases, and show how many of each verdict are in each split."""
     made = Records(cases_of(decided))

@@ -7,11 +7,9 @@ from typing import Any
 import numpy as np
 import psycopg
 from pgvector import Vector
-from prefect import runtime, task
+from prefect import runtime
 from prefect.artifacts import create_table_artifact
-from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
-from prefect.tasks import exponential_backoff
 
 from console.environment import environment
 from dataplane import search_index, search_quality
@@ -20,7 +18,7 @@ from dataplane.contents.base import Stored
 from dataplane.contents.search_indexes import SearchPlan
 from dataplane.embedding import Vectors, embedder_named
 from dataplane.errors import SourceInvalid
-from dataplane.flows.tasks import can_retry_help
+from dataplane.flows.attempts import reads
 from dataplane.questions import Question, read_questions
 from dataplane.search_figures import keep, row_of
 from dataplane.search_index import BuiltIndex
@@ -28,14 +26,7 @@ from dataplane.search_index import BuiltIndex
 OWN_PASSAGES = 100  # asked for themselves where nobody has written questions
 
 
-@task(
-    retries=2,
-    retry_delay_seconds=exponential_backoff(5),
-    retry_condition_fn=can_retry_help,
-    timeout_seconds=560,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+@reads(timeout_seconds=560, wait_seconds=5)
 def indexed(dataset: str, parameters: IndexParameters) -> SearchPlan:
     """Return how the dataset's current version is to be searched; its index is built and checked by then.
 

@@ -8,19 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
-from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
-from prefect.tasks import exponential_backoff
 
 from dataplane.contents.base import Withheld
 from dataplane.contents.trained import TrainedModel
 from dataplane.embedding import Vectors, embedder
 from dataplane.errors import DataplaneError, ModelRefused, SourceInvalid
 from dataplane.flows import training
+from dataplane.flows.attempts import computes, reads
 from dataplane.flows.cards import verdict_card
-from dataplane.flows.tasks import can_retry_help
 from dataplane.flows.training import Fitted
 from dataplane.flows.verdicts import (
     Case,
@@ -55,14 +52,7 @@ class CurrentModel:
     why_not: str = ""
 
 
-@task(
-    retries=2,
-    retry_delay_seconds=exponential_backoff(2),
-    retry_condition_fn=can_retry_help,
-    timeout_seconds=120,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+@reads(timeout_seconds=120)
 def read_cases(dataset: str) -> CaseSet | None:
     """Read the current version of the evaluation set; None before the first one."""
     found = published_cases(dataset)
@@ -88,7 +78,7 @@ def published_cases(dataset: str) -> CaseSet | None:
     return CaseSet(current[1], cases_of((name, json.loads(body)) for name, body in rows))
 
 
-@task(timeout_seconds=60, cache_policy=NO_CACHE, persist_result=False)
+@computes(timeout_seconds=60)
 def checked(found: CaseSet) -> CaseSet:
     """Return the cases when all of them can be right; else show what cannot, and raise SourceInvalid."""
     faults = faults_of(found.cases)
@@ -103,7 +93,7 @@ def checked(found: CaseSet) -> CaseSet:
     raise SourceInvalid(f"The case {name} {why}. Nothing was trained; the flow run shows every fault.")
 
 
-@task(timeout_seconds=300, cache_policy=NO_CACHE, persist_result=False)
+@computes(timeout_seconds=300)
 def fit(found: CaseSet) -> tuple[Fitted, Vectors]:
     """Give each case its vector, and train. Raises TrainingMissing."""
     model = embedder()
@@ -113,7 +103,7 @@ def fit(found: CaseSet) -> tuple[Fitted, Vectors]:
     return fitted, vectors
 
 
-@task(timeout_seconds=120, cache_policy=NO_CACHE, persist_result=False)
+@computes(timeout_seconds=120)
 def judged(dataset: str, source: str, found: CaseSet, fitted: Fitted, vectors: Vectors) -> TrainedModel | Withheld:
     """Judge the model on the held-out split, beside the base rate and the current model; show what came out.
 

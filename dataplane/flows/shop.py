@@ -5,30 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 import httpx
-from prefect import task
 from prefect.artifacts import create_table_artifact
-from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
-from prefect.tasks import exponential_backoff
 
 from console.environment import environment
 from dataplane.contents.features import FeatureRow, Features, remembered
 from dataplane.errors import SourceInvalid
+from dataplane.flows.attempts import computes, reads
 from dataplane.flows.customers import ShopRecords, features_of, read
-from dataplane.flows.tasks import can_retry_help
 from dataplane.plain_sql import connect, one
 
 FAULTS_SHOWN = 100
 
 
-@task(
-    retries=3,
-    retry_delay_seconds=exponential_backoff(2),
-    retry_condition_fn=can_retry_help,
-    timeout_seconds=120,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+@reads(timeout_seconds=120, retries=3)
 def read_shop() -> ShopRecords:
     """Read all orders and refunds. Raises SourceInvalid without an address, httpx.HTTPError when it is away."""
     address = environment().shop_url
@@ -48,7 +38,7 @@ def _items(shop: httpx.Client, path: str) -> list[Any]:
     return found
 
 
-@task(timeout_seconds=60, cache_policy=NO_CACHE, persist_result=False)
+@computes(timeout_seconds=60)
 def checked(shop: ShopRecords) -> ShopRecords:
     """Return what was read when all of it can be right; else show what cannot, and raise SourceInvalid."""
     if not shop.faults:
@@ -63,7 +53,7 @@ def checked(shop: ShopRecords) -> ShopRecords:
     raise SourceInvalid(f"The {name} {why}{more}. Nothing was published; the flow run shows every row.")
 
 
-@task(timeout_seconds=120, cache_policy=NO_CACHE, persist_result=False)
+@computes(timeout_seconds=120)
 def compute(shop: ShopRecords) -> list[FeatureRow]:
     """Compute the features' values."""
     rows = features_of(shop)
@@ -71,14 +61,7 @@ def compute(shop: ShopRecords) -> list[FeatureRow]:
     return rows
 
 
-@task(
-    retries=2,
-    retry_delay_seconds=exponential_backoff(2),
-    retry_condition_fn=can_retry_help,
-    timeout_seconds=120,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+@reads(timeout_seconds=120)
 def remember(dataset: str, computed: list[FeatureRow]) -> Features:
     """Put the values beside those that were known before. `known_at` is the database's time, once per version."""
     with connect() as connection:

@@ -8,12 +8,8 @@ from typing import Any
 
 import numpy as np
 from pgvector import Vector
-from prefect import task
 from prefect.artifacts import create_table_artifact
-from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State, TaskRun
 from prefect.logging import get_run_logger
-from prefect.tasks import Task, exponential_backoff
 
 from console.environment import environment
 from console.faults import reach
@@ -23,7 +19,8 @@ from dataplane.contents.base import Content, Withheld
 from dataplane.contents.passages import PassageContent, PassageRow, passage_name
 from dataplane.contracts import RefreshOutcome
 from dataplane.embedding import Embedder, Vectors, embed_changed, embedder
-from dataplane.errors import DataplaneError, HandbookInvalid
+from dataplane.errors import HandbookInvalid
+from dataplane.flows.attempts import computes, ends, reads
 from dataplane.flows.transforms import MOST_BYTES, Document, embedded_text, parse_document, split_document
 from dataplane.plain_sql import connect
 from dataplane.questions import Question, read_questions
@@ -32,25 +29,7 @@ from dataplane.search_figures import FIRST, SearchFigures, figures_of
 FAULTS_SHOWN = 100  # in a table on the flow run's page
 
 
-async def can_retry_help(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
-    """Return whether trying again may help: a document with a mistake in it stays wrong."""
-    try:
-        await state.aresult()
-    except DataplaneError as exc:
-        return not exc.permanent
-    except Exception:  # noqa: BLE001  whatever else it was, the retries are few and spaced
-        return True
-    return False
-
-
-@task(
-    retries=2,
-    retry_delay_seconds=exponential_backoff(2),
-    retry_condition_fn=can_retry_help,
-    timeout_seconds=60,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+@reads(timeout_seconds=60)
 def read_documents(folder: str) -> list[Document]:
     """Read every Markdown file below the handbook's folder, in order of their names.
 
@@ -100,7 +79,7 @@ def _text(path: Path) -> str:
         raise HandbookInvalid(f"{path.name} cannot be read: {exc.strerror or exc}.") from exc
 
 
-@task(timeout_seconds=60, cache_policy=NO_CACHE, persist_result=False)
+@computes(timeout_seconds=60)
 def split(documents: list[Document], parameters: HandbookParameters) -> list[PassageRow]:
     """Cut the documents into passages."""
     rows = [
@@ -123,13 +102,7 @@ def split(documents: list[Document], parameters: HandbookParameters) -> list[Pas
     return rows
 
 
-@task(
-    retries=2,
-    retry_delay_seconds=exponential_backoff(2),
-    timeout_seconds=120,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+@reads(timeout_seconds=120)
 def embed(dataset: str, rows: list[PassageRow], *, with_questions: bool = True) -> PassageContent:
     """Give each passage its vector; those that the current version has already are not made again.
 
@@ -188,14 +161,7 @@ def earlier_vectors(dataset: str, embedder_name: str) -> dict[str, Vectors]:
     return {embedded_text(PassageRow(*row[:7])): Vector.from_binary(row[7]).to_numpy() for row in rows}
 
 
-@task(
-    retries=4,
-    retry_delay_seconds=exponential_backoff(2),
-    retry_jitter_factor=0.5,
-    timeout_seconds=120,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+@ends()
 def publish(
     entry: DatasetEntry, content: Content, *, refresh_id: str, parameters: dict[str, Any], flow_run_id: str
 ) -> RefreshOutcome:
@@ -207,14 +173,7 @@ def publish(
     return outcome
 
 
-@task(
-    retries=4,
-    retry_delay_seconds=exponential_backoff(2),
-    retry_jitter_factor=0.5,
-    timeout_seconds=120,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+@ends()
 def withhold(entry: DatasetEntry, withheld: Withheld, *, refresh_id: str) -> RefreshOutcome:
     """End the refresh without a version. On retry: `versions.withhold` may be repeated at any point."""
     outcome = versions.withhold(entry, withheld, refresh_id=refresh_id)
@@ -222,14 +181,7 @@ def withhold(entry: DatasetEntry, withheld: Withheld, *, refresh_id: str) -> Ref
     return outcome
 
 
-@task(
-    retries=4,
-    retry_delay_seconds=exponential_backoff(2),
-    retry_jitter_factor=0.5,
-    timeout_seconds=120,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+@ends()
 def compare(
     entry: DatasetEntry, content: Content, *, refresh_id: str, parameters: dict[str, Any], flow_run_id: str
 ) -> RefreshOutcome:
