@@ -3,8 +3,8 @@
     .venv/bin/python -m bench.retrieval [--record]
 
 The passages, vectors and index are made as the flows make them, on an embedded PostgreSQL of its own. The questions
-stand in `examples/handbook/questions.toml`. The adapter is what the flow `train_verdict_model` has trained and scored;
-without one its row says so. `--record` keeps the figures for docs/data.md.
+stand in `examples/handbook/questions.toml`. The adapter is trained as the flow `train_retrieval_adapter` does, and
+answers questions that it has not seen. `--record` keeps the figures for docs/data.md.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ def measured() -> tuple[list[list[str]], list[str]]:
     from console.environment import environment
     from dataplane import versions
     from dataplane.catalogue import HANDBOOK, HANDBOOK_INDEX, DatasetEntry, IndexParameters
-    from dataplane.contents.base import Content
+    from dataplane.contents.base import Content, Withheld
     from dataplane.contents.passages import PassageContent
     from dataplane.contracts import RefreshOrder
     from dataplane.embedding import embedder
+    from dataplane.flows import adapter, adapting
     from dataplane.flows.indexing import planned
     from dataplane.flows.tasks import readable
     from dataplane.flows.transforms import embedded_text, split_document
-    from dataplane.models import SearchScore
     from dataplane.questions import read_questions
     from dataplane.refreshes.claim import claim
-    from dataplane.search_figures import WAYS
+    from dataplane.search_figures import row_of
 
     folder = environment().handbook
     documents, _ = readable(folder, sorted(folder.rglob("*.md")))
@@ -60,11 +60,14 @@ def measured() -> tuple[list[list[str]], list[str]]:
     publish(HANDBOOK, PassageContent(passages, vectors, model.name))
     plan, figures = planned("handbook", IndexParameters(least_rows=1), questions, flow_run_id=FLOW_RUN)
     publish(HANDBOOK_INDEX, plan)
-    rows = [list(one.values()) for one in figures]
-    if not SearchScore.objects.filter(method="adapter").exists():
-        rows.append([WAYS["adapter"], "none is trained", "", ""])
+    found = adapting.pairs_of(HANDBOOK.name)
+    if isinstance(found, Withheld):
+        raise SystemExit(found.sentence)
+    learned = adapting.learned_from(found)
+    rows = [list(one.values()) for one in (*figures, row_of(learned.with_it))]
     told = f"{len(passages)} passages of {len(documents)} documents, {len(questions)} questions, {model.name}."
-    return rows, [f"{told} The index finds {plan.body['recall']:.1%} of what an exact search finds."]
+    index = f"{told} The index finds {plan.body['recall']:.1%} of what an exact search finds."
+    return rows, [index, adapter.why_not(learned) or "The adapter is published."]
 
 
 if __name__ == "__main__":

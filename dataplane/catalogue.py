@@ -210,8 +210,23 @@ HANDBOOK_INDEX = DatasetEntry(
     can_be_tried=False,
 )
 
+RETRIEVAL_ADAPTER = DatasetEntry(
+    name="retrieval_adapter",
+    title="Retrieval adapter",
+    flow="train_retrieval_adapter",
+    deployment="on-request",
+    content=MODELS,
+    parameters=NoParameters,
+    window=Days(),
+    schedule=ScheduleEntry(cron="30 7 * * 1", is_active=False),  # whoever writes questions asks for it
+    fresh_for=timedelta(days=30),
+    at_first_start=False,
+    can_be_tried=False,  # all of its work is the trying
+)
+
 CATALOGUE = {
-    entry.name: entry for entry in (HANDBOOK, HANDBOOK_INDEX, CUSTOMER_FEATURES, EVALUATION_SET, VERDICT_MODEL)
+    entry.name: entry
+    for entry in (HANDBOOK, HANDBOOK_INDEX, CUSTOMER_FEATURES, EVALUATION_SET, VERDICT_MODEL, RETRIEVAL_ADAPTER)
 }
 
 

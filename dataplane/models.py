@@ -176,7 +176,7 @@ class SearchScore(models.Model):
     class Method(models.TextChoices):
         EXACT = "exact"
         INDEX = "index"
-        ADAPTER = "adapter"  # exact, with the question's vector turned by the trained retrieval adapter
+        ADAPTER = "adapter"  # exact, with each question turned by a retrieval adapter that has not seen it
 
     version = models.ForeignKey(DatasetVersion, on_delete=models.PROTECT, related_name="search_scores")
     method = models.CharField(max_length=10, choices=Method.choices)

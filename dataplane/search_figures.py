@@ -11,7 +11,7 @@ from dataplane.contents.base import Cursor
 from dataplane.questions import Question, digest_of
 
 FIRST: Final = 5  # of the list, where a right passage counts as found
-WAYS: Final = {"exact": "exact", "index": "HNSW index", "adapter": "exact, with the trained adapter"}
+WAYS: Final = {"exact": "exact", "index": "HNSW index", "adapter": "exact, with a trained adapter"}
 
 
 @dataclass(frozen=True)

@@ -228,6 +228,12 @@ def search_scores(versions: Sequence[DatasetVersion]) -> dict[int, list[SearchSc
     return found
 
 
+def last_ended(dataset: str) -> Refresh | None:
+    """Return the refresh of the dataset that ended last, however it ended; None before the first one."""
+    ended = Refresh.objects.filter(dataset_id=dataset, is_dry_run=False).exclude(status__in=Refresh.OPEN)
+    return ended.select_related("version").order_by("-finished_at").first()
+
+
 def search(version: DatasetVersion, query: str, *, limit: int, exactly: bool = False) -> Nearest:
     """Return the version's passages nearest to the words, by the model that made it. Raises EmbedderChanged."""
     stored = version.stored

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from dataplane.flows.adapter import FOLDS, Learned
 from dataplane.flows.training import Fitted
 from dataplane.flows.verdicts import SPLITS, Case
 
@@ -65,4 +66,38 @@ without pickle.
 
 The base rate tells {scores["base_rate"]:.0%} of every request. {int(scores["held_out_cases"])} requests were held out;
 a difference of a few of them is chance.
+"""
+
+
+def adapter_card(*, dataset: str, version: int, embedder: str, learned: Learned) -> str:
+    """Return the card of a retrieval adapter. The same training gives the same card."""
+    with_it, without = learned.with_it, learned.without
+    return f"""# Retrieval adapter
+
+A matrix that a question's vector is multiplied with, so that it lies nearer to the passages that answer such questions.
+
+## May be used for
+
+* searching `{dataset}`, with questions whose vectors {embedder} has made.
+
+## May not be used for
+
+* other texts, other languages, or vectors of another model: of these it knows nothing.
+
+## Made from
+
+{with_it.questions} questions of people about the handbook, each with the passages that answer it, and version {version}
+of `{dataset}`. Ridge regression towards the identity, strength {learned.strength:g}.
+
+## Scores on questions that it had not seen
+
+The questions are dealt into {FOLDS} folds, those with a passage in common into one. Each fold is answered by an adapter
+that was learned from the others, its strength chosen there too.
+
+| | with it | without |
+|---|---|---|
+| recall@5 | {with_it.recall:.3f} | {without.recall:.3f} |
+| mean reciprocal rank | {with_it.mean_reciprocal_rank:.3f} | {without.mean_reciprocal_rank:.3f} |
+
+{learned.gained} questions find their passage with it alone, {learned.lost} without it alone.
 """

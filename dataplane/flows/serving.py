@@ -34,6 +34,7 @@ from dataplane.flows.outlooks import Outlooks
 from dataplane.flows.rebuild_index import rebuild_index
 from dataplane.flows.refresh_handbook import refresh_handbook
 from dataplane.flows.regenerate_eval_set import regenerate_eval_set
+from dataplane.flows.train_retrieval_adapter import train_retrieval_adapter
 from dataplane.flows.train_verdict_model import train_verdict_model
 from dataplane.plain_sql import connect
 from dataplane.schedules import ScheduleEntry, seeded
@@ -50,6 +51,7 @@ FLOWS: dict[str, Flow[Any, Any]] = {
         build_customer_features,
         regenerate_eval_set,
         train_verdict_model,
+        train_retrieval_adapter,
     )
 }
 

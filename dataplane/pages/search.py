@@ -16,6 +16,7 @@ from django.views.decorators.http import require_http_methods
 from console import roles
 from console.http import needs, person
 from dataplane import measuring, selectors
+from dataplane.catalogue import HANDBOOK, RETRIEVAL_ADAPTER
 from dataplane.contents.passages import PASSAGES, PassageHit, passage_name
 from dataplane.errors import DataplaneError
 from dataplane.models import DatasetVersion, SearchScore
@@ -88,6 +89,8 @@ def search(request: HttpRequest, dataset: str) -> HttpResponse:
         "rows": rows,
         "missed": next((one for row in rows[:1] for one in row.scores if one is not None and one.missed), None),
         "may_measure": roles.may(request.user, "refresh"),
+        "adapter": _adapter() if dataset == HANDBOOK.name else "",
+        "adapter_name": RETRIEVAL_ADAPTER.name,
     }
     return render(request, "dataplane/search.html", context, status=422 if fault else 200)
 
@@ -104,6 +107,16 @@ def _measure(request: HttpRequest, dataset: str) -> HttpResponse:
     except DataplaneError as exc:
         messages.error(request, f"Version {version.version} cannot be measured. {exc}")
     return redirect(reverse("dataplane:search", args=[dataset]))
+
+
+def _adapter() -> str:
+    """Return in a sentence what became of the retrieval adapter when it was trained last."""
+    last = selectors.last_ended(RETRIEVAL_ADAPTER.name)
+    if last is None:
+        return "No adapter was trained yet."
+    if last.version is not None:
+        return f"Version {last.version.version} is published: with it, search finds more than without."
+    return last.note or last.error or "The last training was cancelled."
 
 
 def _chosen(number: str, versions: list[DatasetVersion]) -> DatasetVersion | None:
