@@ -161,7 +161,7 @@ api.add_router("", "approvals.api.record.router")
 # "runs/actions" before "runs/{run_id}", which would take it for a run
 for _subject in (
     *("agents", "bulk", "runs", "actions", "checkpoints", "diagnosis", "batches", "timeline", "signals"),
-    *("webhook_secrets", "agent_servers", "usage", "workflows", "storage"),
+    *("webhook_secrets", "agent_servers", "usage", "workflows", "storage", "thinking_again"),
 ):
     api.add_router("", f"orchestration.api.{_subject}.router")
 api.add_router("", "dataplane.api.router")

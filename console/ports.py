@@ -295,6 +295,9 @@ class DataPlane(Protocol):
         Raises RefreshNotStarted, with a sentence, where the person may not, or it cannot be started.
         """
 
+    def refreshes_told(self, refresh_ids: Sequence[str]) -> list[dict[str, Any]]:
+        """Return these refreshes in their public shape, oldest first; those that are not known are left out."""
+
     def refresh_stands(self, refresh_ids: Sequence[str]) -> list[RefreshStand]:
         """Return how these refreshes are, oldest first; those that are not known are left out."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
@@ -11,6 +12,7 @@ from console.contracts import Contracts
 from console.ids import new_id
 from console.ports import RefreshNotStarted, RefreshStand
 from dataplane import selectors
+from dataplane.api.shapes import refresh_json
 from dataplane.contracts import CONTRACTS
 from dataplane.currency import told as told
 from dataplane.currency import told_of_all as told_of_all
@@ -38,6 +40,11 @@ def refresh_for_run(dataset: str, by: User) -> str:
         raise RefreshNotStarted(str(exc)) from exc
     except DataplaneError as exc:
         raise RefreshNotStarted(f"{dataset} cannot be refreshed: {exc}") from exc
+
+
+def refreshes_told(refresh_ids: Sequence[str]) -> list[dict[str, Any]]:
+    rows = Refresh.objects.select_related("version", "requested_by").filter(pk__in=refresh_ids).order_by("id")
+    return [refresh_json(row) for row in rows]
 
 
 def refresh_stands(refresh_ids: Sequence[str]) -> list[RefreshStand]:

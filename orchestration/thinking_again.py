@@ -28,6 +28,7 @@ from orchestration.errors import ActionRefused, NoSuchRun
 from orchestration.models import Rethinking, Run
 
 KIND = "run.thought_again"
+REASON = "What the agent has read may be out of date."  # where nobody gives another
 NOT_THEIRS = "This is for those who may decide what the run asks, for operators and for admins."
 
 

@@ -159,6 +159,9 @@ class FakeDataPlane:
     def refresh_for_run(self, dataset: str, by: User) -> str:
         return f"rfr_{dataset}"
 
+    def refreshes_told(self, refresh_ids: Sequence[str]) -> list[dict[str, Any]]:
+        return [{"id": one, "status": "scheduled"} for one in refresh_ids]
+
     def refresh_stands(self, refresh_ids: Sequence[str]) -> list[RefreshStand]:
         return []
 

@@ -17,8 +17,6 @@ from console.http import needs, person
 from orchestration import selectors, thinking_again
 from orchestration.errors import ActionRefused
 
-REASON = "What the agent has read may be out of date."
-
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @needs("see")
@@ -54,6 +52,6 @@ def think_again(request: HttpRequest, run_id: str) -> HttpResponse:
         "refusal": "" if fault == refusal else refusal,
         "is_refused": bool(refusal),
         "fault": fault,
-        "reason": request.POST.get("reason", REASON),
+        "reason": request.POST.get("reason", thinking_again.REASON),
     }
     return render(request, "orchestration/think_again.html", context, status=status)

@@ -79,6 +79,7 @@ ENDPOINTS: dict[str, tuple[set[str], Any]] = {
     "POST /approvals/{approval_id}/outcome": ({"service"}, {"status": "done"}),
     "POST /approvals/{approval_id}/withdraw": ({"service"}, {"reason": "no longer needed"}),
     "POST /approvals/{approval_id}/decision": (SEE, VERDICT),
+    "POST /approvals/{approval_id}/refresh-and-ask-again": (SEE, {}),  # narrowed to those who may decide, and operators
     "POST /approvals/decisions": (SEE, {"items": [{"id": "a", **VERDICT}]}),
     "GET /audit": ({"admin"}, None),
     "GET /audit/verify": ({"admin"}, None),

@@ -8,14 +8,17 @@ import pytest
 from django.contrib.auth.models import Group, User
 
 from approvals.errors import InvalidChange, NotTheirs
+from approvals.models import Approval
 from approvals.policies import asking
 from approvals.policies.conditions import Condition
 from approvals.policies.policy import Policy
 from approvals.proposal.terms import Facts
+from console import ports
 from dataplane.models import Dataset, Refresh
 from orchestration import checkpoint_gateway, thinking_again
 from orchestration.errors import ActionRefused
 from orchestration.models import Rethinking, Run
+from tests.api_caller import Caller, problem
 from tests.orchestration.conftest import make_run, open_for, reviewer
 
 pytestmark = pytest.mark.django_db
@@ -49,6 +52,45 @@ def test_without_a_reason_a_right_or_anything_open_nothing_is_refreshed(monkeypa
     open_for(unread)
     with pytest.raises(ActionRefused, match="read no dataset"):
         thinking_again.ask(run_id=unread.pk, by=reviewer(), reason="because")
+    assert not Refresh.objects.exists() and not Rethinking.objects.exists()
+
+
+def again(who: User | None, approval: Approval, body: Any = None) -> Any:
+    return Caller(who).post(f"approvals/{approval.pk}/refresh-and-ask-again", {} if body is None else body)
+
+
+def test_the_api_has_the_data_refreshed_once_and_names_what_it_supersedes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(thinking_again, "_point", lambda run, reads: None)
+    run = waiting_run()
+    asked, alice = Approval.objects.get(run_id=run.pk), reviewer()
+    monkeypatch.setattr(ports.data_plane(), "told", lambda reads: [{**READ[0], "is_current": True}])
+    first = again(alice, asked, {"reason": "The rules have changed."})
+    assert first.status_code == 202, first.content
+    told, row = first.json(), Rethinking.objects.get()
+    assert (told["superseded"], told["superseded_all"], told["state"]) == (asked.pk, [asked.pk], "waiting")
+    assert told["refresh"]["dataset"] == "handbook" and told["refresh"]["status"] == "scheduled"
+    assert told["refreshes"] == [told["refresh"]] and [told["refresh"]["id"]] == row.refreshes
+    assert (told["asked_by"], told["reason"], told["run_id"]) == (alice.username, "The rules have changed.", run.pk)
+    # Whoever asks again while it waits, by whatever door, has asked for the same.
+    second = again(operator(), asked)
+    assert second.status_code == 202 and second.json() == told
+    assert Rethinking.objects.count() == 1 == Refresh.objects.count()
+
+
+def test_the_api_says_in_words_who_may_and_why_not() -> None:
+    run = waiting_run()
+    asked = Approval.objects.get(run_id=run.pk)
+    problem(again(None, asked), 401)
+    problem(again(User.objects.create(username="eve"), asked), 403)
+    assert "no checkpoint" in problem(again(reviewer(), asked), 409)["detail"]
+    problem(again(reviewer(), asked, {"reason": "x" * 401}), 422)
+    problem(again(reviewer(), asked, {"reason": " "}), 422)
+    problem(again(reviewer(), asked, {"why": "x"}), 422)
+    Approval.objects.filter(pk=asked.pk).update(audience=["admin"])
+    barred = problem(again(reviewer(), asked), 403)
+    assert "may decide what the run asks" in barred["detail"]
+    Approval.objects.filter(pk=asked.pk).update(status="expired")
+    assert "is closed" in problem(again(operator(), asked), 409)["detail"]
     assert not Refresh.objects.exists() and not Rethinking.objects.exists()
 
 
