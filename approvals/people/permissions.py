@@ -181,7 +181,7 @@ def _exact(answer: Any) -> str:
 
 def wants_somebody(terms: Terms) -> bool:
     """Return whether the terms want a person at the screen each time, so that nothing is approved in advance."""
-    return bool(terms.fresh_sign_in_minutes or terms.dwell_seconds or terms.risk == Risk.HIGH)
+    return bool(terms.fresh_sign_in_minutes or terms.dwell_seconds or terms.needs_fresh_data or terms.risk == Risk.HIGH)
 
 
 def _counting(votes: Sequence[Decision], terms: Terms) -> Sequence[Decision]:

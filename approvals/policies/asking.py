@@ -95,6 +95,20 @@ def is_stale(reads: Sequence[Mapping[str, Any]]) -> bool:
     return any(not read["is_fresh"] for read in ports.data_plane().told(reads)) if reads else False
 
 
+def why_not_on_this_data(terms: Terms, reads: Sequence[Mapping[str, Any]]) -> str:
+    """Return in a sentence why nobody may approve what was made from these reads; "" where it may be approved."""
+    if not terms.needs_fresh_data or not reads:
+        return ""
+    stale = [read for read in ports.data_plane().told(reads) if not read["is_fresh"]]
+    if not stale:
+        return ""
+    told = "; ".join(f"{read['dataset']} version {read['version']}, {read['note'] or 'not fresh'}" for read in stale)
+    return (
+        f"The rule “{terms.rule}” lets nobody approve this on stale data, and the agent has read {told}. "
+        "Refresh and ask again, or reject it."
+    )
+
+
 def policy_kind(kind: str) -> str:
     """Return what the policy's rules call this kind: they know actions, and questions about outcomes."""
     return kind if kind == Approval.Kind.OUTCOME else Approval.Kind.ACTION

@@ -105,6 +105,7 @@ class Policy:
             fresh_sign_in_minutes=rule.fresh_sign_in_minutes,
             may_bulk=rule.may_bulk,
             dwell_seconds=rule.dwell_seconds,
+            needs_fresh_data=rule.needs_fresh_data,
             may_change_fixed=rule.may_change_fixed,
             risk=rule.risk or facts.risk,
         )

@@ -99,6 +99,7 @@ class Rule(BaseModel):
     fresh_sign_in_minutes: Annotated[int, Field(ge=0, le=1440)] = 0
     may_bulk: bool = True
     dwell_seconds: Annotated[int, Field(ge=0, le=600)] = 0
+    needs_fresh_data: bool = False  # not approved on data that is not current, or that nobody has confirmed in time
     may_change_fixed: bool = False
     risk: Literal["", "low", "medium", "high"] = ""  # "" keeps the tool's own
 

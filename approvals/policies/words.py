@@ -94,6 +94,8 @@ def changes(now: Terms, then: Terms) -> list[str]:
         said.append(f"needs a look of {then.dwell_seconds} seconds")
     if now.may_bulk != then.may_bulk:
         said.append("may be decided in bulk" if then.may_bulk else "may not be decided in bulk")
+    if now.needs_fresh_data != then.needs_fresh_data:
+        said.append("is approved on fresh data only" if then.needs_fresh_data else "may be approved on stale data")
     if now.may_change_fixed != then.may_change_fixed:
         said.append(f"{'lets' if then.may_change_fixed else 'no longer lets'} a change touch what is fixed")
     ladder = ("remind_after", "escalate_after", "expire_after", "escalate_to", "calendar", "hours")
@@ -204,6 +206,8 @@ def _details(rule: Rule) -> tuple[str, ...]:
         said.append(f"needs a sign-in in the last {rule.fresh_sign_in_minutes} min")
     if rule.dwell_seconds:
         said.append(f"needs a look of {rule.dwell_seconds} s")
+    if rule.needs_fresh_data:
+        said.append("approved on fresh data only")
     if not rule.may_bulk:
         said.append("not in bulk")
     if rule.may_change_fixed:

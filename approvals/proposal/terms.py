@@ -49,6 +49,7 @@ class Terms:
     fresh_sign_in_minutes: int = 0  # 0: any session will do
     may_bulk: bool = True  # never for high risk, whatever is said here
     dwell_seconds: int = 0  # the least time between being shown it and approving, by whatever door
+    needs_fresh_data: bool = False  # not approved while what the agent has read is not current or not confirmed
     may_change_fixed: bool = False  # a change may touch what who asked has fixed; see approvals.proposal.fixed
     risk: str = "high"  # the tool's, or what the rule makes of it
     reason: str = field(default="", compare=False)  # in words, when the policy failed safe
@@ -114,6 +115,7 @@ WORDS = {
     "fresh_sign_in_minutes": "whether a recent sign-in is needed",
     "may_bulk": "whether it may be decided with others",
     "dwell_seconds": "how long it must be read",
+    "needs_fresh_data": "whether its data must be fresh",
     "may_change_fixed": "whether a change may touch what is fixed",
     "risk": "how high the risk is",
 }

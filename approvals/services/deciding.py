@@ -194,9 +194,11 @@ def _take(held: HeldApproval, reviewer: User, given: Answer, circumstances: Circ
         raise MayNotDecide(permit.rule, permit.sentence)
     look = _Look(circumstances, held.now)
     look.check(approval.given_terms, given)
+    _check_data(approval, approval.given_terms, given)
     if given.verdict == Verdict.EDIT:
         edit, terms = consider_edit(approval, given.edited_arguments or {})
         look.check(terms, given)  # the edit's own rule may ask for more
+        _check_data(approval, terms, given)
         _adopt(approval, edit, terms, reviewer)
     decision = _decision(approval, reviewer, given, look, permit)
     votes = [*around.decisions, decision]
@@ -324,6 +326,12 @@ def _check_verdict(approval: Approval, given: Answer) -> None:
         errors = schema_errors(approval.answer_schema, given.answer)
         if errors:
             raise InvalidVerdict("answer", f"The agent cannot take this answer. {errors[0]['message']}", errors)
+
+
+def _check_data(approval: Approval, terms: Terms, given: Answer) -> None:
+    """Refuse agreement on stale data where the terms want it fresh; no question is asked of other terms."""
+    if given.verdict in AGREEING and (sentence := asking.why_not_on_this_data(terms, approval.dataset_versions)):
+        raise MayNotDecide("stale-data", sentence)
 
 
 @dataclass(frozen=True)

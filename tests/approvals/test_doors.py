@@ -1,7 +1,7 @@
 """Every rule about the situation, at every door: a rule that one door does not ask is no rule.
 
 Doors: the request's page, the page of a change, the page for several, the API for one and for several, each with a
-browser's session or with a token. Rules: a recent sign-in, a least look, no bulk.
+browser's session or with a token. Rules: a recent sign-in, a least look, no bulk, fresh data.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ from django.test import Client, RequestFactory
 from django.urls import reverse
 
 from approvals import services
+from approvals.errors import MayNotDecide
 from approvals.models import Approval, Decision
 from approvals.reading.first_shown import note_shown
-from console import tokens
+from console import ports, tokens
 from console.clock import database_now
 from console.http import signed_in_at
 from tests.approvals.conftest import REFUND, answer
+from tests.fake_ports import FakeAgentPlane, FakeDataPlane, answering
 
 Opener = Callable[..., Approval]
 Door = Callable[[Client, Approval, str, dict[str, str]], int]
@@ -84,6 +86,7 @@ DOORS: dict[str, Door] = {
 }
 IN_BULK = ("together", "api bulk")
 BY_TOKEN = ("api", "api edit", "api bulk")
+OLD = [{"dataset": "handbook", "version": 1}]
 
 
 def session_of(user: User, *, minutes_ago: int) -> Client:
@@ -145,6 +148,59 @@ def test_what_is_decided_alone_is_decided_alone_at_every_door(
     assert through(door, who, alice, open_one(risk="low")) == (403 if door in IN_BULK else 200)
 
 
+@pytest.mark.parametrize(("door", "who"), WAYS)
+def test_nobody_approves_on_stale_data_at_any_door(
+    door: str, who: str, open_one: Opener, terms: Any, alice: User
+) -> None:
+    terms(needs_fresh_data=True)
+    data = FakeDataPlane({"handbook": 2})
+    with answering(ports.data_plane, data):
+        assert through(door, who, alice, open_one(risk="low", dataset_versions=OLD)) == 403
+        assert not Decision.objects.exists()
+        stale = open_one(risk="low", dataset_versions=OLD)
+        data.current["handbook"] = 1  # it was made current again, or was confirmed
+        assert through(door, who, alice, stale) == 200
+
+
+def test_stale_data_is_told_on_the_page_with_the_way_on_and_refused_in_words(
+    open_one: Opener, terms: Any, alice: User
+) -> None:
+    terms(needs_fresh_data=True)
+    plane = FakeAgentPlane()
+    with answering(ports.data_plane, FakeDataPlane({"handbook": 2})), answering(ports.agent_plane, plane):
+        approval = open_one(dataset_versions=OLD)
+        plane.runs.add(approval.run_id)
+        words = "lets nobody approve this on stale data, and the agent has read handbook version 1"
+        browser = session_of(alice, minutes_ago=1)
+        shown = browser.get(reverse("approvals:approval", args=[approval.pk])).text
+        assert words in shown and reverse("orchestration:think_again", args=[approval.run_id]) in shown
+        headers = {"Authorization": f"Bearer {tokens.create_token(owner=alice)}"}
+        body = {"verdict": "approve", "version": 1, "digest": approval.digest}
+        refused = _post(Client(), f"/api/v1/approvals/{approval.pk}/decision", body, headers)
+        assert (refused.status_code, refused.json()["rule"]) == (403, "stale-data") and words in refused.json()[
+            "detail"
+        ]
+        rejected = services.decide(
+            approval_id=approval.pk, reviewer=alice, given=answer(approval, "reject", note="It is outdated.")
+        )
+        assert rejected.verdict == "reject"
+
+
+def test_a_second_person_cannot_complete_an_approval_whose_data_has_become_stale(
+    open_one: Opener, terms: Any, alice: User, bob: User
+) -> None:
+    terms(needs_fresh_data=True, needed=2)
+    data = FakeDataPlane({"handbook": 1})
+    with answering(ports.data_plane, data):
+        approval = open_one(dataset_versions=OLD)
+        services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval))
+        data.current["handbook"] = 2
+        with pytest.raises(MayNotDecide, match="stale data"):
+            services.decide(approval_id=approval.pk, reviewer=bob, given=answer(approval))
+        approval.refresh_from_db()
+        assert approval.is_open
+
+
 def test_the_api_gives_the_note_that_a_least_look_needs(open_one: Opener, terms: Any, alice: User) -> None:
     terms(dwell_seconds=60)
     approval = open_one()
@@ -156,7 +212,9 @@ def test_the_api_gives_the_note_that_a_least_look_needs(open_one: Opener, terms:
     assert "send its `shown` back" in early.json()["detail"]
 
 
-@pytest.mark.parametrize("rule", [{"dwell_seconds": 5}, {"fresh_sign_in_minutes": 5}, {"risk": "high"}])
+@pytest.mark.parametrize(
+    "rule", [{"dwell_seconds": 5}, {"fresh_sign_in_minutes": 5}, {"risk": "high"}, {"needs_fresh_data": True}]
+)
 def test_nothing_is_approved_in_advance_where_somebody_is_wanted(
     rule: dict[str, Any], open_one: Opener, terms: Any, alice: User
 ) -> None:

@@ -121,6 +121,7 @@ def test_a_rule_gives_every_term() -> None:
         "fresh_sign_in_minutes": 5,
         "may_bulk": False,
         "dwell_seconds": 10,
+        "needs_fresh_data": True,
         "may_change_fixed": True,
         "risk": "low",
     }
@@ -142,6 +143,7 @@ def test_a_rule_gives_every_term() -> None:
         fresh_sign_in_minutes=5,
         may_bulk=False,
         dwell_seconds=10,
+        needs_fresh_data=True,
         may_change_fixed=True,
         risk="low",
     )

@@ -71,7 +71,7 @@ class Editor:
             held[name] = re.findall(r'value="([^"]*)" selected', body)[0]
         for name, value in re.findall(r'type="checkbox" name="([^"]+)" value="([^"]*)" checked', page):
             held.setdefault(name, []).append(value)
-        for name in ("may_bulk", "may_change_fixed"):
+        for name in ("may_bulk", "needs_fresh_data", "may_change_fixed"):
             if re.search(rf'type="checkbox" name="{name}" checked', page):
                 held[name] = "on"
         return held
@@ -165,6 +165,7 @@ def test_every_field_survives_the_form_unchanged(ada: User, alice: User) -> None
         "fresh_sign_in_minutes": 15,
         "may_bulk": False,
         "dwell_seconds": 20,
+        "needs_fresh_data": True,
         "may_change_fixed": True,
         "risk": "medium",
     }

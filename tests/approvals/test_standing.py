@@ -194,7 +194,14 @@ def test_it_is_counted_and_ends_within_thirty_days(
 
 
 @pytest.mark.parametrize(
-    "terms", [{"risk": "high"}, {"fresh_sign_in_minutes": 5}, {"dwell_seconds": 3}, {"verdicts": ("reject",)}]
+    "terms",
+    [
+        {"risk": "high"},
+        {"fresh_sign_in_minutes": 5},
+        {"dwell_seconds": 3},
+        {"needs_fresh_data": True},
+        {"verdicts": ("reject",)},
+    ],
 )
 def test_where_somebody_has_to_be_there_nothing_is_made_used_or_executed(
     open_one: Opener, alice: User, policy: Policy, terms: dict[str, Any]

@@ -163,6 +163,7 @@ def rule_sections(rule: Any, calendars: Sequence[str], faults: Mapping[str, Sequ
                 text("fresh_sign_in_minutes", "Sign-in not older than, in minutes", 0, hint="0: any session will do."),
                 text("dwell_seconds", "Least look before approving, in seconds", 0),
                 flag("may_bulk", "May be decided together with others (never at high risk)", True),
+                flag("needs_fresh_data", "Approved only while what the agent has read is current and confirmed", False),
                 flag("may_change_fixed", "A change may touch the arguments that its tool has fixed", False),
             ),
         ),
@@ -193,6 +194,7 @@ def read_rule(sent: QueryDict) -> dict[str, Any]:
         "condition": sent.get("condition", "").strip(),
         "people": _names(sent, "people"),
         "may_bulk": "may_bulk" in sent,
+        "needs_fresh_data": "needs_fresh_data" in sent,
         "may_change_fixed": "may_change_fixed" in sent,
     }
     for name in ("outcome", "remind_after", "escalate_after", "expire_after", "calendar", "risk"):

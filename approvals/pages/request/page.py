@@ -17,6 +17,7 @@ from approvals.pages.inbox.pane import inbox_for
 from approvals.pages.request.card import Card, card_for
 from approvals.pages.team.forms import standing_form
 from approvals.people.permissions import Permit
+from approvals.policies.asking import why_not_on_this_data
 from approvals.reading import attention, reach, requests
 from approvals.reading.done_before import done_before
 from approvals.reading.first_shown import note_shown
@@ -56,6 +57,7 @@ class Looks:
     must_sign_in_again: bool
     has_run: bool  # there is a page of its run to lead to
     thinking: str = ""  # who wants the run to think again on newer data, or what came of it
+    stale_words: str = ""  # why this may not be approved on the data that the agent has read; "" where it may
     list_query: str = ""  # of the list beside it, so that the way on keeps its filters
 
 
@@ -97,6 +99,7 @@ def detail_of(request: HttpRequest, user: User, found: Approval) -> dict[str, An
             is_answering=may_answer
             and (sent.get("answering") == "1" or sent.get("verdict") == "respond" or found.verdicts == ["respond"]),
             must_sign_in_again=_must_sign_in_again(request, card),
+            stale_words=why_not_on_this_data(card.terms, found.dataset_versions) if card.is_open else "",
             list_query=read_asked(request).query(),
             thinking=ports.agent_plane().thinking_again(found.run_id),
             has_run=bool(ports.agent_plane().runs_there([found.run_id])),
