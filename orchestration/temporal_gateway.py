@@ -42,7 +42,7 @@ from temporalio.api.workflowservice.v1 import (
     UnpauseActivityRequest,
     UpdateWorkflowExecutionRequest,
 )
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowExecutionDescription
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
@@ -186,11 +186,15 @@ class RealTemporal:
             if exc.is_data_loss:
                 raise WorkflowGone(f"its history cannot be read any more: {exc}") from exc
             raise
+        return await self._seen(found)
+
+    async def _seen(self, found: WorkflowExecutionDescription) -> WorkflowSeen:
+        """Return how the workflow is, and why it ended: another call for one that has."""
         status = found.status.name.lower() if found.status else "unspecified"
         if WorkflowSeen(status).is_open:
             return WorkflowSeen(status)
         try:
-            return WorkflowSeen(status, await self._reason(workflow_id, found.run_id or ""))
+            return WorkflowSeen(status, await self._reason(found.id, found.run_id or ""))
         except (WorkflowGone, TemporalRefused):  # it has ended, whatever is left of its history
             return WorkflowSeen(status)
 
@@ -200,7 +204,7 @@ class RealTemporal:
         task = found.raw_description.pending_workflow_task
         return Described(
             temporal_run_id=found.run_id or "",
-            seen=WorkflowSeen(found.status.name.lower() if found.status else "unspecified"),
+            seen=await self._seen(found),
             started_at=found.start_time,
             closed_at=found.close_time,
             events=found.history_length,

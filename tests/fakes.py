@@ -88,7 +88,7 @@ class FakeTemporal:
         await self._called(f"describe {workflow_id}", workflow_id)
         events = self._events(workflow_id, temporal_run_id)
         closed_at = datetime.now(UTC) if workflow_id in self.ended else None
-        seen = WorkflowSeen((await self.look(workflow_id)).status)
+        seen = await self.look(workflow_id)
         attempt = 3 if workflow_id in self.task_faults else 0
         now = datetime.now(UTC)
         return Described(f"temporal-{workflow_id}", seen, now, closed_at, len(events), self.pending, attempt, now)

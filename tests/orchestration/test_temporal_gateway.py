@@ -258,7 +258,8 @@ def test_a_workflow_is_described_as_it_is_now(play: Play) -> None:
         assert found.started_at.utcoffset() == timedelta(0) and found.events >= 1 and found.pending == ()
         await door.terminate(given.run_id, "cleanup by ops")
         ended = await door.describe(given.run_id, temporal_run_id)
-        assert ended.seen == WorkflowSeen("terminated") and ended.closed_at is not None and ended.events > found.events
+        assert ended.seen == WorkflowSeen("terminated", "cleanup by ops")
+        assert ended.closed_at is not None and ended.events > found.events
         with pytest.raises(WorkflowGone):
             await door.describe(given.run_id, str(uuid4()))
 
