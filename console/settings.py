@@ -63,7 +63,8 @@ def _database(url: str) -> dict[str, object]:
             "pool": {"min_size": 1, "max_size": 16, "timeout": 4, "reconnect_timeout": 2, "max_lifetime": 900},
             # A process that freezes inside a transaction keeps its locks, the audit chain's among them, and everybody
             # waits. PostgreSQL ends such a session; 10 s is above the one call that is made inside a transaction.
-            "options": "-c idle_in_transaction_session_timeout=10s",
+            # What is prepared is planned for any values, once: else each statement is planned five times over before.
+            "options": "-c idle_in_transaction_session_timeout=10s -c plan_cache_mode=force_generic_plan",
             "prepare_threshold": 5,  # not `None`, so that `console.planned_once` may ask for it; Django never does
             **LIBPQ,
         },

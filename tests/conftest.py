@@ -84,7 +84,8 @@ def django_db_modify_db_settings() -> None:
 
     A test may stand still in its transaction for as long as a busy machine lets it.
     """
-    connection.settings_dict["OPTIONS"]["options"] = f"-c idle_in_transaction_session_timeout={2 * PATIENCE}s"
+    options = connection.settings_dict["OPTIONS"]
+    options["options"] = options["options"].replace("timeout=10s", f"timeout={2 * PATIENCE}s")
     session_postgres.start()
 
 
