@@ -33,7 +33,10 @@ def list_audit(
 
 @router.get("/audit/verify")
 def verify_audit(request: HttpRequest) -> dict[str, Any]:
-    """Walk the whole chain: does every entry fit, and are the heads kept outside in it?"""
+    """Walk the chain: does every entry fit, and are the heads kept outside in it?
+
+    Of a long chain, what came after the last check of the whole is walked; `manage.py verify_audit` walks all of it.
+    """
     require(request, "audit")
     found = record.check()
     missing = found.missing
@@ -44,6 +47,7 @@ def verify_audit(request: HttpRequest) -> dict[str, Any]:
         "first_bad": found.first_bad,
         "heads_compared": found.heads,
         "missing_head": {"seq": missing.seq, "digest": missing.digest, "at": missing.at} if missing else None,
+        "last_whole_check": vars(last) if (last := record.last_check()) else None,
         "sentence": found.sentence,
     }
 

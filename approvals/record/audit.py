@@ -12,32 +12,38 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from multiprocessing import get_context
 from typing import Any, Final
 
-import rfc8785
 from django.db import connection
 
 from approvals.models import AuditEvent
+from approvals.record import walking
+from approvals.record.walking import MOMENT, Walked, canonical, canonical_entry, digest_of_entry, joined, walk
 from console import planned_once
+from console.database import conninfo
 from console.locks import AdvisoryLock
 
+__all__ = ("canonical_entry",)
+
+_NO_MORE: Final = 2**63 - 1  # than this is any number of an entry
 _LARGEST = 2**53 - 1  # the largest whole number that RFC 8785 carries exactly
 
 
 #: the expression that holds the chain until the transaction ends, for a statement that is followed by an entry
 HOLD_CHAIN: Final = f"pg_advisory_xact_lock({AdvisoryLock.AUDIT_CHAIN:d})"
 ENTRY_COLUMNS: Final = ("at", "actor", "kind", "subject", "body", "previous", "digest")
-_MOMENT: Final = """to_char({at} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')"""  # as `moment` writes it
 
 # Never in one statement with the lock: it would read the head that was there before it waited.
 # clock_timestamp would differ from the rows of the same change; signalbox_now is the transaction's.
 _APPEND = f"""
 INSERT INTO approvals_auditevent ({", ".join(ENTRY_COLUMNS)})
 SELECT at, %(actor)s, %(kind)s, %(subject)s, %(body)s::jsonb, previous, encode(sha256(convert_to(
-    %(to_at)s || {_MOMENT.format(at="at")} || %(to_previous)s || previous || %(to_end)s, 'UTF8')), 'hex')
+    %(to_at)s || {MOMENT.format(at="at")} || %(to_previous)s || previous || %(to_end)s, 'UTF8')), 'hex')
 FROM (SELECT signalbox_now() AS at,
              coalesce((SELECT digest FROM approvals_auditevent ORDER BY seq DESC LIMIT 1), '') AS previous) AS head
 """
@@ -65,8 +71,8 @@ def _around_the_chain(actor: str, kind: str, subject: str, body: dict[str, Any])
 
     Neither needs an escape in JSON: one is a moment, the other a digest.
     """
-    said = {name: _canonical(value) for name, value in (("actor", actor), ("kind", kind), ("subject", subject))}
-    between = f'","body":{_canonical(body)},"kind":{said["kind"]},"previous":"'
+    said = {name: canonical(value) for name, value in (("actor", actor), ("kind", kind), ("subject", subject))}
+    between = f'","body":{canonical(body)},"kind":{said["kind"]},"previous":"'
     return f'{{"actor":{said["actor"]},"at":"', between, f'","subject":{said["subject"]}}}'
 
 
@@ -93,7 +99,7 @@ def _check(value: Any) -> None:
 
 def digest_of(event: AuditEvent) -> str:
     """Return the digest that the entry must have."""
-    return _digest(moment(event.at), event.actor, event.kind, event.subject, event.body, event.previous)
+    return digest_of_entry(moment(event.at), event.actor, event.kind, event.subject, event.body, event.previous)
 
 
 def digest_of_words(*words: Any) -> str:
@@ -117,22 +123,6 @@ def moment(at: datetime) -> str:
     return at.astimezone(UTC).isoformat(timespec="microseconds")
 
 
-def canonical_entry(at: str, actor: str, kind: str, subject: str, body: Any, previous: str) -> bytes:
-    """Return the bytes that an entry's digest is made of; `at` as RFC 3339 in UTC with microseconds."""
-    fields = {"at": at, "actor": actor, "kind": kind, "subject": subject, "body": body, "previous": previous}
-    return _canonical(fields).encode()
-
-
-def _canonical(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-    # Without fractions only the order of keys beyond ASCII could differ from RFC 8785; this way is ten times as quick.
-    return text if text.isascii() else bytes(rfc8785.dumps(value)).decode()
-
-
-def _digest(at: str, actor: str, kind: str, subject: str, body: Any, previous: str) -> str:
-    return hashlib.sha256(canonical_entry(at, actor, kind, subject, body, previous)).hexdigest()
-
-
 @dataclass(frozen=True)
 class Head:
     """The end of the chain as it was at some moment, kept where the database cannot reach it."""
@@ -140,6 +130,24 @@ class Head:
     digest: str
     seq: int | None = None  # None: only the digest was kept
     at: str = ""  # when it was written down, RFC 3339
+
+
+@dataclass(frozen=True)
+class WholeCheck:
+    """What a check of the whole chain has found, which was whole."""
+
+    seq: int  # of its last entry
+    digest: str
+    entries: int
+    at: str  # when, by the database's clock, RFC 3339 in UTC
+
+
+@dataclass(frozen=True)
+class NewestPart:
+    """What was looked at where that was not the whole chain."""
+
+    after: int  # the entries with a number above this one
+    checked: WholeCheck | None  # the last check of the whole
 
 
 @dataclass(frozen=True)
@@ -153,14 +161,18 @@ class Verification:
     gaps: int = 0  # numbers that no entry has; not a fault
     heads: int = 0  # how many outside heads it was held against
     missing: Head | None = None  # the earliest outside head that the chain does not hold
+    last_seq: int = 0  # of the last entry that fits
+    part: NewestPart | None = None  # `None`: the whole chain was walked
+    walked: int = 0  # entries that were looked at now
 
     @property
     def sentence(self) -> str:
         """Say in words what was found and what was not looked at."""
         if self.first_bad is not None:
+            before = self.entries if self.part is None else self.walked
             return (
                 f"Entry {self.first_bad} does not fit: it, or what stood directly before it, was changed, removed, "
-                f"moved or put in. The {self.entries:,} entries before it fit."
+                f"moved or put in. The {before:,} entries before it fit."
             )
         if self.missing is not None:
             number = f"Entry {self.missing.seq}" if self.missing.seq is not None else "The entry"
@@ -170,6 +182,8 @@ class Verification:
                 f"{number}, whose digest {self.missing.digest[:12]}… was written down outside{noted}, is not among "
                 "them: the end was cut off, the whole was replaced, or an older backup was restored."
             )
+        if self.part is not None:
+            return self._of_a_part(self.part)
         if not self.heads:
             return (
                 f"All {self.entries:,} entries fit. No head from outside was there to compare with, so a cut-off end "
@@ -177,53 +191,92 @@ class Verification:
             )
         return f"All {self.entries:,} entries fit, and every head kept outside is among them ({self.heads:,})."
 
+    def _of_a_part(self, part: NewestPart) -> str:
+        said = f"The newest {self.walked:,} entries fit, and every head kept outside of them is there ({self.heads:,})."
+        last = part.checked
+        if last is None:
+            return f"{said} Those before were not looked at, and never all at once: `manage.py verify_audit` does that."
+        until = f"all up to entry {last.seq} were checked at {last.at}"
+        if last.seq >= part.after:
+            return f"{said} Those before were not looked at now: {until}. `manage.py verify_audit` checks them again."
+        return (
+            f"{said} Those before were not looked at now: {until}, and those from {last.seq + 1} to {part.after} were "
+            "not since. `manage.py verify_audit` checks all of them."
+        )
 
-def verify(heads: Iterable[Head] = ()) -> Verification:
+
+def verify(heads: Iterable[Head] = (), *, processes: int = 1) -> Verification:
     """Walk the whole chain, and say whether every entry fits the one before and every outside head is in it.
 
-    Reads one snapshot through a cursor on the server: 100,000 entries take about two seconds and little memory.
+    Reads one snapshot through a cursor on the server: 100,000 entries take about two seconds and little memory. With
+    several `processes` each takes a part of the entries that are there when it begins.
     """
     wanted = {head.digest: head for head in heads}
-    known = len(wanted)
-    missing: list[Head] = []
-    entries, head, last_seq, gaps = 0, "", 0, 0
-    for seq, at, actor, kind, subject, body, previous, digest in _entries():
-        if previous != head or not _fits(digest, at, actor, kind, subject, body, previous):
-            return Verification(False, entries, head, seq, gaps, known)
-        if entries:
-            gaps += seq - last_seq - 1
-        entries, head, last_seq = entries + 1, digest, seq
-        if wanted and (noted := wanted.pop(digest, None)) is not None and noted.seq not in (None, seq):
-            missing.append(noted)  # the same entry under another number
-    missing += wanted.values()
+    digests = frozenset(wanted)
+    whole = joined(_walk_at_once(digests, processes)) if processes > 1 else walk(_entries(walking.ALL), "", digests)
+    return _judged(whole, wanted)
+
+
+def verify_newest(heads: Iterable[Head], after: int, checked: WholeCheck | None = None) -> Verification:
+    """Walk the entries with a number above `after`, and hold the heads that were kept of them against them.
+
+    `checked`: the last check of the whole, whose last entry must still be there as it was.
+    """
+    kept = list(heads)
+    with planned_once.cursor() as cursor:
+        cursor.execute(walking.ENTRY_BEFORE, [after])
+        (before,) = cursor.fetchone() or ("",)
+        cursor.execute("SELECT digest FROM approvals_auditevent WHERE seq = %s", [checked.seq if checked else -1])
+        stands = cursor.fetchone()
+    wanted = {head.digest: head for head in kept if head.seq is None or head.seq > after}
+    found = _judged(walk(_entries(walking.PART, [after, _NO_MORE]), before, frozenset(wanted)), wanted)
+    is_joined = checked is not None and checked.seq >= after
+    known = checked.entries - _count(after, checked.seq) if checked is not None and is_joined else 0
+    if checked is not None and stands != (checked.digest,) and found.first_bad is None:
+        found = replace(found, ok=False, missing=Head(checked.digest, checked.seq, checked.at))
+    return replace(found, entries=found.entries + known, walked=found.entries, part=NewestPart(after, checked))
+
+
+def _count(after: int, until: int) -> int:
+    """Return how many entries have a number above `after`, up to `until`. One query over an index."""
+    with planned_once.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM approvals_auditevent WHERE seq > %s AND seq <= %s", [after, until])
+        (count,) = cursor.fetchone()
+    return int(count)
+
+
+def newest_number() -> int:
+    """Return the number of the newest entry, 0 while there is none."""
+    return AuditEvent.objects.order_by("-seq").values_list("seq", flat=True).first() or 0
+
+
+def _judged(walked: Walked, wanted: Mapping[str, Head]) -> Verification:
+    if walked.first_bad is not None:
+        return Verification(False, walked.entries, walked.head, walked.first_bad, walked.gaps, len(wanted))
+    there = walked.found  # the same entry under another number is another one
+    missing = [one for one in wanted.values() if one.digest not in there or one.seq not in (None, there[one.digest])]
     first = min(missing, key=lambda one: one.seq or 0, default=None)
-    return Verification(first is None, entries, head, None, gaps, known, first)
+    entries, gaps = walked.entries, walked.gaps
+    return Verification(first is None, entries, walked.head, None, gaps, len(wanted), first, last_seq=walked.last_seq)
 
 
-#: Moments as text, for a forged one may lie outside of what Python knows.
-_ALL = f"""
-SELECT seq,
-       CASE WHEN at >= '0001-01-01 00:00Z' AND at < '10000-01-01 00:00Z'
-            THEN {_MOMENT.format(at="at")} ELSE at::text END,
-       actor, kind, subject, body::text, previous, digest
-FROM approvals_auditevent ORDER BY seq
-"""
-
-
-def _entries() -> Iterator[tuple[int, str, str, str, str, str, str, str]]:
+def _entries(sql: str, values: Sequence[int] = ()) -> Iterator[walking.Entry]:
     with connection.chunked_cursor() as cursor:
-        cursor.execute(_ALL)
+        cursor.execute(sql, values)
         while rows := cursor.fetchmany(5000):
             yield from rows
 
 
-def _fits(digest: str, at: str, actor: str, kind: str, subject: str, body: str, previous: str) -> bool:
-    try:
-        return digest == _digest(at, actor, kind, subject, json.loads(body, parse_float=_refuse), previous)
-    except (ValueError, TypeError, RecursionError):  # nothing that `record` writes
-        return False
-
-
-def _refuse(number: str) -> float:
-    """9.0 and 9 have the same canonical form; no entry was written with a fraction."""
-    raise ValueError(number)
+def _walk_at_once(wanted: frozenset[str], processes: int) -> list[Walked]:
+    """Walk parts of the chain, each in a process of its own, which imports no Django."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT min(seq), max(seq) FROM approvals_auditevent")
+        first, last = cursor.fetchone()
+    if first is None:
+        return [Walked()]
+    size = -(-(last - first + 1) // processes)
+    parts = [(low, min(low + size - 1, last)) for low in range(first, last + 1, size)]
+    address = conninfo("signalbox verify_audit")
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        walks = [pool.submit(walking.walk_part, address, low - 1, high, wanted) for low, high in parts]
+        return [walk.result() for walk in walks]

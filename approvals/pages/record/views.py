@@ -50,7 +50,9 @@ class ListedEntries:
 @needs("audit")
 def entries(request: HttpRequest) -> HttpResponse:
     """The entries, newest first."""
-    context = {"listed": _listed(request), "loose": "" if is_htmx(request) else loose_record()}
+    context: dict[str, Any] = {"listed": _listed(request)}
+    if not is_htmx(request):
+        context |= {"loose": loose_record(), "last": record.last_check()}
     return page_or_fragment(request, "approvals/record.html", "approvals/_record_rows.html", context)
 
 
@@ -59,6 +61,7 @@ def entries(request: HttpRequest) -> HttpResponse:
 def verify(request: HttpRequest) -> HttpResponse:
     """Verify the whole record now and say in words what was found. Changes nothing."""
     context: dict[str, Any] = {"found": record.check(), "checked_at": database_now()}
+    context["last"] = record.last_check()
     if not is_htmx(request):
         context |= {"listed": _listed(request), "loose": loose_record()}
     return page_or_fragment(request, "approvals/record.html", "approvals/_record_check.html", context)
