@@ -28,6 +28,7 @@ class Rows(Generic[_M]):
         self._columns = [str(one.column) for one in self._fields]
         self._texts = [place for place, one in enumerate(self._fields) if isinstance(one, models.JSONField)]
         self._moments = {one.column for one in self._fields if isinstance(one, models.DateTimeField)}
+        self._bytes = {one.column for one in self._fields if isinstance(one, models.BinaryField)}
 
     def __len__(self) -> int:
         return len(self._fields)
@@ -51,8 +52,15 @@ class Rows(Generic[_M]):
 
     def read_json(self, found: Mapping[str, Any]) -> _M:
         """Return the row as an object, from JSON that PostgreSQL has made."""
-        values = [_moment(found[name]) if name in self._moments else found[name] for name in self._columns]
-        return self._model.from_db(DEFAULT_DB_ALIAS, self._names, values)
+        return self._model.from_db(DEFAULT_DB_ALIAS, self._names, [self._value(name, found) for name in self._columns])
+
+    def _value(self, column: str, found: Mapping[str, Any]) -> Any:
+        value = found[column]
+        if column in self._moments:
+            return _moment(value)
+        if column in self._bytes and value is not None:
+            return bytes.fromhex(value.removeprefix("\\x"))
+        return value
 
 
 def _moment(text: str | None) -> datetime | None:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 
-from approvals.models import Approval, ReceiptStep
+from approvals import services as approvals
+from approvals.models import Approval, Decision, ReceiptStep
+from approvals.services import Answer
+from console.plain_rows import Rows
 from orchestration import beginning, services
 from orchestration.contracts import Turn
 from orchestration.errors import OrchestrationError
 from orchestration.fences import Attempt
 from orchestration.models import Run
 from orchestration.services import TurnStart
-from tests.orchestration.conftest import decide, make_run, open_for
+from tests.orchestration.conftest import decide, make_run, open_for, reviewer
 
 pytestmark = pytest.mark.django_db
 
@@ -80,13 +84,41 @@ def _told(begin: Begin, turn: Turn, attempt: Attempt) -> dict[str, Any]:
 @pytest.mark.parametrize("decided", [None, (), (0,), (0, 1)])
 def test_the_short_way_does_what_the_long_one_does(kind: str, decided: tuple[int, ...] | None) -> None:
     run = make_run(**RUNS[kind])
-    approvals = [] if decided is None else [open_for(run), open_for(run)]
+    opened = [] if decided is None else [open_for(run), open_for(run)]
     for place in decided or ():
-        decide(approvals[place], "reject" if place else "approve", note="no")
-    ids = [approval.pk for approval in approvals]
+        decide(opened[place], "reject" if place else "approve", note="no")
+    ids = [approval.pk for approval in opened]
     for attempt, era in ATTEMPTS:
         turn = Turn(run.pk, "support", attempt.turn, [*ids, "apr_unknown"] if ids else [], era)
         assert _told(services.begin_turn, turn, attempt) == _told(services._begin_turn_at_length, turn, attempt)
+
+
+def test_what_people_changed_is_read_as_the_long_way_does() -> None:
+    run = make_run(**RUNS["waits"])
+    approval = open_for(run)
+    changed = {**approval.arguments, "amount": "12.00", "reason": "ünï “code” \\ 'quoted'"}
+    given = Answer("edit", approval.version, approval.digest, note="less", edited_arguments=changed)
+    approvals.decide(approval_id=approval.pk, reviewer=reviewer("ada"), given=given)
+    decide(Approval.objects.get(pk=approval.pk))  # who changes it may not agree to it
+    turn, attempt = Turn(run.pk, "support", 4, [approval.pk]), Attempt("first", 4, 1)
+    begun = _told(services.begin_turn, turn, attempt)
+    assert begun["settled"][0].ending.arguments == changed
+    assert begun == _told(services._begin_turn_at_length, turn, attempt)
+
+
+def test_each_column_is_read_from_json_as_from_the_row() -> None:
+    approval = Approval.objects.get(pk=decide(open_for(make_run(), agent_words="ü", batch="b")).pk)
+    for of in (Rows(Approval), Rows(Decision), Rows(Run)):
+        found: Any = approval.decisions.get() if of._model is Decision else approval
+        found = Run.objects.get(pk=approval.run_id) if of._model is Run else found
+        table = of._model._meta.db_table
+        with connection.cursor() as cursor:
+            cursor.execute(f"SELECT {of.json('t')}::text FROM {table} t WHERE t.id = %s", [found.pk])
+            again = of.read_json(json.loads(cursor.fetchone()[0]))
+        for field in of._model._meta.concrete_fields:
+            wanted = getattr(found, field.attname)
+            wanted = bytes(wanted) if isinstance(wanted, memoryview) else wanted
+            assert getattr(again, field.attname) == wanted, field.attname
 
 
 def test_what_is_usual_takes_the_short_way() -> None:
