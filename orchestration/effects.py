@@ -118,13 +118,14 @@ class EffectLedger:
                     key=(before.key or before.pk) if before else "",
                 )
                 time_for_it = timedelta(seconds=tool.timeout_seconds)
+                announce(f"run:{self.run_id}")  # before the record's chain is held: what comes after it keeps everybody
                 detail = f"{tool.title}: begun under {before.pk}, before the run was set back" if before else tool.title
                 approvals.note_effect(approval_id=approval_id, event="started", detail=detail, within=time_for_it)
                 if before is not None and _take_up(before, effect):
                     return _outcome(effect)
             else:
                 Effect.objects.filter(pk=approval_id).update(fence=self.fence, attempts=F("attempts") + 1)
-            announce(f"run:{self.run_id}")
+                announce(f"run:{self.run_id}")
             return _Begun(action, arguments, effect.key or approval_id, tool)
 
     async def _call(self, begun: _Begun) -> Outcome:
@@ -148,8 +149,10 @@ class EffectLedger:
         with transaction.atomic():
             effect = Effect.objects.select_for_update().get(pk=approval_id)
             if effect.status in _OPEN:
+                twins = _twins_of(effect, status)  # held before the record's chain is
                 close_effect(effect, status, result=result, error=error)
-                _tell_twin(effect)
+                for twin in twins:
+                    close_effect(twin, effect.status, result=effect.result, error=effect.error)
             return _outcome(effect)
 
     def _settle(self, approval_id: str, question_id: str) -> Outcome:
@@ -213,14 +216,16 @@ def _take_up(before: Effect, effect: Effect) -> bool:
     return False
 
 
-def _tell_twin(effect: Effect) -> None:
-    """Let the effect that was taken up, or has taken this one up, learn how it ended, where that is not known there."""
-    if effect.status not in (Effect.Status.DONE, Effect.Status.FAILED):
-        return
-    twins = Effect.objects.select_for_update().filter(pk__in=[effect.key, effect.taken_up_by]).exclude(pk=effect.pk)
-    known = _OPEN if effect.status == Effect.Status.DONE else (Effect.Status.UNKNOWN,)  # one may be asked right now
-    for twin in twins.filter(status__in=known):
-        close_effect(twin, effect.status, result=effect.result, error=effect.error)
+def _twins_of(effect: Effect, status: str) -> list[Effect]:
+    """Hold the effect that was taken up, or has taken this one up, where it does not know yet that this one has ended.
+
+    `status`: how it ends.
+    """
+    names = [name for name in (effect.key, effect.taken_up_by) if name and name != effect.pk]
+    if not names or status not in (Effect.Status.DONE, Effect.Status.FAILED):
+        return []
+    known = _OPEN if status == Effect.Status.DONE else (Effect.Status.UNKNOWN,)  # one may be asked right now
+    return list(Effect.objects.select_for_update().filter(pk__in=names, status__in=known))
 
 
 def close_effect(
@@ -232,8 +237,8 @@ def close_effect(
     effect.finished_at = DatabaseNow() if status != Effect.Status.UNKNOWN else None
     effect.save(update_fields=["status", "result", "error", "finished_at"])
     detail = {"done": "", "failed": f"failed: {error}", "unknown": f"outcome unknown: {error}"}[status]
-    approvals.note_effect(approval_id=effect.pk, event=status, detail=detail, actor=actor)
     announce(f"run:{effect.run_id}", f"approval:{effect.pk}")
+    approvals.note_effect(approval_id=effect.pk, event=status, detail=detail, actor=actor)
 
 
 def _kept(answer: Any) -> Any:

@@ -18,7 +18,7 @@ from approvals.proposal.summary import summary_of
 from approvals.proposal.terms import Facts
 from approvals.record import audit
 from approvals.services.closing import close_by_policy
-from approvals.services.standing import use_standing
+from approvals.services.standing import fitting_standing, use_standing
 from console.clock import database_now
 from console.live.announce import announce
 
@@ -89,9 +89,10 @@ def open_approval(proposal: Proposal) -> Approval:
             }
             if approval.is_seeded:
                 body["seeded"] = True  # the record is for admins
+            fitting = fitting_standing(approval)
             audit.record(actor=_actor(approval), kind="approval.opened", subject=approval.pk, body=body)
             if close_by_policy(approval) is None:
-                use_standing(approval)
+                use_standing(approval, fitting)
     return approval
 
 

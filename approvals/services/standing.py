@@ -140,17 +140,22 @@ def refusal_to_make(by: User, approval: Approval) -> Exception | None:
     return None
 
 
-def use_standing(approval: Approval) -> Decision | None:
+def fitting_standing(approval: Approval) -> list[str]:
+    """Return the standing approvals that cover an approval which is being opened, for `use_standing`. One query."""
+    if not _may_be_used(approval):
+        return []
+    arguments = approval.arguments
+    return [one.pk for one in _offered(approval) if standing_conditions.cover(one.conditions, arguments)]
+
+
+def use_standing(approval: Approval, fitting: list[str]) -> Decision | None:
     """Vote for an approval that was just opened by the standing approvals that cover it; return the last vote.
 
-    Part of the opening transaction. Each use is counted under the standing approval's row lock, so that no more are
-    taken than were given. Whatever does not fit leaves the approval to people.
+    Part of the opening transaction. `fitting`: those that `fitting_standing` had found, asked before the record's chain
+    was held, which keeps everybody waiting. Each use is counted under the standing approval's row lock, so that no
+    more are taken than were given. Whatever does not fit leaves the approval to people.
     """
-    if not _may_be_used(approval):
-        return None
-    arguments = approval.arguments
-    fitting = [one.pk for one in _offered(approval) if standing_conditions.cover(one.conditions, arguments)]
-    if not fitting:
+    if not fitting or not _may_be_used(approval):
         return None
     audit.hold_chain()
     decision = None
