@@ -46,7 +46,9 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect
     """One real server for the whole session: its first start takes 10 to 20 s."""
     server = Prefect(tmp_path_factory.mktemp("prefect state"))
     server.start()
-    yield server
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(environment(), "prefect_answer_seconds", 60)  # it is slow beside other tests, and not away
+        yield server
     server.stop()
 
 

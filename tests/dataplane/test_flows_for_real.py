@@ -46,7 +46,7 @@ def home(tmp_path: Path, prefect_server: Prefect, database_url: str, monkeypatch
 
 def forget_flow_runs(server: Prefect) -> None:
     """Delete the flow runs of earlier tests: Prefect keeps their keys for as long as they exist."""
-    with httpx.Client(base_url=server.api_url) as http:
+    with httpx.Client(base_url=server.api_url, timeout=60) as http:
         for run in http.post("/flow_runs/filter", json={}).raise_for_status().json():
             # 503 is its SQLite being locked by its own services: a moment later it is not.
             wait_until(partial(_is_deleted, http, run["id"]))
@@ -214,7 +214,7 @@ def test_an_edited_schedule_is_served_and_outlives_the_process(
     home: Path, start_flows: Start, prefect_server: Prefect
 ) -> None:
     def served() -> list[tuple[str, str, bool]]:
-        with httpx.Client(base_url=prefect_server.api_url) as http:
+        with httpx.Client(base_url=prefect_server.api_url, timeout=60) as http:
             answer = http.get(f"/deployments/name/{HANDBOOK.flow}/{HANDBOOK.deployment}")
         schedules = answer.json().get("schedules", []) if answer.is_success else []
         return [(one["schedule"]["cron"], one["schedule"]["timezone"], one["active"]) for one in schedules]

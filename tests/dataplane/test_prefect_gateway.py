@@ -28,7 +28,7 @@ def prefect(request: pytest.FixtureRequest) -> PrefectGateway:
         fake.add_deployment(FLOW, DEPLOYMENT, SCHEMA)
         return fake
     server: Prefect = request.getfixturevalue("prefect_server")
-    with httpx.Client(base_url=server.api_url) as http:
+    with httpx.Client(base_url=server.api_url, timeout=60) as http:
         flow = http.post("/flows/", json={"name": FLOW}).raise_for_status().json()
         made = {"name": DEPLOYMENT, "flow_id": flow["id"], "parameter_openapi_schema": SCHEMA}
         http.post("/deployments/", json=made).raise_for_status()
