@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import django
 from django.core.management import call_command
@@ -41,3 +43,25 @@ def empty_database(*commands: str) -> Iterator[None]:
                 connections.close_all()
         finally:
             server.stop()
+
+
+@dataclass
+class Counted:
+    """How many statements were sent."""
+
+    statements: int = 0
+
+
+@contextmanager
+def counted() -> Iterator[Counted]:
+    """Count the statements that this thread sends meanwhile, without keeping their words: that would be measured."""
+    from django.db import connection
+
+    asked = Counted()
+
+    def count(execute: Callable[..., Any], *given: Any) -> Any:
+        asked.statements += 1
+        return execute(*given)
+
+    with connection.execute_wrapper(count):
+        yield asked

@@ -13,9 +13,9 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from bench.database import empty_database
+from bench.database import counted, empty_database
 from bench.decision import say
 from bench.seed_inbox import seed, without_indexes
 from docs import measuring
@@ -146,29 +146,21 @@ def measure(trials: int) -> list[list[str]]:
     """Return a row for each list: median and best in ms, this process's own time, queries, bytes."""
     from django.conf import settings
     from django.contrib.auth.models import User
-    from django.db import connection
     from django.test import Client
 
     client = Client(SERVER_NAME=settings.ALLOWED_HOSTS[0].lstrip("."))
     client.force_login(User.objects.get(username="olga"))
     rows = []
     for name, address in LISTS.items():
-        took, worked, asked, size = [], [], 0, 0
+        took, worked, statements, size = [], [], 0, 0
         for _ in range(trials + WARM_UP):
-            asked = 0
-
-            def count(execute: Any, *given: Any) -> Any:
-                nonlocal asked
-                asked += 1
-                return execute(*given)
-
             began, cpu = time.perf_counter(), time.process_time()
-            with connection.execute_wrapper(count):
+            with counted() as asked:
                 answer = client.get(address, headers={"HX-Request": "true"})
             took.append((time.perf_counter() - began) * 1000)
             worked.append((time.process_time() - cpu) * 1000)
             assert answer.status_code == 200, (address, answer.status_code)
-            size = len(answer.content)
+            statements, size = asked.statements, len(answer.content)
         took, worked = took[WARM_UP:], worked[WARM_UP:]
         rows.append(
             [
@@ -176,7 +168,7 @@ def measure(trials: int) -> list[list[str]]:
                 f"{statistics.median(took):.1f}",
                 f"{min(took):.1f}",
                 f"{statistics.median(worked):.1f}",
-                str(asked),
+                str(statements),
                 f"{size:,}",
             ]
         )

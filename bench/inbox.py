@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from bench.database import empty_database
+from bench.database import counted, empty_database
 from bench.seed_inbox import seed
 from docs import measuring
 
@@ -67,7 +67,6 @@ class Case:
 def cases(size: int) -> list[Case]:
     from django.conf import settings
     from django.contrib.auth.models import User
-    from django.db import connection
     from django.test import Client
 
     from approvals.models import Approval
@@ -77,17 +76,10 @@ def cases(size: int) -> list[Case]:
 
     def page(address: str, **headers: str) -> Callable[[], int]:
         def call() -> int:
-            asked = 0
-
-            def count(execute: Callable[..., object], *given: object) -> object:
-                nonlocal asked
-                asked += 1
-                return execute(*given)
-
-            with connection.execute_wrapper(count):
+            with counted() as asked:
                 response = client.get(f"/inbox/{address}", headers=headers)
             assert response.status_code == 200, response.status_code
-            return asked
+            return asked.statements
 
         return call
 

@@ -15,7 +15,7 @@ import argparse
 from collections.abc import Callable
 from datetime import timedelta
 
-from bench.database import empty_database
+from bench.database import counted, empty_database
 from bench.inbox import WARM_UP, Case, say
 from docs import measuring
 
@@ -108,7 +108,6 @@ def cases() -> tuple[list[Case], dict[str, int]]:
     """Return what is measured, and the size of each answer in bytes as the last call has seen it."""
     from django.conf import settings
     from django.contrib.auth.models import User
-    from django.db import connection
     from django.test import Client
 
     client = Client(SERVER_NAME=settings.ALLOWED_HOSTS[0].lstrip("."), raise_request_exception=True)
@@ -117,18 +116,11 @@ def cases() -> tuple[list[Case], dict[str, int]]:
 
     def page(name: str, address: str, **headers: str) -> Callable[[], int]:
         def call() -> int:
-            asked = 0
-
-            def count(execute: Callable[..., object], *given: object) -> object:
-                nonlocal asked
-                asked += 1
-                return execute(*given)
-
-            with connection.execute_wrapper(count):
+            with counted() as asked:
                 response = client.get(address, headers=headers)
             assert response.status_code == 200, response.status_code
             sizes[name] = len(response.content)
-            return asked
+            return asked.statements
 
         return call
 
