@@ -25,6 +25,12 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # allauth sh
     def is_open_for_signup(self, request: HttpRequest) -> bool:
         return False
 
+    def is_safe_url(self, url: str | None) -> bool:
+        try:
+            return bool(super().is_safe_url(url))
+        except ValueError:  # no address at all, such as `http://[`
+            return False
+
     def authenticate(self, request: HttpRequest, **credentials: Any) -> User | None:
         """Return whose password this is, `None` when nobody's. Raises ValidationError when there were too many tries.
 

@@ -8,7 +8,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied, RequestDataTooBig
-from django.db import DatabaseError, DataError, InterfaceError, OperationalError
+from django.db import DatabaseError, InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, JsonResponse
 from ninja import NinjaAPI
 from ninja.errors import AuthenticationError, HttpError, ValidationError
@@ -18,10 +18,11 @@ from ninja.security import HttpBearer, SessionAuth
 from console import health, problems, tokens, tries
 from console.callers import address_of
 from console.contracts_page import contracts_page
+from console.database import NOT_KEPT
 from console.probes import within
 from console.problems import Problem
 from console.refusals import Refused
-from console.text.json_text import NotJson, read_exactly
+from console.text.json_text import NotJson, depth_fault, read_exactly
 from console.text.stored import UNKEPT, can_be_kept
 
 
@@ -55,7 +56,10 @@ class ExactJson(Parser):
     """Reads bodies, and refuses what would lose a digit or a key by being read: at every endpoint alike."""
 
     def parse_body(self, request: HttpRequest) -> Any:
-        return read_exactly(request.body.decode())
+        body = read_exactly(request.body.decode())
+        if fault := depth_fault(body):
+            raise NotJson(fault)
+        return body
 
 
 api = NinjaAPI(
@@ -143,8 +147,7 @@ api.exception_handler(OperationalError)(lambda request, exc: problems.problem_re
 api.exception_handler(InterfaceError)(lambda request, exc: problems.problem_response(problems.database_away(request)))
 
 
-@api.exception_handler(DataError)
-def _not_storable(request: HttpRequest, exc: DataError) -> JsonResponse:
+def _not_kept(request: HttpRequest, exc: Exception) -> JsonResponse:
     """Refuse what PostgreSQL cannot take: NUL in a text, a number beyond its column. No row has it either."""
     if not can_be_kept(request.path):
         return problems.problem_response(problems.not_found("such thing"))
@@ -152,6 +155,9 @@ def _not_storable(request: HttpRequest, exc: DataError) -> JsonResponse:
     message = UNKEPT if name else "It holds something that cannot be kept, such as NUL or a number that is too large."
     return problems.problem_response(problems.invalid([{"path": name, "message": message}]))
 
+
+for _kind in NOT_KEPT:
+    api.exception_handler(_kind)(_not_kept)
 
 # The apps' routers, by name: the frame imports no app.
 api.add_router("", "approvals.api.bulk.router")  # before: its path would be read as an id

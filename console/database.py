@@ -10,12 +10,15 @@ from __future__ import annotations
 from typing import Any
 
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, connection
+from django.db import DataError, InterfaceError, OperationalError, connection
 from psycopg.conninfo import make_conninfo
 from psycopg_pool import ConnectionPool
 
 #: what Django raises when Postgres refuses, dies or has no connection to give in time
 AWAY = (OperationalError, InterfaceError)
+#: what is raised for a value that PostgreSQL takes in no column: NUL or half a character in a text, a number beyond
+#: its column, a moment beyond the calendar. Where a door knows the field, it refuses it by name before.
+NOT_KEPT = (DataError, UnicodeEncodeError)
 
 
 def conninfo(application_name: str) -> str:

@@ -7,19 +7,22 @@ caught comes through `process_exception`; what fails in another middleware (the 
 
 from __future__ import annotations
 
+import codecs
 import logging
 from collections.abc import Callable
+from http.client import responses
 
 from django.conf import settings
 from django.core.handlers.exception import response_for_exception
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
 
 from console import problems
-from console.database import AWAY
+from console.database import AWAY, NOT_KEPT
 from console.forms.typed import typed_fields
 from console.http import sentence
 from console.refusals import NotFound, Refused
+from console.text.stored import storable
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +57,32 @@ def hardened(get_response: GetResponse) -> GetResponse:
     return middleware
 
 
+def forms_in_utf8(get_response: GetResponse) -> GetResponse:
+    """Refuse in words a form that says that it is written otherwise; see `console.utf8`."""
+
+    def middleware(request: HttpRequest) -> HttpResponseBase:
+        named = (request.content_params or {}).get("charset", "utf-8")
+        if request.content_type not in _FORMS or request.method in ("GET", "HEAD") or _is_utf8(named):
+            return get_response(request)
+        words = f"The form says that it is written in {storable(named)[:40]}; forms are read as UTF-8."
+        if request.path.startswith(API_PREFIX):
+            return problems.problem_response(problems.Problem(415, "Not understood", f"{words} Send JSON instead."))
+        detail = f"{words} Nothing was changed."
+        return sentence(request, 415, title="The form could not be read", detail=detail, next_step="Send it as UTF-8.")
+
+    return middleware
+
+
+_FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
+
+
+def _is_utf8(charset: str) -> bool:
+    try:
+        return codecs.lookup(charset).name in ("utf-8", "ascii")
+    except (LookupError, ValueError):  # ValueError: a NUL in the name
+        return False
+
+
 def no_store(get_response: GetResponse) -> GetResponse:
     """Keep pages and answers out of every cache: they show what one person may see at one moment."""
 
@@ -86,6 +115,8 @@ def errors_in_words(get_response: GetResponse) -> GetResponse:
     def process_exception(request: HttpRequest, exception: Exception) -> HttpResponse | None:
         if isinstance(exception, AWAY):
             return postgres_away(request, exception)
+        if isinstance(exception, NOT_KEPT):
+            return not_kept(request, exception)
         return refused(request, exception) if isinstance(exception, Refused) else None
 
     middleware.process_exception = process_exception  # type: ignore[attr-defined]  # how Django finds it
@@ -100,8 +131,7 @@ def problems_for_programs(get_response: GetResponse) -> GetResponse:
         is_page = response.status_code >= 400 and "json" not in response.get("Content-Type", "")
         if not is_page or not request.path.startswith(API_PREFIX):
             return response
-        detail = _FOR_PROGRAMS.get(response.status_code, "The request was not answered.")
-        told = problems.problem_response(problems.Problem(response.status_code, response.reason_phrase, detail))
+        told = for_programs(response.status_code)
         if response.has_header("Allow"):
             told["Allow"] = response["Allow"]
         return told
@@ -109,11 +139,32 @@ def problems_for_programs(get_response: GetResponse) -> GetResponse:
     return middleware
 
 
+def for_programs(status: int) -> JsonResponse:
+    """Return an answer in the form of programs, for one that no endpoint has given."""
+    detail = _FOR_PROGRAMS.get(status, "The request was not answered.")
+    return problems.problem_response(problems.Problem(status, responses.get(status, "Refused"), detail))
+
+
 _FOR_PROGRAMS = {
+    400: "The address, a header or the body is malformed, or holds too much. Nothing was changed.",
     404: "There is nothing at this address; /api/v1/openapi.json lists what there is.",
     405: "This address does not take this method; see Allow.",
     500: "Something broke on our side. A change is recorded whole or not at all.",
 }
+
+
+def not_kept(request: HttpRequest, exception: BaseException) -> HttpResponse:
+    """Say that something sent can be kept by no database; keep the rest of what was typed."""
+    logger.info("%s for %s %s", type(exception).__name__, request.method, request.path)
+    return sentence(
+        request,
+        422,
+        title="Something in it cannot be kept",
+        detail="It holds a character that no database keeps, such as NUL or half of one, or a number or a moment "
+        "beyond all bounds. Nothing was changed.",
+        next_step="Take it out and send the rest again.",
+        fields=typed_fields(request),
+    )
 
 
 def refused(request: HttpRequest, exception: Refused) -> HttpResponse:

@@ -120,6 +120,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "django_htmx.middleware.HtmxMiddleware",  # first, for each of those below may answer, and asks who wants to know
     "console.callers.believe_proxies",
+    "console.middleware.forms_in_utf8",  # before whatever reads a form
     # What every answer carries, static files and errors too, so these stand outside of what makes answers.
     "console.middleware.hardened",
     "django.middleware.security.SecurityMiddleware",
@@ -184,6 +185,7 @@ AUTH_PASSWORD_VALIDATORS = [
 SESSION_COOKIE_NAME = "__Host-sessionid" if IS_SECURE else "sessionid"
 CSRF_COOKIE_NAME = "__Host-csrftoken" if IS_SECURE else "csrftoken"
 DEVICE_COOKIE_NAME = "__Host-device" if IS_SECURE else "signalbox_device"
+SESSION_ENGINE = "console.sessions"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = IS_SECURE
 SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True  # the page itself carries the token
 SESSION_COOKIE_SAMESITE = "Lax"

@@ -22,7 +22,7 @@ from console.forms.typed import came_from_here, held_for, hold, typed_fields
 from console.fragments import page_or_fragment, part_of_page
 from console.http import is_htmx, is_of_somebody_else, needs, person, sentence
 from console.live.parts import is_a_part
-from console.middleware import postgres_away
+from console.middleware import API_PREFIX, for_programs, postgres_away
 from console.text.stored import asked_text
 
 #: layer -> how the map shows it
@@ -161,6 +161,9 @@ def csrf_failed(request: HttpRequest, reason: str = "") -> HttpResponse:
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """The address, a header or the form is malformed: often found before any endpoint or page was."""
+    if request.path.startswith(API_PREFIX):
+        return for_programs(400)
     if isinstance(exception, RequestDataTooBig):
         most = settings.DATA_UPLOAD_MAX_MEMORY_SIZE // 1024
         return sentence(

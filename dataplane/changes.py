@@ -25,6 +25,7 @@ from dataplane.refreshes.request import request_refresh
 MOST_WINDOWS: Final = 100
 USUAL_WINDOWS: Final = 10
 MOST_SHOWN: Final = 50
+FIRST_YEAR, LAST_YEAR = 1970, 9000
 _STEP: Final = timedelta(minutes=30)  # no window is shorter than an hour
 
 
@@ -169,9 +170,11 @@ def _asked(dataset: str, found: Backfill) -> Backfill:
 
 
 def moment_of(text: Any, field_name: str) -> datetime:
-    """Return a date (its midnight in UTC) or an instant with a zone. Raises InvalidParameters."""
+    """Return a date (its midnight in UTC) or an instant with a zone, as one in UTC. Raises InvalidParameters."""
     try:
         moment = datetime.fromisoformat(str(text))
     except ValueError as exc:
         raise InvalidParameters([(field_name, "must be a date, for instance 2026-11-24, or an instant")]) from exc
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    if not FIRST_YEAR <= moment.year <= LAST_YEAR:  # beyond, some zone's clock would leave the calendar
+        raise InvalidParameters([(field_name, f"must be from the year {FIRST_YEAR} to {LAST_YEAR}")])
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)

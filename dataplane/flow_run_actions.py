@@ -16,6 +16,7 @@ from console import ports
 from console.clock import database_now
 from console.live.announce import announce
 from console.roles import may
+from console.text.stored import UNKEPT, can_be_kept
 from dataplane.deployments import PrefectDeployments, deployments
 from dataplane.errors import FlowRunActionRefused, InvalidParameters
 from dataplane.models import Refresh
@@ -101,6 +102,8 @@ def act(*, flow_run_id: str, action: str, reason: str, user: User) -> FlowRun:
         errors.append(("reason", "say why, in a few words: it stands in the record"))
     elif len(reason) > LONGEST_REASON:
         errors.append(("reason", f"must have {LONGEST_REASON} characters at most"))
+    elif not can_be_kept(reason):  # the record would refuse it when Prefect has taken the action already
+        errors.append(("reason", UNKEPT))
     if errors or offer is None:
         raise InvalidParameters(errors)
     if offer.refusal:

@@ -211,7 +211,7 @@ class HttpPrefectGateway:
         cursor: str = "",
         due_before: datetime | None = None,
     ) -> FlowRunPage:
-        limit, offset = min(limit, MOST_ROWS), _offset(cursor)
+        limit, offset = min(limit, MOST_ROWS), offset_of(cursor)
         wanted: dict[str, Any] = {}
         if states:
             wanted["state"] = {"type": {"any_": list(states)}}
@@ -229,7 +229,7 @@ class HttpPrefectGateway:
         return FlowRunPage(self.flow_runs_from(rows), _next(offset, limit, len(rows)))
 
     def logs(self, flow_run_id: str, *, limit: int = 200, cursor: str = "", search: str = "") -> LogPage:
-        run_id, limit, offset = uuid_of(flow_run_id), min(limit, MOST_ROWS), _offset(cursor)
+        run_id, limit, offset = uuid_of(flow_run_id), min(limit, MOST_ROWS), offset_of(cursor)
         secrets = self.secrets_of(run_id)  # also says that there is no such run
         if not search:
             lines = self._log_lines(run_id, secrets, limit, offset)
@@ -392,7 +392,8 @@ def uuid_of(text: str) -> str:
         raise FlowRunNotFound(f"Prefect knows no flow run {text[:40]!r}.") from exc
 
 
-def _offset(cursor: str) -> int:
+def offset_of(cursor: str) -> int:
+    """Return how many rows a cursor skips, none when it is none of ours."""
     return int(cursor) if cursor.isdecimal() and len(cursor) < 10 else 0
 
 

@@ -11,10 +11,11 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from django.conf import settings
 from django.contrib.auth import SESSION_KEY
+from django.core.exceptions import BadRequest, SuspiciousOperation
 from django.core.signing import BadSignature, TimestampSigner
 from django.http import HttpRequest
 from django.http.multipartparser import MultiPartParserError
@@ -69,24 +70,32 @@ def typed_fields(request: HttpRequest) -> list[TypedField]:
         return []
     try:
         sent = [(name, value) for name, values in request.POST.lists() for value in values]
-    except (MultiPartParserError, RawPostDataException, OSError):
-        return []
+    except (MultiPartParserError, RawPostDataException, OSError, SuspiciousOperation, BadRequest):
+        return []  # what cannot be read cannot be given back
     secret = {value for name, value in sent if name == "secret_fields"}  # what the form itself calls so
     return [TypedField(name, str(value)) for name, value in sent if name not in secret and not _SECRET.search(name)]
 
 
 def came_from_here(request: HttpRequest) -> bool:
     """Return whether one of our own pages sent the form. A stranger's form is never offered to be sent again."""
-    source = request.headers.get("Origin") or request.headers.get("Referer") or ""
-    return bool(source) and urlsplit(source).netloc == request.get_host()
+    source = _split(request.headers.get("Origin") or request.headers.get("Referer") or "")
+    return source is not None and source.netloc == request.get_host()
 
 
 def page_before(request: HttpRequest) -> str:
     """Return the path of our own page that the form was sent from, "/" when that is not known."""
-    before = urlsplit(request.headers.get("Referer", ""))
-    if before.netloc != request.get_host():
+    before = _split(request.headers.get("Referer", ""))
+    if before is None or before.netloc != request.get_host():
         return reverse("home")
     return before.path + (f"?{before.query}" if before.query else "")
+
+
+def _split(address: str) -> SplitResult | None:
+    """Return the parts of an address that a header names, `None` when it is none, such as `http://[`."""
+    try:
+        return urlsplit(address)
+    except ValueError:
+        return None
 
 
 def hold(request: HttpRequest, address: str = "") -> bool:

@@ -91,6 +91,21 @@ def write_json(value: Any, *, indent: int | None = None) -> str:
     return re.sub("[" + re.escape("".join(sorted(hidden))) + "]", _escape, text) if hidden else text
 
 
+def depth_fault(body: Any) -> str:
+    """Return a sentence when a whole body has more levels than one that holds what has DEEPEST by itself, else ""."""
+    most = DEEPEST + 8
+    level = [body]
+    for _ in range(most + 1):
+        level = [below for one in level for below in _parts(one)]
+        if not level:
+            return ""
+    return _too_deep(most)
+
+
+def _parts(one: Any) -> Any:
+    return one.values() if isinstance(one, dict) else one if isinstance(one, list) else ()
+
+
 def size_fault(value: Any) -> str:
     """Return a sentence when the value has too many keys or levels or half a character, else ""."""
     keys = 0
@@ -118,8 +133,8 @@ def size_fault(value: Any) -> str:
 _BROKEN = "This holds half of a character (a lone surrogate), which cannot be kept: remove it."
 
 
-def _too_deep() -> str:
-    return f"This is nested more than {DEEPEST} levels deep, which is the most that can be edited."
+def _too_deep(most: int = DEEPEST) -> str:
+    return f"This is nested more than {most} levels deep, which is the most that can be read."
 
 
 def _refuse_constant(name: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
@@ -131,7 +132,8 @@ def backfill(request: HttpRequest, dataset: str) -> HttpResponse:
             asked = len(context["found"].missing)
             changes.backfill(dataset=dataset, begin=begin, end=end, limit=limit, user=person(request))
             messages.success(request, f"Asked for {asked} refresh{'' if asked == 1 else 'es'}.")
-            return redirect(f"{request.path}?from={typed['begin']}&to={typed['end']}&limit={limit}")
+            shown = urlencode({"from": typed["begin"], "to": typed["end"], "limit": limit})
+            return redirect(f"{request.path}?{shown}")
     except InvalidParameters as exc:
         context["faults"], status = {one["path"]: one["message"] for one in exc.errors}, exc.http_status
     return render(request, "dataplane/backfill.html", context, status=status)

@@ -150,10 +150,11 @@ class _Spot:
         try:
             at, layer, reference, spot = json.loads(base64.urlsafe_b64decode(text.encode()))
             moment = datetime.fromisoformat(at)
-            if moment.tzinfo is None or not can_be_kept(reference):
+            told = str(layer), str(reference), str(spot)
+            if moment.tzinfo is None or not all(map(can_be_kept, told)):
                 return cls()
-            return cls((moment.astimezone(UTC), str(layer), str(reference)), str(spot))
-        except (ValueError, TypeError, OverflowError):
+            return cls((moment.astimezone(UTC), told[0], told[1]), told[2])
+        except (ValueError, TypeError, OverflowError, RecursionError):
             return cls()
 
     def write(self) -> str:

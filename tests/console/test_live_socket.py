@@ -184,6 +184,10 @@ async def test_a_lost_role_closes_a_silent_socket(
         json.dumps({"subscribe": ["inbox"] * 21}),
         json.dumps({"subscribe": ["approval:" + "x" * 9000]}),
         '{"subscribe": ["inbox"], "since": "now"}',
+        '{"subscribe": ["inbox"], "since": NaN}',
+        '{"subscribe": ["inbox"], "since": 1e400}',
+        '{"subscribe": ["inbox"], "since": 1%s}' % ("0" * 400),
+        '{"subscribe": ["inbox"], "since": -1}',
     ],
 )
 async def test_a_message_that_is_not_understood_closes_the_socket(session: Client, message: str) -> None:

@@ -13,7 +13,7 @@ import pytest
 from dataplane import api, health, views
 from dataplane.catalogue import HANDBOOK
 from dataplane.errors import DeploymentNotFound, FlowRunNotFound, PrefectAway
-from dataplane.prefect_gateway import FlowRun, FlowRunPage, LogLine, LogPage
+from dataplane.prefect_gateway import FlowRun, FlowRunPage, LogLine, LogPage, offset_of
 
 
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> FakePrefect:
@@ -113,14 +113,14 @@ class FakePrefect:
             and (due_before is None or (run.expected_start_at and run.expected_start_at <= due_before))
         ]
         found.sort(key=lambda run: run.expected_start_at or run.created_at, reverse=True)
-        start = int(cursor or 0)
+        start = offset_of(cursor)
         page = found[start : start + limit]
         return FlowRunPage(page, str(start + limit) if len(page) == limit else None)
 
     def logs(self, flow_run_id: str, *, limit: int = 200, cursor: str = "", search: str = "") -> LogPage:
         self._called("logs")
         lines = [line for line in self.lines.get(self._run(flow_run_id).id, []) if search in line.message]
-        start = int(cursor or 0)
+        start = offset_of(cursor)
         page = lines[start : start + limit]
         return LogPage(page, str(start + limit) if len(page) == limit else None)
 
@@ -159,6 +159,9 @@ class FakePrefect:
 
 class NoDeployments:
     """A Prefect with no run of anybody's."""
+
+    def work_pools(self) -> list[Any]:
+        return []
 
     def artifacts(self, flow_run_id: str) -> list[Any]:
         raise FlowRunNotFound(flow_run_id)

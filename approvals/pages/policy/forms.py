@@ -17,7 +17,8 @@ from approvals.policies import shipped
 from approvals.policies.calendars import DAYS
 from approvals.policies.rules import GROUPS, VERDICTS
 from approvals.services.changing_policy import active_version
-from console.text.json_text import read_exactly
+from console.text.json_text import depth_fault, read_exactly
+from console.text.stored import all_can_be_kept
 
 DRAFT_LIMIT = 512 * 1024  # characters
 
@@ -77,6 +78,8 @@ class Draft:
         if len(text) > DRAFT_LIMIT:
             raise ValueError("too long")
         held = read_exactly(text)
+        if depth_fault(held) or not all_can_be_kept(held):
+            raise ValueError("cannot be kept")
         if not isinstance(held, dict) or not isinstance(held.get("based_on"), int):
             raise ValueError("not a draft")
         rules, calendars = held.get("rules"), held.get("calendars")
@@ -227,7 +230,8 @@ def calendar_fields(name: str, calendar: Any, faults: Mapping[str, Sequence[str]
             PolicyField(f"hours.{day}", day.capitalize(), text=_windows_text(hours.get(day)), faults=tuple(told))
         )
     told = [fault for path, some in faults.items() if path.startswith("holidays") for fault in some]
-    days = "\n".join(map(str, calendar.get("holidays", [])))
+    listed = calendar.get("holidays")
+    days = "\n".join(map(str, listed)) if isinstance(listed, list) else ""
     hint = "One day a line, as 2026-12-25."
     return [*fields, PolicyField("holidays", "Holidays", "long", hint=hint, text=days, faults=tuple(told))]
 

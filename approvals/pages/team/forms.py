@@ -18,6 +18,7 @@ from approvals.people.permissions import Permit, wants_somebody
 from approvals.services import standing
 from console import roles
 from console.text.json_paths import leaves_of
+from console.text.json_text import NotJson, read_json
 from console.text.stored import asked_text
 
 SESSION_ZONE: Final = "zone"
@@ -115,8 +116,8 @@ class StandingRow:
         if isinstance(json.loads(self.exact), str):
             return line
         try:
-            return json.loads(line)
-        except ValueError as exc:
+            return read_json(line)
+        except NotJson as exc:
             words = f"“{line[:40]}” is not JSON, as the value itself is."
             raise standing_conditions.InvalidCondition(self.path, words) from exc
 
