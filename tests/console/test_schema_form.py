@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -262,6 +263,92 @@ def test_no_schema_no_value_and_no_post_breaks_it(schema: Any, value: Any, sent:
     for path, text in sent:
         post.appendlist(".".join([PREFIX, *path]), text)
     assert html_of(schema_form.read(schema, value, post, prefix=PREFIX))
+
+
+# Shapes that pydantic, MCP tools and OpenAPI write seldom, each with values of it: alone, and inside of others.
+
+TAGGED = [
+    of({"kind": {"const": "a"}, "n": {"type": "integer"}}, ("kind",)),
+    of({"kind": {"const": "b"}, "t": {"type": "string"}}, ("kind",)),
+]
+SELDOM: list[tuple[Any, list[Any]]] = [
+    ({"oneOf": TAGGED, "discriminator": {"propertyName": "kind"}}, [{"kind": "a", "n": 1}, {"kind": "b", "t": ""}]),
+    ({"type": "object", "patternProperties": {"^x-": {"type": "integer"}}}, [{}, {"x-a": 1, "x-": 2}, {"y": "free"}]),
+    (
+        {"type": "object", "patternProperties": {"^x-": {"type": "number"}}, "additionalProperties": False},
+        [{"x-a": 1.0}, {}],
+    ),
+    (
+        of({"card": {"type": "string"}}, dependentSchemas={"card": of({"holder": {"type": "string"}}, ("holder",))}),
+        [{}, {"card": "1", "holder": "ana"}, {"holder": "x"}],
+    ),
+    (of({"a": {}, "b": {}}, dependentRequired={"a": ["b"]}), [{"b": 1.0}, {"a": None, "b": [1]}]),
+    ({"$dynamicRef": "#node"}, [{"v": 1}, {"v": 1, "below": [{"v": 2, "below": []}]}]),
+    ({"type": "array", "prefixItems": [{"type": "integer"}, {"type": "string"}], "items": False}, [[], [1], [1, "a"]]),
+    ({"type": "array", "prefixItems": [{"type": "integer"}], "items": {"type": "string"}}, [[1], [1, "a", "b"]]),
+    ({"type": "array", "contains": {"type": "integer"}, "minContains": 1}, [[1], ["a", 1, None]]),
+    (
+        {"type": "object", "propertyNames": {"pattern": "^[a-z]+$"}, "additionalProperties": {"type": "integer"}},
+        [{"a": 1}],
+    ),
+    (
+        {
+            **of({"a": {"type": "integer"}, "b": {"type": "string"}}),
+            "if": {"required": ["a"]},
+            "then": {"required": ["b"]},
+        },
+        [{}, {"a": 1, "b": ""}],
+    ),
+    (
+        of({"a": {"type": "integer"}}, allOf=[of({"b": {"type": "string"}})], unevaluatedProperties=False),
+        [{"a": 1, "b": ""}],
+    ),
+    ({"not": {"type": "null"}}, ["a", 1.0, {"a": []}]),
+    ({"type": "string", "nullable": True}, ["a", ""]),  # of null its author is told: `test_schema_dialects`
+    ({"type": ["object", "null"], "properties": {"a": {"type": "integer"}}}, [None, {}, {"a": 1}]),
+    ({"$ref": "#/$defs/Colour", "default": "red", "description": "of the lamp"}, ["red", "blue"]),
+    (
+        {"allOf": [of({"a": {"type": "integer"}}), of({"b": {"type": "string"}}, ("b",))]},
+        [{"b": ""}, {"a": 1, "b": "x"}],
+    ),
+    ({"anyOf": [{"type": "array", "items": {"type": "integer"}}, {"type": "integer"}]}, [1, [1, 2], []]),
+    ({"anyOf": [of({"a": {"type": "integer"}}), of({"a": {"type": "string"}})]}, [{"a": 1}, {"a": "1"}]),
+    ({"enum": [1, 1.5, "1", None, True, [], {"a": 1.0}]}, [1, "1", None, True, [], {"a": 1.0}]),
+    ({"const": {"a": [1.0, None]}}, [{"a": [1.0, None]}]),
+    ({"type": "string", "contentMediaType": "application/json", "contentEncoding": "base64"}, ["YQ==", ""]),
+    ({"type": "integer", "format": "int64", "exclusiveMinimum": 0}, [1, 2**53 + 1]),
+    ({"type": "number", "multipleOf": 0.1}, [0.3, 1, 1.0]),
+    (False, []),
+]
+NODE = {
+    "$dynamicAnchor": "node",
+    **of({"v": {"type": "integer"}, "below": {"type": "array", "items": {"$dynamicRef": "#node"}}}, ("v",)),
+}
+INSIDE: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
+    "alone": (lambda part: part, lambda value: value),
+    "in a list": (lambda part: {"type": "array", "items": part}, lambda value: [value, value]),
+    "under any key": (
+        lambda part: {"type": "object", "additionalProperties": part},
+        lambda value: {"a.b": value, "": value},
+    ),
+    "or null": (lambda part: {"anyOf": [part, {"type": "null"}]}, lambda value: value),
+    "in a group": (lambda part: of({"p": part, "q": {"type": "integer"}}, ("p",)), lambda value: {"p": value}),
+}
+
+
+@pytest.mark.parametrize("inside", sorted(INSIDE))
+@pytest.mark.parametrize(("part", "values"), SELDOM)
+def test_a_seldom_shape_is_kept_and_a_change_beside_it_changes_nothing_of_it(
+    part: Any, values: list[Any], inside: str
+) -> None:
+    around, holding = INSIDE[inside]
+    schema = {**of({"x": around(part), "y": {"type": "string"}}, ("y",)), "$defs": {**DEFINITIONS, "Node": NODE}}
+    for value in [{"x": holding(one), "y": "before"} for one in values] + [{"y": "before"}]:
+        untouched = sent_back(schema, value)
+        assert untouched.errors == [] and untouched.value is value and untouched.ignored == [], value
+        changed = sent_back(schema, value, y="after")
+        assert changed.errors == [], (value, changed.errors)
+        assert exact(changed.value) == exact({**value, "y": "after"})
 
 
 # Single cases: what each kind does, and what a person is told.
