@@ -25,6 +25,7 @@ from console.clock import DatabaseNow, database_now
 from console.environment import environment
 from console.live.announce import announce
 from console.outbox import Kind
+from console.text.stored import UNKEPT, all_can_be_kept, can_be_kept, storable
 from orchestration.contracts import WORKFLOW, HandWritten
 from orchestration.errors import ActionRefused, InvalidOptions, NoSuchMessage
 from orchestration.messages import rules
@@ -99,11 +100,11 @@ def _check(letter: WorkflowLetter) -> None:
         ("workflow_id", letter.workflow_id, ID_LIMIT),
         ("namespace", letter.namespace, NAME_LIMIT),
     ):
-        if not value.strip() or len(value) > most or "\x00" in value:
+        if not value.strip() or len(value) > most or not can_be_kept(value):
             errors.append({"path": path, "message": f"Between 1 and {most} characters."})
-    if "\\u0000" in (said := json.dumps(letter.arguments)):
-        errors.append({"path": "arguments", "message": "This holds a NUL character, which cannot be kept: remove it."})
-    if len(said) > ARGUMENTS_LIMIT:
+    if not all_can_be_kept(letter.arguments):
+        errors.append({"path": "arguments", "message": UNKEPT})
+    if len(json.dumps(letter.arguments)) > ARGUMENTS_LIMIT:
         errors.append({"path": "arguments", "message": f"At most {ARGUMENTS_LIMIT:,} characters of JSON."})
     if errors:
         raise InvalidOptions(errors)
@@ -226,7 +227,7 @@ def settle(message_id: str, state: str, detail: str = "", answer: Any = None, *,
             return
         WorkflowMessage.objects.filter(pk=message_id).update(
             state=state,
-            detail=detail.replace("\x00", "")[:2000],
+            detail=storable(detail)[:2000],
             answer=text[:ANSWER_LIMIT],
             answer_size=len(text),
             settled_at=DatabaseNow(),
@@ -236,8 +237,7 @@ def settle(message_id: str, state: str, detail: str = "", answer: Any = None, *,
 
 def shown(value: Any) -> str:
     """Return what a workflow has said as text that can be kept and shown."""
-    text = json.dumps(value, ensure_ascii=False, indent=2, default=str)
-    return text.encode(errors="replace").decode().replace("\x00", "\\u0000")
+    return storable(json.dumps(value, ensure_ascii=False, indent=2, default=str))
 
 
 def of_run(run: Run) -> Sequence[WorkflowMessage]:

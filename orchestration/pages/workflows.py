@@ -24,6 +24,7 @@ from console.forms import schema_form
 from console.fragments import page_or_fragment
 from console.http import needs, person
 from console.live.parts import is_a_part
+from console.text.stored import asked_text
 from orchestration.errors import ActionRefused, InvalidOptions, TemporalAway, TemporalRefused, WorkflowGone
 from orchestration.messages import known, rules, sending
 from orchestration.messages.sending import WorkflowLetter
@@ -68,8 +69,8 @@ class OtherWorkflow:
 def _place(request: HttpRequest) -> OtherWorkflow | None:
     """Return the workflow that is asked for, `None` where none is. Raises PermissionDenied for what is not open."""
     given = request.POST if request.method == "POST" else request.GET
-    workflow_id = given.get("id", "").strip()[: sending.ID_LIMIT].replace("\x00", "")
-    namespace = given.get("namespace", "").strip()[: sending.NAME_LIMIT].replace("\x00", "")
+    workflow_id = asked_text(given.get("id"), sending.ID_LIMIT)
+    namespace = asked_text(given.get("namespace"), sending.NAME_LIMIT)
     if not workflow_id:
         return None
     place = OtherWorkflow(namespace or environment().temporal_namespace, workflow_id)

@@ -93,6 +93,16 @@ def test_a_query_has_its_answer_shown_as_text_and_a_long_one_cut(olga: User) -> 
     assert AuditEvent.objects.filter(kind="run.queried", subject=run.pk).count() == 1
 
 
+@pytest.mark.parametrize("argument", ["a\x00b", "\ud800", {"\x00": 1}])
+def test_arguments_that_no_database_keeps_are_refused_by_name(olga: User, argument: Any) -> None:
+    assert paths_of(send(olga, arguments=[argument])) == ["arguments"]
+    assert not WorkflowMessage.objects.exists()
+
+
+def test_an_argument_may_write_about_nul(olga: User) -> None:
+    assert send(olga, arguments=["\\u0000 is NUL"]).status_code == 202
+
+
 @pytest.mark.parametrize("name", ["decided", "resumed", "look", "signalbox_answer", "__temporal_x"])
 def test_no_signal_that_carries_answers_is_sent_by_hand_to_a_run_or_to_others(olga: User, name: str) -> None:
     run = make_run(status="waiting")
