@@ -85,6 +85,8 @@ class TaskRun:
 
 @dataclass(frozen=True)
 class WorkQueue:
+    """One queue of a work pool. `last_polled_at`: when it was last asked for work, aware, UTC; None: never."""
+
     name: str
     is_paused: bool
     last_polled_at: datetime | None
@@ -92,6 +94,8 @@ class WorkQueue:
 
 @dataclass(frozen=True)
 class Worker:
+    """Who serves a work pool. `last_heartbeat_at`: its last sign of life, aware, UTC; None: it never gave one."""
+
     name: str
     is_online: bool
     last_heartbeat_at: datetime | None
@@ -99,6 +103,8 @@ class Worker:
 
 @dataclass(frozen=True)
 class WorkPool:
+    """One of Prefect's work pools, with who serves it and the queues that they serve."""
+
     name: str
     kind: str  # process, kubernetes ...
     status: str  # ready, not_ready, paused

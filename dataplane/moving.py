@@ -20,7 +20,9 @@ TRAIL_SECONDS: Final = 10.0  # the last lines arrive after the last state
 class Marks(Protocol):
     """What is asked of Prefect besides its runs; see `dataplane.deployments.PrefectDeployments.marks`."""
 
-    def marks(self, flow_run_ids: list[str]) -> dict[str, str]: ...
+    def marks(self, flow_run_ids: list[str]) -> dict[str, str]:
+        """Return for each run a text that changes with its tasks, its log and what it left. Raises PrefectAway."""
+        ...
 
 
 @dataclass

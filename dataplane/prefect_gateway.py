@@ -80,6 +80,8 @@ class _Deployment:
 
 @dataclass(frozen=True)
 class LogLine:
+    """One line of a flow run's log, with secrets masked. `at`: aware, UTC."""
+
     at: datetime
     level: str  # debug, info, warning, error, critical
     message: str
@@ -88,14 +90,18 @@ class LogLine:
 
 @dataclass(frozen=True)
 class FlowRunPage:
+    """A part of the list of flow runs, latest start first."""
+
     items: list[FlowRun]
     next: str | None  # cursor of the next page
 
 
 @dataclass(frozen=True)
 class LogPage:
+    """A part of a flow run's log, oldest first."""
+
     items: list[LogLine]
-    next: str | None
+    next: str | None  # cursor of the next page
 
 
 class PrefectGateway(Protocol):

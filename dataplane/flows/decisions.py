@@ -17,7 +17,10 @@ from dataplane.plain_sql import connect
 
 @reads(timeout_seconds=120)
 def read_decided(tools: list[str]) -> list[Decided]:
-    """Read what people decided about these tools. Raises SourceInvalid when nothing was, or nothing is released."""
+    """Read what people decided about these tools. Raises SourceInvalid when nothing was, or nothing is released.
+
+    On retry: reads what is decided by then.
+    """
     found = decided_by_people(tools)
     get_run_logger().info("Read %d decided requests of %s", len(found), ", ".join(tools))
     return found

@@ -71,6 +71,7 @@ def planned(
 
 
 def current(connection: psycopg.Connection[Any], dataset: str) -> Stored:
+    """Return the dataset's current version. Raises SourceInvalid before the first one, or where it is not searched."""
     found = connection.execute(
         "SELECT v.id, v.dataset_id, v.version, v.rows, v.embedder FROM dataplane_dataset d"
         " JOIN dataplane_datasetversion v ON v.id = d.current_version_id WHERE d.name = %s AND v.kind = 'passages'",
@@ -110,6 +111,7 @@ def exact_plan(version: Stored, parameters: IndexParameters, serving: str) -> Se
 
 
 def index_plan(version: Stored, built: BuiltIndex, *, has_questions: bool) -> SearchPlan:
+    """Return the plan that, once published, puts this index into service. `built`: complete and checked."""
     asked = "questions" if has_questions else "of its own passages, for there is no file of questions"
     return SearchPlan(
         {

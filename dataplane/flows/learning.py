@@ -54,7 +54,10 @@ class CurrentModel:
 
 @reads(timeout_seconds=120)
 def read_cases(dataset: str) -> CaseSet | None:
-    """Read the current version of the evaluation set; None before the first one."""
+    """Read the current version of the evaluation set; None before the first one.
+
+    On retry: the version that is current then. Raises SourceInvalid when a case cannot be read.
+    """
     found = published_cases(dataset)
     if found is not None:
         get_run_logger().info("Read %d cases of %s version %d", len(found.cases), dataset, found.version)

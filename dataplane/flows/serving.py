@@ -77,6 +77,7 @@ class ServedDeployments:
         self._served: dict[str, list[ScheduleEntry]] = {}
 
     async def look_until_all_are_served(self) -> None:
+        """Look every LOOK_SECONDS until Prefect knows every deployment; waits out an absent database or Prefect."""
         while True:
             if await self.look():
                 return

@@ -20,7 +20,10 @@ FAULTS_SHOWN = 100
 
 @reads(timeout_seconds=120, retries=3)
 def read_shop() -> ShopRecords:
-    """Read all orders and refunds. Raises SourceInvalid without an address, httpx.HTTPError when it is away."""
+    """Read all orders and refunds. Raises SourceInvalid without an address, httpx.HTTPError when it is away.
+
+    On retry: everything is read anew, so orders and refunds are of one attempt.
+    """
     address = environment().shop_url
     if not address:
         raise SourceInvalid("The shop has no address. Set SIGNALBOX_SHOP_URL.")
@@ -63,7 +66,10 @@ def compute(shop: ShopRecords) -> list[FeatureRow]:
 
 @reads(timeout_seconds=120)
 def remember(dataset: str, computed: list[FeatureRow]) -> Features:
-    """Put the values beside those that were known before. `known_at` is the database's time, once per version."""
+    """Put the values beside those that were known before. `known_at` is the database's time, once per version.
+
+    On retry: writes nothing, so only the moment differs.
+    """
     with connect() as connection:
         now = one(connection, "SELECT signalbox_now()", [])[0]
         earlier = connection.execute(

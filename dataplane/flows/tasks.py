@@ -34,6 +34,7 @@ def read_documents(folder: str) -> list[Document]:
     """Read every Markdown file below the handbook's folder, in order of their names.
 
     Raises HandbookInvalid when there is none, or some cannot be understood; each of these is shown in a table.
+    On retry, after a disk that did not answer: all of them are read anew.
     """
     root = environment().handbook.expanduser().absolute()
     chosen = root / folder
@@ -107,6 +108,7 @@ def embed(dataset: str, rows: list[PassageRow], *, with_questions: bool = True) 
     """Give each passage its vector; those that the current version has already are not made again.
 
     `with_questions`: measure an exact search with the handbook's questions, where there are any.
+    Raises EmbedderInvalid, EmbedderAway. On retry: what the attempt before had embedded is embedded again.
     """
     reach("flow.before_embed")
     model = embedder()
