@@ -294,7 +294,7 @@ def _drawn(card: Card, text: str) -> str:
 @pytest.mark.parametrize(
     ("part", "times", "as_json"),
     [
-        *[(_form, 33, 0), (_rules, 19, 0), (_calendar, 7, 0)],
+        *[(_form, 34, 0), (_rules, 19, 0), (_calendar, 7, 0)],
         *[(_open_card, 25, 2), (_closed_card, 22, 2), (_refused, 3, 0), (_denied, 7, 0)],
     ],
     ids=["form", "rules", "calendars", "open", "decided", "refused", "denied"],
