@@ -31,6 +31,7 @@ ADMINISTRATION = {
     "orchestration:start_batch": "batches",
     "orchestration:batch": "batches",
     "orchestration:act_on_batch": "batches",
+    "orchestration:storage": "system",
     "approvals:policy": "policy",
     "approvals:policy_edit": "policy",
     "approvals:policy_version": "policy",

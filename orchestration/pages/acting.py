@@ -61,7 +61,9 @@ def act(request: HttpRequest, run_id: str, action: str) -> HttpResponse:
     context: dict[str, Any] = {"run": run, "action": known, "form": form, "reason": reason, "fault": fault}
     if known.takes_point:
         context |= _points(run, (sent or request.GET).get("checkpoint_id", "")[:100])
-    return render(request, "orchestration/action.html", context | _preview(run, known, form, given), status=status)
+    # Who has typed nothing yet has made no mistake.
+    told = form if sent is not None or request.GET else None
+    return render(request, "orchestration/action.html", context | _preview(run, known, told, given), status=status)
 
 
 def _options(

@@ -730,3 +730,10 @@ def test_every_field_shows_the_exact_name_of_its_argument() -> None:
     for shown in ("userId", "userID", "a.b", "(empty)", "x⟨U+202E⟩y", "lines", "n"):
         assert f'<code class="schema-name">{shown}</code>' in html
     assert drawn(schema, {}).root.children["userID"].full_label == "Userid (userID)"
+
+
+@pytest.mark.parametrize(("said", "told"), [("How much", "How much."), ("How much.",) * 2, ("How much?",) * 2])
+def test_what_an_author_says_is_a_sentence_before_what_the_schema_allows(said: str, told: str) -> None:
+    form = drawn(of({"a": {"type": "integer", "description": said, "minimum": 2}}, ("a",)), {"a": 3})
+    field = form.root.children["a"]
+    assert field.hint == told and field.limits

@@ -226,6 +226,14 @@ def test_a_page_keeps_what_was_typed(olga: User) -> None:
     assert not WorkflowMessage.objects.exists()
 
 
+def test_who_has_typed_nothing_yet_is_told_of_no_fault(olga: User) -> None:
+    client = Client()
+    client.force_login(olga)
+    address = reverse("orchestration:act", args=[make_run(status="waiting").pk, "signal"])
+    assert "This is needed" not in client.get(address).content.decode()
+    assert "This is needed" in client.post(address, {"show": "1", "options.name": ""}).content.decode()
+
+
 def test_an_unknown_name_goes_to_a_run_with_a_warning(olga: User) -> None:
     run = make_run(status="waiting")
     body = {"action": "signal", "name": "nudge", "reason": "x"}

@@ -95,7 +95,8 @@ class Field:
     @property
     def hint(self) -> str:
         hint = self.shape.schema.get("description")
-        return hint if isinstance(hint, str) else ""
+        hint = hint.rstrip() if isinstance(hint, str) else ""
+        return f"{hint}." if hint and hint[-1].isalnum() and self.limits else hint  # the limits follow as a sentence
 
     @property
     def limits(self) -> str:
