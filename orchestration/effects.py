@@ -83,8 +83,10 @@ class EffectLedger:
 
     def _begin(self, approval_id: str, digest: str, given: Tool | None = None) -> _Begun | Outcome:
         with transaction.atomic():
-            self._check_fence()
+            run = self._check_fence()
             effect = Effect.objects.select_for_update().filter(pk=approval_id).first()
+            if effect is None and run.ending:  # its preview has said that this decision dies
+                raise Fenced(f"{run.ending['by']} has asked for the end of {self.run_id}: no effect is begun.")
             if effect is not None and effect.run_id != self.run_id:  # a fork's state holds its parent's answers
                 return Outcome(status="refused", result=None, reason="The approval was given to another run.")
             if effect is not None and effect.status != Effect.Status.EXECUTING:
@@ -183,10 +185,11 @@ class EffectLedger:
         done = done.filter(is_set_back=True, taken_up_by="").exclude(status=Effect.Status.FAILED)
         return done.order_by("started_at", "pk").first()
 
-    def _check_fence(self) -> None:
-        run = Run.objects.select_for_update().only("fence", "status").get(pk=self.run_id)
+    def _check_fence(self) -> Run:
+        run = Run.objects.select_for_update().only("fence", "status", "ending").get(pk=self.run_id)
         if run.fence != self.fence or run.status not in Run.OPEN:
             raise Fenced(f"A newer attempt of {self.run_id} has begun, or it is closed; this one starts no effect.")
+        return run
 
     def _tool(self, name: str, given: Tool | None) -> Tool:
         if given is not None and given.name == name:

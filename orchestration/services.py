@@ -146,7 +146,7 @@ class TurnStart:
 
     settled: list[Settled]
     run: Run | None = None  # `None` when there is nothing to do yet
-    is_paused: bool = False  # there is something to do, and an operator has paused the run
+    is_paused: bool = False  # there is something to do, and an operator has paused the run or has it cancelled
     began_at: datetime | None = None  # by the database's clock; `None` without a run
     #: what was approved of the model's tool calls, see `requests.call_approvals_of`; empty without a run
     approved_calls: dict[str, tuple[str, str]] = field(default_factory=dict)
@@ -168,8 +168,8 @@ def begin_turn(turn: Turn, attempt: Attempt) -> TurnStart:
     """Settle the approvals the run waits for, and take the fence when there is something to do.
 
     An interrupt is answered when all of its places are settled. A run that waits for each of its interrupts is left as
-    it is, and so is one that is paused. Raises RunClosed when the run has ended, Fenced when a newer attempt has begun,
-    NoSuchRun, and FailedByOperator where an operator had the turn failed.
+    it is, and so is one that is paused or to be cancelled. Raises RunClosed when the run has ended, Fenced when a newer
+    attempt has begun, NoSuchRun, and FailedByOperator where an operator had the turn failed.
     """
     begun = beginning.begin_as_usual(turn, attempt)
     if begun.run is not None:
@@ -188,7 +188,7 @@ def _begin_turn_at_length(turn: Turn, attempt: Attempt) -> TurnStart:
             return start
         held = fences.hold(turn.run_id)
         run = held.run
-        if _is_paused(run):
+        if _is_paused(run) or _is_being_cancelled(run):
             return replace(start, is_paused=True)
         fences.take(run, turn, attempt)
         if run.ending and run.ending["action"] == "fail_activity":
@@ -211,6 +211,14 @@ def _is_paused(run: Run) -> bool:
         Run.objects.filter(pk=run.pk).update(status=Run.Status.PAUSED)
         announce("runs", f"run:{run.pk}")
     return True
+
+
+def _is_being_cancelled(run: Run) -> bool:
+    """Return whether an operator has had the run cancelled: what was decided by then dies, as the preview said.
+
+    Temporal is being told, and its word ends the workflow's wait.
+    """
+    return run.status in Run.OPEN and run.ending is not None and run.ending["action"] == "cancel"
 
 
 def let_go(turn: Turn, fence: int) -> None:

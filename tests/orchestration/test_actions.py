@@ -162,14 +162,28 @@ def test_an_unknown_action_and_a_preview_that_has_grown_old_are_refused(olga: Us
     assert "has moved on since" in problem(answer, 409)["detail"]
 
 
-def test_the_ledger_begins_no_effect_of_a_run_that_was_ended(olga: User) -> None:
+@pytest.mark.parametrize("action", ["end", "cancel", "fail_activity"])
+def test_the_ledger_begins_no_effect_of_a_run_whose_end_was_asked_for(action: str, olga: User) -> None:
     run = make_run(status="running", fence=7)
     approval = decide(open_for(run))
-    acting.act(run_id=run.pk, action="end", reason="stop", by=olga)
+    seen = acting.preview(run, action)
+    assert seen.decisions_voided == [approval.decisions.get().pk]
+    acting.act(run_id=run.pk, action=action, reason="stop", by=olga)
     unused: Any = None
     with pytest.raises(Fenced):
         EffectLedger(run.pk, 7, unused, unused)._begin(approval.pk, approval.digest)
     assert not Effect.objects.exists()
+
+
+def test_a_decision_that_dies_with_a_cancel_is_not_taken_up_before_temporal_knows(olga: User) -> None:
+    run = make_run(status="waiting", fence=7)
+    approval = decide(open_for(run))
+    acting.act(run_id=run.pk, action="cancel", reason="stop", by=olga)
+    start = services.begin_turn(Turn(run.pk, "support", 2, [approval.pk]), Attempt("t", 2, 1))
+    assert start.is_paused and start.run is None
+    run.refresh_from_db()
+    approval.refresh_from_db()
+    assert (run.status, run.fence, approval.took_effect_at) == ("waiting", 7, None)
 
 
 def test_an_effect_under_way_is_not_called_undone_and_its_end_is_still_written(olga: User) -> None:

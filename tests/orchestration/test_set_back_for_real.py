@@ -1,4 +1,4 @@
-"""Runs that an operator resets, asks again and forks: real server, real relay, real worker, real checkpoints."""
+"""What operators do on the real engines: reset, ask again, fork, end, fail, try again; each as it was said before."""
 
 from __future__ import annotations
 
@@ -245,6 +245,82 @@ def test_a_fork_begins_with_another_state_asks_for_its_effects_anew_and_leaves_t
     assert Effect.objects.filter(run=fork).count() == 3 and it.run.era == 0
     with pytest.raises(ActionRefused, match="finished"):
         acting.act(run_id=fork.pk, action="reset", reason="x", by=it.olga, options={"turn": 1})
+
+
+@pytest.mark.parametrize("action", ["cancel", "end"])
+def test_an_end_takes_along_what_the_preview_named_and_nothing_that_was_done(play: Play, action: str) -> None:
+    async def scene(it: Scene) -> None:
+        await it.approve(2)
+        waiting = await it.pending()
+        seen, _ = await it.do(action)
+        assert (seen.approvals_withdrawn, seen.decisions_voided) == ([waiting.pk], [])
+        assert seen.effects_repeated == seen.effects_kept == seen.checkpoints_dropped == []
+        assert (await it.ended()).status == "cancelled"
+        await until(lambda: acting.is_told(it.run))
+        rows = await in_database(lambda: list(Approval.objects.order_by("opened_at")))
+        assert [row.status for row in rows] == ["decided", "decided", "withdrawn"]
+        assert [row.took_effect_at is not None for row in rows] == [True, True, False]
+
+    it = play(scene)
+    assert it.refunds() == amounts(2)
+    assert list(Effect.objects.filter(run=it.run).values_list("status", "attempts")) == [("done", 1)] * 2
+
+
+def test_a_decision_that_the_run_had_not_taken_up_comes_to_nothing_as_the_preview_said(play: Play) -> None:
+    async def scene(it: Scene) -> None:
+        await it.approve(1)
+        waiting = await it.pending()
+        await it.do("pause")
+        await in_database(decide, waiting)
+        decision = await in_database(lambda: waiting.decisions.get().pk)
+        seen, _ = await it.do("cancel")
+        assert (seen.approvals_withdrawn, seen.decisions_voided) == ([], [decision])
+        assert (await it.ended()).status == "cancelled"
+        await in_database(waiting.refresh_from_db)
+        assert (waiting.status, waiting.took_effect_at) == ("decided", None)
+
+    it = play(scene)
+    assert it.refunds() == amounts(1) and Effect.objects.filter(run=it.run).count() == 1
+
+
+async def failing(it: Scene) -> Approval:
+    """Let the shop do what it is asked, and lose its answers, until the turn has failed twice."""
+    it.world.shop.lose_answers = 1_000_000
+    approval = await it.pending()
+    await in_database(decide, approval)
+    await until(Run.objects.filter(pk=it.run.pk, failure__attempt__gte=2).exists)
+    return approval
+
+
+def test_what_is_tried_again_now_is_asked_under_its_key_as_the_preview_said(play: Play) -> None:
+    async def scene(it: Scene) -> None:
+        approval = await failing(it)
+        it.world.shop.lose_answers = 0
+        seen, _ = await it.do("retry_now")
+        assert "issue_refund is asked again under its key, which makes it happen once." in seen.warnings
+        assert seen.approvals_withdrawn == seen.decisions_voided == []
+        await until(Effect.objects.filter(pk=approval.pk, status="done").exists)
+        await it.approve(REFUNDS - 1)
+        await it.ended()
+
+    it = play(scene)
+    assert it.run.status == "finished", it.run.error
+    assert it.refunds() == amounts(REFUNDS)
+
+
+def test_a_turn_that_an_operator_fails_is_not_tried_again_and_what_it_had_done_stands(play: Play) -> None:
+    async def scene(it: Scene) -> None:
+        await failing(it)
+        seen, _ = await it.do("fail_activity")
+        assert seen.approvals_withdrawn == seen.decisions_voided == []
+        assert any(one.startswith("issue_refund is being carried out right now") for one in seen.warnings)
+        assert (await it.ended()).status == "failed"
+        await until(lambda: acting.is_told(it.run))
+
+    it = play(scene)
+    assert "olga" in (it.run.error or {})["message"]
+    assert it.refunds() == amounts(1) and Effect.objects.filter(run=it.run).count() == 1
+    assert Approval.objects.get(run_id=it.run.pk).status == "decided"
 
 
 def test_a_point_is_named_by_an_event_too_and_one_that_is_not_there_changes_nothing(
