@@ -19,6 +19,7 @@ from dataplane.catalogue import HANDBOOK
 from dataplane.errors import PrefectAway
 from dataplane.models import DatasetVersion, Passage, Refresh, Schedule
 from dataplane.prefect_gateway import HttpPrefectGateway
+from dataplane.refreshes import standing
 from dataplane.refreshes.request import request_refresh
 from stack.prefect import Prefect
 from tests.waiting import PATIENCE, eventually
@@ -176,10 +177,21 @@ def test_a_flow_run_killed_at_its_worst_moment_publishes_once(
     arm(home, point, "kill")
     start_flows()
     wait_until(lambda: (home / "faults" / f"{point}.fired").exists())
-    wait_until(lambda: Refresh.objects.filter(status="published").exists())
+    stands: set[str] = set()  # what a run's page says meanwhile
+
+    def is_published() -> bool:
+        row = Refresh.objects.get()
+        if trouble := standing.troubles_of([row.dataset_id]).get(row.dataset_id):
+            stands.add(f"{trouble.kind}: {trouble.sentence}")
+        return row.status == "published"
+
+    wait_until(is_published)
     row = Refresh.objects.get()
     assert (DatasetVersion.objects.count(), Passage.objects.count()) == (1, 2)
     assert row.restarts == (1 if point == "flow.before_publish" else 0)
+    crashes = [one for one in stands if one.startswith("flow_crashed")]
+    assert bool(crashes) == (row.restarts == 1), stands
+    assert all("it is started again by itself" in one for one in crashes) and not standing.troubles_of([row.dataset_id])
     end = "COMPLETED" if point == "flow.before_publish" else "CRASHED"
     wait_until(lambda: prefect.flow_run(row.prefect_flow_run_id).state_type == end)
 

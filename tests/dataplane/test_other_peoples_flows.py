@@ -11,12 +11,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psycopg
 import pytest
 from django.contrib.auth.models import Group, User
 from django.test import Client
 from django.urls import reverse
 
+from approvals.models import AuditEvent
 from console.environment import environment
 from dataplane import currency
 from dataplane.catalogue import others
@@ -26,8 +28,10 @@ from dataplane.models import AssetEvent, DatasetVersion, Refresh
 from dataplane.prefect_gateway import gateway
 from dataplane.refreshes import dispatch
 from dataplane.refreshes.follow import Follower
+from orchestration.diagnosis import diagnosing
 from stack.prefect import CLIENT_ENVIRONMENT, Prefect
 from tests.api_caller import Caller, paths_of, problem
+from tests.orchestration.conftest import make_run, open_for
 from tests.waiting import PATIENCE, eventually
 
 pytestmark = pytest.mark.engines
@@ -315,6 +319,57 @@ def test_a_run_whose_processes_were_killed_ends_by_itself_and_its_slot_is_free(
         == 202
     )
     followed(follower, "stopped", "cancelled")
+
+
+def test_a_late_run_and_a_dead_ones_slot_are_told_on_a_runs_page_and_the_slot_is_given_back(
+    store: Path, serve: Serve, follower: Follower, prefect_server: Prefect
+) -> None:
+    process = serve()
+    ada, olga = person("ada", "admin"), person("olga", "operator")
+    open_for(reads := make_run(status="waiting", dataset_versions=[{"dataset": "orders", "version": 1}]))
+
+    def told(cause: str) -> str:
+        """Return what the run's page says of that, once it does, as whoever looks at the refreshes has kept it."""
+
+        def look() -> str:
+            try:
+                dispatch.dispatch_all(follower.prefect)
+                follower.look()
+            except PrefectAway:  # a server busy with its own start
+                return ""
+            (found,) = diagnosing.diagnose_many([reads])
+            return next((one.sentence for one in found.also if one.cause == cause and one.since and one.links), "")
+
+        return eventually(look, f"{cause} is told", every=1.0)
+
+    (store / "wait").touch()
+    Caller(ada).post("datasets/orders/refresh", {"key": "holds", "parameters": given()})
+    holder = followed(follower, "holds", "running").prefect_flow_run_id
+    Caller(ada).post("datasets/orders/refresh", {"key": "waits", "parameters": given()})
+    sentence = told("slot_held")
+    assert f"flow run {holder} (Running) holds it" in sentence and "an admin gives it back" in sentence
+
+    # The processes die, and only once somebody says so in Prefect may the slot be given back.
+    kill(process)
+    path, body = f"flow-runs/{holder}/actions", {"action": "release_slot", "reason": "its process is gone"}
+    assert "cancel it first" in problem(Caller(ada).post(path, body), 409)["detail"]
+    state = {"state": {"type": "CRASHED", "name": "Crashed"}, "force": True}
+    httpx.post(f"{prefect_server.api_url}/flow_runs/{holder}/set_state", json=state).raise_for_status()
+    problem(Caller(olga).post(path, body), 403)
+    for _ in range(2):  # again is the same
+        assert Caller(ada).post(path, body).status_code == 202
+        assert deployments().find("load_orders", "nightly").slots_taken == 0
+    recorded = AuditEvent.objects.filter(kind="flow_run.release_slot", subject=f"flow-run:{holder}").first()
+    assert recorded is not None and (recorded.actor, recorded.body["reason"]) == ("ada", "its process is gone")
+
+    # Nobody is there who would take up the next one.
+    Caller(ada).post("datasets/orders/refresh", {"key": "late", "parameters": given()})
+    assert "The refresh of orders is late since" in told("flow_late")
+    (store / "wait").unlink()
+    serve()
+    followed(follower, "late", "published", "failed", "cancelled")
+    (found,) = diagnosing.diagnose_many([reads])
+    assert not {"flow_late", "slot_held"} & {one.cause for one in found.also}
 
 
 def test_an_edited_schedule_is_served_and_its_run_is_a_refresh_of_its_window(

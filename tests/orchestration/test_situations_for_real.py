@@ -39,6 +39,11 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.engines]
 HERE: Final = "tests.orchestration.test_situations_for_real"
 UNDER_ONE_WORKER: Final = f"{HERE}::test_what_becomes_of_runs_under_one_worker"
 WITHOUT: Final = f"{HERE}::test_what_becomes_of_runs_whose_worker_relay_or_server_goes"
+CRASHED: Final = "tests.dataplane.test_flows_for_real"
+FLOWS: Final = (
+    "tests.dataplane.test_other_peoples_flows"
+    "::test_a_late_run_and_a_dead_ones_slot_are_told_on_a_runs_page_and_the_slot_is_given_back"
+)
 BIG: Final = "tests.orchestration.test_big_run"
 #: the eighteen that operators meet most, and more of our own: what it is -> the test that makes it
 SITUATIONS: Final = {
@@ -54,6 +59,9 @@ SITUATIONS: Final = {
     "reset outside": UNDER_ONE_WORKER,
     "checkpoints gone": UNDER_ONE_WORKER,
     "a turn of 90 s": f"{HERE}::test_what_takes_long_and_is_healthy_is_never_called_stuck",
+    "the refresh of its data is late": FLOWS,
+    "the refresh of its data crashed": f"{CRASHED}::test_a_flow_run_killed_at_its_worst_moment_publishes_once",
+    "a dead flow run holds the slot": FLOWS,
     "2,700 checkpoints": f"{BIG}::test_a_page_of_a_big_run_is_small_and_costs_what_a_small_runs_does",
     "a dataset is stale": UNDER_ONE_WORKER,
     "the code changed under it": UNDER_ONE_WORKER,
