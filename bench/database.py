@@ -13,6 +13,7 @@ from typing import Any
 import django
 from django.core.management import call_command
 
+from console.environment import environment
 from stack.postgres import Postgres
 
 
@@ -29,6 +30,7 @@ def empty_database(*commands: str) -> Iterator[None]:
                 "DATABASE_URL": server.url(),
                 "DJANGO_SETTINGS_MODULE": "console.settings",
             }
+            environment.cache_clear()  # an engine that was started before has asked for it
             django.setup()
             for command in ("migrate", *commands):
                 call_command(command, verbosity=0)
