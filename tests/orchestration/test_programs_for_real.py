@@ -19,12 +19,12 @@ from django.conf import settings
 from django.contrib.auth.models import Group, User
 from django.db import connection
 from temporalio import activity, workflow
-from temporalio.client import Client, WorkflowFailureError
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import ActivityError, ApplicationError
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from ulid import ULID
 
-from approvals.models import Approval
+from approvals.models import Approval, AuditEvent
 from console import tokens
 from console.environment import PROJECT, environment
 from console.models import PartHeartbeat
@@ -109,6 +109,10 @@ class Workers:
     def __init__(self, variables: dict[str, str]) -> None:
         self._variables = variables
         self._running: list[subprocess.Popen[bytes]] = []
+
+    def know(self, name: str, value: str) -> None:
+        """Let those that start from now on have this variable."""
+        self._variables[name] = value
 
     async def start(self) -> None:
         """Start one and return once it works."""
@@ -215,6 +219,56 @@ def test_a_workflow_asks_over_http_and_hears_the_decision_though_the_worker_was_
                 assert await watch.result() == "delivered"
 
     go(scene())
+
+
+def test_a_signal_that_nobody_has_listed_waits_for_an_admin_and_arrives_once_it_is_confirmed(
+    web: Web, workers: Workers, temporal: Temporal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(environment(), "signals", "")
+    workers.know("SIGNALBOX_SIGNALS", "")
+    workflow_id, admin = f"cleanup-{str(ULID()).lower()}", _token("ada", "admin")
+    asked: list[dict[str, Any]] = []
+
+    @activity.defn(name="ask")
+    async def ask() -> None:
+        asked.append(await web.ask({"temporal": {"workflow_id": workflow_id, "signal": "approved"}}))
+
+    async def signals_in(handle: WorkflowHandle[Any, Any]) -> int:
+        events = [one async for one in handle.fetch_history_events(rpc_timeout=timedelta(seconds=PATIENCE))]
+        return sum(one.HasField("workflow_execution_signaled_event_attributes") for one in events)
+
+    async def scene() -> None:
+        await workers.start()
+        async with (
+            relay(temporal) as client,
+            Worker(
+                client,
+                task_queue=workflow_id,
+                workflows=[Cleanup],
+                activities=[ask],
+                workflow_runner=UnsandboxedWorkflowRunner(),
+            ),
+        ):
+            theirs = await client.start_workflow("Cleanup", id=workflow_id, task_queue=workflow_id)
+            await until(lambda: bool(asked))
+            await web.decide(asked[0], verdict="reject", note="keep it")
+            await until(lambda: AnswerDelivery.objects.filter(pk=asked[0]["id"], state="held").exists())
+            assert await signals_in(theirs) == 0
+            (pair,) = (await web.call(admin, "signals"))["items"]
+            assert (pair["account"], pair["signal"], pair["state"]) == ("robot", "approved", "waiting")
+            for _ in range(2):  # a second click changes nothing
+                settled = await web.call(admin, f"signals/{pair['id']}", {"confirmed": True})
+                assert (settled["state"], settled["settled_by"]) == ("confirmed", "ada")
+            async with asyncio.timeout(PATIENCE):
+                (answer,) = await theirs.result()
+            assert (answer["approval_id"], answer["verdict"], answer["note"]) == (asked[0]["id"], "reject", "keep it")
+            await until(lambda: AnswerDelivery.objects.filter(pk=asked[0]["id"], state="delivered").exists())
+            assert await signals_in(theirs) == 1
+            assert await web.receipt(asked[0]) == ["recorded", "signalled", "resumed"]
+
+    go(scene())
+    kinds = AuditEvent.objects.filter(kind__startswith="signal.").order_by("seq").values_list("kind", flat=True)
+    assert list(kinds) == ["signal.asked", "signal.confirmed"]
 
 
 def example(*asked: str) -> dict[str, Any]:
