@@ -94,7 +94,18 @@ def _read_and_again(model: type[BaseModel], name: str, given: Any) -> tuple[Read
         raise _unfit(
             (), f"Reading this calls {seen.unsteady}, so it may be read otherwise when it runs. {_IN_THE_TOOL}"
         )
+    if misfits := _misfits(model, kept):
+        raise Unfit([{**one, "message": f"{_MISFIT} {one['message']} {_MEND}"} for one in misfits])
     return ReadArguments(second, kept, canonical), seen
+
+
+def _misfits(model: type[BaseModel], kept: dict[str, Any]) -> list[dict[str, str]]:
+    """Return where the form, which goes by the schema, would not take what was written down."""
+    try:
+        faults = schema_check.check(schema_of(model), kept)
+    except (schema_check.BrokenSchema, schema_check.SchemaBusy):  # a change is then refused, with the reason
+        return []
+    return [{"path": _dotted(fault.path), "message": fault.sentence} for fault in faults]
 
 
 def read_back(model: type[BaseModel], arguments: dict[str, Any]) -> Any:
@@ -169,6 +180,7 @@ def faults_of(model: type[BaseModel]) -> list[str]:
 _MEND = "The tool's author has to declare it as a plain text, number, list or object that reads back as it is written."
 _IN_THE_TOOL = "The tool's author has to do that in the tool itself, not while its arguments are read."
 _UNREADABLE = "What the tool writes down of this, it cannot read again:"
+_MISFIT = "What the tool writes down of this does not fit the tool's own schema, so no change of it could be taken:"
 _ANOTHER = "This is another value once it was written down and read again, so what is shown would not be what runs."
 
 

@@ -38,7 +38,7 @@ from orchestration.agents.runtime import Agent, Tool
 from orchestration.models import Run
 from tests.api_caller import Caller, problem
 from tests.orchestration.conftest import go
-from tests.orchestration.made_models import Masked, NotPast, Sorted, Unsorted, counted
+from tests.orchestration.made_models import AsNumber, Masked, NotPast, Rights, Sorted, Unsorted, counted
 
 
 def of(kind: Any, default: Any = ...) -> type[BaseModel]:
@@ -78,6 +78,7 @@ class Tree(BaseModel):
         (of(Annotated[str, AfterValidator(counted)]), "x: This is another value"),
         (of(Masked), "x.number: This is another value"),
         (of(int, "1"), "x: This is another value"),
+        (AsNumber, "wait: What the tool writes down of this does not fit the tool's own schema"),
         (RootModel[list[int]], "an object with keys"),
     ],
 )
@@ -112,6 +113,7 @@ class Drifting(BaseModel):
         (Unsorted, {"tags": ["a", "b"]}, "The order of a set is another one in each process"),
         (NotPast, {"on": "2099-01-01"}, "calls date.today in NotPast.not_past"),
         (Drifting, {"on": "2099-01-01"}, "os.urandom"),
+        (of(Rights), {"x": 3}, "x: What the tool writes down of this does not fit the tool's own schema"),
         (of(Annotated[str, AfterValidator(lambda text: 1 // 0)]), {"x": "a"}, "ZeroDivisionError"),
     ],
 )
