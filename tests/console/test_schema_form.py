@@ -20,6 +20,7 @@ from tests.effort import effort
 from tests.html_form import sent_by_a_browser
 
 PREFIX = "arguments"
+EXAMPLES = max(300, settings().max_examples)  # `--histories 2000` makes 2,000 schemas of each
 
 
 def html_of(form: Form) -> str:
@@ -164,7 +165,7 @@ def objects_of(draw: st.DrawFn, part: dict[str, Any], texts: Any, depth: int) ->
     return value
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(st.data())
 def test_what_nobody_touched_comes_back_as_it_was(data: st.DataObject) -> None:
     schema = data.draw(schemas)
@@ -175,7 +176,7 @@ def test_what_nobody_touched_comes_back_as_it_was(data: st.DataObject) -> None:
     assert form.ignored == []
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(st.data())
 def test_what_a_person_types_is_what_comes_out(data: st.DataObject) -> None:
     schema = data.draw(schemas)
