@@ -56,6 +56,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="there is no Chromium on this machine"))
 
 
+FOREIGN = "another-teams-"  # how ids of workflows begin that operators may look at
+
+
 @dataclass(frozen=True)
 class Stack:
     """A running product, with the demo accounts and the demo runs."""
@@ -92,8 +95,9 @@ class Stack:
 def stack() -> Iterator[Stack]:
     home = Path(tempfile.mkdtemp(prefix="signalbox-walk-"))
     # The session's own database is for the other tests; this stack brings everything itself.
-    own = dict.fromkeys(("DATABASE_URL", "SIGNALBOX_HOME", "SIGNALBOX_SECRET_KEY"))
+    own: dict[str, str | None] = dict.fromkeys(("DATABASE_URL", "SIGNALBOX_HOME", "SIGNALBOX_SECRET_KEY"))
     own["SIGNALBOX_PREFECT_SECONDS"] = "60"  # a page may be slow while other tests run, and is never in the way
+    own["SIGNALBOX_WORKFLOWS"] = f"default/{FOREIGN}"
     supervisor = Supervisor(
         home=home, port=free_port(), environment=own, demo_accounts=True, demo_runs=True, quiet=True
     )
