@@ -53,5 +53,6 @@ def think_again(request: HttpRequest, run_id: str) -> HttpResponse:
         "is_refused": bool(refusal),
         "fault": fault,
         "reason": request.POST.get("reason", thinking_again.REASON),
+        "typed": request.POST.get("reason", ""),
     }
     return render(request, "orchestration/think_again.html", context, status=status)

@@ -79,6 +79,12 @@ def test_other_tools_risks_and_rules_are_groups_of_their_own(alice: User, open_o
     assert "These do not go together" in shown and "<h3>2 " in shown and 'name="verdict"' not in shown
 
 
+def test_a_note_is_shown_again_where_nothing_is_left_to_decide(alice: User) -> None:
+    gone = {"item": ["apr_gone:1:" + "0" * 64], "shown": ["apr_gone"], "verdict": "reject", "note": ""}
+    told = signed_in(alice).post(TOGETHER, gone | {"verdict": "neither", "note": "The sum is wrong."})
+    assert told.status_code == 422 and "The sum is wrong." in text(told)
+
+
 def test_what_cannot_be_decided_together_is_left_out_with_the_reason(
     alice: User, bob: User, open_one: Open, emails: list[Approval]
 ) -> None:

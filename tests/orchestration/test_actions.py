@@ -288,6 +288,10 @@ def test_the_page_shows_what_will_happen_and_takes_a_reason_without_script(olga:
     assert "Ended by olga: It hangs" in after and "/actions/end/" not in after
     late = client.get(f"/runs/{run.pk}/actions/cancel/").content.decode()
     assert "The run is closed already" in late and "<textarea" not in late
+    kept = client.post(f"/runs/{run.pk}/actions/cancel/", {"reason": "It <hangs> still", "state": state})
+    assert kept.status_code == 409 and "It &lt;hangs&gt; still" in kept.content.decode(), (
+        "nothing that was typed is lost"
+    )
 
 
 def test_the_page_says_what_is_under_way_and_reviewers_see_no_button(olga: User) -> None:

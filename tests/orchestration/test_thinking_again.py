@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group, User
+from django.urls import reverse
 
 from approvals.errors import InvalidChange, NotTheirs
 from approvals.models import Approval
@@ -20,6 +21,7 @@ from orchestration.errors import ActionRefused
 from orchestration.models import Rethinking, Run
 from tests.api_caller import Caller, problem
 from tests.orchestration.conftest import make_run, open_for, reviewer
+from tests.page_client import signed_in, text
 
 pytestmark = pytest.mark.django_db
 READ = [{"dataset": "handbook", "version": 1}]
@@ -53,6 +55,15 @@ def test_without_a_reason_a_right_or_anything_open_nothing_is_refreshed(monkeypa
     with pytest.raises(ActionRefused, match="read no dataset"):
         thinking_again.ask(run_id=unread.pk, by=reviewer(), reason="because")
     assert not Refresh.objects.exists() and not Rethinking.objects.exists()
+
+
+def test_a_reason_that_came_too_late_is_shown_again() -> None:
+    run = waiting_run()
+    Approval.objects.filter(run_id=run.pk).update(status="expired")
+    Run.objects.filter(pk=run.pk).update(status="finished")
+    address = reverse("orchestration:think_again", args=[run.pk])
+    late = signed_in(operator()).post(address, {"reason": "The terms are new."})
+    assert late.status_code == 409 and "The terms are new." in text(late)
 
 
 def again(who: User | None, approval: Approval, body: Any = None) -> Any:
