@@ -175,9 +175,11 @@ async def relay(temporal: Temporal) -> AsyncIterator[Client]:
             await running
 
 
-def test_a_workflow_asks_over_http_and_hears_the_decision_though_the_worker_was_killed(
+@asynccontextmanager
+async def a_workflow_that_asks(
     web: Web, workers: Workers, temporal: Temporal
-) -> None:
+) -> AsyncIterator[tuple[Client, WorkflowHandle[Any, Any], dict[str, Any]]]:
+    """Run somebody else's workflow, and the relay, inside the block; yield a client, it, and what it has asked."""
     workflow_id = f"cleanup-{str(ULID()).lower()}"
     asked: list[dict[str, Any]] = []
 
@@ -185,36 +187,43 @@ def test_a_workflow_asks_over_http_and_hears_the_decision_though_the_worker_was_
     async def ask() -> None:
         asked.append(await web.ask({"temporal": {"workflow_id": workflow_id, "signal": "approved"}}))
 
+    await workers.start()
+    async with (
+        relay(temporal) as client,
+        Worker(
+            client,
+            task_queue=workflow_id,
+            workflows=[Cleanup],
+            activities=[ask],
+            workflow_runner=UnsandboxedWorkflowRunner(),
+        ),
+    ):
+        theirs = await client.start_workflow("Cleanup", id=workflow_id, task_queue=workflow_id)
+        await until(lambda: bool(asked))
+        yield client, theirs, asked[0]
+
+
+def test_a_workflow_asks_over_http_and_hears_the_decision_though_the_worker_was_killed(
+    web: Web, workers: Workers, temporal: Temporal
+) -> None:
     async def scene() -> None:
-        await workers.start()
-        async with (
-            relay(temporal) as client,
-            Worker(
-                client,
-                task_queue=workflow_id,
-                workflows=[Cleanup],
-                activities=[ask],
-                workflow_runner=UnsandboxedWorkflowRunner(),
-            ),
-        ):
-            theirs = await client.start_workflow("Cleanup", id=workflow_id, task_queue=workflow_id)
-            await until(lambda: bool(asked))
-            watch = client.get_workflow_handle(asked[0]["run_id"])
+        async with a_workflow_that_asks(web, workers, temporal) as (client, theirs, asked):
+            watch = client.get_workflow_handle(asked["run_id"])
             async with asyncio.timeout(PATIENCE):  # the watch has looked: it waits for its ladder's first step
                 while await watch.query("waits_until", rpc_timeout=timedelta(seconds=PATIENCE)) is None:
                     pass  # each look is a round trip of its own
             workers.kill()
-            await web.decide(asked[0], verdict="edit", edited_arguments={"name": "orders-2018"}, note="that one")
-            changed = await web.call(web.program, f"approvals/{asked[0]['id']}")
+            await web.decide(asked, verdict="edit", edited_arguments={"name": "orders-2018"}, note="that one")
+            changed = await web.call(web.program, f"approvals/{asked['id']}")
             await web.decide(changed, by=web.second, version=2)
             await workers.start()
             async with asyncio.timeout(PATIENCE):
                 (answer,) = await theirs.result()
-            assert (answer["approval_id"], answer["status"], answer["verdict"]) == (asked[0]["id"], "decided", "edit")
+            assert (answer["approval_id"], answer["status"], answer["verdict"]) == (asked["id"], "decided", "edit")
             assert (answer["arguments"], answer["note"]) == ({"name": "orders-2018"}, "that one")
             assert answer["decided_by"] == "bob"
-            await until(lambda: AnswerDelivery.objects.filter(pk=asked[0]["id"], state="delivered").exists())
-            assert await web.receipt(asked[0]) == ["recorded", "signalled", "resumed"]
+            await until(lambda: AnswerDelivery.objects.filter(pk=asked["id"], state="delivered").exists())
+            assert await web.receipt(asked) == ["recorded", "signalled", "resumed"]
             async with asyncio.timeout(PATIENCE):
                 assert await watch.result() == "delivered"
 
@@ -226,33 +235,16 @@ def test_a_signal_that_nobody_has_listed_waits_for_an_admin_and_arrives_once_it_
 ) -> None:
     monkeypatch.setattr(environment(), "signals", "")
     workers.know("SIGNALBOX_SIGNALS", "")
-    workflow_id, admin = f"cleanup-{str(ULID()).lower()}", _token("ada", "admin")
-    asked: list[dict[str, Any]] = []
-
-    @activity.defn(name="ask")
-    async def ask() -> None:
-        asked.append(await web.ask({"temporal": {"workflow_id": workflow_id, "signal": "approved"}}))
+    admin = _token("ada", "admin")
 
     async def signals_in(handle: WorkflowHandle[Any, Any]) -> int:
         events = [one async for one in handle.fetch_history_events(rpc_timeout=timedelta(seconds=PATIENCE))]
         return sum(one.HasField("workflow_execution_signaled_event_attributes") for one in events)
 
     async def scene() -> None:
-        await workers.start()
-        async with (
-            relay(temporal) as client,
-            Worker(
-                client,
-                task_queue=workflow_id,
-                workflows=[Cleanup],
-                activities=[ask],
-                workflow_runner=UnsandboxedWorkflowRunner(),
-            ),
-        ):
-            theirs = await client.start_workflow("Cleanup", id=workflow_id, task_queue=workflow_id)
-            await until(lambda: bool(asked))
-            await web.decide(asked[0], verdict="reject", note="keep it")
-            await until(lambda: AnswerDelivery.objects.filter(pk=asked[0]["id"], state="held").exists())
+        async with a_workflow_that_asks(web, workers, temporal) as (_, theirs, asked):
+            await web.decide(asked, verdict="reject", note="keep it")
+            await until(lambda: AnswerDelivery.objects.filter(pk=asked["id"], state="held").exists())
             assert await signals_in(theirs) == 0
             (pair,) = (await web.call(admin, "signals"))["items"]
             assert (pair["account"], pair["signal"], pair["state"]) == ("robot", "approved", "waiting")
@@ -261,10 +253,10 @@ def test_a_signal_that_nobody_has_listed_waits_for_an_admin_and_arrives_once_it_
                 assert (settled["state"], settled["settled_by"]) == ("confirmed", "ada")
             async with asyncio.timeout(PATIENCE):
                 (answer,) = await theirs.result()
-            assert (answer["approval_id"], answer["verdict"], answer["note"]) == (asked[0]["id"], "reject", "keep it")
-            await until(lambda: AnswerDelivery.objects.filter(pk=asked[0]["id"], state="delivered").exists())
+            assert (answer["approval_id"], answer["verdict"], answer["note"]) == (asked["id"], "reject", "keep it")
+            await until(lambda: AnswerDelivery.objects.filter(pk=asked["id"], state="delivered").exists())
             assert await signals_in(theirs) == 1
-            assert await web.receipt(asked[0]) == ["recorded", "signalled", "resumed"]
+            assert await web.receipt(asked) == ["recorded", "signalled", "resumed"]
 
     go(scene())
     kinds = AuditEvent.objects.filter(kind__startswith="signal.").order_by("seq").values_list("kind", flat=True)
