@@ -58,7 +58,7 @@ def _does(kind: str) -> Any:
     return do
 
 
-_SIGNAL: Final = Action(
+SIGNAL: Final = Action(
     name="signal",
     title="Signal this run's workflow",
     button="Send a signal",
@@ -73,9 +73,8 @@ _SIGNAL: Final = Action(
     overtakes=True,
     is_offered=lambda run: False,  # the page of what was sent leads here: these are no everyday buttons
 )
-SIGNAL: Final = _SIGNAL
 QUERY: Final = replace(
-    _SIGNAL,
+    SIGNAL,
     name="query",
     title="Query this run's workflow",
     button="Ask the workflow",
@@ -90,7 +89,7 @@ QUERY: Final = replace(
     is_grave=False,
 )
 UPDATE: Final = replace(
-    _SIGNAL,
+    SIGNAL,
     name="update",
     title="Update this run's workflow",
     button="Send the update",
