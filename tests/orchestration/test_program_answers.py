@@ -207,7 +207,8 @@ BAD_OUTCOMES: list[tuple[Any, str]] = [
     ({"status": "done", "result": {NUL: 1}}, "result"),
     ({"status": "done", "result": "x" * 300_000}, "result"),
     ({"status": "done", "result": list(range(6000))}, "result"),
-    ({"status": "done", "result": json.loads("[" * 100 + "]" * 100)}, "result"),
+    ({"status": "done", "result": json.loads("[" * 70 + "]" * 70)}, "result"),
+    ({"status": "done", "result": json.loads("[" * 100 + "]" * 100)}, ""),  # no body is read so deep
     ({"status": "done", "result": HALF}, "result"),
 ]
 
