@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import timedelta
+from typing import Any, Final
 
 from django.db import transaction
 from django.db.models import F
@@ -32,6 +33,7 @@ from orchestration.errors import NotAsDecided, NothingToDeliver, SignalHeld
 from orchestration.models import AnswerDelivery, SignalPair
 
 State = AnswerDelivery.State
+ANEW: Final = timedelta(minutes=1)  # within which a watch that was sent away has given up
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,8 @@ def give_up(approval_id: str) -> None:
     with transaction.atomic():
         _hold(approval_id)
         trying = AnswerDelivery.objects.filter(pk=approval_id, state=State.TRYING)
+        # A watch that was sent away for an admin's yes may come here after the yes: the new watch has only begun.
+        trying = trying.exclude(attempts=0, began_at__gt=DatabaseNow() - ANEW)
         if not trying.update(state=State.UNDELIVERED):
             return
         note_undelivered(approval_id)

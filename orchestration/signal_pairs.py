@@ -124,7 +124,7 @@ def _held_by(pair: SignalPair) -> list[Approval]:
 
 def _send(held: list[Approval]) -> None:
     """Have each answer sent from now on, for as long as is promised: by a watch of its own, for the first has ended."""
-    again = {"state": AnswerDelivery.State.TRYING, "began_at": DatabaseNow(), "last_error": ""}
+    again = {"state": AnswerDelivery.State.TRYING, "began_at": DatabaseNow(), "attempts": 0, "last_error": ""}
     AnswerDelivery.objects.filter(pk__in=[one.pk for one in held]).update(**again)
     for approval in held:
         start_watch(approval, again=True)

@@ -206,6 +206,18 @@ def test_a_yes_in_the_moment_of_the_attempt_forgets_no_answer(theirs: FakeTempor
         assert state == "delivered" or (state == "trying" and watches(approval) == [False, True])
 
 
+def test_a_watch_that_was_sent_away_gives_nothing_up_that_a_yes_has_begun_anew(theirs: FakeTemporal) -> None:
+    approval = answer(asked(HERE))
+    with pytest.raises(SignalHeld):
+        deliveries.begin(approval.pk)
+    signal_pairs.settle(pair_id=SignalPair.objects.get().pk, by=admin(), confirmed=True)
+    deliveries.give_up(approval.pk)
+    assert AnswerDelivery.objects.get(pk=approval.pk).state == "trying" and "by itself" in why(approval)
+    assert deliveries.begin(approval.pk) is not None, "the new watch's first attempt"
+    deliveries.give_up(approval.pk)
+    assert AnswerDelivery.objects.get(pk=approval.pk).state == "undelivered", "which it may give up"
+
+
 def test_the_page_confirms_and_refuses_without_script() -> None:
     approval = asked(HERE)
     pair = SignalPair.objects.get()

@@ -61,9 +61,9 @@ def page(run: Run, checkpoint_id: str, name: str = "checkpoint") -> str:
 
 
 def test_an_authors_marks_hold_at_every_door(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = make_run(input={"order_id": "8801", "card": "4929-1"})
-    first = seed(run, {"card": "4929-1", "note": "open"})
-    second = seed(run, {"card": "4929-2", "note": "shut"}, number=1, parent=first)
+    run = make_run(input={"order_id": "8801", "card": "kept-4929-1"})
+    first = seed(run, {"card": "kept-4929-1", "note": "open"})
+    second = seed(run, {"card": "kept-4929-2", "note": "shut"}, number=1, parent=first)
     from orchestration.state import secrets
 
     monkeypatch.setattr(secrets, "_marked_in", lambda _: ("card",))
@@ -77,10 +77,10 @@ def test_an_authors_marks_hold_at_every_door(alice: User, monkeypatch: pytest.Mo
         caller.get(f"runs/{run.pk}/checkpoints/{second}").content.decode(),
         caller.get(f"runs/{run.pk}/checkpoints/{second}/diff").content.decode(),
     ]
-    assert [text for text in shown if "4929" in text] == []
+    assert [text for text in shown if "kept-4929" in text] == []
     assert "shut" in shown[0] and "shut" in shown[5]
     evidence = json.dumps([histories.run(run.pk), histories.checkpoints(run.pk)], default=str)
-    assert "4929" not in evidence and "shut" in evidence
+    assert "kept-4929" not in evidence and "shut" in evidence
 
 
 def test_three_megabytes_are_no_page_of_three_megabytes(alice: User) -> None:
