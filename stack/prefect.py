@@ -75,7 +75,7 @@ class Prefect(Service):
             *(sys.executable, "-m", "prefect", "server", "start", "--host", ports.LOOPBACK),
             *("--port", str(self.port), "--no-ui", "--analytics-off"),
         ]
-        return Command(argv, environment, self.folder, niceness=10)
+        return Command(argv, environment, self.folder, niceness=5)  # pages and refreshes wait for its answers
 
     def is_ready(self) -> bool:
         return answers(f"{self.api_url}/health")
