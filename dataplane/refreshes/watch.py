@@ -91,21 +91,26 @@ class RefreshWatch:
         return len(rows)
 
     def sweep(self) -> None:
-        """Record flow runs as crashed whose process is gone and whose refresh needs them no more.
+        """Put right the flow runs that no open refresh names: those of Prefect's schedule, and those that ended late.
 
-        Such a run died after it had published, or had found its refresh in the hands of another run.
+        One whose process is gone is recorded as crashed: it died after it had published, or had found its refresh in
+        the hands of another run. One that a runner took and never started, since Prefect's answer was lost on the way,
+        is started again: it may be the only one of its window, and where it is not it finds the refresh done.
         Raises PrefectAway.
         """
         now = datetime.now(UTC)
         for entry in catalogue.CATALOGUE.values():
-            runs = self.prefect.flow_runs(states=["RUNNING"], flow=entry.flow, limit=100).items
+            runs = self.prefect.flow_runs(states=["PENDING", "RUNNING"], flow=entry.flow, limit=100).items
             known = selectors.refreshes_by_flow_run(run.id for run in runs)
             for run in runs:
                 row = known.get(run.id)
-                if row is not None and row.is_open:
-                    continue  # `look` cares for it
-                patience = LONGEST_RUN if row is None else STARTING + SURE_AFTER
-                if now - run.state_at > patience and not (row is not None and _is_held(row.pk)):
+                if (row is not None and row.is_open) or now - run.state_at <= _patience(run, row):
+                    continue  # `look` cares for it, or it is early to say
+                if run.state_type == "PENDING" and row is None:
+                    logger.warning("flow run %s: no process has come of it, starting it again", run.id)
+                    self.prefect.crash(run.id, "No process has come of it; Signalbox starts it again.")
+                    self.prefect.run_again(run.id, "Started again by Signalbox.", after=RESTART_AFTER)
+                elif row is None or not _is_held(row.pk):
                     logger.warning("flow run %s: nobody works on it and nobody needs it", run.id)
                     self.prefect.crash(run.id, "Its process is gone; its refresh has ended without it.")
 
@@ -168,6 +173,13 @@ class RefreshWatch:
         logger.warning("refresh %s: Prefect lost its flow run %s", row.pk, row.prefect_flow_run_id)
         as_seen = Refresh.objects.filter(pk=row.pk, prefect_flow_run_id=row.prefect_flow_run_id)
         states.move(as_seen, Refresh.Status.SCHEDULED, prefect_flow_run_id="", send_due_at=DatabaseNow())
+
+
+def _patience(run: FlowRun, row: Refresh | None) -> timedelta:
+    """Return for how long the run's state may stand without a refresh that is open."""
+    if run.state_type == "PENDING":
+        return 2 * LAUNCHING
+    return LONGEST_RUN if row is None else STARTING + SURE_AFTER
 
 
 def _close(row: Refresh, status: states.Status, error: str) -> None:

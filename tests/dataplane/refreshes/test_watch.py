@@ -139,3 +139,49 @@ def test_a_run_that_died_after_it_had_published_is_recorded_as_crashed(fake_pref
     RefreshWatch(fake_prefect).sweep()
     assert fake_prefect.runs[run_id].state_type == "CRASHED"
     assert Refresh.objects.get().status == "published"
+
+
+def of_the_schedule(prefect: FakePrefect, state: str, ago: timedelta) -> str:
+    made = prefect.create_flow_run(
+        flow=HANDBOOK.flow, deployment=HANDBOOK.deployment, parameters={}, idempotency_key="by Prefect", name="window"
+    )
+    prefect.move(made.id, state, ago=ago)
+    return made.id
+
+
+def test_a_run_of_the_schedule_that_no_process_came_of_is_started_again(
+    database_url: str, fake_prefect: FakePrefect
+) -> None:
+    run_id = of_the_schedule(fake_prefect, "PENDING", LONG_AGO)
+    RefreshWatch(fake_prefect).sweep()
+    assert fake_prefect.runs[run_id].state_name == "AwaitingRetry"
+    RefreshWatch(fake_prefect).sweep()
+    assert fake_prefect.calls.count("run_again") == 1, "it is scheduled now"
+
+
+@pytest.mark.parametrize(
+    ("state", "ago", "is_crashed"),
+    [
+        ("PENDING", timedelta(seconds=90), False),  # a busy machine takes long to start a process
+        ("RUNNING", timedelta(minutes=15), False),  # it may wait for another run's lock
+        ("RUNNING", timedelta(minutes=17), True),
+        ("SCHEDULED", timedelta(hours=1), False),
+    ],
+)
+def test_a_run_that_no_refresh_names_is_crashed_once_nobody_can_work_on_it(
+    database_url: str, fake_prefect: FakePrefect, state: str, ago: timedelta, is_crashed: bool
+) -> None:
+    run_id = of_the_schedule(fake_prefect, state, ago)
+    RefreshWatch(fake_prefect).sweep()
+    assert fake_prefect.runs[run_id].state_type == ("CRASHED" if is_crashed else state)
+    assert "run_again" not in fake_prefect.calls
+
+
+@pytest.mark.parametrize("state", ["PENDING", "RUNNING"])
+def test_a_run_whose_refresh_has_ended_without_it_is_crashed(
+    fake_prefect: FakePrefect, run_id: str, state: str
+) -> None:
+    fake_prefect.move(run_id, state, ago=LONG_AGO)
+    Refresh.objects.update(status="cancelled")
+    RefreshWatch(fake_prefect).sweep()
+    assert fake_prefect.runs[run_id].state_type == "CRASHED" and "run_again" not in fake_prefect.calls
