@@ -161,10 +161,10 @@ def _earlier(client: Any, address: str) -> str:
 
 def make_history(address: str) -> None:
     """Let a workflow that nobody works on have EVENTS signals."""
-    from temporalio.client import Client
+    from console.temporal_connection import connect, embedded
 
     async def signals() -> None:
-        client = await Client.connect(address)
+        client = await connect(embedded(address, "default"))
         handle = await client.start_workflow("Till", id=FOREIGN, task_queue="nobody works here")
         for _ in range(EVENTS // 50):
             await asyncio.gather(*(handle.signal("coin", {"worth": 1}) for _ in range(50)))
