@@ -108,8 +108,8 @@ class RefreshWatch:
                     continue  # `look` cares for it, or it is early to say
                 if run.state_type == "PENDING" and row is None:
                     logger.warning("flow run %s: no process has come of it, starting it again", run.id)
-                    self.prefect.crash(run.id, "No process has come of it; Signalbox starts it again.")
-                    self.prefect.run_again(run.id, "Started again by Signalbox.", after=RESTART_AFTER)
+                    message = "No process has come of it; started again by Signalbox."
+                    self.prefect.run_again(run.id, message, after=RESTART_AFTER)
                 elif row is None or not _is_held(row.pk):
                     logger.warning("flow run %s: nobody works on it and nobody needs it", run.id)
                     self.prefect.crash(run.id, "Its process is gone; its refresh has ended without it.")

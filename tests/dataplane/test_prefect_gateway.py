@@ -84,6 +84,20 @@ def test_a_dead_run_is_crashed_and_scheduled_again_at_least_five_seconds_ahead(p
     assert again.expected_start_at - datetime.now(UTC) > timedelta(seconds=3)
 
 
+def test_a_run_that_a_runner_took_and_never_began_is_scheduled_again(prefect: PrefectGateway) -> None:
+    made = make(prefect, uuid4().hex)
+    if isinstance(prefect, FakePrefect):
+        prefect.move(made.id, "PENDING")
+    else:
+        body = {"state": {"type": "PENDING", "name": "Pending"}}
+        told = httpx.post(f"{prefect.api_url}/flow_runs/{made.id}/set_state", json=body, timeout=60)  # type: ignore[attr-defined]
+        assert told.json()["status"] == "ACCEPT"
+    assert prefect.flow_run(made.id).state_type == "PENDING"
+    prefect.run_again(made.id, "Once more.", after=timedelta())
+    again = prefect.flow_run(made.id)
+    assert (again.state_type, again.state_name, again.state_message) == ("SCHEDULED", "AwaitingRetry", "Once more.")
+
+
 def test_a_cancelled_run_is_cancelled(prefect: PrefectGateway) -> None:
     made = make(prefect, uuid4().hex)
     prefect.cancel(made.id, "Not needed.")

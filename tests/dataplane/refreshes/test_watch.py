@@ -157,6 +157,7 @@ def test_a_run_of_the_schedule_that_no_process_came_of_is_started_again(
     assert fake_prefect.runs[run_id].state_name == "AwaitingRetry"
     RefreshWatch(fake_prefect).sweep()
     assert fake_prefect.calls.count("run_again") == 1, "it is scheduled now"
+    assert "crash" not in fake_prefect.calls, "nobody who looks meanwhile is told of a crash"
 
 
 @pytest.mark.parametrize(
