@@ -40,7 +40,7 @@ async function fetchParts() {
   isUnderWay = true;
   isAnswered = false;
   const given = new URLSearchParams(parts.map((part) => [placeOf(part), addressOf(part)]));
-  const asked = new Map(parts.map((part) => [placeOf(part), part.dataset.liveGet]));
+  const asked = new Map(parts.map((part) => [placeOf(part), addressOf(part)]));
   const event = new CustomEvent("live:parts", { detail: { asked } });
   try {
     await htmx.ajax("GET", `${body.dataset.partsUrl}?${given}`, { source: body, target: body, swap: "none", event });
@@ -68,12 +68,12 @@ document.addEventListener("htmx:after:request", ({ detail }) => {
   if (sourceEvent?.detail?.asked) isAnswered = response?.status < 500 && response.status !== 429;
 });
 
-// Somebody went on meanwhile, to another request or another search: what was asked for before has no place any more,
-// and what is there now may be older than the announcement.
+// Somebody went on meanwhile, to another request, another search or the box for an answer: what was asked for before has
+// no place any more, and what is there now may be older than the announcement.
 document.addEventListener("htmx:before:swap", ({ detail }) => {
   const asked = detail.ctx.sourceEvent?.detail?.asked;
   if (!asked) return;
-  const now = new Map(all().map((part) => [placeOf(part), part.dataset.liveGet]));
+  const now = new Map(all().map((part) => [placeOf(part), addressOf(part)]));
   const isSame = (task) => now.get(task.target?.id) === asked.get(task.target?.id);
   if (detail.tasks.some((task) => task.target && now.has(task.target.id) && !isSame(task))) told.add("resync");
   detail.tasks.splice(0, detail.tasks.length, ...detail.tasks.filter((task) => task.target && isSame(task)));
