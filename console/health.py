@@ -252,13 +252,6 @@ def _engine_probe(check: HealthCheck) -> Probe[PartHealth]:
     return Probe(ask, lambda part: part["ok"])
 
 
-_WRITE = """
-INSERT INTO console_partheartbeat (part, instance, detail, ok, last_seen_at)
-VALUES ('postgres', %s, 'writes', true, signalbox_now())
-ON CONFLICT (part, instance) DO UPDATE SET last_seen_at = signalbox_now()
-"""
-
-
 def _ask_database() -> Database:
     try:
         with connection.cursor() as cursor:
@@ -282,7 +275,7 @@ def _write_fault() -> str:
     """Write one row and keep it; say in a sentence what is wrong when that does not go."""
     try:
         with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute(_WRITE, [socket.gethostname()])
+            cursor.execute(_BEAT, ["postgres", socket.gethostname(), "writes", True])
     except Error as exc:
         return f"It takes no writes: {_first_line(exc)}."
     return ""

@@ -18,7 +18,6 @@ from orchestration.signal_rules import is_own, read_grants
 #: what wakes workflows of Signalbox's own, wherever they run
 INTERNAL = frozenset({DECIDED, RESUMED, LOOK})
 CLIENTS = "signalbox_answer"  # by which our client package has its answers sent
-RESERVED = "__temporal"
 
 
 @lru_cache(maxsize=4)
