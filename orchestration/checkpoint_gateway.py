@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import UUID
 
 from django.db import connection
@@ -32,6 +32,7 @@ from orchestration.state.values import plain, read_value
 
 SCHEMA = "agent"
 _POLL = 0.05  # seconds between tries for a lock that is being given up
+_Pool: TypeAlias = AsyncConnectionPool[AsyncConnection[DictRow]]
 
 
 _CONNECTION: dict[str, Any] = {
@@ -60,7 +61,7 @@ class Checkpoints:
     def __init__(self, *, size: int = 24) -> None:
         if os.environ.get("LANGGRAPH_STRICT_MSGPACK") != "true":
             raise RuntimeError("LANGGRAPH_STRICT_MSGPACK must be true before LangGraph is imported.")
-        self._pool = AsyncConnectionPool[AsyncConnection[DictRow]](
+        self._pool: _Pool = AsyncConnectionPool(
             conninfo("signalbox checkpoints"),
             min_size=2,
             max_size=size,
@@ -81,19 +82,76 @@ class Checkpoints:
 
     @asynccontextmanager
     async def thread(self, thread_id: str) -> AsyncIterator[Any]:
-        """Hold the thread and yield a saver for it. Call it with the run's newest fence in hand.
+        """Hold the thread and yield a saver for it. Call it with the run's newest fence in hand."""
+        async with self.reaching_for(thread_id) as reach:
+            yield await reach.held()
+
+    @asynccontextmanager
+    async def reaching_for(self, thread_id: str) -> AsyncIterator[Reach]:
+        """Begin to reach for the thread, and yield the way to hold it, which it is until the block ends.
+
+        The newest fence need not be in hand yet, so that a thread which nobody holds can be read while it is taken.
+        """
+        reach = Reach(self._pool, thread_id)
+        try:
+            yield reach
+        finally:
+            await reach.end()
+
+
+class Reach:
+    """One turn's hand on a thread. `early` is for what only reads, `held` for all else."""
+
+    def __init__(self, pool: _Pool, thread_id: str) -> None:
+        self._pool, self._thread_id = pool, thread_id
+        self._saver: Any = None  # of the thread, once it is held
+        self._reaching = asyncio.create_task(self._reach())
+
+    async def early(self) -> Any:
+        """Return a saver of the thread, `None` where somebody else holds it: that one may be just before its end."""
+        await asyncio.shield(self._reaching)
+        return self._saver
+
+    async def held(self) -> Any:
+        """Hold the thread, and return a saver for it. Call it with the run's newest fence in hand.
 
         Temporal starts an attempt only after the one before has ended or is given up. So a lock that is still
         held belongs to a frozen or dying attempt: after a moment its connection is ended.
         """
-        from orchestration.turns.reading_once import ReadingOnce
+        connection = await self._reaching
+        if self._saver is None:
+            await _take_lock(connection, self._thread_id)
+            self._saver = _saver(connection)
+        return self._saver
 
-        async with self._pool.connection() as held:
-            await _take_lock(held, thread_id)
-            try:
-                yield ReadingOnce(held)
-            finally:
-                await _give_back(held)
+    async def end(self) -> None:
+        """Give the thread and the connection back, or stop reaching for them."""
+        if not self._reaching.done():
+            self._reaching.cancel()
+        await asyncio.wait([self._reaching])
+        if self._reaching.cancelled() or self._reaching.exception() is not None:
+            return
+        connection = self._reaching.result()
+        try:
+            await _give_back(connection)
+        finally:
+            await self._pool.putconn(connection)
+
+    async def _reach(self) -> AsyncConnection[DictRow]:
+        connection = await self._pool.getconn()
+        try:
+            if await _try_lock(connection, self._thread_id):
+                self._saver = _saver(connection)
+        except BaseException:
+            await self._pool.putconn(connection)  # which looks whether it can be used again
+            raise
+        return connection
+
+
+def _saver(connection: AsyncConnection[DictRow]) -> Any:
+    from orchestration.turns.reading_once import ReadingOnce
+
+    return ReadingOnce(connection)
 
 
 async def _give_back(held: AsyncConnection[DictRow]) -> None:
@@ -110,12 +168,15 @@ async def _give_back(held: AsyncConnection[DictRow]) -> None:
         await held.close()
 
 
+async def _try_lock(held: AsyncConnection[DictRow], thread_id: str) -> bool:
+    asked = await held.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 7)) AS got", [thread_id])
+    row = await asked.fetchone()
+    return bool(row and row["got"])
+
+
 async def _take_lock(held: AsyncConnection[DictRow], thread_id: str) -> None:
     for attempt in range(100):
-        row = await (
-            await held.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 7)) AS got", [thread_id])
-        ).fetchone()
-        if row and row["got"]:
+        if await _try_lock(held, thread_id):
             return
         if attempt >= 5:
             await held.execute(

@@ -276,9 +276,14 @@ def note_started(entry: Claimed, temporal_run_id: str) -> None:
 
 
 def note_signalled(entries: list[Claimed], detail: str = "", within: timedelta | None = None) -> None:
-    """Stamp decisions as told. `within`: how long the next step may take, none where none can come."""
+    """Stamp decisions as told. `within`: how long the next step may take, none where none can come.
+
+    The turn that they woke begins meanwhile, so none of this waits for the disk: what a crash of PostgreSQL takes back
+    is delivered and stamped again.
+    """
     approval_ids = [entry.payload["approval_id"] for entry in entries]
-    with transaction.atomic(), planned_once.in_one_go():
+    with transaction.atomic(), planned_once.in_one_go(), planned_once.cursor() as cursor:
+        cursor.execute("SET LOCAL synchronous_commit = off")
         approvals.hold_receipts(approval_ids)  # the worker may be noting the next step
         approvals.note_receipt(approval_ids=approval_ids, step="signalled", detail=detail, within=within)
         stamp(entries)

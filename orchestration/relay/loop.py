@@ -97,6 +97,8 @@ class Relay:
             await AsyncConnection.connect(conninfo("signalbox relay"), autocommit=True) as hand,
         ):
             await ear.execute(f"LISTEN {CHANNEL}")
+            # It only claims, and what a crash of PostgreSQL takes back is claimed again: no decision waits for a disk.
+            await hand.execute("SET synchronous_commit = off")
             over = asyncio.Event()  # told to stop, or a connection is lost
             rounds = [asyncio.create_task(one_round.go(hand, over)) for one_round in self.rounds]
             listening, stopping = asyncio.create_task(self._listen(ear)), asyncio.create_task(stop.wait())

@@ -7,6 +7,7 @@ goes on from its last checkpoint, the ledger knows its effects.
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import Any
 
 from django.db import DatabaseError
 from langgraph.errors import GraphDrained
@@ -41,13 +42,15 @@ from orchestration.errors import (
 )
 from orchestration.fences import Attempt
 from orchestration.models import Run
-from orchestration.services import TurnStart
+from orchestration.pausing import Stand
+from orchestration.services import TurnEnd, TurnStart
 from orchestration.threads import in_database
 from orchestration.turns import drive
 from orchestration.turns.asked import Around
 from orchestration.turns.asking_again import ask_again
 from orchestration.turns.datasets import PublishedDatasets
 from orchestration.turns.failure import OURS, failed_of, failure_kept
+from orchestration.turns.looking import Seen, looking
 from orchestration.turns.progress import Nodes, alive, watched
 from orchestration.turns.usage import DayBudget, Spending
 
@@ -71,16 +74,18 @@ class Activities:
             async with failure_kept(turn) as taken:
                 info = activity.info()
                 attempt = Attempt(info.workflow_run_id or "", turn.turn, info.attempt)
-                start = await in_database(services.begin_turn, turn, attempt)
-                if start.is_paused:
-                    return TurnResult("paused", waiting_for=turn.approval_ids)
-                if start.run is None:
-                    return _still_waiting(turn, start)
-                taken.run = start.run
-                if start.run.failure:
-                    await in_database(failing.check_lost, start.run, turn)
-                agent = agent_named(turn.agent)
-                result = await self._run_graph(agent, turn, start, start.run)
+                async with self._checkpoints.reaching_for(turn.run_id) as reach, looking(turn, reach) as look:
+                    start = await in_database(services.begin_turn, turn, attempt)
+                    if start.is_paused:
+                        return TurnResult("paused", waiting_for=turn.approval_ids)
+                    if start.run is None:
+                        return _still_waiting(turn, start)
+                    taken.run = start.run
+                    if start.run.failure:
+                        await in_database(failing.check_lost, start.run, turn)
+                    agent = agent_named(turn.agent)
+                    end, after = await self._run_graph(agent, turn, start, start.run, await reach.held(), await look)
+                result = await _end_turn(turn, start.run, end, after)
                 faults.reach("turn.before_report", turn.run_id)
                 return result
         except RunClosed as exc:
@@ -120,16 +125,21 @@ class Activities:
             temporal_run_id=activity.info().workflow_run_id or "",
         )
 
-    async def _run_graph(self, agent: Agent, turn: Turn, start: TurnStart, run: Run) -> TurnResult:
+    async def _run_graph(
+        self, agent: Agent, turn: Turn, start: TurnStart, run: Run, held: Any, seen: Seen | None
+    ) -> tuple[TurnEnd, Stand]:
+        """Call the graph if it may go on; return how the turn ends, and how the thread then stands.
+
+        `held`: the thread's saver. `seen`: what was read of the thread before, if anything.
+        """
         assert start.began_at is not None
         control, nodes = RunControl(), Nodes(start.began_at)
         async with (
-            self._checkpoints.thread(turn.run_id) as held,
             alive(control, turn, nodes),
             watched(turn, run.fence, nodes),
             drive.made_graph(drive.graph_of(agent.name), turn.run_id) as made,
         ):
-            graph = drive.with_saver(made, held)
+            graph = seen.graph if seen else drive.with_saver(made, held)
             saver = graph.checkpointer
             shape = drive.shape_of(made, graph)
             ledger = EffectLedger(turn.run_id, run.fence, agent, self._world)
@@ -145,7 +155,8 @@ class Activities:
                 await in_database(services.note_placed, turn, run.fence, placed)
                 faults.reach("turn.after_place", turn.run_id)
                 faults.reach("fork.after_place", run.parent_id or "")
-            before = await pausing.stand_of(graph, saver, turn.run_id)
+                seen = None  # the thread stands otherwise now
+            before = seen.stand if seen else await pausing.stand_of(graph, saver, turn.run_id)
             changed = pausing.changes_between((run.pause or {}).get("code", {}), shape.code)
             pausing.check(before, drive.kept_of(turn, start, run), changed)
             if changed:
@@ -168,25 +179,30 @@ class Activities:
                         raise
             after = await pausing.stand_of(graph, saver, turn.run_id)
             end = drive.end_of(Around(agent, shape.tools, after), graph, turn, run, shape.code, spending)
-        faults.reach("turn.after_graph", turn.run_id)
-        if end.proposals:
-            waiting_for, next_step_at = await in_database(services.pause_turn, turn, run.fence, end)
-            return TurnResult(
-                outcome="needs_approval",
-                waiting_for=waiting_for,
-                next_step_at=next_step_at.isoformat(),
-                checkpoint_id=end.checkpoint_id,
-                dataset_versions=end.dataset_versions,
-                usage=end.usage,
-            )
-        if after.next:
-            raise AgentStopped(
-                f"The agent stopped before {' and '.join(f'“{node}”' for node in after.next)} without asking anybody, "
-                "so nobody can let it go on. A graph waits for people by `interrupt()`, or by a stop that it was "
-                "compiled with."
-            )
-        await in_database(services.finish_turn, turn, run.fence, end)
-        return TurnResult("finished", [], None, end.checkpoint_id, end.dataset_versions, end.usage)
+        return end, after
+
+
+async def _end_turn(turn: Turn, run: Run, end: TurnEnd, after: Stand) -> TurnResult:
+    """Open what the graph asks, or close the run with its result."""
+    faults.reach("turn.after_graph", turn.run_id)
+    if end.proposals:
+        waiting_for, next_step_at = await in_database(services.pause_turn, turn, run.fence, end)
+        return TurnResult(
+            outcome="needs_approval",
+            waiting_for=waiting_for,
+            next_step_at=next_step_at.isoformat(),
+            checkpoint_id=end.checkpoint_id,
+            dataset_versions=end.dataset_versions,
+            usage=end.usage,
+        )
+    if after.next:
+        raise AgentStopped(
+            f"The agent stopped before {' and '.join(f'“{node}”' for node in after.next)} without asking anybody, "
+            "so nobody can let it go on. A graph waits for people by `interrupt()`, or by a stop that it was "
+            "compiled with."
+        )
+    await in_database(services.finish_turn, turn, run.fence, end)
+    return TurnResult("finished", [], None, end.checkpoint_id, end.dataset_versions, end.usage)
 
 
 async def _budget_of_today(agent: Agent, run: Run) -> DayBudget | None:

@@ -17,7 +17,8 @@ from approvals.models import Approval
 from dataplane import selectors as datasets
 from dataplane.contents.passages import PassageHit
 from dataplane.selectors import PassageHits
-from orchestration import services
+from orchestration import pausing, services
+from orchestration.agents.graphs import Factory
 from orchestration.agents.offline_model import OfflineModel
 from orchestration.checkpoint_gateway import Checkpoints, checkpoint_of, checkpoints_of
 from orchestration.contracts import Climb, CloseRun, Turn, TurnResult
@@ -28,6 +29,7 @@ from orchestration.services import TurnEnd, TurnStart
 from orchestration.turns import activity as module
 from orchestration.turns import drive
 from orchestration.turns.activity import Activities
+from orchestration.turns.looking import looking
 from tests.fakes import FakeWorld, ScriptedModel, calls
 from tests.orchestration.conftest import EMAIL, REFUND, decide, go, make_run, open_for
 
@@ -475,3 +477,63 @@ def test_closing_withdraws_what_waits_and_a_closed_run_stays_as_it_is(run: Run, 
     run.refresh_from_db()
     assert (run.status, run.error) == ("cancelled", {"kind": "cancelled", "message": "because"})
     assert Approval.objects.get().status == "withdrawn"
+
+
+def test_a_thread_is_read_while_the_turn_begins_and_after_it_where_somebody_else_holds_it(
+    run: Run, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = take(start(run), world)
+    decide(result.waiting_for[0])
+    seen: list[str] = []
+    begin, stand_of = services.begin_turn, pausing.stand_of
+
+    async def looked(*args: Any) -> Any:
+        seen.append("looked")
+        return await stand_of(*args)
+
+    def begun(*args: Any) -> Any:
+        try:
+            return begin(*args)
+        finally:
+            seen.append("begun")
+
+    monkeypatch.setattr(services, "begin_turn", begun)
+    monkeypatch.setattr(pausing, "stand_of", looked)
+
+    async def beside_another(activities: Activities) -> TurnResult:
+        async with activities._checkpoints.thread(run.pk):  # as one that is frozen does, whose connection is ended
+            return await attempt_env(1).run(activities.run_turn, after(run, 2, *result.waiting_for))
+
+    assert perform(beside_another, world).outcome == "needs_approval"
+    assert seen.index("begun") < seen.index("looked")
+    assert seen.count("looked") == 2  # before the graph, and after it
+
+
+def test_a_turn_that_is_refused_gives_back_its_thread_and_its_connection(run: Run, world: FakeWorld) -> None:
+    asked = take(start(run), world).waiting_for
+    decide(asked[0])
+    Run.objects.filter(pk=run.pk).update(status="failed")
+
+    async def many(activities: Activities) -> None:
+        for _ in range(6):  # more than the pool has
+            with pytest.raises(ApplicationError, match="is closed"):
+                await attempt_env(1).run(activities.run_turn, after(run, 2, *asked))
+        async with activities._checkpoints.reaching_for(run.pk) as reach:
+            assert await reach.early() is not None  # nobody holds the thread
+
+    perform(many, world)
+
+
+def test_code_that_makes_a_graph_is_not_called_before_the_turn_has_begun(
+    run: Run, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make() -> Any:
+        raise AssertionError("called too early")
+
+    monkeypatch.setattr(drive, "graph_of", lambda _: Factory("nobody.make", make, takes_config=False))
+
+    async def look(activities: Activities) -> Any:
+        async with activities._checkpoints.reaching_for(run.pk) as reach, looking(start(run), reach) as look:
+            return await look
+
+    assert perform(look, world) is None
