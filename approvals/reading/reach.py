@@ -65,7 +65,14 @@ class Waiting:
 
 def waiting_for_whom(approval_ids: Sequence[str]) -> dict[str, Waiting]:
     """Say of each pending request who could decide it, by name; others are left out. Six queries at most."""
-    rows = _read(approval_ids) if approval_ids else []
+    return whom_of(_read(approval_ids)) if approval_ids else {}
+
+
+def whom_of(rows: Sequence[Approval]) -> dict[str, Waiting]:
+    """Say the same of pending requests that are read already, with their decisions and all people of these.
+
+    Four queries at most.
+    """
     if not rows:
         return {}
     people, found = _People(rows), {}
