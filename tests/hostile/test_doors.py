@@ -28,6 +28,7 @@ from tests.boundaries.test_permission_matrix import PAGES, addresses
 from tests.console.test_api_access import ENDPOINTS
 from tests.dataplane.fakes import FakePrefect, NoDeployments, stand_in
 
+from .rows import Rows
 from .world import World, make_world
 
 pytestmark = pytest.mark.django_db
@@ -178,12 +179,14 @@ def _noting(real: Any, found: set[str]) -> Any:
 
 
 def fault_of(answer: Any, *, is_for_programs: bool) -> str:
-    """Return what is wrong with an answer, "" when it is one of ours, in words where it refuses."""
+    """Return what is wrong with an answer, "" when it is one of ours, and in words and whole where it refuses."""
     if answer.status_code >= 500 and answer.status_code != 503:
         told = getattr(answer, "exc_info", None)
         return f"{answer.status_code} " + ("".join(traceback.format_exception(*told)[-3:]) if told else "")
     if answer.status_code < 400:
         return ""
+    if answer.written:
+        return f"{answer.status_code}, and yet it wrote to {', '.join(answer.written)}"
     if not is_for_programs:
         return "" if len(answer.content) > 40 else f"{answer.status_code} without words: {answer.content!r}"
     if answer["Content-Type"] != "application/problem+json":
@@ -199,12 +202,16 @@ def some(of: tuple[str, ...], of_what: str, many: int) -> list[str]:
     return list(of) if many >= len(of) else random.Random(of_what).sample(of, many)
 
 
-def tried(call: Callable[[], Any]) -> Any:
-    """Return the answer; what it has written is taken back, so that no door finds what another one did."""
+def tried(call: Callable[[], Any], before: Rows | None = None) -> Any:
+    """Return the answer; what it has written is taken back, so that no door finds what another one did.
+
+    `before`: then a refusal tells in `written` the tables that it has written to all the same.
+    """
     with transaction.atomic():
         answer = call()
         if getattr(answer, "streaming", False):
             b"".join(answer.streaming_content)
+        answer.written = before.written() if before and 400 <= answer.status_code < 500 else []
         transaction.set_rollback(True)
     return answer
 
@@ -243,7 +250,7 @@ def _knocked_at(door: str, method: str, world: World, share: int) -> list[str]:
     def knock(sent: dict[str, str], by_script: bool) -> None:
         headers = {"HX-Request": "true"} if by_script else {}
         client.cookies["sessionid"] = session  # one of them signs out
-        answer = tried(lambda: getattr(client, method)(path, sent, headers=headers))
+        answer = tried(lambda: getattr(client, method)(path, sent, headers=headers), world.before)
         if fault := fault_of(answer, is_for_programs=False):
             faults.append(f"{method} {path} { {name: value[:60] for name, value in sent.items()} }: {fault}")
 
@@ -273,7 +280,7 @@ def test_no_address_breaks_whatever_stands_in_it(world: World) -> None:
                     continue
                 given = text.encode("utf-8", "replace").decode()[:2000]
                 here = _filled(path, world, **{name: given})
-                answer = tried(lambda: client.get(here))  # noqa: B023  # it is called here and now
+                answer = tried(lambda: client.get(here), world.before)  # noqa: B023  # it is called here and now
                 if fault := fault_of(answer, is_for_programs=False):
                     faults.append(f"{here[:200]}: {fault}")
     assert not faults, "\n".join(faults[:8])
@@ -302,10 +309,10 @@ def _called(endpoint: str, world: World, callers: dict[int, Caller], share: int)
 
     def knock(sent: str | None, here: str = path, **query: str) -> None:
         if method == "GET":
-            answer = tried(lambda: caller.get(here, **query))
+            answer = tried(lambda: caller.get(here, **query), world.before)
         else:
             send = caller.put if method == "PUT" else caller.post
-            answer = tried(lambda: send(here, sent))
+            answer = tried(lambda: send(here, sent), world.before)
         if fault := fault_of(answer, is_for_programs=True):
             shown = {name: value[:60] for name, value in query.items()}
             faults.append(f"{method} {here[:100]} {shown or (sent or '')[:300]}: {fault}")
@@ -454,7 +461,7 @@ def test_no_odd_request_breaks_a_door(who: str, world: World, monkeypatch: pytes
     for number, (odd, path) in enumerate(product(sorted(ODD), doors)):
         method, checks = ways[number % len(ways)]  # each door gets each way, by turns
         client = clients[checks]
-        answer = tried(lambda: _sent(client, method, path, ODD[odd]))  # noqa: B023  # called here and now
+        answer = tried(lambda: _sent(client, method, path, ODD[odd]), world.before)  # noqa: B023  # called here and now
         if fault := fault_of(answer, is_for_programs=path.startswith("/api/")):
             faults.append(f"{odd}: {method} {path} {'with' if checks else 'without'} CSRF: {fault}")
     assert not faults, "\n".join(faults[:8])
@@ -502,7 +509,7 @@ def test_no_draft_of_a_policy_breaks_its_page(world: World) -> None:
     typed = {"note": "because", "calendar": "a", "timezone": "../x", "holidays": "0001-01-01"}
     for do, draft, more in product(VERBS, DRAFTS, ({}, typed)):
         sent = {"draft": draft, "do": do, **more} | ({"json": draft} if more else {})
-        answer = tried(lambda: client.post(path, sent))  # noqa: B023  # called here and now
+        answer = tried(lambda: client.post(path, sent), world.before)  # noqa: B023  # called here and now
         if fault := fault_of(answer, is_for_programs=False):
             faults.append(f"{do} {draft[:90]}: {fault}")
     assert not faults, "\n".join(faults[:8])

@@ -24,6 +24,8 @@ from tests.dataplane.fakes import FakePrefect
 from tests.orchestration.batches.conftest import make_batch
 from tests.orchestration.conftest import make_run, open_for
 
+from .rows import Rows
+
 ROLES = ("reviewer", "operator", "admin")
 VIEW = 1_000_001  # beyond what a test makes by itself: an address of either list takes the number
 
@@ -36,6 +38,7 @@ class World:
     robot: User  # a service account
     ids: dict[str, Any]
     plausible: dict[str, str]  # what a form's field may hold
+    before: Rows  # what there is, so that what a request has written can be told
 
 
 def make_world(prefect: FakePrefect) -> World:
@@ -93,7 +96,7 @@ def make_world(prefect: FakePrefect) -> World:
     }
     SavedView.objects.create(pk=VIEW, owner=everybody, name="mine", query="?tool=x")
     RunView.objects.create(pk=VIEW, owner=everybody, name="mine", query="?agent=support")
-    return World(everybody, robot, ids, _plausible(approval, run, batch))
+    return World(everybody, robot, ids, _plausible(approval, run, batch), Rows.now())
 
 
 def _asked() -> ProgramRequest:
