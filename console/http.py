@@ -105,8 +105,9 @@ def sentence(
 ) -> HttpResponse:
     """Answer with a page in words; a script gets the words alone and shows them beside the page.
 
-    `home`: offer the way to the inbox; False for who would not be let in there. `may_resend`: offer the sent `fields`
-    as a form to send again. The page asks neither the database nor the session, so that it can tell of their absence.
+    `home`: offer the way to the inbox; False for who would not be let in there. `fields`: what was sent, shown so that
+    nothing typed is lost; by itself all of it, when one of our own pages sent it. `may_resend`: offer it as a form to
+    send again. The page asks neither the database nor the session, so that it can tell of their absence.
     """
     if is_htmx(request):
         response = HttpResponse(f"{title}. {detail}", status=status, content_type="text/plain; charset=utf-8")
@@ -114,6 +115,7 @@ def sentence(
     else:
         words: dict[str, Any] = {"status": status, "title": title, "detail": detail, "next_step": next_step}
         words["home"] = home
+        words["fields"] = typed.typed_fields(request) if typed.came_from_here(request) else []
         if may_resend:
             words |= {"may_resend": True, "csrf_token": get_token(request), "action": request.get_full_path()}
         response = HttpResponse(render_to_string("console/sentence.html", words | context), status=status)

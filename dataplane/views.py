@@ -175,6 +175,13 @@ def _content(version: DatasetVersion, after: int) -> dict[str, Any]:
 @needs("see")
 def flow_run(request: HttpRequest, flow_run_id: str) -> HttpResponse:
     """One flow run with its logs; what Postgres knows of it while Prefect is away."""
+    return flow_run_page(request, flow_run_id)
+
+
+def flow_run_page(
+    request: HttpRequest, flow_run_id: str, *, fault: str = "", reason: str = "", asked: str = "", status: int = 200
+) -> HttpResponse:
+    """Answer with the page of a flow run; `fault`: why the action `asked` for the typed `reason` was not done."""
     flow_run_id = uuid_of(flow_run_id)  # one spelling: rows and announcements have no other
     cursor, search = request.GET.get("cursor", ""), request.GET.get("search", "")[:200]
     known = selectors.refreshes_by_flow_run([flow_run_id]).get(flow_run_id)
@@ -186,6 +193,8 @@ def flow_run(request: HttpRequest, flow_run_id: str) -> HttpResponse:
     except PrefectAway as exc:
         if known is None:
             return _away(request, str(exc), flow_run_id)
+    offered = offers(run) if run and roles.may(request.user, "act_on_flow_run") else []
+    has_box = any(one.name == asked and not one.refusal for one in offered)
     context = {
         "parameters": _parameters(run, known, request.user),
         "flow_run_id": flow_run_id,
@@ -195,11 +204,15 @@ def flow_run(request: HttpRequest, flow_run_id: str) -> HttpResponse:
         "cursor": cursor,
         "search": search,
         "query": urlencode({name: value for name, value in (("cursor", cursor), ("search", search)) if value}),
-        "offers": offers(run) if run and roles.may(request.user, "act_on_flow_run") else [],
+        "offers": offered,
         "may_see_work": run is not None and roles.may(request.user, "see_flow_run_work"),
         "is_moving": run is None or not run.is_terminal,
+        "fault": fault,
+        "asked": asked,
+        "reason": reason,
+        "unsent": "" if has_box else reason,
     }
-    return page_or_fragment(request, "dataplane/flow_run.html", "dataplane/_flow_run.html", context)
+    return page_or_fragment(request, "dataplane/flow_run.html", "dataplane/_flow_run.html", context, status=status)
 
 
 def _parameters(run: FlowRun | None, known: Refresh | None, user: User | AnonymousUser) -> Any:

@@ -18,6 +18,7 @@ from approvals.services.reminders import tell_principal
 from console import roles
 from console.clock import DatabaseNow, database_now
 from console.live.announce import announce
+from console.text.stored import text_fault
 
 LONGEST: Final = timedelta(days=366)
 REASON_LIMIT: Final = 300  # characters
@@ -29,11 +30,14 @@ def delegate(*, principal: User, to: User, starts_at: datetime, ends_at: datetim
     People delegate for themselves, admins for others as well, though never to themselves: it then holds once the
     principal or a second admin has confirmed it, and the principal is told by mail. Windows may overlap. The same
     window again is the same delegation. What somebody decides for others cannot be handed on. Raises NotTheirs, and
-    InvalidChange for a window that is no window, for oneself, and for who has no active account or may not decide.
+    InvalidChange for a window that is no window, a reason that is too long, oneself, and for who has no active account
+    or may not decide.
     """
     if by != principal and not roles.has_role(by, "admin"):
         raise NotTheirs("You can hand on your own decisions only; an admin can do it for others.")
     _check_people(principal, to, by)
+    if fault := text_fault(reason.strip(), REASON_LIMIT):
+        raise InvalidChange("reason", fault)
     with transaction.atomic():
         _check_window(starts_at, ends_at, database_now())
         # A second click waits for the first; NO KEY, for a decision of theirs refers to the row when it commits.
@@ -47,7 +51,7 @@ def delegate(*, principal: User, to: User, starts_at: datetime, ends_at: datetim
             delegate=to,
             starts_at=starts_at,
             ends_at=ends_at,
-            reason=reason.strip()[:REASON_LIMIT],
+            reason=reason.strip(),
             made_by=by,
         )
         announce("inbox")

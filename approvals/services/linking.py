@@ -16,6 +16,7 @@ from approvals.people.persons import accounts_of, persons_of
 from approvals.record import audit
 from console.clock import DatabaseNow
 from console.live.announce import announce
+from console.text.stored import text_fault
 
 REASON_LIMIT: Final = 300  # characters
 _NAME_LIMIT: Final = 150
@@ -25,13 +26,15 @@ def propose_link(*, user: User, person: str, reason: str, by: User) -> LinkChang
     """Ask for an account to be linked to a person, or to have no link when `person` is empty.
 
     Nothing changes until somebody else has confirmed it. `person`: a name on one line, at most 150 characters, spaces
-    made single. `reason`: cut at 300 characters. Asked again while it is open, the same wish is the same row. Raises
+    made single. `reason`: at most 300 characters. Asked again while it is open, the same wish is the same row. Raises
     NotTheirs when `by` is no superuser, InvalidChange for what would change nothing or cannot be taken.
     """
     _check_trusted(by)
-    person, reason = " ".join(person.split()), reason.strip()[:REASON_LIMIT]
+    person, reason = " ".join(person.split()), reason.strip()
     if not reason:
         raise InvalidChange("reason", "Say why; who confirms it reads this.")
+    if fault := text_fault(reason, REASON_LIMIT):
+        raise InvalidChange("reason", fault)
     if len(person) > _NAME_LIMIT or not person.isprintable():
         raise InvalidChange("person", f"A name of at most {_NAME_LIMIT} characters, on one line.")
     with transaction.atomic():

@@ -23,6 +23,7 @@ from dataplane.deployments import Artifact, TaskRun, deployments, table_of
 from dataplane.errors import FlowRunActionRefused, InvalidParameters, PrefectAway, PrefectError
 from dataplane.pages.looks import STATE_LOOKS
 from dataplane.prefect_gateway import FlowRun, gateway, uuid_of
+from dataplane.views import flow_run_page
 
 LOG_LINES = 20_000  # in one download
 
@@ -148,19 +149,18 @@ def log(request: HttpRequest, flow_run_id: str) -> HttpResponse:
 @require_POST
 @needs("act_on_flow_run")
 def act(request: HttpRequest, flow_run_id: str) -> HttpResponse:
-    """Do one action; the run's page says what became of it."""
-    action = request.POST.get("action", "")
+    """Do one action; the run's page says what became of it, with the reason where it was not done."""
+    action, reason = request.POST.get("action", ""), request.POST.get("reason", "")
     try:
-        run = flow_run_actions.act(
-            flow_run_id=flow_run_id, action=action, reason=request.POST.get("reason", ""), user=person(request)
-        )
+        run = flow_run_actions.act(flow_run_id=flow_run_id, action=action, reason=reason, user=person(request))
     except InvalidParameters as exc:
-        messages.error(request, f"Nothing was done: {exc.errors[0]['message']}.")
+        fault, status = f"Nothing was done: {exc.errors[0]['message']}.", exc.http_status
     except FlowRunActionRefused as exc:
-        messages.error(request, f"Nothing was done. {exc.sentence}")
+        fault, status = f"Nothing was done. {exc.sentence}", exc.http_status
     else:
         messages.success(request, f"{_SAID[action]} The run is {run.state_name} now.")
-    return redirect("dataplane:flow_run", flow_run_id)
+        return redirect("dataplane:flow_run", flow_run_id)
+    return flow_run_page(request, flow_run_id, fault=fault, reason=reason, asked=action, status=status)
 
 
 _SAID = {

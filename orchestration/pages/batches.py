@@ -190,9 +190,9 @@ def start(request: HttpRequest) -> HttpResponse:
 def _typed(request: HttpRequest) -> Typed:
     typed = Typed(
         request.POST.get("table", ""),
-        request.POST.get("key", "").strip()[: starting.KEY_LIMIT + 1],
-        request.POST.get("active", "")[:10],
-        request.POST.get("open_approvals", "")[:10],
+        request.POST.get("key", "").strip(),
+        request.POST.get("active", ""),
+        request.POST.get("open_approvals", ""),
     )
     file = request.FILES.get("file")
     if isinstance(file, UploadedFile) and file.size:

@@ -205,6 +205,13 @@ def test_a_refused_window_keeps_what_was_typed(alice: User, bob: User, changes: 
     assert not Delegation.objects.exists()
 
 
+def test_a_reason_is_refused_where_it_is_too_long_and_never_cut(alice: User, bob: User) -> None:
+    long = "holiday, " * 34
+    response = _client(alice).post("/delegations/make", _window(reason=long))
+    assert response.status_code == 422 and "At most 300 characters" in response.content.decode()
+    assert f'value="{long.strip()}"' in response.content.decode() and not Delegation.objects.exists()
+
+
 def test_an_admin_makes_one_for_somebody_else(alice: User, bob: User, ada: User) -> None:
     client = _client(ada)
     assert client.post("/delegations/make", _window(principal="alice")).status_code == 302
@@ -285,6 +292,11 @@ def test_the_card_makes_a_standing_approval_and_its_page_lists_the_uses(
         ({"days": "31"}, 422, "in the next 30 days"),
         ({"rule-0": "at_most", "most-0": "5"}, 422, "would not be allowed itself"),
         ({"rule-0": "at_most", "most-0": "five"}, 422, "plain number"),
+        (
+            {"rule-0": "one_of", "values-0": "12.00\n" * 2000},
+            422,
+            "At most 8,000 characters",
+        ),  # cut, the last is another
         ({"digest": "0" * 64}, 409, "not the current proposal"),
     ],
 )

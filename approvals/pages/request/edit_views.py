@@ -26,6 +26,7 @@ from approvals.reading.done_before import done_before
 from approvals.reading.first_shown import note_shown
 from approvals.services.editing import Edit, consider_edit, fixed_for
 from console.forms import schema_form
+from console.forms.typed import typed_fields
 from console.fragments import page_or_fragment
 from console.http import is_htmx, needs, person
 from console.text.diff import diff
@@ -97,10 +98,14 @@ def _too_late(request: HttpRequest, user: User, found: Approval, form: schema_fo
     """Answer with the request as it is, which says why it cannot be changed, and with what was typed."""
     if request.method != "POST":
         return approval_page(request, user, found.pk)
-    edited = json.dumps(form.value, ensure_ascii=False, indent=1)
-    return approval_page(
-        request, user, found.pk, DecisionRefusal(409, "It cannot be changed any more.", request, edited=edited)
-    )
+    edited = unread = ""
+    if form.is_valid:
+        edited = json.dumps(form.value, ensure_ascii=False, indent=1)
+    else:
+        sent = (one for one in typed_fields(request) if one.name.startswith(PREFIX) and ".~" not in one.name)
+        unread = "\n".join(f"{one.name}: {one.value}" for one in sent)
+    refusal = DecisionRefusal(409, "It cannot be changed any more.", request, edited=edited, unread=unread)
+    return approval_page(request, user, found.pk, refusal)
 
 
 def _form_page(

@@ -34,17 +34,39 @@ class DecisionRefusal:
     """Why a decision was not taken, with what was typed; `field` names the input at fault, if one is."""
 
     def __init__(
-        self, status: int, words: str, request: HttpRequest, field: str = "", *, edited: str | None = None
+        self,
+        status: int,
+        words: str,
+        request: HttpRequest,
+        field: str = "",
+        *,
+        edited: str | None = None,
+        unread: str = "",
     ) -> None:
         self.status, self.words, self.field = status, words, field
         self.note = request.POST.get("note", "")
         self.answer = request.POST.get("answer", "")
         self.edited = request.POST.get("edited", "") if edited is None else edited
+        self.unread = unread  # typed into the form of a change, and no value
 
     @property
     def typed(self) -> str:
         """Return all that was typed, to be kept in view when it can no longer be sent."""
-        return "\n\n".join(filter(None, (self.note, self.answer, self.edited)))
+        return _together(self.note, self.answer, self.edited, self.unread)
+
+    @property
+    def beside_note(self) -> str:
+        """Return what was typed and has no box in a bar that takes a comment."""
+        return _together(self.answer, self.unread)
+
+    @property
+    def beside_answer(self) -> str:
+        """Return what was typed and has no box in a bar that takes an answer."""
+        return _together(self.note, self.unread)
+
+
+def _together(*texts: str) -> str:
+    return "\n\n".join(filter(None, texts))
 
 
 @dataclass(frozen=True)

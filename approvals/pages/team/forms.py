@@ -19,9 +19,10 @@ from approvals.services import standing
 from console import roles
 from console.text.json_paths import leaves_of
 from console.text.json_text import NotJson, read_json
-from console.text.stored import asked_text
+from console.text.stored import text_fault
 
 SESSION_ZONE: Final = "zone"
+VALUES_LIMIT: Final = 8000  # characters of the values that one argument may have
 ZONES: Final = ["UTC", *sorted(name for name in available_timezones() if "/" in name and not name.startswith("Etc/"))]
 
 
@@ -73,7 +74,7 @@ class WindowForm:
     @classmethod
     def sent(cls, sent: QueryDict, zone: str) -> WindowForm:
         names = ("principal", "to", "starts_at", "ends_at", "reason")
-        typed: dict[str, Any] = {name: asked_text(sent.get(name), 300) for name in names}
+        typed: dict[str, Any] = {name: sent.get(name, "").strip() for name in names}
         return cls(**typed, zone=zone)
 
     def account(self, username: str, name: str) -> User:
@@ -106,6 +107,8 @@ class StandingRow:
         if self.rule == "at_most":
             return {"path": self.path, "at_most": self.most.strip()}
         if self.rule == "one_of":
+            if fault := text_fault(self.values, VALUES_LIMIT):
+                raise standing_conditions.InvalidCondition(self.path, fault)
             return {
                 "path": self.path,
                 "one_of": [self._read(line) for line in self.values.splitlines() if line.strip()],
@@ -143,10 +146,12 @@ class StandingForm:
 
     def take(self, sent: QueryDict) -> None:
         """Keep what was typed."""
-        self.reason, self.uses, self.days = (sent.get(name, "")[:1000] for name in ("reason", "uses", "days"))
+        self.reason, self.uses, self.days = (sent.get(name, "") for name in ("reason", "uses", "days"))
         for row in self.rows:
             row.rule = sent.get(f"rule-{row.index}", "is")
-            row.most, row.values = sent.get(f"most-{row.index}", "")[:60], sent.get(f"values-{row.index}", "")[:8000]
+            row.values = sent.get(f"values-{row.index}", "")
+            if row.may_bound:
+                row.most = sent.get(f"most-{row.index}", "")
 
     def blame(self, fault: Exception) -> None:
         """Put what is wrong beside what it is about."""
