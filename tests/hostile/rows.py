@@ -45,4 +45,5 @@ def _asked(of_one_table: str) -> list[tuple[Any, ...]]:
     tables = [name for name in connection.introspection.table_names() if name not in MAY_BE_WRITTEN]
     with connection.cursor() as cursor:
         cursor.execute(" UNION ALL ".join(of_one_table.format(name) for name in tables))
-        return cursor.fetchall()
+        told: list[tuple[Any, ...]] = cursor.fetchall()
+    return told
