@@ -11,6 +11,10 @@ started anew, our rows do not say so yet); their subject is the run's id. `fork.
 with the id of the run that was forked. `agent.proposed`, in the drill's own agent (nobody else knows its answer yet),
 with the order's id.
 
+Of an answer to a thread on an agent server, with the approvals' run id: `thread.before_answer` (our row says that it is
+given, the server has not heard of it), `thread.after_answer` (the server has it, nobody here knows),
+`thread.after_note` (our row says so, the outbox does not).
+
 Of a refresh, in the order of its life; the subject of `dispatch.after_send` and `flow.at_start` is its key, of all
 others its id: `dispatch.after_send` (Prefect has the flow run, our row does not say so yet), `flow.at_start`,
 `flow.after_claim`, `flow.during_load`, `flow.before_embed`, `flow.after_embed`, `flow.before_publish`,

@@ -1,8 +1,9 @@
 """Answer one thread: claim its question, read how the thread stands, check the answer, send it once.
 
-What may end an attempt at any point: the relay is killed, the server hangs or answers late. The next attempt reads the
-thread first. Where it waits on and no run is under way, nothing has landed; where it does not, one of its runs carries
-the question's name or somebody else has let it go on.
+What may end an attempt at any point: the relay is killed, the server hangs or answers late. That the server is given
+the answer is noted before it is, and the next attempt reads the thread first. Where one of its runs carries the
+question's name the answer has landed, whatever the thread does now. Where none does and the thread waits on, the answer
+is given again, once the server can be taking it no more. Where it does not wait, somebody else has let it go on.
 """
 
 from __future__ import annotations
@@ -52,14 +53,18 @@ async def _answer(gateway: AgentServerGateway, held: HeldQuestion) -> None:
         await in_database(rows.went_on, question, held=True)
         return
     interrupt = thread.waits_for(question.interrupt_id)
-    if interrupt is None or thread.is_busy:
-        if await gateway.has_run_for(question.thread_id, held.key):
-            await in_database(rows.note_sent, held, question.server_run_id)  # by an attempt that could not say so
-        elif thread.is_busy:
-            raise ThreadBusy("A run of the thread is under way on its agent server.")
-        else:
-            await in_database(rows.went_on, question, held=True)
+    was_given = question.given_at is not None and question.state == rows.State.ASKED  # and nobody has heard of it
+    may_have_landed = was_given or interrupt is None or thread.is_busy
+    if may_have_landed and await gateway.has_run_for(question.thread_id, held.key):
+        await in_database(rows.note_sent, held, question.server_run_id)  # by an attempt that could not say so
         return
+    if thread.is_busy:
+        raise ThreadBusy("A run of the thread is under way on its agent server.")
+    if interrupt is None:
+        await in_database(rows.went_on, question, held=True)
+        return
+    if was_given and await in_database(rows.may_be_on_its_way, question):
+        raise ThreadBusy("Its agent server did not confirm the answer and may be taking it; it is given again later.")
     server = server_named(question.server)
     try:
         ready = answer_of(server, thread, interrupt, held.settled)
@@ -70,7 +75,14 @@ async def _answer(gateway: AgentServerGateway, held: HeldQuestion) -> None:
         await in_database(rows.note_different, held)
         return
     resume = None if isinstance(interrupt, Stop) else {interrupt.id: ready.value}
+    if not await in_database(rows.begin_to_give, held):
+        raise ThreadBusy("Another relay answers the thread just now.")  # this one was asleep for too long
     faults.reach("thread.before_answer", question.run_id)
-    run_id = await gateway.answer(thread, resume, held.key)
+    try:
+        run_id = await gateway.answer(thread, resume, held.key)
+    except (ThreadBusy, ThreadGone):
+        await in_database(rows.note_not_given, held)
+        raise
     faults.reach("thread.after_answer", question.run_id)
     await in_database(rows.note_sent, held, run_id)
+    faults.reach("thread.after_note", question.run_id)

@@ -103,7 +103,22 @@ async def _compare(server: AgentServer, gateway: AgentServerGateway) -> None:
                 threads[question.thread_id] = await gateway.thread(question.thread_id)
             except ThreadGone:
                 threads[question.thread_id] = None
-        await in_database(_compared, question, threads[question.thread_id])
+        thread = threads[question.thread_id]
+        if thread is not None and await _took_it_unheard(gateway, question, thread):
+            await in_database(rows.note_found, question)
+        else:
+            await in_database(_compared, question, thread)
+
+
+async def _took_it_unheard(gateway: AgentServerGateway, question: ThreadQuestion, thread: RemoteThread) -> bool:
+    """Return whether the thread went on with an answer that it was given and that no relay lived to hear confirmed."""
+    is_in_doubt = question.state == ThreadQuestion.State.ASKED and question.given_at is not None
+    if not is_in_doubt or thread.is_busy or thread.waits_for(question.interrupt_id) is not None:
+        return False
+    try:
+        return await gateway.has_run_for(question.thread_id, question.asked_as)
+    except ThreadGone:
+        return False
 
 
 def _compared(question: ThreadQuestion, thread: RemoteThread | None) -> None:

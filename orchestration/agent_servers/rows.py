@@ -24,7 +24,13 @@ from orchestration.stops import PREFIX
 
 State = ThreadQuestion.State
 HELD_FOR: Final = timedelta(seconds=90)  # longer than all calls of one answer may take
+#: how long a server may be taking an answer that it was given and did not confirm, before it is given again
+MAY_BE_TAKEN_FOR: Final = timedelta(seconds=60)
 BY_ITSELF: Final = "The thread went on by itself on its agent server before the answer came; nothing was sent."
+UNHEARD: Final = (
+    "The thread went on, or is no more. Its agent server was given the answer and did not confirm it, and shows no run "
+    "that took it: look there whether it did."
+)
 NOT_ON: Final = "Its agent server took the answer, and the thread did not go on: its run ended without it."
 LACKS_IDS: Final = "Some of its interrupts have no id, so they cannot be answered: it needs a newer LangGraph."
 ASKED_AGAIN: Final = "The thread held another call than the one that was approved. It is asked about again."
@@ -173,23 +179,51 @@ def let_go(held: HeldQuestion) -> None:
     _mine(held).update(held_until=None)
 
 
+def begin_to_give(held: HeldQuestion) -> bool:
+    """Note that the server is given the answer now; return False where another relay has taken the question over."""
+    return bool(_mine(held).update(given_at=DatabaseNow()))
+
+
+def note_not_given(held: HeldQuestion) -> None:
+    """Note that the server has surely not taken the answer."""
+    _mine(held).update(given_at=None)
+
+
+def may_be_on_its_way(question: ThreadQuestion) -> bool:
+    """Return whether the server may be taking the answer just now that an attempt has given it."""
+    since = DatabaseNow() - MAY_BE_TAKEN_FOR
+    return ThreadQuestion.objects.filter(pk=question.pk, given_at__gte=since).exists()
+
+
 def note_sent(held: HeldQuestion, server_run_id: str) -> None:
-    """Note that the server has taken the answer."""
+    """Note that the server has taken the answer; nothing where another relay has taken the question over."""
+    _note_sent(_mine(held), held.question, server_run_id)
+
+
+def note_found(question: ThreadQuestion) -> None:
+    """Note that the server has taken an answer that no attempt lived to hear of, unless one is under way."""
+    free = Q(held_until=None) | Q(held_until__lt=DatabaseNow())
+    _note_sent(ThreadQuestion.objects.filter(free, pk=question.pk, state=State.ASKED), question, "")
+
+
+def _note_sent(rows: QuerySet[ThreadQuestion], question: ThreadQuestion, server_run_id: str) -> None:
     with transaction.atomic():
-        _mine(held).update(
-            state=State.SENT, held_until=None, server_run_id=server_run_id[:100], detail="", checked_at=DatabaseNow()
-        )
-        told = f"{held.question.server}: run {server_run_id}" if server_run_id else held.question.server
-        ids = [one.approval_id for one in held.settled]
+        name = server_run_id[:100] or question.server_run_id
+        if not rows.update(state=State.SENT, held_until=None, server_run_id=name, detail="", checked_at=DatabaseNow()):
+            return
+        told = f"{question.server}: run {server_run_id}" if server_run_id else question.server
+        places = Approval.objects.filter(run_id=question.run_id, interrupt_id=question.asked_as)
+        ids = list(places.order_by("interrupt_place").values_list("pk", flat=True))
         approvals.note_receipt(approval_ids=ids, step="signalled", detail=told)
-        body = {"server": held.question.server, "thread": held.question.thread_id, "run": server_run_id}
-        audit.record(actor="relay", kind="thread.answered", subject=held.question.run_id, body=body)
+        body = {"server": question.server, "thread": question.thread_id, "run": server_run_id}
+        audit.record(actor="relay", kind="thread.answered", subject=question.run_id, body=body)
 
 
 def note_untold(held: HeldQuestion, why: str) -> None:
     """Note that no true answer can be given, so that the thread waits on."""
     with transaction.atomic():
-        _mine(held).update(state=State.UNTOLD, held_until=None, detail=why[:500], closed_at=DatabaseNow())
+        if not _mine(held).update(state=State.UNTOLD, held_until=None, detail=why[:500], closed_at=DatabaseNow()):
+            return
         for one in held.settled:
             if one.ending is not None and one.ending.decision_id:
                 approvals.note_not_taken(approval_id=one.approval_id, detail=why)
@@ -200,7 +234,9 @@ def note_different(held: HeldQuestion) -> None:
     """Note that the thread held something else than was decided: it is asked about again, under another id here."""
     with transaction.atomic():
         name, _, times = held.question.asked_as.partition("~")
-        _mine(held).update(asked_as=f"{name}~{int(times or 1) + 1}", held_until=None)
+        asked_as = f"{name}~{int(times or 1) + 1}"
+        if not _mine(held).update(asked_as=asked_as, held_until=None, given_at=None):
+            return
         for one in held.settled:
             approvals.note_not_taken(approval_id=one.approval_id, detail=ASKED_AGAIN)
 
@@ -226,8 +262,9 @@ def went_on(question: ThreadQuestion, *, held: bool = False) -> None:
             return
         pending = list(places.filter(status=Approval.Status.PENDING).values_list("pk", flat=True))
         approvals.withdraw_each(run_id=row.run_id, reason=BY_ITSELF, actor="relay", only=pending)
+        why = BY_ITSELF if row.given_at is None else UNHEARD
         for approval_id in places.filter(status=Approval.Status.DECIDED).values_list("pk", flat=True):
-            approvals.note_not_taken(approval_id=approval_id, detail=BY_ITSELF)
+            approvals.note_not_taken(approval_id=approval_id, detail=why)
         rows.update(state=State.GONE, held_until=None, closed_at=DatabaseNow(), checked_at=DatabaseNow())
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import threading
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -32,6 +33,8 @@ class ServedThread:
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
 
     def go_on(self, resume: dict[str, Any] | None) -> None:
+        if resume is not None and not resume.keys() <= {one["id"] for one in self.interrupts}:
+            return  # in strict mode such a run fails, and nothing is written
         self.told.append(resume)
         if self.is_stubborn:
             return
@@ -60,7 +63,10 @@ class ServedThread:
 
 
 class AgentServerDouble:
-    """Use `with`. `status`: answered to everything, 0 for the truth; `hangs`: no answer while it is set."""
+    """Use `with`. `status`: answered to everything, 0 for the truth; `hangs`: no answer while it is set.
+
+    `takes_at`: answers to threads are taken when it is set, however long ago they were sent.
+    """
 
     def __init__(self, *threads: ServedThread, key: str = "") -> None:
         self.threads = {one.id: one for one in threads}
@@ -68,6 +74,7 @@ class AgentServerDouble:
         self.status = 0
         self.hangs = False
         self.breaks_off_after_taking = False
+        self.takes_at: threading.Event | None = None
         self.asked: list[str] = []
         self._over = threading.Event()
         self._lock = threading.Lock()
@@ -115,7 +122,9 @@ class AgentServerDouble:
             found = [one.json() for one in self.threads.values() if one.status == body["status"]]
             _send(handler, 200, found[body["offset"] : body["offset"] + body["limit"]])
         else:
-            with self._lock:
+            if self.takes_at is not None and body is not None:
+                self.takes_at.wait(PATIENCE)
+            with self._lock, suppress(ConnectionError):  # who asked may have gone since
                 self._about_one(handler, path.split("/")[2:], body)
 
     def _about_one(self, handler: BaseHTTPRequestHandler, parts: list[str], body: Any) -> None:

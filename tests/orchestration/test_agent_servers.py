@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,13 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
+from django.db.models import F
 from django.test import Client
 from django.urls import reverse
 
 from approvals import services as approvals
 from approvals.models import Approval, AuditEvent
+from console.clock import DatabaseNow
 from console.environment import environment
 from console.models import OutboxEntry
 from console.outbox import Kind
@@ -28,7 +31,7 @@ from tests.fakes import FakeTemporal
 from tests.orchestration.agent_server import AgentServerDouble, ServedThread
 from tests.orchestration.conftest import decide, go, reviewer
 from tests.orchestration.test_relay import everything_delivered, relaying
-from tests.waiting import until
+from tests.waiting import eventually, until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 KEY = "lsv2_not-to-be-seen"
@@ -253,6 +256,125 @@ def test_an_answer_that_landed_though_nobody_heard_so_is_not_given_twice(configu
         look()
     assert len(thread.told) == 1 and state_of(approval) == "taken"
     assert not approval.receipt.filter(step="refused").exists()
+
+
+def test_an_answer_that_landed_unheard_is_found_by_the_look_that_comes_before_the_next_attempt(
+    configured: Path,
+) -> None:
+    thread = one_call()
+    with AgentServerDouble(thread) as server:
+        serve(configured, server)
+        look()
+        (approval,) = opened()
+        decide(approval)
+        server.breaks_off_after_taking = True
+        with pytest.raises(AgentServerAway):
+            answered(approval)
+        server.breaks_off_after_taking = False
+        look()
+        look()
+        answered(approval)
+    assert len(thread.told) == 1 and state_of(approval) == "taken"
+    assert [step.step for step in approval.receipt.order_by("at", "id")] == ["recorded", "signalled", "resumed"]
+
+
+@pytest.mark.parametrize("kind", ["call", "stop"])
+def test_an_answer_that_its_server_takes_late_is_not_given_twice(
+    kind: str, configured: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway, "SECONDS", 0.5)
+    thread = one_call() if kind == "call" else ServedThread([], next=["deploy"])
+    with AgentServerDouble(thread) as server:
+        serve(configured, server)
+        look()
+        (approval,) = opened()
+        decide(approval)
+        server.takes_at = threading.Event()
+        with pytest.raises(AgentServerAway, match="did not answer"):
+            answered(approval)
+        with pytest.raises(ThreadBusy, match="may be taking it"):
+            answered(approval)
+        server.takes_at.set()
+        eventually(lambda: thread.told, "the answer is taken")
+        answered(approval)
+        look()
+    assert len(thread.told) == len(thread.runs) == 1 and state_of(approval) == "taken"
+
+
+def test_an_answer_that_never_arrived_is_given_again_once_its_server_cannot_be_taking_it(configured: Path) -> None:
+    thread = one_call()
+    with AgentServerDouble(thread) as server:
+        serve(configured, server)
+        look()
+        (approval,) = opened()
+        decide(approval)
+        with pytest.MonkeyPatch.context() as lost:
+            lost.setattr(gateway.RealAgentServer, "answer", _lost)
+            with pytest.raises(AgentServerAway):
+                answered(approval)
+        ThreadQuestion.objects.update(given_at=F("given_at") - rows.MAY_BE_TAKEN_FOR)
+        answered(approval)
+        look()
+    assert len(thread.told) == 1 and state_of(approval) == "taken"
+
+
+async def _lost(*_: Any) -> str:
+    raise AgentServerAway("acme could not be reached.")
+
+
+def test_a_run_that_ended_without_taking_an_unheard_answer_is_not_answered_again_by_itself(configured: Path) -> None:
+    thread = one_call()
+    thread.is_stubborn = True
+    with AgentServerDouble(thread) as server:
+        serve(configured, server)
+        look()
+        (approval,) = opened()
+        decide(approval)
+        server.breaks_off_after_taking = True
+        with pytest.raises(AgentServerAway):
+            answered(approval)
+        server.breaks_off_after_taking = False
+        answered(approval)
+        answered(approval)
+    assert len(thread.told) == 1 and state_of(approval) == "sent"
+
+
+def test_a_relay_that_was_asleep_does_not_give_what_another_one_answers_by_now(
+    configured: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thread = one_call()
+    usual = rows.begin_to_give
+
+    def overtaken(held: Any) -> bool:
+        ThreadQuestion.objects.update(held_until=DatabaseNow() + rows.HELD_FOR)
+        return usual(held)
+
+    monkeypatch.setattr(rows, "begin_to_give", overtaken)
+    with AgentServerDouble(thread) as server:
+        serve(configured, server)
+        look()
+        (approval,) = opened()
+        decide(approval)
+        with pytest.raises(ThreadBusy, match="Another relay"):
+            answered(approval)
+    assert thread.told == [] and state_of(approval) == "asked"
+
+
+def test_no_word_says_that_nothing_was_sent_where_that_is_not_known(configured: Path) -> None:
+    thread = one_call()
+    with AgentServerDouble(thread) as server:
+        serve(configured, server)
+        look()
+        (approval,) = opened()
+        decide(approval)
+        server.breaks_off_after_taking = True
+        with pytest.raises(AgentServerAway):
+            answered(approval)
+        server.breaks_off_after_taking = False
+        server.threads.clear()
+        answered(approval)
+    told = approval.receipt.get(step="refused").detail
+    assert "did not confirm it" in told and "nothing was sent" not in told
 
 
 def test_another_call_in_the_state_is_asked_about_again(configured: Path) -> None:
