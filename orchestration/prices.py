@@ -20,6 +20,9 @@ class Tokens:
     def __add__(self, other: Tokens) -> Tokens:
         return Tokens(self.given + other.given, self.taken + other.taken)
 
+    def __sub__(self, other: Tokens) -> Tokens:
+        return Tokens(self.given - other.given, self.taken - other.taken)
+
     @property
     def total(self) -> int:
         return self.given + self.taken

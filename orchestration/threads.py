@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import ParamSpec, TypeVar
 
 from django.db import connections
@@ -20,10 +21,17 @@ _executor = ThreadPoolExecutor(max_workers=16, thread_name_prefix="database")
 async def in_database(function: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
     """Call the function in a thread and return what it returns."""
 
-    def call() -> _R:
-        try:
-            return function(*args, **kwargs)
-        finally:
-            connections.close_all()
-
+    call = partial(_tidily, partial(function, *args, **kwargs))
     return await asyncio.get_running_loop().run_in_executor(_executor, call)
+
+
+def waiting_for_database(function: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
+    """Call the function in a thread and wait for it, from code that is not async and may be called in a loop."""
+    return _executor.submit(_tidily, partial(function, *args, **kwargs)).result()
+
+
+def _tidily(work: Callable[[], _R]) -> _R:
+    try:
+        return work()
+    finally:
+        connections.close_all()

@@ -7,6 +7,7 @@ goes on from its last checkpoint, the ledger knows its effects.
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from django.db import DatabaseError
@@ -43,8 +44,9 @@ from orchestration.errors import (
 from orchestration.fences import Attempt
 from orchestration.models import Run
 from orchestration.pausing import Stand
+from orchestration.prices import Tokens
 from orchestration.services import TurnEnd, TurnStart
-from orchestration.threads import in_database
+from orchestration.threads import in_database, waiting_for_database
 from orchestration.turns import drive
 from orchestration.turns.asked import Around
 from orchestration.turns.asking_again import ask_again
@@ -52,7 +54,7 @@ from orchestration.turns.datasets import PublishedDatasets
 from orchestration.turns.failure import OURS, failed_of, failure_kept
 from orchestration.turns.looking import Seen, looking
 from orchestration.turns.progress import Nodes, alive, watched
-from orchestration.turns.usage import DayBudget, Spending
+from orchestration.turns.usage import DayBudget, Spending, Tell
 
 
 class Activities:
@@ -163,7 +165,9 @@ class Activities:
                 await in_database(services.note_code_changed, turn, run.fence, changed)
             faults.reach("turn.before_graph", turn.run_id)
             budget = run.limits.get("tokens_per_run", agent.tokens_per_run)
-            spending = Spending(run.usage, budget, await _budget_of_today(agent, run), model_name(agent))
+            today = await _budget_of_today(agent, run)
+            tell = None if budget is None and today is None else _tell_of(turn, run.fence)
+            spending = Spending(run.usage, budget, today, model_name(agent), tell)
             answers = drive.answers_of(Around(agent, shape.tools, before), start)
             if answers.different:
                 await ask_again(before, set(answers.different))
@@ -208,7 +212,19 @@ async def _end_turn(turn: Turn, run: Run, end: TurnEnd, after: Stand) -> TurnRes
 async def _budget_of_today(agent: Agent, run: Run) -> DayBudget | None:
     """Return the agent's budget of today, as this run may use it; `None`, without a query, where it has none."""
     most: int | None = run.limits.get("tokens_per_day", agent.tokens_per_day)
-    return None if most is None else DayBudget(await in_database(spent.used_today, agent.name), most)
+    if most is None:
+        return None
+    look = partial(waiting_for_database, spent.used_today, agent.name)
+    return DayBudget(await in_database(spent.used_today, agent.name), most, look)
+
+
+def _tell_of(turn: Turn, fence: int) -> Tell:
+    """Return how what a call has used is told while its turn goes on."""
+
+    def tell(usage: dict[str, Any], used: dict[str, Tokens]) -> None:
+        waiting_for_database(services.note_usage, turn, fence, usage, used)
+
+    return tell
 
 
 def _still_waiting(turn: Turn, start: TurnStart) -> TurnResult:

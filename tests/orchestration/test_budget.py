@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 from django.contrib.auth.models import User
 from langchain.agents import create_agent
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.messages.ai import UsageMetadata
-from langchain_core.outputs import ChatGeneration, ChatResult
+from langchain_core.outputs import ChatGeneration, ChatResult, LLMResult
 from langchain_core.tools import tool
 from langgraph.graph import END, START, StateGraph
 from temporalio.exceptions import ApplicationError
@@ -19,15 +23,17 @@ from console.clock import database_now
 from orchestration.actions import raise_limits, reset
 from orchestration.agents.offline_model import OfflineModel
 from orchestration.agents.runtime import Agent
-from orchestration.errors import ActionRefused
-from orchestration.models import Run
+from orchestration.errors import ActionRefused, BudgetUsedUp, DayBudgetUsedUp
+from orchestration.models import ModelUse, Run
 from orchestration.turns import activity as module
 from orchestration.turns import drive
+from orchestration.turns.usage import Spending
 from tests.api_caller import Caller, problem
 from tests.fakes import FakeWorld
 from tests.orchestration import foreign_graphs as foreign
 from tests.orchestration.conftest import make_run
 from tests.orchestration.test_run_turn import start, take
+from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -104,7 +110,7 @@ def test_every_model_is_counted_wherever_it_is_called(
 
 @pytest.mark.parametrize(
     ("graph", "given", "budget", "calls"),
-    [(with_helper, foreign.TALK, 100, 1), (with_helper, foreign.TALK, 150, 2), (by_invoke, {}, 1, 1)],
+    [(with_helper, foreign.TALK, 100, 1), (with_helper, foreign.TALK, 150, 2), (by_invoke, {}, 50, 1)],
 )
 def test_no_model_is_called_once_the_budget_is_used_up_and_more_of_it_lets_the_run_go_on(
     graph: Any, given: Any, budget: int, calls: int, use: Use, world: FakeWorld
@@ -120,6 +126,111 @@ def test_no_model_is_called_once_the_budget_is_used_up_and_more_of_it_lets_the_r
     assert used(run) == (calls * 70, calls * 30)
     Run.objects.filter(pk=run.pk).update(limits={"tokens_per_run": 10_000})
     assert take(start(run), world, attempt=3).outcome == "finished"
+
+
+LONG: Any = [[HumanMessage("Is it so? " * 28)]]  # 280 characters, which are taken for 70 tokens
+ANSWER = LLMResult(
+    generations=[
+        [
+            ChatGeneration(
+                message=AIMessage(
+                    "Yes.", usage_metadata=UsageMetadata(input_tokens=70, output_tokens=30, total_tokens=100)
+                )
+            )
+        ]
+    ]
+)
+
+
+def begun_at_once(*spendings: Spending) -> list[UUID | str]:
+    """Begin a call on each at the same time; return the calls, and words for those that are refused."""
+    together = Barrier(len(spendings))
+
+    def begin(spending: Spending) -> UUID | str:
+        call = uuid4()
+        together.wait(PATIENCE)
+        try:
+            spending.on_chat_model_start({}, LONG, run_id=call)
+        except (BudgetUsedUp, DayBudgetUsedUp) as exc:
+            return str(exc)
+        return call
+
+    with ThreadPoolExecutor(len(spendings)) as pool:
+        return list(pool.map(begin, spendings))
+
+
+def one_after_the_other(spending: Spending, times: int) -> None:
+    for _ in range(times):
+        call = uuid4()
+        spending.on_chat_model_start({}, LONG, run_id=call)
+        spending.on_llm_end(ANSWER, run_id=call)
+
+
+def test_a_budget_that_holds_not_even_what_is_asked_calls_no_model(use: Use, world: FakeWorld) -> None:
+    run = use(by_invoke(), 1, {})
+    with pytest.raises(ApplicationError, match=r"have used 0 tokens, and it may use 1\. That call .* to take 2"):
+        take(start(run), world)
+    run.refresh_from_db()
+    assert not ModelUse.objects.filter(run=run).exists()
+
+
+def test_calls_side_by_side_begin_only_while_the_budget_holds_them_all() -> None:
+    spending = Spending({}, 350)
+    one_after_the_other(spending, 1)
+    begun = begun_at_once(*[spending] * 10)
+    calls = [call for call in begun if isinstance(call, UUID)]
+    assert len(calls) == 2, "100 are used and each is expected to take 100"
+    assert "has no room for the next call" in next(word for word in begun if isinstance(word, str))
+    for call in calls:
+        spending.on_llm_end(ANSWER, run_id=call)
+    assert spending.usage()["input_tokens"] + spending.usage()["output_tokens"] == 300
+
+
+def test_a_call_that_failed_takes_no_room() -> None:
+    spending = Spending({}, 250)
+    one_after_the_other(spending, 1)
+    (call,) = begun_at_once(spending)
+    assert isinstance(call, UUID) and isinstance(begun_at_once(spending)[0], str)
+    spending.on_llm_error(TimeoutError(), run_id=call)
+    assert isinstance(begun_at_once(spending)[0], UUID)
+
+
+def test_parallel_nodes_keep_to_the_budget(use: Use, world: FakeWorld) -> None:
+    graph: Any = StateGraph(foreign.Lines)
+
+    def ask(state: foreign.Lines) -> foreign.Lines:
+        return {"lines": [str(Paid(lines=["Yes."]).invoke(LONG[0]).text)]}
+
+    graph.add_node("first", ask)
+    graph.add_edge(START, "first")
+    for number in range(10):
+        graph.add_node(f"beside{number}", ask)
+        graph.add_edge("first", f"beside{number}")
+        graph.add_edge(f"beside{number}", END)
+    run = use(graph.compile(), 350, {})
+    with pytest.raises(ApplicationError, match="the next call"):
+        take(start(run), world)
+    assert sum(used(run)) <= 350
+
+
+def test_what_calls_have_used_outlives_the_worker_and_is_counted_once(
+    use: Use, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = use(by_invoke(), 1000, {})
+    usual = drive.call
+
+    async def killed(*given: Any, **more: Any) -> None:
+        await usual(*given, **more)
+        raise asyncio.CancelledError
+
+    with monkeypatch.context() as dying:
+        dying.setattr(drive, "call", killed)
+        with pytest.raises(asyncio.CancelledError):
+            take(start(run), world)
+    assert used(run) == (140, 60), "by calls that ended before the worker did"
+    assert take(start(run), world, attempt=2).outcome == "finished"
+    assert used(run) == (140, 60)
+    assert [(use.input_tokens, use.output_tokens) for use in ModelUse.objects.filter(run=run)] == [(140, 60)]
 
 
 def test_a_budget_is_raised_for_this_run_and_only_raised(use: Use, olga: User, monkeypatch: pytest.MonkeyPatch) -> None:

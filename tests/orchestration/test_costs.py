@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 
@@ -9,6 +10,10 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
+from langchain_core.messages import BaseMessage
+from langchain_core.outputs import ChatResult
+from langgraph.graph import END, START, StateGraph
+from pydantic import ConfigDict
 from temporalio.exceptions import ApplicationError
 
 from approvals.models import Approval
@@ -27,8 +32,9 @@ from tests.api_caller import Caller
 from tests.fakes import FakeWorld
 from tests.orchestration import foreign_graphs as foreign
 from tests.orchestration.conftest import make_run
-from tests.orchestration.test_budget import by_invoke, with_helper
-from tests.orchestration.test_run_turn import start, take
+from tests.orchestration.test_budget import Paid, by_invoke, with_helper
+from tests.orchestration.test_run_turn import attempt_env, perform, start, take
+from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -108,6 +114,51 @@ def test_the_budget_of_a_day_stops_the_agents_next_run_before_its_model_is_calle
     Run.objects.filter(pk=run.pk).update(limits={"tokens_per_day": 10_000})
     used(monkeypatch, by_invoke(), {}, tokens_per_day=250)
     assert take(start(run), world, attempt=2).outcome == "finished"
+
+
+class PaidTogether(Paid):
+    """Each turn's first call waits until those of all turns are under way."""
+
+    together: asyncio.Barrier
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    async def _agenerate(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> ChatResult:
+        if messages[0].text == "first":
+            async with asyncio.timeout(PATIENCE):
+                await self.together.wait()
+        return self._generate(messages)
+
+
+TURNS = 3
+
+
+def test_turns_at_once_share_the_budget_of_the_day_from_call_to_call(
+    monkeypatch: pytest.MonkeyPatch, world: FakeWorld
+) -> None:
+    """Beyond it go at most the calls that are under way when it is used up: one of each turn here, not three."""
+    model = PaidTogether(lines=["Yes."], together=asyncio.Barrier(TURNS))
+    graph: Any = StateGraph(foreign.Lines)
+    for name in ("first", "second", "third"):
+
+        async def ask(state: foreign.Lines, name: str = name) -> foreign.Lines:
+            return {"lines": [str((await model.ainvoke(name)).text)]}
+
+        graph.add_node(name, ask)
+    graph.add_edge(START, "first")
+    graph.add_edge("first", "second")
+    graph.add_edge("second", "third")
+    graph.add_edge("third", END)
+    compiled = graph.compile()
+    runs = [used(monkeypatch, compiled, {}, tokens_per_day=250) for _ in range(TURNS)]
+
+    async def all_turns(activities: Any) -> list[Any]:
+        turns = [attempt_env(1).run(activities.run_turn, start(run)) for run in runs]
+        return await asyncio.gather(*turns, return_exceptions=True)
+
+    told = perform(all_turns, world)
+    assert "DayBudgetUsedUp" in {getattr(one, "type", "") for one in told}
+    assert TURNS * 100 <= spending.used_today("paid") <= 250 + TURNS * 100
 
 
 def test_a_run_is_let_beyond_the_day_and_only_up(monkeypatch: pytest.MonkeyPatch, olga: User) -> None:
