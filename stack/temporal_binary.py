@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from console.environment import environment
+from stack.cache import cache_root
 from stack.errors import NoTemporalServer, Stopped
 from stack.files import last_lines
 from stack.services import Cancelled, Say
@@ -57,12 +57,7 @@ class Binary:
 
 def cache_folder() -> Path:
     """Return where the binary is kept between checkouts; need not exist."""
-    given = environment().cache
-    if given:
-        root = Path(given).expanduser().absolute()
-    else:
-        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "signalbox"
-    return root / f"temporal-server-{VERSION}"
+    return cache_root() / f"temporal-server-{VERSION}"
 
 
 def find_or_get(say: Say, cancelled: Cancelled) -> Binary:

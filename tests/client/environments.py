@@ -11,7 +11,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from console.environment import PROJECT, environment
+from console.environment import PROJECT
+from stack.cache import cache_root
 
 CLIENT = PROJECT / "signalbox_client"
 RECIPES = CLIENT / "recipes"
@@ -24,7 +25,7 @@ def python_with(*requirements: str) -> Path:
     sources = sorted(path for path in (CLIENT / "src").rglob("*.py"))
     told = [*requirements, sys.version, *(path.read_text() for path in [CLIENT / "pyproject.toml", *sources])]
     name = hashlib.sha256("\0".join(told).encode()).hexdigest()[:20]
-    home = Path(environment().cache or Path.home() / ".cache" / "signalbox").expanduser() / "programs"
+    home = cache_root() / "programs"
     home.mkdir(parents=True, exist_ok=True)
     place = home / name
     with (home / f"{name}.lock").open("w") as lock:  # several test processes may want the same
