@@ -24,6 +24,8 @@ import sys
 import tempfile
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -253,16 +255,21 @@ def _middle_and_high(values: Milliseconds) -> list[str]:
     return [f"{statistics.median(values):.1f}", f"{quantile(values, 0.95):.1f}"] if values else ["", ""]
 
 
-async def measure(stack: Supervisor, options: argparse.Namespace) -> None:
+def product_of(stack: Supervisor, connections: int = 10) -> Product:
+    """Return the product of a stack whose demo accounts were made."""
     accounts = {a["username"]: a["token"] for a in json.loads(stack.accounts_path.read_text())}
 
     def client(name: str) -> httpx.AsyncClient:
-        limits = httpx.Limits(max_connections=options.at_once, max_keepalive_connections=options.at_once)
+        limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
         headers = {"Authorization": f"Bearer {accounts[name]}"}
         return httpx.AsyncClient(base_url=f"{stack.web_url}/api/v1", headers=headers, limits=limits, timeout=60)
 
+    return Product(client("olga"), client("alice"), client("ada"))
+
+
+async def measure(stack: Supervisor, options: argparse.Namespace) -> None:
     bare = Bare(await connect(embedded(stack.temporal_address, "default")))
-    bench = Bench(Product(client("olga"), client("alice"), client("ada")), bare, stack.owner_database_url)
+    bench = Bench(product_of(stack, options.at_once), bare, stack.owner_database_url)
     await bench.one_by_one(10)  # warm
     times = await bench.one_by_one(options.trials)
     cases = [(PLAIN.label, times)]
@@ -297,6 +304,16 @@ async def measure(stack: Supervisor, options: argparse.Namespace) -> None:
         measuring.record("bench", "decision", command, columns=columns, rows=rows, notes=[together])
         measuring.record("bench", "decision-stages", command, columns=stage_columns, rows=stages, notes=[])
         say("Kept in docs/measured/; `manage.py write_docs` writes the page.")
+
+
+@contextmanager
+def running(home: Path) -> Iterator[Supervisor]:
+    """Start a stack with the agents that are measured, people who decide, and the rules of each case."""
+    with Supervisor(home=home, port=free_port(), parts=PARTS, environment={"SIGNALBOX_AGENTS": AGENTS}) as stack:
+        stack.wait_ready()
+        stack.run_command("accounts", "manage.py", "create_demo_accounts", "--file", str(stack.accounts_path))
+        use_rules(stack.owner_database_url)
+        yield stack
 
 
 def use_rules(database_url: str) -> None:
@@ -338,10 +355,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="signalbox-bench-") as folder:
         home = Path(folder)
-        with Supervisor(home=home, port=free_port(), parts=PARTS, environment={"SIGNALBOX_AGENTS": AGENTS}) as stack:
-            stack.wait_ready()
-            stack.run_command("accounts", "manage.py", "create_demo_accounts", "--file", str(stack.accounts_path))
-            use_rules(stack.owner_database_url)
+        with running(home) as stack:
             addresses = {"TEMPORAL_ADDRESS": stack.temporal_address, "DATABASE_URL": stack.owner_database_url}
             with open(home / "bare.log", "w") as log:
                 bare = subprocess.Popen(
