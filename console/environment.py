@@ -57,7 +57,9 @@ class Environment(BaseSettings):
         description="state of the embedded stack, demo accounts, logs, outgoing mail. Not set: `.signalbox`",
     )
     cache: str = Field(
-        "", alias="SIGNALBOX_CACHE", description="the Temporal server's binary. Not set: `~/.cache/signalbox`"
+        "",
+        alias="SIGNALBOX_CACHE",
+        description="the Temporal server's binary, and what `bench.peers` installs. Not set: `~/.cache/signalbox`",
     )
     port: int = Field(8000, alias="PORT", ge=1, le=65535, description="the web page's port")
     url: str = Field(

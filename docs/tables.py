@@ -1,4 +1,4 @@
-"""The tables of these pages, made from what they tell of: `manage.py write_docs` writes them.
+"""The tables of these pages and of the README, made from what they tell of: `manage.py write_docs` writes them.
 
 A table stands between `<!-- NAME -->` and `<!-- /NAME -->`, where NAME is a key of `TABLES`. Settings come from
 `console/environment.py`, measurements from `docs/measured/`, where drills and benches put them (`--record`). Run it
@@ -71,9 +71,22 @@ def _measured(name: str, by: str = "") -> Lines:
         yield from ("", note)
 
 
+def ratios() -> Lines:
+    """Yield the sentence of the README that says how ours compares."""
+    if not is_measured("bench", "peers"):
+        yield "Not measured yet beside others: `python -m bench.peers --record`, then `manage.py write_docs`."
+        return
+    (ours, own, *_), *others = read("bench", "peers")["rows"]
+    told = [f"{name} {middle} ms ({times} times ours)" if middle else name for name, middle, _, times in others]
+    yield (
+        "From a person's answer until the next step of what waited, medians of one run on one machine: "
+        f"{ours} {own} ms; {'; '.join(told)}. They do not all keep and check the same: [speed.md](docs/speed.md)."
+    )
+
+
 #: each is a module of `bench` with `--record`, and has a table in docs/speed.md, retrieval in docs/data.md
 BENCHES: Final = (
-    *("decision", "live", "inbox", "growth", "run_page", "stuck", "waiting_programs", "batch"),
+    *("decision", "peers", "live", "inbox", "growth", "run_page", "stuck", "waiting_programs", "batch"),
     *("refresh", "retrieval"),
 )
 
@@ -83,6 +96,7 @@ TABLES: Final[dict[str, Callable[[], Lines]]] = {
     "drills": drills,
     "promises": promises,
     **{name: partial(_measured, name) for name in BENCHES},
+    "peers-ratios": ratios,
     "decision-stages": partial(_measured, "decision-stages", by="decision"),
 }
 
@@ -97,6 +111,11 @@ def with_tables(page: str) -> str:
 
 def pages() -> list[Path]:
     return sorted(PAGES.glob("*.md"))
+
+
+def documents() -> list[Path]:
+    """Return everything that may have tables."""
+    return [PROJECT / "README.md", *pages()]
 
 
 def _taken(kind: str, *names: str) -> Lines:

@@ -17,13 +17,13 @@ DOCUMENTS = [README, PROJECT / "CONTRIBUTING.md", *tables.pages()]
 FIRST_SCREENS = 60  # lines of the README
 
 
-@pytest.mark.parametrize("page", tables.pages(), ids=lambda page: page.name)
+@pytest.mark.parametrize("page", tables.documents(), ids=lambda page: page.name)
 def test_every_table_is_as_its_source_has_it(page: Path) -> None:
     assert page.read_text() == tables.with_tables(page.read_text()), "run `manage.py write_docs`"
 
 
 def test_every_table_stands_on_a_page_and_has_lines() -> None:
-    text = "".join(page.read_text() for page in tables.pages())
+    text = "".join(page.read_text() for page in tables.documents())
     for name, table in tables.TABLES.items():
         assert f"<!-- {name} -->\n{next(table())}\n" in text, name
 
@@ -42,6 +42,23 @@ def test_a_bench_that_was_measured_has_its_figures(tmp_path: Path, monkeypatch: 
     )
     text = "\n".join(tables.TABLES["live"]())
     assert "| a | 1 |" in text and "0 lost" in text and "`python -m bench.live` at commit" in text
+
+
+def test_the_readme_says_how_ours_compares_and_names_who_could_not_be_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measuring, "MEASURED", tmp_path)
+    assert "Not measured yet" in "\n".join(tables.ratios())
+    rows = [
+        ["Signalbox", "60.0", "70.0", "1.00"],
+        ["A 1", "30.0", "40.0", "0.50"],
+        ["B 2: not measured, *no*", *3 * [""]],
+    ]
+    measuring.record(
+        "bench", "peers", "python -m bench.peers", columns=["", "p50", "p95", "times"], rows=rows, notes=[]
+    )
+    (line,) = tables.ratios()
+    assert "Signalbox 60.0 ms; A 1 30.0 ms (0.50 times ours); B 2: not measured, *no*." in line
 
 
 def test_every_failure_was_measured() -> None:
