@@ -20,6 +20,7 @@ from dataplane.selectors import PassageHits
 from orchestration import pausing, services
 from orchestration.agents.graphs import Factory
 from orchestration.agents.offline_model import OfflineModel
+from orchestration.agents.support.agent import AGENT
 from orchestration.checkpoint_gateway import Checkpoints, checkpoint_of, checkpoints_of
 from orchestration.contracts import Climb, CloseRun, Turn, TurnResult
 from orchestration.errors import Fenced
@@ -96,6 +97,21 @@ def start(run: Run) -> Turn:
 
 def after(run: Run, number: int, *approvals: str) -> Turn:
     return Turn(run.pk, "support", number, list(approvals))
+
+
+def test_a_turn_takes_as_many_steps_as_its_agent_says_and_no_more(
+    run: Run, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also those of a graph that would go on for ever: the run ends with its own sentence and asks nobody."""
+    for steps, ended in ((2, True), (50, False)):
+        monkeypatch.setattr(module, "agent_named", lambda _: replace(AGENT, steps_per_turn=steps))  # noqa: B023
+        if ended:
+            with pytest.raises(ApplicationError, match="more steps in one turn than it may") as told:
+                take(start(run), world)
+            assert (told.value.type, told.value.non_retryable) == ("TooManySteps", True)
+            assert not Approval.objects.exists()
+        else:
+            assert take(start(make_run()), world).outcome == "needs_approval"
 
 
 def test_the_first_turn_opens_one_approval_and_waits(run: Run, world: FakeWorld) -> None:
