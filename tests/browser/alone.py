@@ -21,7 +21,11 @@ PASSWORD = "correct horse battery"  # of everybody who signs in here by hand
 
 @pytest.fixture
 def open_page(
-    chromium: Browser, live_server: Any, monkeypatch: pytest.MonkeyPatch, plain_statics: None
+    transactional_db: None,  # made before Chromium is there, whose loop would run while the tables are made
+    chromium: Browser,
+    live_server: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    plain_statics: None,
 ) -> Iterator[Open]:
     """Open a path as somebody who is signed in; `None`: as nobody. Each call is a browser of its own."""
     # Playwright's loop runs in this thread, and Django would refuse the database to it.

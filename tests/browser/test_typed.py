@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
+from django.db import connections
+from django.test import Client
 from playwright.sync_api import Page, expect
 
 from approvals.models import Approval
@@ -15,9 +18,23 @@ from tests.approvals.conftest import open_one
 from tests.browser.alone import PASSWORD, Open, open_page
 from tests.browser.conftest import sign_in
 from tests.browser.test_layout import ARGUMENTS, SCHEMA
+from tests.dataplane.fakes import FakePrefect
+from tests.hostile.test_doors import prefect
+from tests.hostile.test_typed_everywhere import drawn
+from tests.hostile.world import make_world
 
-__all__ = ["open_one", "open_page"]
+__all__ = ["open_one", "open_page", "prefect"]
 pytestmark = pytest.mark.django_db(transaction=True)
+#: type into every box of every form that is posted; return what each holds then
+TYPE = """() => [...document.querySelectorAll('form[method=post]')].flatMap((form) => [...form.elements]
+    .filter((box) => box.name && !box.readOnly && box.matches('textarea, input:not([type]), input[type=text]'))
+    .map((box, number) => {
+        box.value = `${box.value.slice(0, 20)} typed ${number}`;
+        box.dispatchEvent(new Event('input', {bubbles: true}));
+        return `${form.getAttribute('action')} ${box.name}: ${box.value}`;
+    }))"""
+HELD = """() => [...document.querySelectorAll('form[method=post]')].flatMap((form) => [...form.elements]
+    .map((box) => `${form.getAttribute('action')} ${box.name}: ${box.value}`))"""
 DRAFTS = "Object.keys(sessionStorage).filter(key => key.startsWith('draft:')).length"
 
 
@@ -130,3 +147,32 @@ def _type_a_change(page: Page, was: str = "89.40") -> None:
     page.get_by_role("link", name="Change").click()
     expect(page.get_by_label("amount").first).to_have_value(was)
     page.get_by_label("amount").first.fill("50.00")
+
+
+def test_what_was_typed_is_there_again_after_a_look_elsewhere_in_every_form_of_every_page(
+    open_page: Open, prefect: FakePrefect
+) -> None:
+    with ThreadPoolExecutor(1) as beside:  # Playwright's loop runs in this thread, and parts of ours want their own
+        somebody, pages = beside.submit(_pages_with_boxes, prefect).result()
+    assert len(pages) > 10
+    page = open_page(somebody, "/inbox/")
+    faults = []
+    for path in pages:
+        page.goto(path)
+        typed = page.evaluate(TYPE)
+        page.goto("/delegations/")
+        page.goto(path)
+        held = set(page.evaluate(HELD))
+        faults += [f"{path}: {one}" for one in typed if one not in held]
+        page.evaluate("sessionStorage.clear()")
+    assert not faults, "\n".join(faults)
+
+
+def _pages_with_boxes(prefect: FakePrefect) -> tuple[User, list[str]]:
+    """Return somebody who may do everything, and the pages with something to type in."""
+    try:
+        world, client = make_world(prefect), Client()
+        client.force_login(world.everybody, backend="django.contrib.auth.backends.ModelBackend")
+        return world.everybody, list(dict.fromkeys(page for page, _, names in drawn(world, client) if names))
+    finally:
+        connections.close_all()

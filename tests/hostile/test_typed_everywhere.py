@@ -237,7 +237,7 @@ def test_what_was_typed_comes_back_whatever_kept_it(door: str, world: World, bro
     assert not faults, f"{door} at {form.path}:\n" + "\n".join(faults[:20])
 
 
-class _Forms(HTMLParser):
+class Forms(HTMLParser):
     """The forms of a page that are posted: where to, and the names of what is typed into each."""
 
     def __init__(self, html: str) -> None:
@@ -261,25 +261,26 @@ class _Forms(HTMLParser):
             self._is_inside = False
 
 
-def drawn(world: World, client: Client) -> dict[str, set[str]]:
-    """Return what is typed into the forms of all pages, by the path that takes each."""
-    found: dict[str, set[str]] = {}
+def drawn(world: World, client: Client) -> Iterator[tuple[str, str, set[str]]]:
+    """Yield of each form on each page: the page, the path that takes the form, and what is typed into it."""
     for name, path in addresses():
         if name not in PAGES or PAGES[name][0] is None or name in ELSEWHERE:
             continue
         for query in ("", "?answering=1", f"?ids={world.ids['run_id']}&action=end", f"?id={world.ids['approval_id']}"):
-            answer = tried(lambda: client.get(_filled(path, world) + query))  # noqa: B023
+            page = _filled(path, world) + query
+            answer = tried(lambda: client.get(page))  # noqa: B023
             if getattr(answer, "streaming", False) or "html" not in answer.get("Content-Type", ""):
                 continue
-            for action, names in _Forms(answer.content.decode()).found:
-                found.setdefault(action.partition("?")[0] or _filled(path, world), set()).update(names)
-    return found
+            for action, names in Forms(answer.content.decode()).found:
+                yield page, action.partition("?")[0] or _filled(path, world), names
 
 
 def test_every_form_that_a_page_draws_is_among_them_with_all_that_is_typed(
     world: World, browser: Client, prefect: FakePrefect
 ) -> None:
-    pages = drawn(world, browser)
+    pages: dict[str, set[str]] = {}
+    for _, path, names in drawn(world, browser):
+        pages.setdefault(path, set()).update(names)
     assert {resolve(path).view_name for path in pages} - set(FORMS) - ELSEWHERE - {"console:typed"} == set()
     faults = []
     for door in FORMS:
