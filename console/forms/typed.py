@@ -15,7 +15,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from django.conf import settings
 from django.contrib.auth import SESSION_KEY
-from django.core.exceptions import BadRequest, SuspiciousOperation
+from django.core.exceptions import BadRequest, DisallowedHost, SuspiciousOperation
 from django.core.signing import BadSignature, TimestampSigner
 from django.http import HttpRequest
 from django.http.multipartparser import MultiPartParserError
@@ -79,15 +79,23 @@ def typed_fields(request: HttpRequest) -> list[TypedField]:
 def came_from_here(request: HttpRequest) -> bool:
     """Return whether one of our own pages sent the form. A stranger's form is never offered to be sent again."""
     source = _split(request.headers.get("Origin") or request.headers.get("Referer") or "")
-    return source is not None and source.netloc == request.get_host()
+    return source is not None and source.netloc == _host(request)
 
 
 def page_before(request: HttpRequest) -> str:
     """Return the path of our own page that the form was sent from, "/" when that is not known."""
     before = _split(request.headers.get("Referer", ""))
-    if before is None or before.netloc != request.get_host():
+    if before is None or before.netloc != _host(request):
         return reverse("home")
     return before.path + (f"?{before.query}" if before.query else "")
+
+
+def _host(request: HttpRequest) -> str | None:
+    """Return the host that was asked, `None` for one that is not ours: the refusal of it asks this too."""
+    try:
+        return request.get_host()
+    except DisallowedHost:
+        return None
 
 
 def _split(address: str) -> SplitResult | None:
