@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date
 from typing import Any
 
 import pytest
+from django.db import connections
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
@@ -63,6 +65,20 @@ def take(turn: Turn, world: FakeWorld, *, attempt: int = 1) -> TurnResult:
     """Take one turn as one attempt."""
     result: TurnResult = perform(lambda activities: attempt_env(attempt).run(activities.run_turn, turn), world)
     return result
+
+
+@contextmanager
+def taking_turns(world: FakeWorld) -> Iterator[Callable[[Turn, int], TurnResult]]:
+    """Yield how one turn is taken as one attempt, for tests of many: all in one loop, with one pool for the threads."""
+    with asyncio.Runner() as runner:
+        checkpoints = Checkpoints(size=2)
+        activities = Activities(checkpoints, world)
+        runner.run(checkpoints.open())
+        try:
+            yield lambda turn, attempt: runner.run(attempt_env(attempt).run(activities.run_turn, turn))
+        finally:
+            runner.run(checkpoints.close())
+            connections.close_all()
 
 
 @pytest.fixture(autouse=True)
