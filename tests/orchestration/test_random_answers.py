@@ -7,17 +7,14 @@ still waits for it, is a spoilt thread.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import random
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import connections
 from temporalio.exceptions import ApplicationError
 
 from approvals import services as approvals
@@ -26,18 +23,15 @@ from approvals.models import Approval, Decision
 from approvals.services import Answer
 from orchestration.agents.offline_model import OfflineModel
 from orchestration.agents.runtime import Agent
-from orchestration.checkpoint_gateway import Checkpoints
 from orchestration.contracts import Turn, TurnResult
 from orchestration.models import Effect
 from orchestration.turns import activity as module
 from orchestration.turns import drive
-from orchestration.turns.activity import Activities
 from tests.fakes import FakeWorld
 from tests.orchestration import foreign_graphs as foreign
 from tests.orchestration.conftest import EMAIL, INPUT, REFUND, make_run, open_for, reviewer
 from tests.orchestration.test_guarded_tools import agent as paying
-from tests.orchestration.test_run_turn import after, attempt_env, published, start
-from tests.orchestration.test_several_proposals import model as proposing
+from tests.orchestration.test_run_turn import after, published, start, taking_turns
 
 __all__ = ("published",)
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -101,7 +95,7 @@ class Play:
 
     shape: Shape
     chance: random.Random
-    turn: Callable[[Turn], TurnResult]
+    turn: Callable[[Turn, int], TurnResult]
     unrelated: Approval  # another run waits for it
     alice: User
     bob: User
@@ -112,14 +106,14 @@ class Play:
         foreign.WORLD.clear()
         run = make_run(agent="foreign" if self.shape.graph else "support", input=self.shape.given)
         self.tally.runs += 1
-        result = self.turn(start(run))
+        result = self.turn(start(run), 1)
         for number in range(2, PAUSES_AT_MOST):
             if result.outcome == "finished":
                 break
             asked = result.waiting_for
             self._answer_some(asked)
             try:
-                result = self.turn(after(run, number, *asked))
+                result = self.turn(after(run, number, *asked), 1)
             except ApplicationError as exc:
                 assert exc.type in self.shape.may_fail_as, exc
                 return  # in words, for there is no true answer
@@ -190,24 +184,11 @@ def good(approval: Approval) -> Answer:
     return Answer(verdict, approval.version, approval.digest, answer=answer)
 
 
-@contextmanager
-def taking_turns() -> Iterator[Callable[[Turn], TurnResult]]:
-    """Yield how a turn is taken: all of them in one loop, with one pool for the threads."""
-    with asyncio.Runner() as runner:
-        checkpoints = Checkpoints(size=2)
-        activities = Activities(checkpoints, FakeWorld())
-        runner.run(checkpoints.open())
-        try:
-            yield lambda turn: runner.run(attempt_env(1).run(activities.run_turn, turn))
-        finally:
-            runner.run(checkpoints.close())
-            connections.close_all()
-
-
 def use(monkeypatch: pytest.MonkeyPatch, shape: Shape) -> None:
     """Let runs be of this shape."""
     if shape.graph is None:
-        monkeypatch.setattr(module, "chat_model", lambda: proposing(*shape.proposes))
+        calls = [foreign.call(name, number, **given) for number, (name, given) in enumerate(shape.proposes)]
+        monkeypatch.setattr(module, "chat_model", lambda: foreign.Told(lines=[calls, "All done."]))
         return
     graph, agent = shape.graph(), Agent(name="foreign", title="Foreign", graph="x.y")
     monkeypatch.setattr(module, "chat_model", OfflineModel)
@@ -222,7 +203,7 @@ def test_a_bad_answer_is_refused_in_a_sentence_and_the_next_good_one_works(
     tally = Tally()
     use(monkeypatch, SHAPES[name])
     unrelated = open_for(make_run())
-    with taking_turns() as turn:
+    with taking_turns(FakeWorld()) as turn:
         play = Play(SHAPES[name], random.Random(name), turn, unrelated, reviewer(), reviewer("bob"), tally)
         while tally.given < how_many_examples:
             play.run_once()
