@@ -1,0 +1,106 @@
+"""Edges of foreign forms of asking that no other test stands for: what is no JSON, what a change names, what lacks."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from langchain_core.tools import tool
+from langgraph.graph import END, START, StateGraph
+from langgraph.types import interrupt
+from temporalio.exceptions import ApplicationError
+
+from approvals.models import Approval
+from tests.fakes import FakeWorld
+from tests.orchestration import foreign_graphs as foreign
+from tests.orchestration.test_foreign_graphs import Use, give, go_on, result_of, use, waiting
+from tests.orchestration.test_run_turn import start, take
+
+__all__ = ("use",)
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def asked_for(approval: Approval) -> Any:
+    return json.loads(bytes(approval.canonical))["arguments"]
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (foreign.Amount(amount=3), {"amount": 3}),
+        ({"question": "When?", "on": datetime(2026, 3, 1, tzinfo=UTC)}, {"question": "When?"}),
+        ([{"amounts": (1, 2)}], {"asked": [{"amounts": [1, 2]}]}),
+    ],
+    ids=["a model", "a time", "a tuple"],
+)
+def test_a_value_that_is_no_json_is_shown_as_json_the_same_on_every_attempt(
+    value: Any, shown: Any, use: Use, world: FakeWorld
+) -> None:
+    run = use(foreign.asking(value), {})
+    asked = take(start(run), world).waiting_for
+    (approval,) = waiting(run)
+    before = bytes(approval.canonical)
+    assert take(start(run), world, attempt=2).waiting_for == asked
+    (again,) = waiting(run)
+    assert bytes(again.canonical) == before and asked_for(again).items() >= shown.items()
+    give(again, "respond", answer="Yes.")
+    assert go_on(run, world, 2, *asked).outcome == "finished"
+
+
+def test_two_interrupts_of_one_node_are_two_questions_and_each_gets_its_own_answer(use: Use, world: FakeWorld) -> None:
+    def ask(state: foreign.Lines) -> foreign.Lines:
+        first = interrupt("First?")
+        return {"lines": [first, interrupt("Second?")]}
+
+    graph: Any = StateGraph(foreign.Lines)
+    graph.add_node("ask", ask)
+    graph.add_edge(START, "ask")
+    graph.add_edge("ask", END)
+    run = use(graph, {})
+    (first,) = take(start(run), world).waiting_for
+    give(Approval.objects.get(pk=first), "respond", answer="one")
+    (second,) = go_on(run, world, 2, first).waiting_for
+    assert second != first
+    assert go_on(run, world, 2, first, attempt=2).waiting_for == [second], "the first answer is not given twice"
+    give(Approval.objects.get(pk=second), "respond", answer="two")
+    assert go_on(run, world, 3, second).outcome == "finished"
+    assert result_of(run) == {"lines": ["one", "two"]}
+
+
+@pytest.mark.parametrize("mode", ["batched", "per_call"])
+def test_a_change_cannot_name_another_tool(mode: str, use: Use, world: FakeWorld) -> None:
+    @tool
+    def note(name: str, path: str = "") -> str:
+        """Write a note."""
+        foreign.WORLD.append(("note", {"name": name, "path": path}))
+        return "noted"
+
+    lines = ([foreign.call("note", 1) | {"args": {"name": "a"}}], "All done.")
+    run = use(foreign.hitl(mode, lines, [note, foreign.delete_file], {"note": True}))
+    asked = take(start(run), world).waiting_for
+    give(waiting(run)[0], "edit", edited={"name": "delete_file", "path": "report"})
+    assert go_on(run, world, 2, *asked).outcome == "finished"
+    assert foreign.WORLD == [("note", {"name": "delete_file", "path": "report"})]
+
+
+@pytest.mark.parametrize("mode", ["batched", "per_call"])
+def test_calls_of_one_tool_keep_their_own_answers_whatever_the_order_they_are_decided_in(
+    mode: str, use: Use, world: FakeWorld
+) -> None:
+    calls = [foreign.call("send_email", number, to=f"{name}@acme.example") for number, name in enumerate("abc")]
+    run = use(foreign.hitl(mode, (calls, "All done.")))
+    asked = take(start(run), world).waiting_for
+    for approval in sorted(waiting(run), key=lambda one: str(asked_for(one)["to"]), reverse=True):
+        give(approval, "reject" if asked_for(approval)["to"].startswith("b") else "approve")
+    assert go_on(run, world, 2, *asked).outcome == "finished"
+    assert sorted(given["to"] for _, given in foreign.WORLD) == ["a@acme.example", "c@acme.example"]
+
+
+def test_a_call_without_an_id_fails_the_run_in_words(use: Use, world: FakeWorld) -> None:
+    nameless = foreign.call("send_email", 1, to="ann@acme.example") | {"id": None}
+    run = use(foreign.hitl("per_call", ([nameless], "All done.")))
+    with pytest.raises(ApplicationError, match="has no ID") as told:
+        take(start(run), world)
+    assert told.value.non_retryable and not Approval.objects.filter(run_id=run.pk).exists()
