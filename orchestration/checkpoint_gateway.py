@@ -87,19 +87,19 @@ class Checkpoints:
             yield await reach.held()
 
     @asynccontextmanager
-    async def reaching_for(self, thread_id: str) -> AsyncIterator[Reach]:
+    async def reaching_for(self, thread_id: str) -> AsyncIterator[ThreadReach]:
         """Begin to reach for the thread, and yield the way to hold it, which it is until the block ends.
 
         The newest fence need not be in hand yet, so that a thread which nobody holds can be read while it is taken.
         """
-        reach = Reach(self._pool, thread_id)
+        reach = ThreadReach(self._pool, thread_id)
         try:
             yield reach
         finally:
             await reach.end()
 
 
-class Reach:
+class ThreadReach:
     """One turn's hand on a thread. `early` is for what only reads, `held` for all else."""
 
     def __init__(self, pool: _Pool, thread_id: str) -> None:

@@ -52,7 +52,7 @@ from orchestration.turns.asked import Around
 from orchestration.turns.asking_again import ask_again
 from orchestration.turns.datasets import PublishedDatasets
 from orchestration.turns.failure import OURS, failed_of, failure_kept
-from orchestration.turns.looking import Seen, looking
+from orchestration.turns.looking import SeenThread, looking
 from orchestration.turns.progress import Nodes, alive, watched
 from orchestration.turns.usage import DayBudget, Spending, Tell
 
@@ -128,7 +128,7 @@ class Activities:
         )
 
     async def _run_graph(
-        self, agent: Agent, turn: Turn, start: TurnStart, run: Run, held: Any, seen: Seen | None
+        self, agent: Agent, turn: Turn, start: TurnStart, run: Run, held: Any, seen: SeenThread | None
     ) -> tuple[TurnEnd, Stand]:
         """Call the graph if it may go on; return how the turn ends, and how the thread then stands.
 

@@ -15,14 +15,14 @@ from typing import Any
 from orchestration import pausing
 from orchestration.agents.graphs import Factory
 from orchestration.agents.registry import agent_named
-from orchestration.checkpoint_gateway import Reach
+from orchestration.checkpoint_gateway import ThreadReach
 from orchestration.contracts import Turn
 from orchestration.pausing import Stand
 from orchestration.turns import drive
 
 
 @dataclass(frozen=True)
-class Seen:
+class SeenThread:
     """The graph with the thread's saver, and how the thread stands."""
 
     graph: Any
@@ -30,7 +30,7 @@ class Seen:
 
 
 @asynccontextmanager
-async def looking(turn: Turn, reach: Reach) -> AsyncIterator[asyncio.Task[Seen | None]]:
+async def looking(turn: Turn, reach: ThreadReach) -> AsyncIterator[asyncio.Task[SeenThread | None]]:
     """Look at the thread until the block ends; the task raises what keeps it from being read."""
     look = asyncio.create_task(_look(turn, reach))
     try:
@@ -42,11 +42,11 @@ async def looking(turn: Turn, reach: Reach) -> AsyncIterator[asyncio.Task[Seen |
             look.exception()  # told to whoever waited for it; nobody else has to hear of it
 
 
-async def _look(turn: Turn, reach: Reach) -> Seen | None:
+async def _look(turn: Turn, reach: ThreadReach) -> SeenThread | None:
     """Return `None` where somebody else holds the thread, or where the agent's own code makes the graph: it may act."""
     made = drive.graph_of(agent_named(turn.agent).name)
     saver = None if isinstance(made, Factory) else await reach.early()
     if saver is None:
         return None
     graph = drive.with_saver(made, saver)
-    return Seen(graph, await pausing.stand_of(graph, graph.checkpointer, turn.run_id))
+    return SeenThread(graph, await pausing.stand_of(graph, graph.checkpointer, turn.run_id))
