@@ -173,6 +173,9 @@ def _pages_with_boxes(prefect: FakePrefect) -> tuple[User, list[str]]:
     try:
         world, client = make_world(prefect), Client()
         client.force_login(world.everybody, backend="django.contrib.auth.backends.ModelBackend")
-        return world.everybody, list(dict.fromkeys(page for page, _, names in drawn(world, client) if names))
+        pages: dict[tuple[str, frozenset[str]], str] = {}  # one for each form with the same boxes
+        for page, path, names in drawn(world, client):
+            pages.setdefault((path, frozenset(names)), page)
+        return world.everybody, list(dict.fromkeys(page for (_, names), page in pages.items() if names))
     finally:
         connections.close_all()
