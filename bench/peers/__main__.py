@@ -68,7 +68,7 @@ def main() -> None:
     show(COLUMNS, rows)
     if options.record:
         command = " ".join(["python -m bench.peers", *sys.argv[1:]]).replace(" --record", "")
-        notes = [f"{options.trials} answers to each, in turn, after {WARM} that are not counted."]
+        notes = [f"{options.trials} answers to each, in turn, after {WARM} that are not counted.", *comparison.notes()]
         measuring.record("bench", "peers", command, columns=COLUMNS, rows=rows, notes=notes)
         say("Kept in docs/measured/; `manage.py write_docs` writes the page.")
 

@@ -16,6 +16,7 @@ from bench.peers.peer import Answerable, Peer
 from stack.errors import StackError
 
 WARM: Final = 3  # trials that are not counted
+LOST_AT_MOST: Final = 2  # trials that a peer may fail of, and is measured all the same
 PATIENCE: Final = 180.0  # seconds for one step of one system; reached by one that is broken only
 COLUMNS: Final = ["answer to next step, ms", "p50", "p95", "times ours"]
 
@@ -28,6 +29,7 @@ class Comparison:
     say: Callable[[str], None]
     times: dict[str, list[float]] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    lost: dict[str, list[str]] = field(default_factory=dict)  # what single trials of a peer failed of, the rest went on
 
     def install(self) -> None:
         """Install every peer that is not yet in the cache."""
@@ -68,14 +70,24 @@ class Comparison:
         systems: list[Answerable] = [ours, *self.peers]
         for one in systems:
             name = f"{one.title} {one.version}".strip()
-            if one.title in self.failed:
-                rows.append([f"{name}: not measured, *{self.failed[one.title]}*", "", "", ""])
+            times, lost = self.times.get(one.title, []), self.lost.get(one.title, [])
+            if one.title in self.failed or not times:
+                rows.append([f"{name}: not measured, *{self.failed.get(one.title) or lost[-1]}*", "", "", ""])
                 continue
-            times = self.times[one.title]
+            if lost:
+                name += f", {len(lost)} more failed"
             middle = statistics.median(times)
             ratio = f"{middle / own:.2f}" if middle < 10 * own else f"{middle / own:.0f}"
             rows.append([name, f"{middle:.1f}", f"{quantile(times, 0.95):.1f}", ratio])
         return rows
+
+    def notes(self) -> list[str]:
+        """Return a sentence for each peer that was measured and lost single trials."""
+        return [
+            f"{peer.title} failed of some: *{self.lost[peer.title][-1]}*"
+            for peer in self._living()
+            if peer.title in self.lost
+        ]
 
     def _living(self) -> list[Peer]:
         return [peer for peer in self.peers if peer.title not in self.failed]
@@ -89,22 +101,28 @@ class Comparison:
 
     @asynccontextmanager
     async def _allowed(self, one: Answerable) -> AsyncIterator[None]:
-        """The same for what is awaited, and not for ever."""
+        """The same for what is awaited, and not for ever; it may fail of a few."""
         try:
             async with asyncio.timeout(PATIENCE):
                 yield
         except Exception as error:
             if not isinstance(one, Peer):
                 raise
-            self._fail(one, error)
+            lost = self.lost.setdefault(one.title, [])
+            lost.append(_words(error))
+            self.say(f"{one.title} lost one: {lost[-1]}")
+            if len(lost) > LOST_AT_MOST:
+                self._fail(one, error)
 
     def _fail(self, peer: Peer, error: Exception) -> None:
-        if isinstance(error, TimeoutError):
-            why = f"nothing within {PATIENCE:.0f} s"
-        elif isinstance(error, PeerFailed | StackError):
-            why = telling(str(error))
-        else:
-            why = telling(f"{type(error).__name__}: {error}")
-        self.failed[peer.title] = why
-        self.say(f"{peer.title} {peer.version} is left out: {why}")
+        self.failed[peer.title] = _words(error)
+        self.say(f"{peer.title} {peer.version} is left out: {_words(error)}")
         peer.stop()  # it would go on taking time from the others
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return f"nothing within {PATIENCE:.0f} s"
+    if isinstance(error, PeerFailed | StackError):
+        return telling(str(error))
+    return telling(f"{type(error).__name__}: {error}")

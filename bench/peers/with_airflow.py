@@ -6,6 +6,7 @@ The work is `programs/airflow_dag.py`. Its next task returns the moment at which
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 import time
 import uuid
@@ -72,6 +73,11 @@ class AirflowPeer(Peer):
         begun.raise_for_status()
         while await self._state(f"{run_id}/taskInstances/ask") != "awaiting_input":  # noqa: ASYNC110  it is asked
             await asyncio.sleep(0.3)
+        # Airflow 3.3.2 fails a task that is answered before its scheduler has noticed the end of the process that
+        # asked: it takes that for the end of the task, which the answer has queued again by then.
+        noticed = re.compile(rf"Received executor event .* task_id='ask', run_id='{run_id}'")
+        while not noticed.search(self._scheduler_log().read_text(errors="replace")):  # noqa: ASYNC110
+            await asyncio.sleep(0.3)
         return run_id
 
     async def answered(self, waiting: str) -> int:
@@ -83,10 +89,22 @@ class AirflowPeer(Peer):
         answer.raise_for_status()
         while (state := await self._state(waiting)) != "success":
             if state == "failed":
-                raise PeerFailed("the run failed after its answer")
+                raise PeerFailed(f"the run failed after its answer: {await self._why(waiting)}")
             await asyncio.sleep(0.5)  # seldom: asking takes time from what is measured
         told = await self._client.get(f"{_RUNS}/{waiting}/taskInstances/next_step/xcomEntries/return_value")
         return int(told.raise_for_status().json()["value"]) - began
+
+    async def _why(self, run_id: str) -> str:
+        """Return which task failed, and the last that the scheduler said of a failure."""
+        tasks = (await self._client.get(f"{_RUNS}/{run_id}/taskInstances")).raise_for_status().json()
+        states = ", ".join(f"{one['task_id']} {one['state']}" for one in tasks["task_instances"])
+        errors = re.findall(
+            r"\[error +\] (.*?)(?: +\[airflow|$)", self._scheduler_log().read_text(errors="replace"), re.M
+        )
+        return f"{states}; {errors[-1] if errors else 'the scheduler names no error'}"
+
+    def _scheduler_log(self) -> Path:
+        return self.home / "logs" / "airflow-scheduler.log"
 
     async def _state(self, of: str) -> str:
         return str((await self._client.get(f"{_RUNS}/{of}")).raise_for_status().json()["state"])

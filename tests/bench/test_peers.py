@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bench.peers import installing
-from bench.peers.comparison import COLUMNS, WARM, Comparison
+from bench.peers.comparison import COLUMNS, LOST_AT_MOST, WARM, Comparison
 from bench.peers.installing import Installer, PeerFailed, run_to_its_end, telling
 from bench.peers.peer import Answerable, Peer, plain_environment
 from stack.processes import Command, Identity, stragglers
@@ -49,9 +49,10 @@ class Whole(Peer):
 
     name, title, version = "whole", "Whole", "1.0"
 
-    def __init__(self, home: Path, answers: int = 1000) -> None:
+    def __init__(self, home: Path, answers: int = 1000, lost_at: int | None = None) -> None:
         super().__init__(home)
         self.answers = answers
+        self.lost_at = lost_at
 
     def install(self) -> None:
         pass
@@ -66,7 +67,7 @@ class Whole(Peer):
 
     async def answered(self, waiting: str) -> int:
         self.answers -= 1
-        if self.answers < 0:
+        if self.answers < 0 or self.answers == self.lost_at:
             raise PeerFailed("no more answers")
         return 30_000_000
 
@@ -111,7 +112,7 @@ def left_of(home: Path) -> list[Identity]:
     return list(stragglers(home))
 
 
-async def compared(*peers: Peer, trials: int = 4) -> tuple[Comparison, list[str]]:
+async def compared(*peers: Peer, trials: int = 6) -> tuple[Comparison, list[str]]:
     said: list[str] = []
     comparison = Comparison(peers, said.append)
     comparison.install()
@@ -138,8 +139,16 @@ async def test_each_has_its_line_and_whoever_fails_is_named_with_its_own_words(h
         ["Broken 1.0: not measured, *KeyError: 'resume'*", "", "", ""],
     ]
     assert all(len(row) == len(COLUMNS) for row in comparison.rows(OURS))
-    assert len(comparison.times["Whole"]) == 4, "those that warm up are not counted"
+    assert len(comparison.times["Whole"]) == 6, "those that warm up are not counted"
     assert [line for line in said if "left out" in line and "Dead" in line]
+
+
+@pytest.mark.asyncio
+async def test_one_that_fails_of_a_single_trial_is_measured_and_the_trial_is_told(homes: Callable[[str], Path]) -> None:
+    comparison, _ = await compared(Whole(homes("whole"), lost_at=995), trials=5)
+    assert comparison.rows(OURS)[1] == ["Whole 1.0, 1 more failed", "30.0", "30.0", "0.50"]
+    assert comparison.notes() == ["Whole failed of some: *no more answers*"]
+    assert len(comparison.times["Whole"]) == 4
 
 
 @pytest.mark.asyncio
@@ -176,7 +185,7 @@ async def test_one_that_fails_half_way_takes_no_more_time_from_the_others(homes:
         comparison = Comparison([peer], lambda _: None)
         comparison.start(ended)
         assert len(left_of(peer.home)) == 2
-        await comparison.measure(OURS, 1, settle=(0, 0))
+        await comparison.measure(OURS, LOST_AT_MOST + 1, settle=(0, 0))
         assert left_of(peer.home) == []
 
 
