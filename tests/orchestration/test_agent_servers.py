@@ -282,7 +282,15 @@ def test_an_answer_that_landed_unheard_is_found_by_the_look_that_comes_before_th
 def test_an_answer_that_its_server_takes_late_is_not_given_twice(
     kind: str, configured: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gateway, "SECONDS", 0.5)
+    answer = gateway.RealAgentServer.answer
+
+    async def given(*args: Any) -> str:
+        """Give the answer with little patience: what is only read may take its time."""
+        with pytest.MonkeyPatch.context() as short:
+            short.setattr(gateway, "SECONDS", 0.5)
+            return await answer(*args)
+
+    monkeypatch.setattr(gateway.RealAgentServer, "answer", given)
     thread = one_call() if kind == "call" else ServedThread([], next=["deploy"])
     with AgentServerDouble(thread) as server:
         serve(configured, server)
