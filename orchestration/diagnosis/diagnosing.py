@@ -29,6 +29,7 @@ class Offer:
     icon: str
     permitted: bool
     url: str
+    is_grave: bool  # it withdraws or ends something, so it is not put first to a tired eye
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,14 @@ def offers(diagnosis: Diagnosis, user: AbstractBaseUser | AnonymousUser, run: Ru
     permitted = roles.may(user, "act_on_run")
     named = [ACTIONS[name] for name in diagnosis.cause.actions if name in ACTIONS]
     return [
-        Offer(one.name, one.button, one.icon, permitted, reverse("orchestration:act", args=[run.pk, one.name]))
+        Offer(
+            one.name,
+            one.button,
+            one.icon,
+            permitted,
+            reverse("orchestration:act", args=[run.pk, one.name]),
+            one.is_grave,
+        )
         for one in named
         if one.is_offered(run)
     ]

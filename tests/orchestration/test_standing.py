@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -219,3 +220,24 @@ def test_an_empty_list_says_so(alice: User, client: Client) -> None:
     client.force_login(alice)
     page = client.get("/runs/stuck/").content.decode()
     assert "No run needs anybody" in page and Group.objects.exists()
+
+
+def test_what_ends_a_run_is_not_the_button_that_a_tired_eye_falls_on(client: Client) -> None:
+    def buttons(address: str, words: str) -> list[str]:
+        page = client.get(address).content.decode()
+        return [one for one in re.findall(r"<a class=\"btn\"[^>]*>.*?</a>", page, re.DOTALL) if words in one]
+
+    scene = Scene()
+    failing(scene)
+    failing(scene)
+    standing.step(None)
+    client.force_login(User.objects.get(username="olga"))
+    (again_for_all,) = buttons("/runs/stuck/", "action=retry_now")
+    assert "data-variant" not in again_for_all
+    PartHeartbeat.objects.filter(part="worker").delete()
+    Lookout.objects.update(no_worker_since=scene.ago(minutes=4))
+    again()
+    assert set(causes().values()) == {"no_worker"}
+    for address, words in (("/runs/stuck/", "action=end"), (f"/runs/{scene.run.pk}/", "End it now")):
+        (end,) = buttons(address, words)
+        assert 'data-variant="outline"' in end
