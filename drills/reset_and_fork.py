@@ -183,9 +183,16 @@ class Closing(Fault):
     async def strike(self) -> None:
         await self.stage.ready_workers()
         await self.act()
-        part = next(part for part in WORKERS if part in self.stage.stack.pids())  # the strike before may have had one
-        self.stage.stack.kill(part)
+        part = await until(self._kill_a_worker, "a worker that is alive")  # the strikes before may have had both
         self.stage.history.note("struck", part, self.name, subject=self.case.run_id)
+
+    async def _kill_a_worker(self) -> str:
+        """Kill the first worker that is alive and return its name, "" when none is."""
+        for part in WORKERS:
+            if part in self.stage.stack.pids():
+                self.stage.stack.kill(part)
+                return part
+        return ""
 
     async def act(self) -> None:
         body = {"action": self.action, "reason": "The drill ends it."}
