@@ -501,6 +501,11 @@ class ThreadQuestion(models.Model):
     def __str__(self) -> str:
         return f"{self.server} {self.thread_id} {self.interrupt_id} {self.state}"
 
+    @property
+    def is_in_doubt(self) -> bool:
+        """Return whether the server was given the answer and nobody has heard what came of that."""
+        return self.state == self.State.ASKED and self.given_at is not None
+
 
 class AgentServerLook(models.Model):
     """When an agent server was last asked which of its threads wait, by whichever relay, and what it said."""

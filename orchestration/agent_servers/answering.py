@@ -53,8 +53,7 @@ async def _answer(gateway: AgentServerGateway, held: HeldQuestion) -> None:
         await in_database(rows.went_on, question, held=True)
         return
     interrupt = thread.waits_for(question.interrupt_id)
-    was_given = question.given_at is not None and question.state == rows.State.ASKED  # and nobody has heard of it
-    may_have_landed = was_given or interrupt is None or thread.is_busy
+    may_have_landed = question.is_in_doubt or interrupt is None or thread.is_busy
     if may_have_landed and await gateway.has_run_for(question.thread_id, held.key):
         await in_database(rows.note_sent, held, question.server_run_id)  # by an attempt that could not say so
         return
@@ -63,7 +62,7 @@ async def _answer(gateway: AgentServerGateway, held: HeldQuestion) -> None:
     if interrupt is None:
         await in_database(rows.went_on, question, held=True)
         return
-    if was_given and await in_database(rows.may_be_on_its_way, question):
+    if question.is_in_doubt and await in_database(rows.may_be_on_its_way, question):
         raise ThreadBusy("Its agent server did not confirm the answer and may be taking it; it is given again later.")
     server = server_named(question.server)
     try:

@@ -112,8 +112,7 @@ async def _compare(server: AgentServer, gateway: AgentServerGateway) -> None:
 
 async def _took_it_unheard(gateway: AgentServerGateway, question: ThreadQuestion, thread: RemoteThread) -> bool:
     """Return whether the thread went on with an answer that it was given and that no relay lived to hear confirmed."""
-    is_in_doubt = question.state == ThreadQuestion.State.ASKED and question.given_at is not None
-    if not is_in_doubt or thread.is_busy or thread.waits_for(question.interrupt_id) is not None:
+    if not question.is_in_doubt or thread.is_busy or thread.waits_for(question.interrupt_id) is not None:
         return False
     try:
         return await gateway.has_run_for(question.thread_id, question.asked_as)
