@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,17 @@ def answered(approval: Approval, **given: Any) -> str:
 
 def opened() -> list[Approval]:
     return list(Approval.objects.order_by("opened_at", "interrupt_place"))
+
+
+@contextmanager
+def decided(configured: Path, thread: ServedThread) -> Iterator[tuple[AgentServerDouble, Approval]]:
+    """Serve one thread whose only question is asked about here, and approved; nobody has answered it yet."""
+    with AgentServerDouble(thread) as server:
+        serve(configured, server)
+        look()
+        (approval,) = opened()
+        decide(approval)
+        yield server, approval
 
 
 def state_of(approval: Approval) -> str:
@@ -230,11 +242,7 @@ def test_a_thread_that_was_removed_withdraws_its_request(configured: Path) -> No
 
 def test_a_decision_that_comes_too_late_is_told_so_and_sends_nothing(configured: Path) -> None:
     thread = one_call()
-    with AgentServerDouble(thread) as server:
-        serve(configured, server)
-        look()
-        (approval,) = opened()
-        decide(approval)
+    with decided(configured, thread) as (_, approval):
         thread.interrupts, thread.status = [], "idle"
         answered(approval)
     assert thread.told == [] and state_of(approval) == "gone"
@@ -243,11 +251,7 @@ def test_a_decision_that_comes_too_late_is_told_so_and_sends_nothing(configured:
 
 def test_an_answer_that_landed_though_nobody_heard_so_is_not_given_twice(configured: Path) -> None:
     thread = one_call()
-    with AgentServerDouble(thread) as server:
-        serve(configured, server)
-        look()
-        (approval,) = opened()
-        decide(approval)
+    with decided(configured, thread) as (server, approval):
         server.breaks_off_after_taking = True
         with pytest.raises(AgentServerAway, match="could not be reached"):
             answered(approval)
@@ -262,11 +266,7 @@ def test_an_answer_that_landed_unheard_is_found_by_the_look_that_comes_before_th
     configured: Path,
 ) -> None:
     thread = one_call()
-    with AgentServerDouble(thread) as server:
-        serve(configured, server)
-        look()
-        (approval,) = opened()
-        decide(approval)
+    with decided(configured, thread) as (server, approval):
         server.breaks_off_after_taking = True
         with pytest.raises(AgentServerAway):
             answered(approval)
@@ -292,11 +292,7 @@ def test_an_answer_that_its_server_takes_late_is_not_given_twice(
 
     monkeypatch.setattr(gateway.RealAgentServer, "answer", given)
     thread = one_call() if kind == "call" else ServedThread([], next=["deploy"])
-    with AgentServerDouble(thread) as server:
-        serve(configured, server)
-        look()
-        (approval,) = opened()
-        decide(approval)
+    with decided(configured, thread) as (server, approval):
         server.takes_at = threading.Event()
         with pytest.raises(AgentServerAway, match="did not answer"):
             answered(approval)
@@ -311,11 +307,7 @@ def test_an_answer_that_its_server_takes_late_is_not_given_twice(
 
 def test_an_answer_that_never_arrived_is_given_again_once_its_server_cannot_be_taking_it(configured: Path) -> None:
     thread = one_call()
-    with AgentServerDouble(thread) as server:
-        serve(configured, server)
-        look()
-        (approval,) = opened()
-        decide(approval)
+    with decided(configured, thread) as (_, approval):
         with pytest.MonkeyPatch.context() as lost:
             lost.setattr(gateway.RealAgentServer, "answer", _lost)
             with pytest.raises(AgentServerAway):
@@ -333,11 +325,7 @@ async def _lost(*_: Any) -> str:
 def test_a_run_that_ended_without_taking_an_unheard_answer_is_not_answered_again_by_itself(configured: Path) -> None:
     thread = one_call()
     thread.is_stubborn = True
-    with AgentServerDouble(thread) as server:
-        serve(configured, server)
-        look()
-        (approval,) = opened()
-        decide(approval)
+    with decided(configured, thread) as (server, approval):
         server.breaks_off_after_taking = True
         with pytest.raises(AgentServerAway):
             answered(approval)
@@ -358,23 +346,14 @@ def test_a_relay_that_was_asleep_does_not_give_what_another_one_answers_by_now(
         return usual(held)
 
     monkeypatch.setattr(rows, "begin_to_give", overtaken)
-    with AgentServerDouble(thread) as server:
-        serve(configured, server)
-        look()
-        (approval,) = opened()
-        decide(approval)
-        with pytest.raises(ThreadBusy, match="Another relay"):
-            answered(approval)
+    with decided(configured, thread) as (_, approval), pytest.raises(ThreadBusy, match="Another relay"):
+        answered(approval)
     assert thread.told == [] and state_of(approval) == "asked"
 
 
 def test_no_word_says_that_nothing_was_sent_where_that_is_not_known(configured: Path) -> None:
     thread = one_call()
-    with AgentServerDouble(thread) as server:
-        serve(configured, server)
-        look()
-        (approval,) = opened()
-        decide(approval)
+    with decided(configured, thread) as (server, approval):
         server.breaks_off_after_taking = True
         with pytest.raises(AgentServerAway):
             answered(approval)
@@ -387,11 +366,7 @@ def test_no_word_says_that_nothing_was_sent_where_that_is_not_known(configured: 
 
 def test_another_call_in_the_state_is_asked_about_again(configured: Path) -> None:
     thread = one_call()
-    with AgentServerDouble(thread) as server:
-        serve(configured, server)
-        look()
-        (approval,) = opened()
-        decide(approval)
+    with decided(configured, thread) as (_, approval):
         other = {"name": "delete_file", "args": {"path": "everything"}}
         thread.interrupts, thread.messages = [batched(other)], said(other)
         answered(approval)
@@ -408,11 +383,7 @@ def test_another_call_in_the_state_is_asked_about_again(configured: Path) -> Non
 
 def test_a_thread_under_way_takes_its_answer_afterwards(configured: Path) -> None:
     thread = one_call()
-    with AgentServerDouble(thread) as server:
-        serve(configured, server)
-        look()
-        (approval,) = opened()
-        decide(approval)
+    with decided(configured, thread) as (_, approval):
         thread.status = "busy"
         with pytest.raises(ThreadBusy):
             answered(approval)
@@ -463,11 +434,7 @@ def test_a_server_that_does_not_answer_is_told_of_and_answered_when_it_is_back(
     how: str, configured: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     thread = one_call()
-    with AgentServerDouble(thread) as server:
-        serve(configured, server)
-        look()
-        (approval,) = opened()
-        decide(approval)
+    with decided(configured, thread) as (server, approval):
         if how == "away":
             configured.write_text(configured.read_text().replace(server.url, "http://127.0.0.1:9"))
         server.status, server.hangs = (403 if how == "refuses" else 0), how == "hangs"
@@ -503,11 +470,7 @@ def test_one_server_that_hangs_delays_no_other(configured: Path, monkeypatch: py
 def test_what_a_thread_does_not_take_stands_in_the_lane_and_can_be_sent_again(configured: Path) -> None:
     thread = one_call()
     thread.is_stubborn = True
-    with AgentServerDouble(thread) as server:
-        serve(configured, server)
-        look()
-        (approval,) = opened()
-        decide(approval)
+    with decided(configured, thread) as (_, approval):
         answered(approval)
         OutboxEntry.objects.all().delete()
         look()
