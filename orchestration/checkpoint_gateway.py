@@ -81,12 +81,6 @@ class Checkpoints:
         await self._pool.close()
 
     @asynccontextmanager
-    async def thread(self, thread_id: str) -> AsyncIterator[Any]:
-        """Hold the thread and yield a saver for it. Call it with the run's newest fence in hand."""
-        async with self.reaching_for(thread_id) as reach:
-            yield await reach.held()
-
-    @asynccontextmanager
     async def reaching_for(self, thread_id: str) -> AsyncIterator[ThreadReach]:
         """Begin to reach for the thread, and yield the way to hold it, which it is until the block ends.
 

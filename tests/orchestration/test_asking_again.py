@@ -36,7 +36,8 @@ def by_hand(run: Run, graph: Any, work: Any) -> Any:
         checkpoints = Checkpoints(size=4)
         await checkpoints.open()
         try:
-            async with checkpoints.thread(run.pk) as saver:
+            async with checkpoints.reaching_for(run.pk) as reach:
+                saver = await reach.held()
                 held = drive.with_saver(graph, saver)
                 return await work(held, await stand_of(held, saver, run.pk))
         finally:

@@ -420,7 +420,8 @@ def test_checkpoint_values_come_back_with_their_types(run: Run, world: FakeWorld
     result = take(after(run, 2, *result.waiting_for), world)
 
     async def read(activities: Activities) -> dict[str, Any]:
-        async with activities._checkpoints.thread(run.pk) as saver:
+        async with activities._checkpoints.reaching_for(run.pk) as reach:
+            saver = await reach.held()
             found = await saver.aget_tuple({"configurable": {"thread_id": run.pk, "checkpoint_ns": ""}})
             values: dict[str, Any] = found.checkpoint["channel_values"]
             return values
@@ -533,7 +534,8 @@ def test_a_thread_is_read_while_the_turn_begins_and_after_it_where_somebody_else
     monkeypatch.setattr(pausing, "stand_of", looked)
 
     async def beside_another(activities: Activities) -> TurnResult:
-        async with activities._checkpoints.thread(run.pk):  # as one that is frozen does, whose connection is ended
+        async with activities._checkpoints.reaching_for(run.pk) as reach:
+            await reach.held()  # as one that is frozen does, whose connection is ended
             return await attempt_env(1).run(activities.run_turn, after(run, 2, *result.waiting_for))
 
     assert perform(beside_another, world).outcome == "needs_approval"

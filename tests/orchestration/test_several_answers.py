@@ -104,7 +104,8 @@ async def landed(run_id: str, name: str) -> None:
     checkpoints = Checkpoints(size=2)
     await checkpoints.open()
     try:
-        async with checkpoints.thread(run_id) as saver:
+        async with checkpoints.reaching_for(run_id) as reach:
+            saver = await reach.held()
             while True:
                 head = await saver.aget_tuple({"configurable": {"thread_id": run_id, "checkpoint_ns": ""}})
                 if head and any(channel == name for _, channel, _ in head.pending_writes or []):
