@@ -5,11 +5,12 @@ or `freeze`. The first process that reaches the point takes the file away, leave
 its pid, and is killed or stopped there. No Django here: flows and agents use it too.
 
 The points: `turn.before_graph`, `turn.after_graph` (the graph has paused or ended, our rows do not say so yet),
-`turn.before_report` (they do, Temporal does not know), `effect.before_call`, `effect.after_call` (the ledger does
-not know), `turn.after_place` (the thread of a run that was set back is, too), `relay.after_restart` (its workflow is
-started anew, our rows do not say so yet); their subject is the run's id. `fork.after_place`, as `turn.after_place`,
-with the id of the run that was forked. `agent.proposed`, in the drill's own agent (nobody else knows its answer yet),
-with the order's id.
+`turn.before_report` (they do, Temporal does not know), `effect.before_call`, `effect.after_call` (the ledger does not
+know), `turn.before_ask_again` (it is noted that the graph held another call than was approved, the graph does not ask
+anew yet), `turn.after_ask_again` (it does), `turn.after_place` (the thread of a run that was set back is, too),
+`relay.after_restart` (its workflow is started anew, our rows do not say so yet); their subject is the run's id.
+`fork.after_place`, as `turn.after_place`, with the id of the run that was forked. `agent.proposed`, in the drill's own
+agent (nobody else knows its answer yet), with the order's id.
 
 Of an answer to a thread on an agent server, with the approvals' run id: `thread.before_answer` (our row says that it is
 given, the server has not heard of it), `thread.after_answer` (the server has it, nobody here knows),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
@@ -49,6 +49,7 @@ from orchestration.fences import Attempt
 from orchestration.models import AnswerDelivery, Effect, Run
 from orchestration.prices import Tokens
 
+ASKED_AGAIN: Final = "The agent held another call than the one that was approved. It is asked about again."
 _URL_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
@@ -262,18 +263,15 @@ def after_asking() -> Case:
     return Case(When(paused__isnull=False, then=Value("paused")), default=Value("waiting"))
 
 
-def note_asked_again(different: Mapping[str, Sequence[str]]) -> None:
-    """Note that what the agent held was not what had been approved, so that it was not done and is asked again.
+def note_asked_again(answered: Iterable[Sequence[str]]) -> None:
+    """Note that the agent held something else than was decided, so that no answer was given and it is asked again.
 
-    `different`: interrupt id -> approvals.
+    `answered`: the approvals of each interrupt. On retry: noted once.
     """
     with transaction.atomic():
-        for approval_ids in different.values():
+        for approval_ids in answered:
             for approval_id in approval_ids:
-                approval_services.note_not_taken(
-                    approval_id=approval_id,
-                    detail="The agent held another call than the one that was approved. It is asked about again.",
-                )
+                approval_services.note_not_taken(approval_id=approval_id, detail=ASKED_AGAIN)
 
 
 def finish_turn(turn: Turn, fence: int, end: TurnEnd) -> None:

@@ -169,14 +169,16 @@ class Activities:
             tell = None if budget is None and today is None else _tell_of(turn, run.fence)
             spending = Spending(run.usage, budget, today, model_name(agent), tell)
             answers = drive.answers_of(Around(agent, shape.tools, before), start)
-            if answers.different:
-                await ask_again(before, set(answers.different))
-                await in_database(services.note_asked_again, answers.different)
+            if answers.asked_again:
+                # Noted first: once the graph asks anew, the next attempt finds nothing of what was answered.
+                await in_database(services.note_asked_again, answers.asked_again.values())
+                faults.reach("turn.before_ask_again", turn.run_id)
+                await ask_again(before, set(answers.asked_again))
+                faults.reach("turn.after_ask_again", turn.run_id)
             if answers.may_go_on:
-                resume = {} if answers.different else answers.resume
                 with lent(GuardedTurn(ledger, start.approved_calls)):
                     try:
-                        await drive.call(graph, agent, run, before, resume, context, control, [nodes, spending])
+                        await drive.call(graph, agent, run, before, answers.resume, context, control, [nodes, spending])
                     except Exception:  # what it has used is used, whatever became of it
                         with suppress(DatabaseError):
                             await in_database(services.note_usage, turn, run.fence, spending.usage(), spending.used())

@@ -139,7 +139,8 @@ class Answers:
 
     resume: dict[str, Any] = field(default_factory=dict)  # by interrupt id, for those that it waits for
     may_go_on: bool = True  # it does not stand at a stop of its compilation, or people let it go on from there
-    different: dict[str, list[str]] = field(default_factory=dict)  # interrupt id -> approvals of another call
+    #: interrupt id -> approvals; nothing of that is given, for the state holds another call than was approved
+    asked_again: dict[str, list[str]] = field(default_factory=dict)
 
 
 def answers_of(around: Around, start: TurnStart) -> Answers:
@@ -150,9 +151,10 @@ def answers_of(around: Around, start: TurnStart) -> Answers:
     """
     stop = around.stand.stop
     answers: dict[str, Any] = {}
-    different: dict[str, list[str]] = {}
+    given = {one.id: start.answered[one.id] for one in around.stand.asked if one.id in start.answered}
+    differs = False
     for interrupt in around.stand.asked:
-        settled = start.answered.get(interrupt.id)
+        settled = given.get(interrupt.id)
         if settled is None:
             continue
         dialect = dialect_of(interrupt)
@@ -162,17 +164,19 @@ def answers_of(around: Around, start: TurnStart) -> Answers:
                 f"The agent's question is read in another way than when it was asked: it has {len(places)} parts now, "
                 f"and {len(settled)} were decided."
             )
-        pairs = zip(settled, places, strict=True)
-        others = [one.approval_id for one, place in pairs if _is_other(around, one, place, interrupt)]
-        if others:
-            different[interrupt.id] = others
+        if any(_is_other(around, *pair, interrupt) for pair in zip(settled, places, strict=True)):
+            differs = True
             continue
         try:
             answers[interrupt.id] = dialect.answer(interrupt, settled, around.agent.on_silence)
         except Untellable as exc:
             raise _end_of_run(settled, str(exc)) from exc
     may_go_on = stop is None or answers.pop(stop.id, False) is True
-    return Answers(answers, may_go_on, different)
+    if not differs:
+        return Answers(answers, may_go_on)
+    # What waits in the same step is asked anew with it, under other ids, so no answer would find its question.
+    again = {name: [one.approval_id for one in settled] for name, settled in given.items() if not name.startswith(STOP)}
+    return Answers({}, may_go_on, again)
 
 
 def _is_other(around: Around, settled: Settled, place: Place, interrupt: Any) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group, User
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.types import Command
 
 from approvals.models import Approval
@@ -22,8 +23,9 @@ from orchestration.turns.asking_again import ask_again
 from tests.fakes import FakeWorld
 from tests.orchestration import foreign_graphs as foreign
 from tests.orchestration.conftest import go
+from tests.orchestration.test_foreign_deaths import dying
 from tests.orchestration.test_foreign_graphs import Use, give, go_on, messages_of, use, waiting
-from tests.orchestration.test_run_turn import start, take
+from tests.orchestration.test_run_turn import after, start, take, taking_turns
 
 __all__ = ("use",)
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -103,49 +105,78 @@ async def _spoilt(run: Run, bad: Any, held: Any, stand: Any) -> None:
             await held.ainvoke(Command(resume={interrupt.id: answer}), config, durability="sync")
 
 
-def test_a_call_that_is_another_one_than_was_approved_is_asked_about_again(use: Use, world: FakeWorld) -> None:
+async def _swapped(run: Run, held: Any, stand: Any) -> None:
+    """Change the call in the state and leave the interrupt as it is, as nothing but a stranger's write could."""
+    serde = JsonPlusSerializer()
+    connection = held.checkpointer.conn
+    rows = await (
+        await connection.execute(
+            "SELECT version, type, blob FROM agent.checkpoint_blobs WHERE thread_id = %s AND channel = 'messages'",
+            [run.pk],
+        )
+    ).fetchall()
+    for row in rows:
+        messages = serde.loads_typed((row["type"], bytes(row["blob"])))
+        for message in messages:
+            for call in getattr(message, "tool_calls", []):
+                if call["name"] == "send_email":
+                    call["args"] = {**call["args"], "to": "mallory@evil.example"}
+        kind, blob = serde.dumps_typed(messages)
+        await connection.execute(
+            "UPDATE agent.checkpoint_blobs SET type = %s, blob = %s"
+            " WHERE thread_id = %s AND channel = 'messages' AND version = %s",
+            [kind, blob, run.pk, row["version"]],
+        )
+
+
+DIES_AT = ("", "turn.before_ask_again", "turn.after_ask_again", "turn.before_graph", "turn.after_graph")
+
+
+@pytest.mark.parametrize("point", DIES_AT)
+def test_a_call_that_is_another_one_than_was_approved_is_asked_about_again(
+    point: str, use: Use, world: FakeWorld
+) -> None:
     graph = foreign.hitl(gates={"send_email": True})
     run = use(graph)
     asked = take(start(run), world).waiting_for
     (approval,) = waiting(run)
-
-    async def swap(held: Any, stand: Any) -> None:
-        """Change the call in the state and leave the interrupt as it is, as nothing but a stranger's write could."""
-        from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
-
-        serde = JsonPlusSerializer()
-        connection = held.checkpointer.conn
-        rows = await (
-            await connection.execute(
-                "SELECT version, type, blob FROM agent.checkpoint_blobs WHERE thread_id = %s AND channel = 'messages'",
-                [run.pk],
-            )
-        ).fetchall()
-        for row in rows:
-            messages = serde.loads_typed((row["type"], bytes(row["blob"])))
-            for message in messages:
-                for call in getattr(message, "tool_calls", []):
-                    call["args"] = {**call["args"], "to": "mallory@evil.example"}
-            kind, blob = serde.dumps_typed(messages)
-            await connection.execute(
-                "UPDATE agent.checkpoint_blobs SET type = %s, blob = %s"
-                " WHERE thread_id = %s AND channel = 'messages' AND version = %s",
-                [kind, blob, run.pk, row["version"]],
-            )
-
-    by_hand(run, graph, swap)
+    by_hand(run, graph, partial(_swapped, run))
     give(approval, "approve")
-    again = go_on(run, world, 2, *asked)
+    with taking_turns(world) as taking:
+        again = dying(taking, point)(after(run, 2, *asked), 1)
     assert again.outcome == "needs_approval" and again.waiting_for != asked
     assert not [one for one in foreign.WORLD if one[0] == "send_email"]
     (other,) = waiting(run)
     assert "mallory" in bytes(other.canonical).decode()
-    assert approval.receipt.filter(step="refused", detail__contains="another call").exists()
+    assert approval.receipt.filter(step="refused", detail__contains="another call").count() == 1
     give(other, "reject")
-    assert go_on(run, world, 3, *again.waiting_for).outcome == "finished"
+    assert go_on(run, world, 3, *again.waiting_for, attempt=3).outcome == "finished"
     assert not [one for one in foreign.WORLD if one[0] == "send_email"]
     run.refresh_from_db()
     assert messages_of(run)
+
+
+@pytest.mark.parametrize("mode", ["batched", "per_call"])
+@pytest.mark.parametrize("point", DIES_AT)
+def test_what_was_decided_beside_another_call_is_asked_again_with_it_and_says_so(
+    point: str, mode: str, use: Use, world: FakeWorld
+) -> None:
+    graph = foreign.hitl(mode)
+    run = use(graph)
+    asked = take(start(run), world).waiting_for
+    by_hand(run, graph, partial(_swapped, run))
+    decided = waiting(run)
+    for approval in decided:
+        give(approval, "approve")
+    with taking_turns(world) as taking:
+        again = dying(taking, point)(after(run, 2, *asked), 1)
+    assert again.outcome == "needs_approval" and not set(again.waiting_for) & set(asked)
+    assert foreign.WORLD == []
+    assert [approval.receipt.filter(step="refused").count() for approval in decided] == [1, 1]
+    for approval in waiting(run):
+        give(approval, "approve")
+    assert go_on(run, world, 3, *again.waiting_for, attempt=3).outcome == "finished"
+    assert sorted(name for name, _ in foreign.WORLD) == ["delete_file", "send_email"]
 
 
 def test_a_graph_that_waits_for_nothing_cannot_ask_again(use: Use, world: FakeWorld) -> None:
