@@ -427,6 +427,18 @@ class CheckpointEditedWithDigest(CheckpointEdited):
         self.expect(await nothing_ran(self.case, self.id))
 
 
+class KilledOnceAskedAgain(CheckpointEditedWithDigest):
+    """The same, and the worker that has noticed it is killed once the graph asks anew, before anybody is asked."""
+
+    name = "checkpoint: amount and digest edited by hand, its worker killed once the graph asks anew"
+
+    async def strike(self) -> None:
+        await self.stage.ready_workers()
+        self.stage.arm("turn.after_ask_again", self.case.run_id, "kill")
+        await super().strike()
+        await self.stage.fired("turn.after_ask_again", self.case.run_id)
+
+
 class ProposerChangesItsMind(Fault):
     """An agent that thinks of another amount each time is killed while it thinks, and again before its effect."""
 
@@ -582,6 +594,7 @@ FAULTS: tuple[type[Fault], ...] = (
     BetweenAttempts,
     CheckpointEdited,
     CheckpointEditedWithDigest,
+    KilledOnceAskedAgain,
     ProposerChangesItsMind,
     EditedInFlight,
     ForAnother,
