@@ -90,6 +90,15 @@ def django_db_modify_db_settings() -> None:
 
 
 @pytest.fixture(scope="session")
+def django_db_keepdb() -> bool:
+    """Leave the test database to its server, which goes away with the session.
+
+    Dropping it fails while any thread that a test left behind still has a connection.
+    """
+    return True
+
+
+@pytest.fixture(scope="session")
 def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
     """Add LangGraph's tables; after a test that commits, let the tables be as migrations left them."""
     from orchestration import checkpoint_gateway
