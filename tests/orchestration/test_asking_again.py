@@ -11,6 +11,7 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.types import Command
 
 from approvals.models import Approval
+from approvals.reading.receipt import standstill
 from orchestration.actions import acting, reset
 from orchestration.agents.runtime import Agent
 from orchestration.checkpoint_gateway import Checkpoints
@@ -129,6 +130,12 @@ async def _swapped(run: Run, held: Any, stand: Any) -> None:
         )
 
 
+def stands_in_the_lane(approval: Approval) -> bool:
+    approval.refresh_from_db()
+    why = standstill(approval)
+    return approval.took_effect_at is None and why is not None and (why.cause, why.is_final) == ("refused", True)
+
+
 DIES_AT = ("", "turn.before_ask_again", "turn.after_ask_again", "turn.before_graph", "turn.after_graph")
 
 
@@ -149,6 +156,7 @@ def test_a_call_that_is_another_one_than_was_approved_is_asked_about_again(
     (other,) = waiting(run)
     assert "mallory" in bytes(other.canonical).decode()
     assert approval.receipt.filter(step="refused", detail__contains="another call").count() == 1
+    assert stands_in_the_lane(approval)
     give(other, "reject")
     assert go_on(run, world, 3, *again.waiting_for, attempt=3).outcome == "finished"
     assert not [one for one in foreign.WORLD if one[0] == "send_email"]
@@ -173,6 +181,7 @@ def test_what_was_decided_beside_another_call_is_asked_again_with_it_and_says_so
     assert again.outcome == "needs_approval" and not set(again.waiting_for) & set(asked)
     assert foreign.WORLD == []
     assert [approval.receipt.filter(step="refused").count() for approval in decided] == [1, 1]
+    assert all(stands_in_the_lane(approval) for approval in decided)
     for approval in waiting(run):
         give(approval, "approve")
     assert go_on(run, world, 3, *again.waiting_for, attempt=3).outcome == "finished"
