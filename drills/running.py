@@ -39,8 +39,9 @@ async def mutated_proposal_(stage: Stage, trials: int, heard: Heard) -> list[Out
 
 async def same_refresh_(stage: Stage, trials: int, heard: Heard) -> list[Outcome]:
     return [
-        *await play(stage, "same-refresh", same_refresh.FAULTS, trials, heard),
-        *await play(stage, "same-refresh", same_refresh.ALONE, trials, heard),
+        outcome
+        for faults in same_refresh.GROUPS
+        for outcome in await play(stage, "same-refresh", faults, trials, heard)
     ]
 
 

@@ -138,34 +138,86 @@ class OneAfterTheOther(NewContent):
             self.trial.seen.append(f"the second key names version {second['version']}: {versions}")
 
 
-class KilledBeforePublish(NewContent):
-    name = "flow process killed before it publishes"
-    point, action = "flow.before_publish", "kill"
+class KilledAt(NewContent):
+    """A flow's process is killed at a point of its life."""
+
+    point: str
+    action = "kill"
+
+    @property
+    def subject(self) -> str:
+        """Whom the point is reached for."""
+        return self.refresh_id
 
     async def strike(self) -> None:
         """Ask, and arm at once: the flow's process needs seconds to come so far."""
         self.refresh_id = (await self.asked())["id"]
-        self.stage.arm(self.point, self.refresh_id, self.action)
+        self.stage.arm(self.point, self.subject, self.action)
 
     async def recover(self) -> None:
-        await self.stage.fired(self.point, self.refresh_id)
+        await self.stage.fired(self.point, self.subject)
         answers = await asyncio.gather(*(self.asked() for _ in range(3)))
         if {answer["id"] for answer in answers} != {self.refresh_id}:
             self.trial.seen.append(f"asked again while it was dead: {answers}")
         await self.ended(self.refresh_id)
 
 
-class KilledAfterPublish(KilledBeforePublish):
+class KilledAtStart(KilledAt):
+    name, point = "flow process killed as it starts", "flow.at_start"
+
+    @property
+    def subject(self) -> str:
+        return self.key
+
+
+class KilledAfterClaim(KilledAt):
+    name, point = "flow process killed once the refresh is its own", "flow.after_claim"
+
+
+class KilledDuringLoad(KilledAt):
+    name, point = "flow process killed while it reads", "flow.during_load"
+
+
+class KilledBeforeEmbed(KilledAt):
+    name, point = "flow process killed before it makes vectors", "flow.before_embed"
+
+
+class KilledAfterEmbed(KilledAt):
+    name, point = "flow process killed with its vectors made", "flow.after_embed"
+
+
+class KilledBeforePublish(KilledAt):
+    name, point = "flow process killed before it publishes", "flow.before_publish"
+
+
+class KilledInPublish(KilledAt):
+    name, point = "flow process killed with the dataset's lock in hand", "flow.in_publish"
+
+
+class KilledInCopy(KilledAt):
+    name, point = "flow process killed with half of the rows on their way", "flow.in_copy"
+
+
+class KilledBeforeCommit(KilledAt):
+    name, point = "flow process killed before it commits", "flow.before_commit"
+
+
+class KilledAfterPublish(KilledAt):
     name, point = "flow process killed after it published", "flow.after_publish"
 
 
-class FlowsKilled(KilledBeforePublish):
+class KilledBeforeEnd(KilledAt):
+    name, point = "flow process killed before Prefect knows its end", "flow.before_end"
+
+
+class FlowsKilled(KilledAt):
     """Flow runs stand before their publication when their host, the part `flows`, is killed.
 
     One kill, by the last, strikes all trials of a round: each refresh may die three times, no more.
     """
 
-    name, action = "the part `flows` killed before it publishes", "freeze"
+    name, point = "the part `flows` killed before it publishes", "flow.before_publish"
+    action = "freeze"
     together: list[FlowsKilled]
 
     async def steady(self) -> None:
@@ -195,5 +247,10 @@ class FlowsKilled(KilledBeforePublish):
 
 
 _BATCHES: dict[tuple[int, int], list[FlowsKilled]] = {}
-FAULTS: tuple[type[Fault], ...] = (AtOnce, OneAfterTheOther, KilledBeforePublish, KilledAfterPublish)
-ALONE: tuple[type[Fault], ...] = (FlowsKilled,)  # its strike would hit the others' flow runs
+#: played one group after the other: each refresh has a process of its own, and they share two cores
+GROUPS: tuple[tuple[type[Fault], ...], ...] = (
+    (AtOnce, OneAfterTheOther, KilledAtStart, KilledAfterClaim, KilledDuringLoad),
+    (KilledBeforeEmbed, KilledAfterEmbed, KilledBeforePublish, KilledInPublish),
+    (KilledInCopy, KilledBeforeCommit, KilledAfterPublish, KilledBeforeEnd),
+    (FlowsKilled,),  # its strike would hit the others' flow runs
+)
