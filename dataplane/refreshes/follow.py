@@ -33,6 +33,7 @@ SILENT: Final = timedelta(seconds=60)  # nobody has asked for the deployment's w
 BEATS: Final = timedelta(seconds=180)  # Prefect's own default between two signs of life
 BEATS_MISSED: Final = 1.5
 TRAIL: Final = timedelta(seconds=6)  # events of assets arrive after the run has ended
+LATER_IS_DUE: Final = "A later window was due as well, and this deployment takes the latest only."
 LOOKED_BACK: Final = timedelta(hours=1)  # runs that ended longer ago, and have no refresh, stay as they are
 logger = logging.getLogger(__name__)
 
@@ -119,19 +120,16 @@ class Follower:
 
     def _adopt(self, entry: Registered, runs: list[FlowRun]) -> None:
         """Give each run of Prefect's schedule the refresh of its window. Of missed windows the policy takes which."""
-        known = set(
-            Refresh.objects.filter(prefect_flow_run_id__in=[run.id for run in runs]).values_list(
-                "prefect_flow_run_id", flat=True
-            )
-        )
-        planned = [run for run in runs if run.idempotency_key.startswith("scheduled ") and run.id not in known]
-        late = [run for run in planned if run.state_type == "SCHEDULED"]
-        late.sort(key=lambda run: run.expected_start_at or run.created_at)
-        missed = late[:-1] if entry.takes == "latest" else []
+        planned = [run for run in runs if run.idempotency_key.startswith("scheduled ")]
+        rows = Refresh.objects.filter(prefect_flow_run_id__in=[run.id for run in planned])
+        known = {row.prefect_flow_run_id: row for row in rows}
+        missed = _missed(planned, datetime.now(UTC)) if entry.takes == "latest" else []
         for run in missed:
-            self._drop(run, "A later window was due as well, and this deployment takes the latest only.")
+            self._drop(run, LATER_IS_DUE)
+            if run.id in known:  # it had been adopted when it was the latest itself
+                _close(known[run.id], Refresh.Status.CANCELLED, LATER_IS_DUE)
         for run in planned:
-            if run in missed or run.state_type == "CANCELLED":
+            if run in missed or run.id in known or run.state_type == "CANCELLED":
                 continue
             row, is_new = self._row(entry, run)
             if not is_new and row.prefect_flow_run_id != run.id and run.state_type == "SCHEDULED":
@@ -237,6 +235,13 @@ class Follower:
             if moved:
                 Dataset.objects.filter(pk=row.dataset_id).update(confirmed_at=DatabaseNow())
             announce("data")
+
+
+def _missed(planned: list[FlowRun], now: datetime) -> list[FlowRun]:
+    """Return the runs that have come due and have not begun, but for the latest of them."""
+    due = {run.id: run.expected_start_at or run.created_at for run in planned}
+    late = [run for run in planned if run.state_type == "SCHEDULED" and not run.run_count and due[run.id] <= now]
+    return sorted(late, key=lambda run: due[run.id])[:-1]
 
 
 def end(prefect: PrefectGateway, others: PrefectDeployments, run: FlowRun, why: str) -> None:

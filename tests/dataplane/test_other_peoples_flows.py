@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from dataplane.errors import DeploymentNotFound, PrefectAway
 from dataplane.models import AssetEvent, DatasetVersion, Refresh
 from dataplane.prefect_gateway import gateway
 from dataplane.refreshes import dispatch
-from dataplane.refreshes.follow import Follower
+from dataplane.refreshes.follow import LATER_IS_DUE, Follower
 from orchestration.diagnosis import diagnosing
 from stack.prefect import CLIENT_ENVIRONMENT, Prefect
 from tests.api_caller import Caller, paths_of, problem
@@ -396,6 +397,31 @@ def test_an_edited_schedule_is_served_and_its_run_is_a_refresh_of_its_window(
     eventually(lambda: served_by(follower), "what stands here is served again")
     assert Caller(ada).put("datasets/orders/schedules", {"schedules": []}).status_code == 200
     eventually(lambda: not served_by(follower), "no schedule is served")
+
+
+def test_of_windows_that_nobody_served_the_latest_is_run(
+    store: Path, serve: Serve, follower: Follower, prefect_server: Prefect
+) -> None:
+    kill(serve())
+    deployment = deployments().find("load_orders", "nightly")
+    runs = []
+    for days in (3, 2, 1):  # as Prefect's schedule makes them
+        due = (datetime.now(UTC) - timedelta(days=days)).isoformat()
+        body = {
+            "idempotency_key": f"scheduled {deployment.id} {due}",
+            "state": {"type": "SCHEDULED", "state_details": {"scheduled_time": due}},
+            "parameters": given(),
+        }
+        answer = httpx.post(f"{prefect_server.api_url}/deployments/{deployment.id}/create_flow_run", json=body)
+        answer.raise_for_status()
+        runs.append(answer.json()["id"])
+        follower.look()
+    assert [gateway().flow_run(run).state_type for run in runs] == ["CANCELLED", "CANCELLED", "SCHEDULED"]
+    taken = Refresh.objects.get(status="scheduled")
+    assert taken.prefect_flow_run_id == runs[-1]
+    assert [row.error for row in Refresh.objects.filter(status="cancelled")] == [LATER_IS_DUE] * 2
+    serve()
+    followed(follower, taken.key, "published", "unchanged", "finished")
 
 
 def served_by(follower: Follower) -> list[tuple[str, str]]:

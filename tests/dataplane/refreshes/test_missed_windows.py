@@ -1,0 +1,166 @@
+"""Windows of other people's deployments that came due while nobody served them: which are taken, and once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from console.environment import environment
+from dataplane.deployments import Deployment
+from dataplane.models import Refresh
+from dataplane.refreshes import follow
+from dataplane.refreshes.follow import Follower
+from tests.dataplane.fakes import FakePrefect
+
+pytestmark = pytest.mark.django_db
+
+FLOW, NAME = "load_orders", "nightly"
+REGISTRATION = """
+[datasets.orders]
+deployment = "load_orders/nightly"
+key = "{dataset}:{window}"
+window = { every = "%s", zone = "Europe/Berlin", missed = "%s" }
+"""
+
+
+class FakeDeployments:
+    """One deployment of somebody else's, whose runs are those of a FakePrefect."""
+
+    def __init__(self, prefect: FakePrefect) -> None:
+        self.prefect = prefect
+
+    def find(self, flow: str, deployment: str) -> Deployment:
+        return Deployment("d", flow, deployment, {}, {}, False, False, None, "", "", None, 0)
+
+    def runs(self, deployment: Deployment, *, due_before: datetime, limit: int = 50) -> list[Any]:
+        return self.prefect.flow_runs(flow=deployment.flow, limit=limit, due_before=due_before).items
+
+    def events(self, **_: Any) -> list[Any]:
+        return []
+
+    def infrastructure_pid(self, flow_run_id: str) -> str:
+        return ""
+
+    def last_heartbeats(self, flow_run_id: str) -> list[datetime]:
+        return []
+
+
+class Schedule:
+    """What Prefect's schedule makes, and those who look at it."""
+
+    def __init__(self, folder: Path, prefect: FakePrefect) -> None:
+        self.file, self.prefect = folder / "data.toml", prefect
+        self.followers = [self.follower(), self.follower()]
+
+    def follower(self) -> Follower:
+        others: Any = FakeDeployments(self.prefect)
+        return Follower(self.prefect, others)
+
+    def register(self, every: str, missed: str) -> None:
+        self.file.write_text(REGISTRATION % (every, missed))
+
+    def plan(self, *moments: datetime) -> list[str]:
+        """Let the schedule make a run for each moment; return their ids."""
+        ids = []
+        for moment in moments:
+            run = self.prefect.create_flow_run(
+                flow=FLOW, deployment=NAME, parameters={}, idempotency_key=f"scheduled d {moment}", name=str(moment)
+            )
+            self.prefect.runs[run.id] = replace(run, expected_start_at=moment.astimezone(UTC))
+            ids.append(run.id)
+        return ids
+
+    def look(self) -> None:
+        for follower in self.followers:
+            follower.look()
+
+    def states(self, ids: Sequence[str]) -> list[str]:
+        return [self.prefect.runs[one].state_type for one in ids]
+
+
+@pytest.fixture
+def schedule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Schedule]:
+    monkeypatch.setenv("SIGNALBOX_HOME", str(tmp_path))
+    environment.cache_clear()
+    prefect = FakePrefect()
+    prefect.add_deployment(FLOW, NAME)
+    yield Schedule(tmp_path, prefect)
+    environment.cache_clear()
+
+
+def keys(status: str = "scheduled") -> list[str]:
+    return sorted(Refresh.objects.filter(status=status).values_list("key", flat=True))
+
+
+def days_ago(*days: int) -> list[datetime]:
+    return [datetime.now(UTC) - timedelta(days=day) for day in days]
+
+
+def named(moments: Sequence[datetime]) -> list[str]:
+    zone = ZoneInfo("Europe/Berlin")
+    return sorted(f"orders:{moment.astimezone(zone).date().isoformat()}" for moment in moments)
+
+
+@pytest.mark.parametrize("at_once", [True, False], ids=["found together", "found one after the other"])
+def test_of_five_missed_windows_the_latest_is_taken(schedule: Schedule, at_once: bool) -> None:
+    schedule.register("day", "latest")
+    moments = days_ago(5, 4, 3, 2, 1)
+    if at_once:
+        ids = schedule.plan(*moments)
+        schedule.look()
+    else:
+        ids = []
+        for moment in moments:
+            ids += schedule.plan(moment)
+            schedule.look()
+    assert schedule.states(ids) == ["CANCELLED"] * 4 + ["SCHEDULED"]
+    assert keys() == named(moments[-1:])
+    closed = Refresh.objects.filter(status="cancelled")
+    assert keys("cancelled") == ([] if at_once else named(moments[:-1]))
+    assert all(row.error == follow.LATER_IS_DUE for row in closed), "it says why"
+
+
+def test_of_five_missed_windows_each_is_taken_once(schedule: Schedule) -> None:
+    schedule.register("day", "each")
+    moments = days_ago(5, 4, 3, 2, 1)
+    ids = schedule.plan(*moments)
+    schedule.look()
+    schedule.look()
+    assert schedule.states(ids) == ["SCHEDULED"] * 5
+    assert keys() == named(moments)
+    (again,) = schedule.plan(moments[0] + timedelta(seconds=1))
+    schedule.look()
+    assert schedule.states([again]) == ["CANCELLED"], "of one window there is one run"
+
+
+def test_what_has_begun_or_is_not_due_yet_is_not_missed(schedule: Schedule) -> None:
+    schedule.register("hour", "latest")
+    now = datetime.now(UTC)
+    running, waits, soon = schedule.plan(
+        now - timedelta(hours=2), now - timedelta(hours=1), now + timedelta(seconds=20)
+    )
+    schedule.prefect.move(running, "RUNNING")
+    schedule.look()
+    assert schedule.states([running, waits, soon]) == ["RUNNING", "SCHEDULED", "SCHEDULED"]
+    schedule.prefect.runs[waits] = replace(schedule.prefect.runs[waits], run_count=1, state_name="AwaitingRetry")
+    schedule.prefect.runs[soon] = replace(schedule.prefect.runs[soon], expected_start_at=now)
+    schedule.look()
+    assert schedule.states([running, waits, soon]) == ["RUNNING", "SCHEDULED", "SCHEDULED"], "it has begun once"
+
+
+#: the hours of a day on which the clock of Berlin changes
+@pytest.mark.parametrize(("day", "hours"), [("2026-10-25", 25), ("2026-03-29", 23)])
+def test_each_hour_of_a_day_on_which_the_clock_changes_is_taken_once(schedule: Schedule, day: str, hours: int) -> None:
+    schedule.register("hour", "each")
+    begin = datetime.fromisoformat(day).replace(tzinfo=ZoneInfo("Europe/Berlin")).astimezone(UTC)
+    ids = schedule.plan(*[begin + timedelta(hours=hour) for hour in range(hours)])
+    schedule.look()
+    schedule.look()
+    assert schedule.states(ids) == ["SCHEDULED"] * hours
+    assert len(keys()) == len(set(keys())) == hours
