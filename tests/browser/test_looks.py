@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page, ViewportSize, expect
 
 from console.environment import PROJECT
+from orchestration.actions.table import ACTIONS
 from tests.boundaries.test_permission_matrix import PAGES, addresses
 from tests.browser.conftest import Stack
 from tests.browser.steps import REFRESHED
@@ -174,6 +175,62 @@ def test_every_address_looks_right_to_an_admin(stack: Stack, visit: Visit, look:
         elif found := _faults(page):
             faults[path] = found
     assert faults == {}
+
+
+#: how often Tab is pressed, at most, on the way to a control: more than any page has
+TABS_AT_MOST = 150
+
+
+def _tab_to(page: Page, control: str) -> bool:
+    """Press Tab until the control has the focus, which then must be seen; return whether it got it."""
+    for _ in range(TABS_AT_MOST):
+        page.keyboard.press("Tab")
+        if page.evaluate("control => document.activeElement.matches(control)", control):
+            return bool(page.evaluate("control => document.querySelector(control).matches(':focus-visible')", control))
+    return False
+
+
+def _waiting_run(stack: Stack) -> str:
+    with stack.api("olga") as olga:
+        run_id: str = olga.get("/runs", params={"status": "waiting"}).json()["items"][0]["id"]
+    return run_id
+
+
+def test_every_action_of_a_run_shows_what_it_would_do_and_its_button_is_reached_by_keys(
+    stack: Stack, visit: Visit, look: dict[str, Any]
+) -> None:
+    run_id = _waiting_run(stack)
+    page = visit("olga", refusals_expected=True, **look)
+    page.context.add_init_script(WATCH)
+    faults, offered = {}, set()
+    for action in ACTIONS:
+        page.goto(f"/runs/{run_id}/actions/{action}/")
+        if page.locator("#points a").count():  # it begins from a checkpoint
+            faults[f"{action}: points"] = _faults(page)
+            page.locator("#points a").first.click()
+            page.wait_for_url("**checkpoint_id=*")
+        faults[action] = _faults(page)
+        if page.locator("#act-do").count():
+            offered.add(action)
+            faults[action] += [] if _tab_to(page, "#act-do") else ["its button is not reached by Tab"]
+    assert {action: found for action, found in faults.items() if found} == {}
+    assert offered >= {"pause", "cancel", "end", "reset", "fork", "ask_again"}
+
+
+def test_a_run_is_paused_and_resumed_by_keys_alone(stack: Stack, visit: Visit, look: dict[str, Any]) -> None:
+    run_id = _waiting_run(stack)
+    page = visit("olga", **look)
+    page.context.add_init_script(WATCH)
+    for action, status in (("pause", "Paused"), ("resume", "Waiting")):
+        page.goto(f"/runs/{run_id}/actions/{action}/")
+        assert _faults(page) == [], action
+        assert _tab_to(page, "#act-reason")
+        page.keyboard.type("Somebody looks at it.")
+        assert _tab_to(page, "#act-do")
+        page.keyboard.press("Enter")
+        page.wait_for_url(f"**/runs/{run_id}/")
+        expect(page.locator("main")).to_contain_text(status)
+        assert _faults(page) == [], f"after {action}"
 
 
 def test_the_form_that_starts_a_run_looks_right_with_its_faults(visit: Visit, theme: str, size: ViewportSize) -> None:
