@@ -28,11 +28,12 @@ run: setup
 test: setup-dev
 	@exec tests/run $(ARGS)
 
-# Both, whatever becomes of the first. WORLDS=100 for less.
+# All, whatever becomes of the first. WORLDS=100 for less.
 nightly: setup-dev
 	@failed=0; \
 	.venv/bin/python -m pytest -n 2 -m made_up --histories $(WORLDS) $(ARGS) || failed=1; \
 	.venv/bin/python manage.py drill --trials 20 || failed=1; \
+	.venv/bin/python manage.py drill refresh-killed --trials 20 || failed=1; \
 	exit $$failed
 
 # Each in an environment of its own; one that is not on the PATH is skipped, and said so.

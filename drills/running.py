@@ -39,10 +39,16 @@ async def mutated_proposal_(stage: Stage, trials: int, heard: Heard) -> list[Out
 
 async def same_refresh_(stage: Stage, trials: int, heard: Heard) -> list[Outcome]:
     return [
-        outcome
-        for faults in same_refresh.GROUPS
-        for outcome in await play(stage, "same-refresh", faults, trials, heard)
+        *await play(stage, "same-refresh", same_refresh.FAULTS, trials, heard),
+        *await play(stage, "same-refresh", same_refresh.ALONE, trials, heard),
     ]
+
+
+async def refresh_killed_(stage: Stage, trials: int, heard: Heard) -> list[Outcome]:
+    outcomes = []
+    for faults in same_refresh.POINTS:
+        outcomes += await play(stage, "refresh-killed", faults, trials, heard)
+    return outcomes
 
 
 async def ended_outside_(stage: Stage, trials: int, heard: Heard) -> list[Outcome]:
@@ -61,17 +67,20 @@ FAILURES: dict[str, Played] = {
     "mutated-proposal": mutated_proposal_,
     "worker-killed": worker_killed_,
     "same-refresh": same_refresh_,
+    "refresh-killed": refresh_killed_,
     "ended-outside": ended_outside_,
     "reset-and-fork": reset_and_fork_,
     "host-killed": host_killed_,
     "code-changed": play_release,
     "approval-stalled": play_days,
 }
+#: it takes as long as all others: played only where it is named, as by `make nightly`
+ONLY_BY_NAME = ("refresh-killed",)
 #: Played from top to bottom. Those of one line run beside each other: they strike different processes. Postgres stops
 #: for everybody, so `host-killed` is alone. It holds the record against the heads kept outside, so it comes before
 #: `ended-outside`, which restores an older record. The clocks never go back, so `approval-stalled` is last.
 PROGRAMME: tuple[tuple[tuple[str, ...], ...], ...] = (
-    (("same-input", "mutated-proposal", "worker-killed"), ("same-refresh",)),
+    (("same-input", "mutated-proposal", "worker-killed"), ("same-refresh", "refresh-killed")),
     (("reset-and-fork",),),
     (("host-killed",),),
     (("ended-outside",),),

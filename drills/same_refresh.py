@@ -247,10 +247,11 @@ class FlowsKilled(KilledAt):
 
 
 _BATCHES: dict[tuple[int, int], list[FlowsKilled]] = {}
-#: played one group after the other: each refresh has a process of its own, and they share two cores
-GROUPS: tuple[tuple[type[Fault], ...], ...] = (
-    (AtOnce, OneAfterTheOther, KilledAtStart, KilledAfterClaim, KilledDuringLoad),
-    (KilledBeforeEmbed, KilledAfterEmbed, KilledBeforePublish, KilledInPublish),
-    (KilledInCopy, KilledBeforeCommit, KilledAfterPublish, KilledBeforeEnd),
-    (FlowsKilled,),  # its strike would hit the others' flow runs
+FAULTS: tuple[type[Fault], ...] = (AtOnce, OneAfterTheOther, KilledBeforePublish, KilledAfterPublish)
+ALONE: tuple[type[Fault], ...] = (FlowsKilled,)  # its strike would hit the others' flow runs
+#: the rest of a refresh's life; one group after the other, for each refresh has a process and they share two cores
+POINTS: tuple[tuple[type[Fault], ...], ...] = (
+    (KilledAtStart, KilledAfterClaim, KilledDuringLoad),
+    (KilledBeforeEmbed, KilledAfterEmbed, KilledInPublish),
+    (KilledInCopy, KilledBeforeCommit, KilledBeforeEnd),
 )
