@@ -123,11 +123,9 @@ class Follower:
         planned = [run for run in runs if run.idempotency_key.startswith("scheduled ")]
         rows = Refresh.objects.filter(prefect_flow_run_id__in=[run.id for run in planned])
         known = {row.prefect_flow_run_id: row for row in rows}
-        missed = _missed(planned, datetime.now(UTC)) if entry.takes == "latest" else []
+        missed = _missed(entry, planned, datetime.now(UTC)) if entry.takes == "latest" else []
         for run in missed:
-            self._drop(run, LATER_IS_DUE)
-            if run.id in known:  # it had been adopted when it was the latest itself
-                _close(known[run.id], Refresh.Status.CANCELLED, LATER_IS_DUE)
+            self._drop(run, LATER_IS_DUE)  # where it had a refresh, as the latest of its time, that is closed below
         for run in planned:
             if run in missed or run.id in known or run.state_type == "CANCELLED":
                 continue
@@ -156,6 +154,13 @@ class Follower:
         return row, is_new
 
     def _drop(self, run: FlowRun, why: str) -> None:
+        """Cancel a run that has not begun; one that has meanwhile goes on, for nothing would stop its process."""
+        try:
+            now = self.prefect.flow_run(run.id)
+        except FlowRunNotFound:
+            return
+        if not _waits(now):
+            return
         logger.info("flow run %s is cancelled: %s", run.id, why)
         self.prefect.cancel(run.id, why)
 
@@ -209,7 +214,8 @@ class Follower:
             case "CRASHED":
                 _close(row, Refresh.Status.FAILED, f"Crashed. {run.state_message}".strip())
             case "CANCELLED":
-                _close(row, Refresh.Status.CANCELLED, "")
+                why = LATER_IS_DUE if run.state_message == LATER_IS_DUE else ""
+                _close(row, Refresh.Status.CANCELLED, why)
 
     def _stand(self, row: Refresh, run: FlowRun) -> dict[str, Any] | None:
         now = datetime.now(UTC)
@@ -237,11 +243,16 @@ class Follower:
             announce("data")
 
 
-def _missed(planned: list[FlowRun], now: datetime) -> list[FlowRun]:
-    """Return the runs that have come due and have not begun, but for the latest of them."""
+def _waits(run: FlowRun) -> bool:
+    """Return whether nobody has begun the run yet; one that waits for a slot has been begun by who serves it."""
+    return run.state_type == "SCHEDULED" and not run.run_count and run.state_name != "AwaitingConcurrencySlot"
+
+
+def _missed(entry: Registered, planned: list[FlowRun], now: datetime) -> list[FlowRun]:
+    """Return the runs that have come due and not begun, but for those of the latest window that has come due."""
     due = {run.id: run.expected_start_at or run.created_at for run in planned}
-    late = [run for run in planned if run.state_type == "SCHEDULED" and not run.run_count and due[run.id] <= now]
-    return sorted(late, key=lambda run: due[run.id])[:-1]
+    late = sorted((run for run in planned if _waits(run) and due[run.id] <= now), key=lambda run: due[run.id])
+    return [run for run in late if entry.key(due[run.id]) != entry.key(due[late[-1].id])]
 
 
 def end(prefect: PrefectGateway, others: PrefectDeployments, run: FlowRun, why: str) -> None:

@@ -139,6 +139,32 @@ def test_of_five_missed_windows_each_is_taken_once(schedule: Schedule) -> None:
     assert schedule.states([again]) == ["CANCELLED"], "of one window there is one run"
 
 
+def test_of_one_window_that_came_due_twice_one_run_is_left(schedule: Schedule) -> None:
+    schedule.register("day", "latest")
+    noon = datetime.now(UTC).replace(hour=12) - timedelta(days=1)
+    (first,) = schedule.plan(noon)
+    schedule.look()
+    (second,) = schedule.plan(noon + timedelta(minutes=20))
+    schedule.look()
+    assert schedule.states([first, second]) == ["SCHEDULED", "CANCELLED"]
+    assert keys() == named([noon])
+
+
+def test_what_begins_while_it_is_looked_at_is_left_to_go_on(schedule: Schedule) -> None:
+    schedule.register("day", "latest")
+    begins, latest = schedule.plan(*days_ago(2, 1))
+    found = schedule.prefect.flow_runs
+
+    def just_before(**wanted: Any) -> Any:
+        page = found(**wanted)
+        schedule.prefect.move(begins, "PENDING")
+        return page
+
+    schedule.prefect.flow_runs = just_before  # type: ignore[method-assign]
+    schedule.look()
+    assert schedule.states([begins, latest]) == ["PENDING", "SCHEDULED"]
+
+
 def test_what_has_begun_or_is_not_due_yet_is_not_missed(schedule: Schedule) -> None:
     schedule.register("hour", "latest")
     now = datetime.now(UTC)
