@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from django.db import transaction
+from django.db.models import Exists, OuterRef
 
-from approvals.models import Approval, Decision
+from approvals.models import Approval, Decision, ReceiptStep
 from approvals.services import reminders
 from approvals.services.ladder import withdraw_each
 from approvals.services.receipts import note_effect, stand_still
@@ -28,9 +29,14 @@ def open_of_run(run_id: str) -> list[str]:
 
 
 def not_begun_of_run(run_id: str, begun: list[str]) -> list[str]:
-    """Return the ids of a run's approvals that were decided and did not take effect, but for those that have begun."""
+    """Return the ids of a run's approvals that were decided and did not take effect and may yet.
+
+    `begun`: those that have begun, left out as well as what was refused for good.
+    """
+    refused = ReceiptStep.objects.filter(approval=OuterRef("pk"), step=ReceiptStep.Step.REFUSED)
     rows = Approval.objects.filter(run_id=run_id, status=Approval.Status.DECIDED, took_effect_at=None)
-    return list(rows.exclude(pk__in=begun).order_by("opened_at", "pk").values_list("pk", flat=True))
+    rows = rows.exclude(Exists(refused)).exclude(pk__in=begun)
+    return list(rows.order_by("opened_at", "pk").values_list("pk", flat=True))
 
 
 def decisions_of(approval_ids: list[str]) -> list[str]:

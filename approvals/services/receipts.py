@@ -165,15 +165,17 @@ def note_effect(
 def note_not_taken(*, approval_id: str, detail: str) -> None:
     """Note that what was decided was not given to the agent, for it held something else: it stands in the lane at once.
 
-    Nothing is noted of what ended without a decision. On retry: noted once.
+    Nothing is noted of what ended without a decision, or has begun; what was set aside stays so. On retry: noted once.
     """
     with transaction.atomic(savepoint=False):
         approval = Approval.objects.select_for_update(of=("self",)).get(pk=approval_id)
-        if approval.status != Approval.Status.DECIDED or approval.receipt.filter(step=Step.REFUSED).exists():
+        steps = set(approval.receipt.values_list("step", flat=True))
+        if approval.status != Approval.Status.DECIDED or steps & {Step.REFUSED, Step.EFFECT_STARTED}:
             return
         ReceiptStep.objects.create(approval=approval, step=Step.REFUSED, detail=detail[:500])
         # An answer that causes no effect of the ledger's had counted as taken when its turn began.
-        Approval.objects.filter(pk=approval_id).update(took_effect_at=None, expected_by=DatabaseNow())
+        late = None if Step.SET_ASIDE in steps else DatabaseNow()
+        Approval.objects.filter(pk=approval_id).update(took_effect_at=None, expected_by=late)
         announce("inbox", f"approval:{approval_id}")
         audit.record(actor="worker", kind="effect.refused", subject=approval_id, body={"detail": detail[:500]})
 
