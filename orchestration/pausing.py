@@ -126,6 +126,9 @@ async def _look(stand: Stand, graph: Any, saver: Any, snapshot: Any, head: Any, 
             stand.asked_by |= {interrupt.id: (graph, snapshot) for interrupt in task.interrupts}
         else:
             await _look(stand, inner_graphs[task.name], saver, task.state, inside, f"{where}/")
+            if inside.metadata.get("source") == "update":  # it asks anew; what it had asked still stands further out
+                stale = {interrupt.id for interrupt in task.interrupts} - stand.asked_by.keys()
+                stand.interrupts = tuple(one for one in stand.interrupts if one.id not in stale)
         if len(stand.next) == reached:
             stand.next.append(where)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
@@ -21,7 +21,7 @@ from approvals.reading import for_runs
 from approvals.reading.for_runs import Settled
 from approvals.record import audit
 from approvals.services import Proposal
-from approvals.services.receipts import locked_for_redrive
+from approvals.services.receipts import hold_receipts, locked_for_redrive
 from approvals.services.requesting import start_watch
 from console import outbox
 from console.clock import DatabaseNow, database_now
@@ -49,7 +49,10 @@ from orchestration.fences import Attempt
 from orchestration.models import AnswerDelivery, Effect, Run
 from orchestration.prices import Tokens
 
-ASKED_AGAIN: Final = "The agent held another call than the one that was approved. It is asked about again."
+ASKED_AGAIN: Final = (
+    "The agent held another call than the one that was approved, here or beside it, so nothing of what was decided in "
+    "this step was given to it."
+)
 _URL_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
@@ -263,15 +266,16 @@ def after_asking() -> Case:
     return Case(When(paused__isnull=False, then=Value("paused")), default=Value("waiting"))
 
 
-def note_asked_again(answered: Iterable[Sequence[str]]) -> None:
-    """Note that the agent held something else than was decided, so that no answer was given and it is asked again.
+def note_asked_again(turn: Turn, fence: int, approval_ids: Sequence[str]) -> None:
+    """Note of what was decided that the agent held something else, so that no answer was given and it is asked again.
 
-    `answered`: the approvals of each interrupt. On retry: noted once.
+    On retry: noted once. Raises Fenced when a newer attempt has begun.
     """
     with transaction.atomic():
-        for approval_ids in answered:
-            for approval_id in approval_ids:
-                approval_services.note_not_taken(approval_id=approval_id, detail=ASKED_AGAIN)
+        _hold(turn, fence)
+        hold_receipts(sorted(approval_ids))
+        for approval_id in sorted(approval_ids):
+            approval_services.note_not_taken(approval_id=approval_id, detail=ASKED_AGAIN)
 
 
 def finish_turn(turn: Turn, fence: int, end: TurnEnd) -> None:
@@ -361,12 +365,18 @@ def workflow_input(payload: dict[str, Any]) -> StartRun:
     )
 
 
+def _hold(turn: Turn, fence: int) -> Run:
+    """Hold the run's row for its newest attempt. The caller's transaction. Raises Fenced."""
+    run = Run.objects.select_for_update().filter(pk=turn.run_id, fence=fence, status__in=Run.OPEN).first()
+    if run is None:
+        raise Fenced(f"A newer attempt of {turn.run_id} has begun, or the run is closed.")
+    return run
+
+
 def note_placed(turn: Turn, fence: int, checkpoint_id: str) -> None:
     """Note the checkpoint at which the era begins. Raises Fenced when a newer attempt has begun."""
     with transaction.atomic():
-        run = Run.objects.select_for_update().filter(pk=turn.run_id, fence=fence, status__in=Run.OPEN).first()
-        if run is None:
-            raise Fenced(f"A newer attempt of {turn.run_id} has begun, or the run is closed.")
+        run = _hold(turn, fence)
         run.restart = {**(run.restart or {}), "placed": checkpoint_id}
         run.save(update_fields=["restart"])
 

@@ -171,9 +171,10 @@ class Activities:
             answers = drive.answers_of(Around(agent, shape.tools, before), start)
             if answers.asked_again:
                 # Noted first: once the graph asks anew, the next attempt finds nothing of what was answered.
-                await in_database(services.note_asked_again, answers.asked_again.values())
+                undone = [one for approval_ids in answers.asked_again.values() for one in approval_ids]
+                await in_database(services.note_asked_again, turn, run.fence, undone)
                 faults.reach("turn.before_ask_again", turn.run_id)
-                await ask_again(before, set(answers.asked_again))
+                await ask_again(graph, before, set(answers.asked_again))
                 faults.reach("turn.after_ask_again", turn.run_id)
             if answers.may_go_on:
                 with lent(GuardedTurn(ledger, start.approved_calls)):

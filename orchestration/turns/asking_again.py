@@ -14,23 +14,24 @@ from orchestration.errors import CannotAskAgain
 from orchestration.pausing import Stand
 
 
-async def ask_again(stand: Stand, interrupt_ids: set[str] | None = None) -> None:
+async def ask_again(root: Any, stand: Stand, interrupt_ids: set[str] | None = None) -> None:
     """Drop the pending interrupts, and answers to them that were saved; the graph asks again at its next call.
 
-    `stand`: from `stand_of` with the saver that the graph holds. `interrupt_ids`: None is all of them. What nodes
-    beside them have done is kept. Whatever else waits in the same step is asked again too. Raises CannotAskAgain.
+    `root`: the outermost graph, whose saver those inside it take. `stand`: from `stand_of` with the saver that the
+    graph holds. `interrupt_ids`: None is all of them. What nodes beside them have done is kept. Whatever else waits in
+    the same step is asked again too. Raises CannotAskAgain.
     """
     asking: dict[str, Any] = {}
-    for interrupt_id, (graph, snapshot) in stand.asked_by.items():
+    for interrupt_id, (_, snapshot) in stand.asked_by.items():
         if interrupt_ids is None or interrupt_id in interrupt_ids:
-            asking[str(snapshot.config["configurable"].get("checkpoint_ns", ""))] = (graph, snapshot)
+            asking[str(snapshot.config["configurable"].get("checkpoint_ns", ""))] = snapshot
     if not asking:
         raise CannotAskAgain("The agent waits for no answer, so there is nothing that it could ask again.")
-    for graph, snapshot in asking.values():
+    for snapshot in asking.values():
         config = {"configurable": {**snapshot.config["configurable"]}}
         config["configurable"].pop("checkpoint_id", None)
         try:
-            await graph.aupdate_state(config, None)
+            await root.aupdate_state(config, None)
         except InvalidUpdateError as exc:
             names = " and ".join(f"“{node}”" for node in snapshot.next)
             raise CannotAskAgain(

@@ -59,7 +59,7 @@ def test_a_spoilt_thread_of_langchains_middleware_asks_again_and_goes_on(bad: An
     asked = take(start(run), world).waiting_for
 
     async def heal(held: Any, stand: Any) -> None:
-        await ask_again(stand)
+        await ask_again(held, stand)
 
     by_hand(run, graph, partial(_spoilt, run, bad))
     by_hand(run, graph, heal)
@@ -188,6 +188,23 @@ def test_what_was_decided_beside_another_call_is_asked_again_with_it_and_says_so
     assert sorted(name for name, _ in foreign.WORLD) == ["delete_file", "send_email"]
 
 
+def test_a_graph_inside_a_graph_asks_again(use: Use, world: FakeWorld) -> None:
+    graph = foreign.subgraph()
+    run = use(graph, {})
+    asked = take(start(run), world).waiting_for
+
+    async def again(held: Any, stand: Any) -> None:
+        await ask_again(held, stand)
+
+    by_hand(run, graph, again)
+    anew = go_on(run, world, 1, attempt=2).waiting_for
+    assert len(anew) == len(asked) and not set(anew) & set(asked)
+    give(Approval.objects.get(pk=anew[0]), "respond", answer="First.")
+    second = go_on(run, world, 2, *anew).waiting_for
+    give(Approval.objects.get(pk=second[0]), "respond", answer="Second.")
+    assert go_on(run, world, 3, *second).outcome == "finished"
+
+
 def test_a_graph_that_waits_for_nothing_cannot_ask_again(use: Use, world: FakeWorld) -> None:
     graph = foreign.stopped()
     run = use(graph, {})
@@ -195,6 +212,6 @@ def test_a_graph_that_waits_for_nothing_cannot_ask_again(use: Use, world: FakeWo
 
     async def heal(held: Any, stand: Any) -> None:
         with pytest.raises(CannotAskAgain, match="waits for no answer"):
-            await ask_again(stand)
+            await ask_again(held, stand)
 
     by_hand(run, graph, heal)
