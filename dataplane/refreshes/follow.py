@@ -52,11 +52,11 @@ def dead_because(run: FlowRun, *, pid: str, beats: list[datetime], polled_at: da
     if is_gone(pid):
         return "Its process is gone."
     if beats:
-        usual = beats[0] - beats[1] if len(beats) > 1 else BEATS
         silent = now - beats[0]
+        usual = beats[0] - beats[1] if len(beats) > 1 else BEATS
         if silent > BEATS_MISSED * usual + timedelta(seconds=10):
             return f"Its process has given no sign of life for {silent.total_seconds():.0f} s."
-        if silent < usual:
+        if silent < (usual if len(beats) > 1 else SILENT):  # a single sign does not say when the next one is due
             return ""
     if polled_at is not None and now - polled_at > SILENT and age > SILENT:
         return "Nobody serves its deployment any more, and its process ends with who started it."
