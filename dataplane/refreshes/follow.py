@@ -122,7 +122,7 @@ class Follower:
         """Give each run of Prefect's schedule the refresh of its window. Of missed windows the policy takes which."""
         planned = [run for run in runs if run.idempotency_key.startswith("scheduled ")]
         rows = Refresh.objects.filter(prefect_flow_run_id__in=[run.id for run in planned])
-        known = {row.prefect_flow_run_id: row for row in rows}
+        known = set(rows.values_list("prefect_flow_run_id", flat=True))
         missed = _missed(entry, planned, datetime.now(UTC)) if entry.takes == "latest" else []
         for run in missed:
             self._drop(run, LATER_IS_DUE)  # where it had a refresh, as the latest of its time, that is closed below
