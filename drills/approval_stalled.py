@@ -130,9 +130,9 @@ class Stalled:
 
     async def decide_late(self) -> None:
         """A decision past the deadline is refused, in words that say why."""
-        answer = await self.stage.post("alice", f"{self.path}/decision", self.case.answer_to(self.approval))
-        if answer is None or answer.status_code != 409 or "expired" not in answer.json()["detail"]:
-            self.trial.seen.append(f"a late decision was answered {answer and (answer.status_code, answer.text[:200])}")
+        answer = await self.stage.ask("alice", f"{self.path}/decision", self.case.answer_to(self.approval))
+        if answer.status_code != 409 or "expired" not in answer.json()["detail"]:
+            self.trial.seen.append(f"a late decision was answered {answer.status_code} {answer.text[:200]}")
 
     async def judge_done(self) -> None:
         await self.case.to_the_end()

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 
 from drills.stage import Stage
+from drills.waiting import until
 
 _HIDDEN = re.compile(r'<input type="hidden" name="(\w+)" value="([^"]*)"')
 Fields = dict[str, str]
@@ -27,26 +28,26 @@ class Browser:
         password = next(
             one["password"] for one in self._stage.stack.demo_accounts() if one["username"] == self._username
         )
-        page = await self._client.get("/accounts/login/")
+        page = await self._page("/accounts/login/")
         fields = {**hidden_of(page.text), "login": self._username, "password": password}
-        answer = await self._client.post("/accounts/login/", data=fields)
+        answer = await self._sent("/accounts/login/", fields)
         if answer.status_code != 302:
             raise RuntimeError(f"{self._username} could not sign in: {answer.status_code}")
 
     async def decision_form(self, approval_id: str) -> Fields:
         """Open the page of a request; return what its decision form holds."""
-        answer = await self._client.get(f"/approvals/{approval_id}/")
+        answer = await self._page(f"/approvals/{approval_id}/")
         form = re.search(rf'<form class="decide" id="decide-{approval_id}".*?</form>', answer.text, re.DOTALL)
         if form is None:
             raise RuntimeError(f"the page of {approval_id} has no decision form ({answer.status_code})")
         return hidden_of(form.group(0))
 
     async def send(self, approval_id: str, fields: Fields, verdict: str = "approve") -> int:
-        """Press a button of the form; return the answer's status, 302 when it was taken."""
+        """Press a button of the form, again where there is no answer; return the answer's status, 302 when taken."""
         history = self._stage.history
         operation = history.operation(self._username, f"form of {approval_id}")
         sent: dict[str, Any] = {**fields, "verdict": verdict, "note": ""}
-        answer = await self._client.post(f"/approvals/{approval_id}/decision", data=sent)
+        answer = await self._sent(f"/approvals/{approval_id}/decision", sent)
         taken = answer.status_code == 302
         history.note(
             "ok" if taken else "refused",
@@ -56,6 +57,20 @@ class Browser:
             status=answer.status_code,
         )
         return answer.status_code
+
+    async def _page(self, path: str) -> httpx.Response:
+        async def look() -> httpx.Response | None:
+            answer = await self._client.get(path)
+            return None if answer.is_server_error else answer
+
+        return await until(look, f"GET {path}")
+
+    async def _sent(self, path: str, fields: dict[str, Any]) -> httpx.Response:
+        async def send() -> httpx.Response | None:
+            answer = await self._client.post(path, data=fields)
+            return None if answer.is_server_error else answer
+
+        return await until(send, f"an answer to the form {path}")
 
     async def close(self) -> None:
         await self._client.aclose()

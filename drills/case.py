@@ -6,8 +6,6 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
-import httpx
-
 from drills.stage import Row, Stage
 from drills.waiting import until
 
@@ -49,11 +47,7 @@ class Case:
     async def start(cls, stage: Stage, order_id: str, agent: str, given: Row) -> Case:
         """Start a run about an order that is there."""
         body = {"agent": agent, "input": given, "idempotency_key": f"drill-{uuid.uuid4().hex[:12]}"}
-
-        async def ask() -> httpx.Response | None:
-            return await stage.post("olga", "/runs", body)
-
-        answer = await until(ask, "the start of a run")
+        answer = await stage.ask("olga", "/runs", body)
         answer.raise_for_status()
         return cls(stage, order_id, str(answer.json()["id"]))
 
@@ -79,13 +73,8 @@ class Case:
 
     async def decide(self, approval: Row, verdict: str = "approve", who: str = "alice") -> None:
         """Decide; a lost answer is asked for again under the same key until there is one. Raises when refused."""
-        key = uuid.uuid4().hex
         path = f"/approvals/{approval['id']}/decision"
-
-        async def ask() -> httpx.Response | None:
-            return await self.stage.post(who, path, self.answer_to(approval, verdict), key=key)
-
-        answer = await until(ask, f"an answer to the decision of {approval['id']}")
+        answer = await self.stage.ask(who, path, self.answer_to(approval, verdict), key=uuid.uuid4().hex)
         if not answer.is_success:
             raise RuntimeError(f"decision of {approval['id']}: {answer.status_code} {answer.text[:300]}")
         self.decided.append(approval["id"])

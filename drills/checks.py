@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from itertools import pairwise
 
+import httpx
+
 from drills.case import EMAIL, Case
+from drills.stage import Lost
 
 #: the nodes of an undisturbed run, in order; the drill takes one such run first and compares
 UNDISTURBED = [
@@ -13,6 +18,22 @@ UNDISTURBED = [
     *("propose", "freeze", "gate", "act", "plan", "finish"),
 ]
 QUESTION = ["freeze", "gate", "act"]  # an outcome that nobody saw goes to a person
+
+
+def statuses(answers: Sequence[httpx.Response]) -> dict[int, int]:
+    """Count the answers by status."""
+    return dict(Counter(answer.status_code for answer in answers))
+
+
+def first_of(answers: Sequence[httpx.Response], first: int, others: int, lost: Sequence[Lost]) -> list[str]:
+    """Of those who asked for one thing at once, one was first and all others were told so.
+
+    Who lost an answer asked again: if it was the first, its second answer is as the others'.
+    """
+    found, count = statuses(answers), len(answers)
+    if found == {first: 1, others: count - 1} or (lost and found == {others: count}):
+        return []
+    return [f"{count} who asked at once were answered {found}, and lost before: {[one.why for one in lost]}"]
 
 
 async def refunded(case: Case, times: int = 1) -> list[str]:

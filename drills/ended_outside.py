@@ -98,11 +98,8 @@ class RunEnded(Fault):
             self.answers.append(await self.ask())
 
     async def ask(self) -> httpx.Response:
-        async def post() -> httpx.Response | None:
-            path = f"/approvals/{self.approval['id']}/decision"
-            return await self.stage.post("alice", path, self.case.answer_to(self.approval), key=uuid.uuid4().hex)
-
-        return await until(post, f"an answer to the decision of {self.approval['id']}")
+        path = f"/approvals/{self.approval['id']}/decision"
+        return await self.stage.ask("alice", path, self.case.answer_to(self.approval), key=uuid.uuid4().hex)
 
     async def recover(self) -> None:
         async def is_closed() -> bool:
@@ -312,7 +309,12 @@ class WatchEnded(Fault):
             "deliver_to": {"temporal": {"workflow_id": self.program, "signal": "answered"}},
         }
         headers = {"Authorization": f"Bearer {token}"}
-        answer = await self.stage.api("olga").post("/approvals", json=body, headers=headers)
+
+        async def asked() -> httpx.Response | None:
+            found = await self.stage.api("olga").post("/approvals", json=body, headers=headers)
+            return None if found.is_server_error else found
+
+        answer = await until(asked, f"an answer to the request of {name}")  # its external id makes it one
         answer.raise_for_status()
         self.approval = answer.json()
         self.watch = str(self.approval["run_id"])
@@ -342,11 +344,9 @@ class WatchEnded(Fault):
 
     async def judge(self) -> None:
         body = {"verdict": "approve", "version": self.approval["version"], "digest": self.approval["digest"]}
-        answer = await self.stage.post(
-            "alice", f"/approvals/{self.approval['id']}/decision", body, key=uuid.uuid4().hex
-        )
-        if answer is None or not answer.is_success:
-            raise NotStruck(f"the decision was not taken: {answer.text[:300] if answer else 'no answer'}")
+        answer = await self.stage.ask("alice", f"/approvals/{self.approval['id']}/decision", body, key=uuid.uuid4().hex)
+        if not answer.is_success:
+            raise NotStruck(f"the decision was not taken: {answer.text[:300]}")
 
         async def is_delivered() -> list[Row]:
             query = "SELECT 1 FROM orchestration_answerdelivery WHERE approval_id = %s AND state = 'delivered'"

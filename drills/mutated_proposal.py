@@ -196,9 +196,9 @@ class Waiting(Fault):
 
     async def refused(self, who: str, body: Row, status: int = 409, *, key: str = "", path: str = "") -> None:
         """Send a decision that must be refused."""
-        answer = await self.stage.post(who, path or self.path, body, key=key)
-        if answer is None or answer.status_code != status:
-            told = answer and (answer.status_code, answer.text[:200])
+        answer = await self.stage.ask(who, path or self.path, body, key=key)
+        if answer.status_code != status:
+            told = (answer.status_code, answer.text[:200])
             self.trial.seen.append(f"{who} sent {body} to {path or self.path}, not {status}: {told}")
 
     async def is_undecided(self, approval_id: str = "") -> None:
@@ -488,16 +488,16 @@ class EditedInFlight(Waiting):
             await self.refused("alice", self.edit(sent), 422)
         await self.is_undecided()
         self.sent = {**arguments, "amount": "1.00"}
-        answer = await self.stage.post("alice", self.path, self.edit(self.sent))
-        if answer is None or not answer.is_success:
-            self.trial.seen.append(f"a good edit was answered {answer and (answer.status_code, answer.text[:200])}")
+        answer = await self.stage.ask("alice", self.path, self.edit(self.sent), key=uuid.uuid4().hex)
+        if not answer.is_success:
+            self.trial.seen.append(f"a good edit was answered {answer.status_code} {answer.text[:200]}")
         for version in (1, 2):
             await self.refused("bob", {**self.case.answer_to(self.approval), "version": version})
         changed = await self.stage.get("bob", f"/approvals/{self.id}")
         await self.refused("alice", self.case.answer_to(changed), 403)  # who changes it does not approve the change
-        answer = await self.stage.post("bob", self.path, self.case.answer_to(changed))
-        if answer is None or not answer.is_success:
-            self.trial.seen.append(f"the changed one was answered {answer and (answer.status_code, answer.text[:200])}")
+        answer = await self.stage.ask("bob", self.path, self.case.answer_to(changed), key=uuid.uuid4().hex)
+        if not answer.is_success:
+            self.trial.seen.append(f"the changed one was answered {answer.status_code} {answer.text[:200]}")
 
     def edit(self, arguments: Row) -> Row:
         return {**self.case.answer_to(self.approval), "verdict": "edit", "edited_arguments": arguments}
@@ -522,9 +522,9 @@ class ForAnother(Waiting):
         fields, key, body = await alice.decision_form(self.id), uuid.uuid4().hex, self.case.answer_to(self.approval)
         to_other = f"/approvals/{other}/decision"
         await self.refused("alice", body, path=to_other)
-        answer = await self.stage.post("alice", self.path, body, key=key)
-        if answer is None or not answer.is_success:
-            self.trial.seen.append(f"the decision of {self.id} was answered {answer and answer.status_code}")
+        answer = await self.stage.ask("alice", self.path, body, key=key)
+        if not answer.is_success:
+            self.trial.seen.append(f"the decision of {self.id} was answered {answer.status_code} {answer.text[:200]}")
         for again in ("", key, uuid.uuid4().hex):
             await self.refused("alice", body, key=again, path=to_other)
         await self.refused("alice", self.other.answer_to(self.others), key=key, path=to_other)
@@ -549,14 +549,14 @@ class Replayed(Waiting):
 
     async def strike(self) -> None:
         self.key, self.body = uuid.uuid4().hex, self.case.answer_to(self.approval)
-        answer = await self.stage.post("alice", self.path, self.body, key=self.key)
-        self.decision = answer.json()["decision"]["id"] if answer is not None and answer.is_success else ""
+        answer = await self.stage.ask("alice", self.path, self.body, key=self.key)
+        self.decision = answer.json()["decision"]["id"] if answer.is_success else ""
         await self.again()
 
     async def again(self) -> None:
-        answer = await self.stage.post("alice", self.path, self.body, key=self.key)
-        if answer is None or not answer.is_success or answer.json()["decision"]["id"] != self.decision:
-            self.trial.seen.append(f"{self.decision} sent again was answered {answer and answer.text[:200]}")
+        answer = await self.stage.ask("alice", self.path, self.body, key=self.key)
+        if not answer.is_success or answer.json()["decision"]["id"] != self.decision:
+            self.trial.seen.append(f"{self.decision} sent again was answered {answer.text[:200]}")
         for who, key in (("alice", ""), ("bob", self.key)):
             await self.refused(who, self.body, key=key)
 

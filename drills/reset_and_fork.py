@@ -291,11 +291,7 @@ class RetriedNow(Fault):
 
 async def asked(fault: Fault, run_id: str, body: Row, status: int) -> Row:
     """Ask for an action as olga until there is an answer. Raises when it is another one than expected."""
-
-    async def ask() -> Any:
-        return await fault.stage.post("olga", f"/runs/{run_id}/actions", body)
-
-    answer = await until(ask, f"an answer to {body['action']} of {run_id}")
+    answer = await fault.stage.ask("olga", f"/runs/{run_id}/actions", body)
     if answer.status_code != status:
         raise RuntimeError(f"{body['action']} of {run_id}: {answer.status_code} {answer.text[:300]}")
     found: Row = answer.json()

@@ -57,6 +57,13 @@ class Fired:
     pid: int
 
 
+@dataclass(frozen=True)
+class Lost:
+    """No answer to a request, or one that does not tell whether it was done."""
+
+    why: str
+
+
 class Stage:
     """Start with `async with`; everything is gone afterwards but the folder."""
 
@@ -144,20 +151,35 @@ class Stage:
         """Return the JSON API as this person sees it."""
         return self._clients[username]
 
-    async def post(
-        self, who: str, path: str, body: Any, *, key: str = "", headers: dict[str, str] | None = None
-    ) -> httpx.Response | None:
-        """Post as a person and note it in the history; `None` when the answer was lost, so nobody knows."""
+    async def ask(
+        self, who: str, path: str, body: Any, *, key: str = "", lost: list[Lost] | None = None
+    ) -> httpx.Response:
+        """Post as a person and note it in the history, until there is an answer; add to `lost` what was lost before.
+
+        Raises NotInTime.
+        """
+
+        async def look() -> httpx.Response | None:
+            answer = await self._posted(who, path, body, key)
+            if isinstance(answer, httpx.Response):
+                return answer
+            if lost is not None:
+                lost.append(answer)
+            return None
+
+        return await until(look, f"an answer to POST {path}")
+
+    async def _posted(self, who: str, path: str, body: Any, key: str) -> httpx.Response | Lost:
         operation = self.history.operation(who, f"POST {path}")
-        sent = {**(headers or {}), **({"Idempotency-Key": key} if key else {})}
+        headers = {"Idempotency-Key": key} if key else {}
         try:
-            answer = await self.api(who).post(path, json=body, headers=sent)
+            answer = await self.api(who).post(path, json=body, headers=headers)
         except httpx.TransportError as exc:
             self.history.note("unknown", who, f"POST {path}", operation=operation, error=repr(exc))
-            return None
+            return Lost(repr(exc))
         if answer.status_code >= 500:
             self.history.note("unknown", who, f"POST {path}", operation=operation, status=answer.status_code)
-            return None
+            return Lost(f"{answer.status_code} {answer.text[:200]}")
         kind: Any = "ok" if answer.is_success else "refused"
         self.history.note(kind, who, f"POST {path}", operation=operation, status=answer.status_code)
         return answer
