@@ -245,7 +245,7 @@ class OlderBackup(Fault):
     def _with_postgres_down(self, work: Callable[[], None]) -> None:
         stack = self.stage.stack
         for part in (*self._PARTS, "postgres"):
-            stack.hold(part, timeout_seconds=60)
+            stack.hold(part)
         try:
             work()
         finally:

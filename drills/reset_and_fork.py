@@ -240,7 +240,7 @@ class EndedUndelivered(Closing):
     name, action = "end with a decision that the run has not heard: the relay away, a worker killed", "end"
 
     async def act(self) -> None:
-        await asyncio.to_thread(self.stage.stack.hold, "relay", timeout_seconds=60)
+        await asyncio.to_thread(self.stage.stack.hold, "relay")
         try:
             await self.case.decide(self.email)
             await super().act()

@@ -291,7 +291,7 @@ class Supervisor:
             runner.ready.clear()
         return process.pid
 
-    def hold(self, part: str, number: int | None = None, timeout_seconds: float = 15.0) -> None:
+    def hold(self, part: str, number: int | None = None, timeout_seconds: float = 120.0) -> None:
         """Keep a part down until `release`: stopped in good order, or by a signal to its group when given."""
         runner = self._runner(part)
         runner.hold(killing=number is not None)

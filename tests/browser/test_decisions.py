@@ -146,7 +146,7 @@ def test_what_did_not_take_effect_is_told_and_redriven(look: dict[str, Any], sta
     finally:
         stack.supervisor.release("temporal")
     try:
-        stack.supervisor.wait_ready(["temporal"])
+        stack.supervisor.wait_ready(["temporal"], PATIENCE)
         with page.expect_response(lambda answer: answer.request.method == "POST") as told:
             page.locator(f"#lane-{approval['id']}").get_by_role("button", name="Tell the run now").click()
         assert told.value.status == 200

@@ -13,8 +13,8 @@ from console.environment import PROJECT
 from orchestration.actions.table import ACTIONS
 from tests.boundaries.test_permission_matrix import PAGES, addresses
 from tests.browser.conftest import Stack
-from tests.browser.steps import REFRESHED
-from tests.waiting import PATIENCE
+from tests.browser.steps import REFRESHED, ask_for_refund, refunds_of
+from tests.waiting import PATIENCE, eventually
 
 AXE = (PROJECT / "tests" / "vendor" / "axe.min.js").read_text()
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
@@ -231,6 +231,44 @@ def test_a_run_is_paused_and_resumed_by_keys_alone(stack: Stack, visit: Visit, l
         page.wait_for_url(f"**/runs/{run_id}/")
         expect(page.locator("main")).to_contain_text(status)
         assert _faults(page) == [], f"after {action}"
+
+
+def test_a_turn_that_fails_is_tried_again_by_keys_alone(stack: Stack, visit: Visit, look: dict[str, Any]) -> None:
+    approval = ask_for_refund(stack)
+    run_id = approval["run_id"]
+    page = visit("olga", **look)
+    page.context.add_init_script(WATCH)
+    stack.supervisor.hold("shop")
+    try:
+        answer = {"verdict": "approve", "version": approval["version"], "digest": approval["digest"]}
+        with stack.api("alice") as alice:
+            assert alice.post(f"/approvals/{approval['id']}/decision", json=answer).status_code == 200
+
+        def fails() -> bool:
+            with stack.api("olga") as olga:
+                seen = olga.post(f"/runs/{run_id}/actions", json={"action": "retry_now", "dry_run": True})
+            return seen.status_code == 200
+
+        eventually(fails, "the turn fails for the shop is away", every=0.5)
+        page.goto(f"/runs/{run_id}/")
+        assert _faults(page) == [], "the run whose turn fails"
+        page.goto(f"/runs/{run_id}/actions/fail_activity/")
+        assert _faults(page) == [], "the preview of failing it"
+        assert _tab_to(page, "#act-do")
+        page.goto(f"/runs/{run_id}/actions/retry_now/")
+        expect(page.locator("main")).to_contain_text("issue_refund is asked again under its key")
+        assert _faults(page) == [], "the preview of trying it again"
+        assert _tab_to(page, "#act-reason")
+        page.keyboard.type("The shop is nearly back.")
+        assert _tab_to(page, "#act-do")
+        page.keyboard.press("Enter")
+        page.wait_for_url(f"**/runs/{run_id}/")
+        assert _faults(page) == [], "after it was tried again"
+    finally:
+        stack.supervisor.release("shop")
+    stack.supervisor.wait_ready(["shop"], PATIENCE)
+    eventually(lambda: refunds_of(stack, approval), "the refund")
+    assert len(refunds_of(stack, approval)) == 1
 
 
 def test_the_form_that_starts_a_run_looks_right_with_its_faults(visit: Visit, theme: str, size: ViewportSize) -> None:

@@ -428,7 +428,7 @@ def test_after_a_sigkill_the_next_start_takes_over_engines_and_ends_the_rest(hom
     program = (
         "import sys, time; from pathlib import Path; from stack.supervisor import Supervisor\n"
         "stack = Supervisor(home=Path(sys.argv[1]), parts=['postgres', 'shop'], seed_shop=False, quiet=True)\n"
-        "stack.start(); stack.wait_ready(); print('ready', flush=True); time.sleep(60)"
+        "stack.start(); stack.wait_ready(None, 360); print('ready', flush=True); time.sleep(60)"
     )
     up = subprocess.Popen([sys.executable, "-c", program, str(home)], cwd=PROJECT, stdout=subprocess.PIPE)
     assert up.stdout is not None
@@ -481,7 +481,8 @@ def test_up_stops_everything_on_a_signal_also_when_it_comes_twice(home: Path, nu
         "stack = Supervisor(home=Path(sys.argv[1]), parts=['postgres', 'shop'], seed_shop=False, quiet=True)\n"
         "wish = up._Wish(stack)\n"
         "with wish.listening():\n"
-        "    stack.start(); stack.wait_ready(); print('ready', flush=True); up._until(wish, stack); stack.stop()"
+        "    stack.start(); stack.wait_ready(None, 360); print('ready', flush=True)\n"
+        "    up._until(wish, stack); stack.stop()"
     )
     child = subprocess.Popen([sys.executable, "-c", program, str(home)], cwd=PROJECT, stdout=subprocess.PIPE)
     assert child.stdout is not None
