@@ -179,7 +179,8 @@ class Activities:
             if answers.may_go_on:
                 with lent(GuardedTurn(ledger, start.approved_calls)):
                     try:
-                        await drive.call(graph, agent, run, before, answers.resume, context, control, [nodes, spending])
+                        heard = [nodes, spending.callers, spending]
+                        await drive.call(graph, agent, run, before, answers.resume, context, control, heard)
                     except Exception:  # what it has used is used, whatever became of it
                         with suppress(DatabaseError):
                             await in_database(services.note_usage, turn, run.fence, spending.usage(), spending.used())

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any, Final
 from uuid import UUID
+from weakref import WeakKeyDictionary
 
 from django.db import DatabaseError
 from langchain_core.callbacks import BaseCallbackHandler
@@ -45,6 +47,40 @@ class _Call:
     expected: int  # tokens
 
 
+class Callers(BaseCallbackHandler):
+    """Knows which calls are over. LangChain does not tell of one that was cancelled, as by a time limit.
+
+    Told inline, so in the task that calls. A task that has ended, or calls again, waits for no call from before; of
+    several that one task begins at once, the last one counts. A call from a thread ends by its answer or its error.
+    """
+
+    run_inline = True
+
+    def __init__(self) -> None:
+        self._tasks: dict[UUID, asyncio.Task[Any]] = {}
+        self._newest: WeakKeyDictionary[asyncio.Task[Any], UUID] = WeakKeyDictionary()
+
+    @property
+    def ignore_chain(self) -> bool:
+        return True
+
+    def on_chat_model_start(self, serialized: Any, messages: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        self._note(run_id)
+
+    def on_llm_start(self, serialized: Any, prompts: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        self._note(run_id)
+
+    def _note(self, run_id: UUID) -> None:
+        with suppress(RuntimeError):  # no loop runs in this thread
+            if (task := asyncio.current_task()) is not None:
+                self._tasks[run_id] = task
+                self._newest[task] = run_id
+
+    def is_over(self, run_id: UUID) -> bool:
+        task = self._tasks.get(run_id)
+        return task is not None and (task.done() or self._newest.get(task) != run_id)
+
+
 #: takes the run's usage until now, and what of it is new, by model
 Tell = Callable[[dict[str, Any], dict[str, Tokens]], None]
 
@@ -57,8 +93,8 @@ class Spending(BaseCallbackHandler):
     that come longer, or of calls that begin before any has ended, may go beyond; and so may, for a day, what other
     turns of the agent have under way.
 
-    Told to LangChain as a callback. Not an async one: an error of those is passed over where a model is called by
-    `invoke`. Nodes may run in threads.
+    Told to LangChain as a callback, as `callers` is. Not an async one: an error of those is passed over where a model
+    is called by `invoke`. Nodes may run in threads.
     """
 
     raise_error = True
@@ -86,6 +122,7 @@ class Spending(BaseCallbackHandler):
         self._model = model or model_name()
         self._tell = tell
         self._lock, self._telling = Lock(), Lock()
+        self.callers = Callers()
 
     @property
     def ignore_chain(self) -> bool:
@@ -169,13 +206,14 @@ class Spending(BaseCallbackHandler):
                 }
 
     def _begin(self, run_id: UUID | None, metadata: Any, characters: int) -> None:
-        today = self._day.used_now() if self._day is not None else 0
-        with self._lock:
-            expected = characters // _CHARACTERS_OF_A_TOKEN + self._longest
-            coming = expected + sum(call.expected for call in self._called.values())
-            self._check(today, coming)
-            if run_id is not None:
-                self._called[run_id] = _Call(_model_in(metadata) or self._model, expected)
+        with self._telling if self._day is not None else nullcontext():  # what is told meanwhile would count twice
+            today = self._day.used_now() if self._day is not None else 0
+            with self._lock:
+                expected = characters // _CHARACTERS_OF_A_TOKEN + self._longest
+                under_way = (call.expected for at, call in self._called.items() if not self.callers.is_over(at))
+                self._check(today, expected + sum(under_way))
+                if run_id is not None:
+                    self._called[run_id] = _Call(_model_in(metadata) or self._model, expected)
 
     def _check(self, today: int, coming: int) -> None:
         """Raise where a budget has no room for what is coming. The caller holds the lock."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier
+from contextlib import suppress
+from contextvars import ContextVar
+from threading import Barrier, Event
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -25,15 +27,16 @@ from orchestration.agents.offline_model import OfflineModel
 from orchestration.agents.runtime import Agent
 from orchestration.errors import ActionRefused, BudgetUsedUp, DayBudgetUsedUp
 from orchestration.models import ModelUse, Run
+from orchestration.prices import Tokens
 from orchestration.turns import activity as module
 from orchestration.turns import drive
-from orchestration.turns.usage import Spending
+from orchestration.turns.usage import DayBudget, Spending
 from tests.api_caller import Caller, problem
 from tests.fakes import FakeWorld
 from tests.orchestration import foreign_graphs as foreign
 from tests.orchestration.conftest import make_run
 from tests.orchestration.test_run_turn import start, take
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, eventually
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -193,6 +196,79 @@ def test_a_call_that_failed_takes_no_room() -> None:
     assert isinstance(call, UUID) and isinstance(begun_at_once(spending)[0], str)
     spending.on_llm_error(TimeoutError(), run_id=call)
     assert isinstance(begun_at_once(spending)[0], UUID)
+
+
+LIMIT: ContextVar[asyncio.Timeout] = ContextVar("LIMIT")
+
+
+class TooSlow(Paid):
+    """Has not answered when its caller's time is over."""
+
+    async def _agenerate(self, *args: Any, **kwargs: Any) -> ChatResult:
+        LIMIT.get().reschedule(asyncio.get_running_loop().time())
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+async def _in_its_task() -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(None) as limit:
+            LIMIT.set(limit)
+            await TooSlow(lines=["No."]).ainvoke(LONG[0])
+
+
+async def _in_a_task_of_its_own() -> None:
+    await asyncio.create_task(_in_its_task())
+
+
+@pytest.mark.parametrize("cut_off", [_in_its_task, _in_a_task_of_its_own])
+def test_a_call_that_was_cancelled_takes_no_room(
+    cut_off: Callable[[], Awaitable[None]], use: Use, world: FakeWorld
+) -> None:
+    async def ask(state: foreign.Lines) -> foreign.Lines:
+        for _ in range(10):
+            await cut_off()
+        told = await Paid(lines=["Yes."]).ainvoke(LONG[0])
+        return {"lines": [str(told.text)]}
+
+    graph: Any = StateGraph(foreign.Lines)
+    graph.add_node("ask", ask)
+    graph.add_edge(START, "ask")
+    run = use(graph.compile(), 350, {})
+    assert take(start(run), world).outcome == "finished"
+    assert used(run) == (70, 30)
+
+
+def test_what_is_told_while_the_day_is_looked_at_counts_once() -> None:
+    """An answer comes just after a call beside it has looked at the day: that call must know of it all the same."""
+    told_today, is_last, looked, ended = 0, Event(), Event(), Event()
+
+    def look() -> int:
+        seen = told_today
+        if is_last.is_set():
+            looked.set()
+            eventually(lambda: spending.used() or ended.is_set(), "the answer beside is counted")
+            ended.wait(0.2)  # it cannot end, for it waits to tell what it has used
+        return seen
+
+    def tell(usage: dict[str, Any], new: dict[str, Tokens]) -> None:
+        nonlocal told_today
+        told_today += sum(one.total for one in new.values())
+
+    def end(call: UUID) -> None:
+        spending.on_llm_end(ANSWER, run_id=call)
+        ended.set()
+
+    spending = Spending({}, None, DayBudget(0, 150, look), tell=tell)
+    first = uuid4()
+    spending.on_chat_model_start({}, LONG, run_id=first)
+    is_last.set()
+    with ThreadPoolExecutor(2) as pool:
+        second = pool.submit(spending.on_chat_model_start, {}, LONG, run_id=uuid4())
+        assert looked.wait(PATIENCE)
+        pool.submit(end, first).result(PATIENCE)
+        with pytest.raises(DayBudgetUsedUp, match="have used 100 tokens since midnight"):
+            second.result(PATIENCE)
 
 
 def test_parallel_nodes_keep_to_the_budget(use: Use, world: FakeWorld) -> None:
