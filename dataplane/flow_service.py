@@ -95,6 +95,7 @@ class FlowService:
         self._runner_is_deaf = False
         self._fault = ""  # why Prefect's events do not come
         self._served = Served()
+        self._follower: Follower | None = None
 
     def run(self) -> None:
         """Start the loops and wait. Returns within 5 s of `stop`."""
@@ -222,7 +223,10 @@ class FlowService:
 
     def _follow_others(self) -> None:
         """Look at what is registered, often while some refresh of it is open."""
-        follower = Follower(self._prefect(), deployments())
+        if self._follower is None:
+            # Whoever serves others' flows may have been without Prefect until now: it may be as new as this process.
+            self._follower = Follower(self._prefect(), deployments(), back_at=datetime.now(UTC))
+        follower = self._follower  # the same after an outage, of which it knows
         while True:
             close_old_connections()
             pause = LOOK_SECONDS if follower.look() else OTHERS_LOOK_SECONDS

@@ -22,7 +22,7 @@ from console.ids import new_id
 from console.live.announce import announce
 from dataplane import assets, catalogue, masking, selectors
 from dataplane.deployments import Deployment, PrefectDeployments
-from dataplane.errors import DeploymentNotFound, FlowRunNotFound, PrefectRefused
+from dataplane.errors import DeploymentNotFound, FlowRunNotFound, PrefectAway, PrefectRefused
 from dataplane.models import Dataset, Refresh
 from dataplane.prefect_gateway import FlowRun, PrefectGateway
 from dataplane.refreshes import standing, states
@@ -32,21 +32,35 @@ CANCELLING: Final = timedelta(seconds=60)  # whoever runs it needs 15 s
 SILENT: Final = timedelta(seconds=60)  # nobody has asked for the deployment's work
 BEATS: Final = timedelta(seconds=180)  # Prefect's own default between two signs of life
 BEATS_MISSED: Final = 1.5
+#: Prefect away for this long makes its runners and workers ask less and less often, up to every 160 s
+OUTAGE: Final = timedelta(seconds=20)
+BACKED_OFF: Final = timedelta(seconds=180)
 TRAIL: Final = timedelta(seconds=6)  # events of assets arrive after the run has ended
 LATER_IS_DUE: Final = "A later window was due as well, and this deployment takes the latest only."
 LOOKED_BACK: Final = timedelta(hours=1)  # runs that ended longer ago, and have no refresh, stay as they are
 logger = logging.getLogger(__name__)
 
 
-def dead_because(run: FlowRun, *, pid: str, beats: list[datetime], polled_at: datetime | None, now: datetime) -> str:
+def dead_because(
+    run: FlowRun,
+    *,
+    pid: str,
+    beats: list[datetime],
+    polled_at: datetime | None,
+    now: datetime,
+    back_at: datetime | None = None,
+) -> str:
     """Return in words why the process of a run is taken for gone, "" while it may live. Pure but for the process table.
 
     `pid`: what Prefect knows of its process; `beats`: its last signs of life, newest first; `polled_at`: when somebody
-    last asked for work of its deployment.
+    last asked for work of its deployment; `back_at`: since when Prefect answers, where it was away. Nobody could give a
+    sign of life meanwhile, or hear that it is to cancel.
     """
     age = now - run.state_at
+    answers_for = now - back_at if back_at is not None else timedelta.max
     if run.state_type == "CANCELLING":
-        return "It was told to cancel, and nobody has answered for a minute." if age > CANCELLING else ""
+        is_heard = min(age, answers_for) > CANCELLING
+        return "It was told to cancel, and nobody has answered for a minute." if is_heard else ""
     if run.state_type not in ("RUNNING", "PENDING") or age < timedelta(seconds=15):
         return ""
     if is_gone(pid):
@@ -54,11 +68,11 @@ def dead_because(run: FlowRun, *, pid: str, beats: list[datetime], polled_at: da
     if beats:
         silent = now - beats[0]
         usual = beats[0] - beats[1] if len(beats) > 1 else BEATS
-        if silent > BEATS_MISSED * usual + timedelta(seconds=10):
+        if min(silent, answers_for) > BEATS_MISSED * usual + timedelta(seconds=10):
             return f"Its process has given no sign of life for {silent.total_seconds():.0f} s."
         if silent < (usual if len(beats) > 1 else SILENT):  # a single sign does not say when the next one is due
             return ""
-    if polled_at is not None and now - polled_at > SILENT and age > SILENT:
+    if polled_at is not None and now - polled_at > SILENT and age > SILENT and answers_for > BACKED_OFF:
         return "Nobody serves its deployment any more, and its process ends with who started it."
     return ""
 
@@ -79,10 +93,15 @@ def is_gone(pid: str) -> bool:
 
 @dataclass
 class Follower:
-    """Looks at other people's runs and puts right what it finds. Several processes may look: moves are conditional."""
+    """Looks at other people's runs and puts right what it finds. Several processes may look: moves are conditional.
+
+    `back_at`: since when Prefect answers, `None` where it was never seen away.
+    """
 
     prefect: PrefectGateway
     others: PrefectDeployments
+    back_at: datetime | None = None
+    _away_since: datetime | None = None
     _suspected: dict[str, datetime] = field(default_factory=dict)  # flow run -> first look that found nobody
     _said: dict[str, str] = field(default_factory=dict)  # registration -> what is wrong with it
 
@@ -91,7 +110,12 @@ class Follower:
         entries = list(catalogue.others().values())
         if not entries and not Refresh.objects.exclude(deployment="").filter(status__in=Refresh.OPEN).exists():
             return 0
-        assets.catch_up(self.others)
+        try:
+            assets.catch_up(self.others)
+        except PrefectAway:
+            self._away_since = self._away_since or datetime.now(UTC)
+            raise
+        self._note_back(datetime.now(UTC))
         for entry in entries:
             try:
                 self._look_at_deployment(entry)
@@ -104,6 +128,11 @@ class Follower:
         for row in rows:
             self._look_at(row)
         return len(rows)
+
+    def _note_back(self, now: datetime) -> None:
+        if self._away_since is not None and now - self._away_since > OUTAGE:
+            self.back_at = now
+        self._away_since = None
 
     def _look_at_deployment(self, entry: Registered) -> None:
         """Serve its schedules as they stand here, end what is dead, and adopt what Prefect's schedule has made."""
@@ -172,6 +201,7 @@ class Follower:
             beats=self.others.last_heartbeats(run.id) if run.state_type == "RUNNING" else [],
             polled_at=deployment.last_polled_at,
             now=now,
+            back_at=self.back_at,
         )
         if not why:
             self._suspected.pop(run.id, None)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
+from dataplane.errors import PrefectAway
+from dataplane.models import Dataset, Refresh
 from dataplane.prefect_gateway import FlowRun
-from dataplane.refreshes.follow import dead_because
+from dataplane.refreshes import follow
+from dataplane.refreshes.follow import Follower, dead_because
+from tests.dataplane.fakes import FakePrefect
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
 SERVED = "Nobody serves its deployment"
@@ -43,3 +48,63 @@ def test_a_run_is_taken_for_dead_by_what_is_known_of_it(age: int, beats: list[in
     run = FlowRun("r", "name", "flow", "d", "RUNNING", "Running", "", ago(age), ago(age))
     found = dead_because(run, pid="", beats=[ago(one) for one in beats], polled_at=ago(polled), now=NOW)
     assert (why in found) if why else not found, found
+
+
+@pytest.mark.parametrize(
+    ("kind", "beats", "polled", "back", "why"),
+    [
+        # Prefect was away for minutes: nobody could tell it of a life, and its runners come back by and by.
+        ("RUNNING", [400], 400, 5, ""),
+        ("RUNNING", [400], 400, 170, ""),
+        ("RUNNING", [400], 400, 190, SERVED),
+        ("RUNNING", [300, 330], 300, 30, ""),
+        ("RUNNING", [300, 330], 5, 50, ""),
+        ("RUNNING", [300, 330], 5, 60, SILENT),
+        ("RUNNING", [], 400, 5, ""),
+        ("CANCELLING", [], 400, 30, ""),
+        ("CANCELLING", [], 400, 65, "told to cancel"),
+        # That was long ago.
+        ("RUNNING", [65], 65, 3600, SERVED),
+    ],
+)
+def test_after_an_outage_of_prefect_its_runs_get_the_time_to_be_heard(
+    kind: str, beats: list[int], polled: int, back: int, why: str
+) -> None:
+    run = FlowRun("r", "name", "flow", "d", kind, kind.title(), "", ago(600), ago(600))
+    found = dead_because(
+        run, pid="", beats=[ago(one) for one in beats], polled_at=ago(polled), now=NOW, back_at=ago(back)
+    )
+    assert (why in found) if why else not found, found
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("away_for", "is_an_outage"), [(5, False), (60, True)])
+def test_who_follows_knows_since_when_prefect_is_back(
+    away_for: int, is_an_outage: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others: Any = None  # whose events are asked for by `assets` alone
+    follower = Follower(FakePrefect(), others)
+    answers: list[Any] = [PrefectAway("away"), PrefectAway("away"), 0]
+    moments = [ago(away_for + 1), ago(1), NOW]
+
+    def catch_up(_: Any) -> int:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return int(answer)
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:
+            return moments[-1 - len(answers)]
+
+    monkeypatch.setattr(follow, "datetime", Clock)
+    monkeypatch.setattr(follow.assets, "catch_up", catch_up)
+    monkeypatch.setattr(follow.catalogue, "others", dict)
+    dataset = Dataset.objects.create(name="d", fresh_for=timedelta(days=1))
+    Refresh.objects.create(id="rfr_1", dataset=dataset, key="k", parameters={}, deployment="nightly")
+    for _ in range(2):
+        with pytest.raises(PrefectAway):
+            follower.look()
+    follower.look()
+    assert follower.back_at == (NOW if is_an_outage else None)
