@@ -125,11 +125,7 @@ class ThreadReach:
         await asyncio.wait([self._reaching])
         if self._reaching.cancelled() or self._reaching.exception() is not None:
             return
-        connection = self._reaching.result()
-        try:
-            await _give_back(connection)
-        finally:
-            await self._pool.putconn(connection)
+        await self._put_back(self._reaching.result())
 
     async def _reach(self) -> AsyncConnection[DictRow]:
         connection = await self._pool.getconn()
@@ -137,9 +133,15 @@ class ThreadReach:
             if await _try_lock(connection, self._thread_id):
                 self._saver = _saver(connection)
         except BaseException:
-            await self._pool.putconn(connection)  # which looks whether it can be used again
+            await self._put_back(connection)  # who stops reaching may have got the lock just then
             raise
         return connection
+
+    async def _put_back(self, connection: AsyncConnection[DictRow]) -> None:
+        try:
+            await _give_back(connection)
+        finally:
+            await self._pool.putconn(connection)  # which looks whether it can be used again
 
 
 def _saver(connection: AsyncConnection[DictRow]) -> Any:

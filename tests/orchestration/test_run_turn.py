@@ -10,7 +10,7 @@ from datetime import date
 from typing import Any
 
 import pytest
-from django.db import connections
+from django.db import connection, connections
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
@@ -19,7 +19,7 @@ from approvals.models import Approval
 from dataplane import selectors as datasets
 from dataplane.contents.passages import PassageHit
 from dataplane.selectors import PassageHits
-from orchestration import pausing, services
+from orchestration import checkpoint_gateway, pausing, services
 from orchestration.agents.graphs import Factory
 from orchestration.agents.offline_model import OfflineModel
 from orchestration.agents.support.agent import AGENT
@@ -29,12 +29,14 @@ from orchestration.errors import Fenced
 from orchestration.fences import Attempt
 from orchestration.models import Effect, Run
 from orchestration.services import TurnEnd, TurnStart
+from orchestration.threads import in_database
 from orchestration.turns import activity as module
 from orchestration.turns import drive
 from orchestration.turns.activity import Activities
 from orchestration.turns.looking import looking
 from tests.fakes import FakeWorld, ScriptedModel, calls
 from tests.orchestration.conftest import EMAIL, REFUND, decide, go, make_run, open_for
+from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -556,6 +558,37 @@ def test_a_turn_that_is_refused_gives_back_its_thread_and_its_connection(run: Ru
             assert await reach.early() is not None  # nobody holds the thread
 
     perform(many, world)
+
+
+def test_who_stops_reaching_for_a_thread_just_as_it_is_got_gives_it_back(
+    run: Run, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = checkpoint_gateway._try_lock
+    got = asyncio.Event()
+
+    async def got_and_not_told(on: Any, thread_id: str) -> bool:
+        assert await usual(on, thread_id)
+        got.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr(checkpoint_gateway, "_try_lock", got_and_not_told)
+
+    async def stop_reaching(activities: Activities) -> None:
+        async with activities._checkpoints.reaching_for(run.pk):
+            await asyncio.wait_for(got.wait(), PATIENCE)
+        assert await in_database(holders) == 0
+
+    def holders() -> int:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT count(*) FROM pg_locks, hashtextextended(%s, 7) AS key WHERE locktype = 'advisory' AND granted"
+                " AND classid::bigint = (key >> 32) & 4294967295 AND objid::bigint = key & 4294967295",
+                [run.pk],
+            )
+            return int(cursor.fetchone()[0])
+
+    perform(stop_reaching, world)
 
 
 def test_code_that_makes_a_graph_is_not_called_before_the_turn_has_begun(
