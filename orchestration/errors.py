@@ -282,6 +282,10 @@ class AgentServerAway(OrchestrationError):
     permanent = False
 
 
+class AgentServerRefused(AgentServerAway):
+    """An agent server refused a request for what it is or who sent it, so it has done nothing."""
+
+
 class ThreadBusy(AgentServerAway):
     """A run of the thread is under way on its agent server, so it takes no answer now."""
 

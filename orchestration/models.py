@@ -479,7 +479,7 @@ class ThreadQuestion(models.Model):
     assistant_id = models.CharField(max_length=200)  # with which the thread goes on
     state = models.CharField(max_length=10, choices=State, default=State.ASKED)
     held_until = models.DateTimeField(null=True, blank=True)  # some relay is answering it
-    #: when the server was given the answer last, whether or not it said so; none where it surely refused it
+    #: when the server was given an answer last of which nobody has heard whether it took it
     given_at = models.DateTimeField(null=True, blank=True)
     server_run_id = models.CharField(max_length=100, blank=True, default="")  # that took the answer
     detail = models.CharField(max_length=500, blank=True, default="")

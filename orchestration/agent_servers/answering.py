@@ -16,7 +16,7 @@ from orchestration.agent_servers.looking import Connect
 from orchestration.agent_servers.registered import server_named
 from orchestration.agent_servers.rows import HeldQuestion
 from orchestration.dialects.base import Untellable
-from orchestration.errors import AgentServerAway, ThreadBusy, ThreadGone, UnknownDialect
+from orchestration.errors import AgentServerAway, AgentServerRefused, ThreadBusy, ThreadGone, UnknownDialect
 from orchestration.stops import Stop
 from orchestration.threads import in_database
 
@@ -62,7 +62,7 @@ async def _answer(gateway: AgentServerGateway, held: HeldQuestion) -> None:
     if interrupt is None:
         await in_database(rows.went_on, question, held=True)
         return
-    if question.is_in_doubt and await in_database(rows.may_be_on_its_way, question):
+    if await in_database(rows.may_be_on_its_way, question):
         raise ThreadBusy("Its agent server did not confirm the answer and may be taking it; it is given again later.")
     server = server_named(question.server)
     try:
@@ -79,7 +79,7 @@ async def _answer(gateway: AgentServerGateway, held: HeldQuestion) -> None:
     faults.reach("thread.before_answer", question.run_id)
     try:
         run_id = await gateway.answer(thread, resume, held.key)
-    except (ThreadBusy, ThreadGone):
+    except (ThreadBusy, ThreadGone, AgentServerRefused):
         await in_database(rows.note_not_given, held)
         raise
     faults.reach("thread.after_answer", question.run_id)

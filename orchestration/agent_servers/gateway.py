@@ -18,7 +18,7 @@ from langgraph_sdk.errors import APIStatusError
 
 from orchestration.agent_servers.registered import AgentServer
 from orchestration.agent_servers.standing import RemoteThread, thread_of
-from orchestration.errors import AgentServerAway, ThreadBusy, ThreadGone
+from orchestration.errors import AgentServerAway, AgentServerRefused, ThreadBusy, ThreadGone
 
 SECONDS: Final = 15.0  # for one call
 MOST_BYTES: Final = 20_000_000  # of one answer
@@ -123,7 +123,9 @@ class RealAgentServer:
             if exc.status_code == 409:
                 raise ThreadBusy(f"A run of the thread is under way on {self.name}.") from None
             hint = " Is its key right?" if exc.status_code in (401, 403) else ""
-            raise AgentServerAway(f"{self.name} answered with status {exc.status_code}.{hint}") from None
+            refused = 400 <= exc.status_code < 500 and exc.status_code not in (408, 429)
+            kind = AgentServerRefused if refused else AgentServerAway
+            raise kind(f"{self.name} answered with status {exc.status_code}.{hint}") from None
         except TimeoutError:
             raise AgentServerAway(f"{self.name} did not answer within {SECONDS:.0f} seconds.") from None
         except httpx.HTTPError as exc:

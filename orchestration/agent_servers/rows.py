@@ -185,8 +185,8 @@ def begin_to_give(held: HeldQuestion) -> bool:
 
 
 def note_not_given(held: HeldQuestion) -> None:
-    """Note that the server has surely not taken the answer."""
-    _mine(held).update(given_at=None)
+    """Note that the server has surely not taken the answer this time. What it was given before it may have taken."""
+    _mine(held).update(given_at=held.question.given_at)
 
 
 def may_be_on_its_way(question: ThreadQuestion) -> bool:
@@ -209,7 +209,8 @@ def note_found(question: ThreadQuestion) -> None:
 def _note_sent(rows: QuerySet[ThreadQuestion], question: ThreadQuestion, server_run_id: str) -> None:
     with transaction.atomic():
         name = server_run_id[:100] or question.server_run_id
-        if not rows.update(state=State.SENT, held_until=None, server_run_id=name, detail="", checked_at=DatabaseNow()):
+        changes: dict[str, Any] = {"state": State.SENT, "held_until": None, "given_at": None, "server_run_id": name}
+        if not rows.update(**changes, detail="", checked_at=DatabaseNow()):
             return
         told = f"{question.server}: run {server_run_id}" if server_run_id else question.server
         places = Approval.objects.filter(run_id=question.run_id, interrupt_id=question.asked_as)
@@ -244,10 +245,12 @@ def note_different(held: HeldQuestion) -> None:
 def went_on(question: ThreadQuestion, *, held: bool = False) -> None:
     """Close a question whose thread does not wait for it any more; what had been decided in vain stands in the lane.
 
-    `held`: this relay answers it, else it is left alone while another one does.
+    `held`: this relay answers it, else it is left alone while another one does. Where the answer was given, or heard to
+    be taken, since `question` was read, nothing is done: what was seen of the thread may be from before.
     """
     with transaction.atomic():
         rows = ThreadQuestion.objects.filter(pk=question.pk, state__in=(State.ASKED, State.SENT))
+        rows = rows.filter(state=question.state, asked_as=question.asked_as, given_at=question.given_at)
         if not held:
             rows = rows.filter(Q(held_until=None) | Q(held_until__lt=DatabaseNow()))
         row = rows.select_for_update().first()

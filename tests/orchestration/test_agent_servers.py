@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,10 @@ from console.models import OutboxEntry
 from console.outbox import Kind
 from orchestration import redrive
 from orchestration.agent_servers import answering, gateway, looking, registered, rows, told
-from orchestration.errors import AgentServerAway, ThreadBusy
+from orchestration.errors import AgentServerAway, AgentServerRefused, ThreadBusy
 from orchestration.models import AgentServerLook, ThreadQuestion
 from orchestration.relay.loop import Relay
+from orchestration.threads import in_database
 from tests.api_caller import Caller
 from tests.fakes import FakeTemporal
 from tests.orchestration.agent_server import AgentServerDouble, ServedThread
@@ -362,6 +363,90 @@ def test_no_word_says_that_nothing_was_sent_where_that_is_not_known(configured: 
         answered(approval)
     told = approval.receipt.get(step="refused").detail
     assert "did not confirm it" in told and "nothing was sent" not in told
+
+
+@pytest.mark.parametrize("refusal", [ThreadBusy("A run is under way."), AgentServerRefused("status 403")])
+def test_a_refusal_takes_no_doubt_away_about_what_was_given_before(
+    refusal: AgentServerAway, configured: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thread = one_call()
+
+    async def refused(*_: Any) -> str:
+        raise refusal
+
+    with decided(configured, thread) as (_, approval):
+        for given in (_lost, refused):
+            monkeypatch.setattr(gateway.RealAgentServer, "answer", given)
+            with pytest.raises(AgentServerAway):
+                answered(approval)
+            ThreadQuestion.objects.update(given_at=F("given_at") - rows.MAY_BE_TAKEN_FOR)
+        thread.take(approval.interrupt_id)  # the first one, which was on its way all the time
+        look()
+        look()
+    assert state_of(approval) == "taken" and not approval.receipt.filter(step="refused").exists()
+
+
+def test_what_was_surely_refused_is_given_again_at_once(configured: Path) -> None:
+    thread = one_call()
+    with decided(configured, thread) as (server, approval):
+        with pytest.MonkeyPatch.context() as refusing:
+            usual = gateway.RealAgentServer.thread
+            refusing.setattr(gateway.RealAgentServer, "thread", refusing_after(usual, server))
+            with pytest.raises(AgentServerRefused, match="status 403"):
+                answered(approval)
+        server.status = 0
+        answered(approval)
+    assert len(thread.told) == 1
+
+
+def refusing_after(read: Callable[..., Any], server: AgentServerDouble) -> Callable[..., Any]:
+    async def thread(*given: Any) -> Any:
+        found = await read(*given)
+        server.status = 403
+        return found
+
+    return thread
+
+
+def test_a_look_does_not_judge_by_what_it_knew_before_the_answer_was_given(
+    configured: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thread = one_call()
+    usual = gateway.RealAgentServer.thread
+
+    async def read(*given: Any) -> Any:
+        """Meanwhile another relay gives the answer and does not live to hear that it is taken."""
+        if not thread.told:
+            await in_database(lambda: ThreadQuestion.objects.update(given_at=DatabaseNow()))
+            thread.take(approval.interrupt_id)
+        return await usual(*given)
+
+    with decided(configured, thread) as (_, approval):
+        monkeypatch.setattr(gateway.RealAgentServer, "thread", read)
+        look()
+        assert state_of(approval) == "asked" and thread.told
+        look()
+        look()
+    assert state_of(approval) == "taken" and not approval.receipt.filter(step="refused").exists()
+
+
+def test_what_a_person_sends_again_is_not_sent_a_third_time_while_the_second_may_be_on_its_way(
+    configured: Path,
+) -> None:
+    thread = one_call()
+    thread.is_stubborn = True
+    with decided(configured, thread) as (_, approval):
+        answered(approval)
+        with pytest.MonkeyPatch.context() as lost:
+            lost.setattr(gateway.RealAgentServer, "answer", _lost)
+            with pytest.raises(AgentServerAway):
+                answered(approval, again=True)
+        with pytest.raises(ThreadBusy, match="may be taking it"):
+            answered(approval, again=True)
+        assert len(thread.told) == 1
+        ThreadQuestion.objects.update(given_at=F("given_at") - rows.MAY_BE_TAKEN_FOR)
+        answered(approval, again=True)
+    assert len(thread.told) == 2
 
 
 def test_another_call_in_the_state_is_asked_about_again(configured: Path) -> None:
