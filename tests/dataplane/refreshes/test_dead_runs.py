@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from dataplane import assets, catalogue
 from dataplane.errors import PrefectAway
 from dataplane.models import Dataset, Refresh
 from dataplane.prefect_gateway import FlowRun
@@ -95,12 +96,12 @@ def test_who_follows_knows_since_when_prefect_is_back(
 
     class Clock(datetime):
         @classmethod
-        def now(cls, tz: Any = None) -> datetime:
+        def now(cls, tz: Any = None) -> Any:
             return moments[-1 - len(answers)]
 
     monkeypatch.setattr(follow, "datetime", Clock)
-    monkeypatch.setattr(follow.assets, "catch_up", catch_up)
-    monkeypatch.setattr(follow.catalogue, "others", dict)
+    monkeypatch.setattr(assets, "catch_up", catch_up)
+    monkeypatch.setattr(catalogue, "others", dict)
     dataset = Dataset.objects.create(name="d", fresh_for=timedelta(days=1))
     Refresh.objects.create(id="rfr_1", dataset=dataset, key="k", parameters={}, deployment="nightly")
     for _ in range(2):
