@@ -13,6 +13,7 @@ from drills.holds import Hold, When
 from stack import ports
 
 _SUBJECT = re.compile(rb"^Subject: Your order (\S+)\r?$", re.MULTILINE)
+_NAME = re.compile(rb"^Message-ID: (\S+)", re.MULTILINE | re.IGNORECASE)
 _REMINDER = re.compile(rb"/approvals/(apr_\w+)/")
 
 
@@ -22,8 +23,10 @@ class MailSystem:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.counts: Counter[str] = Counter()  # order id -> messages accepted
+        self._known: set[bytes] = set()  # Message-IDs of reminders
         self.reminders: Counter[str] = Counter()  # approval id -> reminders accepted
-        self._holds: list[Hold] = []
+        self._holds: list[Hold] = []  # that nothing has reached yet
+        self._made: list[Hold] = []
         self._lock = threading.Lock()
         self._server = socketserver.ThreadingTCPServer((ports.LOOPBACK, 0), self._conversation())
         self._server.daemon_threads = True
@@ -37,7 +40,7 @@ class MailSystem:
         threading.Thread(target=self._server.serve_forever, name="mail", daemon=True).start()
 
     def stop(self) -> None:
-        for hold in self._holds:
+        for hold in self._made:
             hold.released.set()
         self._server.shutdown()
         self._server.server_close()
@@ -46,12 +49,16 @@ class MailSystem:
         """Hold the next message about this order."""
         hold = Hold("MAIL", order_id, when)
         self._holds.append(hold)
+        self._made.append(hold)
         return hold
 
     def take(self, message: bytes) -> None:
         """Accept one message; returns when the sender may be told so."""
         if reminder := _REMINDER.search(message):
             with self._lock:
+                if (name := _NAME.search(message)) and name.group(1) in self._known:
+                    return  # sent again by who did not hear that it was taken: a mailbox shows one
+                self._known.update(name.groups() if name else ())
                 self.reminders[reminder.group(1).decode()] += 1
             return
         found = _SUBJECT.search(message)

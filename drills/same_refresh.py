@@ -165,6 +165,10 @@ class KilledAt(NewContent):
 class KilledAtStart(KilledAt):
     name, point = "flow process killed as it starts", "flow.at_start"
 
+    async def strike(self) -> None:
+        self.stage.arm(self.point, self.subject, self.action)
+        self.refresh_id = (await self.asked())["id"]
+
     @property
     def subject(self) -> str:
         return self.key

@@ -30,7 +30,8 @@ class WatchedShop:
     def __init__(self, database: Path) -> None:
         self._app: Any = create_app(database)  # Any: ASGI has no types of its own
         self.counts: Counter[tuple[str, str]] = Counter()  # (method and path without the id, order id)
-        self._holds: list[Hold] = []
+        self._holds: list[Hold] = []  # that nothing has reached yet
+        self._made: list[Hold] = []
         self.refused: set[str] = set()  # orders about which every POST is answered 503, and nothing happens
         self.port = ports.free_port()
         config = uvicorn.Config(
@@ -50,7 +51,7 @@ class WatchedShop:
             time.sleep(0.02)
 
     def stop(self) -> None:
-        for hold in self._holds:
+        for hold in self._made:
             hold.released.set()
         self._server.should_exit = True
         self._thread.join(5)
@@ -59,6 +60,7 @@ class WatchedShop:
         """Hold the next request of this method about this order."""
         hold = Hold(method, order_id, when)
         self._holds.append(hold)
+        self._made.append(hold)
         return hold
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:

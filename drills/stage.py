@@ -30,7 +30,7 @@ from stack import ports
 from stack.processes import identify
 from stack.supervisor import Supervisor
 
-HEARTBEAT_SECONDS = 3  # of a turn: a killed worker is noticed after it
+HEARTBEAT_SECONDS = 10  # of a turn: a killed worker is noticed after it, a slow one is none
 WORKERS = ("worker", "worker-2")
 AGENTS = (
     "orchestration.agents.support.agent:AGENT",
@@ -221,7 +221,7 @@ class Stage:
 
     async def shop_json(self, method: str, path: str, body: Any = None, **headers: str) -> Row:
         """Ask the shop without being counted."""
-        async with httpx.AsyncClient(base_url=self.shop.url, timeout=10) as client:
+        async with httpx.AsyncClient(base_url=self.shop.url, timeout=PATIENCE) as client:
             answer = await client.request(method, path, json=body, headers={OURS: "1", **headers})
             answer.raise_for_status()
             found: Row = answer.json()

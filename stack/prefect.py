@@ -20,6 +20,7 @@ from stack.services import Cancelled, Say, Service, inherited_environment, never
 
 #: For every process that may import Prefect: without it a flow that lost its server silently starts a
 #: throw-away one, and its runs are never seen again.
+ANSWER_SECONDS = 3  # for whoever is asked whether it can be used
 CLIENT_ENVIRONMENT = {
     "PREFECT_SERVER_EPHEMERAL_ENABLED": "false",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -101,7 +102,7 @@ def refusal(api_url: str, authorization: Mapping[str, str]) -> str:
     headers = {"Content-Type": "application/json", **authorization}
     question = urllib.request.Request(f"{api_url}/flows/count", data=b"{}", headers=headers, method="POST")
     try:
-        with urllib.request.urlopen(question, timeout=3) as answer:
+        with urllib.request.urlopen(question, timeout=ANSWER_SECONDS) as answer:
             json.loads(answer.read())
     except urllib.error.HTTPError as error:
         error.close()

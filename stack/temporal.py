@@ -52,6 +52,7 @@ class Temporal(Service):
     stop_seconds = 3.0
     ready_seconds = 60.0
     adoptable = True
+    synchronous = "2"  # full: a decision that was acknowledged survives a power cut
 
     def __init__(
         self, home: Path, port: int | None = None, *, namespace: str = "default", time_skipping: bool = False
@@ -113,7 +114,7 @@ class Temporal(Service):
         argv = [
             *("server", "start-dev", "--ip", ports.LOOPBACK, "--port", str(self.port), "--headless"),
             *("--db-filename", str(self.folder / "temporal-cli.sqlite3"), "--namespace", self.namespace),
-            *("--sqlite-pragma", "journal_mode=wal", "--sqlite-pragma", "synchronous=2"),
+            *("--sqlite-pragma", "journal_mode=wal", "--sqlite-pragma", f"synchronous={self.synchronous}"),
             *("--log-level", "warn"),
         ]
         for name, value in dynamic_configuration(self.time_skipping).items():
@@ -132,7 +133,7 @@ class Temporal(Service):
                     "setup": "true",
                     "mode": "rwc",
                     "journal_mode": "wal",
-                    "synchronous": "2",  # full: a decision that was acknowledged survives a power cut
+                    "synchronous": self.synchronous,
                 },
                 "maxConns": 1,
                 "maxIdleConns": 1,

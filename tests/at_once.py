@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from django.db import connection, connections
+
+from tests.waiting import eventually
 
 T = TypeVar("T")
 
@@ -30,10 +31,10 @@ def at_once(*work: Callable[[], T]) -> list[T]:
 
 def until_somebody_waits() -> None:
     """Return when some connection waits for a lock that another one has."""
-    for _ in range(500):
+
+    def waits() -> bool:
         with connection.cursor() as cursor:
             cursor.execute("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)")
-            if cursor.fetchone()[0]:
-                return
-        time.sleep(0.01)
-    raise AssertionError("Nobody waits for a lock.")
+            return bool(cursor.fetchone()[0])
+
+    eventually(waits, "somebody waits for a lock")

@@ -14,12 +14,13 @@ from django.db import connection
 from django.template import RequestContext
 from django.test import TransactionTestCase
 from django.test.signals import template_rendered
-from hypothesis import is_hypothesis_test, settings
+from hypothesis import HealthCheck, is_hypothesis_test, settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 from console import clock, health, probes
 from console.environment import PROJECT
+from stack.temporal import Temporal
 from tests import as_migrated, session_postgres
 from tests.waiting import PATIENCE
 
@@ -65,8 +66,14 @@ class LongestFirst:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(LongestFirst())
-    settings.register_profile("asked", max_examples=config.getoption("--histories"))
+    settings.register_profile(
+        "asked",
+        max_examples=config.getoption("--histories"),
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
     settings.load_profile("asked")
+    Temporal.synchronous = "0"  # what tests lose may be lost in a power cut
     # Twenty threads of one test share sixteen connections, on a machine that does much else.
     options: Any = product_settings.DATABASES["default"]["OPTIONS"]
     options["pool"]["timeout"] = PATIENCE

@@ -98,14 +98,17 @@ def _end(end: socket.socket) -> None:
 
 
 @contextmanager
-def cut_connection() -> Iterator[Cutter]:
-    """Let this thread's connections to the database go through a cutter inside the block."""
+def cut_connection(*, goes_away: bool = False) -> Iterator[Cutter]:
+    """Let this thread's connections to the database go through a cutter inside the block.
+
+    `goes_away`: it will be absent, so nobody is to wait for it long.
+    """
     settings: dict[str, Any] = connection.settings_dict
     direct = (settings["HOST"], settings["PORT"])
     cutter = Cutter((direct[0], int(direct[1])))
     pool = settings["OPTIONS"]["pool"]
     patient = pool["timeout"]
-    pool["timeout"] = 2  # seconds until an absent server is one
+    pool["timeout"] = 2 if goes_away else PATIENCE  # seconds until an absent server is one
     _reconnect(settings, "127.0.0.1", str(cutter.port))
     try:
         yield cutter

@@ -23,10 +23,16 @@ from tests import session_postgres
 from tests.api_caller import Caller, problem
 from tests.approvals.conftest import answer
 from tests.cut_connection import Cut, Cutter, cut_connection
+from tests.waiting import PATIENCE, eventually
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 Opener = Callable[..., Approval]
+
+
+@pytest.fixture(autouse=True)
+def whoever_waits_for_a_row_is_patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deciding_for_sure, "WAIT", f"{PATIENCE}s")
 
 
 @pytest.fixture
@@ -57,11 +63,12 @@ def form(approval: Approval, **changes: str) -> dict[str, str]:
 
 def once_back(ask: Callable[[], Any]) -> Any:
     """Ask until the pool has a connection again; each time it waits for one for a moment."""
-    for _ in range(10):
+
+    def look() -> list[Any]:
         shown = ask()
-        if shown.status_code != 503:
-            return shown
-    raise AssertionError("the database did not come back")
+        return [] if shown.status_code == 503 else [shown]
+
+    return eventually(look, "the database is back")[0]
 
 
 @pytest.mark.parametrize("key", ["key-1", ""])
@@ -114,7 +121,7 @@ def test_while_it_cannot_be_found_out_nothing_is_claimed(
         with pytest.raises(NotKnown):
             decide_for_sure(approval_id=approval.pk, reviewer=alice, given=given)
         cutter.release.set()
-        monkeypatch.setattr(deciding_for_sure, "WAIT", "3s")
+        monkeypatch.setattr(deciding_for_sure, "WAIT", f"{PATIENCE}s")
         assert find_recorded(approval_id=approval.pk, reviewer=alice, key="key-1") == Decision.objects.get()
     assert decided_once()
 
@@ -176,7 +183,7 @@ def test_while_postgres_is_away_the_page_does_not_claim_to_know_and_finds_out_la
 ) -> None:
     client = Client()
     client.force_login(alice)
-    with cut_connection() as cutter:
+    with cut_connection(goes_away=True) as cutter:
         cut_at_commit(cutter, cut, then_away=True)
         shown = client.post(f"/approvals/{approval.pk}/decision", form(approval))
         page = shown.content.decode()
@@ -196,7 +203,7 @@ def test_while_postgres_is_away_the_page_does_not_claim_to_know_and_finds_out_la
 def test_sending_it_again_is_the_same_decision(approval: Approval, alice: User) -> None:
     client = Client()
     client.force_login(alice)
-    with cut_connection() as cutter:
+    with cut_connection(goes_away=True) as cutter:
         cut_at_commit(cutter, "answer", then_away=True)
         assert client.post(f"/approvals/{approval.pk}/decision", form(approval)).status_code == 503
         cutter.is_away = False
@@ -214,7 +221,7 @@ def test_a_program_is_told_which_it_was(
     caller = Caller(alice)
     caller.get("health")  # the first use of a token is written down, and is not the commit that is cut off
     body = {"verdict": "approve", "version": 1, "digest": approval.digest}
-    with cut_connection() as cutter:
+    with cut_connection(goes_away=then_away) as cutter:
         cut_at_commit(cutter, cut, then_away=then_away)
         told = caller.post(f"approvals/{approval.pk}/decision", body, key="k")
         assert cutter.has_cut.is_set()
@@ -297,7 +304,7 @@ def test_together_nothing_is_claimed_while_postgres_is_away(cut: Cut, several: l
     client = Client()
     client.force_login(alice)
     address = reverse("approvals:decide_together")
-    with cut_connection() as cutter:
+    with cut_connection(goes_away=True) as cutter:
         cut_at_commit(cutter, cut, then_away=True)
         shown = client.post(address, together(several))
         page = shown.content.decode()
@@ -320,7 +327,7 @@ def test_a_program_that_decides_several_is_told_of_each(
     caller = Caller(alice)
     caller.get("health")  # the first use of a token is written down, and is not the commit that is cut off
     items = [{"id": one.pk, "verdict": "approve", "version": 1, "digest": one.digest} for one in several]
-    with cut_connection() as cutter:
+    with cut_connection(goes_away=then_away) as cutter:
         cut_at_commit(cutter, cut, then_away=then_away)
         told = caller.post("approvals/decisions", {"items": items}, key="k").json()["items"]
         assert cutter.has_cut.is_set()

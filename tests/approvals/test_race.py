@@ -30,7 +30,10 @@ from tests.approvals.conftest import REFUND
 from tests.at_once import at_once
 
 Opener = Callable[..., Approval]
-ANY: dict[str, Any] = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture]}
+ANY: dict[str, Any] = {
+    "deadline": None,
+    "suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+}
 
 PEOPLE = ("alice", "bob", "carol", "dan")  # dan is no reviewer and stands in for alice
 VERDICTS = ("approve", "edit", "reject", "respond")

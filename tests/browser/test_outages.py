@@ -15,7 +15,7 @@ from tests.waiting import eventually
 
 
 def _part(stack: Stack, name: str) -> Any:
-    with stack.api("olga") as olga:
+    with stack.api("olga", is_patient=False) as olga:
         return olga.get("/health").json().get("parts", {}).get(name, {})
 
 
@@ -30,14 +30,14 @@ def test_without_temporal_decisions_are_recorded_and_delivered_later(stack: Stac
         expect(page.get_by_text("the run is told as soon as Temporal takes the signal")).to_be_visible()
         page.goto("/system/")
         expect(page.get_by_text("cannot be reached").first).to_be_visible()
-        with stack.api("olga") as olga:
+        with stack.api("olga", is_patient=False) as olga:
             later = olga.post("/runs", json={"agent": "support", "input": {"order_id": "8801", "message": "Hello?"}})
         assert (later.status_code, later.json()["status"]) == (201, "starting")
         page.goto(f"/approvals/{approval['id']}/")
     finally:
         stack.supervisor.release("temporal")
     expect(page.locator("#receipt-effect_finished[data-done]")).to_be_visible()
-    with stack.api("olga") as olga:
+    with stack.api("olga", is_patient=False) as olga:
         run_id = later.json()["id"]
         eventually(
             lambda: olga.get(f"/runs/{run_id}").json()["status"] == "waiting",
@@ -74,7 +74,7 @@ def test_postgres_killed_and_back_is_told_in_words_and_everything_recovers(
     expect(page.locator("[data-live-word]", has_text="Live")).to_be_visible()
     stack.supervisor.hold("postgres", signal.SIGKILL)
     try:
-        with stack.api("alice") as alice:
+        with stack.api("alice", is_patient=False) as alice:
             answer = alice.get("/approvals")
         assert answer.status_code == 503
         assert answer.json()["engine"] == "postgres"

@@ -47,8 +47,10 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect
     server = Prefect(tmp_path_factory.mktemp("prefect state"))
     server.start()
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(environment(), "prefect_answer_seconds", 60)  # it is slow beside other tests, and not away
+        patched.setenv("SIGNALBOX_PREFECT_SECONDS", "60")  # it is slow beside other tests, and not away
+        environment.cache_clear()
         yield server
+    environment.cache_clear()
     server.stop()
 
 

@@ -134,7 +134,7 @@ def test_a_wrong_password_is_told_by_a_real_prefect(tmp_path: Path, monkeypatch:
         for given, ok in ((server.auth_string, True), ("signalbox:wrong-one", False), ("", False)):
             monkeypatch.setenv("PREFECT_API_AUTH_STRING", given)
             environment.cache_clear()
-            found = asked(server.api_url)
+            found = asked(server.api_url, timeout=httpx.Timeout(PATIENCE))
             assert found["ok"] == ok, found
             assert "wrong-one" not in found["detail"]
             assert ok or "PREFECT_API_AUTH_STRING" in found["detail"]

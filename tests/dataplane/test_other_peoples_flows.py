@@ -366,7 +366,9 @@ def test_a_late_run_and_a_dead_ones_slot_are_told_on_a_runs_page_and_the_slot_is
     path, body = f"flow-runs/{holder}/actions", {"action": "release_slot", "reason": "its process is gone"}
     assert "cancel it first" in problem(Caller(ada).post(path, body), 409)["detail"]
     state = {"state": {"type": "CRASHED", "name": "Crashed"}, "force": True}
-    httpx.post(f"{prefect_server.api_url}/flow_runs/{holder}/set_state", json=state).raise_for_status()
+    httpx.post(
+        f"{prefect_server.api_url}/flow_runs/{holder}/set_state", json=state, timeout=PATIENCE
+    ).raise_for_status()
     problem(Caller(olga).post(path, body), 403)
     for _ in range(2):  # again is the same
         assert Caller(ada).post(path, body).status_code == 202
@@ -412,7 +414,8 @@ def test_of_windows_that_nobody_served_the_latest_is_run(
             "state": {"type": "SCHEDULED", "state_details": {"scheduled_time": due}},
             "parameters": given(),
         }
-        answer = httpx.post(f"{prefect_server.api_url}/deployments/{deployment.id}/create_flow_run", json=body)
+        path = f"{prefect_server.api_url}/deployments/{deployment.id}/create_flow_run"
+        answer = httpx.post(path, json=body, timeout=PATIENCE)
         answer.raise_for_status()
         runs.append(answer.json()["id"])
         follower.look()

@@ -19,6 +19,7 @@ from dataplane.models import DatasetVersion, Refresh
 from dataplane.prefect_gateway import HttpPrefectGateway
 from dataplane.refreshes import dispatch
 from dataplane.refreshes.request import request_refresh
+from stack import prefect
 from stack.prefect import refusal
 from stack.state import Outside
 from tests.secured_engines import SecuredPrefect
@@ -112,7 +113,8 @@ def test_a_refusal_is_said_in_words_and_what_was_asked_is_kept(
 
 
 @pytest.mark.engines
-def test_the_start_says_why_a_prefect_cannot_be_used(secured: SecuredPrefect) -> None:
+def test_the_start_says_why_a_prefect_cannot_be_used(secured: SecuredPrefect, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prefect, "ANSWER_SECONDS", PATIENCE)
     assert refusal(secured.api_url, authorization(secured.auth_string, "")) == ""
     assert "401: it wants PREFECT_API_AUTH_STRING" in refusal(secured.api_url, {})
     wrong = refusal(secured.api_url, authorization("signalbox:wrong-one", ""))

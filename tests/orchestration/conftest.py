@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +15,7 @@ from approvals import services as approvals
 from approvals.models import Approval
 from approvals.proposal.canonical import canonicalise, digest_of
 from approvals.services import Answer, Proposal
+from orchestration import temporal_gateway
 from orchestration.models import Run
 from stack import temporal as temporal_module
 from stack.temporal import Temporal
@@ -111,5 +113,7 @@ def temporal() -> Iterator[Temporal]:
         )
         server = Temporal(session_postgres.HOME / "temporal for runs", time_skipping=True)
         server.start()
-    yield server  # what else starts meanwhile has the usual configuration
+    with pytest.MonkeyPatch.context() as patched:  # what else starts meanwhile has the usual configuration
+        patched.setattr(temporal_gateway, "_CALL", timedelta(seconds=60))  # it may be slow, and is not away
+        yield server
     server.stop()

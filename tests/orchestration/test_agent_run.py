@@ -165,6 +165,7 @@ def play(temporal: Temporal, recorder: Recorder, scene: Callable[[Stage], Awaita
             workflows=[AgentRun],
             activities=[recorder.run_turn, recorder.climb, recorder.close_run],
             workflow_runner=workflow_runner(),
+            debug_mode=True,  # nobody is taken for stuck who is only slow
         ):
             given = StartRun(run_id, "support", **start)
             handle: WorkflowHandle[Any, str] = await client.start_workflow(
@@ -534,7 +535,7 @@ def test_there_are_histories_to_replay() -> None:
 @pytest.mark.parametrize("path", histories(), ids=lambda path: path.stem)
 def test_a_history_of_yesterday_is_replayed_by_the_code_of_today(path: Path) -> None:
     history = WorkflowHistory.from_json("support-replayed", path.read_text())
-    replayer = Replayer(workflows=[AgentRun], workflow_runner=workflow_runner())
+    replayer = Replayer(workflows=[AgentRun], workflow_runner=workflow_runner(), debug_mode=True)
     asyncio.run(replayer.replay_workflow(history))
 
 

@@ -288,7 +288,7 @@ def test_an_answer_that_its_server_takes_late_is_not_given_twice(
     async def given(*args: Any) -> str:
         """Give the answer with little patience: what is only read may take its time."""
         with pytest.MonkeyPatch.context() as short:
-            short.setattr(gateway, "SECONDS", 0.5)
+            short.setattr(gateway, "SECONDS", 5)
             return await answer(*args)
 
     monkeypatch.setattr(gateway.RealAgentServer, "answer", given)
@@ -543,7 +543,7 @@ def test_a_server_that_does_not_answer_is_told_of_and_answered_when_it_is_back(
 
 
 def test_one_server_that_hangs_delays_no_other(configured: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gateway, "SECONDS", 5)  # for both: the quick one may need some of it on a busy machine
+    monkeypatch.setattr(gateway, "SECONDS", 15)  # for both: the quick one may need some of it on a busy machine
     with AgentServerDouble() as slow, AgentServerDouble(one_call()) as quick:
         serve(configured, quick, f'[slow]\nurl = "{slow.url}"\n')
         slow.hangs = True

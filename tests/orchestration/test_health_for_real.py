@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,8 @@ def told(temporal: Temporal, monkeypatch: pytest.MonkeyPatch) -> Iterator[Told]:
     for module in (health, temporal_connection, worker):
         monkeypatch.setattr(module, "environment", lambda: known[0])
     monkeypatch.setattr(health, "DEADLINE_SECONDS", PATIENCE)  # a busy machine is slow, not frozen
+    monkeypatch.setattr(temporal_connection, "_DEADLINE_SECONDS", PATIENCE)
+    monkeypatch.setattr(temporal_gateway, "_LOOK", timedelta(seconds=PATIENCE))
     monkeypatch.setattr(temporal_connection, "_kept", None)
     yield ask
 

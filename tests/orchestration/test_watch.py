@@ -131,6 +131,7 @@ def play(temporal: Temporal, recorder: Recorder, scene: Callable[[Stage], Awaita
             workflows=[Watch],
             activities=[recorder.climb, recorder.deliver_answer, recorder.give_up_answer],
             workflow_runner=workflow_runner(),
+            debug_mode=True,  # nobody is taken for stuck who is only slow
         ):
             handle: WorkflowHandle[Any, str] = await client.start_workflow(
                 WATCH, StartWatch(A, **start), id=workflow_id, task_queue=workflow_id, result_type=str
@@ -264,7 +265,7 @@ def test_there_are_histories_to_replay() -> None:
 @pytest.mark.parametrize("path", histories(), ids=lambda path: path.stem)
 def test_a_history_of_yesterday_is_replayed_by_the_code_of_today(path: Path) -> None:
     history = WorkflowHistory.from_json("watch-replayed", path.read_text())
-    replayer = Replayer(workflows=[Watch], workflow_runner=workflow_runner())
+    replayer = Replayer(workflows=[Watch], workflow_runner=workflow_runner(), debug_mode=True)
     asyncio.run(replayer.replay_workflow(history))
 
 

@@ -109,7 +109,7 @@ def test_stopping_a_process_ends_its_children_too(home: Path) -> None:
     while not log.read_text().strip():
         time.sleep(0.01)
     child = int(log.read_text())
-    assert process.stop(signal.SIGTERM, 2, leader_only=True)
+    assert process.stop(signal.SIGTERM, PATIENCE, leader_only=True)
     eventually(lambda: identify(child) is None, "the child has ended too")
 
 
@@ -253,8 +253,10 @@ def test_a_set_up_that_was_cut_off_leaves_no_half_database(home: Path) -> None:
 
 
 @pytest.mark.engines
-def test_a_killed_temporal_comes_back_on_its_port_and_can_be_taken_over(temporal: Temporal) -> None:
-    assert namespace_answers(temporal.address, "default")
+def test_a_killed_temporal_comes_back_on_its_port_and_can_be_taken_over(
+    temporal: Temporal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    eventually(lambda: namespace_answers(temporal.address, "default"), "the namespace answers")
     assert not namespace_answers(temporal.address, "no-such-namespace")
     address, process = temporal.address, temporal.process
     assert process is not None
@@ -265,6 +267,8 @@ def test_a_killed_temporal_comes_back_on_its_port_and_can_be_taken_over(temporal
     temporal.wait_ready()
     assert temporal.address == address
     second = Temporal(temporal.home)
+    answers_within = second._answers_within
+    monkeypatch.setattr(second, "_answers_within", lambda _: answers_within(PATIENCE))
     assert second.adopt()
     assert (second.pid, second.address) == (temporal.pid, address)
 

@@ -86,6 +86,7 @@ def play(temporal: Temporal, recorder: Recorder, scene: Callable[[Stage], Awaita
             workflows=[BatchFeed],
             activities=[recorder.feed_batch],
             workflow_runner=workflow_runner(),
+            debug_mode=True,  # nobody is taken for stuck who is only slow
         ):
             handle: WorkflowHandle[Any, None] = await client.start_workflow(
                 BATCH, FeedBatch(batch_id), id=batch_id, task_queue=batch_id
@@ -167,7 +168,9 @@ def test_there_are_histories_to_replay() -> None:
 @pytest.mark.parametrize("path", histories(), ids=lambda path: path.stem)
 def test_a_history_of_yesterday_is_replayed_by_the_code_of_today(path: Path) -> None:
     history = WorkflowHistory.from_json("batch-replayed", path.read_text())
-    asyncio.run(Replayer(workflows=[BatchFeed], workflow_runner=workflow_runner()).replay_workflow(history))
+    asyncio.run(
+        Replayer(workflows=[BatchFeed], workflow_runner=workflow_runner(), debug_mode=True).replay_workflow(history)
+    )
 
 
 def test_the_activity_takes_what_the_workflow_sends() -> None:
