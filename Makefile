@@ -15,7 +15,7 @@ PYTHONS ?= 3.11 3.13
 help:
 	@echo "make run      start Signalbox in this terminal (ARGS=--no-demo, PORT=8001)"
 	@echo "make test     every check: lint, types, boundaries, templates, tests"
-	@echo "make nightly  what takes long: 2,000 random worlds where tests make them up, 20 trials of every failure"
+	@echo "make nightly  what takes long: 2,000 random worlds where tests make them up, pages in every look, 20 trials of every failure"
 	@echo "make test-pythons   the tests that need no engine, on the oldest and the newest Python"
 	@echo "make bench    every measurement of docs/speed.md, taken again; wants a machine with nothing else to do"
 	@echo "make drill    the five failures against a stack of its own (NAME=..., TRIALS=20)"
@@ -32,6 +32,7 @@ test: setup-dev
 nightly: setup-dev
 	@failed=0; \
 	.venv/bin/python -m pytest -n 2 -m made_up --histories $(WORLDS) $(ARGS) || failed=1; \
+	.venv/bin/python -m pytest -m browser --every-look $(ARGS) || failed=1; \
 	.venv/bin/python manage.py drill --trials 20 || failed=1; \
 	.venv/bin/python manage.py drill refresh-killed --trials 20 || failed=1; \
 	exit $$failed

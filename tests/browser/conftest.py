@@ -40,10 +40,14 @@ LOOKS: dict[str, dict[str, Any]] = {
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Walk with each `look`: on a desk in the light and on a phone in the dark, with --every-look all four."""
-    if "look" in metafunc.fixturenames:
-        names = list(LOOKS) if metafunc.config.getoption("--every-look") else list(LOOKS)[:2]
-        metafunc.parametrize("look", [LOOKS[name] for name in names], ids=names)
+    """Walk with each `look`: on a desk in the light and on a phone in the dark, with --every-look all four.
+
+    `one_look`: on a phone in the dark alone, for what walks through everything.
+    """
+    for fixture, usual in (("look", ["desk-light", "phone-dark"]), ("one_look", ["phone-dark"])):
+        if fixture in metafunc.fixturenames:
+            names = list(LOOKS) if metafunc.config.getoption("--every-look") else usual
+            metafunc.parametrize(fixture, [LOOKS[name] for name in names], ids=names)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

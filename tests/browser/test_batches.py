@@ -14,18 +14,12 @@ from orchestration import ending
 from orchestration.batches import feeding
 from orchestration.models import Run
 from tests.browser.alone import Open, open_page
-from tests.browser.test_looks import NARROW, WATCH, WIDE, _faults
+from tests.browser.test_looks import WATCH, _faults
 from tests.orchestration.batches.conftest import make_batch, run_of
 from tests.orchestration.batches.test_feeding import finish
 
 __all__ = ["open_page"]
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
-LOOKS: list[dict[str, Any]] = [
-    {"viewport": WIDE, "color_scheme": "light"},
-    {"viewport": WIDE, "color_scheme": "dark"},
-    {"viewport": NARROW, "color_scheme": "light"},
-    {"viewport": NARROW, "color_scheme": "dark"},
-]
 SHOTS = os.environ.get("SHOTS", "")
 
 
@@ -35,21 +29,20 @@ def _kept(page: Any, name: str, look: dict[str, Any]) -> None:
         page.screenshot(path=str(Path(SHOTS) / file), full_page=True)
 
 
-@pytest.mark.parametrize("shown", LOOKS, ids=lambda shown: f"{shown['viewport']['width']}-{shown['color_scheme']}")
-def test_a_batch_is_started_and_looked_at(shown: dict[str, Any], open_page: Open, olga: User) -> None:
-    page = open_page(olga, "/batches/", **shown)
+def test_a_batch_is_started_and_looked_at(look: dict[str, Any], open_page: Open, olga: User) -> None:
+    page = open_page(olga, "/batches/", **look)
     page.context.add_init_script(WATCH)
     page.reload()
     expect(page.get_by_text("No batch yet")).to_be_visible()
     assert _faults(page) == []
-    _kept(page, "empty", shown)
+    _kept(page, "empty", look)
     page.get_by_role("link", name="Start a batch").click()
     page.get_by_label("Table").fill("order_id,message\n8801,Broken.\n,Late.\n8803\n8801,Broken.\n")
     page.get_by_role("button", name="Check the rows").click()
     expect(page.get_by_role("heading", name="4 rows, 2 wrong")).to_be_visible()
     assert page.get_by_label("Table").input_value().startswith("order_id,message\n8801,Broken.")
     assert _faults(page) == []
-    _kept(page, "wrong", shown)
+    _kept(page, "wrong", look)
     page.get_by_label("Table").fill("order_id,message\n" + "".join(f"{n},Broken.\n" for n in range(8801, 8861)))
     page.get_by_role("button", name="Start the batch").click()
     expect(page.get_by_text("60 rows", exact=True)).to_be_visible()
@@ -64,7 +57,7 @@ def test_a_batch_is_started_and_looked_at(shown: dict[str, Any], open_page: Open
     expect(page.get_by_role("button", name="Try the 1 failed again")).to_be_visible()
     page.get_by_text("Cancel the batch").first.click()
     assert _faults(page) == []
-    _kept(page, "batch", shown)
+    _kept(page, "batch", look)
     page.goto("/batches/")
     assert _faults(page) == []
-    _kept(page, "list", shown)
+    _kept(page, "list", look)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, ViewportSize, expect
+from playwright.sync_api import Browser, Page, expect
 
 from console.environment import PROJECT
 from orchestration.actions.table import ACTIONS
@@ -18,7 +18,6 @@ from tests.waiting import PATIENCE, eventually
 
 AXE = (PROJECT / "tests" / "vendor" / "axe.min.js").read_text()
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-WIDE, NARROW = ViewportSize(width=1440, height=900), ViewportSize(width=390, height=844)
 WATCH = """
 window.violations = [];
 document.addEventListener("securitypolicyviolation", event => violations.push(event.violatedDirective));
@@ -32,15 +31,9 @@ def theme(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(params=[WIDE, NARROW], ids=["1440", "390"])
-def size(request: pytest.FixtureRequest) -> ViewportSize:
-    found: ViewportSize = request.param
-    return found
-
-
 @pytest.fixture
-def strangers_page(chromium: Browser, stack: Stack, theme: str, size: ViewportSize) -> Iterator[Page]:
-    context = chromium.new_context(base_url=stack.url, viewport=size, color_scheme=theme)  # type: ignore[arg-type]
+def strangers_page(chromium: Browser, stack: Stack, look: dict[str, Any]) -> Iterator[Page]:
+    context = chromium.new_context(base_url=stack.url, **look)
     context.add_init_script(WATCH)
     context.set_default_timeout(PATIENCE * 1000)
     yield context.new_page()
@@ -114,8 +107,8 @@ def test_the_sign_in_and_the_errors_look_right(strangers_page: Page) -> None:
         assert _faults(strangers_page) == [], path
 
 
-def test_every_page_looks_right(stack: Stack, visit: Visit, theme: str, size: ViewportSize) -> None:
-    page = visit("alice", viewport=size, color_scheme=theme)
+def test_every_page_looks_right(stack: Stack, visit: Visit, look: dict[str, Any]) -> None:
+    page = visit("alice", **look)
     page.context.add_init_script(WATCH)
     with stack.api("alice") as alice:
         approval = alice.get("/approvals", params={"status": "pending"}).json()["items"][-1]
@@ -152,7 +145,7 @@ NOT_WALKED = {
 }
 
 
-def test_every_address_looks_right_to_an_admin(stack: Stack, visit: Visit, look: dict[str, Any]) -> None:
+def test_every_address_looks_right_to_an_admin(stack: Stack, visit: Visit, one_look: dict[str, Any]) -> None:
     """Pages that are added later are walked too: what an address names is taken from the demo."""
     with stack.api("ada") as ada:
         approval = ada.get("/approvals", params={"status": "pending"}).json()["items"][-1]
@@ -161,7 +154,7 @@ def test_every_address_looks_right_to_an_admin(stack: Stack, visit: Visit, look:
         flow_run = ada.get("/flow-runs").json()["items"][0]
     given = {"approval_id": approval["id"], "run_id": run_id, "checkpoint_id": checkpoint["checkpoint_id"]}
     given |= {"flow_run_id": flow_run["id"], "dataset": "handbook", "action": "cancel", "number": 1}
-    page = visit("ada", **look)
+    page = visit("ada", **one_look)
     page.context.add_init_script(WATCH)
     faults = {}
     for name, path in addresses():
@@ -271,8 +264,8 @@ def test_a_turn_that_fails_is_tried_again_by_keys_alone(stack: Stack, visit: Vis
     assert len(refunds_of(stack, approval)) == 1
 
 
-def test_the_form_that_starts_a_run_looks_right_with_its_faults(visit: Visit, theme: str, size: ViewportSize) -> None:
-    page = visit("olga", "/runs/new/", viewport=size, color_scheme=theme, refusals_expected=True)
+def test_the_form_that_starts_a_run_looks_right_with_its_faults(visit: Visit, look: dict[str, Any]) -> None:
+    page = visit("olga", "/runs/new/", refusals_expected=True, **look)
     page.context.add_init_script(WATCH)
     page.get_by_role("button", name="Start the run").click()
     expect(page.get_by_text("This is needed.")).to_have_count(2)
