@@ -15,6 +15,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
+from approvals.models import Approval
 from orchestration.batches import feeding
 from orchestration.models import Batch, BatchItem, Run
 from orchestration.state import secrets
@@ -192,3 +193,23 @@ def test_the_inbox_and_the_api_show_one_batchs_requests(alice: User, olga: User)
     found = Caller(alice).get("approvals", batch=batch.pk).json()["items"]
     assert [one["id"] for one in found] == [inside.pk]
     assert "its 1 open request<" in client.get(f"/batches/{batch.pk}/").content.decode()
+
+
+def test_a_batchs_requests_are_decided_together_as_far_as_the_policy_allows(alice: User, olga: User) -> None:
+    batch = make_batch(olga, 3)
+    feeding.feed(batch.pk)
+    for number in (1, 2):
+        open_for(run_of(batch, number), tool="send_email", risk="low", batch=batch.pk)
+    kept_out = open_for(run_of(batch, 3), batch=batch.pk)
+    outside = open_for(make_run(), tool="send_email", risk="low")
+    caller = Caller(alice)
+    asked = caller.get("approvals", batch=batch.pk, status="pending").json()["items"]
+    items = [
+        {"id": one["id"], "verdict": "approve", "version": one["version"], "digest": one["digest"]} for one in asked
+    ]
+    told = caller.post("approvals/decisions", {"items": items}, key="all of the batch").json()["items"]
+    assert {one["id"]: one["status"] for one in told} == {
+        one["id"]: 403 if one["id"] == kept_out.pk else 200 for one in asked
+    }
+    left = Approval.objects.filter(status="pending").values_list("pk", flat=True)
+    assert set(left) == {kept_out.pk, outside.pk}
