@@ -107,7 +107,8 @@ def create(*, account: User, by: User | None, form_key: str = "") -> NewSecret:
     """
     _check_right(by)
     who = by.username if by is not None else COMMAND
-    key = form_key or secrets.token_hex(16)
+    # Digested, so that no caller's key is one of our own.
+    key = hashlib.sha256(form_key.encode()).hexdigest()[:40] if form_key else secrets.token_hex(16)
     with transaction.atomic():
         _hold(account)
         made = WebhookSecret.objects.filter(form_key=key).first()
@@ -180,7 +181,7 @@ def _keep_shared(account: User, who: str) -> WebhookSecret:
 
 
 def _shown_again(made: WebhookSecret, account: User, who: str) -> NewSecret:
-    is_theirs = (made.account_id, made.created_by) == (account.pk, who)
+    is_theirs = (made.account_id, made.created_by) == (account.pk, who) and not made.is_shared
     if not is_theirs or made.retired_at or database_now() - made.created_at > SHOWN_AGAIN_FOR or _is_lost(made):
         raise SecretsAsTheyAre("This was done before, and a secret is shown once. Open the page again for another one.")
     return NewSecret(made, webhook_gateway.secret(_key_of(made)))

@@ -2,7 +2,7 @@
 
 Whoever comes second while an action is on its way to Temporal is told so; only an end overtakes. The same click again
 is the same answer: the newest action of a run is not done a second time by the same person, for the same reason, with
-the same options.
+the same options. One that may be repeated is done again once the first is long over.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any
+from datetime import timedelta
+from typing import Any, Final
 
 from django.contrib.auth.models import User
 from django.db import transaction
@@ -20,6 +21,7 @@ from approvals.errors import NotTheirs
 from approvals.record import audit
 from approvals.services.receipts import checked_reason
 from console import roles
+from console.clock import database_now
 from console.live.announce import announce
 from console.models import OutboxEntry
 from console.outbox import Kind
@@ -29,6 +31,8 @@ from orchestration.actions.table import ACTIONS
 from orchestration.errors import ActionRefused, InvalidOptions, NoSuchRun
 from orchestration.models import Run, RunAction
 
+#: for so long the same again is a second click
+SAME_CLICK: Final = timedelta(minutes=1)
 #: what of an action is still to reach Temporal
 ON_THE_WAY = (Kind.CANCEL_RUN, Kind.TERMINATE_RUN, Kind.RETRY_TURN, Kind.FAIL_TURN, Kind.RESTART_RUN)
 
@@ -92,7 +96,7 @@ def act(
             raise NotTheirs("This is for operators and admins.")
         key = _key(known, by, reason, read, state)
         before = RunAction.objects.filter(run=run).order_by("-pk").select_related("new_run").first()
-        if before is not None and before.key == key:
+        if before is not None and before.key == key and not _is_long_over(known, before):
             return Done(run, before.new_run)
         if known.is_same(run, by.username):
             return Done(run)
@@ -150,6 +154,10 @@ _WORDS = {"cancel": "cancel", "end": "end", "fail_activity": "fail"}
 
 def _on_the_way(run: Run) -> bool:
     return OutboxEntry.objects.filter(delivered_at=None, kind__in=ON_THE_WAY, subject=run.pk).exists()
+
+
+def _is_long_over(action: Action, before: RunAction) -> bool:
+    return action.may_be_repeated and before.at < database_now() - SAME_CLICK
 
 
 def _key(action: Action, by: User, reason: str, options: Options, state: str) -> str:

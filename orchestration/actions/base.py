@@ -88,6 +88,7 @@ class Action:
     start: Callable[[Run], dict[str, Any]] = lambda run: {}  # what the page's form begins with
     takes_point: bool = False  # its options are those of actions.points.Where and more
     is_grave: bool = True
+    may_be_repeated: bool = False  # asked again later it is done again: once more is well, and the first is long over
     overtakes: bool = False  # it may be taken while another is under way
     is_offered: Callable[[Run], bool] = lambda run: run.status in Run.OPEN  # as a button of the run's page
 

@@ -27,7 +27,7 @@ from console.refusals import Refused
 from orchestration import selectors
 from orchestration.actions import acting
 from orchestration.actions.table import ACTIONS
-from orchestration.errors import InvalidOptions, NoSuchBulk, NoSuchRun
+from orchestration.errors import ActionRefused, InvalidOptions, NoSuchBulk, NoSuchRun
 from orchestration.models import BulkAction, BulkItem, Run
 
 MOST: Final = 1000  # runs in one
@@ -109,14 +109,15 @@ def _would(run: Run, action: str, options: dict[str, Any]) -> Would:
 def begin(
     *, run_ids: list[str], action: str, reason: str, by: User, options: dict[str, Any], key: str = ""
 ) -> BulkAction:
-    """Record that the action is to be carried out on these runs. The same again finds the same.
+    """Record that the action is to be carried out on these runs. The same again, while it is not over, finds the same.
 
-    `key`: another one makes another of the same. Raises InvalidChange without a reason, InvalidOptions.
+    `key`: names it; see `found_under`. Raises InvalidChange without a reason, InvalidOptions.
     """
     reason = checked_reason(reason)
     check(action, options)
-    told = json.dumps([action, reason, by.username, options, run_ids, key])
-    digest = hashlib.sha256(told.encode()).hexdigest()
+    digest = _digest([by.username, key]) if key else _digest([action, reason, by.username, options, run_ids])
+    while not key and BulkAction.objects.filter(key=digest, closed_at__lt=DatabaseNow() - acting.SAME_CLICK).exists():
+        digest = _digest([digest])  # what is over is over: whoever asks again wants it again
     with transaction.atomic():
         bulk, is_new = BulkAction.objects.get_or_create(
             key=digest,
@@ -138,6 +139,18 @@ def begin(
         body = {"action": action, "reason": reason, "runs": run_ids[:50], "total": len(run_ids)}
         audit.record(actor=by.username, kind="runs.action_requested", subject=bulk.pk, body=body)
     return bulk
+
+
+def found_under(key: str, *, by: User, action: str, reason: str, options: dict[str, Any]) -> BulkAction | None:
+    """Return what this person has begun under the key, whichever runs fit by now. Raises ActionRefused for another."""
+    found = BulkAction.objects.filter(key=_digest([by.username, key])).select_related("by").first() if key else None
+    if found is not None and (found.action, found.reason, found.options) != (action, reason.strip(), options):
+        raise ActionRefused("Something else was asked for under this key before. Use another key.")
+    return found
+
+
+def _digest(told: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
 def step() -> bool:

@@ -67,6 +67,7 @@ ACTION = Action(
     preview=preview,
     do=do,
     is_grave=False,
+    may_be_repeated=True,
     overtakes=True,
     is_offered=lambda run: run.status in Run.OPEN and bool(_entries(run) or _unheard(run)),
 )

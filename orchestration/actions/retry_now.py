@@ -51,5 +51,6 @@ ACTION = Action(
     preview=preview,
     do=do,
     is_grave=False,
+    may_be_repeated=True,
     is_offered=lambda run: failing.failure_of(run) is not None and not run.paused and not run.ending,
 )

@@ -39,6 +39,9 @@ def act_on_runs(request: HttpRequest, body: BulkIn) -> dict[str, Any]:
     user = require(request, "act_on_run")
     options = {name: value for name, value in json.loads(request.body).items() if name not in BulkIn.model_fields}
     bulk.check(body.action, options)
+    asked: dict[str, Any] = {"by": user, "action": body.action, "reason": body.reason, "options": options}
+    if not body.dry_run and (begun := bulk.found_under(body.key, **asked)) is not None:
+        return _json(begun)
     run_ids = bulk.chosen(user, ids=body.ids, wanted=body.filter)
     if body.dry_run:
         seen = bulk.preview(run_ids, body.action, options)
@@ -54,8 +57,7 @@ def act_on_runs(request: HttpRequest, body: BulkIn) -> dict[str, Any]:
                 for one in seen
             ]
         }
-    begun = bulk.begin(run_ids=run_ids, action=body.action, reason=body.reason, by=user, options=options, key=body.key)
-    return _json(begun)
+    return _json(bulk.begin(run_ids=run_ids, key=body.key, **asked))
 
 
 @router.get("/runs/actions/{bulk_id}")

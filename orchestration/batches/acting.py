@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 
 from django.contrib.auth.models import User
 from django.db import transaction
-from django.db.models import F
+from django.db.models import Exists, F, OuterRef
 
 from approvals.record import audit
 from approvals.services.receipts import checked_reason
@@ -17,7 +17,7 @@ from console.live.announce import announce
 from console.outbox import Kind
 from orchestration.batches import counting
 from orchestration.errors import ActionRefused, NoSuchBatch
-from orchestration.models import Batch, BatchItem
+from orchestration.models import Batch, BatchItem, Effect
 
 Action = Literal["pause", "resume", "cancel", "retry_failed"]
 Waiting = Literal["leave", "cancel"]
@@ -96,17 +96,29 @@ def _cancel(batch: Batch, reason: str, waiting: Waiting, by: User) -> dict[str, 
 
 
 def _retry_failed(batch: Batch, reason: str, waiting: Waiting, by: User) -> dict[str, Any] | None:
-    """Put the failed rows back among those that wait to be started, each under the next attempt's number."""
+    """Put the failed rows back among those that wait to be started, each under the next attempt's number.
+
+    Not one whose run has done something, or may have: a new run knows nothing of it and would do it again. A run that
+    is set back does.
+    """
     if batch.status == Batch.Status.CANCELLED:
         raise ActionRefused("The batch is cancelled. Start another one with the rows that failed.")
     failed = batch.items.filter(state=BatchItem.State.FAILED)
+    acted = Effect.objects.filter(run=OuterRef("run_id")).exclude(status=Effect.Status.FAILED)
+    left = failed.filter(Exists(acted)).count()
+    failed = failed.exclude(Exists(acted))
     again = failed.update(state=BatchItem.State.NOT_STARTED, run_id=None, attempt=F("attempt") + 1, ended_at=None)
+    if not again and left:
+        raise ActionRefused(
+            "The runs of the failed rows have done something before they failed, and a new run would do it again. Set "
+            "such a run back instead: it knows what was done."
+        )
     if not again:
         raise ActionRefused("No row of this batch has failed.")
     counting.move(batch.pk, BatchItem.State.FAILED, BatchItem.State.NOT_STARTED, again)
     if batch.status == Batch.Status.FINISHED:
         batch.status, batch.closed_at = Batch.Status.FEEDING, None
-    return {"items": again}
+    return {"items": again, "left": left}
 
 
 _CHANGES: Final[dict[Action, _Change]] = {

@@ -31,7 +31,7 @@ from orchestration.batches import acting, reading, starting
 from orchestration.batches.acting import Action, Waiting
 from orchestration.batches.reading import BatchPage, ItemRow
 from orchestration.batches.starting import CheckedTable, RowFault
-from orchestration.batches.tables import NoTable, decoded, read_table
+from orchestration.batches.tables import LARGEST_TEXT, NoTable, decoded, read_table
 from orchestration.errors import ActionRefused, BatchKeyReused, InvalidInput
 from orchestration.models import Batch, BatchItem
 from orchestration.state.secrets import hidden_of
@@ -197,7 +197,7 @@ def _typed(request: HttpRequest) -> Typed:
     file = request.FILES.get("file")
     if isinstance(file, UploadedFile) and file.size:
         try:
-            typed.table = decoded(file.read())
+            typed.table = decoded(file.read(LARGEST_TEXT + 1))  # more is refused, and need not be here for that
         except NoTable as exc:
             typed.faults["table"] = str(exc)
     return typed

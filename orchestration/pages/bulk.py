@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import uuid4
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
@@ -18,7 +19,7 @@ from console.text.visible import make_visible
 from orchestration.actions import bulk
 from orchestration.actions.table import ACTIONS
 from orchestration.diagnosis.table import heading_of
-from orchestration.errors import InvalidOptions, NoSuchRun
+from orchestration.errors import ActionRefused, InvalidOptions, NoSuchRun
 
 SHOWN_AT_MOST = 100  # runs whose preview is drawn; the others are counted
 
@@ -39,6 +40,7 @@ def many(request: HttpRequest) -> HttpResponse:
         "told": _told(wanted),
         "back": address_of("orchestration:runs", wanted),
         "reason": reason,
+        "key": request.POST.get("key", "")[:100] or uuid4().hex,
         "fault": "",
     }
     status = 200
@@ -48,18 +50,12 @@ def many(request: HttpRequest) -> HttpResponse:
         if action:
             bulk.check(action, {})
             if request.method == "POST":
+                asked: dict[str, Any] = {"by": person(request), "action": action, "reason": reason, "options": {}}
                 key = request.POST.get("key", "")[:100]
-                begun = bulk.begin(
-                    run_ids=run_ids,
-                    action=action,
-                    reason=reason,
-                    by=person(request),
-                    options={},
-                    key=key,
-                )
+                begun = bulk.found_under(key, **asked) or bulk.begin(run_ids=run_ids, key=key, **asked)
                 return redirect("orchestration:bulk", begun.pk)
             context |= _would(run_ids, action)
-    except (InvalidOptions, InvalidChange, NoSuchRun) as exc:
+    except (InvalidOptions, InvalidChange, NoSuchRun, ActionRefused) as exc:
         context["fault"] = exc.sentence
         if ids or wanted or request.method == "POST":  # who opens the bare address is told what it wants
             status = exc.http_status

@@ -173,6 +173,38 @@ def test_a_guarded_function_gets_the_changed_arguments() -> None:
     assert list(fake.outcomes.values()) == [{"status": "done", "result": None, "error": ""}]  # a tuple is no JSON
 
 
+@pytest.mark.parametrize(
+    "result", [list(range(5001)), "\u4f60" * 50_000, "a\x00b", "\ud800"], ids=["many", "long", "NUL", "half"]
+)
+def test_what_was_done_is_reported_though_its_result_cannot_be_kept(result: Any, world: World) -> None:
+    ran = []
+
+    @require_approval(key="k", box=world.box, wait=0)
+    def work() -> Any:
+        ran.append(1)
+        return result
+
+    with pytest.raises(StillPending):
+        work()
+    world.decide("k", "approve")
+    assert work() == result
+    assert work() in (None, result) and len(ran) == 1, "it is not done again"
+
+
+def test_an_error_with_half_a_letter_is_told_and_reported(world: World) -> None:
+    @require_approval(key="k", box=world.box, wait=0)
+    def work() -> None:
+        raise OSError("no \ud800")
+
+    with pytest.raises(StillPending):
+        work()
+    world.decide("k", "approve")
+    with pytest.raises(OSError, match="no"):
+        work()
+    with pytest.raises(OutcomeUnknown):
+        work()
+
+
 def test_without_a_key_each_call_is_a_question_of_its_own() -> None:
     fake = FakeSignalbox()
     fake.will("approve")
@@ -337,6 +369,7 @@ def signed(body: bytes, secret: str = SECRET, at: float | None = None) -> dict[s
 def test_a_webhook_is_read_with_either_of_two_secrets() -> None:
     body = json.dumps({"approval_id": "apr_1", "status": "decided", "verdict": "approve", "arguments": INDEX}).encode()
     other = "whsec_" + base64.b64encode(b"another secret of 24 byte").decode()
+    assert read_webhook(signed(body), body, SECRET, "").arguments == INDEX, "an old one that is retired"
     answer = read_webhook(signed(body), body, other, SECRET)
     assert (answer.approval_id, answer.arguments) == ("apr_1", INDEX)
     for headers, text, secrets in (
@@ -348,6 +381,11 @@ def test_a_webhook_is_read_with_either_of_two_secrets() -> None:
         (signed(body, at=time.time() + 301), body, (SECRET,)),
         (signed(body) | {"webhook-signature": "v1,é v1, v1"}, body, (SECRET,)),
         (signed(body) | {"webhook-timestamp": "soon"}, body, (SECRET,)),
+        (signed(body) | {"webhook-timestamp": "9" * 400}, body, (SECRET,)),
+        (signed(body, "whsec_"), body, (other, "")),
+        (signed(body, "whsec_"), body, (other, "whsec_")),
+        (signed(body, "whsec_"), body, ("",)),
+        (signed(body, "whsec_"), body, ("whsec_not base64 at all!",)),
         ({}, body, (SECRET,)),
     ):
         with pytest.raises(BadSignature):

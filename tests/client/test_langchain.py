@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from langchain.agents import create_agent
 from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, ToolMessage
-from langchain_core.tools import tool
-from signalbox_client.langchain import SignalboxApproval
+from langchain_core.tools import InjectedToolCallId, tool
+from langgraph.errors import GraphInterrupt
+from langgraph.types import Command
+from signalbox_client.langchain import STATE_CHANGED, SignalboxApproval
 from signalbox_client.testing import FakeSignalbox
 
 
@@ -35,21 +37,39 @@ def look(name: str) -> str:
     return f"seen {name}"
 
 
+@tool
+def ask_first(name: str) -> str:
+    """Ask somebody itself, as a tool that interrupts does."""
+    raise GraphInterrupt(())
+
+
+@tool
+def note_it(name: str, tool_call_id: Annotated[str, InjectedToolCallId]) -> Command[Any]:
+    """Change the agent's state."""
+    deleted.append(name)
+    return Command(update={"messages": [ToolMessage("noted", tool_call_id=tool_call_id)]})
+
+
 @pytest.fixture(autouse=True)
 def nothing_deleted() -> None:
     deleted.clear()
 
 
-def told(fake: FakeSignalbox, *, is_async: bool, tool_name: str = "delete_index") -> ToolMessage:
-    """Let an agent call the tool once, and return what the model was told."""
+def ran(fake: FakeSignalbox, *, is_async: bool, tool_name: str = "delete_index", thread: str = "t-1") -> Any:
+    """Let an agent call the tool once, and return its state."""
     wish = {"name": tool_name, "args": {"name": "orders-2019"}, "id": "call-1", "type": "tool_call"}
     model = Model(messages=iter([AIMessage("", tool_calls=[wish]), AIMessage("That was all.")]))
-    middleware = SignalboxApproval(fake.client(), fake.async_client(), tools={"delete_index": "high"}, wait=0)
-    agent = create_agent(model, [delete_index, look], middleware=[middleware])
+    risks: Any = dict.fromkeys(("delete_index", "ask_first", "note_it"), "high")
+    middleware = SignalboxApproval(fake.client(), fake.async_client(), tools=risks, wait=0)
+    agent = create_agent(model, [delete_index, look, ask_first, note_it], middleware=[middleware])
     asked: Any = {"messages": [("user", "go")]}
-    config: Any = {"configurable": {"thread_id": "t-1"}}
-    result = asyncio.run(agent.ainvoke(asked, config)) if is_async else agent.invoke(asked, config)
-    (message,) = [one for one in result["messages"] if isinstance(one, ToolMessage)]
+    config: Any = {"configurable": {"thread_id": thread} if thread else {}}
+    return asyncio.run(agent.ainvoke(asked, config)) if is_async else agent.invoke(asked, config)
+
+
+def told(fake: FakeSignalbox, **given: Any) -> ToolMessage:
+    """Let an agent call the tool once, and return what the model was told."""
+    (message,) = [one for one in ran(fake, **given)["messages"] if isinstance(one, ToolMessage)]
     return message
 
 
@@ -87,3 +107,30 @@ def test_a_tool_that_is_not_named_runs_as_ever() -> None:
     fake = FakeSignalbox()
     assert told(fake, is_async=False, tool_name="look").content == "seen orders-2019"
     assert fake.requests == []
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_without_a_thread_another_conversation_is_asked_about_anew(is_async: bool) -> None:
+    fake = FakeSignalbox()
+    fake.will("approve")
+    for _ in range(2):
+        assert told(fake, is_async=is_async, thread="").content == "deleted orders-2019"
+    assert len(deleted) == len({one["external_id"] for one in fake.requests}) == 2
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_tool_that_waits_for_somebody_itself_has_come_to_no_end(is_async: bool) -> None:
+    fake = FakeSignalbox()
+    fake.will("approve")
+    for _ in range(2):
+        ran(fake, is_async=is_async, tool_name="ask_first")
+    assert fake.outcomes == {}
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_tool_that_changes_the_state_is_done_once_and_says_so_the_next_time(is_async: bool) -> None:
+    fake = FakeSignalbox()
+    fake.will("approve")
+    assert told(fake, is_async=is_async, tool_name="note_it").content == "noted"
+    assert told(fake, is_async=is_async, tool_name="note_it").content == STATE_CHANGED
+    assert len(deleted) == 1

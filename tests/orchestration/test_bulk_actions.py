@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.db.models import F
 from django.test import Client
 
 from approvals.models import AuditEvent
+from console.clock import database_now
 from console.models import OutboxEntry
-from orchestration.actions import bulk
+from orchestration.actions import acting, bulk
 from orchestration.models import BulkAction, Run, RunAction
 from tests.api_caller import Caller, problem
 from tests.at_once import at_once
@@ -173,3 +176,63 @@ def test_a_filter_of_the_api_takes_a_cause(olga: User) -> None:
     runs(2)
     body = {"filter": {"cause": "turn_failing:Away"}, "action": "cancel", "reason": "x"}
     assert {one["id"] for one in Caller(olga).post("runs/actions", body).json()["items"]} == set(ids)
+
+
+def failing_run(attempt: int = 7) -> Run:
+    at = database_now().isoformat()
+    failure = {"turn": 2, "attempt": attempt, "at": at, "since": at, "times": attempt, "kind": "OSError"}
+    return make_run(status="running", turn=2, failure=failure | {"message": "no route", "next_try_at": at})
+
+
+def time_passes() -> None:
+    before = F("at") - timedelta(hours=1)
+    RunAction.objects.update(at=before)
+    BulkAction.objects.filter(closed_at__isnull=False).update(closed_at=F("closed_at") - timedelta(hours=1))
+    OutboxEntry.objects.filter(kind="retry_turn").update(delivered_at=database_now())
+
+
+@pytest.mark.parametrize("key", ["", "another"])
+def test_what_was_tried_again_an_hour_ago_is_tried_again(key: str, olga: User) -> None:
+    run = failing_run()
+    body = {"ids": [run.pk], "action": "retry_now", "reason": "The model is back"}
+    first = Caller(olga).post("runs/actions", body).json()["id"]
+    carried_out()
+    assert Caller(olga).post("runs/actions", body).json()["id"] == first, "a second click"
+    time_passes()
+    second = Caller(olga).post("runs/actions", body | {"key": key}).json()["id"]
+    carried_out()
+    assert second != first
+    assert OutboxEntry.objects.filter(kind="retry_turn").count() == RunAction.objects.count() == 2
+
+
+def test_one_run_is_tried_again_too_when_its_first_try_is_over(olga: User) -> None:
+    run = failing_run()
+    for _ in range(2):
+        for _ in range(2):
+            acting.act(run_id=run.pk, action="retry_now", reason="again", by=olga)
+        time_passes()
+    assert OutboxEntry.objects.filter(kind="retry_turn").count() == 2
+
+
+def test_under_one_key_a_filter_means_the_runs_that_it_meant_at_first(olga: User) -> None:
+    waiting = runs(2)
+    body = {"filter": {"status": "waiting"}, "action": "cancel", "reason": "Closed", "key": "job-1"}
+    first = Caller(olga).post("runs/actions", body).json()
+    later = runs(1)
+    assert Caller(olga).post("runs/actions", body).json()["id"] == first["id"]
+    carried_out()
+    assert Caller(olga).post("runs/actions", body).json()["id"] == first["id"]
+    assert {one["id"] for one in first["items"]} == set(waiting)
+    assert Run.objects.get(pk=later[0]).ending is None
+    problem(Caller(olga).post("runs/actions", body | {"action": "pause"}), 409)
+
+
+def test_each_page_that_is_drawn_is_a_click_of_its_own(olga: User) -> None:
+    run = failing_run()
+    client = Client()
+    client.force_login(olga)
+    shown = [client.get(f"/runs/actions/?ids={run.pk}&action=retry_now") for _ in range(2)]
+    keys = {one.context["key"] for one in shown}
+    assert len(keys) == 2 and all(
+        f'name="key" value="{key}"' in shown[0].content.decode() + shown[1].content.decode() for key in keys
+    )

@@ -219,6 +219,13 @@ def test_the_key_of_a_click_shows_nobody_elses_secret() -> None:
         create(robot(), form_key="k")
 
 
+def test_no_key_of_a_caller_is_one_of_our_own() -> None:
+    account = known()
+    create(admin())
+    with pytest.raises(SecretsAsTheyAre, match="Two secrets"):
+        create(admin(), form_key=f"shared-{account.pk}")  # the name of the row that stands for the installation's
+
+
 def test_programs_make_and_retire_one_with_an_admins_token() -> None:
     known()
     caller = Caller(admin())

@@ -7,7 +7,7 @@ import json
 import os
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -99,8 +99,25 @@ def answer(approval: Approval | str, wait: float) -> Call:
 
 
 def report(approval: Approval | str, status: Outcome, result: Any, error: str) -> Call:
-    body = {"status": status, "result": result, "error": error[:2000].replace("\x00", "")}
+    kept = error[:2000].replace("\x00", "").encode(errors="replace").decode()
+    body = {"status": status, "result": result if _can_be_sent(result) else None, "error": kept}
     return Call("POST", f"approvals/{id_of(approval)}/outcome", body)
+
+
+def without_result(call: Call, told: httpx.Response) -> Call | None:
+    """Return the report without its result where Signalbox cannot keep that; an outcome is not lost for its result."""
+    body: Any = call.body
+    if body["result"] is None or told.status_code not in (413, 422):
+        return None
+    return replace(call, body={**body, "result": None})
+
+
+def _can_be_sent(result: Any) -> bool:
+    try:
+        json.dumps(result, ensure_ascii=False, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError):  # UnicodeEncodeError is a ValueError
+        return False
+    return True
 
 
 def withdraw(approval: Approval | str, reason: str) -> Call:

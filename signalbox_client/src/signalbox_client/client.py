@@ -93,8 +93,15 @@ class Signalbox:
     def report(
         self, approval: Approval | str, status: Outcome = "done", *, result: Any = None, error: str = ""
     ) -> None:
-        """Say what came of it. `failed`: nothing happened, for certain. The first word stands; repeating it is well."""
-        calls.read_approval(self._send(calls.report(approval, status, result, error)))
+        """Say what came of it. `failed`: nothing happened, for certain. The first word stands; repeating it is well.
+
+        A result that cannot be kept, for one because it is too long, is left out: the outcome counts.
+        """
+        call = calls.report(approval, status, result, error)
+        told = self._send(call)
+        if (shorter := calls.without_result(call, told)) is not None:
+            told = self._send(shorter)
+        calls.read_approval(told)
 
     def withdraw(self, approval: Approval | str, reason: str) -> Approval:
         """Take a request back that is no longer needed. Raises Refused when it was decided or expired before."""
@@ -196,7 +203,11 @@ class AsyncSignalbox:
     async def report(
         self, approval: Approval | str, status: Outcome = "done", *, result: Any = None, error: str = ""
     ) -> None:
-        calls.read_approval(await self._send(calls.report(approval, status, result, error)))
+        call = calls.report(approval, status, result, error)
+        told = await self._send(call)
+        if (shorter := calls.without_result(call, told)) is not None:
+            told = await self._send(shorter)
+        calls.read_approval(told)
 
     async def withdraw(self, approval: Approval | str, reason: str) -> Approval:
         return calls.read_approval(await self._send(calls.withdraw(approval, reason)))

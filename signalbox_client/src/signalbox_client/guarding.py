@@ -41,8 +41,10 @@ def require_approval(
 
     `key` names one call, so that a program that is started again asks nobody twice: a text with the arguments' names in
     braces, "cleanup/{name}", or a function of the arguments. Without it each call is a question of its own. Under a
-    key that was done before, the earlier result is returned and the function does not run again; where it was begun
-    and nobody knows how it ended, OutcomeUnknown.
+    key that was done before, the earlier result is returned and the function does not run again; where it was reported
+    that nobody knows how it ended, OutcomeUnknown. That it begins is not told to Signalbox: two programs that wait
+    under one key at the same time both run, and so does one that is killed between its effect and its report and is
+    started again. Where that must not be, the function takes the key along as its own.
 
     `title`: one sentence, in which the arguments may stand in braces. The arguments must be JSON; their annotations
     become the schema with which reviewers may change them, where `schema` is not given. What the function returns is

@@ -8,21 +8,27 @@ a run that is started again finds what was asked, for a question is named after 
 
 from __future__ import annotations
 
+import contextlib
 import math
+import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from langchain.agents.middleware import AgentMiddleware
 from langchain.tools.tool_node import ToolCallRequest
 from langchain_core.messages import ToolMessage
+from langgraph.errors import GraphBubbleUp
 from langgraph.types import Command
 
 from signalbox_client.answers import Answer, Approval
 from signalbox_client.calls import Risk, as_json
 from signalbox_client.client import AsyncSignalbox, Signalbox
+from signalbox_client.errors import SignalboxError
 from signalbox_client.guarding import earlier, outcome_of
 
 Told = ToolMessage | Command[Any]
+#: what the model is told where a tool that was done before had changed the graph's state, which nobody has kept
+STATE_CHANGED = "This was done before. It changed the agent's state as well, and that change is not known any more."
 
 
 class SignalboxApproval(AgentMiddleware):  # type: ignore[misc]  # mypy does not read its base here
@@ -57,8 +63,11 @@ class SignalboxApproval(AgentMiddleware):  # type: ignore[misc]  # mypy does not
         assert answer is not None
         try:
             result = handler(_with_arguments(request, answer))
+        except GraphBubbleUp:  # the tool waits for somebody itself, and is called again
+            raise
         except BaseException as exc:
-            self._box.report(approval, outcome_of(exc), error=f"{type(exc).__name__}: {exc}")
+            with contextlib.suppress(SignalboxError):  # what the tool raised says more
+                self._box.report(approval, outcome_of(exc), error=f"{type(exc).__name__}: {exc}")
             raise
         self._box.report(approval, *_outcome(result), result=_content(result))
         return result
@@ -78,8 +87,11 @@ class SignalboxApproval(AgentMiddleware):  # type: ignore[misc]  # mypy does not
         assert answer is not None
         try:
             result = await handler(_with_arguments(request, answer))
+        except GraphBubbleUp:
+            raise
         except BaseException as exc:
-            await self._async_box.report(approval, outcome_of(exc), error=f"{type(exc).__name__}: {exc}")
+            with contextlib.suppress(SignalboxError):
+                await self._async_box.report(approval, outcome_of(exc), error=f"{type(exc).__name__}: {exc}")
             raise
         await self._async_box.report(approval, *_outcome(result), result=_content(result))
         return result
@@ -94,7 +106,8 @@ class SignalboxApproval(AgentMiddleware):  # type: ignore[misc]  # mypy does not
             "title": f"{call['name']}: {_first_line(request)}"[:500],
             "tool": call["name"],
             "arguments": call["args"],
-            "key": f"{thread}/{call['id']}",
+            # Ids of calls need not be unique but in their thread: without either, each call is a question of its own.
+            "key": f"{thread}/{call['id']}" if thread and call["id"] else f"{call['name']}/{uuid.uuid4()}",
             "risk": self._risks[call["name"]],
             "schema": schema,
             "reports": True,
@@ -135,4 +148,4 @@ def _outcome(result: Told) -> tuple[Any]:
 
 
 def _content(result: Told) -> Any:
-    return as_json(result.content) if isinstance(result, ToolMessage) else None
+    return as_json(result.content) if isinstance(result, ToolMessage) else STATE_CHANGED

@@ -13,12 +13,14 @@ from signalbox_client.answers import Answer
 from signalbox_client.errors import BadSignature
 
 OLDEST_SECONDS = 300
+SHORTEST_KEY = 16  # bytes; anybody can sign with an empty one
 
 
 def read_webhook(headers: Mapping[str, str], body: bytes | str, *secrets: str) -> Answer:
     """Return the answer in a webhook that Signalbox has signed with one of the secrets. Raises BadSignature.
 
-    `secrets`: as `manage.py webhook_secret NAME --new` prints them; give both while one is replaced. An answer may
+    `secrets`: as `manage.py webhook_secret NAME --new` prints them; give both while one is replaced. An empty one is
+    passed over. An answer may
     come twice: what is done for it should be done once for each `decision_id`, and only for an `approval_id` that you
     asked for.
     """
@@ -26,15 +28,18 @@ def read_webhook(headers: Mapping[str, str], body: bytes | str, *secrets: str) -
     raw = body.encode() if isinstance(body, str) else body
     try:
         message_id, at, signatures = (found[f"webhook-{name}"] for name in ("id", "timestamp", "signature"))
-        age = time.time() - int(at)
+        age = time.time() - int(at[:20])
     except (KeyError, ValueError) as exc:
         raise BadSignature("It carries no signature that can be read.") from exc
-    if not secrets:
+    keys = [_key(secret) for secret in secrets if secret]
+    if not keys:
         raise BadSignature("No secret was given to check it with.")
+    if any(len(key) < SHORTEST_KEY for key in keys):
+        raise BadSignature("A secret is no secret of Signalbox: it is too short.")
     if abs(age) > OLDEST_SECONDS:
         raise BadSignature("It was signed more than five minutes ago, or this machine's clock is wrong.")
     signed = f"{message_id}.{at}.".encode() + raw
-    wanted = [hmac.new(_key(secret), signed, hashlib.sha256).digest() for secret in secrets]
+    wanted = [hmac.new(key, signed, hashlib.sha256).digest() for key in keys]
     given = [_decoded(one.partition(",")[2]) for one in signatures.split() if one.startswith("v1,")]
     if not any(hmac.compare_digest(one, other) for one in wanted for other in given):
         raise BadSignature("The signature is not Signalbox's, or the body was changed on its way.")
@@ -44,7 +49,11 @@ def read_webhook(headers: Mapping[str, str], body: bytes | str, *secrets: str) -
 def _key(secret: str) -> bytes:
     if not secret.startswith("whsec_"):
         return secret.encode()
-    return base64.b64decode(secret.removeprefix("whsec_") + "==")
+    try:
+        text = secret.removeprefix("whsec_").rstrip("=")
+        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except ValueError:
+        return b""
 
 
 def _decoded(signature: str) -> bytes:

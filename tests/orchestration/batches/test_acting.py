@@ -10,7 +10,7 @@ from approvals.models import AuditEvent
 from orchestration import ending
 from orchestration.batches import acting, counting, feeding
 from orchestration.errors import ActionRefused
-from orchestration.models import Batch, Run
+from orchestration.models import Batch, BatchItem, Effect, Run
 from tests.orchestration.batches.conftest import make_batch, run_of, states
 from tests.orchestration.batches.test_feeding import finish
 
@@ -77,6 +77,37 @@ def test_what_failed_is_tried_again_under_a_new_number(olga: User) -> None:
     finish(again)
     assert counting.counts_of([batch.pk])[batch.pk]["finished"] == 2
     assert feeding.feed(batch.pk).is_over
+
+
+@pytest.mark.parametrize(
+    ("status", "is_left"), [("done", True), ("unknown", True), ("executing", True), ("failed", False)]
+)
+def test_a_row_whose_run_has_done_something_is_not_done_again_by_a_new_run(
+    status: str, is_left: bool, olga: User
+) -> None:
+    batch = make_batch(olga, 2)
+    feeding.feed(batch.pk)
+    for number in (1, 2):
+        run = run_of(batch, number)
+        ending.close_run(run_id=run.pk, status="failed", kind="error", message="no", actor="worker")
+    Effect.objects.create(
+        approval_id="apr_1",
+        run=run_of(batch, 1),
+        tool="issue_refund",
+        digest="0" * 64,
+        decision_id="dec_1",
+        is_idempotent=True,
+        status=status,
+        fence=1,
+    )
+    feeding.feed(batch.pk)
+    act(batch, "retry_failed", olga)
+    assert states(batch) == ["failed" if is_left else "not_started", "not_started"]
+    assert AuditEvent.objects.get(kind="batch.retry_failed").body["left"] == int(is_left)
+    if is_left:
+        BatchItem.objects.filter(batch=batch, number=2).update(state="finished")
+        with pytest.raises(ActionRefused, match="done something before they failed"):
+            act(batch, "retry_failed", olga)
 
 
 def test_what_cannot_be_done_is_refused_in_words(olga: User) -> None:
