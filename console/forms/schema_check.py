@@ -28,7 +28,7 @@ from datetime import time as time_of_day
 from fractions import Fraction
 from functools import cache
 from itertools import islice
-from typing import Any
+from typing import Any, Final
 
 import attrs
 from jsonschema import Draft202012Validator
@@ -63,6 +63,9 @@ class Fault:
 
     path: Path
     sentence: str
+
+
+NOT_KNOWN: Final = "This is not known here: leave it out."
 
 
 class BrokenSchema(ValueError):
@@ -478,7 +481,7 @@ def _sentence(error: ValidationError) -> str:
         case "maxProperties":
             return f"At most {_many(limit, 'key')} allowed; there {_are(len(value))}."
         case "additionalProperties" | "unevaluatedProperties":
-            return "This is not known here: leave it out."
+            return NOT_KNOWN
         case "dependentRequired":
             return "Something else that is given here needs a further value beside it."
         case "contains":

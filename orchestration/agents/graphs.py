@@ -171,9 +171,34 @@ def tools_of(graph: Any) -> dict[str, Any]:
 
 
 def tool_schema_of(tool: Any) -> dict[str, Any]:
-    """Return the JSON Schema of the arguments that a model may give the tool; {} where it cannot be made."""
+    """Return the JSON Schema of the arguments that a model may give the tool; {} where it cannot be made.
+
+    One that is made of a model of pydantic's names all that it takes: LangChain drops anything else without a word, so
+    what people were shown would not be what runs.
+    """
     try:
         schema = tool.tool_call_schema
-        return dict(schema) if isinstance(schema, dict) else dict(schema.model_json_schema())
+        return dict(schema) if isinstance(schema, dict) else _closed(schema.model_json_schema())
     except Exception:  # noqa: BLE001  a schema is made by the author's code
         return {}
+
+
+_BELOW: Final = {"properties": dict, "$defs": dict, "items": None, "additionalProperties": None, "anyOf": list}
+
+
+def _closed(schema: Any) -> Any:
+    """Return the schema so that no object of fields takes another one, where it does not say that it does."""
+    if not isinstance(schema, dict):
+        return schema
+    found = dict(schema)
+    for word, holds in _BELOW.items():
+        below = found.get(word)
+        if holds is dict and isinstance(below, dict):
+            found[word] = {name: _closed(one) for name, one in below.items()}
+        elif holds is list and isinstance(below, list):
+            found[word] = [_closed(one) for one in below]
+        elif holds is None and below is not None:
+            found[word] = _closed(below)
+    if "properties" in found:
+        found.setdefault("additionalProperties", False)
+    return found

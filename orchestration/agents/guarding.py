@@ -27,6 +27,7 @@ from langgraph.types import Command, interrupt
 from pydantic import BaseModel, ValidationError
 
 from approvals.proposal.canonical import NotCanonical, canonicalise, digest_of
+from console.forms import schema_check
 from console.text.plain_json import plain
 from orchestration.agents.graphs import tool_schema_of
 from orchestration.agents.proposals import MEANINGS, ModelWish, outcome_question
@@ -219,7 +220,15 @@ class GuardedTool(BaseTool):
                 schema.model_validate(given)
             except ValidationError as exc:
                 return str(exc)[:2000]
-        return ""
+        unknown = [one for one in self._faults_of(given) if one.sentence == schema_check.NOT_KNOWN]
+        return " ".join(f"{'.'.join(map(str, one.path))}: {one.sentence}" for one in unknown)[:2000]
+
+    def _faults_of(self, given: dict[str, Any]) -> list[schema_check.Fault]:
+        shown = {name: value for name, value in given.items() if name not in self._injected()}
+        try:
+            return schema_check.check(tool_schema_of(self.inner), plain(shown))
+        except schema_check.BrokenSchema:
+            return []
 
     def _not_run(self, call_id: str, answer: dict[str, Any]) -> ToolMessage:
         verdict = answer["verdict"]

@@ -8,8 +8,10 @@ import pytest
 from langchain.agents import create_agent
 from langchain_core.tools import tool
 
+from approvals.errors import InvalidVerdict
 from approvals.models import Approval
 from console import faults
+from console.forms import schema_check
 from orchestration.agents.guarding import NotUnderSignalbox, effect_key, guard
 from orchestration.agents.runtime import ToolFailed
 from orchestration.models import Effect
@@ -74,6 +76,29 @@ def test_a_guarded_call_is_asked_about_once_and_runs_once_under_the_approvals_ke
         "effect_started",
         "effect_finished",
     ]
+
+
+def test_an_edit_adds_nothing_that_the_tool_would_not_get(use: Use, world: FakeWorld) -> None:
+    lines = ([foreign.call("pay", 1, to="ann", amount=3)], "All done.")
+    for graph in (agent(3), foreign.hitl(lines=lines, tools=[pay], gates={"pay": True})):
+        run = use(graph)
+        take(start(run), world)
+        (approval,) = waiting(run)
+        with pytest.raises(InvalidVerdict) as refused:
+            give(approval, "edit", edited={"to": "ann", "amount": 3, "bcc": "eve@x.example"})
+        assert "bcc" in str(refused.value.errors) and schema_check.NOT_KNOWN in str(refused.value.errors)
+        approval.refresh_from_db()
+        assert (approval.status, approval.version) == ("pending", 1)
+    assert foreign.WORLD == []
+
+
+def test_nobody_is_asked_about_an_argument_that_the_tool_would_not_get(use: Use, world: FakeWorld) -> None:
+    calls = [foreign.call("pay", 1, to="ann", amount=3, bcc="eve@x.example")]
+    run = use(create_agent(foreign.Told(lines=[calls, "All done."]), [guard(pay)]))
+    assert take(start(run), world).outcome == "finished"
+    run.refresh_from_db()
+    assert f"bcc: {schema_check.NOT_KNOWN}" in str(messages_of(run))
+    assert not Approval.objects.filter(run_id=run.pk).exists() and foreign.WORLD == []
 
 
 @pytest.mark.parametrize("middle", [False, True])
