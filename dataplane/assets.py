@@ -12,6 +12,7 @@ from typing import Final
 
 from django.db.models import Max
 
+from console.text.stored import all_can_be_kept, storable
 from dataplane import catalogue, masking, publishing
 from dataplane.deployments import ASSETS, EVENTS_A_PAGE, MOST_PAGES, Event, PrefectDeployments
 from dataplane.errors import DataplaneError
@@ -43,17 +44,22 @@ def keep(event: Event) -> bool:
     """Keep one event, and take the version it tells of; return whether it was new. Again does nothing more."""
     if event.name not in (_MADE, _READ):
         return False
-    upstream = event.related_ids("asset")
+    upstream = [storable(one)[:500] for one in event.related_ids("asset")]
     runs = [one.removeprefix("prefect.flow-run.") for one in event.related_ids("flow-run")]
+    runs = [one for one in runs if publishing.is_flow_run_id(one)]
+    told = event.payload
+    if not all_can_be_kept(told):  # the version counts all the same, and so does every event after this one
+        logger.warning("the metadata of the asset event %s holds characters that cannot be kept: left out", event.id)
+        told = {}
     kept, is_new = AssetEvent.objects.get_or_create(
         id=event.id,
         defaults={
             "at": event.at,
             "is_made": event.name == _MADE,
-            "asset": event.resource[:500],
-            "prefect_flow_run_id": runs[0][:36] if runs else "",
-            "metadata": masking.kept_of(event.payload, schema={}),
-            "upstream": [one[:500] for one in upstream],
+            "asset": storable(event.resource)[:500],
+            "prefect_flow_run_id": runs[0] if runs else "",
+            "metadata": masking.kept_of(told, schema={}),
+            "upstream": upstream,
         },
     )
     if kept.is_made:

@@ -12,6 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -33,6 +34,7 @@ ASSETS: Final = "prefect.asset."
 HEARTBEAT: Final = "prefect.flow-run.heartbeat"
 EVENTS_A_PAGE: Final = 50
 MOST_PAGES: Final = 20
+MOST_COLUMNS: Final = 100  # of a table that is shown
 _LEASE: Final = "deployment_concurrency_lease_id"
 
 
@@ -197,10 +199,10 @@ class PrefectDeployments:
         found = [
             Artifact(
                 id=row["id"],
-                key=row.get("key") or "",
+                key=masking.without(row.get("key") or "", secrets),
                 kind=row.get("type") or "unknown",
                 description=masking.without(row.get("description") or "", secrets),
-                data=masking.without(row["data"], secrets) if isinstance(row.get("data"), str) else row.get("data"),
+                data=masking.data_without(row.get("data"), secrets),
                 task_run_id=row.get("task_run_id") or "",
                 at=instant_of(row["updated"] or row["created"]),
             )
@@ -220,7 +222,7 @@ class PrefectDeployments:
         return [
             TaskRun(
                 id=row["id"],
-                name=row["name"],
+                name=masking.without(row["name"], secrets),
                 state_type=row.get("state_type") or "PENDING",
                 state_name=row.get("state_name") or "Pending",
                 state_message=masking.without((row.get("state") or {}).get("message") or "", secrets),
@@ -345,23 +347,24 @@ def _comparable(schedule: ScheduleEntry) -> tuple[str, str, bool]:
 
 
 def table_of(data: Any) -> tuple[list[str], list[list[str]]] | None:
-    """Return the columns and rows of a table artifact, at most 200 rows; None when it is none."""
+    """Return the columns and rows of a table artifact, at most 200 rows and 100 columns; None when it is none."""
     try:
         rows = json.loads(data) if isinstance(data, str) else data
     except (ValueError, RecursionError):
         return None
     if isinstance(rows, dict) and rows and all(isinstance(cells, list) for cells in rows.values()):
-        length = max(len(cells) for cells in rows.values())
+        rows = dict(islice(rows.items(), MOST_COLUMNS))
+        length = min(max(len(cells) for cells in rows.values()), MOST_ROWS)
         rows = [{name: cells[at] if at < len(cells) else None for name, cells in rows.items()} for at in range(length)]
     if not isinstance(rows, list):
         return None
     rows = rows[:MOST_ROWS]
     if all(isinstance(row, dict) for row in rows):
-        columns = list(dict.fromkeys(str(name) for row in rows for name in row))
+        columns = list(dict.fromkeys(str(name) for row in rows for name in islice(row, MOST_COLUMNS)))[:MOST_COLUMNS]
         return columns, [[_cell(row.get(name)) for name in columns] for row in rows]
     if all(isinstance(row, list) for row in rows):
-        width = max((len(row) for row in rows), default=0)
-        return [str(at + 1) for at in range(width)], [[_cell(cell) for cell in row] for row in rows]
+        width = min(max((len(row) for row in rows), default=0), MOST_COLUMNS)
+        return [str(at + 1) for at in range(width)], [[_cell(cell) for cell in row[:width]] for row in rows]
     return None
 
 

@@ -6,8 +6,9 @@ declares secret, by the parameter's name, by what looks like a credential, and b
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -19,6 +20,7 @@ from dataplane.catalogue import CATALOGUE
 from dataplane.credentials import without_credentials
 from dataplane.secret_fields import MASK, Masking
 
+TOO_DEEP = "This is nested too deeply to be shown."
 SHORTEST_SECRET = 4  # characters; a shorter one would be found in every word
 _WORDS = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
 _SECRET_WORDS = frozenset(
@@ -89,6 +91,34 @@ def without(text: str, secrets: Iterable[str]) -> str:
     for secret in secrets:
         text = text.replace(secret, MASK)
     return without_credentials(text)
+
+
+def data_without(data: Any, secrets: Sequence[str]) -> Any:
+    """Return an artifact's data without a run's secrets, wherever they stand in it; `data`: JSON, or a text of it.
+
+    In a text of JSON a secret may be written with escapes, so it is looked for in what the text says.
+    """
+    try:
+        value = json.loads(data) if isinstance(data, str) else data
+    except (ValueError, RecursionError):
+        return without(data, secrets)
+    try:
+        kept = _each_without(value, secrets)
+        if isinstance(data, str) and isinstance(value, dict | list | str):
+            return json.dumps(kept, ensure_ascii=False)
+        return data if isinstance(data, str) else kept
+    except RecursionError:
+        return TOO_DEEP
+
+
+def _each_without(value: Any, secrets: Sequence[str]) -> Any:
+    if isinstance(value, str):
+        return without(value, secrets)
+    if isinstance(value, dict):
+        return {without(str(name), secrets): _each_without(one, secrets) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_each_without(one, secrets) for one in value]
+    return value
 
 
 def _masking(schema: dict[str, Any], *, hides_undescribed: bool) -> Masking:

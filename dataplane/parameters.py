@@ -38,6 +38,8 @@ def asked(entry: Registered, schema: Mapping[str, Any], defaults: Mapping[str, A
             part.pop("default", None)  # a secret that stands in the deployment is never shown
         elif name in defaults:
             part = {**part, "default": masked_default(entry, schema, name, defaults[name])}
+        elif "default" in part:
+            part = {**part, "default": masked_default(entry, schema, name, part["default"])}
         found["properties"][name] = part
     given = {*defaults, *entry.fixed}
     found["required"] = [name for name in found.get("required") or [] if name in shown and name not in given]

@@ -360,17 +360,17 @@ class HttpPrefectGateway:
         return rows
 
     def _flow_run_from(self, row: dict[str, Any]) -> FlowRun:
-        state = row.get("state") or {}
+        state, secrets = row.get("state") or {}, self._secrets(row)
         created_at = instant_of(row["created"])
         deployment = self._deployments.get(row.get("deployment_id") or "")
         return FlowRun(
             id=row["id"],
-            name=row["name"],
+            name=masking.without(row["name"], secrets),
             flow=self._flow_names.get(row["flow_id"], ""),
             deployment=deployment.name if deployment else "",
             state_type=row.get("state_type") or "PENDING",
             state_name=row.get("state_name") or "Pending",
-            state_message=masking.without(state.get("message") or "", self._secrets(row)),
+            state_message=masking.without(state.get("message") or "", secrets),
             state_at=instant_of(state["timestamp"]) if state else created_at,
             created_at=created_at,
             parameters=row.get("parameters") or {},

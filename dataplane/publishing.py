@@ -10,6 +10,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from typing import Any, Final
+from uuid import UUID
 
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
@@ -21,6 +22,7 @@ from console.clock import DatabaseNow
 from console.ids import new_id
 from console.live.announce import announce
 from console.roles import may
+from console.text.stored import UNKEPT, all_can_be_kept
 from dataplane import catalogue, masking
 from dataplane.credentials import without_credentials
 from dataplane.errors import DatasetNotFound, FlowRunActionRefused, InvalidParameters, MadeHere, VersionTaken
@@ -115,6 +117,12 @@ def _checked(told: ToldVersion) -> ToldVersion:
         errors.append(("metadata", f"must take {MOST_METADATA_BYTES:,} bytes at most"))
     if len(told.inputs) > MOST_INPUTS:
         errors.append(("inputs", f"must be {MOST_INPUTS} at most"))
+    if told.flow_run_id and not is_flow_run_id(told.flow_run_id):
+        errors.append(
+            ("flow_run_id", "must be the id of a flow run of Prefect, a UUID; leave it out where none made it")
+        )
+    told_texts = {"location": told.location, "metadata": told.metadata, "code_version": told.code_version}
+    errors += [(name, UNKEPT) for name, text in told_texts.items() if not all_can_be_kept(text)]
     errors += [(f"inputs.{number}", words) for number, one in enumerate(told.inputs) if (words := _fault_of_input(one))]
     if errors:
         raise InvalidParameters(errors)
@@ -130,7 +138,17 @@ def _checked(told: ToldVersion) -> ToldVersion:
     )
 
 
+def is_flow_run_id(text: str) -> bool:
+    """Return whether the text is an id as Prefect gives it: every page of a flow run has it in its address."""
+    try:
+        return str(UUID(text)) == text.lower()
+    except ValueError:
+        return False
+
+
 def _fault_of_input(one: dict[str, Any]) -> str:
+    if not all_can_be_kept(one):
+        return UNKEPT
     if set(one) == {"asset"} and isinstance(one["asset"], str):
         return "" if len(one["asset"]) <= 500 else "an asset's key has 500 characters at most"
     if set(one) == {"dataset", "version"} and isinstance(one["dataset"], str) and type(one["version"]) is int:

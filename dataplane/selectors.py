@@ -114,12 +114,21 @@ def datasets() -> list[DatasetState]:
     rows = {row.name: row for row in _datasets()}
     versions: dict[str, list[DatasetVersion]] = defaultdict(list)
     entries = catalogue.datasets()
-    for version in DatasetVersion.objects.order_by("-version")[: VERSIONS_SHOWN * len(entries)]:
+    newest = [
+        DatasetVersion.objects.filter(dataset_id=one.name).order_by("-version")[:VERSIONS_SHOWN] for one in entries
+    ]
+    for version in newest[0].union(*newest[1:], all=True) if newest else ():
         versions[version.dataset_id].append(version)
     now = database_now()
     faults = currency.last_faults([entry.name for entry in entries])
     return [
-        _state(entry, rows.get(entry.name), versions[entry.name][:VERSIONS_SHOWN], now, faults.get(entry.name, ""))
+        _state(
+            entry,
+            rows.get(entry.name),
+            sorted(versions[entry.name], key=lambda one: -one.version),
+            now,
+            faults.get(entry.name, ""),
+        )
         for entry in entries
     ]
 

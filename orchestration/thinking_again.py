@@ -20,7 +20,7 @@ from console import ports, roles
 from console.clock import DatabaseNow
 from console.live.announce import announce
 from console.ports import Read
-from orchestration import checkpoint_gateway
+from orchestration import checkpoint_gateway, ending
 from orchestration.actions import acting, facts, reset
 from orchestration.actions.base import Wish
 from orchestration.actions.points import Point, Where, point_of
@@ -45,6 +45,13 @@ def check(run: Run) -> list[Read]:
     """Return what the run has read. Raises ActionRefused, with a sentence, where it cannot think again."""
     facts.check_open(run)
     reset.check(run)
+    if run.ending:
+        raise ActionRefused(f"{run.ending['by']} has asked for the run's end already: {run.ending['reason']}")
+    if approvals.not_begun_of_run(run.pk, ending.begun(run.pk)):
+        raise ActionRefused(
+            "Somebody has decided a part of what the run asks, and that has not taken effect yet: thinking again would "
+            "take it back. Decide the rest, or have an operator set the run back."
+        )
     if not approvals.open_of_run(run.pk):
         raise ActionRefused("The run has asked nothing that is still open, so there is nothing to think again.")
     reads = ports.data_plane().told(run.dataset_versions)
@@ -135,6 +142,10 @@ def _carry_out(row: Rethinking, run: Run) -> None:
         return _end(row, state.DROPPED, f"The run was {run.status} first.")
     if not [one for one in asked if one.is_open]:
         return _end(row, state.DROPPED, "The request was no longer open.")
+    if run.ending:
+        return _end(row, state.DROPPED, f"{run.ending['by']} asked for the run's end first.")
+    if approvals.not_begun_of_run(run.pk, ending.begun(run.pk)):
+        return _end(row, state.DROPPED, "A part of what the run asks was decided first, and that decision stands.")
     stands = ports.data_plane().refresh_stands(row.refreshes)
     if faults := [one.fault for one in stands if one.fault]:
         return _end(row, state.FAILED, f"{' '.join(faults)} The request is as it was.")

@@ -23,7 +23,8 @@ def reads(run: Run, wish: StoryWish) -> list[Entry]:
         dataset__in={name for name, _ in read}, version__in={number for _, number in read}
     ).select_related("dataset")
     versions = [row for row in found if (row.dataset_id, row.version) in read]
-    makers = Refresh.objects.filter(prefect_flow_run_id__in=[row.prefect_flow_run_id for row in versions])
+    runs = {row.prefect_flow_run_id for row in versions if row.prefect_flow_run_id}  # a version may be told without
+    makers = Refresh.objects.filter(prefect_flow_run_id__in=runs)
     rows = [_published(row) for row in versions]
     return wish.takes([*rows, *(_made(row) for row in makers)])
 

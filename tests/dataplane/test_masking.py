@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -12,10 +13,13 @@ from django.test import Client
 from django.urls import reverse
 from pydantic import BaseModel, Field, SecretBytes, SecretStr
 
+from dataplane import masking
 from dataplane.catalogue import CATALOGUE, HANDBOOK
 from dataplane.credentials import without_credentials
 from dataplane.currency import told
+from dataplane.deployments import MOST_COLUMNS, table_of
 from dataplane.masking import of_dataset, shown
+from dataplane.prefect_gateway import MOST_ROWS
 from dataplane.refreshes.claim import fail
 from dataplane.refreshes.request import request_refresh
 from dataplane.secret_fields import DEEPEST, MASK, declares_secret
@@ -229,3 +233,33 @@ def test_why_a_refresh_failed_is_kept_and_told_without_credentials(
 )
 def test_credentials_are_found_in_every_form_that_errors_have(text: str, seen: str) -> None:
     assert without_credentials(text) == seen
+
+
+@pytest.mark.parametrize("secret", ['DOM\\svc"1', "line\nbreak", "pässwört"])
+def test_no_artifact_holds_a_secret_in_any_way_of_writing_it(secret: str) -> None:
+    rows = [{"dsn": f"user={secret}", secret: 1}, ["x", {"deep": [secret]}]]
+    for data in (
+        rows,
+        json.dumps(rows),
+        json.dumps(rows, ensure_ascii=False),
+        f"# Report {secret}",
+        json.dumps(secret),
+    ):
+        kept = masking.data_without(data, [secret])
+        assert type(kept) is type(data)
+        said = kept if isinstance(kept, str) else json.dumps(kept, ensure_ascii=False)
+        assert secret not in said and json.dumps(secret)[1:-1] not in said and masking.MASK in said
+    assert masking.data_without("[" * 500 + "]" * 500, [secret])
+    assert masking.data_without([1, None, "x"], [secret]) == [1, None, "x"]
+    assert masking.data_without("0.50", [secret]) == "0.50"
+    assert masking.data_without(None, [secret]) is None
+
+
+def test_a_table_is_cut_before_it_is_made() -> None:
+    wide = {"a": list(range(1_000_000)), **{f"b{number}": [] for number in range(1000)}}
+    columns, rows = table_of(json.dumps(wide)) or ([], [])
+    assert (len(columns), len(rows)) == (MOST_COLUMNS, MOST_ROWS)
+    columns, rows = table_of([{f"{at}-{number}": 1 for number in range(200)} for at in range(300)]) or ([], [])
+    assert (len(columns), len(rows)) == (MOST_COLUMNS, MOST_ROWS)
+    columns, rows = table_of([[1] * 1000] * 300) or ([], [])
+    assert (len(columns), len(rows), len(rows[0])) == (MOST_COLUMNS, MOST_ROWS, MOST_COLUMNS)

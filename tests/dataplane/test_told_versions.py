@@ -14,12 +14,13 @@ from django.urls import reverse
 
 from approvals.models import AuditEvent
 from console.environment import environment
-from dataplane import currency
+from dataplane import currency, selectors
 from dataplane.management.commands import check_data
 from dataplane.models import Dataset, DatasetVersion, Refresh
 from tests.api_caller import Caller, paths_of, problem
+from tests.orchestration.conftest import make_run
 
-from .conftest import content, publish
+from .conftest import FLOW_RUN, content, publish
 
 pytestmark = pytest.mark.usefixtures("database_url", "orders")
 FILE = """
@@ -80,21 +81,61 @@ def test_who_may_not_tell_and_what_cannot_be_told() -> None:
     assert not DatasetVersion.objects.exclude(location__contains="•••").exists()
 
 
+@pytest.mark.parametrize(
+    ("more", "path"),
+    [
+        ({"flow_run_id": "scheduled__2026-11-24T06:00:00+00:00"}, "flow_run_id"),
+        ({"flow_run_id": FLOW_RUN[:8]}, "flow_run_id"),
+        ({"metadata": {"note": "a\x00b"}}, "metadata"),
+        ({"inputs": [{"asset": "a\x00b"}]}, "inputs.0"),
+    ],
+)
+def test_what_no_page_could_show_is_not_taken(more: dict[str, Any], path: str) -> None:
+    refused = service("etl-bot").post("datasets/orders/versions", told(**more))
+    assert paths_of(refused) == [path], refused.content
+    assert not DatasetVersion.objects.exists()
+
+
+def test_a_version_that_no_flow_run_made_is_shown_with_what_read_it(ada: User, client: Client) -> None:
+    service("etl-bot").post("datasets/orders/versions", told())
+    Refresh.objects.create(id="rfr_unsent", dataset_id="orders", key="unsent", parameters={})
+    run = make_run(status="waiting", dataset_versions=[{"dataset": "orders", "version": 1}])
+    client.force_login(ada)
+    pages = (reverse("orchestration:run", args=[run.pk]), reverse("dataplane:data"))
+    assert [client.get(page).status_code for page in pages] == [200, 200]
+    (made,) = [one for one in Caller(ada).get(f"runs/{run.pk}/timeline").json()["items"] if one["layer"] == "prefect"]
+    assert made["reference"] == "orders@1"
+
+
+def test_every_dataset_shows_its_versions_though_another_has_many(ada: User) -> None:
+    publish("k1", content("Thirty days."))
+    handbook = DatasetVersion.objects.get()
+    bot = service("etl-bot")
+    for number in range(12):
+        bot.post("datasets/orders/versions", told(str(number), str(number)))
+    for wanted in (1, 2):
+        with pytest.MonkeyPatch.context() as few:
+            few.setattr(selectors, "VERSIONS_SHOWN", wanted)
+            shown = {one.name: [version.version for version in one.versions] for one in selectors.datasets()}
+        assert shown["handbook"] == [handbook.version]
+        assert shown["orders"] == [12, 11][:wanted]
+
+
 def test_a_version_says_where_it_comes_from_and_what_was_made_of_it(ada: User, client: Client) -> None:
     bot = service("etl-bot")
-    bot.post("datasets/orders/versions", told(inputs=[{"asset": "s3://raw/orders"}], flow_run_id="f" * 8))
+    bot.post("datasets/orders/versions", told(inputs=[{"asset": "s3://raw/orders"}], flow_run_id=FLOW_RUN))
     bot.post("datasets/orders/versions", told("next", "def", inputs=[{"dataset": "orders", "version": 1}]))
     said = Caller(ada).get("datasets/orders/versions/1/lineage").json()
     kinds = {one["id"]: one["kind"] for one in said["nodes"]}
     assert kinds == {
         "version:orders:1": "version",
-        "flow_run:ffffffff": "flow_run",
+        f"flow_run:{FLOW_RUN}": "flow_run",
         "source:s3://raw/orders": "source",
         "version:orders:2": "version",
     }
     assert {(one["from"], one["to"]) for one in said["edges"]} == {
-        ("source:s3://raw/orders", "flow_run:ffffffff"),
-        ("flow_run:ffffffff", "version:orders:1"),
+        ("source:s3://raw/orders", f"flow_run:{FLOW_RUN}"),
+        (f"flow_run:{FLOW_RUN}", "version:orders:1"),
         ("version:orders:1", "version:orders:2"),
     }
     client.force_login(ada)

@@ -20,7 +20,7 @@ from orchestration import checkpoint_gateway, thinking_again
 from orchestration.errors import ActionRefused
 from orchestration.models import Rethinking, Run
 from tests.api_caller import Caller, problem
-from tests.orchestration.conftest import make_run, open_for, reviewer
+from tests.orchestration.conftest import decide, make_run, open_for, reviewer
 from tests.page_client import signed_in, text
 
 pytestmark = pytest.mark.django_db
@@ -55,6 +55,26 @@ def test_without_a_reason_a_right_or_anything_open_nothing_is_refreshed(monkeypa
     with pytest.raises(ActionRefused, match="read no dataset"):
         thinking_again.ask(run_id=unread.pk, by=reviewer(), reason="because")
     assert not Refresh.objects.exists() and not Rethinking.objects.exists()
+
+
+def test_it_takes_back_neither_an_end_that_was_asked_for_nor_a_decision_beside(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(thinking_again, "_point", lambda run, reads: None)
+    monkeypatch.setattr(ports.data_plane(), "told", lambda reads: [{**READ[0], "is_current": False}])
+    monkeypatch.setattr(thinking_again.acting, "is_told", lambda run: True)
+    set_back: list[str] = []
+    monkeypatch.setattr(thinking_again.reset, "set_back", lambda run, *_: set_back.append(run.pk))
+    ended, decided, free = waiting_run(), waiting_run(), waiting_run()
+    wishes = [thinking_again.ask(run_id=one.pk, by=reviewer(), reason="new terms") for one in (ended, decided, free)]
+    Run.objects.filter(pk=ended.pk).update(ending={"by": "otto", "action": "cancel", "reason": "No more."})
+    decide(open_for(decided))
+    thinking_again.step()
+    assert [Rethinking.objects.get(pk=one.pk).state for one in wishes] == ["dropped", "dropped", "done"]
+    assert set_back == [free.pk]
+    for run, words in ((ended, "otto has asked for the run's end"), (decided, "has decided a part")):
+        with pytest.raises(ActionRefused, match=words):
+            thinking_again.ask(run_id=run.pk, by=reviewer(), reason="again")
 
 
 def test_a_reason_that_came_too_late_is_shown_again() -> None:
