@@ -21,6 +21,7 @@ SLEEP_AT_MOST = 0.5  # seconds between two looks
 #: waits that are no patience, each with why
 MEANT = {
     "console/test_live_socket.py sleep(60)": "a reader that never takes what it is sent; its sending is cancelled",
+    "orchestration/test_budget.py wait(0.2)": "what must not come; nobody waits for it",
     "dataplane/test_search_for_real.py wait(0.02)": "the pause between two questions",
 }
 
