@@ -157,7 +157,7 @@ class Environment(BaseSettings):
         alias="SIGNALBOX_AGENTS",
         description=(
             "import paths, comma-separated: `package.module:AGENT`; `manage.py check_agents` loads them. Not "
-            "set: the support agent"
+            "set: `orchestration.agents.support.agent:AGENT`"
         ),
     )
     model: str = Field(

@@ -25,7 +25,7 @@ class Command(BaseCommand):
         for agent in agents().values():
             fault = _graph_fault(agent)
             if fault is None:
-                tools = ", ".join(tool.name for tool in agent.tools) or "no tools"
+                tools = ", ".join(_tools(agent)) or "no tools"
                 self.stdout.write(one_line(f"{agent.name}: {agent.title} ({tools})"))
                 for sentence in _hazards(agent):
                     self.stderr.write(one_line(f"  {agent.name}, warning: {sentence}"))
@@ -47,6 +47,14 @@ def _graph_fault(agent: Agent) -> AgentFault | None:
     except Exception as exc:  # noqa: BLE001  it is somebody's own code
         return _cannot_be_made(agent, exc)
     return None
+
+
+def _tools(agent: Agent) -> list[str]:
+    """Return the names of the agent's tools: those that are described here, else those that its graph holds."""
+    if agent.tools:
+        return [tool.name for tool in agent.tools]
+    made = graphs.made_once(graphs.graph_from(agent, named_graph(agent)))
+    return sorted(graphs.tools_of(graphs.compiled(made)))
 
 
 def _hazards(agent: Agent) -> list[str]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -114,5 +115,7 @@ class Command(BaseCommand):
         title = name.replace("_", " ").capitalize()
         for file, text in (("__init__.py", ""), ("agent.py", AGENT), (f"test_{name}.py", TEST)):
             (home / file).write_text(text.replace("__NAME__", name).replace("__TITLE__", title))
-        self.stdout.write(f"{home}/agent.py is the agent, {home}/test_{name}.py its test: pytest {home}")
+        self.stdout.write(
+            f"{home}/agent.py is the agent, {home}/test_{name}.py its test: {sys.executable} -m pytest {home}"
+        )
         self.stdout.write(f"To register it: SIGNALBOX_AGENTS={name}={name}.agent:graph (with {folder} on PYTHONPATH)")

@@ -9,6 +9,7 @@ from django.core.management.base import BaseCommand, CommandError
 from dataplane.selectors import current_versions
 from examples.shop.demo_orders import DEMO_RUNS
 from orchestration import services
+from orchestration.agents.registry import agents
 
 
 class Command(BaseCommand):
@@ -18,6 +19,11 @@ class Command(BaseCommand):
         started_by = User.objects.filter(username="olga").first()
         if started_by is None:
             raise CommandError("The demo runs are started by olga. Make the demo accounts first.")
+        if "support" not in agents():
+            raise CommandError(
+                "The demo runs are the support agent's, which SIGNALBOX_AGENTS leaves out. Add "
+                "orchestration.agents.support.agent:AGENT to it for them."
+            )
         deadline = time.monotonic() + 600
         while not current_versions(["handbook"]):
             if time.monotonic() > deadline:
