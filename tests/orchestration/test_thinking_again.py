@@ -17,6 +17,7 @@ from approvals.proposal.terms import Facts
 from console import ports
 from dataplane.models import Dataset, Refresh
 from orchestration import checkpoint_gateway, thinking_again
+from orchestration.actions import acting, reset
 from orchestration.errors import ActionRefused
 from orchestration.models import Rethinking, Run
 from tests.api_caller import Caller, problem
@@ -62,9 +63,9 @@ def test_it_takes_back_neither_an_end_that_was_asked_for_nor_a_decision_beside(
 ) -> None:
     monkeypatch.setattr(thinking_again, "_point", lambda run, reads: None)
     monkeypatch.setattr(ports.data_plane(), "told", lambda reads: [{**READ[0], "is_current": False}])
-    monkeypatch.setattr(thinking_again.acting, "is_told", lambda run: True)
+    monkeypatch.setattr(acting, "is_told", lambda run: True)
     set_back: list[str] = []
-    monkeypatch.setattr(thinking_again.reset, "set_back", lambda run, *_: set_back.append(run.pk))
+    monkeypatch.setattr(reset, "set_back", lambda run, *_: set_back.append(run.pk))
     ended, decided, free = waiting_run(), waiting_run(), waiting_run()
     wishes = [thinking_again.ask(run_id=one.pk, by=reviewer(), reason="new terms") for one in (ended, decided, free)]
     Run.objects.filter(pk=ended.pk).update(ending={"by": "otto", "action": "cancel", "reason": "No more."})
