@@ -190,10 +190,10 @@ def _waiting_run(stack: Stack) -> str:
 
 
 def test_every_action_of_a_run_shows_what_it_would_do_and_its_button_is_reached_by_keys(
-    stack: Stack, visit: Visit, look: dict[str, Any]
+    stack: Stack, visit: Visit, one_look: dict[str, Any]
 ) -> None:
     run_id = _waiting_run(stack)
-    page = visit("olga", refusals_expected=True, **look)
+    page = visit("olga", refusals_expected=True, **one_look)
     page.context.add_init_script(WATCH)
     faults, offered = {}, set()
     for action in ACTIONS:
