@@ -73,6 +73,9 @@ def pytest_configure(config: pytest.Config) -> None:
         suppress_health_check=[HealthCheck.too_slow],
     )
     settings.load_profile("asked")
+    # For good, not for one test: a page that is still open asks once more when its test is over, and a thread of that
+    # question would then find the database closed to it.
+    probes.in_background = lambda work: work()
     Temporal.synchronous = "0"  # what tests lose may be lost in a power cut
     # Twenty threads of one test share sixteen connections, on a machine that does much else.
     options: Any = product_settings.DATABASES["default"]["OPTIONS"]
@@ -147,7 +150,6 @@ def no_part_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     monkeypatch.setattr(health, "_noticed", (float("inf"), []))
     monkeypatch.setattr(health, "KEPT_SECONDS", 0.0)
-    monkeypatch.setattr(probes, "in_background", lambda work: work())
     health._database_probe.cache_clear()
     health._engine_probe.cache_clear()
 
