@@ -59,8 +59,8 @@ def dead_because(
     age = now - run.state_at
     answers_for = now - back_at if back_at is not None else timedelta.max
     if run.state_type == "CANCELLING":
-        is_heard = min(age, answers_for) > CANCELLING
-        return "It was told to cancel, and nobody has answered for a minute." if is_heard else ""
+        is_unanswered = min(age, answers_for) > CANCELLING
+        return "It was told to cancel, and nobody has answered for a minute." if is_unanswered else ""
     if run.state_type not in ("RUNNING", "PENDING") or age < timedelta(seconds=15):
         return ""
     if is_gone(pid):
