@@ -12,7 +12,7 @@ from django.conf import settings as product_settings
 from django.contrib.auth.models import Group, User
 from django.db import connection
 from django.template import RequestContext
-from django.test import TransactionTestCase
+from django.test import Client, TransactionTestCase
 from django.test.signals import template_rendered
 from hypothesis import HealthCheck, is_hypothesis_test, settings
 from xdist.remote import Producer
@@ -22,6 +22,7 @@ from console import clock, health, probes
 from console.environment import PROJECT
 from stack.temporal import Temporal
 from tests import as_migrated, session_postgres
+from tests.landmarks import not_told_apart
 from tests.waiting import PATIENCE
 
 #: folders whose tests share one stack of engines and processes
@@ -192,6 +193,24 @@ def no_page_hides_what_every_page_shows() -> Iterator[None]:
     yield
     template_rendered.disconnect(look)
     assert not hidden, "these names are the frame's own (console.context and Django's context processors)"
+
+
+@pytest.fixture(autouse=True)
+def no_page_says_two_things_alike(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Watch each page that a test gets: no two of its regions have one name, and no two elements one id."""
+    alike: list[str] = []
+    ask = Client.request
+
+    def look(client: Client, **request: Any) -> Any:
+        response = ask(client, **request)
+        if not response.streaming and response.headers.get("Content-Type", "").startswith("text/html"):
+            path = request.get("PATH_INFO", "")
+            alike.extend(f"{path}: {fault}" for fault in not_told_apart(response.content.decode()))
+        return response
+
+    monkeypatch.setattr(Client, "request", look)
+    yield
+    assert not alike
 
 
 def _person(username: str, *roles: str) -> User:
