@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import pairwise
+from dataclasses import dataclass, field
+from itertools import pairwise, zip_longest
 from typing import Any
 
 from django.contrib.auth.models import AnonymousUser, User
@@ -32,15 +33,42 @@ _SECRET_WORDS = frozenset(
 _SECRET_PAIRS = frozenset(("api key", "access key", "private key", "secret key", "connection string", "auth string"))
 
 
-def shown(parameters: dict[str, Any], *, flow: str, schema: dict[str, Any], user: User | AnonymousUser) -> Any:
+#: why nobody sees a value of a run whose deployment has no schema here
+UNKNOWN = "Its deployment is gone or has no schema, so nobody can say which of these values are secret: all are hidden."
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What is said of a flow run's parameters: by its deployment, and by who registered that."""
+
+    flow: str
+    deployment: str  # "" when it is gone or the run never had one
+    schema: Any  # the deployment's, as somebody else wrote it; `{}` when it is unknown
+    kept: Mapping[str, Any] = field(default_factory=dict)  # as they were kept at the start, secrets masked; `{}` if not
+
+    @property
+    def is_ours(self) -> bool:
+        return (self.flow, self.deployment) in {(entry.flow, entry.deployment) for entry in CATALOGUE.values()}
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether nobody can say what is secret."""
+        return not (isinstance(self.schema, dict) and self.schema) and not self.is_ours
+
+    @property
+    def registered_secrets(self) -> set[str]:
+        return {name for one in registered.load().entries.values() if one.flow == self.flow for name in one.secret}
+
+
+def shown(parameters: dict[str, Any], declared: Declared, user: User | AnonymousUser) -> Any:
     """Return a flow run's parameters as this person may see them; names stay, values may be masked.
 
-    `schema`: of the run's deployment, `{}` when it is unknown. Of somebody else's flow a reviewer sees only what the
-    schema describes and does not call secret.
+    Of somebody else's flow a reviewer sees only what the schema describes and does not call secret. Nobody sees what
+    the registration calls secret, what was masked when it was kept, or anything while the schema is unknown.
     """
-    is_ours = flow in {entry.flow for entry in CATALOGUE.values()}
-    hides = not is_ours and not roles.has_role(user, "operator", "admin")
-    return _masking(schema, hides_undescribed=hides).masked(parameters)
+    hides = not declared.is_ours and (declared.is_unknown or not roles.has_role(user, "operator", "admin"))
+    masked = _masking(declared.schema, hides_undescribed=hides).masked(parameters)
+    return _masked_where(_masked_names(masked, declared.registered_secrets), dict(declared.kept))
 
 
 def of_dataset(parameters: dict[str, Any], dataset: str) -> Any:
@@ -51,20 +79,37 @@ def of_dataset(parameters: dict[str, Any], dataset: str) -> Any:
     return kept_of(parameters, schema=schema, secret=other.secret if other else ())
 
 
-def kept_of(parameters: dict[str, Any], *, schema: Mapping[str, Any], secret: Iterable[str] = ()) -> dict[str, Any]:
+def kept_of(
+    parameters: dict[str, Any], *, schema: Mapping[str, Any] | None, secret: Iterable[str] = ()
+) -> dict[str, Any]:
     """Return parameters as they may be kept: without what their schema, their name or their look calls secret.
 
-    `secret`: names besides, of whole parameters.
+    `schema`: None when it is unknown, which masks every value. `secret`: names besides, of whole parameters.
     """
-    masked: dict[str, Any] = _masking(dict(schema), hides_undescribed=False).masked(parameters)
-    return {name: MASK if name in set(secret) and value is not None else value for name, value in masked.items()}
+    masked: dict[str, Any] = _masking(schema or {}, hides_undescribed=schema is None).masked(parameters)
+    return _masked_names(masked, set(secret))
 
 
-def secret_texts(parameters: dict[str, Any], *, flow: str, schema: Mapping[str, Any]) -> list[str]:
+def secret_texts(parameters: dict[str, Any], declared: Declared) -> list[str]:
     """Return the texts among a run's parameters that are secret, longest first, to take them out of what it says."""
-    named = {name for one in registered.load().entries.values() if one.flow == flow for name in one.secret}
-    masked = kept_of(parameters, schema=schema, secret=named)
+    schema = None if declared.is_unknown else declared.schema
+    masked = kept_of(parameters, schema=schema, secret=declared.registered_secrets)
     return sorted(set(_hidden(parameters, masked)), key=len, reverse=True)
+
+
+def _masked_names(values: dict[str, Any], secret: set[str]) -> dict[str, Any]:
+    return {name: MASK if name in secret and value is not None else value for name, value in values.items()}
+
+
+def _masked_where(value: Any, kept: Any) -> Any:
+    """Return the value with MASK wherever `kept`, an earlier state of it, has one."""
+    if kept == MASK:
+        return MASK if value is not None else None
+    if isinstance(value, dict) and isinstance(kept, dict):
+        return {name: _masked_where(one, kept.get(name)) for name, one in value.items()}
+    if isinstance(value, list) and isinstance(kept, list):
+        return [_masked_where(one, before) for one, before in zip_longest(value, kept[: len(value)])]
+    return value
 
 
 def _hidden(value: Any, masked: Any) -> Iterator[str]:
@@ -82,8 +127,8 @@ def _texts(value: Any) -> Iterator[str]:
     if isinstance(value, dict | list):
         for item in value.values() if isinstance(value, dict) else value:
             yield from _texts(item)
-    elif isinstance(value, str) and len(value) >= SHORTEST_SECRET:
-        yield value
+    elif isinstance(value, str | int | float) and value not in (True, False) and len(str(value)) >= SHORTEST_SECRET:
+        yield str(value)
 
 
 def without(text: str, secrets: Iterable[str]) -> str:
@@ -106,7 +151,7 @@ def data_without(data: Any, secrets: Sequence[str]) -> Any:
         kept = _each_without(value, secrets)
         if isinstance(data, str) and isinstance(value, dict | list | str):
             return json.dumps(kept, ensure_ascii=False)
-        return data if isinstance(data, str) else kept
+        return without(data, secrets) if isinstance(data, str) else kept
     except RecursionError:
         return TOO_DEEP
 
@@ -118,10 +163,12 @@ def _each_without(value: Any, secrets: Sequence[str]) -> Any:
         return {without(str(name), secrets): _each_without(one, secrets) for name, one in value.items()}
     if isinstance(value, list):
         return [_each_without(one, secrets) for one in value]
+    if isinstance(value, int | float) and str(value) in secrets:
+        return MASK
     return value
 
 
-def _masking(schema: dict[str, Any], *, hides_undescribed: bool) -> Masking:
+def _masking(schema: Any, *, hides_undescribed: bool) -> Masking:
     return Masking(schema, hides_undescribed, is_secret_name=_is_secret, shown_text=without_credentials)
 
 

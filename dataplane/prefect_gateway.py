@@ -70,6 +70,10 @@ class FlowRun:
     def is_terminal(self) -> bool:
         return self.state_type in TERMINAL
 
+    def declared(self, kept: Mapping[str, Any] | None = None) -> masking.Declared:
+        """Return what is said of its parameters; `kept`: as our refresh keeps them."""
+        return masking.Declared(self.flow, self.deployment, self.parameters_schema, kept or {})
+
 
 @dataclass(frozen=True)
 class _Deployment:
@@ -277,9 +281,12 @@ class HttpPrefectGateway:
 
     def _secrets(self, row: dict[str, Any]) -> list[str]:
         deployment = self._deployments.get(row.get("deployment_id") or "")
-        schema = deployment.parameters_schema if deployment else {}
-        flow = self._flow_names.get(row["flow_id"], "")
-        return masking.secret_texts(row.get("parameters") or {}, flow=flow, schema=schema)
+        declared = masking.Declared(
+            flow=self._flow_names.get(row["flow_id"], ""),
+            deployment=deployment.name if deployment else "",
+            schema=deployment.parameters_schema if deployment else {},
+        )
+        return masking.secret_texts(row.get("parameters") or {}, declared)
 
     def crash(self, flow_run_id: str, message: str) -> None:
         self._set_state(flow_run_id, {"type": "CRASHED", "name": "Crashed", "message": message})

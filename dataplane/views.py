@@ -197,6 +197,7 @@ def flow_run_page(
     has_box = any(one.name == asked and not one.refusal for one in offered)
     context = {
         "parameters": _parameters(run, known, request.user),
+        "hidden_because": masking.UNKNOWN if run and run.parameters and run.declared().is_unknown else "",
         "flow_run_id": flow_run_id,
         "row": FlowRunRow(run, known) if run else None,
         "refresh": known,
@@ -218,7 +219,7 @@ def flow_run_page(
 def _parameters(run: FlowRun | None, known: Refresh | None, user: User | AnonymousUser) -> Any:
     """Return the run's parameters as this person may see them; without Prefect, what Postgres knows of them."""
     if run is not None:
-        return masking.shown(run.parameters, flow=run.flow, schema=run.parameters_schema, user=user)
+        return masking.shown(run.parameters, run.declared(known.parameters if known else None), user)
     return masking.of_dataset(known.parameters, known.dataset_id) if known is not None else {}
 
 

@@ -136,6 +136,7 @@ def flow_runs_json(request: HttpRequest, runs: Sequence[FlowRun]) -> list[dict[s
 
 
 def _flow_run_json(request: HttpRequest, run: FlowRun, refresh: Refresh | None) -> dict[str, Any]:
+    declared = run.declared(refresh.parameters if refresh else None)
     return {
         "id": run.id,
         "name": run.name,
@@ -144,7 +145,8 @@ def _flow_run_json(request: HttpRequest, run: FlowRun, refresh: Refresh | None) 
         "state": run.state_type.lower(),
         "state_name": run.state_name,
         "state_message": run.state_message or None,
-        "parameters": masking.shown(run.parameters, flow=run.flow, schema=run.parameters_schema, user=request.user),
+        "parameters": masking.shown(run.parameters, declared, request.user),
+        "parameters_hidden_because": masking.UNKNOWN if declared.is_unknown and run.parameters else None,
         "refresh_id": refresh.pk if refresh else None,
         "run_count": run.run_count,
         "created_at": instant(run.created_at),

@@ -172,7 +172,9 @@ class Follower:
                 key=entry.key(run.expected_start_at or run.created_at),
                 defaults={
                     "id": new_id("rfr"),
-                    "parameters": masking.kept_of(run.parameters, schema=run.parameters_schema, secret=entry.secret),
+                    "parameters": masking.kept_of(
+                        run.parameters, schema=run.parameters_schema or None, secret=entry.secret
+                    ),
                     "prefect_flow_run_id": run.id,
                     "flow": entry.flow,
                     "deployment": entry.deployment,

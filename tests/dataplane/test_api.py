@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -9,11 +10,12 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from dataplane import selectors
+from dataplane import masking, selectors
 from dataplane.models import Refresh
 from dataplane.prefect_gateway import LogLine
 from dataplane.refreshes import dispatch
 from dataplane.secret_fields import MASK
+from tests.page_client import signed_in, text
 
 from .conftest import content, publish
 from .fakes import FakePrefect
@@ -148,4 +150,21 @@ def test_a_secret_of_somebody_elses_flow_is_in_no_answer_and_on_no_page(
         client = Client()
         client.force_login(user)
         page = client.get(f"/data/flow-runs/{made.id}/").content.decode()
-        assert "hunter2" not in page and "2026-11-28" in page
+        assert "hunter2" not in page and "2026-11-28" in page and masking.UNKNOWN not in page
+
+
+def test_of_a_deployment_that_is_gone_every_value_is_hidden_and_it_says_why(
+    alice: User, ada: User, fake_prefect: FakePrefect
+) -> None:
+    fake_prefect.add_deployment("load_orders", "nightly", SECRET_SCHEMA)
+    given = {"day": "2026-11-28", "opener": "hunter2"}
+    made = fake_prefect.create_flow_run(
+        flow="load_orders", deployment="nightly", parameters=given, idempotency_key="gone", name="orders"
+    )
+    fake_prefect.runs[made.id] = replace(made, deployment="", parameters_schema={})
+    for user in (alice, ada):
+        seen = get(user, f"flow-runs/{made.id}")[1]
+        assert seen["parameters"] == {"day": MASK, "opener": MASK}
+        assert seen["parameters_hidden_because"] == masking.UNKNOWN
+        page = text(signed_in(user).get(f"/data/flow-runs/{made.id}/"))
+        assert "hunter2" not in page and masking.UNKNOWN in page

@@ -13,12 +13,12 @@ from django.test import Client
 from django.urls import reverse
 from pydantic import BaseModel, Field, SecretBytes, SecretStr
 
-from dataplane import masking
+from dataplane import masking, registered
 from dataplane.catalogue import CATALOGUE, HANDBOOK
 from dataplane.credentials import without_credentials
 from dataplane.currency import told
 from dataplane.deployments import MOST_COLUMNS, table_of
-from dataplane.masking import of_dataset, shown
+from dataplane.masking import Declared, of_dataset, secret_texts
 from dataplane.prefect_gateway import MOST_ROWS
 from dataplane.refreshes.claim import fail
 from dataplane.refreshes.request import request_refresh
@@ -27,6 +27,11 @@ from dataplane.secret_fields import DEEPEST, MASK, declares_secret
 from .fakes import FakePrefect
 
 OURS = next(iter(CATALOGUE.values())).flow
+DAILY = next(iter(CATALOGUE.values())).deployment
+
+
+def shown(parameters: dict[str, Any], *, flow: str, schema: Any, user: User, **more: Any) -> Any:
+    return masking.shown(parameters, Declared(flow, more.pop("deployment", DAILY), schema, **more), user)
 
 
 @pytest.mark.parametrize(
@@ -45,23 +50,54 @@ OURS = next(iter(CATALOGUE.values())).flow
 )
 def test_what_is_named_like_a_secret_is_shown_to_nobody(name: str, ada: User) -> None:
     parameters: Any = {"rows": [{name: "hunter2", "key": "2026-11-28", "max_tokens": 5}], name: {"deep": "hunter2"}}
-    seen = shown(parameters, flow="somebody-elses", schema={}, user=ada)
+    seen = shown(parameters, flow="somebody-elses", schema={"type": "object"}, user=ada)
     assert "hunter2" not in str(seen)
     assert seen["rows"][0]["key"] == "2026-11-28" and seen["rows"][0]["max_tokens"] == 5
 
 
-def test_reviewers_see_the_names_alone_of_somebody_elses_flow_whose_schema_is_unknown(
+def test_everybody_sees_the_names_alone_of_somebody_elses_flow_whose_schema_is_unknown(
     alice: User, olga: User, ada: User
 ) -> None:
     parameters = {"folder": "a", "rows": [1, None], "on": True}
-    assert shown(parameters, flow="somebody-elses", schema={}, user=alice) == {
-        "folder": MASK,
-        "rows": [MASK, None],
-        "on": MASK,
-    }
+    for user in (alice, olga, ada):
+        names = {"folder": MASK, "rows": [MASK, None], "on": MASK}
+        assert shown(parameters, flow="somebody-elses", schema={}, user=user) == names
+        assert shown(parameters, flow=OURS, deployment="", schema={}, user=user) == names, "a stranger of our name"
     for user in (olga, ada):
-        assert shown(parameters, flow="somebody-elses", schema={}, user=user) == parameters
+        assert shown(parameters, flow="somebody-elses", schema={"type": "object"}, user=user) == parameters
     assert shown(parameters, flow=OURS, schema={}, user=alice) == parameters
+
+
+def test_of_a_deployment_that_is_gone_nothing_is_read_in_what_its_run_said() -> None:
+    given = {"opener": "hunter2", "door": {"pin": 4929}, "on": True, "at": "eu"}
+    gone = Declared("somebody-elses", "", {})
+    assert secret_texts(given, gone) == ["hunter2", "4929"]
+    assert masking.without("opened with hunter2, 4929", secret_texts(given, gone)) == f"opened with {MASK}, {MASK}"
+    assert masking.data_without({"pin": 4929, "rows": 5}, ["4929"]) == {"pin": MASK, "rows": 5}
+    assert secret_texts(given, Declared("somebody-elses", "d", {"type": "object"})) == []
+
+
+def test_what_its_registration_calls_secret_is_shown_to_nobody(
+    alice: User, olga: User, ada: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {"door_code": "4929x", "day": "2026-11-28"}
+    described = {"properties": {"door_code": {"type": "string"}, "day": {"type": "string"}}}
+    kept = {"door_code": MASK, "day": "2026-11-28"}
+    for user in (alice, olga, ada):
+        assert shown(given, flow="load", schema=described, user=user, kept=kept) == kept, "its entry is gone since"
+        assert shown(given, flow="load", schema=described, user=user) == given
+    entry = type("Entry", (), {"flow": "load", "secret": ("door_code",)})
+    monkeypatch.setattr(registered, "load", lambda: type("Loaded", (), {"entries": {"orders": entry}}))
+    for user in (alice, olga, ada):
+        assert shown(given, flow="load", schema=described, user=user) == kept
+        assert shown(given, flow="unload", schema=described, user=user) == given
+
+
+def test_what_was_masked_when_it_was_kept_stays_masked_at_any_depth(ada: User) -> None:
+    given = {"door": {"code": "x1", "name": "n"}, "rows": [1, 2, 3], "more": "y", "none": None}
+    kept = {"door": {"code": MASK, "name": "n"}, "rows": [1, MASK], "none": MASK, "gone": MASK}
+    seen = shown(given, flow="load", schema={"type": "object"}, user=ada, kept=kept)
+    assert seen == {"door": {"code": MASK, "name": "n"}, "rows": [1, MASK, 3], "more": "y", "none": None}
 
 
 @pytest.mark.parametrize(
@@ -252,6 +288,7 @@ def test_no_artifact_holds_a_secret_in_any_way_of_writing_it(secret: str) -> Non
     assert masking.data_without("[" * 500 + "]" * 500, [secret])
     assert masking.data_without([1, None, "x"], [secret]) == [1, None, "x"]
     assert masking.data_without("0.50", [secret]) == "0.50"
+    assert masking.data_without("4929", [secret, "4929"]) == MASK
     assert masking.data_without(None, [secret]) is None
 
 

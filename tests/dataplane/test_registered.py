@@ -11,7 +11,7 @@ import pytest
 from console.environment import environment
 from dataplane import catalogue, registered
 from dataplane.errors import InvalidParameters
-from dataplane.masking import kept_of, secret_texts
+from dataplane.masking import Declared, kept_of, secret_texts
 from dataplane.parameters import asked, cleaned
 from dataplane.registered import parse
 from dataplane.secret_fields import MASK
@@ -130,4 +130,4 @@ def test_what_is_the_default_is_not_sent_and_a_secret_is_not_kept() -> None:
     given = {**sent, "password": "pw-of-the-store", "window": {"start": "2026-11-02", "token": "tk-of-the-store"}}
     kept = kept_of(given, schema=SCHEMA, secret=entry.secret)
     assert kept == {"dsn": MASK, "password": MASK, "window": {"start": "2026-11-02", "token": MASK}}
-    assert set(secret_texts(given, flow="x", schema=SCHEMA)) == {"plain words", "pw-of-the-store", "tk-of-the-store"}
+    assert set(secret_texts(given, Declared("x", "d", SCHEMA))) == {"plain words", "pw-of-the-store", "tk-of-the-store"}
