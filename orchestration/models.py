@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pgtrigger
 from django.conf import settings
+from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import GinIndex
 from django.contrib.postgres.search import SearchVectorField
 from django.db import models
@@ -178,6 +179,14 @@ class Run(models.Model):
         """The chain of Temporal runs, oldest first: one more for each continuation and each reset."""
         known = [str(one["id"]) for one in self.temporal_runs]
         return known or ([self.temporal_run_id] if self.temporal_run_id else [])
+
+
+class AgentMarks(models.Model):
+    """What an agent's author hides, as a worker last loaded the agent; see `orchestration.state.kept_marks`."""
+
+    agent = models.CharField(primary_key=True, max_length=100)
+    names = ArrayField(models.TextField())
+    at = models.DateTimeField()
 
 
 class TurnProgress(models.Model):

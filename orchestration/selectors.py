@@ -29,6 +29,7 @@ from orchestration.diagnosis.told import names
 from orchestration.errors import NoSuchRun
 from orchestration.failing import Failure, failure_of
 from orchestration.models import AnswerDelivery, Effect, Run, SignalPair
+from orchestration.state import kept_marks
 from orchestration.state.secrets import hidden_of
 from orchestration.titles import title_of
 
@@ -139,11 +140,15 @@ def _fitting(
 def _with_words(search: str) -> Q:
     """Return whether the run has all the words, or their beginnings, of the search over requests. One query.
 
-    Where the agent's author hides something the words are looked for once more in what is shown: a search must not
-    guess at the rest.
+    Where the agent's author hides something the words are looked for once more in what is shown, of an agent that
+    nobody knows in its name and the run's id: a search must not guess at the rest.
     """
-    hidden = {agent: sorted(".".join(name) for name in hidden_of(agent).names) for agent in agents()}
-    shown = ~Q(agent__in=[agent for agent, secret in hidden.items() if secret])
+    known = {*agents(), *kept_marks.kept()}
+    hidden = {agent: sorted(".".join(name) for name in hidden_of(agent).names) for agent in known}
+    no_input = Value({}, output_field=JSONField())
+    nothing = Func("id", "agent", no_input, function="signalbox_run_words", output_field=SearchVectorField())
+    shown = Q(agent__in=[agent for agent, secret in hidden.items() if not secret])
+    shown |= Q(has_words(nothing, search)) & ~Q(agent__in=known)  # nobody can say what is hidden of theirs
     for agent, secret in hidden.items():
         if secret:
             marked = Value(secret, output_field=ArrayField(TextField()))

@@ -16,7 +16,10 @@ _PLACE: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_.]*)\}")
 
 def title_of(run: Run) -> str:
     """Return the run's title; it quotes the input, which is untrusted."""
-    agent, given = agents().get(run.agent), hidden_of(run.agent).without(run.input)
+    agent, hidden = agents().get(run.agent), hidden_of(run.agent)
+    if hidden.everything:
+        return run.pk
+    given = hidden.without(run.input)
     if agent is not None and agent.run_title:
         title = _PLACE.sub(lambda place: _plain(_at(given, place[1])), agent.run_title)
     else:

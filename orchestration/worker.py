@@ -10,19 +10,25 @@ import time
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from django.db import DatabaseError
 from temporalio.client import Client
 from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxMatcher, SandboxRestrictions
 
 from console.backoff import Backoff
+from console.database import renew_pool
 from console.environment import environment
 from console.temporal_connection import CannotConnect, connect
+from orchestration.agents.registry import agents
 from orchestration.batches.activity import BatchActivities
 from orchestration.checkpoint_gateway import Checkpoints
 from orchestration.errors import OrchestrationError
 from orchestration.heartbeat import BEAT_SECONDS, beating
 from orchestration.pinned_code import PinnedCode
+from orchestration.state import kept_marks
+from orchestration.state.secrets import marks_of
 from orchestration.temporal_gateway import RealTemporal, pollers
+from orchestration.threads import in_database
 from orchestration.turns.activity import Activities
 from orchestration.watching import WatchActivities
 from orchestration.workflows.agent_run import AgentRun
@@ -111,6 +117,7 @@ async def run(stop: asyncio.Event) -> None:
     try:
         with code.in_force():
             async with beating("worker", polling.state):
+                await _keep_marks(stop)
                 client = await _connect(stop, polling)
                 if client is not None:
                     watching = asyncio.create_task(polling.watch(client))
@@ -156,6 +163,20 @@ async def _work(client: Client, activities: Activities, stop: asyncio.Event) -> 
     )
     async with worker:
         await stop.wait()
+
+
+async def _keep_marks(stop: asyncio.Event) -> None:
+    """Keep what the authors of the loaded agents hide, before there is any run to hide it of."""
+    marks = {name: marks_of(agent) for name, agent in agents().items()}
+    failures = 0
+    while not stop.is_set():
+        try:
+            return await in_database(kept_marks.keep, marks)
+        except DatabaseError as exc:
+            failures += 1
+            logger.warning("the worker waits for the database: %s", type(exc).__name__)
+            await in_database(renew_pool)
+            await _wait(stop, CONNECTING.pause(failures))
 
 
 async def _connect(stop: asyncio.Event, polling: Polling) -> Client | None:

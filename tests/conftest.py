@@ -165,6 +165,14 @@ def no_engine_is_asked_about_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
+def no_marks_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads what the worker of another has kept of its agents, unless it says so."""
+    from orchestration.state import kept_marks
+
+    monkeypatch.setattr(kept_marks, "_read", (float("inf"), {}))
+
+
+@pytest.fixture(autouse=True)
 def no_time_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test asks its database for the time: another may have moved its clock."""
     monkeypatch.setattr(clock, "_known", None)

@@ -140,7 +140,7 @@ def _schema_of_hints(graph: Any) -> dict[str, Any]:
     if not isinstance(state, type):
         return {}
     properties = {}
-    for name, hint in get_type_hints(state).items():
+    for name, hint in get_type_hints(state, include_extras=True).items():
         try:
             properties[name] = {"title": name.replace("_", " ").capitalize(), **TypeAdapter(hint).json_schema()}
         except (PydanticUserError, PydanticSchemaGenerationError):

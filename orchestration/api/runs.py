@@ -114,6 +114,7 @@ def run_json(request: HttpRequest, run: Run, waiting_for: list[str], reads: list
         "status": run.status,
         "input": hidden.without(run.input),
         "result": hidden.without(run.result),
+        "hidden_because": hidden.why or None,
         "error": run.error,
         "requested_by": run.requested_by.username if run.requested_by else None,
         "waiting_for": waiting_for,

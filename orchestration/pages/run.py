@@ -96,4 +96,5 @@ def _rest(request: HttpRequest, found: Run, story: selectors.RunStory) -> dict[s
         "cost": prices.words(found.usage.get("cost_micros")),
         "given": hidden.without(found.input),
         "result": hidden.without(found.result),
+        "hidden_because": hidden.why,
     }

@@ -158,7 +158,8 @@ def checkpoint(request: HttpRequest, run_id: str, checkpoint_id: str) -> HttpRes
     (line,) = checkpoint_gateway.checkpoints_of(
         found.pk, before=f"{checkpoint_id}~", limit=1, namespace=opened.namespace
     ) or (None,)
-    values = hidden_of(found.agent).without(opened.values)
+    hidden = hidden_of(found.agent)
+    values = hidden.without(opened.values)
     changed = set(line.changed) if line is not None else set()
     context = {
         "run": found,
@@ -167,6 +168,7 @@ def checkpoint(request: HttpRequest, run_id: str, checkpoint_id: str) -> HttpRes
         "line": line,
         "channels": [_channel(name, value, name in changed) for name, value in sorted(values.items())],
         "tasks": [_task(found, task) for task in opened.tasks],
+        "hidden_because": hidden.why,
         "metadata": tree.tree_of(opened.metadata, ("metadata",), "metadata"),
         "newer": checkpoint_gateway.newer_than(found.pk, opened.namespace, checkpoint_id),
     }

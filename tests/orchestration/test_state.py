@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,7 +16,8 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from orchestration import histories
 from orchestration.checkpoint_gateway import checkpoints_of, id_at
 from orchestration.models import Run
-from orchestration.state import shape
+from orchestration.state import kept_marks, shape
+from orchestration.state.secrets import UNKNOWN
 from tests.api_caller import Caller, problem
 from tests.fakes import FakeWorld
 from tests.page_client import signed_in
@@ -81,6 +83,46 @@ def test_an_authors_marks_hold_at_every_door(alice: User, monkeypatch: pytest.Mo
     assert "shut" in shown[0] and "shut" in shown[5]
     evidence = json.dumps([histories.run(run.pk), histories.checkpoints(run.pk)], default=str)
     assert "kept-4929" not in evidence and "shut" in evidence
+
+
+def _said(run: Run, checkpoint_id: str, user: User) -> list[str]:
+    """Return what every door says of a run and its state."""
+    client, caller = signed_in(user), Caller(user)
+    pages = [page(run, checkpoint_id, name) for name in ("checkpoint", "difference")]
+    pages += [page(run, checkpoint_id, "value") + '?at=["values"]&download=1']
+    pages += [reverse(f"orchestration:{name}", args=[run.pk]) for name in ("run", "run_rest")]
+    pages += [reverse("orchestration:runs")]
+    paths = [f"runs/{run.pk}", "runs", f"runs/{run.pk}/checkpoints/{checkpoint_id}"]
+    paths += [f"runs/{run.pk}/checkpoints/{checkpoint_id}/diff"]
+    said = [client.get(one, headers={"HX-Request": "true"}).content.decode() for one in pages]
+    said += [caller.get(one).content.decode() for one in paths]
+    return [*said, json.dumps([histories.run(run.pk), histories.checkpoints(run.pk)], default=str)]
+
+
+def test_the_marks_of_an_agent_that_is_gone_go_on_to_hold(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept_marks, "_read", None)
+    kept_marks.keep({"gone": ("card",), "other": ()})
+    kept_marks.keep({"gone": ("card", "pin")})
+    run = make_run(agent="gone", input={"order_id": "8801", "card": "kept-4929-1"})
+    first = seed(run, {"card": "kept-4929-1", "note": "open"})
+    second = seed(run, {"card": "kept-4929-2", "pin": "kept-4929-3", "note": "shut"}, number=1, parent=first)
+    said = _said(run, second, alice)
+    assert [text for text in said if "kept-4929" in text] == []
+    assert "shut" in said[0] and "8801" in said[3] and not [text for text in said if UNKNOWN in text]
+    assert kept_marks.kept() == {"gone": ("card", "pin"), "other": ()}
+
+
+def test_of_an_agent_that_nobody_knows_every_value_is_hidden_and_it_says_why(
+    alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept_marks, "_read", None)
+    run = make_run(agent="nobody-knows", input={"card": "kept-4929-1"}, status="finished", result={"card": "kept-4929"})
+    checkpoint_id = seed(run, {"card": "kept-4929-2", "words": ["kept-4929-3"], "number": 49294929})
+    said = _said(run, checkpoint_id, alice)
+    assert [text for text in said if "kept-4929" in text or "49294929" in text] == []
+    assert [at for at, text in enumerate(said) if UNKNOWN in html.unescape(text)] == [0, 4, 6, 7]
+    found = [Caller(alice).get("runs", search=words).json()["items"] for words in ("4929", "kept", run.pk, "nobody")]
+    assert [[one["id"] for one in items] for items in found] == [[], [], [run.pk], [run.pk]]
 
 
 def test_three_megabytes_are_no_page_of_three_megabytes(alice: User) -> None:

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Annotated, Any, TypedDict
 from uuid import UUID
 
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from langgraph.graph import START, StateGraph
 from langgraph.types import Send
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel, Field, SecretStr
 
 from orchestration import histories
+from orchestration.agents import graphs
+from orchestration.agents.registry import agents
+from orchestration.agents.runtime import FromGraph
 from orchestration.checkpoint_gateway import id_at, moment_of
 from orchestration.state import drawing, shape, tree
 from orchestration.state.conversation import is_conversation, messages_of
 from orchestration.state.difference import differences
-from orchestration.state.secrets import Hidden
+from orchestration.state.secrets import Hidden, marks_of
 from orchestration.state.values import MASK, read_value
 
 
@@ -75,6 +79,55 @@ def test_names_that_an_author_marks_hide_what_stands_under_them() -> None:
         "iban": "kept",
         "deep": {"a": [{"token": MASK}]},
     }
+
+
+class Door(BaseModel):
+    host: str
+    opener: SecretStr
+    spare: list[SecretStr] = []
+    by_name: dict[str, SecretStr | None] = {}
+
+
+class Opened(BaseModel):
+    day: str
+    doors: list[Door]
+    pin: Annotated[int | None, Field(json_schema_extra={"writeOnly": True})] = None
+
+
+class Stated(TypedDict):
+    day: str
+    pin: Annotated[int, Field(json_schema_extra={"format": "password"})]
+
+
+def test_every_way_in_which_an_input_says_secret_is_understood() -> None:
+    shared = {"properties": {"card": {"$ref": "#/$defs/Card"}}, "$defs": {"Card": {"format": "password"}}}
+    agent = agents()["support"]
+    of_model = replace(agent, secrets=("token",), input=Opened, input_schema=None)
+    assert sorted(marks_of(of_model)) == ["by_name", "opener", "pin", "spare", "token"]
+    assert marks_of(replace(agent, input=FromGraph, input_schema=shared)) == ("card",)
+    assert marks_of(replace(agent, input=FromGraph, input_schema={"properties": {"a": {"$ref": "#/$defs/A"}}})) == ()
+
+
+def test_a_graphs_own_state_may_say_secret() -> None:
+    graph = StateGraph(Stated)
+    graph.add_node("once", lambda state: {})
+    graph.add_edge(START, "once")
+    schema = graphs.input_schema_of(graph)
+    assert marks_of(replace(agents()["support"], input=FromGraph, input_schema=schema)) == ("pin",)
+
+
+def test_with_everything_hidden_the_shape_is_left() -> None:
+    hidden = Hidden((), everything=True)
+    given = {"a": [1, "x", True, None, {"b": 2.5}], "c": {}, "d": ""}
+    assert hidden.without(given) == {"a": [MASK, MASK, MASK, None, {"b": MASK}], "c": {}, "d": MASK}
+    deep: Any = "secret"
+    for _ in range(200):
+        deep = [deep]
+    assert "secret" not in json.dumps(hidden.without(deep))
+    keyed: Any = "secret"
+    for number in range(200):
+        keyed = {str(number): keyed}
+    assert "secret" not in json.dumps(Hidden(("token",)).without({"token": 1, "deep": keyed}))
 
 
 def test_a_tree_ends_where_it_was_told_to() -> None:
