@@ -143,7 +143,8 @@ class Stage:
         return bool(self.stack.demo_accounts())
 
     async def _has_handbook(self) -> bool:
-        return bool(await self.sql("SELECT 1 FROM dataplane_dataset WHERE current_version_id IS NOT NULL"))
+        current = "SELECT 1 FROM dataplane_dataset WHERE name = 'handbook' AND current_version_id IS NOT NULL"
+        return bool(await self.sql(current))
 
     # Looking and asking.
 

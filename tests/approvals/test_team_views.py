@@ -167,8 +167,9 @@ def test_the_team_takes_a_constant_number_of_queries(
 
 
 def _window(**changes: str) -> dict[str, str]:
-    fields = {"to": "bob", "starts_at": "2026-01-01T09:00", "ends_at": "2046-01-01T18:00", "zone": "Europe/Berlin"}
-    return fields | {"ends_at": f"{database_now():%Y}-12-31T18:00", "reason": "holiday"} | changes
+    start, end = (database_now() + timedelta(days=days) for days in (-2, 30))
+    times = {"starts_at": f"{start:%Y-%m-%d}T09:00", "ends_at": f"{end:%Y-%m-%d}T18:00", "zone": "Europe/Berlin"}
+    return {"to": "bob", "reason": "holiday"} | times | changes
 
 
 def test_a_window_is_typed_in_the_persons_zone_and_kept_in_utc(alice: User, bob: User) -> None:

@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from console.environment import PROJECT
+from dataplane.catalogue import HANDBOOK
 from orchestration.actions.table import ACTIONS
 from tests.boundaries.test_permission_matrix import PAGES, addresses
 from tests.browser.conftest import Stack
@@ -151,7 +152,10 @@ def test_every_address_looks_right_to_an_admin(stack: Stack, visit: Visit, one_l
         approval = ada.get("/approvals", params={"status": "pending"}).json()["items"][-1]
         run_id = approval["run_id"]
         checkpoint = ada.get(f"/runs/{run_id}/checkpoints").json()["items"][0]
-        flow_run = ada.get("/flow-runs").json()["items"][0]
+        wanted = {"state": "completed", "flow": HANDBOOK.flow}  # one with logs, tasks and artifacts; no planned one
+        (flow_run, *_) = eventually(
+            lambda: ada.get("/flow-runs", params=wanted).json()["items"], "a completed flow run"
+        )
     given = {"approval_id": approval["id"], "run_id": run_id, "checkpoint_id": checkpoint["checkpoint_id"]}
     given |= {"flow_run_id": flow_run["id"], "dataset": "handbook", "action": "cancel", "number": 1}
     page = visit("ada", **one_look)

@@ -13,11 +13,12 @@ from pathlib import Path
 import httpx
 import pytest
 
+from console.clock import database_now
 from console.environment import PROJECT, environment
 from dataplane import selectors
-from dataplane.catalogue import HANDBOOK
+from dataplane.catalogue import CATALOGUE, HANDBOOK
 from dataplane.errors import PrefectAway
-from dataplane.models import DatasetVersion, Passage, Refresh, Schedule
+from dataplane.models import Dataset, DatasetVersion, Passage, Refresh, Schedule
 from dataplane.prefect_gateway import HttpPrefectGateway
 from dataplane.refreshes import standing
 from dataplane.refreshes.request import request_refresh
@@ -42,7 +43,17 @@ def home(tmp_path: Path, prefect_server: Prefect, database_url: str, monkeypatch
     environment.cache_clear()
     (tmp_path / "faults").mkdir()
     forget_flow_runs(prefect_server)
+    nothing_comes_due()
     return tmp_path
+
+
+def nothing_comes_due() -> None:
+    """Take the catalogue's schedules away, as an admin would: no run comes due while a test counts its own."""
+    for entry in CATALOGUE.values():
+        Dataset.objects.update_or_create(
+            name=entry.name,
+            defaults={"title": entry.title, "fresh_for": entry.fresh_for, "scheduled_at": database_now()},
+        )
 
 
 def forget_flow_runs(server: Prefect) -> None:
@@ -109,11 +120,13 @@ def request(key: str) -> Refresh:
 def test_from_an_empty_database_to_versions_that_agents_can_read(
     home: Path, start_flows: Start, prefect: HttpPrefectGateway
 ) -> None:
+    before = selectors.window_key("handbook")
     process = start_flows()
     wait_until(DatasetVersion.objects.exists)
     first = Refresh.objects.get()
     wait_until(ended(first.key))
-    assert first.key == selectors.window_key("handbook"), "nobody had to ask for the first one"
+    windows = (before, selectors.window_key("handbook"))  # a day may begin meanwhile
+    assert first.key in windows, "nobody had to ask for the first one"
     assert selectors.nearest_passages(query="damaged goods", limit=1).passages[0].document == "damage.md"
 
     run_id = Refresh.objects.get().prefect_flow_run_id
@@ -158,7 +171,7 @@ def test_the_same_refresh_from_many_sides_at_once_is_one_version(
         )
     assert request(window).pk == request(window).pk
     wait_until(lambda: not prefect.flow_runs(states=["SCHEDULED", "PENDING", "RUNNING"]).items or _all_done(prefect))
-    assert Refresh.objects.filter(key=window).count() == 1
+    assert Refresh.objects.filter(dataset="handbook", key=window).count() == 1
     assert DatasetVersion.objects.count() == 1
     assert Passage.objects.count() == 2
 
@@ -231,6 +244,7 @@ def test_an_edited_schedule_is_served_and_outlives_the_process(
         schedules = answer.json().get("schedules", []) if answer.is_success else []
         return [(one["schedule"]["cron"], one["schedule"]["timezone"], one["active"]) for one in schedules]
 
+    Dataset.objects.all().delete()  # as at the first start ever
     process = start_flows()
     wait_until(Schedule.objects.filter(dataset="handbook").exists)  # Prefect may know it from a test before
     wait_until(lambda: served() == [("0 6 * * *", "UTC", True)])

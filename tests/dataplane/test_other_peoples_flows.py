@@ -12,6 +12,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import httpx
 import psycopg
@@ -38,6 +39,7 @@ from tests.waiting import PATIENCE, eventually
 
 pytestmark = pytest.mark.engines
 
+BERLIN = ZoneInfo("Europe/Berlin")  # of the registration's schedule
 TRIALS, EVERY_TRIAL = 20, 1000  # kills, where so many examples are asked for: `make nightly` does
 SECRET = "hunter2-the-secret-of-the-store"
 REGISTRATION = """
@@ -407,8 +409,9 @@ def test_of_windows_that_nobody_served_the_latest_is_run(
     kill(serve())
     deployment = deployments().find("load_orders", "nightly")
     runs = []
+    noon = datetime.now(BERLIN).replace(hour=12, minute=0)  # by the calendar: a day may have 25 hours
     for days in (3, 2, 1):  # as Prefect's schedule makes them
-        due = (datetime.now(UTC) - timedelta(days=days)).isoformat()
+        due = (noon - timedelta(days=days)).astimezone(UTC).isoformat()
         body = {
             "idempotency_key": f"scheduled {deployment.id} {due}",
             "state": {"type": "SCHEDULED", "state_details": {"scheduled_time": due}},
@@ -420,8 +423,8 @@ def test_of_windows_that_nobody_served_the_latest_is_run(
         runs.append(answer.json()["id"])
         follower.look()
     assert [gateway().flow_run(run).state_type for run in runs] == ["CANCELLED", "CANCELLED", "SCHEDULED"]
-    taken = Refresh.objects.get(status="scheduled")
-    assert taken.prefect_flow_run_id == runs[-1]
+    taken = Refresh.objects.get(prefect_flow_run_id=runs[-1])
+    assert taken.status == "scheduled"
     assert [row.error for row in Refresh.objects.filter(status="cancelled")] == [LATER_IS_DUE] * 2
     serve()
     followed(follower, taken.key, "published", "unchanged", "finished")

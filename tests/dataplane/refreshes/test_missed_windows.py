@@ -20,6 +20,7 @@ from tests.dataplane.fakes import FakePrefect
 
 pytestmark = pytest.mark.django_db
 
+BERLIN = ZoneInfo("Europe/Berlin")  # of the registration's schedule
 FLOW, NAME = "load_orders", "nightly"
 REGISTRATION = """
 [datasets.orders]
@@ -99,12 +100,13 @@ def keys(status: str = "scheduled") -> list[str]:
 
 
 def days_ago(*days: int) -> list[datetime]:
-    return [datetime.now(UTC) - timedelta(days=day) for day in days]
+    """Return noon of these days, by the calendar: a day may have 25 hours."""
+    noon = datetime.now(BERLIN).replace(hour=12, minute=0)
+    return [(noon - timedelta(days=day)).astimezone(UTC) for day in days]
 
 
 def named(moments: Sequence[datetime]) -> list[str]:
-    zone = ZoneInfo("Europe/Berlin")
-    return sorted(f"orders:{moment.astimezone(zone).date().isoformat()}" for moment in moments)
+    return sorted(f"orders:{moment.astimezone(BERLIN).date().isoformat()}" for moment in moments)
 
 
 @pytest.mark.parametrize("at_once", [True, False], ids=["found together", "found one after the other"])
@@ -184,7 +186,7 @@ def test_what_has_begun_or_is_not_due_yet_is_not_missed(schedule: Schedule) -> N
 @pytest.mark.parametrize(("day", "hours"), [("2026-10-25", 25), ("2026-03-29", 23)])
 def test_each_hour_of_a_day_on_which_the_clock_changes_is_taken_once(schedule: Schedule, day: str, hours: int) -> None:
     schedule.register("hour", "each")
-    begin = datetime.fromisoformat(day).replace(tzinfo=ZoneInfo("Europe/Berlin")).astimezone(UTC)
+    begin = datetime.fromisoformat(day).replace(tzinfo=BERLIN).astimezone(UTC)
     ids = schedule.plan(*[begin + timedelta(hours=hour) for hour in range(hours)])
     schedule.look()
     schedule.look()
