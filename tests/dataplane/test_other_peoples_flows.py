@@ -383,7 +383,8 @@ def test_a_late_run_and_a_dead_ones_slot_are_told_on_a_runs_page_and_the_slot_is
     assert "The refresh of orders is late since" in told("flow_late")
     (store / "wait").unlink()
     serve()
-    followed(follower, "late", "published", "failed", "cancelled")
+    # The one before it comes due too, and either may be the first to publish.
+    followed(follower, "late", "published", "unchanged", "failed", "cancelled")
     (found,) = diagnosing.diagnose_many([reads])
     assert not {"flow_late", "slot_held"} & {one.cause for one in found.also}
 
@@ -396,8 +397,8 @@ def test_an_edited_schedule_is_served_and_its_run_is_a_refresh_of_its_window(
     body = {"schedules": [{"slug": "often", "cron": "*/1 * * * *", "timezone": "Europe/Berlin"}]}
     assert len(Caller(ada).put("datasets/orders/schedules", body).json()["items"][0]["next"]) == 10
     eventually(lambda: served_by(follower) == [("*/1 * * * *", "Europe/Berlin")], "the schedule is served")
-    planned = deployments()
-    assert planned.set_schedules(deployments().find("load_orders", "nightly"), []), "somebody changed it in Prefect"
+    # Its own process may register anew meanwhile, which takes the schedules away as well.
+    eventually(lambda: served_by(follower) and without_schedules(), "somebody changed it in Prefect")
     eventually(lambda: served_by(follower), "what stands here is served again")
     assert Caller(ada).put("datasets/orders/schedules", {"schedules": []}).status_code == 200
     eventually(lambda: not served_by(follower), "no schedule is served")
@@ -428,6 +429,11 @@ def test_of_windows_that_nobody_served_the_latest_is_run(
     assert [row.error for row in Refresh.objects.filter(status="cancelled")] == [LATER_IS_DUE] * 2
     serve()
     followed(follower, taken.key, "published", "unchanged", "finished")
+
+
+def without_schedules() -> bool:
+    """Take the schedules away in Prefect; return whether there were any."""
+    return deployments().set_schedules(deployments().find("load_orders", "nightly"), [])
 
 
 def served_by(follower: Follower) -> list[tuple[str, str]]:

@@ -32,6 +32,11 @@ SHOWN = 60  # characters that every column and field takes; longer texts are cut
 
 
 @pytest.fixture
+def no_page_says_two_things_alike() -> None:
+    """Let regions be named alike: here one text stands wherever a text can, in ids and names that are unique else."""
+
+
+@pytest.fixture
 def open_hostile(db: None) -> Open:
     """Open a request that carries a text wherever an agent can put one, or the arguments it is given."""
 
