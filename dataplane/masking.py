@@ -34,7 +34,7 @@ _SECRET_PAIRS = frozenset(("api key", "access key", "private key", "secret key",
 
 
 #: why nobody sees a value of a run whose deployment has no schema here
-UNKNOWN = "Its deployment is gone or has no schema, so nobody can say which of these values are secret: all are hidden."
+UNKNOWN = "It has no deployment with a schema here, so nobody can say which of these values are secret: all are hidden."
 
 
 @dataclass(frozen=True)

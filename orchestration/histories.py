@@ -35,14 +35,18 @@ def run(run_id: str) -> dict[str, Any]:
 
 
 def temporal(run_id: str) -> list[dict[str, Any]]:
-    """Return Temporal's histories of the run, oldest first. Raises TemporalAway, WorkflowGone."""
+    """Return Temporal's histories of the run, oldest first, secrets hidden. Raises TemporalAway, WorkflowGone."""
+    told, hidden = temporal_as_it_is(run_id), _hidden_of(run_id)
+    return [_without(hidden, one) for one in told]
+
+
+def temporal_as_it_is(run_id: str) -> list[dict[str, Any]]:
+    """Return what `temporal` does with all that agents' authors hide: to be worked with, and shown to nobody."""
 
     async def ask() -> list[dict[str, Any]]:
         return await histories(await RealTemporal.connect(), run_id)
 
-    told = asyncio.run(ask())  # on a loop of this thread's own, over the one connection of the process
-    hidden = _hidden_of(run_id)
-    return [_without(hidden, one) for one in told]
+    return asyncio.run(ask())  # on a loop of this thread's own, over the one connection of the process
 
 
 def checkpoints(run_id: str) -> list[dict[str, Any]]:
@@ -51,8 +55,9 @@ def checkpoints(run_id: str) -> list[dict[str, Any]]:
     before, hidden = "~", _hidden_of(run_id)
     while lines := checkpoint_gateway.checkpoints_of(run_id, before=before):
         for line in lines:
-            opened = asdict(checkpoint_gateway.checkpoint_of(run_id, line.checkpoint_id))
-            found.append(asdict(line) | hidden.without(opened))
+            opened = checkpoint_gateway.checkpoint_of(run_id, line.checkpoint_id)
+            seen = {"values": hidden.without(opened.values), "tasks": hidden.without_in(opened.tasks)}
+            found.append(asdict(line) | asdict(opened) | seen | {"metadata": hidden.without(opened.metadata)})
         before = lines[-1].checkpoint_id
     return found
 

@@ -10,13 +10,13 @@ import time
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from django.db import DatabaseError
+from django.db import ProgrammingError
 from temporalio.client import Client
 from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxMatcher, SandboxRestrictions
 
 from console.backoff import Backoff
-from console.database import renew_pool
+from console.database import AWAY, renew_pool
 from console.environment import environment
 from console.temporal_connection import CannotConnect, connect
 from orchestration.agents.registry import agents
@@ -87,6 +87,9 @@ class Polling:
     def cannot_connect(self, reason: str) -> None:
         self._fault = f"waiting for Temporal: {reason}"
 
+    def cannot_keep(self, reason: str) -> None:
+        self._fault = f"waiting for the database: {reason}"
+
     async def watch(self, client: Client) -> None:
         """Look every few seconds for as long as the worker works."""
         while True:
@@ -117,7 +120,7 @@ async def run(stop: asyncio.Event) -> None:
     try:
         with code.in_force():
             async with beating("worker", polling.state):
-                await _keep_marks(stop)
+                await _keep_marks(stop, polling)
                 client = await _connect(stop, polling)
                 if client is not None:
                     watching = asyncio.create_task(polling.watch(client))
@@ -165,15 +168,16 @@ async def _work(client: Client, activities: Activities, stop: asyncio.Event) -> 
         await stop.wait()
 
 
-async def _keep_marks(stop: asyncio.Event) -> None:
+async def _keep_marks(stop: asyncio.Event, polling: Polling) -> None:
     """Keep what the authors of the loaded agents hide, before there is any run to hide it of."""
     marks = {name: marks_of(agent) for name, agent in agents().items()}
     failures = 0
     while not stop.is_set():
         try:
             return await in_database(kept_marks.keep, marks)
-        except DatabaseError as exc:
+        except (*AWAY, ProgrammingError) as exc:  # the other one: its table is not there yet
             failures += 1
+            polling.cannot_keep(type(exc).__name__)
             logger.warning("the worker waits for the database: %s", type(exc).__name__)
             await in_database(renew_pool)
             await _wait(stop, CONNECTING.pause(failures))

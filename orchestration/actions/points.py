@@ -106,7 +106,7 @@ def _turn_from(run_id: str, event_id: int) -> int:
     from orchestration import histories  # the engine's SDK is loaded when somebody asks
 
     try:
-        events: list[dict[str, Any]] = histories.temporal(run_id)[-1]["events"]
+        events: list[dict[str, Any]] = histories.temporal_as_it_is(run_id)[-1]["events"]
     except OrchestrationError as exc:
         raise ActionRefused(f"Temporal's history cannot be read, so name a turn or a checkpoint: {exc}") from exc
     if not 1 <= event_id <= int(events[-1]["eventId"]):

@@ -11,7 +11,7 @@ import inspect
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Final, get_type_hints
+from typing import Annotated, Any, Final, NotRequired, Required, get_args, get_origin, get_type_hints
 
 from langgraph.graph import StateGraph
 from langgraph.pregel import Pregel
@@ -141,12 +141,21 @@ def _schema_of_hints(graph: Any) -> dict[str, Any]:
         return {}
     properties = {}
     for name, hint in get_type_hints(state, include_extras=True).items():
+        hint = _without_presence(hint)
         try:
             properties[name] = {"title": name.replace("_", " ").capitalize(), **TypeAdapter(hint).json_schema()}
         except (PydanticUserError, PydanticSchemaGenerationError):
             properties[name] = {}
     required = sorted(getattr(state, "__required_keys__", ()))
     return {"type": "object", "title": state.__name__, "properties": properties, "required": required}
+
+
+def _without_presence(hint: Any) -> Any:
+    """Return a TypedDict's hint without whether its key must be there, which pydantic takes inside of one only."""
+    if get_origin(hint) is Annotated:
+        inner, *more = get_args(hint)
+        return Annotated[(_without_presence(inner), *more)]
+    return _without_presence(get_args(hint)[0]) if get_origin(hint) in (Required, NotRequired) else hint
 
 
 def _is_messages(one: Any) -> bool:

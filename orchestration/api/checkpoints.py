@@ -57,7 +57,7 @@ def get_checkpoint(request: HttpRequest, run_id: str, checkpoint_id: str) -> dic
     return {
         "values": hidden.without(found.values),
         "next": found.next,
-        "tasks": hidden.without(found.tasks),
+        "tasks": hidden.without_in(found.tasks),
         "metadata": found.metadata,
     }
 

@@ -21,8 +21,8 @@ from orchestration.state import kept_marks
 from orchestration.state.values import MASK
 
 UNKNOWN: Final = (
-    "The agent of this run cannot be loaded here and never was, so nobody can say what its author hides: all values "
-    "are hidden."
+    "The agent of this run cannot be loaded here, and no worker has kept what its author hides: all values of its "
+    "input, state and result are hidden."
 )
 _DEEPEST: Final = 120
 _DEEPEST_SCHEMA: Final = 12
@@ -55,6 +55,10 @@ class Hidden:
         if isinstance(value, list):
             return [self.without(item, path) for item in value]
         return MASK if self.everything and value is not None else value
+
+    def without_in(self, tasks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return the tasks of a checkpoint with what is secret in what they wrote replaced; they stay to be told."""
+        return [{**task, "writes": self.without(task["writes"])} for task in tasks]
 
 
 def hidden_of(agent_name: str) -> Hidden:
@@ -114,7 +118,7 @@ def _is_secret(one: Any, whole: Mapping[str, Any], depth: int = 0) -> bool:
         return True
     inner: list[Any] = [one.get("items"), one.get("additionalProperties")]
     for word in ("anyOf", "allOf", "oneOf", "prefixItems"):
-        inner += one.get(word) or []
-    if isinstance(reference := one.get("$ref"), str) and reference.startswith(_DEFINITIONS):
-        inner.append(whole.get("$defs", {}).get(reference.removeprefix(_DEFINITIONS)))
+        inner += one[word] if isinstance(one.get(word), list) else []
+    if isinstance(reference := one.get("$ref"), str) and isinstance(definitions := whole.get("$defs"), Mapping):
+        inner.append(definitions.get(reference.removeprefix(_DEFINITIONS)))
     return any(_is_secret(part, whole, depth + 1) for part in inner)

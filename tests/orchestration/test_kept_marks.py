@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 
 import pytest
-from django.db import OperationalError
+from django.db import InterfaceError, OperationalError
 
 from orchestration import worker
 from orchestration.agents.registry import agents
@@ -19,7 +19,7 @@ Marks = Mapping[str, tuple[str, ...]]
 @pytest.mark.django_db(transaction=True)
 def test_a_worker_keeps_the_marks_of_all_that_it_has_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kept_marks, "_read", None)
-    keep, failures = kept_marks.keep, [OperationalError("away"), OperationalError("still away")]
+    keep, failures = kept_marks.keep, [OperationalError("away"), InterfaceError("closed")]
 
     def keep_or_fail(marks: Marks) -> None:
         if failures:
@@ -27,8 +27,9 @@ def test_a_worker_keeps_the_marks_of_all_that_it_has_loaded(monkeypatch: pytest.
         keep(marks)
 
     monkeypatch.setattr(kept_marks, "keep", keep_or_fail)
-    asyncio.run(worker._keep_marks(asyncio.Event()))
-    assert not failures
+    polling = worker.Polling()
+    asyncio.run(worker._keep_marks(asyncio.Event(), polling))
+    assert not failures and polling.state() == (False, "waiting for the database: OperationalError")
     assert kept_marks.kept() == {name: tuple(sorted(set(marks_of(agent)))) for name, agent in agents().items()}
 
 
@@ -39,4 +40,4 @@ def test_a_worker_that_is_told_to_stop_waits_for_no_database(monkeypatch: pytest
     monkeypatch.setattr(kept_marks, "keep", keep)
     stop = asyncio.Event()
     stop.set()
-    asyncio.run(worker._keep_marks(stop))
+    asyncio.run(worker._keep_marks(stop, worker.Polling()))

@@ -334,7 +334,7 @@ def test_a_point_is_named_by_an_event_too_and_one_that_is_not_there_changes_noth
 
         return asyncio.run(ask())
 
-    monkeypatch.setattr(histories, "temporal", from_the_server)
+    monkeypatch.setattr(histories, "temporal_as_it_is", from_the_server)
 
     async def scene(it: Scene) -> None:
         await it.approve(1)

@@ -7,13 +7,13 @@ import json
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any, NotRequired, TypedDict
 from uuid import UUID
 
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
-from langgraph.graph import START, StateGraph
+from langgraph.graph import START, StateGraph, add_messages
 from langgraph.types import Send
 from pydantic import BaseModel, Field, SecretStr
 
@@ -97,6 +97,8 @@ class Opened(BaseModel):
 class Stated(TypedDict):
     day: str
     pin: Annotated[int, Field(json_schema_extra={"format": "password"})]
+    card: NotRequired[SecretStr]
+    talk: Annotated[list[Any], add_messages]
 
 
 def test_every_way_in_which_an_input_says_secret_is_understood() -> None:
@@ -113,7 +115,10 @@ def test_a_graphs_own_state_may_say_secret() -> None:
     graph.add_node("once", lambda state: {})
     graph.add_edge(START, "once")
     schema = graphs.input_schema_of(graph)
-    assert marks_of(replace(agents()["support"], input=FromGraph, input_schema=schema)) == ("pin",)
+    marks = marks_of(replace(agents()["support"], input=FromGraph, input_schema=schema))
+    assert sorted(marks) == ["card", "pin"]
+    for odd in ({"properties": {"a": {"anyOf": True}}}, {"properties": {"a": {"$ref": "#/$defs/A"}}, "$defs": []}):
+        assert marks_of(replace(agents()["support"], input=FromGraph, input_schema=odd)) == ()
 
 
 def test_with_everything_hidden_the_shape_is_left() -> None:
