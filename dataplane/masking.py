@@ -127,7 +127,7 @@ def _texts(value: Any) -> Iterator[str]:
     if isinstance(value, dict | list):
         for item in value.values() if isinstance(value, dict) else value:
             yield from _texts(item)
-    elif isinstance(value, str | int | float) and value not in (True, False) and len(str(value)) >= SHORTEST_SECRET:
+    elif value is not None and not isinstance(value, bool) and len(str(value)) >= SHORTEST_SECRET:
         yield str(value)
 
 

@@ -74,6 +74,11 @@ class FlowRun:
         """Return what is said of its parameters; `kept`: as our refresh keeps them."""
         return masking.Declared(self.flow, self.deployment, self.parameters_schema, kept or {})
 
+    @property
+    def hidden_because(self) -> str:
+        """Why nobody sees a value of its parameters, in a sentence; "" where that is not so."""
+        return masking.UNKNOWN if self.parameters and self.declared().is_unknown else ""
+
 
 @dataclass(frozen=True)
 class _Deployment:
@@ -277,16 +282,16 @@ class HttpPrefectGateway:
         row = self._about(flow_run_id, "GET", "")
         self._learn_flows({row["flow_id"]})
         self._learn_deployments({row["deployment_id"]} - {None})
-        return self._secrets(row)
+        return masking.secret_texts(row.get("parameters") or {}, self._declared(row))
 
-    def _secrets(self, row: dict[str, Any]) -> list[str]:
+    def _declared(self, row: dict[str, Any]) -> masking.Declared:
+        """Return what has been learned of the flow run's flow and deployment."""
         deployment = self._deployments.get(row.get("deployment_id") or "")
-        declared = masking.Declared(
+        return masking.Declared(
             flow=self._flow_names.get(row["flow_id"], ""),
             deployment=deployment.name if deployment else "",
             schema=deployment.parameters_schema if deployment else {},
         )
-        return masking.secret_texts(row.get("parameters") or {}, declared)
 
     def crash(self, flow_run_id: str, message: str) -> None:
         self._set_state(flow_run_id, {"type": "CRASHED", "name": "Crashed", "message": message})
@@ -367,21 +372,21 @@ class HttpPrefectGateway:
         return rows
 
     def _flow_run_from(self, row: dict[str, Any]) -> FlowRun:
-        state, secrets = row.get("state") or {}, self._secrets(row)
+        state, declared, parameters = row.get("state") or {}, self._declared(row), row.get("parameters") or {}
+        secrets = masking.secret_texts(parameters, declared)
         created_at = instant_of(row["created"])
-        deployment = self._deployments.get(row.get("deployment_id") or "")
         return FlowRun(
             id=row["id"],
             name=masking.without(row["name"], secrets),
-            flow=self._flow_names.get(row["flow_id"], ""),
-            deployment=deployment.name if deployment else "",
+            flow=declared.flow,
+            deployment=declared.deployment,
             state_type=row.get("state_type") or "PENDING",
             state_name=row.get("state_name") or "Pending",
             state_message=masking.without(state.get("message") or "", secrets),
             state_at=instant_of(state["timestamp"]) if state else created_at,
             created_at=created_at,
-            parameters=row.get("parameters") or {},
-            parameters_schema=deployment.parameters_schema if deployment else {},
+            parameters=parameters,
+            parameters_schema=declared.schema,
             idempotency_key=row.get("idempotency_key") or "",
             run_count=row.get("run_count") or 0,
             expected_start_at=maybe_instant(row.get("next_scheduled_start_time") or row.get("expected_start_time")),

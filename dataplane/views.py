@@ -197,7 +197,7 @@ def flow_run_page(
     has_box = any(one.name == asked and not one.refusal for one in offered)
     context = {
         "parameters": _parameters(run, known, request.user),
-        "hidden_because": masking.UNKNOWN if run and run.parameters and run.declared().is_unknown else "",
+        "hidden_because": run.hidden_because if run else "",
         "flow_run_id": flow_run_id,
         "row": FlowRunRow(run, known) if run else None,
         "refresh": known,

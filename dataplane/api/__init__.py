@@ -146,7 +146,7 @@ def _flow_run_json(request: HttpRequest, run: FlowRun, refresh: Refresh | None) 
         "state_name": run.state_name,
         "state_message": run.state_message or None,
         "parameters": masking.shown(run.parameters, declared, request.user),
-        "parameters_hidden_because": masking.UNKNOWN if declared.is_unknown and run.parameters else None,
+        "parameters_hidden_because": run.hidden_because or None,
         "refresh_id": refresh.pk if refresh else None,
         "run_count": run.run_count,
         "created_at": instant(run.created_at),
