@@ -271,7 +271,7 @@ class RefreshStand:
 class DataTrouble:
     """Why the newest refresh of a dataset does not go on. `sentence` may quote others and is untrusted."""
 
-    kind: str  # flow_late, flow_crashed or slot_held
+    kind: str  # flow_late, flow_crashed, flow_unheard or slot_held
     sentence: str
     since: datetime
     flow_run_id: str  # of the run where something can be done; "" for none

@@ -34,6 +34,7 @@ from dataplane.forms import RefreshForm
 from dataplane.models import DatasetVersion, Refresh
 from dataplane.pages.looks import STATE_LOOKS
 from dataplane.prefect_gateway import FlowRun, LogPage, gateway, uuid_of
+from dataplane.refreshes import standing
 from dataplane.refreshes.request import request_refresh
 from dataplane.registered import Registered
 from dataplane.selectors import DatasetState
@@ -260,6 +261,7 @@ def _dataset_context(
         may_refresh, form = bool(roles.roles_of(user) & entry.may_start), None
     else:
         may_refresh, form = roles.may(user, "refresh"), refused or RefreshForm(entry, initial={"key": suggested})
+    rows = selectors.refreshes(dataset=state.name, limit=REFRESHES_SHOWN).items
     return {
         "state": state,
         "may_refresh": may_refresh,
@@ -267,7 +269,8 @@ def _dataset_context(
         "form": form,
         "window": window,
         "window_is_used": suggested != window,
-        "refreshes": selectors.refreshes(dataset=state.name, limit=REFRESHES_SHOWN).items,
+        "refreshes": rows,
+        "told": [(row, trouble.sentence if (trouble := standing.told(row, shown_now())) else "") for row in rows],
     }
 
 

@@ -77,13 +77,18 @@ def dead_because(
     return ""
 
 
-def is_gone(pid: str) -> bool:
-    """Return whether this is a process of this machine that is no more; a stranger's machine is not judged."""
+def is_of_this_machine(pid: str) -> bool:
+    """Return whether this, e.g. `host:4711`, is a process of this machine; a stranger's machine is not judged."""
     host, _, number = pid.rpartition(":")
-    if not number.isdecimal() or host != socket.gethostname():
+    return number.isdecimal() and host == socket.gethostname()
+
+
+def is_gone(pid: str) -> bool:
+    """Return whether this is a process of this machine that is no more."""
+    if not is_of_this_machine(pid):
         return False
     try:
-        os.kill(int(number), 0)
+        os.kill(int(pid.rpartition(":")[2]), 0)
     except ProcessLookupError:
         return True
     except (PermissionError, OverflowError):
@@ -103,6 +108,7 @@ class Follower:
     back_at: datetime | None = None
     _away_since: datetime | None = None
     _suspected: dict[str, datetime] = field(default_factory=dict)  # flow run -> first look that found nobody
+    _unheard: set[str] = field(default_factory=set)  # flow runs of which nobody here can say whether they live
     _said: dict[str, str] = field(default_factory=dict)  # registration -> what is wrong with it
 
     def look(self) -> int:
@@ -143,7 +149,9 @@ class Follower:
         now = datetime.now(UTC)
         runs = self.others.runs(deployment, due_before=now + timedelta(seconds=30))
         for run in runs:
-            if not run.is_terminal:
+            if run.is_terminal:
+                self._unheard.discard(run.id)
+            else:
                 self._bury(run, deployment, now)
         self._adopt(entry, [run for run in runs if not run.is_terminal or now - run.state_at < LOOKED_BACK])
 
@@ -197,14 +205,15 @@ class Follower:
 
     def _bury(self, run: FlowRun, deployment: Deployment, now: datetime) -> None:
         """End the run by force when its process is gone, at the second look that finds so."""
+        pid = self.others.infrastructure_pid(run.id) if run.state_type in ("RUNNING", "PENDING") else ""
+        beats = self.others.last_heartbeats(run.id) if run.state_type == "RUNNING" else []
         why = dead_because(
-            run,
-            pid=self.others.infrastructure_pid(run.id) if run.state_type in ("RUNNING", "PENDING") else "",
-            beats=self.others.last_heartbeats(run.id) if run.state_type == "RUNNING" else [],
-            polled_at=deployment.last_polled_at,
-            now=now,
-            back_at=self.back_at,
+            run, pid=pid, beats=beats, polled_at=deployment.last_polled_at, now=now, back_at=self.back_at
         )
+        if beats or is_of_this_machine(pid):
+            self._unheard.discard(run.id)
+        else:
+            self._unheard.add(run.id)
         if not why:
             self._suspected.pop(run.id, None)
             return
@@ -251,7 +260,7 @@ class Follower:
 
     def _stand(self, row: Refresh, run: FlowRun) -> dict[str, Any] | None:
         now = datetime.now(UTC)
-        stand = standing.stand_of(run, restarts=row.restarts, now=now)
+        stand = standing.stand_of(run, restarts=row.restarts, now=now, is_heard=run.id not in self._unheard)
         if stand is None or stand["kind"] != "slot_held":
             return stand
         try:

@@ -18,15 +18,19 @@ from dataplane.models import Refresh
 from dataplane.prefect_gateway import FlowRun
 
 LATE: Final = timedelta(seconds=15)  # Prefect's own patience
+UNHEARD: Final = timedelta(minutes=5)  # Prefect's default is a sign of life every three
 KEPT: Final = timedelta(minutes=5)  # a slot of a run that is gone; Prefect's lease
 _WAITS_FOR_SLOT: Final = "AwaitingConcurrencySlot"
 _HOLDS: Final = ("RUNNING", "PENDING", "CANCELLING")
 
 
-def stand_of(run: FlowRun, *, restarts: int, now: datetime, others: Sequence[FlowRun] = ()) -> dict[str, Any] | None:
+def stand_of(
+    run: FlowRun, *, restarts: int, now: datetime, others: Sequence[FlowRun] = (), is_heard: bool = True
+) -> dict[str, Any] | None:
     """Return how a flow run stands that does not go on, `None` for one that does. Pure.
 
-    `others`: of its deployment, one of which may hold the slot that it waits for.
+    `others`: of its deployment, one of which may hold the slot that it waits for. `is_heard`: its process is known to
+    have lived, by a sign of life or as one of this machine.
     """
     if run.state_name == _WAITS_FOR_SLOT:
         holder = _holder(run, others, now)
@@ -37,6 +41,8 @@ def stand_of(run: FlowRun, *, restarts: int, now: datetime, others: Sequence[Flo
         return {"kind": "flow_crashed", "since": run.state_at.isoformat(), "restarts": restarts}
     if run.state_type == "SCHEDULED" and now - due > LATE:
         return {"kind": "flow_late", "since": due.isoformat()}
+    if run.state_type in ("RUNNING", "PENDING") and not is_heard and now - run.state_at > UNHEARD:
+        return {"kind": "flow_unheard", "since": run.state_at.isoformat()}
     return None
 
 
@@ -62,10 +68,13 @@ def troubles_of(datasets: Sequence[str]) -> dict[str, DataTrouble]:
     """Return what keeps the newest refresh of each dataset from going on; nothing for those that go on. Two queries."""
     rows = Refresh.objects.filter(dataset_id__in=datasets).order_by("dataset_id", "-id").distinct("dataset_id")
     now = database_now() if datasets else None
-    return {row.dataset_id: told for row in rows if now and row.is_open and (told := _told(row, now)) is not None}
+    return {row.dataset_id: found for row in rows if now and (found := told(row, now)) is not None}
 
 
-def _told(row: Refresh, now: datetime) -> DataTrouble | None:
+def told(row: Refresh, now: datetime) -> DataTrouble | None:
+    """Return why a refresh does not go on, `None` for one that does or has ended. Pure."""
+    if not row.is_open:
+        return None
     stand = row.stand or {}
     name, run = row.dataset_id, row.prefect_flow_run_id
     since = datetime.fromisoformat(stand["since"]) if stand.get("since") else row.created_at
@@ -93,4 +102,10 @@ def _told(row: Refresh, now: datetime) -> DataTrouble | None:
     if stand.get("kind") == "flow_late":
         words = f"The refresh of {name} is late since {clock}: nobody has taken its flow run up. Is its runner alive?"
         return DataTrouble("flow_late", words, since, run)
+    if stand.get("kind") == "flow_unheard":
+        words = (
+            f"The flow run that refreshes {name} has given no sign of life since it was taken up at {clock}, so nobody "
+            "here can say whether it lives. If it does not, an admin cancels it: it ends by force a minute later."
+        )
+        return DataTrouble("flow_unheard", words, since, run)
     return None

@@ -102,6 +102,7 @@ BESIDES: Final = (
     Cause("data_stale", "healthy", besides.data_stale, "Its data may be out of date"),
     Cause("slot_held", "healthy", besides.slot_held, "The refresh of its data waits for a slot"),
     Cause("flow_crashed", "healthy", besides.flow_crashed, "The refresh of its data crashed"),
+    Cause("flow_unheard", "healthy", besides.flow_unheard, "The refresh of its data gives no sign of life"),
     Cause("flow_late", "healthy", besides.flow_late, "The refresh of its data is late"),
     Cause("batch_held_back", "healthy", besides.batch_held, "Held back by its batch"),
     Cause("code_changed_since", "healthy", besides.code_moved_on, "The agent's code changed under it"),

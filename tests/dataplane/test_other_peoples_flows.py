@@ -29,7 +29,7 @@ from dataplane.deployments import deployments
 from dataplane.errors import DeploymentNotFound, PrefectAway
 from dataplane.models import AssetEvent, DatasetVersion, Refresh
 from dataplane.prefect_gateway import gateway
-from dataplane.refreshes import dispatch
+from dataplane.refreshes import dispatch, follow, standing
 from dataplane.refreshes.follow import LATER_IS_DUE, Follower
 from orchestration.diagnosis import diagnosing
 from stack.prefect import CLIENT_ENVIRONMENT, Prefect
@@ -387,6 +387,48 @@ def test_a_late_run_and_a_dead_ones_slot_are_told_on_a_runs_page_and_the_slot_is
     followed(follower, "late", "published", "unchanged", "failed", "cancelled")
     (found,) = diagnosing.diagnose_many([reads])
     assert not {"flow_late", "slot_held"} & {one.cause for one in found.also}
+
+
+def test_a_run_that_nobody_can_say_lives_is_told_and_ends_once_an_admin_cancels_it(
+    store: Path, serve: Serve, follower: Follower, prefect_server: Prefect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As left by a process of another machine that died in its first seconds, while a second one serves on."""
+    monkeypatch.setattr(standing, "UNHEARD", timedelta(0))
+    monkeypatch.setattr(follow, "CANCELLING", timedelta(0))
+    (store / "wait").touch()
+    serve()
+    ada = person("ada", "admin")
+    Caller(ada).post("datasets/orders/refresh", {"key": "lives", "parameters": given()})
+    lives = followed(follower, "lives", "running").prefect_flow_run_id
+    deployment = deployments().find("load_orders", "nightly")
+    made = httpx.post(
+        f"{prefect_server.api_url}/deployments/{deployment.id}/create_flow_run",
+        json={"state": {"type": "RUNNING"}, "enforce_parameter_schema": False},
+        timeout=PATIENCE,
+    )
+    made.raise_for_status()
+    mute: str = made.json()["id"]
+    Refresh.objects.create(
+        id="rfr_mute",
+        dataset_id="orders",
+        key="mute",
+        parameters={},
+        flow="load_orders",
+        deployment="nightly",
+        prefect_flow_run_id=mute,
+    )
+
+    def kinds() -> dict[str, str]:
+        with suppress(PrefectAway):
+            follower.look()
+        return {row.key: (row.stand or {}).get("kind", "") for row in Refresh.objects.all()}
+
+    eventually(lambda: kinds() == {"lives": "", "mute": "flow_unheard"}, "it alone is told", every=1.0)
+    assert gateway().flow_run(mute).state_type == "RUNNING", "nobody ends by force what may live"
+    path = f"flow-runs/{mute}/actions"
+    assert Caller(ada).post(path, {"action": "cancel", "reason": "its machine is gone"}).status_code == 202
+    assert followed(follower, "mute", "cancelled").status == "cancelled"
+    assert Refresh.objects.get(prefect_flow_run_id=lives).is_open
 
 
 def test_an_edited_schedule_is_served_and_its_run_is_a_refresh_of_its_window(

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.test import Client
+from django.urls import reverse
 
 from console import ports
 from console.clock import database_now
@@ -45,6 +47,22 @@ def flow_run(state: str, name: str = "", *, ago: float = 0, run_id: str = "run-1
 )
 def test_a_flow_run_that_does_not_go_on_is_told_by_its_kind(run: FlowRun, restarts: int, kind: str | None) -> None:
     found = standing.stand_of(run, restarts=restarts, now=NOW)
+    assert (found or {}).get("kind") == kind
+
+
+@pytest.mark.parametrize(
+    ("state", "ago", "is_heard", "kind"),
+    [
+        ("RUNNING", 600, False, "flow_unheard"),
+        ("PENDING", 600, False, "flow_unheard"),
+        ("RUNNING", 600, True, None),
+        ("RUNNING", 200, False, None),
+        ("CANCELLING", 600, False, None),
+        ("COMPLETED", 600, False, None),
+    ],
+)
+def test_a_run_that_never_gave_a_sign_of_life_is_told(state: str, ago: int, is_heard: bool, kind: str | None) -> None:
+    found = standing.stand_of(flow_run(state, ago=ago), restarts=0, now=NOW, is_heard=is_heard)
     assert (found or {}).get("kind") == kind
 
 
@@ -89,6 +107,11 @@ SINCE = "2026-11-29T03:14:00+00:00"
             "slot_held",
             "flow run run-9 (Crashed) holds it",
         ),
+        (
+            {"kind": "flow_unheard", "since": SINCE},
+            "flow_unheard",
+            "has given no sign of life since it was taken up at 29 Nov 03:14 UTC",
+        ),
     ],
 )
 def test_a_runs_page_tells_what_keeps_its_data_from_coming(
@@ -102,9 +125,21 @@ def test_a_runs_page_tells_what_keeps_its_data_from_coming(
     (also,) = [one for one in found.also if one.cause == cause]
     assert words in also.sentence and also.since == datetime.fromisoformat(SINCE) and also.links
     assert (found.cause.name, found.needs_somebody) == ("waiting_for_people", False), "it keeps nobody waiting"
+    assert (trouble := standing.told(Refresh.objects.get(), NOW)) is not None and words in trouble.sentence
     Refresh.objects.update(status="failed")
     (found,) = diagnosing.diagnose_many([run])
     assert cause not in [one.cause for one in found.also]
+
+
+def test_the_data_page_says_why_a_refresh_does_not_go_on(olga: User, client: Client) -> None:
+    Dataset.objects.create(name=HANDBOOK.name, title="The handbook", fresh_for=timedelta(hours=1))
+    refreshing({"kind": "flow_late", "since": SINCE}, dataset_id=HANDBOOK.name)
+    client.force_login(olga)
+    for path in (reverse("dataplane:data"), reverse("dataplane:dataset", args=[HANDBOOK.name])):
+        shown = client.get(path, headers={"HX-Request": "true"}).content.decode()
+        assert "late since 29 Nov 03:14 UTC: nobody has taken its flow run up" in shown, path
+    Refresh.objects.update(status="failed")
+    assert "late since" not in client.get(reverse("dataplane:data")).content.decode()
 
 
 def test_what_has_not_reached_prefect_is_late_too(olga: User) -> None:

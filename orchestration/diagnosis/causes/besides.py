@@ -29,6 +29,11 @@ def flow_crashed(facts: RunFacts) -> ToldCause | None:
     return _trouble(facts, "flow_crashed")
 
 
+def flow_unheard(facts: RunFacts) -> ToldCause | None:
+    """Nobody can say whether the process that refreshes what it has read lives."""
+    return _trouble(facts, "flow_unheard")
+
+
 def slot_held(facts: RunFacts) -> ToldCause | None:
     """The refresh of what it has read waits for a place that another flow run holds."""
     return _trouble(facts, "slot_held")
