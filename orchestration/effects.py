@@ -81,6 +81,16 @@ class EffectLedger:
         """Close an unknown effect by what a person says of it; without an answer it stays unknown."""
         return await in_database(self._settle, approval_id, question_id)
 
+    async def refuse(self, approval_id: str, reason: str) -> None:
+        """Say with what was approved that it is not done, unless it has begun. Again changes nothing. Raises Fenced."""
+        await in_database(self._refuse, approval_id, reason)
+
+    def _refuse(self, approval_id: str, reason: str) -> None:
+        with transaction.atomic():
+            self._check_fence()
+            if Approval.objects.filter(pk=approval_id, run_id=self.run_id).exists():
+                approvals.note_not_taken(approval_id=approval_id, detail=reason)
+
     def _begin(self, approval_id: str, digest: str, given: Tool | None = None) -> _Begun | Outcome:
         with transaction.atomic():
             run = self._check_fence()

@@ -112,6 +112,9 @@ class Desk:
     async def settle(self, approval_id: str, question_id: str) -> Outcome:
         return Outcome(status="unknown", result=None, reason="")
 
+    async def refuse(self, approval_id: str, reason: str) -> None:
+        """Nothing to say it with: no record is kept here."""
+
 
 def _asked(interrupt: Any) -> Asked:
     value = interrupt.value

@@ -45,6 +45,9 @@ class ToolEffects(Protocol):
     async def settle(self, approval_id: str, question_id: str) -> Outcome:
         """Take a person's answer about an unknown effect."""
 
+    async def refuse(self, approval_id: str, reason: str) -> None:
+        """Say with what was approved that it is not done, unless it has begun. Again changes nothing."""
+
 
 @dataclass(frozen=True)
 class GuardedTurn:
@@ -142,17 +145,20 @@ class GuardedTool(BaseTool):
         given, call_id = _call_of(input)
         injected = {name: value for name, value in given.items() if name in self._injected()}
         shown = {name: value for name, value in given.items() if name not in injected}
-        fault = self._fault(given)
-        if fault:
-            return self._told(call_id, "error", {"invalid_arguments": fault})
         arguments = plain(shown)
-        try:
-            canonical = canonicalise(self.name, arguments)
-        except NotCanonical as exc:
-            return self._told(call_id, "error", {"invalid_arguments": str(exc)})
         approval_id, digest = turn.approved.get(call_id, ("", ""))
+        try:
+            fault, canonical = self._fault(given), canonicalise(self.name, arguments)
+        except NotCanonical as exc:
+            fault, canonical = str(exc), b""
+        if fault:
+            if approval_id:
+                await turn.effects.refuse(approval_id, f"{self.name} does not take these arguments: {fault}")
+            return self._told(call_id, "error", {"invalid_arguments": fault})
         if digest != digest_of(canonical):
             answer = self._ask("action", canonical, self.sentence(arguments), call_id)
+            if approval_id:
+                await turn.effects.refuse(approval_id, f"{self.name} was called in another way than was approved.")
             if answer["verdict"] not in ("approve", "edit"):
                 return self._not_run(call_id, answer)
             approval_id, digest = answer["approval_id"], answer["approved_digest"]

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from langchain.agents import create_agent
+from langchain.agents.middleware import AgentMiddleware, HumanInTheLoopMiddleware
 from langchain_core.tools import tool
 
 from approvals.errors import InvalidVerdict
@@ -206,6 +207,52 @@ def test_arguments_that_the_tool_does_not_take_go_back_to_the_model_and_nobody_i
     run.refresh_from_db()
     (told,) = [one["content"] for one in messages_of(run) if one["type"] == "tool"]
     assert "invalid_arguments" in told and not Approval.objects.filter(run_id=run.pk).exists()
+
+
+@pytest.mark.parametrize(
+    ("first", "words"),
+    [
+        ({"to": "ann", "amount": "much"}, "pay does not take these arguments"),
+        ({"to": "ann", "amount": 3, "bcc": "eve@x.example"}, "pay does not take these arguments"),
+    ],
+)
+def test_what_was_approved_and_the_tool_does_not_take_is_refused_and_the_run_ends_well(
+    first: dict[str, Any], words: str, use: Use, world: FakeWorld
+) -> None:
+    lines = ([foreign.call("pay", 1, **first)], [foreign.call("pay", 2, to="ann", amount=3)], "All done.")
+    run = use(foreign.hitl(lines=lines, tools=[guard(pay)], gates={"pay": True}))
+    (wrong,) = take(start(run), world).waiting_for
+    give(waiting(run)[0], "approve")
+    (right,) = go_on(run, world, 2, wrong).waiting_for
+    give(waiting(run)[0], "approve")
+    for attempt in (1, 2):
+        assert go_on(run, world, 3, right, attempt=attempt).outcome == "finished"
+    assert foreign.WORLD == [("ann", 3)] and [right] == KEYS
+    (refused,) = Approval.objects.get(pk=wrong).receipt.filter(step="refused")
+    assert words in refused.detail and not Effect.objects.filter(pk=wrong).exists()
+
+
+def test_a_call_that_became_another_one_is_asked_about_anew_and_the_first_approval_is_refused(
+    use: Use, world: FakeWorld
+) -> None:
+    """A middleware of the author's changes the call between the approval and the tool."""
+
+    class Raises(AgentMiddleware):
+        async def awrap_tool_call(self, request: Any, handler: Any) -> Any:
+            call = {**request.tool_call, "args": {**request.tool_call["args"], "amount": 5}}
+            return await handler(request.override(tool_call=call))
+
+    gates = HumanInTheLoopMiddleware({"pay": True})
+    lines = [[foreign.call("pay", 1, to="ann", amount=3)], "All done."]
+    run = use(create_agent(foreign.Told(lines=lines), [guard(pay)], middleware=[gates, Raises()]))
+    (first,) = take(start(run), world).waiting_for
+    give(waiting(run)[0], "approve")
+    (second,) = go_on(run, world, 2, first).waiting_for
+    assert waiting(run)[0].arguments == {"to": "ann", "amount": 5} and foreign.WORLD == []
+    give(waiting(run)[0], "approve")
+    assert go_on(run, world, 3, second).outcome == "finished"
+    assert ([("ann", 5)], [second]) == (foreign.WORLD, KEYS)
+    assert Approval.objects.get(pk=first).receipt.filter(step="refused").exists()
 
 
 def test_a_guarded_tool_runs_nowhere_else() -> None:
