@@ -28,10 +28,8 @@ from console.live.consumers import LiveConsumer  # noqa: E402
 from console.live.held import Held  # noqa: E402
 from console.live.listener import listener  # noqa: E402
 from console.live.shared import Shared  # noqa: E402
-from console.utf8 import Utf8Handler  # noqa: E402
 
 logger = logging.getLogger(__name__)
-http_application = Utf8Handler()
 
 
 def our_own_origin(inner: Application) -> Application:

@@ -15,10 +15,13 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from console.asgi_types import Receive, Scope, Send
+from console.utf8 import Utf8Request
 
 
 class KeptThreads(ASGIHandler):
     """Serves each request on a thread of its own, which serves another one afterwards."""
+
+    request_class = Utf8Request
 
     def __init__(self) -> None:
         self.idle: list[ThreadPoolExecutor] = []  # threads without a request

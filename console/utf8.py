@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.handlers.asgi import ASGIHandler, ASGIRequest
+from django.core.handlers.asgi import ASGIRequest
 from django.http.multipartparser import MultiPartParserError
 from django.utils.http import parse_header_parameters
 
@@ -31,9 +31,3 @@ class Utf8Request(ASGIRequest):
             return super().parse_file_upload(META, post_data)
         except (LookupError, UnicodeError) as exc:
             raise MultiPartParserError("A part of the form names a charset that no text has.") from exc
-
-
-class Utf8Handler(ASGIHandler):
-    """Answers such requests."""
-
-    request_class = Utf8Request

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 from io import BytesIO
 from typing import Any
 
 import pytest
+from asgiref.testing import ApplicationCommunicator
 from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse
 from django.http.multipartparser import MultiPartParserError
 from django.test import Client, RequestFactory
 
-from console.asgi import http_application
+from console.asgi import application
 from console.forms import typed
 from console.middleware import forms_in_utf8
 from console.sessions import SessionStore
-from console.utf8 import Utf8Handler, Utf8Request
+from console.utf8 import Utf8Request
 
 FORM, PARTS, JSON = "application/x-www-form-urlencoded", "multipart/form-data; boundary=b", "application/json"
 SENT = {
@@ -45,8 +47,25 @@ def answer(request: HttpRequest) -> Any:
     return forms_in_utf8(lambda asked: HttpResponse(f"{dict(asked.GET)} {dict(asked.POST)}"))(request)
 
 
-def test_the_web_process_makes_these_requests() -> None:
-    assert isinstance(http_application, Utf8Handler)
+@pytest.mark.parametrize("charset", ["rot13", "undefined", "none-such"])
+def test_what_is_served_answers_a_strange_charset_in_words(charset: str, transactional_db: None) -> None:
+    """Through everything that stands before a view, as the web process serves it."""
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/accounts/login/",
+        "query_string": b"",
+        "headers": [(b"host", b"localhost"), (b"content-type", f"{FORM}; charset={charset}".encode())],
+    }
+
+    async def scene() -> Any:
+        call: Any = ApplicationCommunicator(application, scope)  # type: ignore[no-untyped-call]
+        await call.send_input({"type": "http.request", "body": SENT[FORM]})
+        begun = await call.receive_output(60)
+        await call.wait(60)
+        return begun["status"]
+
+    assert asyncio.run(scene()) == 415
 
 
 @pytest.mark.parametrize("charset", STRANGE)
