@@ -144,9 +144,9 @@ async def alive(control: RunControl, turn: Turn, nodes: Nodes) -> AsyncIterator[
     timeout = activity.info().heartbeat_timeout or timedelta(seconds=30)
 
     async def beat() -> None:
-        while True:
-            activity.heartbeat(nodes.details(turn))
+        while True:  # the first one not at once: before a node has begun it says nothing, and costs Temporal a write
             await asyncio.sleep(timeout.total_seconds() / HEARTBEATS_PER_TIMEOUT)
+            activity.heartbeat(nodes.details(turn))
 
     async def drain() -> None:
         await activity.wait_for_worker_shutdown()
