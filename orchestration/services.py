@@ -245,7 +245,7 @@ class TurnEnd:
 
 
 def pause_turn(turn: Turn, fence: int, end: TurnEnd) -> tuple[list[str], datetime]:
-    """Open the approvals the graph asks for; return their ids and the first ladder step's time.
+    """Open the approvals the graph asks for; return their ids and when the next step of a ladder is due.
 
     A repetition opens nothing twice. Raises Fenced when a newer attempt has begun.
     """
@@ -258,7 +258,10 @@ def pause_turn(turn: Turn, fence: int, end: TurnEnd) -> tuple[list[str], datetim
             actor="worker",
             but_for_interrupts={proposal.interrupt_id for proposal in end.proposals},
         )
-    return [approval.pk for approval in opened], min(datetime.fromisoformat(a.ladder[0]["at"]) for a in opened)
+    open_steps = [one.next_step_at for one in opened if one.next_step_at is not None]
+    # Where the policy has closed all of them, the first step of the past has the next turn begin at once.
+    steps = open_steps or [datetime.fromisoformat(one.ladder[0]["at"]) for one in opened]
+    return [approval.pk for approval in opened], min(steps)
 
 
 def after_asking() -> Case:

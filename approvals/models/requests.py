@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import pgtrigger
@@ -222,6 +223,14 @@ class Approval(models.Model):
     def is_open(self) -> bool:
         """Return whether it waits for people. One that is past its deadline does until the ladder's last step."""
         return self.status == self.Status.PENDING
+
+    @property
+    def next_step_at(self) -> datetime | None:
+        """When the next step of its ladder is due; `None` once it is closed."""
+        if not self.is_open:
+            return None
+        rung = self.ladder[min(self.steps_climbed, len(self.ladder) - 1)]
+        return datetime.fromisoformat(rung["at"])
 
     @property
     def given_terms(self) -> Terms:

@@ -72,6 +72,7 @@ class Settled:
     checkpoint_id: str  # where the agent had asked
     next_step_at: datetime | None  # of its ladder
     ending: Ending | None
+    call_id: str = ""  # of the model's call that it was about, "" where none in the state was the same
 
 
 _ROWS: Final = Rows(Approval, but_for=("arguments_schema", "answer_schema", "agent_words", "search_words", "deciders"))
@@ -121,20 +122,15 @@ def read_settled(found: str | None, approval_ids: Sequence[str]) -> list[Settled
 
 def _settled(approval: Approval, proposed: str, votes: list[Any]) -> Settled:
     """Return what became of one approval. `votes`: each decision in its order, with the name of who made it."""
-    ending, next_step_at = None, None
-    if approval.is_open:
-        rung = approval.ladder[min(approval.steps_climbed, len(approval.ladder) - 1)]
-        next_step_at = datetime.fromisoformat(rung["at"])
-    else:
-        ending = _ending_of(approval, proposed, votes)
     return Settled(
         approval_id=approval.pk,
         interrupt_id=approval.interrupt_id,
         place=approval.interrupt_place,
         tool=approval.tool,
         checkpoint_id=approval.checkpoint_id,
-        next_step_at=next_step_at,
-        ending=ending,
+        next_step_at=approval.next_step_at,
+        ending=None if approval.is_open else _ending_of(approval, proposed, votes),
+        call_id=approval.asked.get("call_id", ""),
     )
 
 

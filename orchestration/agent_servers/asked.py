@@ -74,7 +74,7 @@ def answer_of(server: AgentServer, thread: RemoteThread, interrupt: Any, settled
         if (
             agrees
             and one.ending is not None
-            and (one.ending.proposed_digest != place.digest or around.differs(interrupt, one.place))
+            and (one.ending.proposed_digest != place.digest or around.differs(interrupt, one.place, one.call_id))
         ):
             others.append(one.approval_id)
     if others:

@@ -52,18 +52,24 @@ class Around:
         registered = {tool.name for tool in self.agent.tools}
         return not registered or name in registered or name in self.tools
 
-    def differs(self, interrupt: Any, number: int) -> bool:
-        """Return whether the state holds another call than the interrupt asks about at this place."""
-        places = dialect_of(interrupt).proposals_of(interrupt)
+    def differs(self, interrupt: Any, number: int, call_id: str) -> bool:
+        """Return whether the state holds another call than the interrupt asks about at this place.
+
+        `call_id`: of the call that was the same when it was asked, "" where there was none. LangChain's middleware asks
+        about the calls of the message as they stand. Others ask in their own words: a tool that asks inside itself has
+        filled in its defaults, and what it runs is what it asks.
+        """
+        dialect = dialect_of(interrupt)
+        places = dialect.proposals_of(interrupt)
         message = self._message_of(interrupt)
         if message is None or any(place.kind != "action" or place.is_tracked for place in places):
             return False
         place = places[number]
-        if place.call_id:
-            held = [call for call in message.tool_calls if call["id"] == place.call_id]
+        if known := place.call_id or call_id:
+            held = [call for call in message.tool_calls if call["id"] == known]
             return bool(held) and _digest(held[0]) != place.digest
         of_the_name = {_tool_of(one) for one in places} & {call["name"] for call in message.tool_calls}
-        return bool(of_the_name) and _calls_of(message, places)[number] is None
+        return dialect.name == "langchain" and bool(of_the_name) and _calls_of(message, places)[number] is None
 
     def _message_of(self, interrupt: Any) -> AIMessage | None:
         """Return the model's newest message in the state of the graph that asked."""
@@ -95,13 +101,13 @@ class Around:
 
 
 def _calls_of(message: AIMessage | None, places: Sequence[Place]) -> list[Any]:
-    """Return for each place the call of the message that it is about: calls are asked about in their order."""
+    """Return for each place the call of the message that it is about; the first of several that are the same."""
     left = list(message.tool_calls) if message is not None else []
     found: list[Any] = []
     for place in places:
         at = next((number for number, call in enumerate(left) if _digest(call) == place.digest), None)
         found.append(None if at is None else left[at])
-        left = left if at is None else left[at + 1 :]
+        left = left if at is None else [*left[:at], *left[at + 1 :]]
     return found
 
 

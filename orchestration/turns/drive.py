@@ -184,7 +184,7 @@ def _is_other(around: Around, settled: Settled, place: Place, interrupt: Any) ->
     ending = settled.ending
     if ending is None or ending.verdict not in ("approve", "edit"):
         return False
-    return ending.proposed_digest != place.digest or around.differs(interrupt, settled.place)
+    return ending.proposed_digest != place.digest or around.differs(interrupt, settled.place, settled.call_id)
 
 
 def _end_of_run(places: Sequence[Settled], sentence: str) -> OrchestrationError:

@@ -5,6 +5,7 @@ What their tools do is kept in `WORLD`, for they run outside the ledger.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from operator import add
 from typing import Annotated, Any
 
@@ -14,7 +15,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.tools import BaseTool, tool
-from langgraph.graph import END, START, StateGraph
+from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.types import interrupt
 from pydantic import BaseModel, Field
 from typing_extensions import TypedDict
@@ -176,6 +177,54 @@ def asking_tool() -> Any:
         return f"booked: {answer}"
 
     return create_agent(Told(lines=[[call("book", 5, hotel="Ritz")], "All done."]), [book])
+
+
+def wrapped_tool() -> Any:
+    """An agent whose tool asks in Agent Inbox's form with what it was called with, its defaults filled in."""
+
+    @tool("send_email")
+    def wrapped(to: str, subject: str = "Hello") -> str:
+        """Send an e-mail."""
+        given = {"to": to, "subject": subject}
+        allowed = {"allow_accept": True, "allow_edit": True, "allow_respond": True, "allow_ignore": True}
+        (answer,) = interrupt([{"action_request": {"action": "send_email", "args": given}, "config": allowed}])
+        if answer["type"] == "edit":
+            given = answer["args"]["args"]
+        elif answer["type"] != "accept":
+            return str(answer["args"])
+        return str(send_email.invoke(given))
+
+    return create_agent(Told(lines=[[call("send_email", 1, to="ann@acme.example")], "All done."]), [wrapped])
+
+
+def asking_about(calls: Sequence[dict[str, Any]], asked: Iterable[dict[str, Any]]) -> Any:
+    """A graph whose model makes the calls, and whose next node asks about them in Agent Inbox's form, in its order."""
+    entries = [
+        {"action_request": {"action": one["name"], "args": one["args"]}, "config": {"allow_accept": True}}
+        for one in asked
+    ]
+    graph: Any = StateGraph(MessagesState)
+    graph.add_node("model", lambda _: {"messages": [AIMessage("I would do this.", tool_calls=list(calls))]})
+    graph.add_node("ask", lambda _: {"messages": [AIMessage(str(interrupt(entries)))]})
+    graph.add_edge(START, "model")
+    graph.add_edge("model", "ask")
+    graph.add_edge("ask", END)
+    return graph
+
+
+def stop_beside_a_question() -> Any:
+    """A graph that asks in one branch, and beside it stops in a graph of its own before that one's node."""
+    inner: Any = StateGraph(Lines)
+    inner.add_node("work", lambda _: WORLD.append(("work", None)) or {"lines": ["worked"]})
+    inner.add_edge(START, "work")
+    inner.add_edge("work", END)
+    graph: Any = StateGraph(Lines)
+    graph.add_node("ask", lambda _: {"lines": [interrupt("Which one?")]})
+    graph.add_node("beside", inner.compile(interrupt_before=["work"]))
+    for node in ("ask", "beside"):
+        graph.add_edge(START, node)
+        graph.add_edge(node, END)
+    return graph
 
 
 def loop(times: int = 20) -> Any:

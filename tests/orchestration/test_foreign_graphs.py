@@ -290,6 +290,23 @@ def test_a_stop_that_nobody_lets_go_on_ends_the_run(how: str, use: Use, world: F
     assert foreign.WORLD == [("first", None)]
 
 
+def test_a_question_that_was_answered_beside_a_stop_wakes_nobody_until_the_stop_is_decided(
+    use: Use, world: FakeWorld
+) -> None:
+    run = use(foreign.stop_beside_a_question(), {})
+    asked = take(start(run), world).waiting_for
+    question, stop = (next(one for one in waiting(run) if one.kind == kind) for kind in ("question", "go_on"))
+    give(question, "respond", answer="the left one")
+    past = [{**rung, "at": "2026-01-01T00:00:00+00:00"} for rung in question.ladder]
+    Approval.objects.filter(pk=question.pk).update(ladder=past)
+    result = go_on(run, world, 2, *asked)
+    assert sorted(result.waiting_for) == sorted(asked) and foreign.WORLD == []
+    assert result.next_step_at == stop.ladder[0]["at"]
+    give(stop, "approve")
+    assert go_on(run, world, 3, *asked).outcome == "finished"
+    assert foreign.WORLD == [("work", None)]
+
+
 def test_an_agent_inside_a_tool_of_an_agent_asks(use: Use, world: FakeWorld) -> None:
     run = use(foreign.deep())
     asked = take(start(run), world).waiting_for
@@ -306,6 +323,37 @@ def test_a_tool_that_interrupts_inside_itself_gets_its_answer(use: Use, world: F
     give(Approval.objects.get(pk=asked[0]), "respond", answer="yes")
     assert go_on(run, world, 2, *asked).outcome == "finished"
     assert foreign.WORLD == [("book", "yes")]
+
+
+@pytest.mark.parametrize("verdict", ["approve", "edit", "respond"])
+def test_a_tool_that_asks_with_its_defaults_filled_in_is_asked_about_once(
+    verdict: str, use: Use, world: FakeWorld
+) -> None:
+    run = use(foreign.wrapped_tool())
+    asked = take(start(run), world).waiting_for
+    (approval,) = waiting(run)
+    assert approval.arguments == {"to": "ann@acme.example", "subject": "Hello"}
+    edited = {"to": "ann@acme.example", "subject": "Good day"}
+    give(
+        approval,
+        verdict,
+        edited=edited if verdict == "edit" else None,
+        answer="By hand." if verdict == "respond" else None,
+    )
+    assert go_on(run, world, 2, *asked).outcome == "finished"
+    done = {"approve": [("send_email", approval.arguments)], "edit": [("send_email", edited)], "respond": []}
+    assert done[verdict] == foreign.WORLD
+    assert Approval.objects.filter(run_id=run.pk).count() == 1
+
+
+def test_entries_that_come_in_another_order_than_the_calls_find_their_own_call(use: Use, world: FakeWorld) -> None:
+    calls = [foreign.call("send_email", 1, to="ann@acme.example"), foreign.call("delete_file", 2, path="report")]
+    run = use(foreign.asking_about(calls, reversed(calls)))
+    take(start(run), world)
+    assert {one.tool: one.asked["call_id"] for one in waiting(run)} == {
+        "send_email": "call-1",
+        "delete_file": "call-2",
+    }
 
 
 def test_a_loop_asks_twenty_times(use: Use, world: FakeWorld) -> None:
