@@ -211,6 +211,23 @@ def approved_of_run(run_id: str) -> QuerySet[Approval]:
     return approved.exclude(Exists(no_effect)).exclude(Exists(refused)).order_by("opened_at", "pk")
 
 
+def taken_up_outside_the_ledger() -> QuerySet[Approval]:
+    """Return what was approved, by people or the policy, and taken up by its run, which does it past the ledger.
+
+    A call of an agent's own tool, or that the agent may go on past a stop: what came of it is in no row.
+    """
+    taken = Approval.objects.filter(
+        status=Approval.Status.DECIDED,
+        kind__in=(Approval.Kind.ACTION, Approval.Kind.GO_ON),
+        source=Approval.Source.AGENT,
+        is_tracked=False,
+        is_seeded=False,
+        took_effect_at__isnull=False,
+    )
+    no_effect = Decision.objects.filter(approval=OuterRef("pk")).exclude(verdict__in=AGREEING)
+    return taken.exclude(Exists(no_effect))
+
+
 NEWEST_ASKED_FIRST: Final = Order("asked", ("opened_at", "id"), (datetime, str), is_descending=True)
 
 

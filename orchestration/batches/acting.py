@@ -7,8 +7,9 @@ from typing import Any, Final, Literal
 
 from django.contrib.auth.models import User
 from django.db import transaction
-from django.db.models import Exists, F, OuterRef
+from django.db.models import Exists, F, OuterRef, Q
 
+from approvals.reading.for_runs import taken_up_outside_the_ledger
 from approvals.record import audit
 from approvals.services.receipts import checked_reason
 from console import outbox
@@ -98,20 +99,21 @@ def _cancel(batch: Batch, reason: str, waiting: Waiting, by: User) -> dict[str, 
 def _retry_failed(batch: Batch, reason: str, waiting: Waiting, by: User) -> dict[str, Any] | None:
     """Put the failed rows back among those that wait to be started, each under the next attempt's number.
 
-    Not one whose run has done something, or may have: a new run knows nothing of it and would do it again. A run that
-    is set back does.
+    Not one whose run has done something, or may have: a new run knows nothing of it and would do it again. What a tool
+    did that nobody was asked about, and that goes past the ledger, nobody can see here.
     """
     if batch.status == Batch.Status.CANCELLED:
         raise ActionRefused("The batch is cancelled. Start another one with the rows that failed.")
     failed = batch.items.filter(state=BatchItem.State.FAILED)
-    acted = Effect.objects.filter(run=OuterRef("run_id")).exclude(status=Effect.Status.FAILED)
-    left = failed.filter(Exists(acted)).count()
-    failed = failed.exclude(Exists(acted))
+    effects = Effect.objects.filter(run=OuterRef("run_id")).exclude(status=Effect.Status.FAILED)
+    acted = Q(Exists(effects)) | Q(Exists(taken_up_outside_the_ledger().filter(run_id=OuterRef("run_id"))))
+    left = failed.filter(acted).count()
+    failed = failed.exclude(acted)
     again = failed.update(state=BatchItem.State.NOT_STARTED, run_id=None, attempt=F("attempt") + 1, ended_at=None)
     if not again and left:
         raise ActionRefused(
-            "The runs of the failed rows have done something before they failed, and a new run would do it again. Set "
-            "such a run back instead: it knows what was done."
+            "The runs of the failed rows have done something before they failed, or may have, and a new run would do "
+            "it again. Set such a run back instead: its page says first what stands and what would be forgotten."
         )
     if not again:
         raise ActionRefused("No row of this batch has failed.")

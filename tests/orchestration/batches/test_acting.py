@@ -7,12 +7,14 @@ from django.contrib.auth.models import User
 
 from approvals.errors import InvalidChange
 from approvals.models import AuditEvent
+from approvals.services import note_receipt
 from orchestration import ending
 from orchestration.batches import acting, counting, feeding
 from orchestration.errors import ActionRefused
 from orchestration.models import Batch, BatchItem, Effect, Run
 from tests.orchestration.batches.conftest import make_batch, run_of, states
 from tests.orchestration.batches.test_feeding import finish
+from tests.orchestration.conftest import decide, open_for
 
 
 def act(batch: Batch, action: acting.Action, by: User, **more: str) -> Batch:
@@ -108,6 +110,33 @@ def test_a_row_whose_run_has_done_something_is_not_done_again_by_a_new_run(
         BatchItem.objects.filter(batch=batch, number=2).update(state="finished")
         with pytest.raises(ActionRefused, match="done something before they failed"):
             act(batch, "retry_failed", olga)
+
+
+@pytest.mark.parametrize(
+    ("kind", "verdict", "is_taken_up", "is_left"),
+    [
+        ("action", "approve", True, True),
+        ("go_on", "approve", True, True),
+        ("action", "approve", False, False),
+        ("action", "reject", True, False),
+    ],
+)
+def test_a_row_is_left_whose_run_has_taken_up_what_was_approved_outside_the_ledger(
+    kind: str, verdict: str, is_taken_up: bool, is_left: bool, olga: User
+) -> None:
+    batch = make_batch(olga, 1)
+    feeding.feed(batch.pk)
+    run = run_of(batch, 1)
+    approval = decide(open_for(run, "send_email", kind=kind, is_tracked=False), verdict)
+    if is_taken_up:
+        note_receipt(approval_ids=[approval.pk], step="resumed", detail="turn 2")
+    ending.close_run(run_id=run.pk, status="failed", kind="error", message="no", actor="worker")
+    if is_left:
+        with pytest.raises(ActionRefused, match="or may have"):
+            act(batch, "retry_failed", olga)
+    else:
+        act(batch, "retry_failed", olga)
+    assert states(batch) == ["failed" if is_left else "not_started"]
 
 
 def test_what_cannot_be_done_is_refused_in_words(olga: User) -> None:
