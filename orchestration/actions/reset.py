@@ -20,6 +20,7 @@ from orchestration.actions import facts
 from orchestration.actions.base import Action, Preview, Wish
 from orchestration.actions.points import Point, Where, point_of
 from orchestration.agents.registry import UnknownAgent, agent_named
+from orchestration.batches import reopening
 from orchestration.errors import ActionRefused
 from orchestration.models import Effect, Run
 
@@ -37,6 +38,7 @@ def check(run: Run) -> None:
         raise ActionRefused("The run has finished, and what it came to may have been used. Fork it into a new run.")
     if run.restart and not run.restart["placed"] and run.status in Run.OPEN and run.era:
         raise ActionRefused("The run was set back a moment ago, and has not begun again yet. Look again soon.")
+    reopening.check(run)
     check_agent(run)
 
 
@@ -86,7 +88,11 @@ def do(run: Run, wish: Wish) -> None:
 
 
 def set_back(run: Run, point: Point, wish: Wish) -> None:
-    """Set the run back to the point. Part of the transaction that holds its row."""
+    """Set the run back to the point. Part of the transaction that holds its row.
+
+    Raises ActionRefused where its batch has begun another attempt of its row since `check`.
+    """
+    reopening.reopen(run)
     fences.begin_era(run)
     run.status = Run.Status.PAUSED if run.paused else Run.Status.STARTING  # until the relay has started it anew
     run.error = run.result = run.closed_at = run.ending = run.swept_at = None
