@@ -118,7 +118,10 @@ def made_once(graph: Any) -> Any:
 
 
 def input_schema_of(graph: Any) -> dict[str, Any]:
-    """Return the JSON Schema of what a graph starts with; messages as people write them."""
+    """Return the JSON Schema of what a graph starts with; messages as people write them.
+
+    One that names what it takes takes nothing else, unless it says so itself: LangGraph drops that without a word.
+    """
     made = compiled(graph)
     try:
         schema = dict(made.get_input_jsonschema())
@@ -132,6 +135,8 @@ def input_schema_of(graph: Any) -> dict[str, Any]:
     }
     if not any("$ref" in str(one) for one in schema["properties"].values()):
         schema.pop("$defs", None)
+    if schema["properties"]:
+        schema.setdefault("additionalProperties", False)
     return schema
 
 

@@ -195,6 +195,12 @@ class Column:
     types: frozenset[str]
     choices: tuple[Any, ...] = ()
 
+    @property
+    def is_json(self) -> bool:
+        """Return whether a cell holds JSON: a list, or an object."""
+        is_plain = bool(self.choices) or bool(self.types & {"string", "integer", "number"})
+        return not is_plain and bool(self.types & {"object", "array"})
+
     def read(self, cell: TableCell) -> Any:
         """Return the cell's value. Raises NotJson, whose message says what to write."""
         if self.choices:
@@ -215,6 +221,11 @@ class Column:
     def _chosen(self, text: str) -> Any:
         """Return the choice that is written so; the text itself where it is none, for the agent's model to refuse."""
         return next((one for one in self.choices if text == (one if isinstance(one, str) else json.dumps(one))), text)
+
+
+def columns_of(schema: dict[str, Any]) -> list[Column]:
+    """Return the columns that the agent's input names, in its order."""
+    return [_column(str(name), part, schema) for name, part in schema.get("properties", {}).items()]
 
 
 def _readers(names: list[str], schema: dict[str, Any]) -> list[Column]:

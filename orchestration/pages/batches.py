@@ -24,14 +24,14 @@ from console.lists.longer_lists import STEP, address_of, more_of, rows_wanted
 from console.live.parts import is_a_part
 from console.text.cells import BOM, cell, line
 from console.text.stored import asked_text
-from orchestration.agents.arguments import schema_of
+from orchestration.agents.arguments import input_schema_of
 from orchestration.agents.registry import agents, faults
 from orchestration.agents.runtime import Agent
 from orchestration.batches import acting, reading, starting
 from orchestration.batches.acting import Action, Waiting
 from orchestration.batches.reading import BatchPage, ItemRow
 from orchestration.batches.starting import CheckedTable, RowFault
-from orchestration.batches.tables import LARGEST_TEXT, NoTable, decoded, read_table
+from orchestration.batches.tables import LARGEST_TEXT, NoTable, columns_of, decoded, read_table
 from orchestration.errors import ActionRefused, BatchKeyReused, InvalidInput
 from orchestration.models import Batch, BatchItem
 from orchestration.state.secrets import hidden_of
@@ -207,7 +207,7 @@ def _preview(agent: Agent, typed: Typed) -> TablePreview | None:
     if typed.faults:
         return None
     try:
-        return TablePreview(starting.check(agent.name, read_table(typed.table, schema_of(agent.input))))
+        return TablePreview(starting.check(agent.name, read_table(typed.table, input_schema_of(agent))))
     except NoTable as exc:
         typed.faults["table"] = str(exc)
     return None
@@ -217,7 +217,7 @@ def _start(request: HttpRequest, agent: Agent, typed: Typed) -> Batch | None:
     try:
         return starting.start_batch(
             agent=agent.name,
-            rows=read_table(typed.table, schema_of(agent.input)),
+            rows=read_table(typed.table, input_schema_of(agent)),
             key=typed.key,
             requested_by=person(request),
             active=typed.number("active"),
@@ -230,12 +230,11 @@ def _start(request: HttpRequest, agent: Agent, typed: Typed) -> Batch | None:
     return None
 
 
-def _columns(agent: Agent) -> list[tuple[str, str, bool]]:
-    """Return what a table may have: name, what it is, and whether every row needs it."""
-    schema = schema_of(agent.input)
+def _columns(agent: Agent) -> list[tuple[str, bool, bool]]:
+    """Return what a table may have: name, whether every row needs it, and whether a cell of CSV holds JSON."""
+    schema = input_schema_of(agent)
     needed = set(schema.get("required", ()))
-    parts = schema.get("properties", {})
-    return [(name, str(part.get("description", "")), name in needed) for name, part in parts.items()]
+    return [(column.name, column.name in needed, column.is_json) for column in columns_of(schema)]
 
 
 def _chosen_agent(request: HttpRequest) -> Agent | None:

@@ -8,7 +8,7 @@ from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from console.text.visible import one_line
-from orchestration.agents.arguments import schema_of
+from orchestration.agents.arguments import input_schema_of
 from orchestration.agents.registry import UnknownAgent, agent_named
 from orchestration.batches import starting
 from orchestration.batches.tables import NoTable, decoded, read_table
@@ -35,7 +35,7 @@ class Command(BaseCommand):
         if user is None:
             raise CommandError(f"There is no account {one_line(options['username'])!r}.")
         try:
-            schema = schema_of(agent_named(options["agent"]).input)
+            schema = input_schema_of(agent_named(options["agent"]))
             raw = sys.stdin.buffer.read() if options["table"] == "-" else Path(options["table"]).read_bytes()
             rows = read_table(decoded(raw), schema)
             checked = starting.check(options["agent"], rows)

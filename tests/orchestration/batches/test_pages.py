@@ -19,10 +19,14 @@ from approvals.models import Approval
 from orchestration.batches import feeding
 from orchestration.models import Batch, BatchItem, Run
 from orchestration.state import secrets
-from tests.api_caller import Caller
+from tests.api_caller import Caller, problem
+from tests.orchestration.batches import table_graphs
 from tests.orchestration.batches.conftest import make_batch, run_of
 from tests.orchestration.batches.test_feeding import finish
 from tests.orchestration.conftest import REFUND, make_run, open_for
+from tests.orchestration.test_agent_faults import Register, register
+
+__all__ = ("register",)
 
 TABLE = "order_id,message\n8801,Broken.\n8802,Late.\n"
 
@@ -96,6 +100,43 @@ def test_what_cannot_be_taken_is_said_at_its_field(changes: dict[str, str], word
     answer = send(page, **changes)
     assert answer.status_code == 422
     assert words in answer.content.decode()
+
+
+@pytest.fixture
+def graphs(register: Register) -> None:
+    register(*(f"{name}={table_graphs.__name__}:{name}" for name in ("counted", "talk")))
+
+
+@pytest.mark.usefixtures("graphs")
+def test_a_table_for_a_graph_is_read_by_the_graphs_own_input(page: Client, olga: User, tmp_path: Any) -> None:
+    text = page.get("/batches/new/?agent=counted").content.decode()
+    assert '<span class="mono">n</span> (needed), <span class="mono">note</span>.' in text
+    assert "1 row, all right" in send(page, "n\n5\n", "check", agent="counted").content.decode()
+    assert send(page, "n\n5\n", agent="counted", key="by page").status_code == 302
+    table = tmp_path / "t.csv"
+    table.write_text("n\n5\n")
+    given = {"username": "olga", "key": "by command", "stdout": io.StringIO(), "stderr": io.StringIO()}
+    call_command("start_batch", "counted", str(table), **given)
+    assert [item.input for item in BatchItem.objects.all()] == [{"n": 5}] * 2
+
+
+@pytest.mark.usefixtures("graphs")
+def test_a_column_that_a_graphs_input_does_not_have_is_refused_at_every_door(page: Client, olga: User) -> None:
+    csv_told = send(page, "n,nte\n5,x\n", agent="counted").content.decode()
+    assert "nothing called “nte”" in csv_told
+    lines = send(page, '{"n": 5, "nte": "x"}\n', agent="counted")
+    assert lines.status_code == 422 and ">nte<" in lines.content.decode()
+    body = {"agent": "counted", "inputs": [{"n": 5, "nte": "x"}], "key": "k"}
+    assert problem(Caller(olga).post("batches", body), 422)["errors"][0]["path"] == "inputs/0/nte"
+    problem(Caller(olga).post("runs", {"agent": "counted", "input": {"n": 5, "nte": "x"}}), 422)
+    assert Batch.objects.count() == Run.objects.count() == 0
+
+
+@pytest.mark.usefixtures("graphs")
+def test_messages_stand_in_a_table_as_json(page: Client) -> None:
+    assert "messages</span> (needed, as JSON)" in page.get("/batches/new/?agent=talk").content.decode()
+    assert send(page, 'messages\n"[{""content"": ""Hello""}]"\n', agent="talk").status_code == 302
+    assert BatchItem.objects.get().input == {"messages": [{"role": "user", "content": "Hello"}]}
 
 
 def test_a_file_is_taken_in_place_of_the_text(page: Client) -> None:
