@@ -1,8 +1,8 @@
 """Make runs of a batch's rows while there is room, and close the batch when the last of its items has ended.
 
-Room is the least of four: runs of the batch that may work at the same time, its requests that may wait for people, what
-the relay has not taken away yet, and how many open runs its account may have. So a batch floods neither the worker nor
-an inbox, and it goes on by itself as room comes.
+Room is the least of four: runs of the batch that may work at the same time, its requests that may wait for people (of
+those to come, see `asking`), what the relay has not taken away yet, and how many open runs its account may have. So a
+batch floods neither the worker nor an inbox, and it goes on by itself as room comes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from typing import Any, Final
 from django.db import transaction
 
 from approvals.errors import NotTheirs
-from approvals.models import Approval
 from approvals.record import audit
 from console import outbox
 from console.clock import DatabaseNow, database_now
@@ -25,7 +24,7 @@ from console.outbox import Kind
 from console.text.digests import digest_of_json
 from orchestration.actions import acting
 from orchestration.agents.registry import UnknownAgent, agent_named
-from orchestration.batches import counting
+from orchestration.batches import asking, counting
 from orchestration.batches.counting import Counts
 from orchestration.contracts import Fed
 from orchestration.errors import ActionRefused
@@ -81,15 +80,13 @@ def room_of(batch: Batch, counts: Counts) -> Room:
         agent_named(batch.agent)
     except UnknownAgent:
         return Room(0, "agent")
-    pending = Approval.objects.filter(batch=batch.pk, status=Approval.Status.PENDING).order_by()
     kinds = (Kind.START_RUN, Kind.DECIDED)
     waiting = OutboxEntry.objects.filter(delivered_at=None, kind__in=kinds).order_by()
     most = environment().requests_in_flight
     mine = Run.objects.filter(requested_by=batch.requested_by_id, status__in=Run.OPEN).order_by()
     rooms = (
         Room(batch.active - counts["running"], "active"),
-        # Who runs now may ask in a moment, so each counts as one who waits already.
-        Room(batch.open_approvals - pending[: batch.open_approvals].count() - counts["running"], "open_approvals"),
+        Room(asking.room_for(batch, counts["running"]), "open_approvals"),
         Room(BACKLOG - waiting[:BACKLOG].count(), "backlog"),
         Room(most - mine[:most].count(), "account"),
     )
@@ -110,8 +107,8 @@ def hold_of(batch: Batch, counts: Counts) -> Hold | None:
         return None
     words = {
         "active": f"{counts['running']:,} of its runs are at work, as many as may be.",
-        "open_approvals": f"Its requests wait for people, as many as may be ({batch.open_approvals:,}). Deciding some "
-        "lets it go on.",
+        "open_approvals": "Its requests wait for people, with those that its runs at work may still ask as many as may "
+        f"be ({batch.open_approvals:,}). Deciding some lets it go on.",
         "backlog": "The relay has much to deliver, or cannot reach Temporal.",
         "account": f"{batch.requested_by.username} has as many open runs as one account may have.",
         "agent": f"The agent {batch.agent} is not registered now; System says why.",

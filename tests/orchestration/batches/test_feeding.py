@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from django.contrib.auth.models import User
 
+from approvals.models import Approval
 from approvals.record import audit
 from console.clock import database_now
 from console.environment import environment
@@ -12,7 +13,8 @@ from console.models import OutboxEntry
 from console.outbox import Kind
 from orchestration import ending, services
 from orchestration.agents.registry import UnknownAgent
-from orchestration.batches import counting, feeding
+from orchestration.batches import asking, counting, feeding
+from orchestration.batches.asking import AskedByRuns
 from orchestration.contracts import Turn
 from orchestration.fences import Attempt
 from orchestration.models import Batch, Run
@@ -75,6 +77,41 @@ def test_requests_that_wait_for_people_leave_no_room(olga: User) -> None:
     assert feeding.feed(batch.pk).made == 0  # one more may ask in a moment
     hold = feeding.held_back(batch.pk)
     assert hold is not None and hold.cause == "open_approvals" and "2 of 5 rows" in hold.sentence
+
+
+def ask(batch: Batch, number: int, many: int) -> None:
+    """Let a run of the batch ask for several things and wait."""
+    run = run_of(batch, number)
+    for _ in range(many):
+        open_for(run, batch=batch.pk)
+    Run.objects.filter(pk=run.pk).update(status="waiting")
+
+
+def test_a_run_at_work_counts_as_many_requests_as_the_others_have_asked(olga: User) -> None:
+    batch = make_batch(olga, 30, active=4, open_approvals=20)
+    assert feeding.feed(batch.pk).made == 4
+    for number in (1, 2, 3):
+        ask(batch, number, 5)
+    assert feeding.feed(batch.pk).made == 0  # 15 wait, and the fourth may ask 5
+    hold = feeding.held_back(batch.pk)
+    assert hold is not None and hold.cause == "open_approvals"
+    finish(run_of(batch, 4))  # it has asked nothing, so a run asks 15 / 4 = 3.75
+    assert feeding.feed(batch.pk).made == 2
+    Approval.objects.update(status="withdrawn")
+    Run.objects.filter(batch=batch.pk, status="waiting").update(status="running")
+    # What they asked is not forgotten once it is answered; a run that goes on after that may ask once more.
+    assert asking.asked_of(batch, 5) == AskedByRuns(pending=0, to_come=3 + 2 * 4, per_run=4)
+    assert asking.room_for(batch, 5) == 3  # for 9 requests
+
+
+def test_a_run_that_asks_more_than_may_wait_is_begun_all_the_same(olga: User) -> None:
+    batch = make_batch(olga, 10, active=1, open_approvals=2)
+    feeding.feed(batch.pk)
+    ask(batch, 1, 5)
+    assert feeding.feed(batch.pk).made == 0
+    Approval.objects.update(status="withdrawn")
+    Run.objects.filter(batch=batch.pk).update(status="finished")
+    assert feeding.feed(batch.pk).made == 1
 
 
 def test_what_the_relay_has_before_it_leaves_no_room(olga: User, monkeypatch: pytest.MonkeyPatch) -> None:
