@@ -16,7 +16,7 @@ from console import ports
 from console.clock import database_now
 from console.live.announce import announce
 from console.roles import may
-from console.text.stored import UNKEPT, can_be_kept
+from console.text.stored import UNKEPT, can_be_kept, storable
 from dataplane.deployments import PrefectDeployments, deployments
 from dataplane.errors import FlowRunActionRefused, InvalidParameters
 from dataplane.models import Refresh
@@ -111,7 +111,7 @@ def act(*, flow_run_id: str, action: str, reason: str, user: User) -> FlowRun:
     with transaction.atomic():
         _DO[action](_Doing(door, run))
         announce("data")
-        body = {"reason": reason.strip(), "state": run.state_name, "flow": run.flow}
+        body = {"reason": reason.strip(), "state": run.state_name, "flow": storable(run.flow)}
         ports.record().record(
             actor=user.get_username(), kind=f"flow_run.{action}", subject=f"flow-run:{run.id}", body=body
         )

@@ -15,6 +15,7 @@ from django.db.models import Q, Value
 from pgvector.django import VectorField
 
 from console.clock import DatabaseNow
+from console.text.stored import storable
 from dataplane.contents.base import Stored
 from dataplane.credentials import without_credentials
 from dataplane.embedding import DIMENSIONS
@@ -22,13 +23,13 @@ from dataplane.refreshes import states
 
 
 class ReasonField(models.TextField):  # type: ignore[type-arg]  # Django's own field is no generic at run time
-    """Why something failed, in somebody else's words: kept and read without the credentials in them.
+    """Why something failed, in somebody else's words: kept as PostgreSQL can, and without the credentials in them.
 
     Masked on reading too, for rows of earlier releases.
     """
 
     def get_prep_value(self, value: Any) -> Any:
-        return without_credentials(super().get_prep_value(value) or "")
+        return without_credentials(storable(super().get_prep_value(value) or ""))
 
     def from_db_value(self, value: str, expression: Any, connection: Any) -> str:  # Any: Django's, not needed
         return without_credentials(value)

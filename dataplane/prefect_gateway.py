@@ -20,6 +20,7 @@ import httpx
 from console.environment import environment
 from console.prefect_access import authorization, locked_out, prefect_token
 from console.refusals import NotFound
+from console.text.stored import storable
 from dataplane import masking
 from dataplane.errors import (
     DeploymentNotFound,
@@ -377,12 +378,12 @@ class HttpPrefectGateway:
         created_at = instant_of(row["created"])
         return FlowRun(
             id=row["id"],
-            name=masking.without(row["name"], secrets),
+            name=storable(masking.without(row["name"], secrets)),
             flow=declared.flow,
             deployment=declared.deployment,
             state_type=row.get("state_type") or "PENDING",
-            state_name=row.get("state_name") or "Pending",
-            state_message=masking.without(state.get("message") or "", secrets),
+            state_name=storable(row.get("state_name") or "Pending"),
+            state_message=storable(masking.without(state.get("message") or "", secrets)),
             state_at=instant_of(state["timestamp"]) if state else created_at,
             created_at=created_at,
             parameters=parameters,

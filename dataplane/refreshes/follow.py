@@ -11,18 +11,20 @@ from __future__ import annotations
 import logging
 import os
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, transaction
 
 from console.clock import DatabaseNow
 from console.ids import new_id
 from console.live.announce import announce
+from console.text.plain_json import plain
 from dataplane import assets, catalogue, masking, selectors
 from dataplane.deployments import Deployment, PrefectDeployments
-from dataplane.errors import DeploymentNotFound, FlowRunNotFound, PrefectAway, PrefectRefused
+from dataplane.errors import DataplaneError, DeploymentNotFound, FlowRunNotFound, PrefectAway, PrefectRefused
 from dataplane.models import Dataset, Refresh
 from dataplane.prefect_gateway import FlowRun, PrefectGateway
 from dataplane.refreshes import standing, states
@@ -38,6 +40,7 @@ BACKED_OFF: Final = timedelta(seconds=180)
 TRAIL: Final = timedelta(seconds=6)  # events of assets arrive after the run has ended
 LATER_IS_DUE: Final = "A later window was due as well, and this deployment takes the latest only."
 LOOKED_BACK: Final = timedelta(hours=1)  # runs that ended longer ago, and have no refresh, stay as they are
+Looked = TypeVar("Looked", Registered, Refresh)
 logger = logging.getLogger(__name__)
 
 
@@ -109,7 +112,7 @@ class Follower:
     _away_since: datetime | None = None
     _suspected: dict[str, datetime] = field(default_factory=dict)  # flow run -> first look that found nobody
     _unheard: set[str] = field(default_factory=set)  # flow runs of which nobody here can say whether they live
-    _said: dict[str, str] = field(default_factory=dict)  # registration -> what is wrong with it
+    _said: dict[str, str] = field(default_factory=dict)  # registration or refresh -> what is wrong with it
 
     def look(self) -> int:
         """Look at everything that is registered; return how many refreshes are open. Raises PrefectAway."""
@@ -123,17 +126,23 @@ class Follower:
             raise
         self._note_back(datetime.now(UTC))
         for entry in entries:
-            try:
-                self._look_at_deployment(entry)
-            except (DeploymentNotFound, PrefectRefused) as exc:
-                if self._said.get(entry.name) != str(exc):  # once, not every few seconds
-                    logger.warning("%s: %s", entry.name, exc)
-                self._said[entry.name] = str(exc)
+            self._look_alone(self._look_at_deployment, entry, entry.name)
         sent = Refresh.objects.exclude(deployment="").exclude(prefect_flow_run_id="")
         rows = list(sent.filter(status__in=Refresh.OPEN))
         for row in rows:
-            self._look_at(row)
+            self._look_alone(self._look_at, row, row.pk)
         return len(rows)
+
+    def _look_alone(self, look: Callable[[Looked], None], at: Looked, name: str) -> None:
+        """Look at one registration or refresh; what is wrong with it alone is logged. Raises PrefectAway."""
+        try:
+            look(at)
+        except (PrefectAway, OperationalError, InterfaceError):
+            raise  # it holds for all of them
+        except Exception as exc:  # what cannot be followed must not stop the others
+            if self._said.get(name) != str(exc):  # once, not every few seconds
+                logger.warning("%s: %s", name, exc, exc_info=not isinstance(exc, DataplaneError))
+            self._said[name] = str(exc)
 
     def _note_back(self, now: datetime) -> None:
         if self._away_since is not None and now - self._away_since > OUTAGE:
@@ -180,8 +189,8 @@ class Follower:
                 key=entry.key(run.expected_start_at or run.created_at),
                 defaults={
                     "id": new_id("rfr"),
-                    "parameters": masking.kept_of(
-                        run.parameters, schema=run.parameters_schema or None, secret=entry.secret
+                    "parameters": plain(
+                        masking.kept_of(run.parameters, schema=run.parameters_schema or None, secret=entry.secret)
                     ),
                     "prefect_flow_run_id": run.id,
                     "flow": entry.flow,
@@ -229,7 +238,7 @@ class Follower:
         """Look at the refresh of one flow run whose state changed, if it has one. Raises PrefectAway."""
         rows = Refresh.objects.exclude(deployment="").filter(status__in=Refresh.OPEN)
         if row := rows.filter(prefect_flow_run_id=flow_run_id).first():
-            self._look_at(row)
+            self._look_alone(self._look_at, row, row.pk)
 
     def _look_at(self, row: Refresh) -> None:
         """Let one open refresh take over what became of its run."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
+from console.text.stored import storable
 from dataplane.credentials import without_credentials
 
 if TYPE_CHECKING:
@@ -83,8 +84,8 @@ def move_in_sql(connection: psycopg.Connection[Any], refresh_id: str, to: Status
 
 
 def _told(changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the changes as they are kept: a reason holds no password and is not endless."""
+    """Return the changes as they are kept: a reason holds no password and no NUL, and is not endless."""
     error = changes.get("error")
     if not error:
         return dict(changes)
-    return {**changes, "error": without_credentials(error[: 10 * LONGEST_ERROR])[:LONGEST_ERROR]}
+    return {**changes, "error": without_credentials(storable(error[: 10 * LONGEST_ERROR]))[:LONGEST_ERROR]}

@@ -16,6 +16,7 @@ from console import planned_once
 from console.clock import database_now
 from console.live.announce import announce
 from console.models import OutboxEntry
+from console.text.stored import storable
 
 #: takes lease (duration), kinds, is_one_of (whether only those kinds are claimed, or only all others) and most
 CLAIM = """
@@ -51,5 +52,5 @@ def put_back(entry: Claimed, error: str, pause: float) -> None:
     """Give the entry back, to be tried again after `pause` seconds."""
     with transaction.atomic():
         due_at = database_now() + timedelta(seconds=pause)
-        OutboxEntry.objects.filter(pk=entry.id).update(due_at=due_at, last_error=error[:500])
+        OutboxEntry.objects.filter(pk=entry.id).update(due_at=due_at, last_error=storable(error)[:500])
         announce(f"run:{entry.subject}")

@@ -211,9 +211,12 @@ def test_each_failure_waits_longer_up_to_a_minute(transactional_db: None, attemp
     entry = ask_to_start(make_run())
     before = database_now()
     put_back(
-        Claimed(entry.pk, entry.kind, entry.subject, entry.payload, attempts), "no", TEMPORAL.backoff.pause(attempts)
+        Claimed(entry.pk, entry.kind, entry.subject, entry.payload, attempts),
+        "no\x00",
+        TEMPORAL.backoff.pause(attempts),
     )
     entry.refresh_from_db()
+    assert entry.last_error == "no␀", "as it can be kept"
     assert before <= entry.due_at - timedelta(seconds=seconds) <= database_now()
 
 

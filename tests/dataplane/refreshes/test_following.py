@@ -1,0 +1,142 @@
+"""What becomes of other people's flow runs that end: whatever they say, whenever their events come."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from console.environment import environment
+from dataplane.deployments import ASSETS, Event
+from dataplane.errors import FlowRunNotFound, PrefectRefused
+from dataplane.models import Dataset, Refresh
+from dataplane.prefect_gateway import FlowRun
+from dataplane.refreshes.follow import Follower
+from tests.dataplane.fakes import FakePrefect
+from tests.dataplane.refreshes.test_missed_windows import FakeDeployments
+
+pytestmark = pytest.mark.usefixtures("transactional_db")
+
+FLOW, NAME = "load_orders", "nightly"
+ASSET = "postgres://store/orders"
+REGISTRATION = f"""
+[datasets.orders]
+deployment = "{FLOW}/{NAME}"
+asset = "{ASSET}"
+"""
+LONG_AGO = timedelta(minutes=1)  # longer than events of assets take
+
+
+class Deployments(FakeDeployments):
+    """Tells events of assets, and what is secret in them."""
+
+    def __init__(self, prefect: FakePrefect) -> None:
+        super().__init__(prefect)
+        self.told: list[Event] = []
+        self.secrets: list[str] = []
+
+    def events(self, *, prefix: str = "", **_: Any) -> list[Event]:
+        return self.told if prefix == ASSETS else []
+
+    def secrets_of(self, flow_run_id: str) -> list[str]:
+        if flow_run_id not in self.prefect.runs:
+            raise FlowRunNotFound(flow_run_id)
+        return self.secrets
+
+
+@dataclass
+class Followed:
+    """A registered deployment whose runs are followed."""
+
+    prefect: FakePrefect
+    others: Deployments
+    events: int = field(default=0)
+
+    def run(self, key: str, **parameters: Any) -> FlowRun:
+        return self.prefect.create_flow_run(
+            flow=FLOW, deployment=NAME, parameters=parameters, idempotency_key=key, name=key
+        )
+
+    def refreshed(self, key: str) -> FlowRun:
+        """Return a run with an open refresh."""
+        Dataset.objects.get_or_create(name="orders", defaults={"title": "O", "fresh_for": timedelta(days=1)})
+        run = self.run(key)
+        more = {"prefect_flow_run_id": run.id, "flow": FLOW, "deployment": NAME, "send_attempts": 1}
+        Refresh.objects.create(id=f"rfr_{key}", dataset_id="orders", key=key, parameters={}, **more)
+        return run
+
+    def end(self, run: FlowRun, state: str, message: str = "") -> None:
+        self.prefect._set(run.id, state, state.capitalize(), message)
+        self.prefect.move(run.id, state, ago=LONG_AGO)
+
+    def tell(self, run_id: str, **metadata: Any) -> None:
+        """Let an event of the run's asset come."""
+        self.events += 1
+        related = [{"prefect.resource.id": f"prefect.flow-run.{run_id}", "prefect.resource.role": "flow-run"}]
+        name = "prefect.asset.materialization.succeeded"
+        at = datetime.now(UTC)
+        self.others.told = [Event(f"event-{self.events}", name, at, ASSET, metadata, related)]
+
+    def look(self) -> None:
+        """Look as a process does that has just begun."""
+        others: Any = self.others
+        Follower(self.prefect, others).look()
+
+
+@pytest.fixture
+def followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Followed]:
+    monkeypatch.setenv("SIGNALBOX_HOME", str(tmp_path))
+    environment.cache_clear()
+    (tmp_path / "data.toml").write_text(REGISTRATION)
+    prefect = FakePrefect()
+    prefect.add_deployment(FLOW, NAME, {"properties": {"mode": {"type": "string"}}})
+    yield Followed(prefect, Deployments(prefect))
+    environment.cache_clear()
+
+
+def row(key: str) -> Refresh:
+    return Refresh.objects.get(key=key)
+
+
+def test_what_a_run_says_that_cannot_be_kept_stops_nobody(followed: Followed) -> None:
+    for key, message in (("a", "bro\x00ken"), ("b", "half \ud83d"), ("c", "closed")):
+        followed.end(followed.refreshed(key), "FAILED", message)
+    followed.look()
+    assert [(row(key).status, row(key).error) for key in "abc"] == [
+        ("failed", "bro␀ken"),
+        ("failed", "half �"),
+        ("failed", "closed"),
+    ]
+
+
+def test_a_run_that_cannot_be_followed_stops_no_other_and_is_said_once(
+    followed: Followed, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    refused, other = followed.refreshed("a"), followed.refreshed("b")
+    followed.end(other, "FAILED", "closed")
+    found = followed.prefect.flow_run
+
+    def flow_run(flow_run_id: str) -> FlowRun:
+        if flow_run_id == refused.id:
+            raise PrefectRefused("Prefect refused (422): no")
+        return found(flow_run_id)
+
+    monkeypatch.setattr(followed.prefect, "flow_run", flow_run)
+    others: Any = followed.others
+    follower = Follower(followed.prefect, others)
+    with caplog.at_level(logging.WARNING, "dataplane.refreshes.follow"):
+        assert [follower.look(), follower.look()] == [2, 1]
+        follower.look_at_flow_run(refused.id)
+    assert (row("a").status, row("b").status) == ("scheduled", "failed")
+    assert [one.getMessage() for one in caplog.records] == ["rfr_a: Prefect refused (422): no"]
+
+
+def test_a_scheduled_runs_parameters_are_kept_as_they_can_be(followed: Followed) -> None:
+    followed.run("scheduled d 1", mode="fu\x00ll", rows=[{"half": "\ud83d"}])
+    followed.look()
+    assert Refresh.objects.get().parameters == {"mode": "fu␀ll", "rows": [{"half": "�"}]}
