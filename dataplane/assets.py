@@ -6,16 +6,17 @@ and kept for a week, so they are read again from a little before the newest that
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from django.db.models import Max
 
 from console.text.stored import all_can_be_kept, storable
 from dataplane import catalogue, masking, publishing
 from dataplane.deployments import ASSETS, EVENTS_A_PAGE, MOST_PAGES, Event, PrefectDeployments
-from dataplane.errors import DataplaneError
+from dataplane.errors import DataplaneError, FlowRunNotFound
 from dataplane.models import AssetEvent, Refresh
 from dataplane.registered import Registered
 
@@ -23,6 +24,7 @@ AGAIN: Final = timedelta(minutes=2)  # events may be recorded in another order t
 KEPT: Final = timedelta(days=7)  # by Prefect
 _MADE: Final = "prefect.asset.materialization.succeeded"
 _READ: Final = "prefect.asset.referenced"
+_COUNTED: Final = (("digest", str), ("rows", int))  # what a version needs of the metadata
 logger = logging.getLogger(__name__)
 
 
@@ -33,17 +35,28 @@ def catch_up(prefect: PrefectDeployments) -> int:
     new = 0
     for _ in range(MOST_PAGES):
         page = prefect.events(since=since, prefix=ASSETS)
-        new += sum(keep(event) for event in page)
+        new += sum(keep(event, prefect) for event in page)
         if len(page) < EVENTS_A_PAGE or page[-1].at <= since:
             break
         since = page[-1].at
     return new
 
 
-def keep(event: Event) -> bool:
-    """Keep one event, and take the version it tells of; return whether it was new. Again does nothing more."""
+def keep(event: Event, prefect: PrefectDeployments) -> bool:
+    """Keep one event, and take the version it tells of; return whether it was new. Again does nothing more.
+
+    Raises PrefectAway when Prefect cannot say what is secret in it.
+    """
     if event.name not in (_MADE, _READ):
         return False
+    known = AssetEvent.objects.filter(pk=event.id).first()
+    kept, is_new = (known, False) if known else _kept(event, prefect)
+    if kept.is_made:
+        take(kept)
+    return is_new
+
+
+def _kept(event: Event, prefect: PrefectDeployments) -> tuple[AssetEvent, bool]:
     upstream = [storable(one)[:500] for one in event.related_ids("asset")]
     runs = [one.removeprefix("prefect.flow-run.") for one in event.related_ids("flow-run")]
     runs = [one for one in runs if publishing.is_flow_run_id(one)]
@@ -51,20 +64,34 @@ def keep(event: Event) -> bool:
     if not all_can_be_kept(told):  # the version counts all the same, and so does every event after this one
         logger.warning("the metadata of the asset event %s holds characters that cannot be kept: left out", event.id)
         told = {}
-    kept, is_new = AssetEvent.objects.get_or_create(
+    return AssetEvent.objects.get_or_create(
         id=event.id,
         defaults={
             "at": event.at,
             "is_made": event.name == _MADE,
             "asset": storable(event.resource)[:500],
             "prefect_flow_run_id": runs[0] if runs else "",
-            "metadata": masking.kept_of(told, schema={}),
+            "metadata": _without_secrets(masking.kept_of(told, schema={}), runs[0] if runs else "", prefect),
             "upstream": upstream,
         },
     )
-    if kept.is_made:
-        take(kept)
-    return is_new
+
+
+def _without_secrets(told: dict[str, Any], flow_run_id: str, prefect: PrefectDeployments) -> dict[str, Any]:
+    """Return what a flow run told of an asset without its secrets; of a run that is gone only what a version needs.
+
+    A digest that holds a secret is the SHA-256 of it: it is the same again for the same content.
+    """
+    counted = {name: told[name] for name, kind in _COUNTED if isinstance(told.get(name), kind)}
+    try:
+        secrets = prefect.secrets_of(flow_run_id) if flow_run_id else []
+    except FlowRunNotFound:
+        return counted
+    without: dict[str, Any] = masking.data_without(told, secrets)
+    digest = counted.get("digest", "")
+    if any(secret in digest for secret in secrets):
+        counted["digest"] = hashlib.sha256(digest.encode()).hexdigest()
+    return without | counted
 
 
 def take(event: AssetEvent) -> None:

@@ -35,6 +35,11 @@ _SECRET_PAIRS = frozenset(("api key", "access key", "private key", "secret key",
 
 #: why nobody sees a value of a run whose deployment has no schema here
 UNKNOWN = "It has no deployment with a schema here, so nobody can say which of these values are secret: all are hidden."
+#: why nobody sees a value of a foreign run while what is registered is not all understood
+MISREAD = (
+    "The file of registrations has a fault, so nobody can say which of these values it calls secret: all are hidden "
+    "until that is mended."
+)
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,17 @@ class Declared:
     @property
     def is_unknown(self) -> bool:
         """Whether nobody can say what is secret."""
-        return not (isinstance(self.schema, dict) and self.schema) and not self.is_ours
+        return self.unknown_because != ""
+
+    @property
+    def unknown_because(self) -> str:
+        """Why nobody can say what is secret, in a sentence; "" where somebody can."""
+        if self.is_ours:
+            return ""
+        if not (isinstance(self.schema, dict) and self.schema):
+            return UNKNOWN
+        # An entry that is left out may have called something of this flow secret: its own name may be what is wrong.
+        return MISREAD if registered.load().faults else ""
 
     @property
     def registered_secrets(self) -> set[str]:
@@ -64,10 +79,11 @@ def shown(parameters: dict[str, Any], declared: Declared, user: User | Anonymous
     """Return a flow run's parameters as this person may see them; names stay, values may be masked.
 
     Of somebody else's flow a reviewer sees only what the schema describes and does not call secret. Nobody sees what
-    the registration calls secret, what was masked when it was kept, or anything while the schema is unknown.
+    the registration calls secret, what was masked when it was kept, or anything while nobody can say what is secret.
     """
     hides = not declared.is_ours and (declared.is_unknown or not roles.has_role(user, "operator", "admin"))
-    masked = _masking(declared.schema, hides_undescribed=hides).masked(parameters)
+    schema = {} if declared.is_unknown else declared.schema
+    masked = _masking(schema, hides_undescribed=hides).masked(parameters)
     return _masked_where(_masked_names(masked, declared.registered_secrets), dict(declared.kept))
 
 
@@ -91,9 +107,12 @@ def kept_of(
 
 
 def secret_texts(parameters: dict[str, Any], declared: Declared) -> list[str]:
-    """Return the texts among a run's parameters that are secret, longest first, to take them out of what it says."""
+    """Return the texts among a run's parameters that are secret, longest first, to take them out of what it says.
+
+    Secret is also what was masked when it was kept: its registration may have gone since.
+    """
     schema = None if declared.is_unknown else declared.schema
-    masked = kept_of(parameters, schema=schema, secret=declared.registered_secrets)
+    masked = _masked_where(kept_of(parameters, schema=schema, secret=declared.registered_secrets), dict(declared.kept))
     return sorted(set(_hidden(parameters, masked)), key=len, reverse=True)
 
 

@@ -30,6 +30,7 @@ from dataplane.errors import (
     PrefectLocked,
     PrefectRefused,
 )
+from dataplane.models import Refresh
 
 API_VERSION = "0.8.4"
 MOST_ROWS = 200
@@ -60,6 +61,7 @@ class FlowRun:
     created_at: datetime
     parameters: dict[str, Any] = field(default_factory=dict)
     parameters_schema: dict[str, Any] = field(default_factory=dict)  # of its deployment; empty when it is unknown
+    kept: Mapping[str, Any] = field(default_factory=dict)  # its parameters as our refresh keeps them; empty without one
     idempotency_key: str = ""
     run_count: int = 0
     expected_start_at: datetime | None = None  # of the next attempt, when one is scheduled
@@ -73,12 +75,12 @@ class FlowRun:
 
     def declared(self, kept: Mapping[str, Any] | None = None) -> masking.Declared:
         """Return what is said of its parameters; `kept`: as our refresh keeps them."""
-        return masking.Declared(self.flow, self.deployment, self.parameters_schema, kept or {})
+        return masking.Declared(self.flow, self.deployment, self.parameters_schema, kept or self.kept)
 
     @property
     def hidden_because(self) -> str:
         """Why nobody sees a value of its parameters, in a sentence; "" where that is not so."""
-        return masking.UNKNOWN if self.parameters and self.declared().is_unknown else ""
+        return self.declared().unknown_because if self.parameters else ""
 
 
 @dataclass(frozen=True)
@@ -283,15 +285,26 @@ class HttpPrefectGateway:
         row = self._about(flow_run_id, "GET", "")
         self._learn_flows({row["flow_id"]})
         self._learn_deployments({row["deployment_id"]} - {None})
-        return masking.secret_texts(row.get("parameters") or {}, self._declared(row))
+        kept = self._kept([row]).get(row["id"])
+        return masking.secret_texts(row.get("parameters") or {}, self._declared(row, kept))
 
-    def _declared(self, row: dict[str, Any]) -> masking.Declared:
-        """Return what has been learned of the flow run's flow and deployment."""
+    def _kept(self, rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        """Return the parameters of somebody else's flow runs as our refreshes keep them, by flow run; one query."""
+        asked = [row["id"] for row in rows if row.get("parameters") and not self._declared(row).is_ours]
+        if not asked:
+            return {}
+        # A version that a program told of has a refresh too, which keeps none.
+        known = Refresh.objects.filter(prefect_flow_run_id__in=asked).exclude(parameters={})
+        return dict(known.values_list("prefect_flow_run_id", "parameters"))
+
+    def _declared(self, row: dict[str, Any], kept: Mapping[str, Any] | None = None) -> masking.Declared:
+        """Return what has been learned of the flow run's flow and deployment; `kept`: its parameters as kept here."""
         deployment = self._deployments.get(row.get("deployment_id") or "")
         return masking.Declared(
             flow=self._flow_names.get(row["flow_id"], ""),
             deployment=deployment.name if deployment else "",
             schema=deployment.parameters_schema if deployment else {},
+            kept=kept or {},
         )
 
     def crash(self, flow_run_id: str, message: str) -> None:
@@ -351,7 +364,8 @@ class HttpPrefectGateway:
     def flow_runs_from(self, rows: Sequence[dict[str, Any]]) -> list[FlowRun]:
         self._learn_flows({row["flow_id"] for row in rows})
         self._learn_deployments({row["deployment_id"] for row in rows if row.get("deployment_id")})
-        return [self._flow_run_from(row) for row in rows]
+        kept = self._kept(rows)
+        return [self._flow_run_from(row, kept.get(row["id"])) for row in rows]
 
     def _learn_flows(self, ids: set[str]) -> None:
         for row in self._found("flows", ids - self._flow_names.keys()):
@@ -372,8 +386,8 @@ class HttpPrefectGateway:
         rows: list[dict[str, Any]] = self.call("POST", f"/{kind}/filter", wanted)
         return rows
 
-    def _flow_run_from(self, row: dict[str, Any]) -> FlowRun:
-        state, declared, parameters = row.get("state") or {}, self._declared(row), row.get("parameters") or {}
+    def _flow_run_from(self, row: dict[str, Any], kept: Mapping[str, Any] | None) -> FlowRun:
+        state, declared, parameters = row.get("state") or {}, self._declared(row, kept), row.get("parameters") or {}
         secrets = masking.secret_texts(parameters, declared)
         created_at = instant_of(row["created"])
         return FlowRun(
@@ -388,6 +402,7 @@ class HttpPrefectGateway:
             created_at=created_at,
             parameters=parameters,
             parameters_schema=declared.schema,
+            kept=kept or {},
             idempotency_key=row.get("idempotency_key") or "",
             run_count=row.get("run_count") or 0,
             expected_start_at=maybe_instant(row.get("next_scheduled_start_time") or row.get("expected_start_time")),

@@ -87,10 +87,34 @@ def test_what_its_registration_calls_secret_is_shown_to_nobody(
         assert shown(given, flow="load", schema=described, user=user, kept=kept) == kept, "its entry is gone since"
         assert shown(given, flow="load", schema=described, user=user) == given
     entry = type("Entry", (), {"flow": "load", "secret": ("door_code",)})
-    monkeypatch.setattr(registered, "load", lambda: type("Loaded", (), {"entries": {"orders": entry}}))
+    loaded = type("Loaded", (), {"entries": {"orders": entry}, "faults": ()})
+    monkeypatch.setattr(registered, "load", lambda: loaded)
     for user in (alice, olga, ada):
         assert shown(given, flow="load", schema=described, user=user) == kept
         assert shown(given, flow="unload", schema=described, user=user) == given
+
+
+def test_what_was_masked_when_it_was_kept_is_not_read_in_what_the_run_says() -> None:
+    described = {"properties": {"door_code": {"type": "string"}, "door": {"type": "object"}, "day": {"type": "string"}}}
+    given = {"door_code": "4929x", "door": {"code": "hunter2", "name": "north"}, "day": "2026-11-28"}
+    kept = {"door_code": MASK, "door": {"code": MASK, "name": "north"}, "day": "2026-11-28"}
+    assert secret_texts(given, Declared("load", "d", described)) == []
+    assert secret_texts(given, Declared("load", "d", described, kept)) == ["hunter2", "4929x"]
+
+
+def test_while_a_registration_is_not_understood_every_value_of_somebody_elses_flow_is_hidden(
+    ada: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given, described = {"door_code": "4929x"}, {"properties": {"door_code": {"type": "string"}}}
+    theirs, ours = Declared("load", "d", described), Declared(OURS, DAILY, described)
+    for text in ("not toml", '[jobs.other]\ndeployment = "a/b"\nfresh_for = "soon"'):
+        monkeypatch.setattr(registered, "load", lambda text=text: registered.parse(text))
+        assert masking.shown(given, theirs, ada) == {"door_code": MASK}
+        assert secret_texts(given, theirs) == ["4929x"]
+        assert (theirs.unknown_because, ours.unknown_because) == (masking.MISREAD, "")
+        assert masking.shown(given, ours, ada) == given and secret_texts(given, ours) == []
+    monkeypatch.setattr(registered, "load", lambda: registered.parse(""))
+    assert masking.shown(given, theirs, ada) == given, "mended"
 
 
 def test_what_was_masked_when_it_was_kept_stays_masked_at_any_depth(ada: User) -> None:

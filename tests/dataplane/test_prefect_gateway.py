@@ -9,14 +9,19 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from pytest_django import DjangoAssertNumQueries
 
 from dataplane import prefect_gateway
+from dataplane.deployments import PrefectDeployments
 from dataplane.errors import DeploymentNotFound, FlowRunNotFound, PrefectAway, PrefectRefused
+from dataplane.models import Dataset, Refresh
 from dataplane.prefect_gateway import FlowRun, HttpPrefectGateway, PrefectGateway
+from dataplane.secret_fields import MASK
 from stack.prefect import Prefect
 
 from .fakes import FakePrefect
 
+pytestmark = pytest.mark.django_db  # what is kept of a run says what is secret in it
 FLOW, DEPLOYMENT = "contract_flow", "contract"
 SCHEMA = {"type": "object", "properties": {"key": {"type": "string", "format": "password", "writeOnly": True}}}
 
@@ -208,3 +213,47 @@ def test_schemas_take_one_call_for_a_page_and_are_asked_for_again_in_time(monkey
     now += prefect_gateway.SCHEMA_KEPT_SECONDS + 1
     assert all(run.parameters_schema == schema for run in gateway.flow_runs().items)
     assert calls[4:] == ["flow_runs", "deployments"]
+
+
+def test_a_secret_that_its_registration_alone_named_is_not_told_when_that_is_gone(
+    django_assert_num_queries: DjangoAssertNumQueries,
+) -> None:
+    Dataset.objects.create(name="orders", title="Orders", fresh_for=timedelta(days=1))
+    runs = [str(uuid4()) for _ in range(3)]
+    for number, run in enumerate(runs):
+        more = {"prefect_flow_run_id": run, "flow": "load", "deployment": "nightly"}
+        kept = {"door_code": MASK, "day": "2026-11-28"}
+        Refresh.objects.create(id=f"rfr_{number}", dataset_id="orders", key=str(number), parameters=kept, **more)
+    at = "2026-11-28T00:00:00Z"
+    said = "no door opens with 4929x on 2026-11-28"
+    rows = [
+        {
+            **{"id": run, "name": "n", "flow_id": "f", "deployment_id": "d", "created": at, "state_type": "FAILED"},
+            **{"parameters": {"door_code": "4929x", "day": "2026-11-28"}, "state_name": "Fai\x00led"},
+            "state": {"message": f"{said}\x00", "timestamp": at},
+        }
+        for run in runs
+    ]
+    schema = {"properties": {"door_code": {"type": "string"}, "day": {"type": "string"}}}
+    answers: dict[str, Any] = {
+        "flow_runs": rows,
+        "flows": [{"id": "f", "name": "load"}],
+        "deployments": [{"id": "d", "name": "nightly", "parameter_openapi_schema": schema}],
+        "logs": [{"timestamp": at, "level": 20, "message": said}],
+        "artifacts": [{"id": "a", "type": "markdown", "data": said, "updated": at}],
+    }
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        kind = request.url.path.split("/")[2]
+        return httpx.Response(200, json=rows[0] if request.method == "GET" else answers[kind])
+
+    gateway = HttpPrefectGateway("http://prefect.example/api", transport=httpx.MockTransport(handle))
+    with django_assert_num_queries(1):
+        listed = gateway.flow_runs().items
+    hidden = f"no door opens with {MASK} on 2026-11-28"
+    assert [run.state_message for run in listed] == [f"{hidden}␀"] * 3, "as it can be kept, too"
+    assert {run.state_name for run in listed} == {"Fai␀led"}
+    assert [line.message for line in gateway.logs(runs[0]).items] == [hidden]
+    assert [one.data for one in PrefectDeployments(gateway).artifacts(runs[0])] == [hidden]
+    Refresh.objects.all().delete()
+    assert gateway.flow_run(runs[0]).state_message == f"{said}␀", "by its schema it is no secret"

@@ -14,9 +14,10 @@ import pytest
 from console.environment import environment
 from dataplane.deployments import ASSETS, Event
 from dataplane.errors import FlowRunNotFound, PrefectRefused
-from dataplane.models import Dataset, Refresh
+from dataplane.models import AssetEvent, Dataset, DatasetVersion, Refresh
 from dataplane.prefect_gateway import FlowRun
 from dataplane.refreshes.follow import Follower
+from dataplane.secret_fields import MASK
 from tests.dataplane.fakes import FakePrefect
 from tests.dataplane.refreshes.test_missed_windows import FakeDeployments
 
@@ -140,3 +141,18 @@ def test_a_scheduled_runs_parameters_are_kept_as_they_can_be(followed: Followed)
     followed.run("scheduled d 1", mode="fu\x00ll", rows=[{"half": "\ud83d"}])
     followed.look()
     assert Refresh.objects.get().parameters == {"mode": "fu␀ll", "rows": [{"half": "�"}]}
+
+
+def test_what_a_flow_tells_of_an_asset_is_kept_without_its_secrets(followed: Followed) -> None:
+    followed.others.secrets = ["hunter2", "4711"]
+    run = followed.refreshed("a")
+    told = {"note": "opened with hunter2", "deep": [{"hunter2": "x"}], "rows": 4711, "code_version": "v1"}
+    followed.tell(run.id, **told, digest="of hunter2")
+    followed.look()
+    version = DatasetVersion.objects.get()
+    assert (version.rows, version.code_version, row("a").status) == (4711, "v1", "published")
+    assert version.metadata["note"] == f"opened with {MASK}" and version.metadata["deep"] == [{MASK: "x"}]
+    followed.tell("00000000-0000-4000-8000-00000000dead", digest="abc", rows=5, note="opened with hunter2")
+    followed.look()
+    assert [event.metadata for event in AssetEvent.objects.filter(pk="event-2")] == [{"digest": "abc", "rows": 5}]
+    assert "hunter2" not in str([one.__dict__ for one in (*AssetEvent.objects.all(), *DatasetVersion.objects.all())])
