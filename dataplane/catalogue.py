@@ -243,10 +243,15 @@ def of_ours(name: str) -> DatasetEntry:
 
 def entry(name: str) -> Entry:
     """Return the entry of a dataset or job, of ours or of somebody else's. Raises DatasetNotFound."""
-    found = CATALOGUE.get(name) or others().get(name)
+    found = known(name)
     if found is None:
         raise DatasetNotFound(f"There is no dataset called {name}.")
     return found
+
+
+def known(name: str) -> Entry | None:
+    """Return the same, None when there is none."""
+    return CATALOGUE.get(name) or others().get(name)
 
 
 def others() -> dict[str, Registered]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from console.clock import DatabaseNow
 from console.ports import Read
+from dataplane import catalogue
 from dataplane.models import Dataset, Refresh
 
 
@@ -45,7 +46,9 @@ def _told(read: Mapping[str, Any], row: Any, faults: Mapping[str, str]) -> Read:
 
 
 def _is_fresh(row: Any) -> bool:  # Any: a Dataset annotated with `now`
-    return bool(row.confirmed_at is not None and row.now <= row.confirmed_at + row.fresh_for)
+    known = catalogue.known(row.name)  # as it says now; the row has what it said at first, for where it is gone
+    fresh_for = known.fresh_for if known else row.fresh_for
+    return bool(row.confirmed_at is not None and row.now <= row.confirmed_at + fresh_for)
 
 
 def _note(row: Any, number: int, is_fresh: bool, fault: str) -> str:

@@ -45,7 +45,7 @@ class Dataset(models.Model):
     )
     last_version = models.PositiveIntegerField(db_default=0)  # highest ever given: none is used twice
     confirmed_at = models.DateTimeField(null=True, blank=True)  # a refresh last ended well, changed or not
-    fresh_for = models.DurationField()
+    fresh_for = models.DurationField()  # as its entry said at first; the entry counts while there is one
     scheduled_at = models.DateTimeField(null=True, blank=True)  # its schedules were written from the catalogue, once
 
     def __str__(self) -> str:

@@ -175,7 +175,7 @@ def _state(
     entry: Entry, row: Dataset | None, versions: list[DatasetVersion], now: datetime, fault: str
 ) -> DatasetState:
     confirmed_at = row.confirmed_at if row else None
-    fresh_until = confirmed_at + row.fresh_for if row and confirmed_at else None
+    fresh_until = confirmed_at + entry.fresh_for if confirmed_at else None
     return DatasetState(
         entry=entry,
         current=row.current_version if row else None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from html import unescape
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from console.clock import database_now
+from console.environment import environment
+from dataplane import publishing, selectors
 from dataplane.currency import in_words, told, told_of_all
 from dataplane.models import Dataset, Refresh
 from dataplane.refreshes.request import request_refresh
@@ -39,6 +42,22 @@ def test_what_nobody_confirmed_for_days_is_current_and_not_fresh_with_what_faile
     Refresh.objects.filter(pk=failed.pk).update(status="failed", error="The folder is empty.")
     note = "current, but not confirmed for 5 days; last refresh failed: The folder is empty"
     assert told(READ) == [{**READ[0], "is_current": True, "is_fresh": False, "note": note}]
+
+
+def test_how_long_a_version_is_fresh_is_what_its_entry_says_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alice: User
+) -> None:
+    monkeypatch.setenv("SIGNALBOX_HOME", str(tmp_path))
+    environment.cache_clear()
+    told_of = publishing.ToldVersion(key="k1", digest="abc", rows=5)
+    read = [{"dataset": "orders", "version": 1}]
+    found = []
+    for span in ("26h", "1800m", "2h"):
+        (tmp_path / "data.toml").write_text(f'[datasets.orders]\ndeployment = "a/b"\nfresh_for = "{span}"')
+        publishing.publish("orders", told_of, by=None)
+        Dataset.objects.update(confirmed_at=database_now() - timedelta(hours=28))
+        found.append((told(read)[0]["is_fresh"], selectors.dataset("orders").is_stale))
+    assert found == [(False, True), (True, False), (False, True)]
 
 
 def test_an_older_version_says_which_is_current() -> None:
