@@ -11,13 +11,16 @@ import logging
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from django.db import transaction
 from django.db.models import Max
 
+from console.live.announce import announce
 from console.text.stored import all_can_be_kept, storable
 from dataplane import catalogue, masking, publishing
 from dataplane.deployments import ASSETS, EVENTS_A_PAGE, MOST_PAGES, Event, PrefectDeployments
 from dataplane.errors import DataplaneError, FlowRunNotFound
-from dataplane.models import AssetEvent, Refresh
+from dataplane.models import AssetEvent, Dataset, Refresh
+from dataplane.refreshes import states
 from dataplane.registered import Registered
 
 AGAIN: Final = timedelta(minutes=2)  # events may be recorded in another order than they occurred in
@@ -51,8 +54,8 @@ def keep(event: Event, prefect: PrefectDeployments) -> bool:
         return False
     known = AssetEvent.objects.filter(pk=event.id).first()
     kept, is_new = (known, False) if known else _kept(event, prefect)
-    if kept.is_made:
-        take(kept)
+    if kept.is_made and (refused := take(kept)) and is_new:
+        logger.warning("the asset event %s is not taken: %s", kept.pk, refused)
     return is_new
 
 
@@ -94,15 +97,55 @@ def _without_secrets(told: dict[str, Any], flow_run_id: str, prefect: PrefectDep
     return without | counted
 
 
-def take(event: AssetEvent) -> None:
-    """Take the version that the event tells of, if it is one of a dataset here."""
+def take(event: AssetEvent) -> str:
+    """Take the version that the event tells of, if it is one of a dataset here; return why it is refused, else "".
+
+    The refresh of the flow run has not done what it was for then: it has failed, also where it has ended before.
+    """
     entry = _dataset_of(event)
     if entry is None:
-        return
+        return ""
     try:
         publishing.publish(entry.name, publishing.told_by(event), by=None)
-    except DataplaneError as exc:  # told on the refresh's own page; other events go on
-        logger.warning("the asset event %s of %s is not taken: %s", event.pk, entry.name, exc)
+    except DataplaneError as exc:  # other events go on
+        refused = f"The version of {entry.name} that its flow told of is refused: {exc}"
+        if event.prefect_flow_run_id:
+            _fail_finished(entry.name, event.prefect_flow_run_id, refused)
+        return refused
+    return ""
+
+
+def refusal_of(refresh: Refresh) -> str:
+    """Return why a version that the refresh's flow run told of is refused, "" when none is.
+
+    Judged anew by the events that are kept, so that nobody needs to have been there when they came.
+    """
+    made = AssetEvent.objects.filter(prefect_flow_run_id=refresh.prefect_flow_run_id, is_made=True).order_by("at")
+    of_dataset = [event for event in made if (entry := _dataset_of(event)) and entry.name == refresh.dataset_id]
+    refused = [take(event) for event in of_dataset]  # all of them: a later one may be taken
+    return next(filter(None, refused), "")
+
+
+def _fail_finished(dataset: str, flow_run_id: str, refused: str) -> None:
+    """Let the refresh of a flow run that was seen to end well fail after all, and take back what it confirmed."""
+    runs = Refresh.objects.filter(dataset_id=dataset, prefect_flow_run_id=flow_run_id)
+    with transaction.atomic():
+        row = runs.select_for_update().filter(status=Refresh.Status.FINISHED).first()
+        if row is None:
+            return
+        states.move(runs.filter(pk=row.pk), Refresh.Status.FAILED, error=refused)
+        confirmed = Dataset.objects.filter(pk=dataset, confirmed_at=row.finished_at)  # by nobody else since
+        confirmed.update(confirmed_at=_confirmed_before(row))
+        announce("data")
+
+
+def _confirmed_before(row: Refresh) -> datetime | None:
+    """Return when the refresh before this one confirmed the version that is current, None where that is not known."""
+    well = Refresh.objects.filter(dataset_id=row.dataset_id, status__in=states.ENDED_WELL, is_dry_run=False)
+    before = well.exclude(pk=row.pk).select_related("dataset").order_by("-finished_at").first()
+    if before is None or before.version_id is None or before.version_id != before.dataset.current_version_id:
+        return None
+    return before.finished_at
 
 
 def _dataset_of(event: AssetEvent) -> Registered | None:

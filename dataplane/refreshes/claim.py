@@ -115,5 +115,6 @@ def ended(connection: psycopg.Connection[Any], refresh_id: str) -> RefreshOutcom
 def fail(refresh_id: str, error: str) -> None:
     """Record that the refresh failed, in words. A refresh that has ended otherwise stays as it is."""
     with connect() as connection, connection.transaction():
-        states.move_in_sql(connection, refresh_id, Status.FAILED, error=error, finished_at=states.NOW)
+        if ended(connection, refresh_id) is None:
+            states.move_in_sql(connection, refresh_id, Status.FAILED, error=error, finished_at=states.NOW)
         announce(connection)

@@ -279,8 +279,14 @@ class Follower:
         return standing.stand_of(run, restarts=row.restarts, now=now, others=others)
 
     def _finish(self, row: Refresh) -> None:
-        """End a refresh whose run ended well. It confirms the dataset, whether or not the flow told of a version."""
+        """End a refresh whose run ended well. It confirms the dataset, whether or not the flow told of a version.
+
+        Not where a version that it told of is refused: then nobody has the data that the run has made.
+        """
         assets.catch_up(self.others)
+        if refused := assets.refusal_of(row):
+            _close(row, Refresh.Status.FAILED, refused)
+            return
         with transaction.atomic():
             moved = states.move(
                 Refresh.objects.filter(pk=row.pk, status__in=Refresh.OPEN),

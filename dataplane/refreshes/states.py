@@ -49,7 +49,7 @@ FOLLOWING: Final[Mapping[Status, frozenset[Status]]] = {
     Status.FAILED: frozenset({Status.SCHEDULED, Status.RUNNING, *_ENDS}),
     Status.PUBLISHED: frozenset(),
     Status.UNCHANGED: frozenset(),
-    Status.FINISHED: DONE,  # the word of a version may come after the run's own end
+    Status.FINISHED: DONE | {Status.FAILED},  # the word of a version, or of one that is refused, may come later
     Status.CANCELLED: frozenset(),
 }
 

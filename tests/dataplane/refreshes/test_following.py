@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from console.environment import environment
+from dataplane import currency
 from dataplane.deployments import ASSETS, Event
 from dataplane.errors import FlowRunNotFound, PrefectRefused
 from dataplane.models import AssetEvent, Dataset, DatasetVersion, Refresh
@@ -141,6 +142,71 @@ def test_a_scheduled_runs_parameters_are_kept_as_they_can_be(followed: Followed)
     followed.run("scheduled d 1", mode="fu\x00ll", rows=[{"half": "\ud83d"}])
     followed.look()
     assert Refresh.objects.get().parameters == {"mode": "fu␀ll", "rows": [{"half": "�"}]}
+
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"digest": "a", "note": "x" * 70_000}, "metadata: must take 65,536 bytes at most"),
+    ({"digest": "größe"}, "digest: must be 1 to 64 characters, for instance a SHA-256 in hex"),
+    ({"digest": "a", "rows": 3_000_000_000}, "rows: must be a number from 0 to 2,147,483,647"),
+]
+
+
+@pytest.mark.parametrize(("metadata", "why"), REFUSED)
+@pytest.mark.parametrize("comes", ["before the end", "with the end", "after the end"])
+def test_a_version_that_is_refused_fails_its_refresh_and_confirms_nothing(
+    followed: Followed, metadata: dict[str, Any], why: str, comes: str
+) -> None:
+    first = followed.refreshed("first")
+    followed.tell(first.id, digest="first", rows=5)
+    followed.end(first, "COMPLETED")
+    followed.look()
+    confirmed_at = Dataset.objects.get().confirmed_at
+    assert row("first").status == "published" and confirmed_at is not None
+
+    second = followed.refreshed("second")
+    if comes == "before the end":
+        followed.tell(second.id, **metadata)
+        followed.look()
+        assert row("second").is_open
+    elif comes == "with the end":
+        followed.tell(second.id, **metadata)
+    followed.end(second, "COMPLETED")
+    followed.look()
+    if comes == "after the end":
+        assert row("second").status == "finished" and Dataset.objects.get().confirmed_at != confirmed_at
+        followed.tell(second.id, **metadata)
+        followed.look()
+    followed.look()
+    assert (row("second").status, row("second").error) == (
+        "failed",
+        f"The version of orders that its flow told of is refused: {why}",
+    )
+    assert Dataset.objects.get().confirmed_at == confirmed_at, "as the version before it"
+    assert DatasetVersion.objects.count() == 1
+
+
+def test_what_a_later_refresh_has_confirmed_stays_so(followed: Followed) -> None:
+    refused, later = followed.refreshed("a"), followed.refreshed("b")
+    followed.end(refused, "COMPLETED")
+    followed.look()
+    followed.tell(later.id, digest="later")
+    followed.look()
+    confirmed_at = Dataset.objects.get().confirmed_at
+    followed.tell(refused.id, digest="größe")
+    followed.look()
+    assert (row("a").status, row("b").status) == ("failed", "published")
+    assert Dataset.objects.get().confirmed_at == confirmed_at
+    assert currency.told([{"dataset": "orders", "version": 1}])[0]["is_fresh"]
+
+
+def test_nothing_is_confirmed_where_nobody_knows_what_was_confirmed_before(followed: Followed) -> None:
+    run = followed.refreshed("a")
+    followed.end(run, "COMPLETED")
+    followed.look()
+    assert Dataset.objects.get().confirmed_at is not None
+    followed.tell(run.id, digest="größe")
+    followed.look()
+    assert Dataset.objects.get().confirmed_at is None
 
 
 def test_what_a_flow_tells_of_an_asset_is_kept_without_its_secrets(followed: Followed) -> None:

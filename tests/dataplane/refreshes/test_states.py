@@ -12,6 +12,7 @@ from console.environment import PROJECT
 from dataplane.models import Dataset, Refresh
 from dataplane.plain_sql import connect
 from dataplane.refreshes import states
+from dataplane.refreshes.claim import fail
 from dataplane.refreshes.states import Status
 
 pytestmark = pytest.mark.usefixtures("database_url")
@@ -20,7 +21,7 @@ LIFE = [
     "scheduled > scheduled running published unchanged finished failed cancelled",
     "running > scheduled running published unchanged finished failed cancelled",
     "failed > scheduled running published unchanged finished failed",
-    "finished > published unchanged",
+    "finished > published unchanged failed",
     "published >",
     "unchanged >",
     "cancelled >",
@@ -58,6 +59,18 @@ def test_every_pair_of_states_is_allowed_or_refused_without_a_trace(move: Callab
         if moved is not is_allowed or (row.status, row.error) != expected:
             wrong.append(f"{earlier} > {later}: moved {moved}, now {row.status} {row.error}")
     assert walked == len(Status) ** 2 and wrong == []
+
+
+def test_a_flow_that_fails_says_so_as_it_can_be_kept_and_only_of_what_has_not_ended_well() -> None:
+    Dataset.objects.create(name="handbook", title="Handbook", fresh_for=timedelta(days=1))
+    for status in Status:
+        Refresh.objects.create(id=f"rfr_{status}", dataset_id="handbook", key=status, parameters={}, status=status)
+        if status not in states.DONE:  # which have a version
+            fail(f"rfr_{status}", "bro\x00ken")
+    failed = Refresh.objects.filter(error="bro␀ken", status="failed").values_list("key", flat=True)
+    assert set(failed) == {*states.OPEN, Status.FAILED}
+    Refresh.objects.update(send_error="re\x00fused")
+    assert set(Refresh.objects.values_list("send_error", flat=True)) == {"re␀fused"}
 
 
 def test_the_columns_choices_are_the_states() -> None:
