@@ -162,21 +162,28 @@ class PrefectDeployments:
             schedules=[_schedule(one) for one in row.get("schedules") or []],
         )
 
-    def set_schedules(self, deployment: Deployment, wanted: Sequence[ScheduleEntry]) -> bool:
+    def set_schedules(
+        self, deployment: Deployment, wanted: Sequence[ScheduleEntry], parameters: Mapping[str, Any]
+    ) -> bool:
         """Let the deployment have exactly these schedules; return whether anything had to be changed.
 
         New ones come before old ones go, so that a fault in between leaves one too many and never none.
+        `parameters`: of each run that they make, besides what stands in the deployment.
         """
-        path = f"/deployments/{uuid_of(deployment.id)}/schedules"
+        path, given = f"/deployments/{uuid_of(deployment.id)}/schedules", dict(parameters)
         rows: list[dict[str, Any]] = self._door.call("GET", path)
-        there = {_comparable(_schedule(row)): row["id"] for row in rows}
+        ours = [row for row in rows if (row.get("parameters") or {}) == given]
+        there = {_comparable(_schedule(row)) for row in ours}
         missing = [one for one in wanted if _comparable(one) not in there]
         if missing:
             cron = [{"cron": one.cron, "timezone": one.timezone} for one in missing]
-            body = [{"schedule": line, "active": one.is_active} for line, one in zip(cron, missing, strict=True)]
+            body = [
+                {"schedule": line, "active": one.is_active, "parameters": given}
+                for line, one in zip(cron, missing, strict=True)
+            ]
             self._door.call("POST", path, body)
         kept = {_comparable(one) for one in wanted}
-        surplus = [row["id"] for row in rows if _comparable(_schedule(row)) not in kept]
+        surplus = [row["id"] for row in rows if row not in ours or _comparable(_schedule(row)) not in kept]
         for schedule_id in surplus:
             self._door.call("DELETE", f"{path}/{uuid_of(schedule_id)}")
         return bool(missing or surplus)
@@ -191,6 +198,10 @@ class PrefectDeployments:
         }
         return self._door.flow_runs_from(self._door.call("POST", "/flow_runs/filter", body))
 
+    def secrets_of(self, flow_run_id: str) -> list[str]:
+        """Return the texts that nobody is to read of what the flow run says. Raises FlowRunNotFound."""
+        return self._door.secrets_of(flow_run_id)
+
     def artifacts(self, flow_run_id: str) -> list[Artifact]:
         """Return what the flow run left, oldest first; of a key that was written again the newest."""
         secrets = self._door.secrets_of(flow_run_id)
@@ -198,10 +209,6 @@ class PrefectDeployments:
         rows = self._door.call("POST", "/artifacts/filter", {"artifacts": wanted, "limit": MOST_ROWS})
         found = [
             Artifact(
-    def secrets_of(self, flow_run_id: str) -> list[str]:
-        """Return the texts that nobody is to read of what the flow run says. Raises FlowRunNotFound."""
-        return self._door.secrets_of(flow_run_id)
-
                 id=row["id"],
                 key=masking.without(row.get("key") or "", secrets),
                 kind=row.get("type") or "unknown",

@@ -33,6 +33,7 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from console.environment import environment
+from console.text.plain_json import plain
 from dataplane.contents.external import EXTERNAL, External
 from dataplane.cron import is_zone
 from dataplane.schedules import ScheduleEntry
@@ -238,6 +239,6 @@ def _entry(name: str, is_job: bool, given: _Entry) -> Registered:
         publishers=None if given.publishers is None else frozenset(given.publishers),
         asset=given.asset,
         shown=None if given.parameters.shown is None else tuple(given.parameters.shown),
-        fixed=given.parameters.fixed,
+        fixed=plain(given.parameters.fixed),  # TOML knows dates, JSON does not
         secret=frozenset(given.parameters.secret),
     )

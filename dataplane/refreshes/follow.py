@@ -154,7 +154,7 @@ class Follower:
         deployment = self.others.find(entry.flow, entry.deployment)
         row = Dataset.objects.prefetch_related("schedules").filter(name=entry.name).first()
         if row is not None and row.scheduled_at is not None:
-            self.others.set_schedules(deployment, selectors.schedules_of(entry))
+            self.others.set_schedules(deployment, selectors.schedules_of(entry), entry.fixed)
         now = datetime.now(UTC)
         runs = self.others.runs(deployment, due_before=now + timedelta(seconds=30))
         for run in runs:

@@ -475,7 +475,7 @@ def test_of_windows_that_nobody_served_the_latest_is_run(
 
 def without_schedules() -> bool:
     """Take the schedules away in Prefect; return whether there were any."""
-    return deployments().set_schedules(deployments().find("load_orders", "nightly"), [])
+    return deployments().set_schedules(deployments().find("load_orders", "nightly"), [], {})
 
 
 def served_by(follower: Follower) -> list[tuple[str, str]]:

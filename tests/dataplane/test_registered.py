@@ -57,6 +57,11 @@ def test_an_entry_is_read_with_what_it_leaves_out() -> None:
     assert (reindex.is_job, sorted(reindex.may_start), reindex.title) == (True, ["admin"], "Reindex")
 
 
+def test_what_is_fixed_is_sent_as_json_whatever_toml_knows() -> None:
+    text = FINE.replace('{ region = "eu" }', "{ since = 2026-11-24, rows = [1, 2] }")
+    assert parse(text).entries["orders"].fixed == {"since": "2026-11-24", "rows": [1, 2]}
+
+
 @pytest.mark.parametrize(
     ("text", "fault"),
     [

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
 
+import httpx
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
@@ -11,9 +15,11 @@ from django.urls import reverse
 from approvals.models import AuditEvent
 from dataplane import cron
 from dataplane.catalogue import HANDBOOK
+from dataplane.deployments import Deployment, PrefectDeployments
 from dataplane.models import Dataset
 from dataplane.models import Schedule as Row
 from dataplane.plain_sql import connect
+from dataplane.prefect_gateway import HttpPrefectGateway
 from dataplane.schedules import ScheduleEntry, in_words, seeded
 from tests.api_caller import Caller, paths_of
 
@@ -154,3 +160,28 @@ def test_the_form_previews_keeps_what_was_typed_and_removes(ada: User, client: C
     assert Row.objects.get().cron == "15 7 * * *"
     client.post(address, {**typed, "remove-0": "on"})
     assert not Row.objects.exists()
+
+
+def test_a_schedules_runs_have_what_the_registration_fixes() -> None:
+    """A registration that fixes another value has its schedules made anew; the same one changes nothing."""
+    rows: list[dict[str, Any]] = []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        if request.method == "POST":
+            rows.extend({**one, "id": str(uuid4())} for one in json.loads(request.content))
+        if request.method == "DELETE":
+            rows[:] = [one for one in rows if not request.url.path.endswith(one["id"])]
+        return httpx.Response(200, json=rows)
+
+    door = PrefectDeployments(HttpPrefectGateway("http://p.example/api", transport=httpx.MockTransport(handle)))
+    theirs = Deployment(str(uuid4()), "load", "nightly", {}, {}, True, False, None, "", "", None, 0)
+    wanted = [ScheduleEntry(cron="0 6 * * *"), ScheduleEntry("noon", "0 12 * * *", is_active=False)]
+    changed = []
+    for fixed in ({}, {"region": "eu"}, {"region": "eu"}, {"region": "us"}):
+        changed.append(door.set_schedules(theirs, wanted, fixed))
+        assert [(one["schedule"]["cron"], one["active"], one["parameters"]) for one in rows] == [
+            ("0 6 * * *", True, fixed),
+            ("0 12 * * *", False, fixed),
+        ]
+    assert changed == [True, True, False, True]
+    assert door.set_schedules(theirs, [], {"region": "us"}) and rows == []
