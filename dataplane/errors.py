@@ -24,7 +24,8 @@ DataplaneError
 ├── RefreshHeldElsewhere     another flow run holds the refresh and did not finish in time
 └── PrefectError
     ├── PrefectAway          no connection, no answer in time, or a 5xx (try again later)
-    │   └── PrefectLocked    it answers, and does not let us in (try again when somebody has mended that)
+    │   ├── PrefectLocked    it answers, and does not let us in (try again when somebody has mended that)
+    │   └── NotStarted       so a start with parameters or a secret could not be checked
     ├── FlowRunNotFound
     ├── DeploymentNotFound   nobody has registered the deployment yet
     └── PrefectRefused       Prefect understood and said no
@@ -124,8 +125,10 @@ class RefreshKeyTaken(DataplaneError, Refused):
 
     title = "Key taken"
 
-    def __init__(self, dataset: str, key: str, refresh_id: str) -> None:
-        super().__init__(f"The key {key} of the dataset {dataset} already belongs to a refresh with other parameters.")
+    def __init__(
+        self, dataset: str, key: str, refresh_id: str, *, belongs_to: str = "a refresh with other parameters"
+    ) -> None:
+        super().__init__(f"The key {key} of the dataset {dataset} already belongs to {belongs_to}.")
         self.dataset, self.key, self.refresh_id = dataset, key, refresh_id
 
     def facts(self) -> dict[str, Any]:
@@ -199,6 +202,19 @@ class PrefectAway(PrefectError, EngineAway):
 
 class PrefectLocked(PrefectAway):
     """Prefect does not accept our credentials. What was asked is kept."""
+
+    @property
+    def detail(self) -> str:
+        return f"Prefect cannot be reached. {self} {self.still_works}"
+
+
+class NotStarted(PrefectAway):
+    """Prefect cannot be reached to check what was asked for."""
+
+    still_works = (
+        "Nothing was started: without Prefect no parameter is checked and no secret sent or compared. A start without "
+        "parameters is kept, and sent when Prefect is back."
+    )
 
     @property
     def detail(self) -> str:

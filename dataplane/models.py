@@ -316,6 +316,11 @@ class Refresh(models.Model):
         """Return whether somebody else's deployment does it."""
         return bool(self.deployment)
 
+    @property
+    def is_adopted(self) -> bool:
+        """Return whether its flow run was there first: nobody asked for it here, and it was never sent from here."""
+        return self.requested_by_id is None and bool(self.prefect_flow_run_id) and not self.send_attempts
+
 
 class AssetEvent(models.Model):
     """What Prefect told of an asset: somebody's flow made it, or read it. Prefect keeps these for a week."""

@@ -6,6 +6,7 @@ start with one is sent at once, within the transaction that makes its row, or no
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from django.contrib.auth.models import User
@@ -17,7 +18,7 @@ from console.clock import database_now
 from console.ids import new_id
 from dataplane import contracts, masking
 from dataplane.deployments import deployments
-from dataplane.errors import PrefectAway, RefreshKeyTaken
+from dataplane.errors import FlowRunNotFound, NotStarted, PrefectAway, RefreshKeyTaken
 from dataplane.models import Dataset, Refresh
 from dataplane.parameters import asked, cleaned
 from dataplane.prefect_gateway import gateway
@@ -36,14 +37,27 @@ def start(entry: Registered, *, key: str | None, parameters: dict[str, Any], use
     1. Check that the person may, by the registration; None stands for the system itself.
     2. Check the parameters by the deployment's schema as it is now: unknown names, formats, size.
     3. Insert the row, or find the one that has the key. With a secret, send it to Prefect before the row is seen.
+       Whether a key's secrets are the same ones only its flow run tells.
     4. Record, announce, and wake the dispatcher. Prefect may be away for a day when no parameter was given.
 
-    Raises PermissionDenied, DeploymentNotFound, InvalidParameters, RefreshKeyTaken, and PrefectAway when parameters
-    cannot be checked, or a secret cannot be sent.
+    Raises PermissionDenied, DeploymentNotFound, InvalidParameters, RefreshKeyTaken, and NotStarted when Prefect is
+    away and parameters cannot be checked, or a secret cannot be sent or compared.
     """
     if user is not None and not may_start(entry, user):
         raise PermissionDenied(f"Only {' and '.join(sorted(entry.may_start))} may start {entry.name}.")
     check_key(key)
+    try:
+        row, is_new = _asked_for(entry, key, parameters, user)
+    except PrefectAway as exc:
+        raise NotStarted(str(exc)) from exc
+    if is_new:
+        row.refresh_from_db()  # the defaults that the database gave
+    return row, is_new
+
+
+def _asked_for(
+    entry: Registered, key: str | None, parameters: dict[str, Any], user: User | None
+) -> tuple[Refresh, bool]:
     sent, kept = _checked(entry, parameters)
     with transaction.atomic():
         Dataset.objects.get_or_create(name=entry.name, defaults={"title": entry.title, "fresh_for": entry.fresh_for})
@@ -58,16 +72,14 @@ def start(entry: Registered, *, key: str | None, parameters: dict[str, Any], use
                 "deployment": entry.deployment,
             },
         )
-        if row.parameters != kept:
-            raise RefreshKeyTaken(entry.name, row.key, row.pk)
-        if is_new:
-            if kept != sent:
-                row.prefect_flow_run_id = _send(entry, row, sent)
-                row.save(update_fields=["prefect_flow_run_id"])
-            note_requested(row, sent)
-    if is_new:
-        row.refresh_from_db()  # the defaults that the database gave
-    return row, is_new
+        if not is_new:
+            _check_same(row, sent, kept, parameters)
+            return row, False
+        if kept != sent:
+            row.prefect_flow_run_id, row.send_attempts = _send(entry, row, sent), 1
+            row.save(update_fields=["prefect_flow_run_id", "send_attempts"])
+        note_requested(row, sent)
+    return row, True
 
 
 def _checked(entry: Registered, parameters: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -82,6 +94,41 @@ def _checked(entry: Registered, parameters: dict[str, Any]) -> tuple[dict[str, A
         return fixed, kept
     sent = {**cleaned(asked(entry, found.schema, found.defaults), parameters), **fixed}
     return sent, masking.kept_of(sent, schema=found.schema, secret=entry.secret)
+
+
+def _check_same(row: Refresh, sent: dict[str, Any], kept: dict[str, Any], given: Mapping[str, Any]) -> None:
+    """Raise RefreshKeyTaken unless this start asks for what the row's does.
+
+    A run that was there first has the parameters of its deployment too: only what was given here is compared.
+    Raises PrefectAway where a secret is to be compared.
+    """
+    if row.is_adopted:
+        differs = any(_differs(row.parameters, kept, name, value) for name, value in given.items())
+    else:
+        differs = row.parameters != kept
+    if differs:
+        raise RefreshKeyTaken(row.dataset_id, row.key, row.pk)
+    secrets = {name: sent[name] for name in kept if kept[name] != sent[name]}
+    if row.is_adopted:
+        secrets = {name: value for name, value in secrets.items() if name in given}
+    if secrets:
+        _check_secrets(row, secrets)
+
+
+def _differs(row: Mapping[str, Any], kept: Mapping[str, Any], name: str, value: Any) -> bool:
+    """Return whether a row has another value than was given. What `kept` leaves out is the default."""
+    return row[name] != kept.get(name, value) if name in row else name in kept
+
+
+def _check_secrets(row: Refresh, secrets: Mapping[str, Any]) -> None:
+    """Raise RefreshKeyTaken unless the row's flow run has these secrets: Prefect alone knows them."""
+    try:
+        run = gateway().flow_run(row.prefect_flow_run_id)
+    except FlowRunNotFound as exc:
+        gone = "whose flow run Prefect no longer knows, so nobody can say whether its secrets are these"
+        raise RefreshKeyTaken(row.dataset_id, row.key, row.pk, belongs_to=f"a refresh {gone}") from exc
+    if any(run.parameters.get(name) != value for name, value in secrets.items()):
+        raise RefreshKeyTaken(row.dataset_id, row.key, row.pk)
 
 
 def _send(entry: Registered, row: Refresh, sent: dict[str, Any]) -> str:
