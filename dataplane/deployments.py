@@ -20,6 +20,8 @@ from dataplane import masking
 from dataplane.errors import DeploymentNotFound
 from dataplane.prefect_gateway import (
     MOST_ROWS,
+    STATE_TYPES,
+    TERMINAL,
     FlowRun,
     HttpPrefectGateway,
     NotThere,
@@ -35,6 +37,8 @@ HEARTBEAT: Final = "prefect.flow-run.heartbeat"
 EVENTS_A_PAGE: Final = 50
 MOST_PAGES: Final = 20
 MOST_COLUMNS: Final = 100  # of a table that is shown
+NOT_ENDED: Final = tuple(state for state in STATE_TYPES if state not in TERMINAL)
+ASKED_TO_CANCEL: Final = "Asked for in Signalbox."  # by this message the runs are known that are to be ended by force
 _LEASE: Final = "deployment_concurrency_lease_id"
 
 
@@ -188,15 +192,38 @@ class PrefectDeployments:
             self._door.call("DELETE", f"{path}/{uuid_of(schedule_id)}")
         return bool(missing or surplus)
 
-    def runs(self, deployment: Deployment, *, due_before: datetime, limit: int = 50) -> list[FlowRun]:
-        """Return the deployment's latest runs, those planned for later left out."""
-        body = {
-            "limit": limit,
-            "sort": "EXPECTED_START_TIME_DESC",
-            "flow_runs": {"expected_start_time": {"before_": due_before.isoformat()}},
-            "deployments": {"id": {"any_": [deployment.id]}},
-        }
-        return self._door.flow_runs_from(self._door.call("POST", "/flow_runs/filter", body))
+    def runs(
+        self, deployment: Deployment, *, due_before: datetime, ended_after: datetime, states: Sequence[str] = NOT_ENDED
+    ) -> list[FlowRun]:
+        """Return the deployment's runs in these states, and the latest 200 that have ended since; latest start first.
+
+        Those planned for later are left out. `states`: of those that have not ended.
+        """
+        due = {"expected_start_time": {"before_": due_before.isoformat()}}
+        of_deployment = {"deployments": {"id": {"any_": [deployment.id]}}}
+        rows = self._all({"flow_runs": {**due, "state": {"type": {"any_": list(states)}}}, **of_deployment})
+        ended = {"state": {"type": {"any_": sorted(TERMINAL)}}, "end_time": {"after_": ended_after.isoformat()}}
+        body = {"flow_runs": {**due, **ended}, **of_deployment, "sort": "END_TIME_DESC", "limit": MOST_ROWS}
+        rows |= {row["id"]: row for row in self._door.call("POST", "/flow_runs/filter", body)}
+        runs = self._door.flow_runs_from(list(rows.values()))
+        return sorted(runs, key=lambda run: run.expected_start_at or run.created_at, reverse=True)
+
+    def asked_to_cancel(self) -> list[FlowRun]:
+        """Return the runs of all deployments that Signalbox has asked to stop and that have not. One call if none."""
+        rows = self._all({"flow_runs": {"state": {"type": {"any_": ["CANCELLING"]}}}})
+        ours = [row for row in rows.values() if (row.get("state") or {}).get("message") == ASKED_TO_CANCEL]
+        return self._door.flow_runs_from(ours)
+
+    def _all(self, body: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        """Return the rows of all flow runs that fit, by id, at most 4,000. One that moves meanwhile may be missing."""
+        found: dict[str, dict[str, Any]] = {}
+        for page in range(MOST_PAGES):
+            asked = {**body, "sort": "ID_DESC", "limit": MOST_ROWS, "offset": page * MOST_ROWS}
+            rows: list[dict[str, Any]] = self._door.call("POST", "/flow_runs/filter", asked)
+            found |= {row["id"]: row for row in rows}
+            if len(rows) < MOST_ROWS:
+                break
+        return found
 
     def secrets_of(self, flow_run_id: str) -> list[str]:
         """Return the texts that nobody is to read of what the flow run says. Raises FlowRunNotFound."""
@@ -268,7 +295,7 @@ class PrefectDeployments:
 
     def ask_to_cancel(self, flow_run_id: str) -> None:
         """Ask whoever runs it to stop; a run that has not begun is cancelled at once."""
-        state = {"type": "CANCELLING", "name": "Cancelling", "message": "Asked for in Signalbox."}
+        state = {"type": "CANCELLING", "name": "Cancelling", "message": ASKED_TO_CANCEL}
         self._door.call("POST", f"/flow_runs/{uuid_of(flow_run_id)}/set_state", {"state": state})
 
     def release_slot(self, flow_run_id: str) -> int:

@@ -115,16 +115,22 @@ class Follower:
     _said: dict[str, str] = field(default_factory=dict)  # registration or refresh -> what is wrong with it
 
     def look(self) -> int:
-        """Look at everything that is registered; return how many refreshes are open. Raises PrefectAway."""
+        """Look at everything that is registered, and at what was cancelled here; return how many refreshes are open.
+
+        One call to Prefect where nothing is registered and nothing open. Raises PrefectAway.
+        """
         entries = list(catalogue.others().values())
-        if not entries and not Refresh.objects.exclude(deployment="").filter(status__in=Refresh.OPEN).exists():
-            return 0
+        has_open = Refresh.objects.exclude(deployment="").filter(status__in=Refresh.OPEN).exists()
         try:
-            assets.catch_up(self.others)
+            if entries or has_open:
+                assets.catch_up(self.others)
+            cancelling = self.others.asked_to_cancel()
         except PrefectAway:
             self._away_since = self._away_since or datetime.now(UTC)
             raise
-        self._note_back(datetime.now(UTC))
+        now = datetime.now(UTC)
+        self._note_back(now)
+        self._end_unanswered(cancelling, now)
         for entry in entries:
             self._look_alone(self._look_at_deployment, entry, entry.name)
         sent = Refresh.objects.exclude(deployment="").exclude(prefect_flow_run_id="")
@@ -149,6 +155,23 @@ class Follower:
             self.back_at = now
         self._away_since = None
 
+    def _end_unanswered(self, runs: list[FlowRun], now: datetime) -> None:
+        """End by force those of the runs asked to stop that nobody has stopped in a minute, registered or not.
+
+        A run of an open refresh of ours is left to `watch`, which knows by its lock whether its process lives.
+        """
+        ours = Refresh.objects.filter(deployment="", status__in=Refresh.OPEN)
+        ours = ours.filter(prefect_flow_run_id__in=[run.id for run in runs])
+        watched = set(ours.values_list("prefect_flow_run_id", flat=True))
+        for run in runs:
+            why = dead_because(run, pid="", beats=[], polled_at=None, now=now, back_at=self.back_at)
+            if not why or run.id in watched:
+                continue
+            try:
+                self._end(run, why)
+            except (FlowRunNotFound, PrefectRefused) as exc:
+                logger.warning("flow run %s was not ended: %s", run.id, exc)
+
     def _look_at_deployment(self, entry: Registered) -> None:
         """Serve its schedules as they stand here, end what is dead, and adopt what Prefect's schedule has made."""
         deployment = self.others.find(entry.flow, entry.deployment)
@@ -156,13 +179,14 @@ class Follower:
         if row is not None and row.scheduled_at is not None:
             self.others.set_schedules(deployment, selectors.schedules_of(entry), entry.fixed)
         now = datetime.now(UTC)
-        runs = self.others.runs(deployment, due_before=now + timedelta(seconds=30))
+        soon = now + timedelta(seconds=30)
+        runs = self.others.runs(deployment, due_before=soon, ended_after=now - LOOKED_BACK)
         for run in runs:
             if run.is_terminal:
                 self._unheard.discard(run.id)
             else:
                 self._bury(run, deployment, now)
-        self._adopt(entry, [run for run in runs if not run.is_terminal or now - run.state_at < LOOKED_BACK])
+        self._adopt(entry, runs)
 
     def _adopt(self, entry: Registered, runs: list[FlowRun]) -> None:
         """Give each run of Prefect's schedule the refresh of its window. Of missed windows the policy takes which."""
@@ -229,6 +253,9 @@ class Follower:
         if run.state_type != "CANCELLING" and now - self._suspected.setdefault(run.id, now) < timedelta(seconds=3):
             return
         self._suspected.pop(run.id, None)
+        self._end(run, why)
+
+    def _end(self, run: FlowRun, why: str) -> None:
         logger.warning("flow run %s: %s", run.id, why)
         end(self.prefect, self.others, run, why)
         with transaction.atomic():
@@ -273,7 +300,10 @@ class Follower:
         if stand is None or stand["kind"] != "slot_held":
             return stand
         try:
-            others = self.others.runs(self.others.find(row.flow, row.deployment), due_before=now)
+            deployment = self.others.find(row.flow, row.deployment)
+            others = self.others.runs(
+                deployment, due_before=now, ended_after=now - standing.KEPT, states=standing.HOLDS
+            )
         except (DeploymentNotFound, PrefectRefused):
             return stand
         return standing.stand_of(run, restarts=row.restarts, now=now, others=others)

@@ -21,7 +21,7 @@ LATE: Final = timedelta(seconds=15)  # Prefect's own patience
 UNHEARD: Final = timedelta(minutes=5)  # Prefect's default is a sign of life every three
 KEPT: Final = timedelta(minutes=5)  # a slot of a run that is gone; Prefect's lease
 _WAITS_FOR_SLOT: Final = "AwaitingConcurrencySlot"
-_HOLDS: Final = ("RUNNING", "PENDING", "CANCELLING")
+HOLDS: Final = ("RUNNING", "PENDING", "CANCELLING")
 
 
 def stand_of(
@@ -49,7 +49,7 @@ def stand_of(
 def _holder(run: FlowRun, others: Sequence[FlowRun], now: datetime) -> FlowRun | None:
     """Return the run that holds the slot: one at work, or one that has ended with its slot in hand."""
     candidates = [one for one in others if one.id != run.id and one.started_at is not None]
-    at_work = [one for one in candidates if one.state_type in _HOLDS]
+    at_work = [one for one in candidates if one.state_type in HOLDS]
     ended = [one for one in candidates if one.is_terminal and now - one.state_at < KEPT]
     return next(iter([*at_work, *ended]), None)
 

@@ -15,6 +15,8 @@ from dataplane.refreshes import follow
 from dataplane.refreshes.follow import Follower, dead_because
 from tests.dataplane.fakes import FakePrefect
 
+from .test_missed_windows import FakeDeployments
+
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
 SERVED = "Nobody serves its deployment"
 SILENT = "no sign of life"
@@ -83,8 +85,9 @@ def test_after_an_outage_of_prefect_its_runs_get_the_time_to_be_heard(
 def test_who_follows_knows_since_when_prefect_is_back(
     away_for: int, is_an_outage: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    others: Any = None  # whose events are asked for by `assets` alone
-    follower = Follower(FakePrefect(), others)
+    prefect = FakePrefect()
+    others: Any = FakeDeployments(prefect)
+    follower = Follower(prefect, others)
     answers: list[Any] = [PrefectAway("away"), PrefectAway("away"), 0]
     moments = [ago(away_for + 1), ago(1), NOW]
 

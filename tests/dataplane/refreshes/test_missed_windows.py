@@ -39,8 +39,12 @@ class FakeDeployments:
     def find(self, flow: str, deployment: str) -> Deployment:
         return Deployment("d", flow, deployment, {}, {}, False, False, None, "", "", None, 0)
 
-    def runs(self, deployment: Deployment, *, due_before: datetime, limit: int = 50) -> list[Any]:
-        return self.prefect.flow_runs(flow=deployment.flow, limit=limit, due_before=due_before).items
+    def runs(self, deployment: Deployment, *, due_before: datetime, ended_after: datetime) -> list[Any]:
+        found = self.prefect.flow_runs(flow=deployment.flow, due_before=due_before).items
+        return [run for run in found if not run.is_terminal or run.state_at >= ended_after]
+
+    def asked_to_cancel(self) -> list[Any]:
+        return []
 
     def events(self, **_: Any) -> list[Any]:
         return []
