@@ -287,7 +287,7 @@ class Refresh(models.Model):
     restarts = models.PositiveIntegerField(db_default=0)  # how often its flow run died and was started again
     is_dry_run = models.BooleanField(db_default=False)  # says what would change, and publishes nothing
     preview = models.JSONField(null=True, blank=True)  # what it said: see `dataplane.contracts.DryRunPreview`
-    #: why its flow run does not go on, see `dataplane.refreshes.standing`: {"kind", "since", ...}
+    #: why it is not sent or its flow run does not go on, see `dataplane.refreshes.standing`: {"kind", "since", ...}
     stand = models.JSONField(null=True, blank=True)
     # Of somebody else's deployment; empty: the catalogue's. Kept, for a registration may go.
     flow = models.CharField(max_length=200, blank=True, db_default="")

@@ -5,7 +5,7 @@ handing one over twice harmless, so a crash between Prefect's answer and our not
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from django.db import transaction
 
@@ -17,7 +17,7 @@ from dataplane import catalogue, contracts
 from dataplane.errors import DeploymentNotFound, PrefectAway, PrefectRefused
 from dataplane.models import Refresh
 from dataplane.prefect_gateway import PrefectGateway
-from dataplane.refreshes import states
+from dataplane.refreshes import standing, states
 
 REGISTERING = timedelta(seconds=0.5)  # the runner is about to register its deployments
 WAITS = Backoff(1, 30)  # while Prefect is away
@@ -40,12 +40,12 @@ def dispatch_one(prefect: PrefectGateway) -> bool:
             return False
         try:
             row.prefect_flow_run_id = _send(prefect, row)
-            row.send_error = ""
+            row.send_error, row.stand = "", None
         except DeploymentNotFound as exc:
-            wait = WAITS.delay(row.send_attempts + 1) if row.is_registered else REGISTERING
-            row.send_error, row.send_due_at = str(exc), database_now() + wait
+            _wait_for_deployment(row, exc)
         except PrefectAway as exc:
             row.send_error, row.send_due_at = str(exc), database_now() + WAITS.delay(row.send_attempts + 1)
+            row.stand = None
             if not row.send_attempts:
                 logger.info("refresh %s waits for Prefect: %s", row.pk, exc)
         except PrefectRefused as exc:
@@ -53,9 +53,27 @@ def dispatch_one(prefect: PrefectGateway) -> bool:
             states.move(refused, Refresh.Status.FAILED, error=str(exc), finished_at=DatabaseNow())
             logger.warning("refresh %s was refused: %s", row.pk, exc)
         row.send_attempts += 1
-        row.save(update_fields=["prefect_flow_run_id", "send_error", "send_due_at", "send_attempts"])
+        row.save(update_fields=["prefect_flow_run_id", "send_error", "send_due_at", "send_attempts", "stand"])
         announce("data")
         return bool(row.prefect_flow_run_id)
+
+
+def _wait_for_deployment(row: Refresh, told: DeploymentNotFound) -> None:
+    """Let the row be sent again later; fail it where nobody has deployed somebody else's deployment for ten minutes.
+
+    Ours comes back by itself, whenever a process serves flows.
+    """
+    now = database_now()
+    row.stand = standing.of_unknown_deployment(row.stand, now)
+    wait = WAITS.delay(row.send_attempts + 1) if row.is_registered else REGISTERING
+    row.send_error, row.send_due_at = str(told), now + wait
+    if row.is_registered and now - datetime.fromisoformat(row.stand["since"]) > standing.UNKNOWN_FOR:
+        error = (
+            f"Prefect has not known the deployment {row.flow}/{row.deployment} for ten minutes: it was removed or "
+            "renamed. Deploy it again, or name another one in its registration; then refresh again under another key."
+        )
+        states.move(Refresh.objects.filter(pk=row.pk), Refresh.Status.FAILED, error=error, finished_at=DatabaseNow())
+        logger.warning("refresh %s failed: %s", row.pk, error)
 
 
 def _send(prefect: PrefectGateway, row: Refresh) -> str:

@@ -19,8 +19,10 @@ from dataplane.prefect_gateway import FlowRun
 
 LATE: Final = timedelta(seconds=15)  # Prefect's own patience
 UNHEARD: Final = timedelta(minutes=5)  # Prefect's default is a sign of life every three
+UNKNOWN_FOR: Final = timedelta(minutes=10)  # then a refresh of a deployment that Prefect does not know fails
 KEPT: Final = timedelta(minutes=5)  # a slot of a run that is gone; Prefect's lease
 _WAITS_FOR_SLOT: Final = "AwaitingConcurrencySlot"
+_UNKNOWN: Final = "deployment_unknown"
 HOLDS: Final = ("RUNNING", "PENDING", "CANCELLING")
 
 
@@ -54,6 +56,13 @@ def _holder(run: FlowRun, others: Sequence[FlowRun], now: datetime) -> FlowRun |
     return next(iter([*at_work, *ended]), None)
 
 
+def of_unknown_deployment(stand: dict[str, Any] | None, now: datetime) -> dict[str, Any]:
+    """Return how an unsent refresh stands whose deployment Prefect does not know; `stand`: as it stood before. Pure."""
+    if stand is not None and stand["kind"] == _UNKNOWN:
+        return stand
+    return {"kind": _UNKNOWN, "since": now.isoformat()}
+
+
 def keep(row: Refresh, stand: dict[str, Any] | None) -> None:
     """Keep it with the refresh, and tell pages where it is another one."""
     if row.stand == stand:
@@ -75,18 +84,12 @@ def told(row: Refresh, now: datetime) -> DataTrouble | None:
     """Return why a refresh does not go on, `None` for one that does or has ended. Pure."""
     if not row.is_open:
         return None
+    if not row.prefect_flow_run_id:
+        return _unsent(row, now)
     stand = row.stand or {}
     name, run = row.dataset_id, row.prefect_flow_run_id
     since = datetime.fromisoformat(stand["since"]) if stand.get("since") else row.created_at
     clock = f"{since:%-d %b %H:%M} UTC"
-    if not run:
-        if now - row.created_at <= LATE:
-            return None
-        why = f": {row.send_error}".rstrip(" .") if row.send_error else ""
-        words = (
-            f"The refresh of {name} has not reached Prefect since {clock}{why}. It is sent as soon as Prefect answers."
-        )
-        return DataTrouble("flow_late", words, since, "")
     if stand.get("kind") == "slot_held":
         holder = stand.get("holder", "")
         held = f"flow run {holder} ({stand.get('holder_state')}) holds it" if holder else "another run holds it"
@@ -109,3 +112,23 @@ def told(row: Refresh, now: datetime) -> DataTrouble | None:
         )
         return DataTrouble("flow_unheard", words, since, run)
     return None
+
+
+def _unsent(row: Refresh, now: datetime) -> DataTrouble | None:
+    if now - row.created_at <= LATE:
+        return None
+    why = f": {row.send_error}".rstrip(" .") if row.send_error else ""
+    if (row.stand or {}).get("kind") != _UNKNOWN:
+        what_comes = "It is sent as soon as Prefect answers."
+    elif row.is_registered:
+        what_comes = (
+            "Deploy it again, or name another one in its registration: the refresh fails when Prefect has said so for "
+            f"{UNKNOWN_FOR.seconds // 60} minutes."
+        )
+    else:
+        what_comes = "It is sent once the process that serves flows has told Prefect of it, which it does as it starts."
+    words = (
+        f"The refresh of {row.dataset_id} has not reached Prefect since {row.created_at:%-d %b %H:%M} UTC{why}. "
+        f"{what_comes}"
+    )
+    return DataTrouble("flow_late", words, row.created_at, "")

@@ -2,18 +2,20 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
 
 import pytest
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.db import connection
 
+from console.clock import database_now
 from dataplane import selectors
 from dataplane.catalogue import HANDBOOK
 from dataplane.errors import DatasetNotFound, InvalidParameters, RefreshKeyTaken
 from dataplane.flow_service import request_first_refreshes
-from dataplane.models import Refresh
-from dataplane.refreshes import dispatch
+from dataplane.models import Dataset, Refresh
+from dataplane.refreshes import dispatch, standing
 from dataplane.refreshes.request import request_refresh
 from tests.dataplane.conftest import content, publish
 from tests.dataplane.fakes import FakePrefect
@@ -123,6 +125,62 @@ def test_a_deployment_that_is_not_registered_yet_is_waited_for(db: None) -> None
     prefect.add_deployment(HANDBOOK.flow, HANDBOOK.deployment)
     dispatch.send_soon()
     assert dispatch.dispatch_one(prefect)
+
+
+def after_a_minute() -> str:
+    """Return what is told of the one refresh a minute later."""
+    found = standing.told(Refresh.objects.get(), database_now() + timedelta(minutes=1))
+    return found.sentence if found else ""
+
+
+def eleven_minutes_later() -> None:
+    """Let what is kept of how the one refresh stands be older."""
+    stand = Refresh.objects.get().stand
+    assert stand is not None
+    since = datetime.fromisoformat(stand["since"]) - timedelta(minutes=11)
+    Refresh.objects.update(stand={**stand, "since": since.isoformat()})
+
+
+def test_a_refresh_fails_when_prefect_has_not_known_its_deployment_for_ten_minutes(db: None) -> None:
+    prefect = FakePrefect()
+    Dataset.objects.create(name="orders", fresh_for=timedelta(days=1))
+    names = {"flow": "load_orders", "deployment": "nightly"}
+    Refresh.objects.create(id="rfr_1", dataset_id="orders", key="k", parameters={}, **names)
+    dispatch.dispatch_one(prefect)
+    assert "Deploy it again" in after_a_minute() and "Prefect answers" not in after_a_minute()
+    eleven_minutes_later()
+    prefect.is_away = True
+    dispatch.send_soon()
+    dispatch.dispatch_one(prefect)
+    assert "It is sent as soon as Prefect answers." in after_a_minute()
+    prefect.is_away = False
+    dispatch.send_soon()
+    dispatch.dispatch_one(prefect)
+    assert Refresh.objects.get().status == "scheduled", "what was said before Prefect was away does not count"
+    eleven_minutes_later()
+    dispatch.send_soon()
+    dispatch.dispatch_one(prefect)
+    row = Refresh.objects.get()
+    assert (row.status, row.prefect_flow_run_id) == ("failed", "") and row.finished_at is not None
+    assert "Deploy it again, or name another one in its registration; then refresh again under another" in row.error
+    calls = len(prefect.calls)
+    dispatch.send_soon()
+    assert not dispatch.dispatch_one(prefect) and len(prefect.calls) == calls
+
+
+def test_a_deployment_of_ours_is_waited_for_as_long_as_it_takes(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(standing, "UNKNOWN_FOR", timedelta(seconds=-1))
+    prefect = FakePrefect()
+    request_refresh(dataset="handbook", key="k1", user=None)
+    for _ in range(3):
+        dispatch.send_soon()
+        dispatch.dispatch_one(prefect)
+    assert Refresh.objects.get().status == "scheduled"
+    assert "once the process that serves flows has told Prefect of it" in after_a_minute()
+    prefect.add_deployment(HANDBOOK.flow, HANDBOOK.deployment)
+    dispatch.send_soon()
+    assert dispatch.dispatch_one(prefect)
+    assert Refresh.objects.get().stand is None
 
 
 @pytest.mark.usefixtures("database_url")
