@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,12 +10,14 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Group, User
 from django.core.management import CommandError, call_command
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from approvals.models import AuditEvent
 from console.environment import environment
-from dataplane import currency, selectors
+from dataplane import currency, lineage, selectors
 from dataplane.management.commands import check_data
 from dataplane.models import Dataset, DatasetVersion, Refresh
 from tests.api_caller import Caller, paths_of, problem
@@ -141,6 +144,47 @@ def test_a_version_says_where_it_comes_from_and_what_was_made_of_it(ada: User, c
     client.force_login(ada)
     for name in ("version", "version_origin", "version_difference"):
         assert client.get(reverse(f"dataplane:{name}", args=["orders", 1])).status_code == 200
+
+
+def made_of_five_before(versions: int) -> None:
+    """Make versions of the orders, each from the five before it."""
+    Dataset.objects.create(name="orders", title="Orders", fresh_for=timedelta(days=1))
+    common: dict[str, Any] = {"dataset_id": "orders", "rows": 1, "kind": "external", "parameters": {}}
+    for number in range(1, versions + 1):
+        inputs = [{"dataset": "orders", "version": before} for before in range(max(1, number - 5), number)]
+        DatasetVersion.objects.create(version=number, digest=str(number), inputs=inputs, **common)
+
+
+def test_a_window_over_windows_over_windows_is_read_level_by_level() -> None:
+    made_of_five_before(40)
+    version = selectors.version("orders", 40)
+    with CaptureQueriesContext(connection) as queries:
+        found = lineage.of(version)
+    assert len(queries) <= lineage.DEEPEST + 4, [one["sql"] for one in queries]
+    assert list(found.nodes)[:3] == ["version:orders:40", "version:orders:35", "version:orders:36"]
+    assert len(found.nodes) == 1 + 5 * lineage.DEEPEST and len(found.edges) == 5 * (1 + 5 * (lineage.DEEPEST - 1))
+    headings = [heading for heading, _ in found.columns]
+    assert headings[-3:] == ["Made from, 2 steps back", "Made from", "This version"]
+    assert found.is_cut, "there are versions beyond the sixth level"
+
+
+def test_what_does_not_fit_a_lineage_is_said_to_be_left_out(
+    ada: User, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made_of_five_before(12)
+    client.force_login(ada)
+    origin = reverse("dataplane:version_origin", args=["orders", 12])
+    assert not Caller(ada).get("datasets/orders/versions/12/lineage").json()["is_cut"]
+    assert "left out" not in client.get(origin).content.decode()
+    monkeypatch.setattr(lineage, "MOST_ORIGINS", 8)
+    said = Caller(ada).get("datasets/orders/versions/12/lineage").json()
+    assert said["is_cut"] and len(said["nodes"]) == 8
+    assert {one["from"] for one in said["edges"]} | {one["to"] for one in said["edges"]} == {
+        one["id"] for one in said["nodes"]
+    }
+    assert "There is more than fits here: what is farthest away is left out." in client.get(origin).content.decode()
+    monkeypatch.setattr(lineage, "MOST_EDGES", 6)
+    assert len(lineage.of(selectors.version("orders", 12)).edges) == 6
 
 
 def test_going_back_says_first_who_is_affected(ada: User, client: Client) -> None:
