@@ -186,8 +186,14 @@ class IndexParameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    least_rows: int = Field(
-        INDEX_FROM_ROWS, ge=1, le=100_000_000, description="Passages from which on an index is built; below, none is."
+    least_rows: int | None = Field(
+        None,
+        ge=1,
+        le=100_000_000,
+        description=(
+            f"Passages from which on an index is built; below, none is. Empty: {INDEX_FROM_ROWS}, and an index in "
+            "service stays."
+        ),
     )
     least_recall: float = Field(
         0.95, ge=0, le=1, description="Of what an exact search finds, the share that the index has to find too."

@@ -65,7 +65,7 @@ def publish(
         end = Status(outcome.status)
         states.move_in_sql(connection, refresh_id, end, version_id=version_id, error="", finished_at=states.NOW)
         if outcome.status == "published" and outcome.version is not None:
-            _ask_followers(connection, outcome.version)
+            _ask_followers(connection, outcome.version, refresh_id)
         announce(connection)
         reach("flow.before_commit", refresh_id)
     return outcome
@@ -100,8 +100,11 @@ def _hold(connection: psycopg.Connection[Any], entry: DatasetEntry, refresh_id: 
     return ended(connection, refresh_id)
 
 
-def _ask_followers(connection: psycopg.Connection[Any], published: PublishedVersion) -> None:
-    """Ask for what is made from this dataset when it has many rows, once for each of its versions."""
+def _ask_followers(connection: psycopg.Connection[Any], published: PublishedVersion, refresh_id: str) -> None:
+    """Ask for what is made from this dataset when it has many rows, once for each refresh that changed it.
+
+    The key names the refresh: a version that is current again has lost its index where that was long ago.
+    """
     if published.rows < INDEX_FROM_ROWS:
         return
     for entry in CATALOGUE.values():
@@ -113,7 +116,7 @@ def _ask_followers(connection: psycopg.Connection[Any], published: PublishedVers
             connection.execute(
                 "INSERT INTO dataplane_refresh (id, dataset_id, key, parameters) VALUES (%s, %s, %s, '{}')"
                 " ON CONFLICT DO NOTHING",
-                [new_id("rfr"), entry.name, f"after.{published.dataset}.{published.version}"],
+                [new_id("rfr"), entry.name, f"after.{published.dataset}.{published.version}.{refresh_id}"],
             )
             connection.execute("SELECT pg_notify(%s, '')", [REFRESHES_CHANNEL])
 

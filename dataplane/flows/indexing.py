@@ -15,6 +15,7 @@ from console.environment import environment
 from dataplane import search_index, search_quality
 from dataplane.catalogue import IndexParameters
 from dataplane.contents.base import Stored
+from dataplane.contents.passages import INDEX_FROM_ROWS
 from dataplane.contents.search_indexes import SearchPlan
 from dataplane.embedding import Vectors, embedder_named
 from dataplane.errors import SourceInvalid
@@ -45,13 +46,18 @@ def planned(
 ) -> tuple[SearchPlan, list[dict[str, Any]]]:
     """See `indexed`; also return the scores over the questions, a row for each way of searching.
 
+    An index that is in service, for fewer rows than usual, stays so unless other `least_rows` are asked for.
+
     Raises SourceInvalid before the first version, IndexRefused, IndexHeldUp.
     """
     with search_index.building_alone() as connection:
         search_index.clear_away(connection, dataset)
         version = current(connection, dataset)
-        if version.rows < parameters.least_rows:
-            return exact_plan(version, parameters, search_index.serving(connection, version)), []
+        serving = search_index.serving(connection, version)
+        least_rows = parameters.least_rows or INDEX_FROM_ROWS
+        is_kept = bool(serving) and parameters.least_rows is None
+        if version.rows < least_rows and not is_kept:
+            return exact_plan(version, least_rows, serving), []
         model = embedder_named(version.embedder, whose=f"Version {version.number} of {dataset}")
         built = None if parameters.again else search_index.usable(connection, version)
         if built is None:
@@ -93,7 +99,7 @@ def own_vectors(connection: psycopg.Connection[Any], version: Stored) -> Vectors
     return np.array([Vector.from_binary(row[0]).to_numpy() for row in rows], dtype=np.float32)
 
 
-def exact_plan(version: Stored, parameters: IndexParameters, serving: str) -> SearchPlan:
+def exact_plan(version: Stored, least_rows: int, serving: str) -> SearchPlan:
     """`serving`: the index that is in service now, which publishing this takes out of it; empty: none is."""
     return SearchPlan(
         {
@@ -104,7 +110,7 @@ def exact_plan(version: Stored, parameters: IndexParameters, serving: str) -> Se
             "method": "exact",
             "sentence": (
                 f"Version {version.number} has {version.rows:,} passages: an exact search reads them all in a few "
-                f"milliseconds and misses nothing. An index is built from {parameters.least_rows:,} passages on."
+                f"milliseconds and misses nothing. An index is built from {least_rows:,} passages on."
             ),
         }
     )
