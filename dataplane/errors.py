@@ -24,6 +24,7 @@ DataplaneError
 ├── RefreshHeldElsewhere     another flow run holds the refresh and did not finish in time
 └── PrefectError
     ├── PrefectAway          no connection, no answer in time, or a 5xx (try again later)
+    │   ├── PrefectBusy      it answers that its database is held up (try again soon)
     │   ├── PrefectLocked    it answers, and does not let us in (try again when somebody has mended that)
     │   └── NotStarted       so a start with parameters or a secret could not be checked
     ├── FlowRunNotFound
@@ -198,6 +199,16 @@ class PrefectAway(PrefectError, EngineAway):
         "Datasets, versions and refreshes can be read, agents read the current versions, and a refresh asked for "
         "now is kept and sent when Prefect is back."
     )
+
+
+class PrefectBusy(PrefectAway):
+    """Prefect answers, and cannot serve us now: its database is held up. What was asked is kept."""
+
+    title = "Prefect is busy"
+
+    @property
+    def detail(self) -> str:
+        return f"{self} {self.still_works}"
 
 
 class PrefectLocked(PrefectAway):

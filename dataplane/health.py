@@ -8,7 +8,7 @@ import httpx
 
 from console.environment import environment
 from console.ports import PartHealth
-from dataplane.errors import PrefectAway, PrefectError, PrefectLocked
+from dataplane.errors import PrefectAway, PrefectBusy, PrefectError, PrefectLocked
 from dataplane.prefect_gateway import HttpPrefectGateway
 
 TIMEOUT = httpx.Timeout(2.0, connect=1.0)
@@ -28,6 +28,8 @@ def _asked(door: HttpPrefectGateway) -> PartHealth:
         door.health()
     except PrefectLocked as exc:
         ok, detail = False, str(exc)
+    except PrefectBusy as exc:
+        ok, detail = False, f"is busy; refreshes are kept and sent when it has time. {exc}"
     except PrefectAway as exc:
         ok, detail = False, f"does not answer; refreshes are kept and sent when it is back. {exc}"
     except PrefectError as exc:

@@ -26,6 +26,7 @@ from dataplane.errors import (
     DeploymentNotFound,
     FlowRunNotFound,
     PrefectAway,
+    PrefectBusy,
     PrefectError,
     PrefectLocked,
     PrefectRefused,
@@ -119,8 +120,8 @@ class LogPage:
 class PrefectGateway(Protocol):
     """What Signalbox asks of Prefect.
 
-    Every method raises PrefectAway when Prefect does not answer (or answers 5xx) in time, and PrefectRefused
-    when it says no.
+    Every method raises PrefectAway when Prefect does not answer (or answers 5xx) in time, PrefectBusy of these when
+    it says that it cannot now, and PrefectRefused when it says no.
     """
 
     def health(self) -> None:
@@ -344,6 +345,8 @@ class HttpPrefectGateway:
             raise NotThere
         if words := locked_out(response.status_code, bool(self._credentials)):
             raise PrefectLocked(f"Prefect at {self.api_url} does not let us in. {words}")
+        if response.status_code == 503 and _is_of_prefect(response):
+            raise PrefectBusy(f"Prefect at {self.api_url} is busy: it answers 503, as while its database is locked.")
         if response.status_code >= 500:
             raise PrefectAway(f"Prefect answers {response.status_code} at {self.api_url}.")
         if response.status_code >= 400:
@@ -441,6 +444,15 @@ def instant_of(text: str) -> datetime:
 
 def maybe_instant(text: str | None) -> datetime | None:
     return instant_of(text) if text else None
+
+
+def _is_of_prefect(response: httpx.Response) -> bool:
+    """Return whether Prefect itself speaks, and not what stands before a server that is away."""
+    try:
+        body = response.json()
+    except ValueError:
+        return False
+    return isinstance(body, dict) and "exception_message" in body
 
 
 def _reason(response: httpx.Response) -> str:

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from console.environment import environment
-from dataplane import flow_service, health
+from dataplane import flow_service, health, prefect_gateway
 from dataplane.catalogue import HANDBOOK
 from dataplane.flow_service import Served
 from dataplane.prefect_gateway import HttpPrefectGateway
@@ -43,6 +43,22 @@ def test_a_well_server_that_does_not_serve_us_is_not_ok(status: int, words: str)
     ok, detail = told(status)
     assert not ok
     assert words in detail
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (httpx.Response(503, json={"exception_message": "Service Unavailable"}), "is busy; refreshes are kept"),
+        (httpx.Response(503, text="no server behind this proxy"), "does not answer"),
+    ],
+)
+def test_a_busy_server_is_not_said_to_be_away(
+    answer: httpx.Response, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prefect_gateway, "BUSY_PAUSES_SECONDS", (0.0,))
+    door = HttpPrefectGateway("http://prefect.example/api", transport=httpx.MockTransport(lambda request: answer))
+    found = health._asked(door)
+    assert not found["ok"] and found["detail"].startswith(words)
 
 
 def test_flows_that_nobody_asks_for_are_late(monkeypatch: pytest.MonkeyPatch) -> None:
