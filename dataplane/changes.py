@@ -123,6 +123,7 @@ class Backfill:
 def preview_backfill(dataset: str, begin: datetime, end: datetime, limit: int = USUAL_WINDOWS) -> Backfill:
     """Return the windows from `begin` to `end` (aware), oldest first; at most `limit` of those without a refresh.
 
+    A window that has not begun is none of them: nobody uses it up before its time.
     Raises DatasetNotFound, InvalidParameters.
     """
     entry = catalogue.entry(dataset)
@@ -133,12 +134,13 @@ def preview_backfill(dataset: str, begin: datetime, end: datetime, limit: int = 
         errors.append(("to", "must not be before from"))
     elif end - begin > timedelta(days=366):
         errors.append(("from", "must be a year before to at most"))
-    if end > database_now() + timedelta(days=1):
+    now = database_now()
+    if end > now + timedelta(days=1):
         errors.append(("to", "must not lie in the future"))
     if errors:
         raise InvalidParameters(errors)
     moments = (begin + _STEP * step for step in range(int((end - begin) / _STEP) + 1))
-    keys = list(dict.fromkeys(entry.key(moment) for moment in moments))
+    keys = list(dict.fromkeys(entry.key(moment) for moment in moments if moment <= now))
     known: dict[str, str] = dict(Refresh.objects.filter(dataset_id=dataset, key__in=keys).values_list("key", "status"))
     shown: list[Window] = []
     missing = 0

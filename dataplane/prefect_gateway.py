@@ -69,6 +69,7 @@ class FlowRun:
     started_at: datetime | None = None
     ended_at: datetime | None = None
     run_seconds: float = 0.0
+    first_due_at: datetime | None = None  # when it was to begin first; no retry moves it
 
     @property
     def is_terminal(self) -> bool:
@@ -412,6 +413,7 @@ class HttpPrefectGateway:
             started_at=maybe_instant(row.get("start_time")),
             ended_at=maybe_instant(row.get("end_time")),
             run_seconds=float(row.get("total_run_time") or 0.0),
+            first_due_at=maybe_instant(row.get("expected_start_time")),
         )
 
 

@@ -25,7 +25,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -37,13 +37,15 @@ from console.text.plain_json import plain
 from dataplane.contents.external import EXTERNAL, External
 from dataplane.cron import is_zone
 from dataplane.schedules import ScheduleEntry
-from dataplane.windows import Days, Hours, WindowPolicy
+from dataplane.windows import Days, Hours, WindowPolicy, due_key
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,49}")
 _SPAN = re.compile(r"(?P<number>[1-9][0-9]{0,4}) ?(?P<unit>m|h|d)")
 _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 _WINDOWS: Final = {"day": 24, "hour": 1, **{f"{hours} hours": hours for hours in (2, 3, 4, 6, 8, 12)}}
 _FILLED: Final = ("{dataset}", "{window}")
+_ANY_TIME: Final = datetime(2000, 1, 1, tzinfo=UTC)  # keys of all times are of one length
+LONGEST_KEY: Final = 100  # characters; of the column too
 Role = Literal["admin", "operator", "reviewer"]
 
 
@@ -208,7 +210,11 @@ def parse(text: str, name: str = "data.toml") -> Registrations:
                 faults.append(f"{place}: the name is taken by a dataset")
             else:
                 try:
-                    entries[one] = _entry(one, kind == "jobs", _Entry.model_validate(values))
+                    made = _entry(one, kind == "jobs", _Entry.model_validate(values))
+                    if len(due_key(made.key(_ANY_TIME), made.window, _ANY_TIME)) > LONGEST_KEY:
+                        faults.append(f"{place}.key: must be shorter: a key has {LONGEST_KEY} characters at most")
+                    else:
+                        entries[one] = made
                 except ValidationError as exc:
                     faults += [f"{place}.{'.'.join(map(str, error['loc']))}: {_words(error)}" for error in exc.errors()]
     return Registrations(entries, tuple(faults))

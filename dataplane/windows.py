@@ -15,9 +15,22 @@ from zoneinfo import ZoneInfo
 class WindowPolicy(Protocol):
     """Gives each moment the key of its window."""
 
+    @property
+    def zone(self) -> str:
+        """The IANA name of the zone whose clock the windows go by."""
+        ...
+
     def key(self, moment: datetime) -> str:
         """Return the key of the window that the moment (aware) lies in: 1 to 80 characters that a key may have."""
         ...
+
+
+def due_key(window: str, policy: WindowPolicy, due: datetime) -> str:
+    """Return the key of a time (aware) at which a schedule comes due, by the zone's clock: `2026-11-24.06:00+0000`.
+
+    `window`: the key of the window that the time lies in. The offset tells the hours apart that a clock repeats.
+    """
+    return f"{window}.{due.astimezone(ZoneInfo(policy.zone)):%H:%M%z}"
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from typing import Any, TypeVar
 
 import psycopg
@@ -21,7 +22,7 @@ from dataplane.contracts import RefreshOrder
 from dataplane.errors import DataplaneError
 from dataplane.flows import steps
 from dataplane.flows.tasks import compare, publish, withhold
-from dataplane.refreshes.claim import claim, fail
+from dataplane.refreshes.claim import claim, fail, scheduled_key
 
 P = TypeVar("P", bound=BaseModel)
 Made = Content | Withheld
@@ -38,7 +39,7 @@ def produces(entry: DatasetEntry) -> Callable[[Callable[[P], Made]], Flow[Any, s
 
     def framed(make: Callable[[P], Made]) -> Flow[Any, str]:
         def run(key: str | None = None, parameters: Any = None) -> str:
-            return produce(entry, make, key=key or _window(entry), parameters=parameters)
+            return produce(entry, make, key=key, parameters=parameters)
 
         # Prefect makes the deployment's form from the signature, and finds the flow by its module and name.
         run.__annotations__ = {"key": str | None, "parameters": entry.parameters | None, "return": str}
@@ -59,15 +60,20 @@ def produces(entry: DatasetEntry) -> Callable[[Callable[[P], Made]], Flow[Any, s
 
 _DESCRIPTION = """{make}
 
-key: which refresh this is; left out by the schedule, which refreshes the window it was scheduled for.
+key: which refresh this is; left out by the schedule, which refreshes the window it was scheduled for, also where
+somebody has refreshed that window before.
 parameters: what to read and how.
 """
 
 
-def produce(entry: DatasetEntry, make: Callable[[P], Made], *, key: str, parameters: P | None) -> str:
-    """Claim the refresh, make and publish its content; return in a sentence how it ended."""
+def produce(entry: DatasetEntry, make: Callable[[P], Made], *, key: str | None, parameters: P | None) -> str:
+    """Claim the refresh, make and publish its content; return in a sentence how it ended.
+
+    `key`: None for a run of the schedule.
+    """
     wanted = parameters.model_dump(mode="json", exclude_defaults=True) if parameters else {}
     flow_run_id = str(runtime.flow_run.id)
+    key = key or scheduled_key(entry, _due(), wanted, flow_run_id=flow_run_id)
     faults.reach("flow.at_start", key)
     with claim(entry, RefreshOrder(entry.name, key, wanted), flow_run_id=flow_run_id) as claimed:
         if claimed.done is not None:
@@ -116,10 +122,12 @@ def in_words(error: Exception) -> str:
     return str(error) if isinstance(error, DataplaneError) else f"{type(error).__name__}: {error}"
 
 
-def _window(entry: DatasetEntry) -> str:
-    return entry.window.key(runtime.flow_run.scheduled_start_time)
+def _due() -> datetime:
+    """Return when the flow run was to begin first: a retry or a restart does not move it."""
+    due: datetime = runtime.flow_run.scheduled_start_time
+    return due
 
 
 def _run_name(entry: DatasetEntry) -> str:
-    """Name the flow run after what it refreshes, e.g. `handbook 2026-11-24`."""
-    return f"{entry.name} {runtime.flow_run.parameters.get('key') or _window(entry)}"
+    """Name the flow run after what it refreshes, e.g. `handbook 2026-11-24`; one of the schedule after its window."""
+    return f"{entry.name} {runtime.flow_run.parameters.get('key') or entry.key(_due())}"

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import psycopg
@@ -21,6 +22,7 @@ from dataplane.catalogue import DatasetEntry
 from dataplane.contracts import PublishedVersion, RefreshOrder, RefreshOutcome
 from dataplane.errors import RefreshHeldElsewhere
 from dataplane.plain_sql import announce, connect, one
+from dataplane.refreshes import due as due_times
 from dataplane.refreshes import states
 from dataplane.refreshes.states import Status
 
@@ -40,6 +42,25 @@ class RefreshClaim:
 def lock_key(refresh_id: str) -> str:
     """Return the text whose 64-bit hash is the advisory lock of a refresh."""
     return f"signalbox refresh {refresh_id}"
+
+
+def scheduled_key(entry: DatasetEntry, due: datetime, parameters: dict[str, Any], *, flow_run_id: str) -> str:
+    """Return the key of the refresh that a run of the schedule does, due at that time (aware).
+
+    Again, also under another flow run: the same key, see `dataplane.refreshes.due`.
+    """
+    with connect() as connection:
+        rows = connection.execute(
+            "SELECT key, prefect_flow_run_id, CASE WHEN status = ANY(%s) THEN NULL"
+            " ELSE coalesce(finished_at, created_at) END, parameters = %s AND NOT is_dry_run"
+            " FROM dataplane_refresh WHERE dataset_id = %s AND (key = ANY(%s) OR prefect_flow_run_id = %s)",
+            [
+                *([one.value for one in states.OPEN], Jsonb(parameters)),
+                *(entry.name, list(due_times.possible_keys(entry, due)), flow_run_id),
+            ],
+        ).fetchall()
+    earlier = [due_times.Earlier(*row) for row in rows]
+    return due_times.key_when_due(entry, due, earlier, flow_run_id=flow_run_id)
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from dataplane.deployments import Deployment, PrefectDeployments
 from dataplane.errors import DataplaneError, DeploymentNotFound, FlowRunNotFound, PrefectAway, PrefectRefused
 from dataplane.models import Dataset, Refresh
 from dataplane.prefect_gateway import FlowRun, PrefectGateway
-from dataplane.refreshes import standing, states
+from dataplane.refreshes import due, standing, states
 from dataplane.registered import Registered
 
 CANCELLING: Final = timedelta(seconds=60)  # whoever runs it needs 15 s
@@ -189,7 +189,7 @@ class Follower:
         self._adopt(entry, runs)
 
     def _adopt(self, entry: Registered, runs: list[FlowRun]) -> None:
-        """Give each run of Prefect's schedule the refresh of its window. Of missed windows the policy takes which."""
+        """Give each run of Prefect's schedule its refresh: see `due`. Of missed windows the policy takes which."""
         planned = [run for run in runs if run.idempotency_key.startswith("scheduled ")]
         rows = Refresh.objects.filter(prefect_flow_run_id__in=[run.id for run in planned])
         known = set(rows.values_list("prefect_flow_run_id", flat=True))
@@ -201,7 +201,7 @@ class Follower:
                 continue
             row, is_new = self._row(entry, run)
             if not is_new and row.prefect_flow_run_id != run.id and run.state_type == "SCHEDULED":
-                self._drop(run, f"The window {row.key} has its refresh already.")
+                self._drop(run, f"Another run does the refresh {row.key}.")
 
     def _row(self, entry: Registered, run: FlowRun) -> tuple[Refresh, bool]:
         with transaction.atomic():
@@ -210,7 +210,7 @@ class Follower:
             )
             row, is_new = Refresh.objects.get_or_create(
                 dataset_id=entry.name,
-                key=entry.key(run.expected_start_at or run.created_at),
+                key=_key(entry, run),
                 defaults={
                     "id": new_id("rfr"),
                     "parameters": plain(
@@ -334,11 +334,22 @@ def _waits(run: FlowRun) -> bool:
     return run.state_type == "SCHEDULED" and not run.run_count and run.state_name != "AwaitingConcurrencySlot"
 
 
+def _key(entry: Registered, run: FlowRun) -> str:
+    """Return the key of the refresh that a run of Prefect's schedule does."""
+    when = run.first_due_at or run.expected_start_at or run.created_at
+    rows = Refresh.objects.filter(dataset_id=entry.name, key__in=due.possible_keys(entry, when))
+    earlier = [
+        due.Earlier(row.key, row.prefect_flow_run_id, None if row.is_open else row.finished_at or row.created_at)
+        for row in rows
+    ]
+    return due.key_when_due(entry, when, earlier, flow_run_id=run.id)
+
+
 def _missed(entry: Registered, planned: list[FlowRun], now: datetime) -> list[FlowRun]:
     """Return the runs that have come due and not begun, but for those of the latest window that has come due."""
-    due = {run.id: run.expected_start_at or run.created_at for run in planned}
-    late = sorted((run for run in planned if _waits(run) and due[run.id] <= now), key=lambda run: due[run.id])
-    return [run for run in late if entry.key(due[run.id]) != entry.key(due[late[-1].id])]
+    when = {run.id: run.expected_start_at or run.created_at for run in planned}
+    late = sorted((run for run in planned if _waits(run) and when[run.id] <= now), key=lambda run: when[run.id])
+    return [run for run in late if entry.key(when[run.id]) != entry.key(when[late[-1].id])]
 
 
 def end(prefect: PrefectGateway, others: PrefectDeployments, run: FlowRun, why: str) -> None:

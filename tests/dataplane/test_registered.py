@@ -72,6 +72,10 @@ def test_what_is_fixed_is_sent_as_json_whatever_toml_knows() -> None:
         ('[datasets.a]\ndeployment = "a/b"\nfresh_for = "soon"', "data.toml: datasets.a.fresh_for: must be a number"),
         ('[datasets.a]\ndeployment = "a/b"\nkey = "daily"', "data.toml: datasets.a.key: must hold {window}"),
         ('[datasets.a]\ndeployment = "a/b"\nkey = "{window}{x}"', "data.toml: datasets.a.key: may hold {dataset}"),
+        (
+            f'[datasets.a]\ndeployment = "a/b"\nkey = "{"k" * 80}{{window}}"',
+            "data.toml: datasets.a.key: must be shorter",
+        ),
         ('[datasets.a]\ndeployment = "a/b"\nmay_start = ["boss"]', "data.toml: datasets.a.may_start.0: "),
         ('[datasets.a]\ndeployment = "a/b"\nwindow = { every = "week" }', "data.toml: datasets.a.window.every: "),
         ('[datasets.a]\ndeployment = "a/b"\nwindow = { zone = "Mars" }', "data.toml: datasets.a.window.zone: "),

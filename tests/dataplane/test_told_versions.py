@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +17,7 @@ from django.urls import reverse
 
 from approvals.models import AuditEvent
 from console.environment import environment
-from dataplane import currency, lineage, selectors
+from dataplane import changes, currency, lineage, selectors
 from dataplane.management.commands import check_data
 from dataplane.models import Dataset, DatasetVersion, Refresh
 from tests.api_caller import Caller, paths_of, problem
@@ -251,6 +251,15 @@ def test_windows_of_the_past_are_previewed_limited_and_asked_for_once(ada: User,
     assert client.get(page, {"from": "2026-11-01", "to": "2026-11-02"}).context["found"].missing == []
     assert client.post(page, {"from": "2026-11-06", "to": "2026-11-06", "limit": "5"}).status_code == 302
     assert Refresh.objects.filter(key="2026-11-06").exists()
+
+
+def test_a_window_that_has_not_begun_is_not_used_up(ada: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(changes, "database_now", lambda: datetime(2026, 11, 4, 12, tzinfo=UTC))
+    asked = {"from": "2026-11-03", "to": "2026-11-05T11:00:00Z"}
+    done = Caller(ada).post("datasets/handbook/backfill", asked).json()
+    assert [one["key"] for one in done["windows"]] == ["2026-11-03", "2026-11-04"]
+    nothing = Caller(ada).post("datasets/handbook/backfill", {**asked, "from": "2026-11-05"}).json()
+    assert nothing["windows"] == [] and Refresh.objects.count() == 2
 
 
 def test_a_refresh_is_asked_for_from_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ from dataplane import catalogue, selectors
 from dataplane.catalogue import HANDBOOK
 from dataplane.refreshes.keys import KEY
 from dataplane.refreshes.request import request_refresh
-from dataplane.windows import Days, Hours, WindowPolicy
+from dataplane.windows import Days, Hours, WindowPolicy, due_key
 
 
 @pytest.mark.parametrize(
@@ -48,6 +48,13 @@ def test_a_change_of_the_clock_neither_loses_nor_splits_a_window(every: int, day
     assert all(KEY.fullmatch(key) for key in keys)
 
 
+def test_the_hour_that_a_clock_repeats_comes_due_twice() -> None:
+    policy, first = Days("Europe/Berlin"), datetime(2026, 10, 25, 0, 30, tzinfo=UTC)
+    keys = [due_key(policy.key(due), policy, due) for due in (first, first + timedelta(hours=1))]
+    assert keys == ["2026-10-25.02:30+0200", "2026-10-25.02:30+0100"]
+    assert all(KEY.fullmatch(key) for key in keys)
+
+
 def test_hours_that_do_not_divide_a_day_are_refused() -> None:
     with pytest.raises(ValueError, match="must divide a day"):
         Hours(5)
@@ -55,6 +62,8 @@ def test_hours_that_do_not_divide_a_day_are_refused() -> None:
 
 def test_a_refresh_without_a_key_is_that_of_its_datasets_own_window(ada: User, monkeypatch: pytest.MonkeyPatch) -> None:
     class Always:
+        zone = "UTC"
+
         def key(self, moment: datetime) -> str:
             assert moment.tzinfo is not None
             return "always"

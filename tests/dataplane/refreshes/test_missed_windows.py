@@ -13,7 +13,7 @@ import pytest
 
 from console.environment import environment
 from dataplane.deployments import Deployment
-from dataplane.models import Refresh
+from dataplane.models import Dataset, Refresh
 from dataplane.refreshes import follow
 from dataplane.refreshes.follow import Follower
 from tests.dataplane.fakes import FakePrefect
@@ -154,6 +154,36 @@ def test_of_one_window_that_came_due_twice_one_run_is_left(schedule: Schedule) -
     schedule.look()
     assert schedule.states([first, second]) == ["SCHEDULED", "CANCELLED"]
     assert keys() == named([noon])
+
+
+@pytest.mark.parametrize("status", ["failed", "cancelled", "finished"])
+def test_a_window_that_somebody_used_up_leaves_the_schedule_its_run(schedule: Schedule, status: str) -> None:
+    schedule.register("day", "latest")
+    (noon,) = days_ago(1)
+    (by_hand,) = named([noon])
+    Dataset.objects.create(name="orders", fresh_for=timedelta(days=1))
+    ended_at = noon - timedelta(hours=1)
+    Refresh.objects.create(
+        id="rfr_1", dataset_id="orders", key=by_hand, parameters={}, status=status, finished_at=ended_at
+    )
+    (run,) = schedule.plan(noon)
+    schedule.look()
+    schedule.look()
+    (again,) = schedule.plan(noon + timedelta(seconds=1))
+    schedule.look()
+    assert schedule.states([run, again]) == ["SCHEDULED", "CANCELLED"]
+    assert keys() == [f"{by_hand}.{noon.astimezone(BERLIN):%H:%M%z}"]
+    assert Refresh.objects.get(status="scheduled").prefect_flow_run_id == run
+
+
+def test_what_somebody_started_and_is_under_way_is_the_schedules_too(schedule: Schedule) -> None:
+    schedule.register("day", "latest")
+    (noon,) = days_ago(1)
+    Dataset.objects.create(name="orders", fresh_for=timedelta(days=1))
+    Refresh.objects.create(id="rfr_1", dataset_id="orders", key=named([noon])[0], parameters={})
+    (run,) = schedule.plan(noon)
+    schedule.look()
+    assert schedule.states([run]) == ["CANCELLED"] and Refresh.objects.count() == 1
 
 
 def test_what_begins_while_it_is_looked_at_is_left_to_go_on(schedule: Schedule) -> None:
