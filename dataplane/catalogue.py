@@ -65,6 +65,7 @@ class DatasetEntry:
     fresh_for: timedelta  # older than this it is called stale; one window and some slack
     at_first_start: bool = True  # made as soon as flows are served for the first time; else when somebody asks
     follows: str = ""  # a dataset: made again when a version of it with many rows becomes current
+    builds_on_current: bool = False  # its flow reads the dataset's own current version: one after the other does so
     can_be_tried: bool = True  # a dry run says what would change without doing the work that counts
     is_registered: bool = False
     is_job: bool = False
@@ -139,6 +140,7 @@ CUSTOMER_FEATURES = DatasetEntry(
     schedule=ScheduleEntry(cron="30 5 * * *"),
     fresh_for=timedelta(hours=26),
     at_first_start=False,
+    builds_on_current=True,  # nothing that was ever known is dropped
 )
 
 
@@ -178,6 +180,7 @@ VERDICT_MODEL = DatasetEntry(
     schedule=ScheduleEntry(cron="0 5 * * 1", is_active=False),  # as the evaluation set that it is trained on
     fresh_for=timedelta(days=30),
     at_first_start=False,
+    builds_on_current=True,  # a worse model than the current one is not published
 )
 
 
@@ -213,6 +216,7 @@ HANDBOOK_INDEX = DatasetEntry(
     fresh_for=timedelta(hours=26),
     at_first_start=False,
     follows=HANDBOOK.name,
+    builds_on_current=True,  # it takes out of service what is in service now
     can_be_tried=False,
 )
 

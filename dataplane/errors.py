@@ -180,7 +180,7 @@ class HandbookInvalid(DataplaneError):
 
 
 class RefreshHeldElsewhere(DataplaneError):
-    """Another flow run is working on this refresh and did not finish in time."""
+    """Another flow run is working on this refresh, or on what it builds on, and did not finish in time."""
 
     permanent = False
 

@@ -50,12 +50,13 @@ class ToldVersion:
 
 
 def publish(dataset: str, told: ToldVersion, *, by: User | None) -> tuple[DatasetVersion, bool]:
-    """Take the version as the dataset's current one; return it and whether it is new.
+    """Keep the version, and let it be the dataset's current one; return it and whether it is new.
 
     1. Check that the account may tell of this dataset; None stands for Prefect's events.
     2. Under the dataset's lock, find or make the refresh that has this key or flow run.
     3. A refresh that has a version already: the same digest is the same answer, another one is refused.
        The digest of an earlier version: that one becomes current again. Else a new version.
+       Neither becomes current when a run that began later has told of its version already, as far as is known.
     4. End the refresh, record, announce.
 
     Raises PermissionDenied, DatasetNotFound, MadeHere, InvalidParameters, VersionTaken, FlowRunActionRefused.
@@ -76,9 +77,13 @@ def publish(dataset: str, told: ToldVersion, *, by: User | None) -> tuple[Datase
             raise FlowRunActionRefused(f"The refresh {refresh.key} was cancelled, so it publishes nothing.")
         version, is_new = _version(row, told, by)
         is_changed = row.current_version_id != version.pk
-        Dataset.objects.filter(pk=row.pk).update(current_version=version, confirmed_at=DatabaseNow())
+        note = _read_too_early(row, refresh) if is_changed else ""
+        if not note:
+            Dataset.objects.filter(pk=row.pk).update(current_version=version, confirmed_at=DatabaseNow())
         end = Refresh.Status.PUBLISHED if is_changed else Refresh.Status.UNCHANGED
-        states.move(Refresh.objects.filter(pk=refresh.pk), end, version=version, error="", finished_at=DatabaseNow())
+        states.move(
+            Refresh.objects.filter(pk=refresh.pk), end, version=version, note=note, error="", finished_at=DatabaseNow()
+        )
         announce("data")
         ports.record().record(
             actor=by.get_username() if by else "prefect",
@@ -161,6 +166,19 @@ def _hold(dataset: str) -> None:
     """Wait for other publishing transactions of the dataset: the lock of `dataplane.versions`."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"signalbox dataset {dataset}"])
+
+
+def _read_too_early(row: Dataset, refresh: Refresh) -> str:
+    """Return in a sentence that the refresh's version does not become current; "" when it does.
+
+    A run has read what it tells of since it began. One whose begin nobody has seen is not judged.
+    """
+    if refresh.started_at is None or row.current_version is None:
+        return ""
+    later = Refresh.objects.filter(dataset=row, status__in=states.DONE, started_at__gt=refresh.started_at)
+    if not later.exists():
+        return ""
+    return f"It is kept, and version {row.current_version.version} stays current: a run that began later told of it."
 
 
 def _refresh(entry: Registered, told: ToldVersion) -> Refresh:

@@ -5,11 +5,14 @@ What makes a refresh happen exactly once:
 * one row per (dataset, key), inserted or found by whoever comes first (`dataplane.refreshes.claim`);
 * the publishing transaction locks that row and does nothing when it is finished already;
 * one publishing transaction per dataset at a time, and one version per content digest.
+
+Versions become current in the order in which their refreshes began to read, not in which they came to an end: what was
+read before the current version's content is kept as a version, and never current.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import psycopg
@@ -37,6 +40,7 @@ def publish(
     3. The current version's content again: nothing is written but "unchanged".
        An earlier version's content again: that version becomes current.
        New content: a new version and its rows, written by the content itself; then it becomes current.
+       Neither becomes current when a refresh that began to read later has published already.
     4. Record the outcome on the refresh and announce it; all of it is seen at commit, or none.
 
     On retry: safe to call again after any failure, also when the answer to COMMIT was lost.
@@ -55,16 +59,21 @@ def publish(
         if current is not None and current[2] == digest:
             sentence = f"The content is that of version {current[1]}: nothing new was published."
             outcome = RefreshOutcome("unchanged", PublishedVersion(entry.name, *current[1:]), sentence)
-            version_id = current[0]
+            version_id, note = current[0], ""
         else:
             version_id, outcome = _write(connection, entry, content, digest, parameters, flow_run_id)
-        connection.execute(
-            "UPDATE dataplane_dataset SET current_version_id = %s, confirmed_at = signalbox_now() WHERE name = %s",
-            [version_id, entry.name],
-        )
+            note = _read_too_early(connection, refresh_id, current)
+            outcome = replace(outcome, sentence=note or outcome.sentence)
+        if not note:
+            connection.execute(
+                "UPDATE dataplane_dataset SET current_version_id = %s, confirmed_at = signalbox_now() WHERE name = %s",
+                [version_id, entry.name],
+            )
         end = Status(outcome.status)
-        states.move_in_sql(connection, refresh_id, end, version_id=version_id, error="", finished_at=states.NOW)
-        if outcome.status == "published" and outcome.version is not None:
+        states.move_in_sql(
+            connection, refresh_id, end, version_id=version_id, note=note, error="", finished_at=states.NOW
+        )
+        if outcome.status == "published" and outcome.version is not None and not note:
             _ask_followers(connection, outcome.version, refresh_id)
         announce(connection)
         reach("flow.before_commit", refresh_id)
@@ -98,6 +107,18 @@ def _hold(connection: psycopg.Connection[Any], entry: DatasetEntry, refresh_id: 
     connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"signalbox dataset {entry.name}"])
     one(connection, "SELECT status FROM dataplane_refresh WHERE id = %s FOR UPDATE", [refresh_id])
     return ended(connection, refresh_id)
+
+
+def _read_too_early(connection: psycopg.Connection[Any], refresh_id: str, current: tuple[Any, ...] | None) -> str:
+    """Return in a sentence that the refresh's content does not become current; "" when it does."""
+    later = connection.execute(
+        "SELECT 1 FROM dataplane_refresh mine JOIN dataplane_refresh other ON other.dataset_id = mine.dataset_id"
+        " WHERE mine.id = %s AND other.started_at > mine.started_at AND other.status = ANY(%s) LIMIT 1",
+        [refresh_id, [status.value for status in states.DONE]],
+    ).fetchone()
+    if current is None or later is None:
+        return ""
+    return f"The content is kept, and version {current[1]} stays current: a refresh that began later published it."
 
 
 def _ask_followers(connection: psycopg.Connection[Any], published: PublishedVersion, refresh_id: str) -> None:

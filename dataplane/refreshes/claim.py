@@ -69,6 +69,9 @@ def claim(
 ) -> Iterator[RefreshClaim]:
     """Insert or find the refresh, wait for its lock, and mark it as running; holds the lock inside the block.
 
+    `started_at` is when this run begins to read, also where an earlier run of the refresh died or failed.
+    Where the flow builds on the dataset's current version, one refresh of the dataset does so at a time: the next one
+    waits, with its own lock in hand, so that `dataplane.refreshes.watch` does not take it for dead.
     `claim.done` is set when the refresh has ended well or was cancelled: the caller then has nothing to do.
     A failed refresh is taken up again: only Prefect's own retry or a person starts a flow run twice.
     Raises RefreshHeldElsewhere when another run still holds it after `wait_seconds`.
@@ -83,33 +86,35 @@ def claim(
             " VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
             [new_id("rfr"), entry.name, order.key, Jsonb(order.parameters), flow_run_id],
         )
-        refresh_id = one(
+        refresh_id, is_dry_run = one(
             connection,
-            "SELECT id FROM dataplane_refresh WHERE dataset_id = %s AND key = %s",
+            "SELECT id, is_dry_run FROM dataplane_refresh WHERE dataset_id = %s AND key = %s",
             [entry.name, order.key],
-        )[0]
-        _hold(connection, refresh_id, wait_seconds)
+        )
+        _hold(connection, lock_key(refresh_id), wait_seconds)
+        if entry.builds_on_current and not is_dry_run and ended(connection, refresh_id) is None:
+            _hold(connection, f"signalbox making {entry.name}", wait_seconds)
         # The lock is ours: nobody else moves this row now but a person who cancels it.
         if states.move_in_sql(connection, refresh_id, Status.RUNNING, error="", finished_at=None):
             connection.execute(
-                "UPDATE dataplane_refresh SET started_at = coalesce(started_at, signalbox_now()),"
+                "UPDATE dataplane_refresh SET started_at = signalbox_now(),"
                 " prefect_flow_run_id = coalesce(nullif(prefect_flow_run_id, ''), %s) WHERE id = %s",
                 [flow_run_id, refresh_id],
             )
         announce(connection)
-        kept = one(connection, "SELECT parameters, is_dry_run FROM dataplane_refresh WHERE id = %s", [refresh_id])
-        yield RefreshClaim(refresh_id, kept[0], kept[1], ended(connection, refresh_id))
+        kept = one(connection, "SELECT parameters FROM dataplane_refresh WHERE id = %s", [refresh_id])[0]
+        yield RefreshClaim(refresh_id, kept, is_dry_run, ended(connection, refresh_id))
 
 
-def _hold(connection: psycopg.Connection[Any], refresh_id: str, wait_seconds: float) -> None:
-    """Take the session lock; it goes when the connection does, also by SIGKILL.
+def _hold(connection: psycopg.Connection[Any], lock: str, wait_seconds: float) -> None:
+    """Take the session lock of this text; it goes when the connection does, also by SIGKILL.
 
     Asked again and again rather than waited for: a statement that waits has a snapshot, and the flow that holds the
     lock may be building an index CONCURRENTLY, which waits for every snapshot of before. Neither would ever end, and
     PostgreSQL cannot see it, for the two hold and wait on different connections.
     """
     until = time.monotonic() + wait_seconds
-    while not one(connection, "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", [lock_key(refresh_id)])[0]:
+    while not one(connection, "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", [lock])[0]:
         if time.monotonic() > until:
             raise RefreshHeldElsewhere
         time.sleep(LOOK_SECONDS)

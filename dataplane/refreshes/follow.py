@@ -276,13 +276,11 @@ class Follower:
             return
         standing.keep(row, self._stand(row, run))
         match run.state_type:
-            case "RUNNING" if row.status == Refresh.Status.SCHEDULED:
+            case "RUNNING" if row.started_at is None or row.started_at < run.state_at:
                 with transaction.atomic():
-                    states.move(
-                        Refresh.objects.filter(pk=row.pk, status=Refresh.Status.SCHEDULED),
-                        Refresh.Status.RUNNING,
-                        started_at=DatabaseNow(),
-                    )
+                    # The newest attempt's begin, for it reads anew: see `dataplane.publishing`.
+                    begun = Refresh.objects.filter(pk=row.pk, status__in=Refresh.OPEN)
+                    states.move(begun, Refresh.Status.RUNNING, started_at=run.state_at)
                     announce("data")
             case "COMPLETED" if datetime.now(UTC) - run.state_at > TRAIL:
                 self._finish(row)

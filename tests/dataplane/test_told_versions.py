@@ -71,6 +71,30 @@ def test_one_key_is_one_version_and_one_digest_is_one_version() -> None:
     assert AuditEvent.objects.filter(kind="dataset.version_told", actor="etl-bot").count() == 4
 
 
+def test_a_run_that_began_earlier_and_tells_later_does_not_make_its_version_current() -> None:
+    bot = service("etl-bot")
+    bot.post("datasets/orders/versions", told())  # begun nobody knows when
+    for number, minute in ((1, 0), (2, 10), (3, 5)):
+        run = f"{FLOW_RUN[:-1]}{number}"
+        Refresh.objects.create(
+            id=f"rfr_{number}",
+            dataset_id="orders",
+            key=str(number),
+            parameters={},
+            status="running",
+            prefect_flow_run_id=run,
+            started_at=datetime(2026, 11, 24, 6, minute, tzinfo=UTC),
+        )
+        answer = bot.post("datasets/orders/versions", told(str(number), f"of run {number}", flow_run_id=run))
+        assert answer.status_code == 201, answer.content
+    assert selectors.current_versions(["orders"]) == {"orders": 3}
+    late = Refresh.objects.select_related("version").get(pk="rfr_3")
+    assert late.version is not None and (late.status, late.version.version) == ("published", 4)
+    assert late.note == "It is kept, and version 3 stays current: a run that began later told of it."
+    bot.post("datasets/orders/versions", told("by-hand", "by-hand"))
+    assert selectors.current_versions(["orders"]) == {"orders": 5}, "nobody knows of a later one"
+
+
 def test_who_may_not_tell_and_what_cannot_be_told() -> None:
     problem(service("another-bot").post("datasets/orders/versions", told()), 403)
     bot = service("etl-bot")

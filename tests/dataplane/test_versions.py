@@ -8,12 +8,15 @@ import pytest
 from django.db import ProgrammingError, connection
 
 from dataplane import selectors, versions
-from dataplane.catalogue import HANDBOOK
+from dataplane.catalogue import CUSTOMER_FEATURES, HANDBOOK
 from dataplane.contracts import RefreshOrder
 from dataplane.embedding import embedder
 from dataplane.errors import DatasetNotPublished, EmbedderChanged, RefreshHeldElsewhere
 from dataplane.models import Dataset, DatasetVersion, Passage, Refresh
+from dataplane.refreshes import watch
 from dataplane.refreshes.claim import claim, fail
+from dataplane.refreshes.request import request_refresh
+from tests.waiting import eventually
 
 from .conftest import FLOW_RUN, content, publish
 
@@ -116,6 +119,63 @@ def test_a_cancelled_refresh_publishes_nothing() -> None:
             HANDBOOK, content("New."), refresh_id=claimed.refresh_id, parameters={}, flow_run_id=FLOW_RUN
         )
     assert outcome.status == "cancelled" and not DatasetVersion.objects.exists()
+
+
+def test_what_was_read_earlier_is_kept_and_does_not_become_current() -> None:
+    publish("k0", content("Thirty days."))
+    with claim(HANDBOOK, RefreshOrder("handbook", "k1"), flow_run_id=FLOW_RUN) as slow:
+        publish("k2", content("Fourteen days."))
+        confirmed_at = Dataset.objects.get().confirmed_at
+        for old in ("Thirty days.", "Sixty days."):  # a version of before, and one that is new
+            Refresh.objects.filter(key="k1").update(status="running")
+            outcome = versions.publish(
+                HANDBOOK, content(old), refresh_id=slow.refresh_id, parameters={}, flow_run_id=FLOW_RUN
+            )
+            row = Refresh.objects.select_related("version").get(key="k1")
+            assert (
+                outcome.sentence
+                == row.note
+                == ("The content is kept, and version 2 stays current: a refresh that began later published it.")
+            )
+            assert outcome.status == row.status == "published" and outcome.version and row.version
+            assert outcome.version.version == row.version.version == (1 if old == "Thirty days." else 3)
+    assert selectors.current_versions(["handbook"]) == {"handbook": 2}
+    assert Dataset.objects.get().confirmed_at == confirmed_at, "it says nothing of the version that is current"
+
+
+def test_a_run_that_begins_again_reads_anew() -> None:
+    with claim(HANDBOOK, RefreshOrder("handbook", "k1"), flow_run_id=FLOW_RUN):
+        pass  # it died
+    publish("k2", content("Fourteen days."))
+    publish("k1", content("Sixty days."))
+    assert selectors.current_versions(["handbook"]) == {"handbook": 2}
+    assert DatasetVersion.objects.get(version=2).refreshes.get().key == "k1"
+
+
+def test_what_builds_on_the_current_version_is_made_one_after_the_other() -> None:
+    name = CUSTOMER_FEATURES.name
+    row, _ = request_refresh(dataset=name, key="k2", user=None)
+    entered = threading.Event()
+
+    def second() -> None:
+        with claim(CUSTOMER_FEATURES, RefreshOrder(name, "k2"), flow_run_id=FLOW_RUN):
+            entered.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        with claim(CUSTOMER_FEATURES, RefreshOrder(name, "k1"), flow_run_id=FLOW_RUN):
+            waiting = pool.submit(second)
+            eventually(lambda: watch._is_held(row.pk), "the second run's own lock")
+            with (
+                pytest.raises(RefreshHeldElsewhere, match="Another flow run"),
+                claim(CUSTOMER_FEATURES, RefreshOrder(name, "k3"), flow_run_id=FLOW_RUN, wait_seconds=0.2),
+            ):
+                pass
+            assert not entered.is_set() and Refresh.objects.get(key="k2").started_at is None
+            request_refresh(dataset=name, key="dry", user=None, is_dry_run=True)
+            with claim(CUSTOMER_FEATURES, RefreshOrder(name, "dry"), flow_run_id=FLOW_RUN, wait_seconds=0) as dry:
+                assert dry.is_dry_run, "it publishes nothing, so it waits for nobody"
+        waiting.result()
+    assert entered.is_set()
 
 
 def test_a_second_run_waits_for_the_first_and_gives_up_in_words() -> None:

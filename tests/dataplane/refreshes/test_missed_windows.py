@@ -186,6 +186,17 @@ def test_what_somebody_started_and_is_under_way_is_the_schedules_too(schedule: S
     assert schedule.states([run]) == ["CANCELLED"] and Refresh.objects.count() == 1
 
 
+def test_a_run_is_known_to_read_since_its_last_attempt_began(schedule: Schedule) -> None:
+    schedule.register("day", "latest")
+    (run,) = schedule.plan(*days_ago(1))
+    schedule.look()
+    for hours in (2, 1):
+        schedule.prefect.move(run, "RUNNING", ago=timedelta(hours=hours))
+        schedule.look()
+        row = Refresh.objects.get()
+        assert (row.status, row.started_at) == ("running", schedule.prefect.runs[run].state_at)
+
+
 def test_what_begins_while_it_is_looked_at_is_left_to_go_on(schedule: Schedule) -> None:
     schedule.register("day", "latest")
     begins, latest = schedule.plan(*days_ago(2, 1))
