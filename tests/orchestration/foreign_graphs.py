@@ -214,8 +214,13 @@ def asking_about(calls: Sequence[dict[str, Any]], asked: Iterable[dict[str, Any]
 
 def stop_beside_a_question() -> Any:
     """A graph that asks in one branch, and beside it stops in a graph of its own before that one's node."""
+
+    def work(_: Lines) -> Lines:
+        WORLD.append(("work", None))
+        return {"lines": ["worked"]}
+
     inner: Any = StateGraph(Lines)
-    inner.add_node("work", lambda _: WORLD.append(("work", None)) or {"lines": ["worked"]})
+    inner.add_node("work", work)
     inner.add_edge(START, "work")
     inner.add_edge("work", END)
     graph: Any = StateGraph(Lines)

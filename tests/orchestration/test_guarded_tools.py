@@ -237,7 +237,7 @@ def test_a_call_that_became_another_one_is_asked_about_anew_and_the_first_approv
 ) -> None:
     """A middleware of the author's changes the call between the approval and the tool."""
 
-    class Raises(AgentMiddleware):
+    class Raises(AgentMiddleware):  # type: ignore[misc]  # LangChain's types are not ours to see
         async def awrap_tool_call(self, request: Any, handler: Any) -> Any:
             call = {**request.tool_call, "args": {**request.tool_call["args"], "amount": 5}}
             return await handler(request.override(tool_call=call))
