@@ -14,7 +14,7 @@ from console.clock import DatabaseNow, database_now
 from console.faults import reach
 from console.live.announce import announce
 from dataplane import catalogue, contracts
-from dataplane.errors import DeploymentNotFound, PrefectAway, PrefectRefused
+from dataplane.errors import DatasetNotFound, DeploymentNotFound, PrefectAway, PrefectRefused
 from dataplane.models import Refresh
 from dataplane.prefect_gateway import PrefectGateway
 from dataplane.refreshes import standing, states
@@ -48,7 +48,7 @@ def dispatch_one(prefect: PrefectGateway) -> bool:
             row.stand = None
             if not row.send_attempts:
                 logger.info("refresh %s waits for Prefect: %s", row.pk, exc)
-        except PrefectRefused as exc:
+        except (PrefectRefused, DatasetNotFound) as exc:  # the catalogue may have lost it since
             refused = Refresh.objects.filter(pk=row.pk)
             states.move(refused, Refresh.Status.FAILED, error=str(exc), finished_at=DatabaseNow())
             logger.warning("refresh %s was refused: %s", row.pk, exc)

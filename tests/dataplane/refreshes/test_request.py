@@ -168,6 +168,20 @@ def test_a_refresh_fails_when_prefect_has_not_known_its_deployment_for_ten_minut
     assert not dispatch.dispatch_one(prefect) and len(prefect.calls) == calls
 
 
+def test_a_refresh_of_a_dataset_that_the_catalogue_has_lost_fails_and_holds_nothing_up(
+    db: None, fake_prefect: FakePrefect
+) -> None:
+    Dataset.objects.create(name="of-before", fresh_for=timedelta(days=1))
+    Refresh.objects.create(id="rfr_1", dataset_id="of-before", key="k", parameters={})
+    wanted, _ = request_refresh(dataset="handbook", key="k1", user=None)
+    for _ in range(2):
+        dispatch.dispatch_all(fake_prefect)
+    lost = Refresh.objects.get(pk="rfr_1")
+    assert (lost.status, lost.error) == ("failed", "There is no dataset called of-before.")
+    wanted.refresh_from_db()
+    assert wanted.prefect_flow_run_id in fake_prefect.runs
+
+
 def test_a_deployment_of_ours_is_waited_for_as_long_as_it_takes(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(standing, "UNKNOWN_FOR", timedelta(seconds=-1))
     prefect = FakePrefect()
