@@ -9,20 +9,13 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from console.environment import PROJECT
 from dataplane.catalogue import HANDBOOK
 from orchestration.actions.table import ACTIONS
 from tests.boundaries.test_permission_matrix import PAGES, addresses
 from tests.browser.conftest import Stack
+from tests.browser.faults import WATCH, faults_of
 from tests.browser.steps import REFRESHED, ask_for_refund, refunds_of
 from tests.waiting import PATIENCE, eventually
-
-AXE = (PROJECT / "tests" / "vendor" / "axe.min.js").read_text()
-RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-WATCH = """
-window.violations = [];
-document.addEventListener("securitypolicyviolation", event => violations.push(event.violatedDirective));
-"""
 
 Visit = Callable[..., Page]
 
@@ -41,10 +34,6 @@ def strangers_page(chromium: Browser, stack: Stack, look: dict[str, Any]) -> Ite
     context.close()
 
 
-#: resolves when every animation that has an end has come to it
-SETTLED = """Promise.allSettled(document.getAnimations()
-    .filter(one => one.effect.getTiming().iterations !== Infinity).map(one => one.finished))"""
-
 #: counts in `window.acted` the hotkeys that fire
 COUNT_KEYS_THAT_ACT = """window.acted = 0;
 document.addEventListener("hotkey-fire", () => { window.acted += 1; }, true);"""
@@ -60,52 +49,10 @@ TOLD_ON_RETURN = """() => {
 }"""
 
 
-#: what can be used and is not to be seen whole, or is too narrow to type in; what a reader can scroll to is no fault
-CUT_OFF = """() => {
-    const found = [];
-    const usable = "main :is(a, button, input:not([type=hidden]), select, textarea, summary)";
-    for (const one of document.querySelectorAll(usable)) {
-        const box = one.getBoundingClientRect();
-        const isSeen = one.checkVisibility({opacityProperty: true, visibilityProperty: true}) && !one.closest(".vh");
-        if (!isSeen || box.width <= 1 || box.height <= 1) continue;
-        const words = (one.getAttribute("aria-label") || one.textContent || one.name || "").trim().slice(0, 40);
-        if (one.matches("input:not([type=checkbox], [type=radio], [type=file]), select, textarea") && box.width < 60) {
-            found.push(`${one.localName} “${words}” is ${Math.round(box.width)} px wide`);
-        }
-        let left = 0, right = document.documentElement.clientWidth, canBeReached = false;
-        for (let around = one.parentElement; around && !canBeReached; around = around.parentElement) {
-            const style = getComputedStyle(around), edge = around.getBoundingClientRect();
-            if (/auto|scroll/.test(style.overflowX) && around.scrollWidth > around.clientWidth) canBeReached = true;
-            else if (style.overflowX !== "visible") {
-                left = Math.max(left, edge.left);
-                right = Math.min(right, edge.right);
-            }
-        }
-        if (!canBeReached && (box.left < left - 1 || box.right > right + 1)) {
-            found.push(`${one.localName} “${words}” is cut off`);
-        }
-    }
-    return found;
-}"""
-
-
-def _faults(page: Page) -> list[str]:
-    """Return what is wrong with the page as it stands, in words; what is fading in is waited for."""
-    page.evaluate(SETTLED)
-    page.evaluate(AXE)
-    found: dict[str, Any] = page.evaluate("tags => axe.run(document, {runOnly: {type: 'tag', values: tags}})", RULES)
-    faults = [f"{one['id']}: {one['nodes'][0]['html'][:120]}" for one in found["violations"]]
-    faults += page.evaluate("window.violations")
-    faults += page.evaluate(CUT_OFF)
-    if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
-        faults.append("the page is wider than the screen")
-    return faults
-
-
 def test_the_sign_in_and_the_errors_look_right(strangers_page: Page) -> None:
     for path in ("/accounts/login/", "/nowhere/"):
         strangers_page.goto(path)
-        assert _faults(strangers_page) == [], path
+        assert faults_of(strangers_page) == [], path
 
 
 def test_every_page_looks_right(stack: Stack, visit: Visit, look: dict[str, Any]) -> None:
@@ -126,7 +73,7 @@ def test_every_page_looks_right(stack: Stack, visit: Visit, look: dict[str, Any]
     ]
     for path in paths:
         page.goto(path)
-        assert _faults(page) == [], path
+        assert faults_of(page) == [], path
 
 
 #: seen by nobody who goes over pages: parts, files, steps of a task that need what was typed before, what needs a row
@@ -169,7 +116,7 @@ def test_every_address_looks_right_to_an_admin(stack: Stack, visit: Visit, one_l
         answer = page.goto(path)
         if answer is None or answer.status >= 400:
             faults[path] = [f"{name}: {answer and answer.status}"]
-        elif found := _faults(page):
+        elif found := faults_of(page):
             faults[path] = found
     assert faults == {}
 
@@ -203,10 +150,10 @@ def test_every_action_of_a_run_shows_what_it_would_do_and_its_button_is_reached_
     for action in ACTIONS:
         page.goto(f"/runs/{run_id}/actions/{action}/")
         if page.locator("#points a").count():  # it begins from a checkpoint
-            faults[f"{action}: points"] = _faults(page)
+            faults[f"{action}: points"] = faults_of(page)
             page.locator("#points a").first.click()
             page.wait_for_url("**checkpoint_id=*")
-        faults[action] = _faults(page)
+        faults[action] = faults_of(page)
         if page.locator("#act-do").count():
             offered.add(action)
             faults[action] += [] if _tab_to(page, "#act-do") else ["its button is not reached by Tab"]
@@ -220,14 +167,14 @@ def test_a_run_is_paused_and_resumed_by_keys_alone(stack: Stack, visit: Visit, l
     page.context.add_init_script(WATCH)
     for action, status in (("pause", "Paused"), ("resume", "Waiting")):
         page.goto(f"/runs/{run_id}/actions/{action}/")
-        assert _faults(page) == [], action
+        assert faults_of(page) == [], action
         assert _tab_to(page, "#act-reason")
         page.keyboard.type("Somebody looks at it.")
         assert _tab_to(page, "#act-do")
         page.keyboard.press("Enter")
         page.wait_for_url(f"**/runs/{run_id}/")
         expect(page.locator("main")).to_contain_text(status)
-        assert _faults(page) == [], f"after {action}"
+        assert faults_of(page) == [], f"after {action}"
 
 
 def test_a_turn_that_fails_is_tried_again_by_keys_alone(stack: Stack, visit: Visit, look: dict[str, Any]) -> None:
@@ -248,19 +195,19 @@ def test_a_turn_that_fails_is_tried_again_by_keys_alone(stack: Stack, visit: Vis
 
         eventually(fails, "the turn fails for the shop is away", every=0.5)
         page.goto(f"/runs/{run_id}/")
-        assert _faults(page) == [], "the run whose turn fails"
+        assert faults_of(page) == [], "the run whose turn fails"
         page.goto(f"/runs/{run_id}/actions/fail_activity/")
-        assert _faults(page) == [], "the preview of failing it"
+        assert faults_of(page) == [], "the preview of failing it"
         assert _tab_to(page, "#act-do")
         page.goto(f"/runs/{run_id}/actions/retry_now/")
         expect(page.locator("main")).to_contain_text("issue_refund is asked again under its key")
-        assert _faults(page) == [], "the preview of trying it again"
+        assert faults_of(page) == [], "the preview of trying it again"
         assert _tab_to(page, "#act-reason")
         page.keyboard.type("The shop is nearly back.")
         assert _tab_to(page, "#act-do")
         page.keyboard.press("Enter")
         page.wait_for_url(f"**/runs/{run_id}/")
-        assert _faults(page) == [], "after it was tried again"
+        assert faults_of(page) == [], "after it was tried again"
     finally:
         stack.supervisor.release("shop")
     stack.supervisor.wait_ready(["shop"], PATIENCE)
@@ -268,12 +215,12 @@ def test_a_turn_that_fails_is_tried_again_by_keys_alone(stack: Stack, visit: Vis
     assert len(refunds_of(stack, approval)) == 1
 
 
-def test_the_form_that_starts_a_run_looks_right_with_its_faults(visit: Visit, look: dict[str, Any]) -> None:
+def test_the_form_that_starts_a_run_looks_right_with_itsfaults_of(visit: Visit, look: dict[str, Any]) -> None:
     page = visit("olga", "/runs/new/", refusals_expected=True, **look)
     page.context.add_init_script(WATCH)
     page.get_by_role("button", name="Start the run").click()
     expect(page.get_by_text("This is needed.")).to_have_count(2)
-    assert _faults(page) == []
+    assert faults_of(page) == []
 
 
 def test_the_palette_and_the_sheet_of_keys_look_right(visit: Visit, theme: str) -> None:
@@ -284,12 +231,12 @@ def test_the_palette_and_the_sheet_of_keys_look_right(visit: Visit, theme: str) 
     page.keyboard.press("Control+k")
     page.keyboard.type("refund")
     expect(page.locator("#palette [data-found]").first).to_be_visible()
-    assert _faults(page) == []
+    assert faults_of(page) == []
     page.keyboard.press("Escape")
     expect(page.locator("body")).to_be_focused()
     page.keyboard.press("Shift+?")
     expect(page.get_by_role("heading", name="Keyboard shortcuts")).to_be_visible()
-    assert _faults(page) == []
+    assert faults_of(page) == []
 
 
 def test_the_work_can_be_done_with_the_keyboard_alone(visit: Visit) -> None:
