@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -32,8 +29,10 @@ from dataplane.prefect_gateway import gateway
 from dataplane.refreshes import dispatch, follow, standing
 from dataplane.refreshes.follow import LATER_IS_DUE, Follower
 from orchestration.diagnosis import diagnosing
-from stack.prefect import CLIENT_ENVIRONMENT, Prefect
+from stack.prefect import Prefect
 from tests.api_caller import Caller, paths_of, problem
+from tests.dataplane.foreign import serving
+from tests.dataplane.foreign.serving import REGISTRATION, SECRET, kill
 from tests.orchestration.conftest import make_run, open_for
 from tests.waiting import PATIENCE, eventually
 
@@ -41,23 +40,13 @@ pytestmark = pytest.mark.engines
 
 BERLIN = ZoneInfo("Europe/Berlin")  # of the registration's schedule
 TRIALS, EVERY_TRIAL = 20, 1000  # kills, where so many examples are asked for: `make nightly` does
-SECRET = "hunter2-the-secret-of-the-store"
-REGISTRATION = """
-[datasets.orders]
-title = "Orders of the shop"
-deployment = "load_orders/nightly"
-key = "{dataset}:{window}"
-window = { every = "day", zone = "Europe/Berlin", missed = "latest" }
-fresh_for = "26h"
-may_start = ["admin", "operator"]
-asset = "postgres://store/orders"
-
+REGISTRATIONS = f"""{REGISTRATION}
 [jobs.orders-again]
 deployment = "load_orders/nightly"
 
 [jobs.orders-again.parameters]
 shown = ["mode", "dsn"]
-fixed = { level = 2 }
+fixed = {{ level = 2 }}
 
 [jobs.gone]
 deployment = "load_orders/moved-away"
@@ -69,7 +58,7 @@ Serve = Callable[[], "subprocess.Popen[bytes]"]
 @pytest.fixture
 def store(tmp_path: Path, prefect_server: Prefect, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The foreign flow's folder; the environment is told of the server and of the registrations."""
-    (tmp_path / "data.toml").write_text(REGISTRATION)
+    (tmp_path / "data.toml").write_text(REGISTRATIONS)
     monkeypatch.setenv("SIGNALBOX_HOME", str(tmp_path))
     monkeypatch.setenv("PREFECT_API_URL", prefect_server.api_url)
     environment.cache_clear()
@@ -83,19 +72,7 @@ def serve(store: Path, tmp_path: Path, prefect_server: Prefect) -> Iterator[Serv
     started: list[subprocess.Popen[bytes]] = []
 
     def start() -> subprocess.Popen[bytes]:
-        env = {
-            **{name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ},
-            **CLIENT_ENVIRONMENT,
-            "PREFECT_API_URL": prefect_server.api_url,
-            "PREFECT_HOME": str(tmp_path / "their-prefect"),
-            "PREFECT_RUNNER_POLL_FREQUENCY": "2",
-            "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
-            "PREFECT_LOGGING_TO_API_BATCH_INTERVAL": "0.5",
-            "FOREIGN_STORE": str(store),
-        }
-        with (tmp_path / "their.log").open("ab") as log:
-            command = [sys.executable, str(Path(__file__).parent / "foreign" / "load_orders.py")]
-            started.append(subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True))
+        started.append(serving.serve(store, tmp_path, prefect_server.api_url))
         eventually(lambda: is_served(), "the foreign deployment is there")
         return started[-1]
 
@@ -109,13 +86,6 @@ def is_served() -> bool:
         return deployments().find("load_orders", "nightly").is_ready
     except (DeploymentNotFound, PrefectAway):
         return False
-
-
-def kill(process: subprocess.Popen[bytes]) -> None:
-    """Kill the process that serves the flow, and every run that it has started: a group of its own."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 @pytest.fixture
