@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -226,6 +227,33 @@ def test_the_whole_flow_process_killed_mid_run_is_finished_by_the_next_one(
     wait_until(lambda: Refresh.objects.filter(status="published").exists())
     assert Refresh.objects.get().prefect_flow_run_id == run_id
     assert (DatasetVersion.objects.count(), Passage.objects.count()) == (1, 2)
+
+
+def test_five_windows_that_were_missed_are_each_refreshed_once_by_two_flow_processes(
+    home: Path, start_flows: Start, prefect_server: Prefect, prefect: HttpPrefectGateway
+) -> None:
+    """As Prefect's scheduler leaves them: runs without a key of ours, due at six on each of the last days."""
+    process = start_flows()
+    wait_until(lambda: Refresh.objects.filter(status="published").exists())
+    process.terminate()
+    process.wait(timeout=PATIENCE)
+    six = database_now().replace(hour=6, minute=0, second=0, microsecond=0)
+    missed = [six - timedelta(days=days) for days in range(1, 6)]
+    with httpx.Client(base_url=prefect_server.api_url, timeout=PATIENCE) as http:
+        found = http.get(f"/deployments/name/{HANDBOOK.flow}/{HANDBOOK.deployment}").raise_for_status().json()
+        for due in missed:
+            state = {"type": "SCHEDULED", "state_details": {"scheduled_time": due.isoformat()}}
+            body = {"state": state, "idempotency_key": f"scheduled {found['id']} {due.isoformat()}"}
+            http.post(f"/deployments/{found['id']}/create_flow_run", json=body).raise_for_status()
+
+    start_flows()
+    start_flows()
+    keys = {HANDBOOK.key(due) for due in missed}
+    wait_until(lambda: Refresh.objects.filter(key__in=keys, status="unchanged").count() == len(keys))
+    assert len(keys) == len(missed) and DatasetVersion.objects.count() == 1
+    assert Refresh.objects.count() == len(missed) + 1
+    runs = Refresh.objects.filter(key__in=keys).values_list("prefect_flow_run_id", flat=True)
+    wait_until(lambda: all(prefect.flow_run(run).state_type == "COMPLETED" for run in runs))
 
 
 def _is_alive(pid: int) -> bool:
