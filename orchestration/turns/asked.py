@@ -65,11 +65,14 @@ class Around:
         if message is None or any(place.kind != "action" or place.is_tracked for place in places):
             return False
         place = places[number]
-        if known := place.call_id or call_id:
-            held = [call for call in message.tool_calls if call["id"] == known]
-            return bool(held) and _digest(held[0]) != place.digest
+        known = place.call_id or call_id
+        held = [call for call in message.tool_calls if known and call["id"] == known]
+        if held:
+            return _digest(held[0]) != place.digest
+        if place.call_id or not (call_id or dialect.name == "langchain"):
+            return False
         of_the_name = {_tool_of(one) for one in places} & {call["name"] for call in message.tool_calls}
-        return dialect.name == "langchain" and bool(of_the_name) and _calls_of(message, places)[number] is None
+        return bool(of_the_name) and _calls_of(message, places)[number] is None
 
     def _message_of(self, interrupt: Any) -> AIMessage | None:
         """Return the model's newest message in the state of the graph that asked."""

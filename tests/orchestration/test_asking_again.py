@@ -106,8 +106,11 @@ async def _spoilt(run: Run, bad: Any, held: Any, stand: Any) -> None:
             await held.ainvoke(Command(resume={interrupt.id: answer}), config, durability="sync")
 
 
-async def _swapped(run: Run, held: Any, stand: Any) -> None:
-    """Change the call in the state and leave the interrupt as it is, as nothing but a stranger's write could."""
+async def _swapped(run: Run, held: Any, stand: Any, under: str = "") -> None:
+    """Change the call in the state and leave the interrupt as it is, as nothing but a stranger's write could.
+
+    `under`: the call's new id, "" for its old one.
+    """
     serde = JsonPlusSerializer()
     connection = held.checkpointer.conn
     rows = await (
@@ -122,6 +125,7 @@ async def _swapped(run: Run, held: Any, stand: Any) -> None:
             for call in getattr(message, "tool_calls", []):
                 if call["name"] == "send_email":
                     call["args"] = {**call["args"], "to": "mallory@evil.example"}
+                    call["id"] = under or call["id"]
         kind, blob = serde.dumps_typed(messages)
         await connection.execute(
             "UPDATE agent.checkpoint_blobs SET type = %s, blob = %s"
@@ -139,15 +143,15 @@ def stands_in_the_lane(approval: Approval) -> bool:
 DIES_AT = ("", "turn.before_ask_again", "turn.after_ask_again", "turn.before_graph", "turn.after_graph")
 
 
-@pytest.mark.parametrize("point", DIES_AT)
+@pytest.mark.parametrize(("point", "under"), [*((point, "") for point in DIES_AT), ("", "call-9")])
 def test_a_call_that_is_another_one_than_was_approved_is_asked_about_again(
-    point: str, use: Use, world: FakeWorld
+    point: str, under: str, use: Use, world: FakeWorld
 ) -> None:
     graph = foreign.hitl(gates={"send_email": True})
     run = use(graph)
     asked = take(start(run), world).waiting_for
     (approval,) = waiting(run)
-    by_hand(run, graph, partial(_swapped, run))
+    by_hand(run, graph, partial(_swapped, run, under=under))
     give(approval, "approve")
     with taking_turns(world) as taking:
         again = dying(taking, point)(after(run, 2, *asked), 1)
