@@ -70,7 +70,7 @@ def test_a_foreign_etl_is_started_followed_cancelled_run_again_and_scheduled(
     page = visit("ada", **look)
     page.context.add_init_script(WATCH)
     state = page.locator("#flow-run header").first
-    name = f"walk-{look['viewport']['width']}"
+    name = f"walk-{look['viewport']['width']}-{look['color_scheme']}"
 
     # Started twice under one key: one run, which is followed to its end without a reload.
     assert start(page, name) == start(page, name)

@@ -215,7 +215,7 @@ def test_a_turn_that_fails_is_tried_again_by_keys_alone(stack: Stack, visit: Vis
     assert len(refunds_of(stack, approval)) == 1
 
 
-def test_the_form_that_starts_a_run_looks_right_with_itsfaults_of(visit: Visit, look: dict[str, Any]) -> None:
+def test_the_form_that_starts_a_run_looks_right_with_its_faults(visit: Visit, look: dict[str, Any]) -> None:
     page = visit("olga", "/runs/new/", refusals_expected=True, **look)
     page.context.add_init_script(WATCH)
     page.get_by_role("button", name="Start the run").click()
