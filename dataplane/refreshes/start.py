@@ -72,14 +72,14 @@ def _asked_for(
                 "deployment": entry.deployment,
             },
         )
-        if not is_new:
-            _check_same(row, sent, kept, parameters)
-            return row, False
-        if kept != sent:
-            row.prefect_flow_run_id, row.send_attempts = _send(entry, row, sent), 1
-            row.save(update_fields=["prefect_flow_run_id", "send_attempts"])
-        note_requested(row, sent)
-    return row, True
+        if is_new:
+            if kept != sent:
+                row.prefect_flow_run_id, row.send_attempts = _send(entry, row, sent), 1
+                row.save(update_fields=["prefect_flow_run_id", "send_attempts"])
+            note_requested(row, sent)
+    if not is_new:
+        _check_same(row, sent, kept, parameters)
+    return row, is_new
 
 
 def _checked(entry: Registered, parameters: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -21,7 +21,7 @@ from stack.prefect import Prefect
 
 from .fakes import FakePrefect
 
-pytestmark = pytest.mark.django_db  # what is kept of a run says what is secret in it
+pytestmark = pytest.mark.django_db(transaction=True)  # what is kept of a run says what is secret in it
 FLOW, DEPLOYMENT = "contract_flow", "contract"
 SCHEMA = {"type": "object", "properties": {"key": {"type": "string", "format": "password", "writeOnly": True}}}
 
