@@ -137,7 +137,8 @@ def _cancel(doing: _Doing) -> None:
 
 def _retry(doing: _Doing) -> None:
     rows = Refresh.objects.filter(prefect_flow_run_id=doing.run.id).exclude(deployment="")
-    states.move(rows, Refresh.Status.SCHEDULED, error="", finished_at=None)
+    # When it begins to read anew nobody has seen yet, and the version that it tells of is judged by that.
+    states.move(rows, Refresh.Status.SCHEDULED, error="", started_at=None, finished_at=None)
     doing.prefect.run_again(doing.run.id, f"Asked for in Signalbox at {database_now():%H:%M} UTC.", after=RETRY_AFTER)
 
 

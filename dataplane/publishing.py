@@ -178,7 +178,9 @@ def _read_too_early(row: Dataset, refresh: Refresh) -> str:
     later = Refresh.objects.filter(dataset=row, status__in=states.DONE, started_at__gt=refresh.started_at)
     if not later.exists():
         return ""
-    return f"It is kept, and version {row.current_version.version} stays current: a run that began later told of it."
+    return (
+        f"It is kept, and version {row.current_version.version} stays current: a run that began later has told of one."
+    )
 
 
 def _refresh(entry: Registered, told: ToldVersion) -> Refresh:

@@ -118,7 +118,7 @@ def _read_too_early(connection: psycopg.Connection[Any], refresh_id: str, curren
     ).fetchone()
     if current is None or later is None:
         return ""
-    return f"The content is kept, and version {current[1]} stays current: a refresh that began later published it."
+    return f"The content is kept, and version {current[1]} stays current: a refresh that began later has published."
 
 
 def _ask_followers(connection: psycopg.Connection[Any], published: PublishedVersion, refresh_id: str) -> None:

@@ -222,6 +222,7 @@ def test_a_foreign_etl_from_its_registration_to_a_version_that_an_agent_reads(
     assert paths_of(Caller(ada).post(act, {"action": "retry", "reason": " "})) == ["reason"]
     (store / "fail").unlink()
     assert Caller(ada).post(act, {"action": "retry", "reason": "the store is open"}).status_code == 202
+    assert Refresh.objects.get(key="fails").started_at is None, "what it has read before counts no more"
     assert str(followed(follower, "fails", "published").version) == "orders version 2"
     completed = f"flow-runs/{run_id}/actions"
     assert "completed" in problem(Caller(ada).post(completed, {"action": "retry", "reason": "again"}), 409)["detail"]

@@ -90,7 +90,7 @@ def test_a_run_that_began_earlier_and_tells_later_does_not_make_its_version_curr
     assert selectors.current_versions(["orders"]) == {"orders": 3}
     late = Refresh.objects.select_related("version").get(pk="rfr_3")
     assert late.version is not None and (late.status, late.version.version) == ("published", 4)
-    assert late.note == "It is kept, and version 3 stays current: a run that began later told of it."
+    assert late.note == "It is kept, and version 3 stays current: a run that began later has told of one."
     bot.post("datasets/orders/versions", told("by-hand", "by-hand"))
     assert selectors.current_versions(["orders"]) == {"orders": 5}, "nobody knows of a later one"
 

@@ -135,7 +135,7 @@ def test_what_was_read_earlier_is_kept_and_does_not_become_current() -> None:
             assert (
                 outcome.sentence
                 == row.note
-                == ("The content is kept, and version 2 stays current: a refresh that began later published it.")
+                == ("The content is kept, and version 2 stays current: a refresh that began later has published.")
             )
             assert outcome.status == row.status == "published" and outcome.version and row.version
             assert outcome.version.version == row.version.version == (1 if old == "Thirty days." else 3)
