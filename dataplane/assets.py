@@ -83,7 +83,8 @@ def _kept(event: Event, prefect: PrefectDeployments) -> tuple[AssetEvent, bool]:
 def _without_secrets(told: dict[str, Any], flow_run_id: str, prefect: PrefectDeployments) -> dict[str, Any]:
     """Return what a flow run told of an asset without its secrets; of a run that is gone only what a version needs.
 
-    A digest that holds a secret is the SHA-256 of it: it is the same again for the same content.
+    A digest that holds a secret is the SHA-256 of it: it is the same again for the same content, so what only may be
+    secret, for a while, does not count.
     """
     counted = {name: told[name] for name, kind in _COUNTED if isinstance(told.get(name), kind)}
     try:
@@ -92,7 +93,9 @@ def _without_secrets(told: dict[str, Any], flow_run_id: str, prefect: PrefectDep
         return counted
     without: dict[str, Any] = masking.data_without(told, secrets)
     digest = counted.get("digest", "")
-    if any(secret in digest for secret in secrets):
+    if any(one in digest for one in secrets) and any(
+        one in digest for one in prefect.secrets_of(flow_run_id, are_known=True)
+    ):
         counted["digest"] = hashlib.sha256(digest.encode()).hexdigest()
     return without | counted
 

@@ -225,9 +225,12 @@ class PrefectDeployments:
                 break
         return found
 
-    def secrets_of(self, flow_run_id: str) -> list[str]:
-        """Return the texts that nobody is to read of what the flow run says. Raises FlowRunNotFound."""
-        return self._door.secrets_of(flow_run_id)
+    def secrets_of(self, flow_run_id: str, *, are_known: bool = False) -> list[str]:
+        """Return the texts that nobody is to read of what the flow run says. Raises FlowRunNotFound.
+
+        `are_known`: only those that are known to be secret, also while nobody can say what else is.
+        """
+        return self._door.secrets_of(flow_run_id, are_known=are_known)
 
     def artifacts(self, flow_run_id: str) -> list[Artifact]:
         """Return what the flow run left, oldest first; of a key that was written again the newest."""

@@ -106,12 +106,14 @@ def kept_of(
     return _masked_names(masked, set(secret))
 
 
-def secret_texts(parameters: dict[str, Any], declared: Declared) -> list[str]:
+def secret_texts(parameters: dict[str, Any], declared: Declared, *, are_known: bool = False) -> list[str]:
     """Return the texts among a run's parameters that are secret, longest first, to take them out of what it says.
 
-    Secret is also what was masked when it was kept: its registration may have gone since.
+    Secret is also what was masked when it was kept: its registration may have gone since. While nobody can say what is
+    secret, everything is; with `are_known`, what is known to be.
     """
-    schema = None if declared.is_unknown else declared.schema
+    is_described = isinstance(declared.schema, dict)
+    schema = (declared.schema if is_described else {}) if are_known or not declared.is_unknown else None
     masked = _masked_where(kept_of(parameters, schema=schema, secret=declared.registered_secrets), dict(declared.kept))
     return sorted(set(_hidden(parameters, masked)), key=len, reverse=True)
 

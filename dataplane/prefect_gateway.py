@@ -282,13 +282,16 @@ class HttpPrefectGateway:
             for row in rows
         ]
 
-    def secrets_of(self, flow_run_id: str) -> list[str]:
-        """Return the texts that nobody is to read of what the flow run says. Raises FlowRunNotFound."""
+    def secrets_of(self, flow_run_id: str, *, are_known: bool = False) -> list[str]:
+        """Return the texts that nobody is to read of what the flow run says. Raises FlowRunNotFound.
+
+        `are_known`: only those that are known to be secret, also while nobody can say what else is.
+        """
         row = self._about(flow_run_id, "GET", "")
         self._learn_flows({row["flow_id"]})
         self._learn_deployments({row["deployment_id"]} - {None})
         kept = self._kept([row]).get(row["id"])
-        return masking.secret_texts(row.get("parameters") or {}, self._declared(row, kept))
+        return masking.secret_texts(row.get("parameters") or {}, self._declared(row, kept), are_known=are_known)
 
     def _kept(self, rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
         """Return the parameters of somebody else's flow runs as our refreshes keep them, by flow run; one query."""
