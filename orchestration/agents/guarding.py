@@ -75,6 +75,10 @@ class NotUnderSignalbox(RuntimeError):
     """A guarded tool was called where no ledger is: it runs only in an agent's run."""
 
 
+class AnsweredWithError(RuntimeError):
+    """A guarded tool caught its own error and told it as its answer, so nobody knows how far it came."""
+
+
 def effect_key() -> str:
     """Return the idempotency key of the effect that is under way: call it inside a guarded tool, hand it to the world.
 
@@ -162,6 +166,10 @@ class GuardedTool(BaseTool):
             if answer["verdict"] not in ("approve", "edit"):
                 return self._not_run(call_id, answer)
             approval_id, digest = answer["approval_id"], answer["approved_digest"]
+            changed = answer["arguments"] if answer["verdict"] == "edit" else {}
+            if changed and (fault := self._fault({**injected, **changed})):
+                await turn.effects.refuse(approval_id, f"{self.name} does not take these arguments: {fault}")
+                return self._told(call_id, "error", {"invalid_arguments": fault})
         outcome = await turn.effects.perform_with(self._tool(injected, call_id, config), approval_id, digest)
         if outcome["status"] == "unknown":
             wish = ModelWish(kind="action", tool=self.name, arguments=arguments, words="", call_id=call_id, about="")
@@ -199,6 +207,8 @@ class GuardedTool(BaseTool):
             told = await self.inner.ainvoke(
                 {"type": "tool_call", "name": self.name, "args": approved, "id": call_id or key}, config
             )
+            if isinstance(told, ToolMessage) and told.status == "error":
+                raise AnsweredWithError(f"{self.name} answered with an error: {_content_of(told)[:1000]}")
             return {"content": _content_of(told)}
 
         return Tool(

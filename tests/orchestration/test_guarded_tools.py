@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from langchain.agents import create_agent
 from langchain.agents.middleware import AgentMiddleware, HumanInTheLoopMiddleware
-from langchain_core.tools import tool
+from langchain_core.tools import ToolException, tool
+from pydantic import BaseModel, field_validator
+from temporalio.exceptions import ApplicationError
 
 from approvals.errors import InvalidVerdict
 from approvals.models import Approval
@@ -253,6 +255,63 @@ def test_a_call_that_became_another_one_is_asked_about_anew_and_the_first_approv
     assert go_on(run, world, 3, second).outcome == "finished"
     assert ([("ann", 5)], [second]) == (foreign.WORLD, KEYS)
     assert Approval.objects.get(pk=first).receipt.filter(step="refused").exists()
+
+
+@pytest.mark.parametrize("is_idempotent", [False, True])
+def test_an_error_that_a_tool_answers_with_is_no_success(is_idempotent: bool, use: Use, world: FakeWorld) -> None:
+    @tool
+    async def wire(to: str) -> str:
+        """Send money."""
+        foreign.WORLD.append(("wire", to))
+        raise ToolException("The line broke.")
+
+    wire.handle_tool_error = True
+    guarded = guard(wire, is_idempotent=is_idempotent)
+    run = use(create_agent(foreign.Told(lines=[[foreign.call("wire", 1, to="ann")], "All done."]), [guarded]))
+    asked = take(start(run), world).waiting_for
+    give(waiting(run)[0], "approve")
+    if is_idempotent:
+        with pytest.raises(ApplicationError, match="gave no clear answer") as told:
+            go_on(run, world, 2, *asked)
+        assert not told.value.non_retryable and Effect.objects.get(run=run).status == "executing"
+    else:
+        (question,) = go_on(run, world, 2, *asked).waiting_for
+        assert Approval.objects.get(pk=question).kind == "outcome"
+        effect = Effect.objects.get(run=run)
+        assert effect.status == "unknown" and "The line broke." in effect.error
+    assert foreign.WORLD == [("wire", "ann")]
+
+
+@pytest.mark.parametrize("is_idempotent", [False, True])
+def test_a_change_that_only_the_tools_own_check_refuses_is_refused_before_it_runs(
+    is_idempotent: bool, use: Use, world: FakeWorld
+) -> None:
+    class Paid(BaseModel):
+        to: str
+        amount: int
+
+        @field_validator("amount")
+        @classmethod
+        def is_even(cls, amount: int) -> int:
+            if amount % 2:
+                raise ValueError("must be even")
+            return amount
+
+    @tool(args_schema=Paid)
+    async def halve(to: str, amount: int) -> str:
+        """Pay half of it."""
+        foreign.WORLD.append(("halve", amount))
+        return "paid"
+
+    lines = [[foreign.call("halve", 1, to="ann", amount=4)], "All done."]
+    run = use(create_agent(foreign.Told(lines=lines), [guard(halve, is_idempotent=is_idempotent)]))
+    (asked,) = take(start(run), world).waiting_for
+    give(waiting(run)[0], "edit", edited={"to": "ann", "amount": 3})
+    for attempt in (1, 2):
+        assert go_on(run, world, 2, asked, attempt=attempt).outcome == "finished"
+    assert foreign.WORLD == [] and not Effect.objects.filter(run=run).exists()
+    (refused,) = Approval.objects.get(pk=asked).receipt.filter(step="refused")
+    assert "must be even" in refused.detail
 
 
 def test_a_guarded_tool_runs_nowhere_else() -> None:
