@@ -103,7 +103,7 @@ class Approval(models.Model):
     people = models.JSONField(default=list)  # user names that may decide besides
     verdicts = models.JSONField(default=list)  # allowed ones
     needed = models.PositiveSmallIntegerField(default=1)  # different people who must agree
-    ladder = models.JSONField(default=list)  # [{"step": remind|escalate|expire, "at": RFC 3339}], in order
+    ladder = models.JSONField(default=list)  # [{"step": remind|escalate|expire, "at": RFC 3339}], as they are taken
     steps_climbed = models.PositiveSmallIntegerField(default=0)
 
     opened_at = models.DateTimeField()

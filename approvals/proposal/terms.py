@@ -69,16 +69,20 @@ class Terms:
                 values[name] = tuple(value) if isinstance(value, list) else value
         return cls(**values)
 
-    def differences(self, other: Terms) -> list[str]:
+    def differences(self, other: Terms, *, is_escalated: bool = False) -> list[str]:
         """Return the names of what differs in substance.
 
-        The rule's name and the policy's version do not count; nor does the ladder, which stays as it was given.
+        The rule's name and the policy's version do not count; nor does the ladder, which stays as it was given. Once
+        it has escalated, whom it has asked besides is a matter of who may decide: of `groups`.
         """
-        return [
+        found = [
             one.name
             for one in fields(self)
             if one.name not in _NOT_OF_SUBSTANCE and getattr(self, one.name) != getattr(other, one.name)
         ]
+        if is_escalated and self.escalate_to != other.escalate_to and "groups" not in found:
+            found.append("groups")
+        return found
 
 
 _NOT_OF_SUBSTANCE = {

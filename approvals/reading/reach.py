@@ -89,7 +89,8 @@ _ALIKE = """
 SELECT min(a.id), array_agg(a.id) FROM approvals_approval a
 WHERE a.status = 'pending' AND {}
 GROUP BY a.audience, a.people, a.terms, a.asked -> 'audience', a.agent_owners, a.requested_by_id, a.needed,
-         a.steps_climbed, CASE WHEN EXISTS (SELECT FROM approvals_decision d WHERE d.approval_id = a.id) THEN a.id END
+         a.steps_climbed, jsonb_path_query_array(a.ladder, '$[*].step'),
+         CASE WHEN EXISTS (SELECT FROM approvals_decision d WHERE d.approval_id = a.id) THEN a.id END
 """
 _ALIKE_OF_AGENTS = _ALIKE.format("NOT a.is_seeded AND a.source = 'agent'")
 _ALIKE_AMONG = _ALIKE.format("a.id = ANY(%s)")

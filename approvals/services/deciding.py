@@ -172,7 +172,7 @@ def renew_terms(approval_id: str) -> None:
 def _renewed(approval: Approval) -> StaleTerms | None:
     """Put the approval under the policy's present terms if they differ; say so, because nobody has seen them."""
     stood, now = approval.given_terms, asking.terms_now(approval)
-    different = stood.differences(now)
+    different = stood.differences(now, is_escalated="escalate" in approval.climbed)
     if not different:
         return None
     changed = ", ".join(WORDS[name] for name in different)

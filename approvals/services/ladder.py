@@ -122,7 +122,7 @@ def _take_step(approval: Approval, step: str) -> bool:
 def escalate_now(*, approval_id: str, actor: str) -> bool:
     """Ask those whom the policy escalates to, before the ladder does; return False when they are asked already.
 
-    Nobody else is: the terms of the request say who. Its later step adds nobody then, and mails nobody new.
+    Nobody else is: the terms of the request say who. The ladder's step counts as taken, so that it is not taken again.
     """
     with transaction.atomic():
         approval = Approval.objects.select_for_update(of=("self",)).get(pk=approval_id)
@@ -130,11 +130,22 @@ def escalate_now(*, approval_id: str, actor: str) -> bool:
         if not approval.is_open or not further:
             return False
         approval.audience = sorted({*approval.audience, *further})
-        approval.save(update_fields=["audience"])
+        _bring_escalation_forward(approval)
+        approval.save(update_fields=["audience", "ladder", "steps_climbed"])
         announce("inbox", f"approval:{approval.pk}", f"run:{approval.run_id}")
         body = {"step": "escalate", "early": True, "told": reminders.tell(approval, "escalate")}
         audit.record(actor=actor, kind="approval.escalated", subject=approval.pk, body=body)
     return True
+
+
+def _bring_escalation_forward(approval: Approval) -> None:
+    """Put the step "escalate" among those taken, without saving it: they say who may decide, also at execution."""
+    if "escalate" in approval.climbed:
+        return
+    taken, to_come = approval.ladder[: approval.steps_climbed], approval.ladder[approval.steps_climbed :]
+    now = {"step": "escalate", "at": database_now().isoformat()}
+    approval.ladder = [*taken, now, *(rung for rung in to_come if rung["step"] != "escalate")]
+    approval.steps_climbed += 1
 
 
 def _wake_who_waits(approval: Approval) -> None:

@@ -16,6 +16,7 @@ from approvals.people import persons
 from approvals.people.permissions import may_decide
 from approvals.reading.listing import Filters, approvals_page
 from approvals.reading.mine import may_be_decided_by
+from approvals.services import escalate_now
 from console.clock import database_now
 
 Open = Callable[..., Approval]
@@ -58,6 +59,8 @@ def a_request(world: list[User], open_one: Open, chance: random.Random) -> Appro
     approval.steps_climbed = chance.randint(0, 2)
     approval.version = chance.randint(1, 3)
     approval.save()
+    if chance.random() < 0.3:
+        escalate_now(approval_id=approval.pk, actor="olga")
     for version in range(2, approval.version + 1):
         ProposalVersion.objects.create(
             approval=approval,

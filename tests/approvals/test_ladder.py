@@ -13,6 +13,7 @@ from approvals import services
 from approvals.errors import AlreadyClosed, MayNotDecide, StaleTerms
 from approvals.models import Approval, AuditEvent
 from approvals.reading import for_runs
+from approvals.reading.mine import may_be_decided_by
 from approvals.services import ladder
 from console.clock import database_now
 from console.models import OutboxEntry
@@ -180,6 +181,80 @@ def test_an_escalation_gives_nobody_back_whom_new_terms_have_left_out_meanwhile(
     assert (approval.version, approval.steps_climbed, approval.audience) == (2, 2, ["admin", "operator"])
     with pytest.raises(MayNotDecide):
         services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval))
+
+
+@pytest.mark.parametrize("needed", [1, 2])
+@pytest.mark.parametrize("asked", [{}, {"source": "program", "audience": ("alice",)}])
+@pytest.mark.parametrize("policy_changes", [False, True])
+def test_who_is_asked_early_may_decide_and_it_counts_at_execution(
+    needed: int, asked: dict[str, Any], policy_changes: bool, open_one: Opener, terms: Any, alice: User, ada: User
+) -> None:
+    terms(needed=needed)
+    approval = open_one(**asked)
+    assert services.escalate_now(approval_id=approval.pk, actor="olga")
+    assert not services.escalate_now(approval_id=approval.pk, actor="olga")
+    if policy_changes:
+        terms(needed=needed, may_bulk=False)
+        with pytest.raises(StaleTerms):
+            services.decide(approval_id=approval.pk, reviewer=ada, given=answer(approval))
+    for person in (ada, alice)[:needed]:
+        approval.refresh_from_db()
+        assert Approval.objects.filter(may_be_decided_by(person), pk=approval.pk).exists()
+        services.decide(approval_id=approval.pk, reviewer=person, given=answer(approval))
+    approval.refresh_from_db()
+    assert approval.status == "decided"
+    assert services.authorise(approval_id=approval.pk, digest=approval.digest).approval_id == approval.pk
+
+
+@pytest.mark.parametrize(
+    ("hours", "taken", "to_come"),
+    [(0, [], ["remind", "expire"]), (25, ["remind"], ["expire"]), (49, ["remind", "escalate"], ["expire"])],
+)
+def test_what_is_asked_early_is_not_asked_again_and_the_other_steps_stay(
+    hours: int, taken: list[str], to_come: list[str], open_one: Opener
+) -> None:
+    approval = open_one()
+    age(approval, hours)
+    services.climb([approval.pk])
+    is_asked = services.escalate_now(approval_id=approval.pk, actor="olga")
+    assert is_asked == ("escalate" not in taken)
+    approval.refresh_from_db()
+    assert approval.climbed == taken + ["escalate"] * is_asked
+    assert [rung["step"] for rung in approval.ladder] == approval.climbed + to_come
+    due_at = approval.due_at
+    age(approval, 71 - hours)
+    services.climb([approval.pk])
+    assert kinds().count("approval.escalated") == kinds().count("approval.reminded") == 1
+    age(approval, 1)
+    services.climb([approval.pk])
+    approval.refresh_from_db()
+    assert (approval.status, approval.due_at) == ("expired", due_at - timedelta(hours=72 - hours))
+
+
+def test_a_ladder_too_short_to_escalate_can_be_escalated_early(open_one: Opener, ada: User) -> None:
+    approval = open_one(due_at=database_now() + timedelta(hours=30))
+    services.escalate_now(approval_id=approval.pk, actor="olga")
+    services.decide(approval_id=approval.pk, reviewer=ada, given=answer(approval))
+    services.authorise(approval_id=approval.pk, digest=approval.digest)
+
+
+def test_once_it_has_escalated_other_people_to_escalate_to_are_other_terms(
+    open_one: Opener, terms: Any, ada: User
+) -> None:
+    terms(escalate_to=("admin",))
+    early, escalated = open_one(), open_one()
+    services.escalate_now(approval_id=escalated.pk, actor="olga")
+    terms(escalate_to=("operator",))
+    services.renew_terms(early.pk)
+    early.refresh_from_db()
+    assert early.version == 1, "nobody was asked besides yet"
+    escalated.refresh_from_db()
+    with pytest.raises(StaleTerms, match="who may decide"):
+        services.decide(approval_id=escalated.pk, reviewer=ada, given=answer(escalated))
+    escalated.refresh_from_db()
+    assert (escalated.version, escalated.audience) == (2, ["operator", "reviewer"])
+    with pytest.raises(MayNotDecide):
+        services.decide(approval_id=escalated.pk, reviewer=ada, given=answer(escalated))
 
 
 def test_several_are_climbed_each_for_itself(open_one: Opener) -> None:

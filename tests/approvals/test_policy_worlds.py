@@ -135,7 +135,9 @@ def plans(draw: st.DrawFn) -> Plan:
         st.tuples(st.just("disable"), names),
     )
     votes = vote.flatmap(lambda v: st.tuples(*map(st.just, v), st.sampled_from(AMOUNTS)))
-    steps = st.one_of(*[votes] * 8, *[changes] * 2, st.just(("escalate",)), st.just(("stale",)))
+    steps = st.one_of(
+        *[votes] * 8, *[changes] * 2, st.just(("escalate",)), st.just(("escalate early",)), st.just(("stale",))
+    )
     pairs = st.tuples(names, names).filter(lambda pair: pair[0] != pair[1])
     return Plan(
         accounts,
@@ -237,7 +239,7 @@ class Model:
         if self.state != "pending":
             return "closed", ""
         now = self.rule_for(self.amount)
-        if _substance(now) != _substance(self.terms):
+        if _substance(now, self.escalated) != _substance(self.terms, self.escalated):
             self.terms, self.votes, self.version = now, [], self.version + 1
             self._perhaps_close_by_policy()
             return "stale", ""
@@ -275,8 +277,9 @@ class Model:
         return now.outcome == "allow" or len(self.agreeing(now)) >= now.needed
 
 
-def _substance(rule: RuleSpec) -> tuple[Any, ...]:
-    return (rule.outcome, rule.groups, rule.people, rule.needed, rule.four_eyes, rule.verdicts, rule is LAST_RESORT)
+def _substance(rule: RuleSpec, escalated: bool) -> tuple[Any, ...]:
+    said = (rule.outcome, rule.groups, rule.people, rule.needed, rule.four_eyes, rule.verdicts, rule is LAST_RESORT)
+    return (*said, rule.escalate_to) if escalated else said
 
 
 class World:
@@ -370,6 +373,10 @@ def live(plan: Plan, open_one: Opener) -> None:
                 changed_since = True
             case ["escalate"]:
                 _escalate(world, model)
+            case ["escalate early"]:
+                asked = services.escalate_now(approval_id=world.approval.pk, actor="olga")
+                world.approval.refresh_from_db()
+                model.escalated = model.escalated or asked
             case ["stale"]:
                 _click_on_what_is_not_shown(world)
         assert (world.approval.status, world.approval.version) == (model.state, model.version), step
