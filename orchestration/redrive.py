@@ -9,7 +9,7 @@ still wants it done lets the agent ask again; that is another approval. What is 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -17,9 +17,12 @@ from django.contrib.auth.models import User
 from django.db import connection, transaction
 
 from approvals.errors import NothingToRedrive, NotTheirs
-from approvals.models import Approval, ReceiptStep
-from approvals.people.permissions import may_decide
+from approvals.models import Approval, Decision, ReceiptStep, Verdict
+from approvals.people.permissions import agreeing_persons, may_decide
 from approvals.people.persons import persons_of
+from approvals.policies import asking
+from approvals.policies.words import people_of
+from approvals.proposal.terms import Terms
 from approvals.record import audit
 from approvals.record.closings import closing_decision
 from approvals.services.receipts import check_late, checked_reason, locked_for_redrive
@@ -29,6 +32,7 @@ from console.live.announce import announce
 from console.models import OutboxEntry, PartHeartbeat
 from console.outbox import Kind
 from console.ports import Standstill
+from orchestration.agents.runtime import OUTCOME_TOOL
 from orchestration.effects import close_effect
 from orchestration.models import Effect, ReportedOutcome, Run, ThreadQuestion
 from orchestration.selectors import AnswerProgress, delivery_of
@@ -359,7 +363,8 @@ def _make_due(approval: Approval) -> bool:
 def settle_unknown(*, approval_id: str, by: User, happened: bool, reason: str) -> None:
     """Take a person's word for an effect whose end nobody saw, where no open question can take it.
 
-    While the run's own question is open, that is where it is answered. The same answer again changes nothing. Raises
+    While the run's own question is open, that is where it is answered. Where the policy wants several people to say
+    the same, one person's word is not enough here either. The same answer again changes nothing. Raises
     NoSuchApproval, NotTheirs, InvalidChange without a reason, NothingToRedrive.
     """
     reason = checked_reason(reason)
@@ -379,7 +384,8 @@ def settle_unknown(*, approval_id: str, by: User, happened: bool, reason: str) -
         question = questions[-1] if questions else None
         if not _may_settle(effect.run, question):
             raise NothingToRedrive("The run asks this itself: answer its question, or wait until it is there.")
-        _check_may_settle(by, question or approval, is_asked=question is not None)
+        right = _check_may_settle(by, question or approval, is_asked=question is not None)
+        _check_enough_say_so(right, approval, question, happened=happened)
         said = f"{by.username} says that it {'happened' if happened else 'did not happen'}: {reason}"
         if happened:
             close_effect(effect, wanted, result={"confirmed_by": by.username, "reason": reason}, actor=by.username)
@@ -387,16 +393,47 @@ def settle_unknown(*, approval_id: str, by: User, happened: bool, reason: str) -
             close_effect(effect, wanted, error=said, actor=by.username)
 
 
-def _check_may_settle(by: User, approval: Approval, *, is_asked: bool) -> None:
-    """Whoever may answer the question may say it; without one, who may decide at all and did not start the run."""
+def _check_may_settle(by: User, approval: Approval, *, is_asked: bool) -> User:
+    """Whoever may answer the question may say it; without one, who may decide at all and did not start the run.
+
+    Returns whose right it is, where somebody stands in.
+    """
     if is_asked:
         permit = may_decide(by, approval)
         if not permit.allowed:
             raise NotTheirs(permit.sentence)
-        return
+        return permit.on_behalf_of or by
     if not roles.may(by, "decide"):
         raise NotTheirs("Whether it happened is for reviewers and admins to say.")
     requester = approval.requested_by
     persons = persons_of([by, requester]) if requester else {}
     if requester and persons[by.pk] == persons[requester.pk]:
         raise NotTheirs("You started this run, so somebody else has to say whether it happened.")
+    return by
+
+
+def _check_enough_say_so(by: User, approval: Approval, question: Approval | None, *, happened: bool) -> None:
+    """Refuse one person's word where the policy, as it is now, wants several who say the same.
+
+    Those who have said the same in the question count, whether or not they were enough then.
+    """
+    terms = asking.terms_now(question) if question else _terms_of_a_question(approval)
+    if terms.needed == 1:
+        return
+    said = Decision(verdict=Verdict.APPROVE if happened else Verdict.REJECT)
+    persons = agreeing_persons(question, terms, answer=said) if question else set()
+    count = len(persons | {persons_of([by])[by.pk]})
+    if count < terms.needed:
+        who = people_of(terms.groups, terms.people)
+        raise NothingToRedrive(
+            f"By the rule “{terms.rule}” {terms.needed} different people of {who} must say the same of this; with you "
+            f"it is {count}, and no open question takes another word. For fewer an admin has to change the rule."
+        )
+
+
+def _terms_of_a_question(approval: Approval) -> Terms:
+    """Return the terms of a question that nobody came to ask; of its possible risks, those that want more people."""
+    asked = {"approval_id": approval.pk, "tool": approval.tool, "arguments": approval.arguments}
+    facts = replace(asking.facts_of(approval, asked), tool=OUTCOME_TOOL, kind=Approval.Kind.OUTCOME, is_known=True)
+    possible = [asking.terms_for(replace(facts, risk=risk)) for risk in ("high", approval.tool_risk)]
+    return max(possible, key=lambda terms: terms.needed)

@@ -202,7 +202,7 @@ def _one(
         "external_id": external_id_of(approval),
         "requested_by": approval.requested_by.username if approval.requested_by else None,
         "audience": approval.audience,
-        "quorum": {"needed": approval.needed, "given": len(requests.agreed_names(approval, decisions))},
+        "quorum": {"needed": approval.needed, "given": requests.given_votes(approval, decisions)},
         "opened_at": approval.opened_at,
         "due_at": approval.due_at,
         "closed_at": approval.closed_at,

@@ -125,7 +125,7 @@ def refusal_for(
 
 
 def says_the_same(vote: Decision, other: Decision) -> bool:
-    """Return whether both agree to the proposal, or both give the very same answer in the tool's place."""
+    """Return whether both agree to the proposal, both reject it, or both give the very same answer in its place."""
     if other.verdict in AGREEING:
         return vote.verdict in AGREEING
     return vote.verdict == other.verdict and _exact(vote.answer) == _exact(other.answer)

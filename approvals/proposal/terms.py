@@ -38,7 +38,8 @@ class Terms:
     outcome: Outcome = "ask"
     groups: tuple[str, ...] = ("reviewer",)  # roles that may decide
     people: tuple[str, ...] = ()  # user names that may decide besides
-    needed: int = 1  # different people who must agree, or give the same answer; one person's rejection is enough
+    #: different people who must agree, or give the same answer; one person's rejection of an action is enough
+    needed: int = 1
     four_eyes: tuple[FourEyes, ...] = ("requester",)  # who may not, as a person, whatever the account
     verdicts: tuple[str, ...] = ("approve", "edit", "reject", "respond")
     remind_after: int = 24 * 3600  # seconds, counted by the calendar

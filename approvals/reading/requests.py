@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -58,11 +58,12 @@ _TAKEN_BACK_AT = Subquery(
 )
 
 
-def agreed_names(approval: Approval, decisions: list[Decision]) -> list[str]:
+def agreed_names(approval: Approval, decisions: list[Decision], verdicts: Collection[str] = AGREEING) -> list[str]:
     """Return who agrees to the current version, a name for each vote that counts: "bob for alice" for a delegate.
 
     `decisions`: the approval's, from `with_parts`. What can never count again is left out, as in
-    `permissions.agreeing_persons`; who may just now not decide is not, for that would cost queries.
+    `permissions.agreeing_persons`; who may just now not decide is not, for that would cost queries. `verdicts`: those
+    who gave one of them instead.
     """
     terms = approval.given_terms
     editor_counts = "editor" not in terms.four_eyes
@@ -70,10 +71,20 @@ def agreed_names(approval: Approval, decisions: list[Decision]) -> list[str]:
         f"{decision.by_name} for {decision.on_behalf_of.username}" if decision.on_behalf_of else decision.by_name
         for decision in decisions
         if decision.for_version == approval.version
-        and decision.verdict in AGREEING
+        and decision.verdict in verdicts
         and (editor_counts or decision.verdict != Verdict.EDIT)
         and not (decision.source.startswith(STANDING) and _is_void(approval, terms, decision))
     ]
+
+
+def denied_names(approval: Approval, decisions: list[Decision]) -> list[str]:
+    """Return in the same way who says that it did not happen; nobody where that is not the question."""
+    return agreed_names(approval, decisions, (Verdict.REJECT,)) if approval.kind == Approval.Kind.OUTCOME else []
+
+
+def given_votes(approval: Approval, decisions: list[Decision]) -> int:
+    """Return how many agree to the current version; of whether something happened, how many say the same at most."""
+    return max(len(agreed_names(approval, decisions)), len(denied_names(approval, decisions)))
 
 
 def _is_void(approval: Approval, terms: Terms, decision: Any) -> bool:

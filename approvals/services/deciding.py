@@ -111,7 +111,8 @@ def take(*, approval_id: str, reviewer: User, given: Answer, circumstances: Circ
     1. Under the row's lock: is it open, is what was shown the current version, does the policy still say the same?
     2. Check that the verdict can be taken and that the reviewer may decide. An edit becomes a new version.
     3. Record the Decision. A rejection closes the approval; agreement, or one and the same answer, closes it once
-       enough different people have given it to the current version. The database's clock decides the deadline.
+       enough different people have given it to the current version. That something did not happen is such an answer.
+       The database's clock decides the deadline.
     4. In the same transaction: receipt, outbox entry for the run, audit entry. At commit, pages and the relay hear.
 
     The run is told later by the relay; this function never calls an engine. The same `idempotency_key` with the
@@ -213,13 +214,14 @@ def _take(held: HeldApproval, reviewer: User, given: Answer, circumstances: Circ
 def _is_enough(approval: Approval, decision: Decision, around: PeopleAround) -> bool:
     """Return whether the decision closes the approval; `around` has it with those before it.
 
-    One person's rejection does. An answer stands in for the tool's result, so it needs as many people as an approval.
+    One person's rejection does. An answer stands in for the tool's result, so it needs as many people as an approval;
+    so does "It did not happen", after which the same may be proposed again.
     """
-    if decision.verdict == Verdict.REJECT:
+    if decision.verdict == Verdict.REJECT and approval.kind != Approval.Kind.OUTCOME:
         return True
     if decision.verdict != Verdict.EDIT and approval.needed == 1:
         return True  # `may_decide` has said that it counts; who edits may be barred from agreeing to the edit
-    answer = decision if decision.verdict == Verdict.RESPOND else None
+    answer = None if decision.verdict in AGREEING else decision
     return len(agreeing_persons(approval, answer=answer, around=around)) >= approval.needed
 
 

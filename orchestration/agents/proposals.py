@@ -19,7 +19,7 @@ from langgraph.types import interrupt
 from approvals.proposal.canonical import NotCanonical, canonicalise, digest_of
 from console.text.stored import storable
 from orchestration.agents import arguments
-from orchestration.agents.runtime import Agent, AgentContext, Effects, Outcome, Tool
+from orchestration.agents.runtime import OUTCOME_TOOL, Agent, AgentContext, Effects, Outcome, Tool
 
 REJECTIONS_AT_MOST = 3
 AT_ONCE = 50  # proposals out of one message of the model's
@@ -256,7 +256,6 @@ def _of_all(proposed: list[Proposed]) -> dict[str, Any]:
 
 
 TOGETHER = "proposals"  # the key of several proposals in one interrupt
-OUTCOME_TOOL = "confirm_outcome"
 MEANINGS = {
     "reject": "A person rejected the proposal.",
     "respond": "The tool was not run. A person answered in its place.",

@@ -25,6 +25,7 @@ class _Unsaid:
 
 
 UNSAID: Final = _Unsaid()
+OUTCOME_TOOL: Final = "confirm_outcome"  # what a question whether an effect happened is asked as
 
 
 class FromGraph(BaseModel):

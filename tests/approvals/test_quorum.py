@@ -16,10 +16,12 @@ from approvals.models import AccountPerson, Approval, AuditEvent, Decision, Dele
 from approvals.pages.request.card import card_for
 from approvals.proposal import terms as terms_module
 from approvals.proposal.terms import Terms
-from approvals.reading import for_runs, requests
+from approvals.reading import for_runs, reach, requests
 from approvals.services import Circumstances
 from console.clock import database_now
+from tests.api_caller import Caller
 from tests.approvals.conftest import REFUND, answer
+from tests.page_client import signed_in
 
 Opener = Callable[..., Approval]
 
@@ -75,6 +77,33 @@ def test_one_rejection_is_enough(open_one: Opener, terms: Any, alice: User, bob:
     assert status_of(approval) == "decided"
     with pytest.raises(NotAuthorised, match="reject"):
         services.authorise(approval_id=approval.pk, digest=approval.digest)
+
+
+@pytest.mark.parametrize("verdicts", [("approve", "reject"), ("reject", "approve")])
+def test_whether_it_happened_is_open_until_enough_people_say_the_same(
+    verdicts: tuple[str, str], open_one: Opener, terms: Any, alice: User, bob: User, ada: User
+) -> None:
+    terms(needed=2, groups=("reviewer", "admin"), verdicts=("approve", "reject"))
+    question = open_one(kind="outcome")
+    missing = "1 more person must say the same"
+    different = f"They say different things, so it stays open: {missing}"
+    for person, verdict, words in zip((alice, bob), verdicts, (missing, different), strict=True):
+        decide(question, person, verdict)
+        assert status_of(question) == "pending"
+        shown = requests.whole_request(ada, question.pk)
+        card = card_for(ada, shown)
+        assert (card.missing_words, card.votes_words) == (words, "1 of 2 say the same")
+        page = signed_in(ada).get(f"/approvals/{question.pk}/").content.decode()
+        assert words in page and "1 of 2 say the same" in page and "one rejection is enough" not in page
+        assert Caller(ada).get(f"approvals/{question.pk}").json()["quorum"] == {"needed": 2, "given": 1}
+    with pytest.raises(NotAuthorised, match="pending"):
+        services.authorise(approval_id=question.pk, digest=question.digest)
+    assert "says that it happened" in page and "says that it did not happen" in page
+    assert reach.stranded([question]) == {}
+    decide(question, ada, "reject")
+    assert status_of(question) == "decided"
+    answered = services.authorise(approval_id=question.pk, digest=question.digest)
+    assert (answered.verdict, answered.decided_by) == ("reject", "ada")
 
 
 def test_who_has_agreed_may_not_take_it_back_by_rejecting(open_one: Opener, terms: Any, alice: User) -> None:

@@ -11,7 +11,7 @@ from django.contrib.auth.models import Group, User
 from django.db import connection
 
 from approvals.errors import InvalidChange, NothingToRedrive, NotTheirs
-from approvals.models import AccountPerson, Approval, AuditEvent
+from approvals.models import AccountPerson, Approval, AuditEvent, PolicyVersion
 from approvals.proposal.canonical import canonicalise, digest_of
 from approvals.reading import receipt
 from approvals.services import note_effect, note_receipt
@@ -224,6 +224,50 @@ def test_when_the_question_expired_a_person_can_still_say_it_on_the_record(happe
     assert (approval.took_effect_at is not None) == happened
     if not happened:
         assert "alice says that it did not happen: I asked the post office." in why(approval).words
+
+
+def several_must_say_so(needed: int = 2) -> None:
+    rules = [{"name": "outcomes", "match": {"kinds": ["outcome"]}, "needed": needed}, {"name": "everything"}]
+    version = PolicyVersion.objects.count() + 1
+    PolicyVersion.objects.filter(state="active").update(state="replaced")
+    PolicyVersion.objects.create(version=version, rules=rules, state="active", made_by=reviewer())
+
+
+@pytest.mark.parametrize("happened", [True, False])
+def test_where_several_must_say_whether_it_happened_one_word_in_the_lane_is_not_enough(happened: bool) -> None:
+    several_must_say_so()
+    approval = started(late(), "unknown", is_idempotent=False)
+    question = ask_whether_it_happened(approval)
+    decide(question, "approve" if happened else "reject", by=reviewer("carol"))
+    Approval.objects.filter(pk=question.pk).update(status="expired")
+    words = r"2 different people of the reviewers must say the same of this; with you it is 1"
+    with pytest.raises(NothingToRedrive, match=words):
+        settle_unknown(approval_id=approval.pk, by=operator("dora"), happened=not happened, reason="I guess.")
+    assert Effect.objects.get().status == "unknown"
+    with pytest.raises(NotTheirs, match="decided this version already"):
+        settle_unknown(approval_id=approval.pk, by=operator("carol"), happened=happened, reason="Once more.")
+    settle_unknown(approval_id=approval.pk, by=operator("dora"), happened=happened, reason="I asked them, too.")
+    assert Effect.objects.get().status == ("done" if happened else "failed")
+
+
+def test_where_several_must_say_so_and_nobody_was_asked_an_admin_has_to_change_the_rule() -> None:
+    several_must_say_so()
+    approval = started(late(), "unknown", is_idempotent=False)
+    run_of(approval, status="cancelled", closed_at=database_now())
+    for _ in range(2):
+        with pytest.raises(NothingToRedrive, match="an admin has to change the rule"):
+            settle_unknown(approval_id=approval.pk, by=operator("dora"), happened=False, reason="I asked them.")
+    assert Effect.objects.get().status == "unknown"
+    several_must_say_so(needed=1)
+    settle_unknown(approval_id=approval.pk, by=operator("dora"), happened=False, reason="I asked them.")
+    assert Effect.objects.get().status == "failed"
+
+
+def operator(name: str) -> User:
+    """Return a reviewer who may act in the lane on what others have decided."""
+    user = reviewer(name)
+    user.groups.add(Group.objects.get_or_create(name="operator")[0])
+    return User.objects.get(pk=user.pk)
 
 
 def test_nobody_says_how_an_effect_ended_while_the_tool_may_still_be_at_it() -> None:

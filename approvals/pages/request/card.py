@@ -16,7 +16,7 @@ from approvals.proposal.canonical import read_canonical, touched
 from approvals.proposal.terms import Terms
 from approvals.reading.arguments import ArgumentRow, argument_rows_of
 from approvals.reading.receipt import ReceiptLine, receipt_of
-from approvals.reading.requests import Sibling, agreed_names, siblings_of
+from approvals.reading.requests import Sibling, agreed_names, denied_names, siblings_of
 from approvals.record.closings import closing_of
 
 
@@ -56,11 +56,34 @@ class Card:
     ladder: list[LadderStep]  # what asks again before the deadline, taken or to come
     deadline_words: str  # what happens at the deadline
     siblings: list[Sibling] = field(default_factory=list)  # the other requests of the same interrupt
+    denied: list[str] = field(default_factory=list)  # names of those who say that it did not happen, where it asks that
+
+    @property
+    def given(self) -> int:
+        """Return how many people agree; of whether something happened, how many say the same at most."""
+        return max(len(self.agreed), len(self.denied))
 
     @property
     def missing(self) -> int:
-        """Return how many more people must agree."""
-        return max(0, self.approval.needed - len(self.agreed))
+        """Return how many more people must agree, or say the same."""
+        return max(0, self.approval.needed - self.given)
+
+    @property
+    def votes_words(self) -> str:
+        """Return how far it is on its way to enough people: "1 of 2 agreed"."""
+        said = "say the same" if self.approval.kind == Approval.Kind.OUTCOME else "agreed"
+        return f"{self.given} of {self.approval.needed} {said}"
+
+    @property
+    def missing_words(self) -> str:
+        """Return what is needed still, "" once nothing is."""
+        if not self.is_open or not self.missing:
+            return ""
+        more = f"{self.missing} more {'person' if self.missing == 1 else 'people'} must"
+        if self.approval.kind != Approval.Kind.OUTCOME:
+            return f"{more} agree; one rejection is enough"
+        first = "They say different things, so it stays open: " if self.agreed and self.denied else ""
+        return f"{first}{more} say the same"
 
     @property
     def offered_answer(self) -> str:
@@ -158,6 +181,7 @@ def card_for(user: User, approval: Approval) -> Card:
         closing="" if is_open else closing_of(approval, decisions).sentence,
         decisions=[DecisionLine(one, one.for_version == approval.version) for one in decisions],
         agreed=agreed_names(approval, decisions),
+        denied=denied_names(approval, decisions),
         versions=list(approval.versions.all()),
         receipt=receipt_of(approval, last),
         approve_label=_APPROVE.get(approval.kind, "Approve"),
