@@ -161,7 +161,9 @@ class EffectLedger:
         with transaction.atomic():
             effect = Effect.objects.select_for_update().get(pk=approval_id)
             if effect.status in _OPEN:
-                twins = _twins_of(effect, status)  # held before the record's chain is
+                twins = _twins_of(effect, status)  # held before the record's chain is, and their approvals too
+                if twins:
+                    approvals.hold_all([effect.pk, *(twin.pk for twin in twins)])
                 close_effect(effect, status, result=result, error=error)
                 for twin in twins:
                     close_effect(twin, effect.status, result=effect.result, error=effect.error)

@@ -251,13 +251,14 @@ def pause_turn(turn: Turn, fence: int, end: TurnEnd) -> tuple[list[str], datetim
     """
     with transaction.atomic():
         _move(turn, fence, end, status=after_asking(), pause=end.pause)
-        opened = [approval_services.open_approval(proposal) for proposal in end.proposals]
+        # First, for what is opened is recorded, and nothing waits for a row while it holds the record's chain.
         approval_services.withdraw_each(
             run_id=turn.run_id,
             reason="The agent does not wait for this any more; what it asks now is another request.",
             actor="worker",
             but_for_interrupts={proposal.interrupt_id for proposal in end.proposals},
         )
+        opened = [approval_services.open_approval(proposal) for proposal in end.proposals]
     open_steps = [one.next_step_at for one in opened if one.next_step_at is not None]
     # Where the policy has closed all of them, the first step of the past has the next turn begin at once.
     steps = open_steps or [datetime.fromisoformat(one.ladder[0]["at"]) for one in opened]

@@ -16,6 +16,7 @@ from approvals.services.ladder import Rung, climb, climb_overdue, escalate_now, 
 from approvals.services.linking import confirm_link, drop_link, propose_link
 from approvals.services.opening import Proposal, open_approval
 from approvals.services.receipts import (
+    hold_all,
     hold_receipts,
     note_effect,
     note_not_taken,
@@ -48,6 +49,7 @@ __all__ = [
     "drop_link",
     "escalate_now",
     "find_recorded",
+    "hold_all",
     "hold_receipts",
     "let_go",
     "make_standing",

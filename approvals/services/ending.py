@@ -10,7 +10,7 @@ from django.db.models import Exists, OuterRef
 from approvals.models import Approval, Decision, ReceiptStep
 from approvals.services import reminders
 from approvals.services.ladder import withdraw_each
-from approvals.services.receipts import note_effect, stand_still
+from approvals.services.receipts import hold_all, note_effect, stand_still
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,7 @@ def set_back(*, run_id: str, asked: list[str], reason: str, actor: str, begun: l
     that no effect can rest on it, and whoever decided is told, by mail too. Part of a caller's transaction.
     """
     with transaction.atomic():
+        hold_all(asked)
         voided = [pk for pk in not_begun_of_run(run_id, begun) if pk in asked]
         for approval_id in voided:
             note_effect(approval_id=approval_id, event="refused", detail=reason, actor=actor)

@@ -6,6 +6,7 @@ The steps are the truth. Two columns of the approval follow from them, in the sa
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import timedelta
 from typing import Any, Final
 
@@ -89,6 +90,15 @@ def hold_receipts(approval_ids: list[str]) -> None:
     """
     with planned_once.cursor() as cursor:
         cursor.execute(_HOLD, [approval_ids])
+
+
+def hold_all(approval_ids: Collection[str]) -> None:
+    """Hold approvals that the caller's transaction changes one after the other, before the first change is recorded.
+
+    Who holds the record's chain keeps everybody waiting, so it may not wait itself for a row that somebody else has.
+    """
+    rows = Approval.objects.select_for_update().filter(pk__in=approval_ids).order_by("pk")
+    list(rows.values_list("pk", flat=True))
 
 
 def note_receipt(

@@ -83,6 +83,7 @@ def do(run: Run, wish: Wish) -> None:
     options: HandOver = wish.options
     moved, _ = _sorted(run, options)
     by = User.objects.get(username=wish.by)
+    approvals.hold_all([one.pk for one in moved])
     for approval in moved:
         if options.to:
             approvals.reassign(approval_id=approval.pk, by=by, to=_person(options.to))

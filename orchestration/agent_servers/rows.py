@@ -225,6 +225,7 @@ def note_untold(held: HeldQuestion, why: str) -> None:
     with transaction.atomic():
         if not _mine(held).update(state=State.UNTOLD, held_until=None, detail=why[:500], closed_at=DatabaseNow()):
             return
+        approvals.hold_all([one.approval_id for one in held.settled])
         for one in held.settled:
             if one.ending is not None and one.ending.decision_id:
                 approvals.note_not_taken(approval_id=one.approval_id, detail=why)
@@ -238,6 +239,7 @@ def note_different(held: HeldQuestion) -> None:
         asked_as = f"{name}~{int(times or 1) + 1}"
         if not _mine(held).update(asked_as=asked_as, held_until=None, given_at=None):
             return
+        approvals.hold_all([one.approval_id for one in held.settled])
         for one in held.settled:
             approvals.note_not_taken(approval_id=one.approval_id, detail=ASKED_AGAIN)
 
@@ -263,6 +265,7 @@ def went_on(question: ThreadQuestion, *, held: bool = False) -> None:
             approvals.note_receipt(approval_ids=ids, step="resumed", detail=f"{row.server}: the thread went on")
             rows.update(state=State.TAKEN, detail="", closed_at=DatabaseNow(), checked_at=DatabaseNow())
             return
+        approvals.hold_all(list(places.values_list("pk", flat=True)))
         pending = list(places.filter(status=Approval.Status.PENDING).values_list("pk", flat=True))
         approvals.withdraw_each(run_id=row.run_id, reason=BY_ITSELF, actor="relay", only=pending)
         why = BY_ITSELF if row.given_at is None else UNHEARD

@@ -1,0 +1,116 @@
+"""Who holds the record's chain keeps every decision waiting, so it waits for no approval that a decision may hold."""
+
+from __future__ import annotations
+
+import pytest
+from django.contrib.auth.models import Group, User
+
+from approvals import services as approvals
+from approvals.models import Approval
+from approvals.services import Proposal
+from orchestration import services
+from orchestration.actions import acting
+from orchestration.agent_servers import rows
+from orchestration.agents.support.agent import AGENT
+from orchestration.contracts import Turn
+from orchestration.effects import EffectLedger
+from orchestration.models import Effect, Run, ThreadQuestion
+from orchestration.services import TurnEnd
+from tests.chain_order import locks_before_it_records
+from tests.fakes import FakeWorld
+from tests.orchestration.conftest import decide, make_run, open_for, reviewer
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+FENCE = 7
+
+
+@pytest.fixture
+def run(transactional_db: None) -> Run:
+    return make_run(fence=FENCE, status="running", turn=1)
+
+
+def _proposal(run: Run, like: Approval) -> Proposal:
+    return Proposal(
+        external_id=f"{run.pk}:new",
+        kind="action",
+        canonical=bytes(like.canonical),
+        digest=like.digest,
+        summary="Another refund",
+        agent_words="",
+        arguments_schema={},
+        risk="high",
+        agent=run.agent,
+        run_id=run.pk,
+        interrupt_id="new",
+        checkpoint_id="c1",
+        requested_by_id=None,
+    )
+
+
+def test_a_run_that_is_set_back_with_one_place_decided_and_another_open(run: Run) -> None:
+    decided, pending = decide(open_for(run)), open_for(run)
+
+    def set_back() -> None:
+        approvals.set_back(run_id=run.pk, asked=[decided.pk, pending.pk], reason="Again", actor="olga", begun=[])
+
+    assert locks_before_it_records(set_back, pending)
+    pending.refresh_from_db()
+    assert pending.status == "withdrawn" and decided.receipt.filter(step="refused").exists()
+
+
+def test_several_open_requests_that_are_handed_over(run: Run) -> None:
+    olga = User.objects.create_user("olga")
+    olga.groups.add(Group.objects.get_or_create(name="operator")[0])
+    first, second = open_for(run), open_for(run)
+    alice = reviewer()
+
+    def hand_over() -> None:
+        acting.act(run_id=run.pk, action="hand_over", reason="She knows it", by=olga, options={"to": "alice"})
+
+    assert locks_before_it_records(hand_over, second)
+    for approval in (first, second):
+        approval.refresh_from_db()
+        assert approval.claimed_by == alice
+
+
+def test_a_turn_that_asks_something_else_than_what_is_still_open(run: Run) -> None:
+    before = open_for(run)
+
+    def pause() -> None:
+        services.pause_turn(Turn(run.pk, "support", 1), FENCE, TurnEnd("c1", [_proposal(run, before)]))
+
+    assert locks_before_it_records(pause, before)
+    before.refresh_from_db()
+    assert before.status == "withdrawn"
+    assert Approval.objects.get(run_id=run.pk, interrupt_id="new").status == "pending"
+
+
+def test_what_is_asked_again_is_not_withdrawn(run: Run) -> None:
+    before = open_for(run)
+    turn, end = Turn(run.pk, "support", 1), TurnEnd("c1", [_proposal(run, before)])
+    first, _ = services.pause_turn(turn, FENCE, end)
+    again, _ = services.pause_turn(turn, FENCE, end)
+    assert first == again
+    assert Approval.objects.get(pk=first[0]).status == "pending"
+
+
+def test_an_effect_that_ends_for_the_one_before_the_run_was_set_back_too(run: Run, world: FakeWorld) -> None:
+    first, again = decide(open_for(run)), decide(open_for(run))
+    fields = {"tool": first.tool, "digest": first.digest, "decision_id": "d", "is_idempotent": True, "fence": FENCE}
+    Effect.objects.create(approval_id=first.pk, run=run, is_set_back=True, taken_up_by=again.pk, **fields)
+    Effect.objects.create(approval_id=again.pk, run=run, key=first.pk, **fields)
+    ledger = EffectLedger(run.pk, FENCE, AGENT, world)
+    assert locks_before_it_records(lambda: ledger._end(again.pk, "done", {"id": "r1"}, ""), first)
+    assert {effect.status for effect in Effect.objects.all()} == {"done"}
+
+
+def test_a_thread_on_a_server_that_went_on_with_one_place_decided_and_another_open(run: Run) -> None:
+    decided, pending = decide(open_for(run, interrupt_id="i")), open_for(run, interrupt_id="i", interrupt_place=1)
+    question = ThreadQuestion.objects.create(
+        server="there", thread_id="t", interrupt_id="i", run_id=run.pk, asked_as="i", assistant_id="a"
+    )
+    assert locks_before_it_records(lambda: rows.went_on(question, held=True), decided)
+    pending.refresh_from_db()
+    assert pending.status == "withdrawn"
+    assert decided.receipt.filter(step="refused").exists()
