@@ -53,6 +53,7 @@ ASKED_AGAIN: Final = (
     "The agent held another call than the one that was approved, here or beside it, so nothing of what was decided in "
     "this step was given to it."
 )
+NOT_WAITED_FOR: Final = "The agent came to its end without waiting for this."
 _URL_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
@@ -283,14 +284,15 @@ def note_asked_again(turn: Turn, fence: int, approval_ids: Sequence[str]) -> Non
 
 
 def finish_turn(turn: Turn, fence: int, end: TurnEnd) -> None:
-    """Close the run with its result.
+    """Close the run with its result, and withdraw what it had asked and does not wait for any more.
 
     Raises Fenced when a newer attempt has begun. Raises NotCarriedOut, or AgentCodeChanged where the code has changed,
     while something that was approved has neither begun nor been refused: an end without it would look like success.
     """
     with transaction.atomic():
-        _check_carried_out(turn.run_id)
         _move(turn, fence, end, status=Run.Status.FINISHED, result=end.result, closed_at=DatabaseNow())
+        approval_services.withdraw_each(run_id=turn.run_id, reason=NOT_WAITED_FOR, actor="worker")
+        _check_carried_out(turn.run_id)  # after that: nothing of the run can be decided any more
         audit.record(actor="worker", kind="run.finished", subject=turn.run_id, body={"turns": turn.turn})
 
 

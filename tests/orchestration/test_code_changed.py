@@ -12,13 +12,16 @@ from temporalio.exceptions import ApplicationError
 from approvals.models import Approval, AuditEvent
 from approvals.reading import receipt
 from console.clock import database_now
-from orchestration import services
+from orchestration import services, spending
 from orchestration.contracts import Turn
+from orchestration.errors import NotCarriedOut
 from orchestration.models import Effect, Run
+from orchestration.services import TurnEnd
 from orchestration.turns import drive
+from tests.at_once import at_once
 from tests.fakes import FakeWorld
 from tests.orchestration.changing_graph import graph_with
-from tests.orchestration.conftest import decide, make_run
+from tests.orchestration.conftest import decide, make_run, open_for
 from tests.orchestration.test_run_turn import after, start, take
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -155,6 +158,25 @@ def test_an_agent_that_ends_without_doing_what_was_approved_has_not_finished(
     assert error.type == "NotCarriedOut" and f"issue_refund ({approval})" in error.message
     found = receipt.standstill(Approval.objects.get(pk=approval))
     assert found is not None and "Nothing was done" in found.sentence
+
+
+def test_what_is_approved_while_its_run_is_about_to_end_keeps_it_from_its_end(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Run.objects.filter(pk=run.pk).update(fence=7, status="running", turn=1)
+    approval = open_for(run)
+    usual = spending.note
+
+    def meanwhile(*given: Any) -> None:  # the run's row is held by now
+        at_once(lambda: decide(approval))
+        usual(*given)
+
+    monkeypatch.setattr(spending, "note", meanwhile)
+    with pytest.raises(NotCarriedOut, match=approval.pk):
+        services.finish_turn(Turn(run.pk, "support", 1), 7, TurnEnd("c"))
+    run.refresh_from_db()
+    approval.refresh_from_db()
+    assert (run.status, approval.status) == ("running", "decided")
 
 
 @pytest.mark.parametrize("verdict", ["reject", "expired", "withdrawn"])

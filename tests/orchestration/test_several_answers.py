@@ -17,7 +17,8 @@ from langgraph.runtime import Runtime
 from langgraph.types import interrupt
 from typing_extensions import TypedDict
 
-from approvals.models import Approval
+from approvals.errors import AlreadyClosed
+from approvals.models import Approval, AuditEvent
 from orchestration import dialects
 from orchestration.agents.offline_model import OfflineModel
 from orchestration.agents.runtime import AgentContext
@@ -51,10 +52,13 @@ class Graph:
     """Nodes that ask, act, and note what they were answered; `dies` says which of them do not come to their end."""
 
     dies: Dying = nobody
+    silent: set[str] = field(default_factory=set)  # nodes that do not ask any more
     answered: list[tuple[str, str]] = field(default_factory=list)  # node and verdict, once for each time it ran so far
 
     def node(self, name: str) -> Any:
         async def ask(given: State, runtime: Runtime[AgentContext]) -> Any:
+            if name in self.silent:
+                return {name: "not asked"}
             (answer,) = interrupt({"ballot": [AMOUNTS[name]]})
             self.answered.append((name, answer["verdict"]))
             if answer["verdict"] == "approve":
@@ -237,3 +241,20 @@ def test_all_answers_have_landed_and_only_the_report_was_lost(
     assert take(after(run, 2, *approvals.values()), world, attempt=2).outcome == "finished"
     assert graph.answered == ran
     done_once(run, world)
+
+
+def test_what_the_agent_ends_without_waiting_for_is_withdrawn_and_cannot_be_approved(
+    run: Run, world: FakeWorld, graph: Graph
+) -> None:
+    take(start(run), world)
+    approvals = asked(run)
+    decide(approvals["left"])
+    graph.silent = {"right"}
+    assert take(after(run, 2, *approvals.values()), world).outcome == "finished"
+    done_once(run, world, times=1)
+    left_open = Approval.objects.get(pk=approvals["right"])
+    assert (left_open.status, left_open.closed_at is not None) == ("withdrawn", True)
+    withdrawn = AuditEvent.objects.get(kind="approval.withdrawn", subject=left_open.pk)
+    assert withdrawn.body == {"reason": "The agent came to its end without waiting for this."}
+    with pytest.raises(AlreadyClosed):
+        decide(left_open)
