@@ -29,6 +29,7 @@ OrchestrationError
   NotAllowedToGoOn  the graph takes no true word for how its request ended
   CannotAskAgain    the graph cannot be made to ask again
   NotCarriedOut     the graph ended without doing what was approved
+  EffectLeftOpen    the graph ended, and nobody has seen the end of what it had begun
   TooManySteps      the graph took more steps in one turn than its agent may
   BudgetUsedUp      the run's models have used as many tokens as the run may
   DayBudgetUsedUp   the models of the agent's runs have used as many tokens today as they may
@@ -226,6 +227,17 @@ class CannotAskAgain(OrchestrationError):
 
 class NotCarriedOut(OrchestrationError):
     """The graph came to its end without doing what was approved."""
+
+
+class EffectLeftOpen(OrchestrationError):
+    """The graph came to its end, and nobody has seen the end of an effect that it had begun.
+
+    `permanent`: the tool's time is over. Before that the end may still come, and the turn is tried again.
+    """
+
+    def __init__(self, sentence: str, *, permanent: bool) -> None:
+        super().__init__(sentence)
+        self.permanent = permanent
 
 
 class TooManySteps(OrchestrationError):

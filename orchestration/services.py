@@ -39,6 +39,7 @@ from orchestration.contracts import Carried, StartRun, Turn
 from orchestration.errors import (
     AgentCodeChanged,
     AgentsLoading,
+    EffectLeftOpen,
     FailedByOperator,
     Fenced,
     InvalidInput,
@@ -288,6 +289,7 @@ def finish_turn(turn: Turn, fence: int, end: TurnEnd) -> None:
 
     Raises Fenced when a newer attempt has begun. Raises NotCarriedOut, or AgentCodeChanged where the code has changed,
     while something that was approved has neither begun nor been refused: an end without it would look like success.
+    Raises EffectLeftOpen while an effect has begun and nobody has seen its end; the graph does not ask for it again.
     """
     with transaction.atomic():
         _move(turn, fence, end, status=Run.Status.FINISHED, result=end.result, closed_at=DatabaseNow())
@@ -297,10 +299,15 @@ def finish_turn(turn: Turn, fence: int, end: TurnEnd) -> None:
 
 
 def _check_carried_out(run_id: str) -> None:
-    undone = for_runs.approved_of_run(run_id).exclude(pk__in=Effect.objects.filter(run_id=run_id).values("pk"))
-    names = ", ".join(f"{approval.tool} ({approval.pk})" for approval in undone[:5])
-    if not names:
+    ended = Effect.objects.filter(run_id=run_id).exclude(status=Effect.Status.EXECUTING, is_set_back=False)
+    left = list(for_runs.approved_of_run(run_id).exclude(pk__in=ended.values("pk")))
+    if not left:
         return
+    begun = set(ending.begun(run_id))
+    undone = [approval for approval in left if approval.pk not in begun]
+    if not undone:
+        raise _left_open(left)
+    names = _names_of(undone)
     changes = Run.objects.values_list("code_changes", flat=True).get(pk=run_id)
     if changes:
         raise AgentCodeChanged(
@@ -310,6 +317,24 @@ def _check_carried_out(run_id: str) -> None:
     raise NotCarriedOut(
         f"The agent came to its end without doing what was approved: {names}. Nothing of that was done."
     )
+
+
+def _left_open(executing: list[Approval]) -> EffectLeftOpen:
+    now, names = database_now(), _names_of(executing)
+    if any(one.expected_by is not None and one.expected_by > now for one in executing):
+        return EffectLeftOpen(
+            f"The agent came to its end while this is still under way: {names}. The run ends once it is over.",
+            permanent=False,
+        )
+    return EffectLeftOpen(
+        f"The agent came to its end, and nobody knows whether what it had begun was done: {names}. Look where it would "
+        "have happened, and say so where the decision is shown.",
+        permanent=True,
+    )
+
+
+def _names_of(found: list[Approval]) -> str:
+    return ", ".join(f"{approval.tool} ({approval.pk})" for approval in found[:5])
 
 
 def note_code_changed(turn: Turn, fence: int, changed: str) -> None:

@@ -301,6 +301,12 @@ SINGLE: dict[str, tuple[Made, str, str, list[str]]] = {
         "failed",
         ["without doing what was approved"],
     ),
+    "an effect was left open": (
+        lambda s: s.effect("executing").closed("failed", "EffectLeftOpen", "Nobody knows whether it was done."),
+        "effect_unknown",
+        "failed",
+        ["nobody saw whether", "A person has to look"],
+    ),
     "failed in another way": (
         lambda s: s.closed("failed", "Odd", "it broke"),
         "failed",

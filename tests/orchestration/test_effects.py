@@ -18,15 +18,19 @@ from approvals.models import Approval, AuditEvent
 from approvals.reading import four_records, requests
 from approvals.record import audit
 from console.clock import database_now
-from orchestration import effects
+from orchestration import effects, services
 from orchestration.agents.arguments import read_asked
 from orchestration.agents.runtime import Outcome, ToolFailed
 from orchestration.agents.support.agent import AGENT
 from orchestration.agents.support.tools import ISSUE_REFUND, IssueRefund
+from orchestration.contracts import Turn
 from orchestration.effects import EffectLedger
-from orchestration.errors import EffectUnclear, Fenced
+from orchestration.errors import EffectLeftOpen, EffectUnclear, Fenced
 from orchestration.models import Effect, Run
 from orchestration.port import check_arguments
+from orchestration.redrive import settle_unknown, standstill_of
+from orchestration.services import TurnEnd
+from orchestration.turns.failure import failed_of
 from tests.fakes import FakeWorld
 from tests.orchestration.conftest import decide, go, make_run, open_for, reviewer
 from tests.waiting import PATIENCE
@@ -469,3 +473,52 @@ def test_a_tool_that_reads_otherwise_after_a_release_is_not_called(run: Run, led
     tool = replace(released.agent.tools[0], arguments=Changed)
     outcome = go(replace(released, agent=replace(AGENT, tools=(tool,))).perform(approval.pk, approval.digest))
     assert outcome["status"] == "refused" and "weight" in outcome["reason"] and got == []
+
+
+def test_a_run_does_not_finish_while_nobody_has_seen_the_end_of_what_it_has_begun(
+    run: Run, ledger: EffectLedger, world: FakeWorld
+) -> None:
+    """The graph has swallowed that there was no clear answer, and goes to its end."""
+    approval = decide(open_for(run))
+    world.shop.lose_answers = 1
+    with pytest.raises(EffectUnclear):
+        go(ledger.perform(approval.pk, approval.digest))
+    turn, end = Turn(run.pk, "support", 1), TurnEnd("c")
+    with pytest.raises(EffectLeftOpen, match=approval.pk) as told:
+        services.finish_turn(turn, FENCE, end)
+    assert not failed_of(told.value).is_permanent, "its tool may still be at it"
+    Approval.objects.filter(pk=approval.pk).update(expected_by=database_now() - timedelta(seconds=1))
+    with pytest.raises(EffectLeftOpen, match=approval.pk) as told:
+        services.finish_turn(turn, FENCE, end)
+    failed = failed_of(told.value)
+    assert failed.is_permanent and "nobody knows whether" in failed.message
+    services.close_run(run_id=run.pk, status="failed", kind=failed.kind, message=failed.message)
+    found = standstill_of([approval.pk])[approval.pk]
+    assert found.may_settle and "Nobody has seen its end" in found.sentence
+    settle_unknown(approval_id=approval.pk, by=reviewer(), happened=True, reason="The shop shows it")
+    assert Effect.objects.get().status == "done"
+
+
+def test_a_run_finishes_once_the_end_of_what_it_has_begun_is_seen(
+    run: Run, ledger: EffectLedger, world: FakeWorld
+) -> None:
+    approval = decide(open_for(run))
+    world.shop.lose_answers = 1
+    with pytest.raises(EffectUnclear):
+        go(ledger.perform(approval.pk, approval.digest))
+    turn, end = Turn(run.pk, "support", 1), TurnEnd("c")
+    with pytest.raises(EffectLeftOpen):
+        services.finish_turn(turn, FENCE, end)
+    ledger._end(approval.pk, "done", {"id": "r1"}, "")  # its tool was still at it
+    services.finish_turn(turn, FENCE, end)
+    run.refresh_from_db()
+    assert run.status == "finished"
+
+
+def test_an_effect_of_before_the_run_was_set_back_keeps_it_from_no_end(run: Run) -> None:
+    approval = decide(open_for(run))
+    executing(run, approval, is_idempotent=True)
+    Effect.objects.update(is_set_back=True)
+    services.finish_turn(Turn(run.pk, "support", 1), FENCE, TurnEnd("c"))
+    run.refresh_from_db()
+    assert run.status == "finished"

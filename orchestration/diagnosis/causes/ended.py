@@ -41,7 +41,8 @@ def ended_outside(facts: RunFacts) -> ToldCause | None:
 
 def effect_left_open(facts: RunFacts) -> ToldCause | None:
     """The run is over, and nobody knows whether an effect of it happened."""
-    unknown = [one for one in facts.effects if one.status == Effect.Status.UNKNOWN]
+    is_left = _error(facts).get("kind") == "EffectLeftOpen"
+    unknown = [one for one in facts.effects if one.status == Effect.Status.UNKNOWN or is_left]
     if facts.is_open or not unknown:
         return None
     sentence = (
