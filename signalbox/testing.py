@@ -18,7 +18,7 @@ from langgraph.types import Command
 
 from approvals.proposal.canonical import canonicalise, digest_of, read_canonical
 from orchestration.agents.graphs import compiled
-from orchestration.agents.guarding import GuardedTurn, lent
+from orchestration.agents.guarding import GuardedTurn, NotForTheModel, lent
 from orchestration.agents.runtime import Outcome, Tool, ToolFailed
 
 _CONFIG: Any = {"configurable": {"thread_id": "desk"}}
@@ -88,7 +88,10 @@ class Desk:
 
     def _go_on(self, given: Any) -> list[Asked]:
         with lent(GuardedTurn(self, {})):
-            asyncio.run(self._graph.ainvoke(given, _CONFIG))
+            try:
+                asyncio.run(self._graph.ainvoke(given, _CONFIG))
+            except NotForTheModel as exc:
+                raise exc.error from exc.error.__cause__
         return self.asked
 
     async def perform_with(self, tool: Tool, approval_id: str, digest: str) -> Outcome:

@@ -14,15 +14,16 @@ guarded calls in one node ask and are answered in the same order each time.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol, TypeVar
 
 from langchain_core.messages import ToolMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool
+from langgraph.errors import GraphBubbleUp
 from langgraph.types import Command, interrupt
 from pydantic import BaseModel, ValidationError
 
@@ -33,6 +34,7 @@ from orchestration.agents.graphs import tool_schema_of
 from orchestration.agents.proposals import MEANINGS, ModelWish, outcome_question
 from orchestration.agents.runtime import FromGraph, Outcome, Risk, Tool, World
 
+T = TypeVar("T")
 DONE_WITHOUT_WORDS: Final = "Done."
 
 
@@ -69,6 +71,18 @@ def lent(turn: GuardedTurn) -> Iterator[None]:
         yield
     finally:
         TURN.reset(token)
+
+
+class NotForTheModel(GraphBubbleUp):
+    """What the ledger raised for a guarded tool; `orchestration.turns.drive` raises `error` again outside of the graph.
+
+    A tool node, or middleware, would tell any other error to the model as the tool's answer, and the run would go on
+    past an effect whose end nobody has seen. LangGraph hands on what bubbles up, and keeps nothing of it in the thread.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 class NotUnderSignalbox(RuntimeError):
@@ -157,27 +171,32 @@ class GuardedTool(BaseTool):
             fault, canonical = str(exc), b""
         if fault:
             if approval_id:
-                await turn.effects.refuse(approval_id, f"{self.name} does not take these arguments: {fault}")
+                await _of_the_ledger(
+                    turn.effects.refuse(approval_id, f"{self.name} does not take these arguments: {fault}")
+                )
             return self._told(call_id, "error", {"invalid_arguments": fault})
         if digest != digest_of(canonical):
             answer = self._ask("action", canonical, self.sentence(arguments), call_id)
             if approval_id:
-                await turn.effects.refuse(approval_id, f"{self.name} was called in another way than was approved.")
+                why = f"{self.name} was called in another way than was approved."
+                await _of_the_ledger(turn.effects.refuse(approval_id, why))
             if answer["verdict"] not in ("approve", "edit"):
                 return self._not_run(call_id, answer)
             approval_id, digest = answer["approval_id"], answer["approved_digest"]
             changed = answer["arguments"] if answer["verdict"] == "edit" else {}
             if changed and (fault := self._fault({**injected, **changed})):
-                await turn.effects.refuse(approval_id, f"{self.name} does not take these arguments: {fault}")
+                why = f"{self.name} does not take these arguments: {fault}"
+                await _of_the_ledger(turn.effects.refuse(approval_id, why))
                 return self._told(call_id, "error", {"invalid_arguments": fault})
-        outcome = await turn.effects.perform_with(self._tool(injected, call_id, config), approval_id, digest)
+        tool = self._tool(injected, call_id, config)
+        outcome = await _of_the_ledger(turn.effects.perform_with(tool, approval_id, digest))
         if outcome["status"] == "unknown":
             wish = ModelWish(kind="action", tool=self.name, arguments=arguments, words="", call_id=call_id, about="")
             question = outcome_question(wish, approval_id)
             asked = canonicalise(question["tool"], question["arguments"])
             words = f"Did it happen? {self.name} was cut off, and it cannot be asked"
             answer = self._ask("outcome", asked, words, call_id)
-            outcome = await turn.effects.settle(approval_id, answer["approval_id"])
+            outcome = await _of_the_ledger(turn.effects.settle(approval_id, answer["approval_id"]))
         return self._of(call_id, outcome)
 
     def _ask(self, kind: str, canonical: bytes, summary: str, call_id: str) -> dict[str, Any]:
@@ -266,6 +285,14 @@ class GuardedTool(BaseTool):
     def _told(self, call_id: str, status: Literal["success", "error"], content: dict[str, Any]) -> ToolMessage:
         text = json.dumps(content, ensure_ascii=False)
         return ToolMessage(text, tool_call_id=call_id, name=self.name, status=status)
+
+
+async def _of_the_ledger(work: Awaitable[T]) -> T:
+    """Return what the ledger says. Raises NotForTheModel for whatever it raises."""
+    try:
+        return await work
+    except Exception as exc:  # noqa: BLE001  also where the database is away
+        raise NotForTheModel(exc) from None
 
 
 def _answer_to(frozen: dict[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from approvals.reading.for_runs import Settled
 from approvals.services import Proposal
 from orchestration import pausing
 from orchestration.agents.graphs import Factory, compiled, graph_from, tools_of
+from orchestration.agents.guarding import NotForTheModel
 from orchestration.agents.loading import named_graph
 from orchestration.agents.registry import agent_named
 from orchestration.agents.runtime import Agent, AgentContext
@@ -222,7 +223,10 @@ async def call(
     }
     options: Any = {"version": "v2", "durability": "sync", "context": _context_for(graph, context), "control": control}
     given: Any = Command(resume=answers) if answers else None if before.checkpoint_id else run.input
-    await graph.ainvoke(given, config, **options)
+    try:
+        await graph.ainvoke(given, config, **options)
+    except NotForTheModel as exc:
+        raise exc.error from exc.error.__cause__
 
 
 def _context_for(graph: Any, context: AgentContext) -> Any:

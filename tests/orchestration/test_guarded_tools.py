@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 from langchain.agents import create_agent
-from langchain.agents.middleware import AgentMiddleware, HumanInTheLoopMiddleware
+from langchain.agents.middleware import AgentMiddleware, HumanInTheLoopMiddleware, ToolRetryMiddleware
 from langchain_core.tools import ToolException, tool
+from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.prebuilt import ToolNode, tools_condition
 from pydantic import BaseModel, field_validator
 from temporalio.exceptions import ApplicationError
 
@@ -40,6 +42,8 @@ async def pay(to: str, amount: int, reference: str = "-") -> str:
         raise ToolFailed("The bank says no.")
     if amount == 14:
         raise ConnectionError("no answer")
+    if amount == 15 and foreign.WORLD.count((to, amount)) == 1:
+        raise ConnectionError("no answer this time")
     return f"paid {to}"
 
 
@@ -50,6 +54,21 @@ def agent(*amounts: int, middle: bool = False, is_idempotent: bool = False) -> A
     if middle:
         return foreign.hitl(lines=(calls, "All done."), tools=[guarded], gates={"pay": True})
     return create_agent(foreign.Told(lines=[calls, "All done."]), [guarded])
+
+
+def tolerant(*amounts: int, is_one_node: bool) -> Any:
+    """Return an agent that pays in one message, and tells its model of whatever a tool raises."""
+    calls = [foreign.call("pay", number, to="ann", amount=amount) for number, amount in enumerate(amounts, start=1)]
+    model, tools = foreign.Told(lines=[calls, "All done."]), [guard(pay, is_idempotent=True)]
+    if not is_one_node:
+        return create_agent(model, tools, middleware=[ToolRetryMiddleware(max_retries=0)])
+    graph: Any = StateGraph(MessagesState)
+    graph.add_node("model", lambda state: {"messages": [model.invoke(state["messages"])]})
+    graph.add_node("tools", ToolNode(tools, handle_tool_errors=True))
+    graph.add_edge(START, "model")
+    graph.add_conditional_edges("model", tools_condition)
+    graph.add_edge("tools", "model")
+    return graph
 
 
 @pytest.fixture(autouse=True)
@@ -163,6 +182,34 @@ def test_a_call_without_a_clear_end_is_asked_about_and_not_made_again(use: Use, 
     assert go_on(run, world, 3, question).outcome == "finished"
     assert foreign.WORLD == [("ann", 14)]
     assert Effect.objects.get(run=run).status == "done"
+
+
+@pytest.mark.parametrize(
+    ("is_one_node", "others"),
+    [(True, ()), (False, ()), (False, (3,))],
+    ids=["tool node", "middleware", "middleware, two calls at once"],
+)
+def test_no_tool_node_tells_the_model_that_there_was_no_clear_answer_and_the_call_is_made_again(
+    is_one_node: bool, others: tuple[int, ...], use: Use, world: FakeWorld
+) -> None:
+    run = use(tolerant(15, *others, is_one_node=is_one_node))
+    asked = take(start(run), world).waiting_for
+    while open_ones := waiting(run):
+        give(open_ones[0], "approve")
+    with pytest.raises(ApplicationError) as told:
+        go_on(run, world, 2, *asked)
+    assert (told.value.type, told.value.non_retryable) == ("EffectUnclear", False)
+    run.refresh_from_db()
+    assert run.failure is not None
+    assert (run.failure["kind"], run.failure["message"]) == ("EffectUnclear", str(told.value.message))
+    assert Effect.objects.get(run=run, arguments__amount=15).status == "executing"
+    result = go_on(run, world, 2, *asked, attempt=2)
+    assert result.outcome == "finished"
+    assert sorted(foreign.WORLD) == sorted([("ann", 15)] * 2 + [("ann", amount) for amount in others])
+    assert {effect.status for effect in Effect.objects.filter(run=run)} == {"done"}
+    assert set(KEYS) == set(Effect.objects.filter(run=run).values_list("pk", flat=True))
+    run.refresh_from_db()
+    assert [one["content"] for one in messages_of(run) if one["type"] == "tool"] == ["paid ann"] * (1 + len(others))
 
 
 def test_a_tool_that_says_no_has_failed_and_the_model_hears_it(use: Use, world: FakeWorld) -> None:
