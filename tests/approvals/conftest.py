@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import pytest
@@ -19,11 +20,10 @@ REFUND = {"order_id": "8801", "amount": "89.40", "currency": "EUR", "reason": "b
 @pytest.fixture
 def open_one(db: None) -> Callable[..., Approval]:
     """Open approvals; each call opens another one unless it names its `external_id`."""
-    opened = 0
+    numbers = count(1)  # several threads may open at once
 
     def open_one(*, arguments: Any = None, requested_by: User | None = None, **changes: Any) -> Approval:
-        nonlocal opened
-        opened += 1
+        opened = next(numbers)
         canonical = canonicalise(changes.pop("tool", "issue_refund"), arguments or REFUND)
         fields: dict[str, Any] = {
             "external_id": f"run-1:{opened}",
