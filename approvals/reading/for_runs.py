@@ -191,6 +191,10 @@ def waiting_of_runs(run_ids: list[str]) -> dict[str, list[str]]:
     return waiting
 
 
+#: for approvals: somebody's decision that causes no effect
+_SAID_OTHERWISE: Final = Exists(Decision.objects.filter(approval=OuterRef("pk")).exclude(verdict__in=AGREEING))
+
+
 def approved_of_run(run_id: str) -> QuerySet[Approval]:
     """Return what people, or the policy, have approved of a run's actions and what has neither been done nor refused.
 
@@ -206,9 +210,8 @@ def approved_of_run(run_id: str) -> QuerySet[Approval]:
         is_seeded=False,
         took_effect_at=None,
     )
-    no_effect = Decision.objects.filter(approval=OuterRef("pk")).exclude(verdict__in=AGREEING)
     refused = ReceiptStep.objects.filter(approval=OuterRef("pk"), step=ReceiptStep.Step.REFUSED)
-    return approved.exclude(Exists(no_effect)).exclude(Exists(refused)).order_by("opened_at", "pk")
+    return approved.exclude(_SAID_OTHERWISE).exclude(Exists(refused)).order_by("opened_at", "pk")
 
 
 def taken_up_outside_the_ledger() -> QuerySet[Approval]:
@@ -216,16 +219,14 @@ def taken_up_outside_the_ledger() -> QuerySet[Approval]:
 
     A call of an agent's own tool, or that the agent may go on past a stop: what came of it is in no row.
     """
-    taken = Approval.objects.filter(
+    return Approval.objects.filter(
         status=Approval.Status.DECIDED,
         kind__in=(Approval.Kind.ACTION, Approval.Kind.GO_ON),
         source=Approval.Source.AGENT,
         is_tracked=False,
         is_seeded=False,
         took_effect_at__isnull=False,
-    )
-    no_effect = Decision.objects.filter(approval=OuterRef("pk")).exclude(verdict__in=AGREEING)
-    return taken.exclude(Exists(no_effect))
+    ).exclude(_SAID_OTHERWISE)
 
 
 NEWEST_ASKED_FIRST: Final = Order("asked", ("opened_at", "id"), (datetime, str), is_descending=True)

@@ -68,16 +68,8 @@ def answer_of(server: AgentServer, thread: RemoteThread, interrupt: Any, settled
     places = dialect.proposals_of(interrupt)
     if [one.place for one in settled] != list(range(len(places))):
         return ReadyAnswer(different=tuple(one.approval_id for one in settled))
-    others = []
-    for one, place in zip(settled, places, strict=True):
-        agrees = one.ending is not None and one.ending.verdict in ("approve", "edit")
-        if (
-            agrees
-            and one.ending is not None
-            and (one.ending.proposed_digest != place.digest or around.differs(interrupt, one.place, one.call_id))
-        ):
-            others.append(one.approval_id)
-    if others:
+    pairs = zip(settled, places, strict=True)
+    if others := [one.approval_id for one, place in pairs if around.is_other(interrupt, one, place)]:
         return ReadyAnswer(different=tuple(others))
     return ReadyAnswer(dialect.answer(interrupt, settled, server.on_silence))
 

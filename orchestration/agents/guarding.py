@@ -170,11 +170,7 @@ class GuardedTool(BaseTool):
         except NotCanonical as exc:
             fault, canonical = str(exc), b""
         if fault:
-            if approval_id:
-                await _of_the_ledger(
-                    turn.effects.refuse(approval_id, f"{self.name} does not take these arguments: {fault}")
-                )
-            return self._told(call_id, "error", {"invalid_arguments": fault})
+            return await self._not_taken(turn, approval_id, call_id, fault)
         if digest != digest_of(canonical):
             answer = self._ask("action", canonical, self.sentence(arguments), call_id)
             if approval_id:
@@ -185,9 +181,7 @@ class GuardedTool(BaseTool):
             approval_id, digest = answer["approval_id"], answer["approved_digest"]
             changed = answer["arguments"] if answer["verdict"] == "edit" else {}
             if changed and (fault := self._fault({**injected, **changed})):
-                why = f"{self.name} does not take these arguments: {fault}"
-                await _of_the_ledger(turn.effects.refuse(approval_id, why))
-                return self._told(call_id, "error", {"invalid_arguments": fault})
+                return await self._not_taken(turn, approval_id, call_id, fault)
         tool = self._tool(injected, call_id, config)
         outcome = await _of_the_ledger(turn.effects.perform_with(tool, approval_id, digest))
         if outcome["status"] == "unknown":
@@ -198,6 +192,13 @@ class GuardedTool(BaseTool):
             answer = self._ask("outcome", asked, words, call_id)
             outcome = await _of_the_ledger(turn.effects.settle(approval_id, answer["approval_id"]))
         return self._of(call_id, outcome)
+
+    async def _not_taken(self, turn: GuardedTurn, approval_id: str, call_id: str, fault: str) -> ToolMessage:
+        """Tell the model why the tool does not take the arguments, and the record where they had been approved."""
+        if approval_id:
+            why = f"{self.name} does not take these arguments: {fault}"
+            await _of_the_ledger(turn.effects.refuse(approval_id, why))
+        return self._told(call_id, "error", {"invalid_arguments": fault})
 
     def _ask(self, kind: str, canonical: bytes, summary: str, call_id: str) -> dict[str, Any]:
         """Wait for people, in the form of `orchestration.dialects.guard`."""

@@ -13,6 +13,7 @@ from typing import Any
 from langchain_core.messages import AIMessage
 
 from approvals.proposal.canonical import NotCanonical, canonicalise, digest_of, read_canonical
+from approvals.reading.for_runs import Settled
 from console.text.plain_json import plain
 from console.text.stored import storable
 from orchestration.agents.graphs import tool_schema_of
@@ -52,7 +53,14 @@ class Around:
         registered = {tool.name for tool in self.agent.tools}
         return not registered or name in registered or name in self.tools
 
-    def differs(self, interrupt: Any, number: int, call_id: str) -> bool:
+    def is_other(self, interrupt: Any, settled: Settled, place: Place) -> bool:
+        """Return whether what the graph holds at this place is not what people were shown and agreed to."""
+        ending = settled.ending
+        if ending is None or ending.verdict not in ("approve", "edit"):
+            return False
+        return ending.proposed_digest != place.digest or self._differs(interrupt, settled.place, settled.call_id)
+
+    def _differs(self, interrupt: Any, number: int, call_id: str) -> bool:
         """Return whether the state holds another call than the interrupt asks about at this place.
 
         `call_id`: of the call that was the same when it was asked, "" where there was none. LangChain's middleware asks

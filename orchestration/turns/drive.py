@@ -165,7 +165,7 @@ def answers_of(around: Around, start: TurnStart) -> Answers:
                 f"The agent's question is read in another way than when it was asked: it has {len(places)} parts now, "
                 f"and {len(settled)} were decided."
             )
-        if any(_is_other(around, *pair, interrupt) for pair in zip(settled, places, strict=True)):
+        if any(around.is_other(interrupt, *pair) for pair in zip(settled, places, strict=True)):
             differs = True
             continue
         try:
@@ -178,14 +178,6 @@ def answers_of(around: Around, start: TurnStart) -> Answers:
     # What waits in the same step is asked anew with it, under other ids, so no answer would find its question.
     again = {name: [one.approval_id for one in settled] for name, settled in given.items() if not name.startswith(STOP)}
     return Answers({}, may_go_on, again)
-
-
-def _is_other(around: Around, settled: Settled, place: Place, interrupt: Any) -> bool:
-    """Return whether what the graph holds at this place is not what people were shown and agreed to."""
-    ending = settled.ending
-    if ending is None or ending.verdict not in ("approve", "edit"):
-        return False
-    return ending.proposed_digest != place.digest or around.differs(interrupt, settled.place, settled.call_id)
 
 
 def _end_of_run(places: Sequence[Settled], sentence: str) -> OrchestrationError:

@@ -475,14 +475,20 @@ def test_a_tool_that_reads_otherwise_after_a_release_is_not_called(run: Run, led
     assert outcome["status"] == "refused" and "weight" in outcome["reason"] and got == []
 
 
-def test_a_run_does_not_finish_while_nobody_has_seen_the_end_of_what_it_has_begun(
-    run: Run, ledger: EffectLedger, world: FakeWorld
-) -> None:
-    """The graph has swallowed that there was no clear answer, and goes to its end."""
+def begun_without_an_end(run: Run, ledger: EffectLedger, world: FakeWorld) -> Approval:
+    """Return an approval whose effect has begun, and whose answer was lost."""
     approval = decide(open_for(run))
     world.shop.lose_answers = 1
     with pytest.raises(EffectUnclear):
         go(ledger.perform(approval.pk, approval.digest))
+    return approval
+
+
+def test_a_run_does_not_finish_while_nobody_has_seen_the_end_of_what_it_has_begun(
+    run: Run, ledger: EffectLedger, world: FakeWorld
+) -> None:
+    """The graph has swallowed that there was no clear answer, and goes to its end."""
+    approval = begun_without_an_end(run, ledger, world)
     turn, end = Turn(run.pk, "support", 1), TurnEnd("c")
     with pytest.raises(EffectLeftOpen, match=approval.pk) as told:
         services.finish_turn(turn, FENCE, end)
@@ -502,10 +508,7 @@ def test_a_run_does_not_finish_while_nobody_has_seen_the_end_of_what_it_has_begu
 def test_a_run_finishes_once_the_end_of_what_it_has_begun_is_seen(
     run: Run, ledger: EffectLedger, world: FakeWorld
 ) -> None:
-    approval = decide(open_for(run))
-    world.shop.lose_answers = 1
-    with pytest.raises(EffectUnclear):
-        go(ledger.perform(approval.pk, approval.digest))
+    approval = begun_without_an_end(run, ledger, world)
     turn, end = Turn(run.pk, "support", 1), TurnEnd("c")
     with pytest.raises(EffectLeftOpen):
         services.finish_turn(turn, FENCE, end)
