@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
+import httpx
 import pytest
 from django.db import connection
 
@@ -16,6 +18,7 @@ from dataplane.embedding import embedder
 from dataplane.flows.transforms import embedded_text
 from dataplane.refreshes.claim import claim
 from stack.prefect import Prefect
+from tests.waiting import eventually
 
 from .fakes import FakePrefect, stand_in
 
@@ -42,7 +45,7 @@ def database_url(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 
 @pytest.fixture(scope="session")
-def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
+def running_prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
     """One real server for the whole session: its first start takes 10 to 20 s."""
     server = Prefect(tmp_path_factory.mktemp("prefect state"))
     server.start()
@@ -52,6 +55,23 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect
         yield server
     environment.cache_clear()
     server.stop()
+
+
+@pytest.fixture
+def prefect_server(running_prefect: Prefect) -> Prefect:
+    """The server without what earlier tests left in it: their runs would be taken up, their schedules make more."""
+    with httpx.Client(base_url=running_prefect.api_url, timeout=60) as http:
+        for kind in ("deployments", "flow_runs"):  # a deployment that stays makes new runs
+            eventually(partial(_is_emptied, http, kind), f"Prefect has forgotten its {kind}")
+    return running_prefect
+
+
+def _is_emptied(http: httpx.Client, kind: str) -> bool:
+    """Delete what is there and look again: Prefect answers 503 while its own services hold its SQLite."""
+    found = http.post(f"/{kind}/filter", json={})
+    for one in found.json() if found.is_success else ():
+        http.delete(f"/{kind}/{one['id']}")
+    return found.is_success and not found.json()
 
 
 def passage(text: str, *, document: str = "returns.md", heading: str = "Returns") -> PassageRow:

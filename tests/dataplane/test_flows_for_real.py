@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 
 import httpx
@@ -43,7 +42,6 @@ def home(tmp_path: Path, prefect_server: Prefect, database_url: str, monkeypatch
     monkeypatch.setenv("PREFECT_API_URL", prefect_server.api_url)
     environment.cache_clear()
     (tmp_path / "faults").mkdir()
-    forget_flow_runs(prefect_server)
     nothing_comes_due()
     return tmp_path
 
@@ -55,18 +53,6 @@ def nothing_comes_due() -> None:
             name=entry.name,
             defaults={"title": entry.title, "fresh_for": entry.fresh_for, "scheduled_at": database_now()},
         )
-
-
-def forget_flow_runs(server: Prefect) -> None:
-    """Delete the flow runs of earlier tests: Prefect keeps their keys for as long as they exist."""
-    with httpx.Client(base_url=server.api_url, timeout=60) as http:
-        for run in http.post("/flow_runs/filter", json={}).raise_for_status().json():
-            # 503 is its SQLite being locked by its own services: a moment later it is not.
-            wait_until(partial(_is_deleted, http, run["id"]))
-
-
-def _is_deleted(http: httpx.Client, flow_run_id: str) -> bool:
-    return http.delete(f"/flow_runs/{flow_run_id}").status_code in (204, 404)
 
 
 @pytest.fixture

@@ -390,7 +390,7 @@ def test_a_run_that_nobody_can_say_lives_is_told_and_ends_once_an_admin_cancels_
     def kind() -> str:
         with suppress(PrefectAway):
             follower.look()
-        return str((Refresh.objects.get().stand or {}).get("kind"))
+        return str((Refresh.objects.get(pk="rfr_mute").stand or {}).get("kind"))
 
     eventually(lambda: kind() == "flow_unheard", "it is told", every=1.0)
     assert gateway().flow_run(mute).state_type == "RUNNING", "nobody ends by force what may live"

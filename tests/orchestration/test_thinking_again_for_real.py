@@ -23,14 +23,14 @@ from orchestration.threads import in_database
 from orchestration.turns import activity as module
 from stack.temporal import Temporal
 from tests import session_postgres
-from tests.dataplane.conftest import database_url, handbook, prefect_server
+from tests.dataplane.conftest import database_url, handbook, prefect_server, running_prefect
 from tests.dataplane.test_flows_for_real import Start, home, start_flows, wait_until
 from tests.fakes import FakeWorld
 from tests.orchestration.conftest import INPUT, decide, go, reviewer
 from tests.orchestration.real_worker import relaying_too
 from tests.waiting import until
 
-__all__ = ["database_url", "home", "prefect_server", "start_flows"]  # fixtures
+__all__ = ["database_url", "home", "prefect_server", "running_prefect", "start_flows"]  # fixtures
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.engines]
 RULE = "Damaged goods are paid back.\nRefund share: {} %"
 
