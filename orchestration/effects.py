@@ -161,12 +161,7 @@ class EffectLedger:
         with transaction.atomic():
             effect = Effect.objects.select_for_update().get(pk=approval_id)
             if effect.status in _OPEN:
-                twins = _twins_of(effect, status)  # held before the record's chain is, and their approvals too
-                if twins:
-                    approvals.hold_all([effect.pk, *(twin.pk for twin in twins)])
-                close_effect(effect, status, result=result, error=error)
-                for twin in twins:
-                    close_effect(twin, effect.status, result=effect.result, error=effect.error)
+                close_with_twins(effect, status, hold_twins(effect, status), result=result, error=error)
             return _outcome(effect)
 
     def _settle(self, approval_id: str, question_id: str) -> Outcome:
@@ -182,10 +177,11 @@ class EffectLedger:
                 return _outcome(effect)  # nobody answered
             if answer.kind != Approval.Kind.OUTCOME or answer.arguments["approval_id"] != approval_id:
                 return _outcome(effect)
-            if answer.verdict == "approve":
-                close_effect(effect, Effect.Status.DONE, result={"confirmed_by": answer.decided_by})
-            else:
-                close_effect(effect, Effect.Status.FAILED, error=f"It did not happen, says {answer.decided_by}.")
+            happened = answer.verdict == "approve"
+            status = Effect.Status.DONE if happened else Effect.Status.FAILED
+            result = {"confirmed_by": answer.decided_by} if happened else None
+            error = "" if happened else f"It did not happen, says {answer.decided_by}."
+            close_with_twins(effect, status, hold_twins(effect, status), result=result, error=error)
             return _outcome(effect)
 
     def _set_back(self, tool: str, digest: str) -> Effect | None:
@@ -231,16 +227,34 @@ def _take_up(before: Effect, effect: Effect) -> bool:
     return False
 
 
-def _twins_of(effect: Effect, status: str) -> list[Effect]:
+def hold_twins(effect: Effect, status: str) -> list[Effect]:
     """Hold the effect that was taken up, or has taken this one up, where it does not know yet that this one has ended.
 
-    `status`: how it ends.
+    `status`: how it ends. Their approvals are held too: that comes before the record's chain. The caller holds the
+    effect's row.
     """
     names = [name for name in (effect.key, effect.taken_up_by) if name and name != effect.pk]
     if not names or status not in (Effect.Status.DONE, Effect.Status.FAILED):
         return []
     known = _OPEN if status == Effect.Status.DONE else (Effect.Status.UNKNOWN,)  # one may be asked right now
-    return list(Effect.objects.select_for_update().filter(pk__in=names, status__in=known))
+    twins = list(Effect.objects.select_for_update().filter(pk__in=names, status__in=known))
+    if twins:
+        approvals.hold_all([effect.pk, *(twin.pk for twin in twins)])
+    return twins
+
+
+def close_with_twins(
+    effect: Effect,
+    status: str,
+    twins: list[Effect],
+    *,
+    result: dict[str, Any] | None = None,
+    error: str = "",
+    actor: str = "worker",
+) -> None:
+    """Write how an effect ended, and the same for those that `hold_twins` has found: it happened once or not at all."""
+    for one in (effect, *twins):
+        close_effect(one, status, result=result, error=error, actor=actor)
 
 
 def close_effect(

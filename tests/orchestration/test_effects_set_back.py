@@ -15,6 +15,7 @@ from orchestration.agents.support.agent import AGENT
 from orchestration.effects import EffectLedger
 from orchestration.errors import EffectUnclear
 from orchestration.models import Effect, Run
+from orchestration.redrive import settle_unknown
 from orchestration.services import _check_carried_out
 from tests.api_caller import Caller
 from tests.fakes import FakeWorld
@@ -86,6 +87,29 @@ def test_a_mail_whose_end_nobody_saw_is_not_sent_again_and_a_person_is_asked(
     with transaction.atomic():
         ledger._end(first.pk, "done", {"sent": True}, "")  # its worker tells the end after all
     assert Effect.objects.get(pk=again.pk).status == "done"
+
+
+@pytest.mark.parametrize("in_the_lane", [True, False])
+@pytest.mark.parametrize(("happened", "status"), [(True, "done"), (False, "failed")])
+def test_a_persons_word_for_one_of_two_that_are_one_mail_is_told_to_both(
+    happened: bool, status: str, in_the_lane: bool, run: Run, ledger: EffectLedger, world: FakeWorld
+) -> None:
+    first = decide(open_for(run, "send_email"))
+    world.mail_error = OSError("cut off")
+    go(ledger.perform(first.pk, first.digest))
+    set_back(first)
+    again = decide(open_for(run, "send_email"))
+    assert go(ledger.perform(again.pk, again.digest))["status"] == "unknown"
+    if in_the_lane:
+        Run.objects.filter(pk=run.pk).update(status="failed")
+        settle_unknown(approval_id=first.pk, by=reviewer(), happened=happened, reason="I asked the post office.")
+    else:
+        asked = {"approval_id": again.pk, "tool": "send_email", "arguments": {}}
+        question = decide(open_for(run, "confirm_outcome", asked, kind="outcome"), "approve" if happened else "reject")
+        go(ledger.settle(again.pk, question.pk))
+    assert {effect.status for effect in Effect.objects.all()} == {status}
+    for approval in (first, again):
+        assert approval.receipt.filter(step="effect_finished").count() == 1
 
 
 def test_what_failed_for_certain_may_be_done_and_another_amount_is_another_effect(
