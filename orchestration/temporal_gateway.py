@@ -551,6 +551,8 @@ def _for_one_call() -> Iterator[None]:
     except RPCError as exc:
         if exc.status in _TOO_LATE:
             raise NotAnswered("No worker has answered in time.") from exc
+        if exc.status == RPCStatusCode.RESOURCE_EXHAUSTED:  # of queries and updates, a workflow takes a few at a time
+            raise NotAnswered(f"Temporal takes no more for this workflow now: {exc.message}") from exc
         if exc.status in (RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED):
             raise TemporalRefused(f"Temporal does not let us: {exc.message}") from exc
         raise

@@ -35,7 +35,7 @@ from orchestration.contracts import (
     Turn,
     TurnResult,
 )
-from orchestration.errors import NamespaceGone, TemporalAway, TemporalRefused, WorkflowGone
+from orchestration.errors import NamespaceGone, NotAnswered, TemporalAway, TemporalRefused, WorkflowGone
 from orchestration.temporal_gateway import RealTemporal, histories
 from orchestration.temporal_protocol import TemporalGateway, WorkflowSeen
 from orchestration.worker import workflow_runner
@@ -225,6 +225,24 @@ def test_each_error_of_the_engine_is_one_of_ours(status: RPCStatusCode) -> None:
     )
     expected = {"NOT_FOUND": WorkflowGone} | dict.fromkeys(about_the_call, TemporalRefused)
     with pytest.raises(expected.get(status.name, TemporalAway)):
+        go(temporal_gateway._translated(refused))
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        (RPCStatusCode.DEADLINE_EXCEEDED, NotAnswered),
+        (RPCStatusCode.RESOURCE_EXHAUSTED, NotAnswered),  # a workflow takes ten updates at a time
+        (RPCStatusCode.PERMISSION_DENIED, TemporalRefused),
+        (RPCStatusCode.UNAVAILABLE, TemporalAway),
+    ],
+)
+def test_what_is_about_one_call_does_not_take_the_server_away(status: RPCStatusCode, expected: type[Exception]) -> None:
+    async def refused() -> None:
+        with temporal_gateway._for_one_call():
+            raise RPCError("no", status, b"")
+
+    with pytest.raises(expected):
         go(temporal_gateway._translated(refused))
 
 
