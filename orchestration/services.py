@@ -197,8 +197,7 @@ def _begin_turn_at_length(turn: Turn, attempt: Attempt) -> TurnStart:
         if _is_paused(run) or _is_being_cancelled(run):
             return replace(start, is_paused=True)
         fences.take(run, turn, attempt)
-        if run.ending and run.ending["action"] == "fail_activity":
-            raise FailedByOperator(f"Failed by {run.ending['by']}: {run.ending['reason']}")
+        _check_not_failed(run)
         topics = (f"run:{turn.run_id}", "runs")
         if answered:
             detail = f"turn {turn.turn}"
@@ -207,6 +206,11 @@ def _begin_turn_at_length(turn: Turn, attempt: Attempt) -> TurnStart:
             announce(*topics)
         approved = for_runs.call_approvals_of(turn.run_id)
         return replace(start, run=run, began_at=held.now, approved_calls=approved)
+
+
+def _check_not_failed(run: Run) -> None:
+    if run.ending and run.ending["action"] == "fail_activity":
+        raise FailedByOperator(f"Failed by {run.ending['by']}: {run.ending['reason']}")
 
 
 def _is_paused(run: Run) -> bool:
@@ -249,10 +253,11 @@ class TurnEnd:
 def pause_turn(turn: Turn, fence: int, end: TurnEnd) -> tuple[list[str], datetime]:
     """Open the approvals the graph asks for; return their ids and when the next step of a ladder is due.
 
-    A repetition opens nothing twice. Raises Fenced when a newer attempt has begun.
+    A repetition opens nothing twice. Raises Fenced when a newer attempt has begun, and FailedByOperator where an
+    operator had the turn failed meanwhile: a run that waits would never come to it.
     """
     with transaction.atomic():
-        _move(turn, fence, end, status=after_asking(), pause=end.pause)
+        _move(turn, fence, end, waits=True, status=after_asking(), pause=end.pause)
         # First, for what is opened is recorded, and nothing waits for a row while it holds the record's chain.
         approval_services.withdraw_each(
             run_id=turn.run_id,
@@ -358,8 +363,10 @@ def note_usage(turn: Turn, fence: int, usage: dict[str, Any], used: Mapping[str,
             announce(f"run:{turn.run_id}")
 
 
-def _move(turn: Turn, fence: int, end: TurnEnd, **changes: Any) -> None:
-    moved = Run.objects.filter(pk=turn.run_id, fence=fence, status__in=Run.OPEN).update(
+def _move(turn: Turn, fence: int, end: TurnEnd, *, waits: bool = False, **changes: Any) -> None:
+    """Write how a turn ended. `waits`: for people, which a run does not whose turn an operator had failed."""
+    mine = Run.objects.filter(pk=turn.run_id, fence=fence, status__in=Run.OPEN)
+    moved = (mine.exclude(ending__action="fail_activity") if waits else mine).update(
         checkpoint_id=end.checkpoint_id,
         dataset_versions=end.dataset_versions,
         usage=end.usage,
@@ -367,6 +374,8 @@ def _move(turn: Turn, fence: int, end: TurnEnd, **changes: Any) -> None:
         **changes,
     )
     if not moved:
+        for run in mine:
+            _check_not_failed(run)
         raise Fenced(f"A newer attempt of {turn.run_id} has begun, or the run is closed.")
     spending.note(turn.run_id, turn.turn, end.used)
     announce("runs", f"run:{turn.run_id}")

@@ -39,7 +39,8 @@ def preview(run: Run, options: HandOver) -> Preview:
     whom = options.to or "whom the policy escalates to"
     warnings = [f"“{one.summary}” goes to {whom}." for one in moved]
     warnings += [f"“{one.summary}” stays where it is: {why}" for one, why in kept]
-    return Preview(warnings=warnings, depends_on=(options.to, [one.pk for one in moved]))
+    held = [[one.pk, one.claimed_by_id, one.claimed_at and one.claimed_at.isoformat()] for one in moved]
+    return Preview(warnings=warnings, depends_on=(options.to, held))
 
 
 def _sorted(run: Run, options: HandOver) -> tuple[list[Approval], list[tuple[Approval, str]]]:
@@ -103,5 +104,6 @@ ACTION = Action(
     do=do,
     options=HandOver,
     is_grave=False,
+    may_be_repeated=True,
     is_offered=lambda run: run.status in (Run.Status.WAITING, Run.Status.PAUSED) and not run.ending,
 )

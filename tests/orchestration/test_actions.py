@@ -25,7 +25,7 @@ from orchestration.contracts import Turn
 from orchestration.effects import EffectLedger
 from orchestration.errors import ActionRefused, FailedByOperator, Fenced
 from orchestration.fences import Attempt
-from orchestration.models import Effect, Run
+from orchestration.models import Effect, Run, RunAction
 from orchestration.redrive import standstill_of
 from orchestration.relay.loop import Relay
 from tests.api_caller import Caller, problem
@@ -408,6 +408,16 @@ def test_a_turn_that_was_failed_by_an_operator_is_failed_at_its_next_attempt(olg
     )
 
 
+def test_a_turn_that_is_failed_while_it_ends_does_not_leave_a_run_that_waits(olga: User) -> None:
+    run = failing_run()
+    turn, end = Turn(run.pk, "support", 1), services.TurnEnd("c1")
+    acting.act(run_id=run.pk, action="fail_activity", reason="It never ends", by=olga)
+    with pytest.raises(FailedByOperator, match="Failed by olga: It never ends"):
+        services.pause_turn(turn, run.fence, end)
+    with pytest.raises(Fenced):
+        services.pause_turn(turn, run.fence + 1, end)
+
+
 @pytest.mark.django_db(transaction=True)
 def test_what_is_asked_of_a_workflow_reaches_it_through_the_relay(olga: User) -> None:
     retried, failed, paused = failing_run(), failing_run(), make_run(status="waiting")
@@ -489,6 +499,23 @@ def test_a_request_goes_to_a_person_who_may_decide_it_and_to_nobody_else(olga: U
     approval.refresh_from_db()
     assert approval.claimed_by == alice
     assert AuditEvent.objects.filter(kind="run.handed_over", subject=run.pk).exists()
+
+
+def test_what_was_handed_over_and_let_go_again_is_handed_over_anew(olga: User) -> None:
+    run = make_run(status="waiting", requested_by=olga)
+    approval, alice, path = open_for(run), reviewer(), f"runs/{run.pk}/actions"
+    body = {"action": "hand_over", "reason": "She is on call", "to": "alice"}
+    state = Caller(olga).post(path, body | {"dry_run": True}).json()["state"]
+    for _ in range(2):  # a second click
+        assert Caller(olga).post(path, body | {"state": state}).status_code == 202
+    assert AuditEvent.objects.filter(kind="run.handed_over").count() == 1
+    Approval.objects.filter(pk=approval.pk).update(claimed_by=None, claimed_at=None)
+    RunAction.objects.update(at=database_now() - timedelta(days=1))
+    state = Caller(olga).post(path, body | {"dry_run": True}).json()["state"]
+    assert Caller(olga).post(path, body | {"state": state}).status_code == 202
+    approval.refresh_from_db()
+    assert approval.claimed_by == alice
+    assert AuditEvent.objects.filter(kind="run.handed_over").count() == 2
 
 
 def test_an_escalation_asks_early_whom_the_policy_names_and_once(olga: User) -> None:
