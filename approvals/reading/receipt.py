@@ -62,8 +62,8 @@ def receipt_of(approval: Approval, decision: Decision | None) -> list[ReceiptLin
             lines.append(_reached(approval, reached[step], why))
         else:
             lines.append(ReceiptLine(step, _title(approval, step), None, ""))
-    newest = max((place for place, line in enumerate(lines) if line.at), default=-1)
-    if newest + 1 < len(lines) and not any(line.state == "stopped" for line in lines):
+    newest = max((place for place, line in enumerate(lines) if line.at and line.state != "aside"), default=-1)
+    if newest + 1 < len(lines) and lines[newest + 1].at is None and not any(line.state == "stopped" for line in lines):
         lines[newest + 1] = _next(approval, lines[newest + 1], lines[newest].at, why)
     return lines
 

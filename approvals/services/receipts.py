@@ -225,16 +225,19 @@ def _stand_still(approval_id: str) -> None:
 def set_aside(*, approval_id: str, by: User, reason: str) -> None:
     """Take a decision that did not take effect out of the lane, with a reason. A second call changes nothing.
 
-    It takes nothing back: whatever the run still does is done and noted all the same. Raises NoSuchApproval,
-    NotTheirs, InvalidChange without a reason, NothingToRedrive when it is not late.
+    It takes nothing back: whatever the run still does is done and noted all the same. What comes back to the lane with
+    news is set aside again: the receipt keeps the first reason, the record each. Raises NoSuchApproval, NotTheirs,
+    InvalidChange without a reason, NothingToRedrive when it is not late.
     """
     reason = checked_reason(reason)
     with transaction.atomic():
         approval = locked_for_redrive(approval_id, by)
-        if approval.receipt.filter(step=Step.SET_ASIDE).exists():
+        is_aside = approval.receipt.filter(step=Step.SET_ASIDE).exists()
+        if is_aside and approval.expected_by is None:
             return
         check_late(approval)
-        approval.receipt.create(step=Step.SET_ASIDE, detail=f"{by.username}: {reason}"[:500])
+        if not is_aside:
+            approval.receipt.create(step=Step.SET_ASIDE, detail=f"{by.username}: {reason}"[:500])
         Approval.objects.filter(pk=approval.pk).update(expected_by=None)
         announce("inbox", f"approval:{approval.pk}")
         body = {"reason": reason}

@@ -18,7 +18,7 @@ from django.contrib.auth.models import User
 from django.db import transaction
 
 from approvals.errors import AlreadyClosed, ExternalIdReused, InvalidRequest, NoSuchApproval
-from approvals.models import Approval, new_approval_id
+from approvals.models import Approval, ReceiptStep, new_approval_id
 from approvals.people.programs import stored_external_id
 from approvals.policies import asking
 from approvals.proposal import fixed
@@ -141,11 +141,12 @@ def take_back(*, approval_id: str, by: User, reason: str) -> Approval:
 def note_undelivered(approval_id: str, *, at_once: bool = False) -> None:
     """Let an answer that its program has not taken stand in the lane, also when nobody decided.
 
-    `at_once`: also where it is not late yet, for it is known that it waits.
+    What was set aside stays so. `at_once`: also where it is not late yet, for it is known that it waits.
     """
     with transaction.atomic(savepoint=False):
         open_ones = Approval.objects.filter(pk=approval_id, took_effect_at=None)
         if not at_once:
+        open_ones = open_ones.exclude(receipt__step=ReceiptStep.Step.SET_ASIDE)
             open_ones = open_ones.filter(expected_by=None)
         open_ones.update(expected_by=DatabaseNow())
         announce("inbox", f"approval:{approval_id}")

@@ -23,14 +23,15 @@ from approvals.errors import NothingToRedrive, NotTheirs
 from approvals.models import Approval, AuditEvent, ProposalVersion
 from approvals.proposal.canonical import canonicalise, digest_of
 from approvals.services import Answer
-from approvals.services.receipts import locked_for_redrive
+from approvals.services.receipts import locked_for_redrive, set_aside
 from approvals.services.requesting import ProgramRequest, request_approval, take_back
-from console.clock import database_now
+from console.clock import DatabaseNow, database_now
 from console.environment import Environment, environment
 from console.models import OutboxEntry
 from orchestration import deliveries, selectors, services, webhook_gateway
 from orchestration.contracts import DeliverAnswer, GiveUpAnswer, StartRun, StartWatch
 from orchestration.errors import WebhookFailed
+from orchestration.models import AnswerDelivery
 from orchestration.relay import loop
 from orchestration.relay.loop import Relay
 from orchestration.watching import WatchActivities
@@ -319,6 +320,29 @@ def test_an_answer_that_nobody_gave_lands_in_the_lane_too(transactional_db: None
     give_up(approval)
     approval.refresh_from_db()
     assert approval.expected_by is not None
+
+
+@pytest.mark.parametrize("end", ["given up", "held"])
+def test_what_was_set_aside_stays_so_when_its_answer_is_sent_no_more(
+    end: str, transactional_db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    approval, olga = answer(asked()), User.objects.create_user("olga")
+    olga.groups.add(Group.objects.get_or_create(name="operator")[0])
+    if end == "given up":
+        with pytest.raises(ApplicationError):
+            deliver(approval)
+    Approval.objects.filter(pk=approval.pk).update(expected_by=DatabaseNow())
+    set_aside(approval_id=approval.pk, by=olga, reason="Told them by telephone.")
+    if end == "given up":
+        give_up(approval)
+        assert kinds(approval)[-1] == "approval.undelivered"
+    else:
+        monkeypatch.setattr(environment(), "signals", "")
+        with pytest.raises(ApplicationError):
+            deliver(approval)
+        assert AnswerDelivery.objects.get(pk=approval.pk).state == "held"
+    approval.refresh_from_db()
+    assert approval.expected_by is None
 
 
 def test_deliveries_of_runs_are_told_beside_those_of_programs(transactional_db: None) -> None:

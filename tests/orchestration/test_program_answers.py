@@ -289,6 +289,27 @@ def test_what_went_wrong_stands_in_the_lane_at_once(
     assert receipt.standstill(approval) is None
 
 
+@pytest.mark.parametrize("status", ["failed", "unknown"])
+def test_what_was_set_aside_comes_back_with_news_and_is_set_aside_again(robot: User, alice: User, status: str) -> None:
+    approval = decided(asked(robot), alice)
+    Caller(robot).get(f"approvals/{approval.pk}/answer")
+    assert late(approval) is not None
+    services.set_aside(approval_id=approval.pk, by=alice, reason="It never reports.")
+    Caller(robot).post(f"approvals/{approval.pk}/outcome", {"status": status, "error": "the disk"})
+    approval = Approval.objects.get(pk=approval.pk)
+    why = receipt.standstill(approval)
+    assert why is not None and why.cause == status
+    lines = receipt.receipt_of(approval, approval.decisions.get())
+    assert [line.step for line in lines if line.state == "stopped"] == ["effect_finished"]
+    for reason in ("Paid by hand.", "A second click."):
+        services.set_aside(approval_id=approval.pk, by=alice, reason=reason)
+    approval.refresh_from_db()
+    assert receipt.standstill(approval) is None
+    assert approval.receipt.get(step="set_aside").detail == "alice: It never reports."
+    told = AuditEvent.objects.filter(kind="approval.set_aside").order_by("pk")
+    assert [event.body["reason"] for event in told] == ["It never reports.", "Paid by hand."]
+
+
 def test_digests_of_requests_from_before_stay_the_same() -> None:
     fields: dict[str, Any] = {
         "title": "t", "tool": "x", "arguments": {}, "external_id": "1", "deliver_to": WEBHOOK, "arguments_schema": {},
