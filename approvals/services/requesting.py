@@ -77,13 +77,14 @@ class ProgramRequest:
 def request_approval(*, asked: ProgramRequest, requested_by: User) -> tuple[Approval, bool]:
     """Open an approval for a program and have its watch started; return it and whether it is new.
 
-    The same external id of the same account with the same body returns the same approval, however often and from
-    however many clients at once. Raises InvalidRequest with a path for each fault, ExternalIdReused, TooManyInFlight.
+    The same external id of the same account with the same body returns the same approval, however often, from however
+    many clients at once, and also where it could not be asked any more. Raises InvalidRequest with a path for each
+    fault, ExternalIdReused, TooManyInFlight.
     """
-    canonical = _checked(asked, requested_by)
     external_id, body_digest = stored_external_id(requested_by, asked.external_id), asked.body_digest()
-    earlier = Approval.objects.filter(external_id=external_id).first()
+    earlier = Approval.objects.filter(external_id=external_id).first() if _is_name(asked.external_id) else None
     if earlier is None:
+        canonical = _checked(asked, requested_by)
         proposal = _proposal(asked, canonical, requested_by, external_id, body_digest)
         with transaction.atomic():
             _check_room(requested_by, external_id)
@@ -145,8 +146,8 @@ def note_undelivered(approval_id: str, *, at_once: bool = False) -> None:
     """
     with transaction.atomic(savepoint=False):
         open_ones = Approval.objects.filter(pk=approval_id, took_effect_at=None)
-        if not at_once:
         open_ones = open_ones.exclude(receipt__step=ReceiptStep.Step.SET_ASIDE)
+        if not at_once:
             open_ones = open_ones.filter(expected_by=None)
         open_ones.update(expected_by=DatabaseNow())
         announce("inbox", f"approval:{approval_id}")
@@ -215,6 +216,10 @@ def _account_faults(requested_by: User) -> Errors:
     return [{"path": "", "message": message}]
 
 
+def _is_name(text: str) -> bool:
+    return _NAME.fullmatch(text) is not None and not holds_half(text)
+
+
 def _text_faults(asked: ProgramRequest) -> Errors:
     errors = []
     for path in ("title", "agent_words"):
@@ -222,7 +227,7 @@ def _text_faults(asked: ProgramRequest) -> Errors:
         if not can_be_kept(text):
             errors.append({"path": path, "message": UNKEPT})
     for path in ("tool", "external_id"):
-        if not _NAME.fullmatch(getattr(asked, path)) or holds_half(getattr(asked, path)):
+        if not _is_name(getattr(asked, path)):
             errors.append({"path": path, "message": "A name holds no control character and no half of a character."})
     if not asked.title.strip():
         errors.append({"path": "title", "message": "Say in one sentence what shall be done."})
@@ -266,7 +271,7 @@ def _destination_faults(deliver_to: dict[str, Any] | None, requested_by: User) -
     errors = [
         {"path": f"deliver_to.temporal.{name}", "message": "A name holds no control character and no half of one."}
         for name, text in deliver_to["temporal"].items()
-        if not _NAME.fullmatch(text) or holds_half(text)
+        if not _is_name(text)
     ]
     if errors:
         return errors

@@ -23,6 +23,8 @@ from approvals.proposal.terms import Facts, Terms
 from approvals.record import audit
 from approvals.services import Answer
 from console.clock import database_now
+from console.environment import environment
+from console.forms import schema_check
 from console.models import OutboxEntry
 from tests.api_caller import Caller, paths_of, problem
 from tests.approvals.conftest import answer
@@ -121,6 +123,30 @@ def test_a_repetition_is_answered_even_when_it_could_not_be_asked_any_more(robot
     first = ask(robot, due_at=due_at)
     policy(expire_after=60)
     assert (first.status_code, ask(robot, due_at=due_at).status_code) == (201, 200)
+
+
+@pytest.mark.parametrize("change", ["signals", "webhooks", "schemas"])
+def test_a_repetition_is_answered_whatever_is_not_taken_any_more(
+    change: str, robot: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def takes_long(schema: Any, value: Any) -> Any:
+        raise schema_check.SchemaBusy
+
+    monkeypatch.setattr(environment(), "webhooks_to_private", True)
+    asks: dict[str, dict[str, Any]] = {
+        "signals": {},
+        "webhooks": {"deliver_to": {"webhook": {"url": "http://127.0.0.1:9/answers"}}},
+        "schemas": {"arguments_schema": SCHEMA},
+    }
+    first = ask(robot, **asks[change])
+    monkeypatch.setattr(environment(), "signals", "robot=default/another")
+    monkeypatch.setattr(environment(), "webhooks_to_private", False)
+    if change == "schemas":
+        monkeypatch.setattr(schema_check, "check", takes_long)
+    again = ask(robot, **asks[change])
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert first.json()["id"] == again.json()["id"]
+    assert ask(robot, external_id="new", **asks[change]).status_code in (422, 429), "a new one is checked"
 
 
 @pytest.mark.parametrize(
