@@ -164,6 +164,23 @@ def test_no_row_and_no_entry_of_the_record_holds_the_secret() -> None:
     assert entry.body["ending"] == secret.rstrip("=")[-6:] and secret not in str(entry.body)
 
 
+def test_the_installations_secret_is_lost_with_djangos_key_as_well_unless_it_is_set(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known()
+    create()
+    settings.SECRET_KEY = "another key, of more than fifty characters, as Django wants it to be"
+    with Receiver() as receiver:
+        approval = answer(asked({"webhook": {"url": receiver.url}}))
+        with pytest.raises(ApplicationError, match="retires one first"):
+            deliver(approval)
+        assert len(webhook_secrets.keyring_of(robot()).lost) == 2
+        monkeypatch.setattr(environment(), "webhook_secret", "one that the owner sets and tells the programs")
+        deliver(approval)
+    (got,) = receiver.got
+    assert fits(got, webhook_gateway.secret()) and signatures(got) == 1
+
+
 def test_an_answer_waits_in_words_when_djangos_key_has_changed(settings: Any) -> None:
     create()
     settings.SECRET_KEY = "another key, of more than fifty characters, as Django wants it to be"
