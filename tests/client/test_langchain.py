@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, Any
 
+import httpx
 import pytest
 from langchain.agents import create_agent
 from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
@@ -14,6 +15,8 @@ from langgraph.errors import GraphInterrupt
 from langgraph.types import Command
 from signalbox_client.langchain import STATE_CHANGED, SignalboxApproval
 from signalbox_client.testing import FakeSignalbox
+
+from signalbox_client import AsyncSignalbox, Refused, Signalbox
 
 
 class Model(GenericFakeChatModel):
@@ -116,6 +119,38 @@ def test_without_a_thread_another_conversation_is_asked_about_anew(is_async: boo
     for _ in range(2):
         assert told(fake, is_async=is_async, thread="").content == "deleted orders-2019"
     assert len(deleted) == len({one["external_id"] for one in fake.requests}) == 2
+
+
+class Refusing(FakeSignalbox):
+    """A Signalbox that takes no request."""
+
+    def __init__(self, status: int, errors: list[dict[str, str]]) -> None:
+        super().__init__()
+        problem = {"title": "No", "detail": "Not like this.", "errors": errors}
+        self._said = httpx.MockTransport(lambda request: httpx.Response(status, json=problem))
+
+    def client(self) -> Signalbox:
+        return Signalbox("http://s.test", "t", transport=self._said)
+
+    def async_client(self) -> AsyncSignalbox:
+        return AsyncSignalbox("http://s.test", "t", transport=self._said)
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize(
+    ("errors", "words"),
+    [([{"path": "arguments.name", "message": "It must be a text."}], "arguments.name: It must be"), ([], "Not like")],
+)
+def test_the_model_is_told_of_a_call_that_does_not_fit(errors: Any, words: str, is_async: bool) -> None:
+    message = told(Refusing(422, errors), is_async=is_async)
+    assert words in str(message.content) and message.status == "error"
+    assert deleted == []
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_what_the_model_cannot_mend_ends_the_run(is_async: bool) -> None:
+    with pytest.raises(Refused, match="403"):
+        ran(Refusing(403, []), is_async=is_async)
 
 
 @pytest.mark.parametrize("is_async", [False, True])

@@ -3,7 +3,8 @@
     agent = create_agent(model, tools, middleware=[SignalboxApproval(Signalbox(), tools={"delete_index": "high"})])
 
 The run does not pause, it waits: the tool's call is held until somebody has decided. Where the agent keeps its thread,
-a run that is started again finds what was asked, for a question is named after the thread and the tool call.
+a run that is started again finds what was asked, for a question is named after the thread and the tool call. A call
+that does not fit the tool is not asked about; the model is told why.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from langgraph.types import Command
 from signalbox_client.answers import Answer, Approval
 from signalbox_client.calls import Risk, as_json
 from signalbox_client.client import AsyncSignalbox, Signalbox
-from signalbox_client.errors import SignalboxError
+from signalbox_client.errors import Refused, SignalboxError
 from signalbox_client.guarding import earlier, outcome_of
 
 Told = ToolMessage | Command[Any]
@@ -54,7 +55,10 @@ class SignalboxApproval(AgentMiddleware):  # type: ignore[misc]  # mypy does not
         if request.tool_call["name"] not in self._risks:
             return handler(request)
         assert self._box is not None, "an agent that is invoked needs a Signalbox"
-        approval = self._box.ask(**self._question(request))
+        try:
+            approval = self._box.ask(**self._question(request))
+        except Refused as exc:
+            return _message(request, _slip(exc), is_error=True)
         if (known := earlier(approval)) is not None:
             return _message(request, known.value)
         answer = self._box.answer(approval, wait=self._wait)
@@ -78,7 +82,10 @@ class SignalboxApproval(AgentMiddleware):  # type: ignore[misc]  # mypy does not
         if request.tool_call["name"] not in self._risks:
             return await handler(request)
         assert self._async_box is not None, "an agent that is awaited needs an AsyncSignalbox"
-        approval = await self._async_box.ask(**self._question(request))
+        try:
+            approval = await self._async_box.ask(**self._question(request))
+        except Refused as exc:
+            return _message(request, _slip(exc), is_error=True)
         if (known := earlier(approval)) is not None:
             return _message(request, known.value)
         answer = await self._async_box.answer(approval, wait=self._wait)
@@ -117,6 +124,17 @@ class SignalboxApproval(AgentMiddleware):  # type: ignore[misc]  # mypy does not
 def _first_line(request: ToolCallRequest) -> str:
     description = request.tool.description if request.tool is not None else ""
     return description.strip().partition("\n")[0] or "call this tool"
+
+
+def _slip(exc: Refused) -> str:
+    """Return what the model is told of a call that nobody could be asked about; it may call again, in another way.
+
+    Raises the refusal itself where it is not about what was asked.
+    """
+    if exc.status != 422:
+        raise exc
+    faults = "; ".join(": ".join(filter(None, (one["path"], one["message"]))) for one in exc.errors)
+    return f"Nobody was asked, and it was not done: {faults or exc}"
 
 
 def _with_arguments(request: ToolCallRequest, answer: Answer) -> ToolCallRequest:
