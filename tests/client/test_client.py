@@ -9,7 +9,7 @@ import hmac
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -272,6 +272,45 @@ def test_an_asynchronous_function_is_guarded_with_await() -> None:
 def test_a_function_whose_arguments_have_no_names_cannot_be_guarded() -> None:
     with pytest.raises(TypeError, match="without a name"):
         require_approval()(lambda *names: names)
+
+
+def _yields(name: str) -> Iterator[str]:
+    yield name
+
+
+async def _yields_later(name: str) -> AsyncIterator[str]:
+    yield name
+
+
+@pytest.mark.parametrize("function", [_yields, _yields_later])
+def test_a_generator_cannot_be_guarded(function: Callable[[str], Any]) -> None:
+    with pytest.raises(TypeError, match="is a generator"):
+        require_approval()(function)
+
+
+async def _later(name: str) -> str:
+    return name
+
+
+@pytest.mark.parametrize("made", [_later, _yields, _yields_later])
+def test_what_is_still_to_be_done_is_not_reported_as_done(made: Callable[[str], Any]) -> None:
+    def sync(name: str) -> Any:
+        return made(name)
+
+    async def awaited(name: str) -> Any:
+        return made(name)
+
+    async def scene() -> None:
+        async with fake.async_client() as box:
+            await require_approval(key="awaited", box=box)(awaited)("a")
+
+    fake = FakeSignalbox()
+    fake.will("approve")
+    with pytest.raises(TypeError, match="is not done"):
+        require_approval(key="sync", box=fake.client())(sync)("a")
+    with pytest.raises(TypeError, match="is not done"):
+        asyncio.run(scene())
+    assert [fake.outcomes[key]["status"] for key in ("sync", "awaited")] == ["unknown", "unknown"]
 
 
 # When something is wrong

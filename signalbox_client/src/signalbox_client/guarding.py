@@ -49,9 +49,17 @@ def require_approval(
     `title`: one sentence, in which the arguments may stand in braces. The arguments must be JSON; their annotations
     become the schema with which reviewers may change them, where `schema` is not given. What the function returns is
     reported; when it raises, the outcome is reported as unknown, or as failed for NothingHappened.
+
+    A result that JSON gives back changed, as a tuple or an object, or that is too long, is not kept: the call that ran
+    returns it, the next one under its key returns None. A generator is refused with TypeError, and so is what a
+    function returns without having done it yet: an awaitable or a generator. Such a call is reported as unknown.
     """
 
     def guard(function: Callable[P, R]) -> Callable[P, R]:
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise TypeError(
+                f"{function.__name__} is a generator: nobody could say when it is done. Guard what it calls."
+            )
         asked = _Asked(function, tool or function.__name__, risk, title, key, wait, schema)
         if inspect.iscoroutinefunction(function):
             return functools.wraps(function)(_guarded_async(asked, function, box))  # type: ignore[return-value]
@@ -74,7 +82,7 @@ def _guarded(asked: _Asked[P, R], function: Callable[..., R], box: Any) -> Calla
                 return typing.cast(R, told.value)
             assert answer is not None
             try:
-                result = function(**asked.call_with(answer))
+                result = _finished(function(**asked.call_with(answer)))
             except BaseException as exc:
                 with contextlib.suppress(SignalboxError):  # what the function raised says more
                     at.report(approval, outcome_of(exc), error=f"{type(exc).__name__}: {exc}")
@@ -101,7 +109,7 @@ def _guarded_async(asked: _Asked[P, R], function: Callable[..., Any], box: Any) 
                 return typing.cast(R, told.value)
             assert answer is not None
             try:
-                result: R = await function(**asked.call_with(answer))
+                result: R = _finished(await function(**asked.call_with(answer)))
             except BaseException as exc:
                 with contextlib.suppress(SignalboxError):
                     await at.report(approval, outcome_of(exc), error=f"{type(exc).__name__}: {exc}")
@@ -192,6 +200,16 @@ def _instead(approval: Approval, answer: Answer | None) -> Value | None:
     if not answer.approved:
         raise NotApproved(approval.id, answer.status)
     return None
+
+
+def _finished(result: R) -> R:
+    """Return the result. Raises TypeError for one that stands for work which is still to be done."""
+    if not (inspect.isawaitable(result) or inspect.isgenerator(result) or inspect.isasyncgen(result)):
+        return result
+    if inspect.iscoroutine(result):
+        result.close()  # nobody awaits it any more
+    kind = type(result).__name__
+    raise TypeError(f"A guarded function returned a {kind}, so it is not done. Guard an `async def`, or what it calls.")
 
 
 def outcome_of(exc: BaseException) -> Outcome:
