@@ -19,6 +19,7 @@ The signal goes to the workflow's id, not to one run of it: a workflow that is r
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -178,7 +179,7 @@ class WaitsForApproval:
         answers = self._signalbox_answers()
         if asked.answer is not None:
             answers.setdefault(asked.approval_id, asked.answer)
-        with contextlib.suppress(TimeoutError):  # the answer may have come with the same task: look all the same
+        with contextlib.suppress(asyncio.TimeoutError):  # it may have come with the same task: look all the same
             await workflow.wait_condition(
                 lambda: asked.approval_id in answers, timeout=None if math.isinf(wait) else timedelta(seconds=wait)
             )
