@@ -362,6 +362,16 @@ def test_it_gives_up_when_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> Non
             box.get("apr_1")
 
 
+def test_it_says_what_signalbox_said_last() -> None:
+    told = {"title": "Too many", "detail": "robot has 1,000 requests that are not decided. Wait until some are."}
+    box, _ = client(httpx.Response(429, json=told), patience=0)
+    with pytest.raises(Unreachable, match="429: robot has 1,000 requests"):
+        box.get("apr_1")
+    box, _ = client(httpx.Response(502, text="<html>a proxy's page"), patience=0)
+    with pytest.raises(Unreachable, match=r"502\.$"):
+        box.get("apr_1")
+
+
 def test_pauses_grow_keep_to_what_is_said_and_stay_short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     assert 5 <= calls.pause(1, httpx.Response(503, headers={"Retry-After": "5"})) <= 6

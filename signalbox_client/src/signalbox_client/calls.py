@@ -174,12 +174,16 @@ def _body(told: httpx.Response) -> dict[str, Any]:
     if told.is_success:
         body: dict[str, Any] = told.json()
         return body
+    raise Refused(told.status_code, problem_in(told) or {"title": told.reason_phrase})
+
+
+def problem_in(told: httpx.Response) -> dict[str, Any]:
+    """Return the RFC 9457 body, empty where something else answers than Signalbox."""
     try:
         problem = told.json()
     except ValueError:
-        problem = None
-    is_problem = isinstance(problem, dict)
-    raise Refused(told.status_code, problem if is_problem else {"title": told.reason_phrase})
+        return {}
+    return problem if isinstance(problem, dict) else {}
 
 
 def as_json(value: Any) -> Any:

@@ -246,4 +246,7 @@ class AsyncSignalbox:
 
 
 def _unreachable(told: httpx.Response | None, why: str) -> Unreachable:
-    return Unreachable(f"Signalbox answered {told.status_code}." if told is not None else f"No answer: {why}")
+    if told is None:
+        return Unreachable(f"No answer: {why}")
+    answered, detail = f"Signalbox answered {told.status_code}", calls.problem_in(told).get("detail")
+    return Unreachable(f"{answered}: {detail}" if detail else f"{answered}.")
