@@ -44,7 +44,7 @@ class Api:
 
     def start(self, *words: str | Path, **more: str) -> subprocess.Popen[str]:
         """Start a program that knows where Signalbox is."""
-        told = variables(SIGNALBOX_URL=self.url, SIGNALBOX_TOKEN=self.token, **more)
+        told = variables(**{"SIGNALBOX_URL": self.url, "SIGNALBOX_TOKEN": self.token} | more)
         pipe = subprocess.PIPE
         return subprocess.Popen([*map(str, words)], env=told, cwd="/", stdout=pipe, stderr=pipe, text=True)
 
@@ -53,6 +53,15 @@ class Api:
         said, complained = program.communicate(timeout=PATIENCE)
         assert program.returncode == 0, complained
         return said
+
+    def stops(self, program: subprocess.Popen[str]) -> str:
+        """Return what the program has complained of when it has ended badly."""
+        try:
+            _, complained = program.communicate(timeout=PATIENCE)
+        finally:
+            program.kill()
+        assert program.returncode != 0
+        return complained
 
     def decide(self, verdict: str, **given: Any) -> Approval:
         """Decide the one open request, when it is there."""
@@ -131,6 +140,31 @@ def test_the_shell_recipe(api: Api) -> None:
     refused = api.start("sh", RECIPES / "shell.sh", "cleanup-2")
     api.decide("reject", note="no")
     assert api.ends(refused) == "kept\n"
+
+
+def five_lines() -> str:
+    lines = (PROJECT / "docs" / "programs.md").read_text().split("```sh\n")[1].split("```")[0]
+    assert len(lines.strip().splitlines()) == 5
+    return lines
+
+
+@pytest.fixture(params=["recipe", "page"])
+def in_the_shell(request: pytest.FixtureRequest, tmp_path: Path) -> list[str | Path]:
+    if request.param == "recipe":
+        return ["sh", RECIPES / "shell.sh"]
+    return ["bash", "-c", f"cd {tmp_path}\n{five_lines()}"]
+
+
+def test_a_shell_that_is_refused_stops_and_says_why(api: Api, in_the_shell: list[str | Path]) -> None:
+    assert "401" in api.stops(api.start(*in_the_shell, SIGNALBOX_TOKEN="sb_wrong"))
+
+
+def test_a_shell_whose_token_is_taken_away_waits_no_more(api: Api, in_the_shell: list[str | Path]) -> None:
+    program = api.start(*in_the_shell)
+    eventually(lambda: Approval.objects.filter(status="pending").first(), "the program asked")
+    tokens.revoke_tokens(owner=User.objects.get(username="robot"))
+    api.decide("approve")
+    assert "401" in api.stops(program)
 
 
 @pytest.mark.parametrize(("recipe", "package"), [("openai_agents", OPENAI), ("pydantic_ai_tools", PYDANTIC)])
@@ -277,9 +311,7 @@ def _answers(port: int) -> bool:
 
 
 def test_the_first_lines_of_the_page_work(api: Api, tmp_path: Path) -> None:
-    lines = (PROJECT / "docs" / "programs.md").read_text().split("```sh\n")[1].split("```")[0]
-    assert len(lines.strip().splitlines()) == 5
-    program = api.start("bash", "-euc", f"cd {tmp_path}\n{lines}")
+    program = api.start("bash", "-euc", f"cd {tmp_path}\n{five_lines()}")
     api.decide("approve")
     assert "delete it now" in api.ends(program)
     assert Approval.objects.get().receipt.filter(step="effect_finished").exists()
