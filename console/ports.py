@@ -103,6 +103,8 @@ class ShownServer:
     asked_at: datetime | None  # `None`: not asked yet
     since: datetime | None  # the fault
     threads: int  # that waited there
+    troubles: tuple[str, ...] = ()  # why some of them are not asked about, or not told: the first ones, in sentences
+    troubled: int = 0  # how many there are
 
 
 @dataclass(frozen=True)

@@ -479,6 +479,7 @@ class ThreadQuestion(models.Model):
         TAKEN = "taken"  # and the thread went on with it
         GONE = "gone"  # the thread went on by itself, or is no more
         UNTOLD = "untold"  # its form of asking has no true word for how it ended; the thread waits on
+        UNREAD = "unread"  # of a thread as a whole, `interrupt_id` empty: it could not be read, or asked nothing new
 
     server = models.CharField(max_length=50)
     thread_id = models.CharField(max_length=100)
@@ -522,9 +523,12 @@ class AgentServerLook(models.Model):
     name = models.CharField(primary_key=True, max_length=50)
     begun_at = models.DateTimeField(null=True, blank=True)
     asked_at = models.DateTimeField(null=True, blank=True)  # when it answered, or was found away
-    fault = models.CharField(max_length=300, blank=True, default="")  # "" when it answered
+    fault = models.CharField(max_length=300, blank=True, default="")  # why it did not list its threads, "" when it did
     since = models.DateTimeField(null=True, blank=True)  # the fault
     threads = models.PositiveIntegerField(default=0)  # that waited there
+    troubles = models.JSONField(default=list)  # sentences: which threads cannot be asked about or told, the first ones
+    troubled = models.PositiveIntegerField(default=0)  # how many such threads there are
+    goes_on_at = models.PositiveIntegerField(default=0)  # how many threads of the list the next look leaves out
 
     def __str__(self) -> str:
         return self.name

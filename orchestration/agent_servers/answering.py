@@ -9,7 +9,7 @@ is given again, once the server can be taking it no more. Where it does not wait
 from __future__ import annotations
 
 from console import faults
-from orchestration.agent_servers import rows
+from orchestration.agent_servers import looks, rows
 from orchestration.agent_servers.asked import answer_of
 from orchestration.agent_servers.gateway import AgentServerGateway, connected
 from orchestration.agent_servers.looking import Connect
@@ -34,7 +34,7 @@ async def answer(approval_id: str, *, again: bool = False, connect: Connect = co
     is_over = False
     try:
         server = server_named(held.question.server)
-        if fault := await in_database(rows.fault_of, server.name):
+        if fault := await in_database(looks.fault_of, server.name):
             raise AgentServerAway(fault)  # the look that finds it back comes first
         async with connect(server) as gateway:
             await _answer(gateway, held)

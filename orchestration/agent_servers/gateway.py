@@ -79,7 +79,12 @@ class RealAgentServer:
     async def waiting(self, offset: int) -> list[WaitingThread]:
         async with self._asking():
             found = await self.client.threads.search(
-                status="interrupted", limit=PAGE, offset=offset, sort_by="created_at", sort_order="asc"
+                status="interrupted",
+                limit=PAGE,
+                offset=offset,
+                sort_by="created_at",
+                sort_order="asc",
+                select=["thread_id", "metadata", "interrupts"],  # the values of 100 threads may be too long
             )
         if not isinstance(found, list):
             raise AgentServerAway(f"{self.name} answered with something else than its threads.")

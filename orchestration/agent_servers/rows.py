@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
@@ -15,12 +14,11 @@ from approvals.models import Approval
 from approvals.reading.for_runs import Settled, settled
 from approvals.record import audit
 from approvals.services import Proposal
-from console.clock import DatabaseNow, database_now
+from console.clock import DatabaseNow
 from console.live.announce import announce
 from orchestration.agent_servers.registered import AgentServer
 from orchestration.agent_servers.standing import RemoteThread
-from orchestration.models import AgentServerLook, ThreadQuestion
-from orchestration.stops import PREFIX
+from orchestration.models import ThreadQuestion
 
 State = ThreadQuestion.State
 HELD_FOR: Final = timedelta(seconds=90)  # longer than all calls of one answer may take
@@ -32,7 +30,6 @@ UNHEARD: Final = (
     "that took it: look there whether it did."
 )
 NOT_ON: Final = "Its agent server took the answer, and the thread did not go on: its run ended without it."
-LACKS_IDS: Final = "Some of its interrupts have no id, so they cannot be answered: it needs a newer LangGraph."
 ASKED_AGAIN: Final = "The thread held another call than the one that was approved. It is asked about again."
 
 
@@ -49,57 +46,6 @@ class HeldQuestion:
         return self.question.asked_as
 
 
-def begin_look(server: AgentServer) -> bool:
-    """Return whether the server is due and no other relay has it; it is not due again before its period is over."""
-    AgentServerLook.objects.get_or_create(name=server.name)
-    due = Q(begun_at=None) | Q(begun_at__lt=DatabaseNow() - timedelta(seconds=server.every_seconds))
-    return bool(AgentServerLook.objects.filter(due, name=server.name).update(begun_at=DatabaseNow()))
-
-
-def note_look(server: AgentServer, fault: str, threads: int | None = None) -> None:
-    """Keep what the server said; pages are told when it has come or gone."""
-    with transaction.atomic():
-        row = AgentServerLook.objects.select_for_update().get(name=server.name)
-        if bool(row.fault) != bool(fault) or row.asked_at is None:
-            row.since = database_now() if fault else None
-            announce("health")
-        row.fault, row.asked_at = fault[:300], database_now()
-        if threads is not None:
-            row.threads = threads
-        row.save()
-
-
-def fault_of(server: str) -> str:
-    """Return why the server was away at the last look, "" when it was there."""
-    fault = AgentServerLook.objects.filter(name=server).values_list("fault", flat=True).first() or ""
-    return "" if fault == LACKS_IDS else fault
-
-
-def unknown_of(server: str, asked: Iterable[tuple[str, Sequence[str]]]) -> list[str]:
-    """Return the threads of which something is to be opened. `asked`: thread and its interrupts; none is a stop.
-
-    That is what was not read yet, and what is to be asked again.
-    """
-    threads = dict(asked)
-    rows = list(ThreadQuestion.objects.filter(server=server, thread_id__in=threads))
-    open_ones = [row for row in rows if row.state == State.ASKED]
-    opened = set(
-        Approval.objects.filter(
-            run_id__in={row.run_id for row in open_ones}, interrupt_id__in={row.asked_as for row in open_ones}
-        ).values_list("run_id", "interrupt_id")
-    )
-    again = {row.thread_id for row in open_ones if (row.run_id, row.asked_as) not in opened}
-    known = {(row.thread_id, row.interrupt_id) for row in rows}
-    stopped = {row.thread_id for row in open_ones if row.interrupt_id.startswith(PREFIX)}
-    return [
-        thread_id
-        for thread_id, interrupt_ids in threads.items()
-        if thread_id in again
-        or any((thread_id, one) not in known for one in interrupt_ids)
-        or (not interrupt_ids and thread_id not in stopped)
-    ]
-
-
 def asked_as(server: str, thread_id: str, interrupt_id: str) -> str | None:
     """Return the id under which approvals are to be opened for an interrupt, `None` when it is over."""
     row = ThreadQuestion.objects.filter(server=server, thread_id=thread_id, interrupt_id=interrupt_id).first()
@@ -114,39 +60,45 @@ def open_questions(server: str, most: int) -> list[ThreadQuestion]:
     return list(rows.order_by("checked_at", "pk")[:most])
 
 
-def ask(server: AgentServer, thread: RemoteThread, interrupt_id: str, proposals: list[Proposal]) -> None:
-    """Open what an interrupt asks. A repetition, by any relay, opens nothing twice."""
+def ask(server: AgentServer, thread: RemoteThread, interrupt_id: str, proposals: list[Proposal]) -> bool:
+    """Open what an interrupt asks; return whether it was not open. A repetition, by any relay, opens nothing twice."""
     run_id, name = proposals[0].run_id, proposals[0].interrupt_id
     with transaction.atomic():
-        ThreadQuestion.objects.get_or_create(
+        row, is_new = ThreadQuestion.objects.select_for_update().get_or_create(
             server=server.name,
             thread_id=thread.thread_id,
             interrupt_id=interrupt_id,
             defaults={"run_id": run_id, "asked_as": name, "assistant_id": thread.assistant_id},
         )
+        if (row.state, row.asked_as) != (State.ASKED, name):
+            return False  # another relay was first
+        is_open = not is_new and Approval.objects.filter(run_id=run_id, interrupt_id=name).exists()
         for proposal in proposals:
             approvals.open_approval(proposal)
+    return not is_open
 
 
-def note_unaskable(server: AgentServer, thread_id: str, interrupt_id: str, run_id: str, why: str) -> None:
-    """Keep that an interrupt cannot be shown or answered, so that it is not read again and again."""
+def note_unaskable(server: AgentServer, thread_id: str, interrupt_id: str, run_id: str, why: str) -> bool:
+    """Keep that an interrupt cannot be shown or answered; return whether that is new.
+
+    A question that people have is left alone: they are told when it is answered.
+    """
+    closed = {"state": State.UNTOLD, "detail": why[:500], "closed_at": DatabaseNow()}
     with transaction.atomic():
-        _, is_new = ThreadQuestion.objects.get_or_create(
+        row, is_new = ThreadQuestion.objects.select_for_update().get_or_create(
             server=server.name,
             thread_id=thread_id,
             interrupt_id=interrupt_id,
-            defaults={
-                "run_id": run_id,
-                "asked_as": interrupt_id,
-                "assistant_id": "",
-                "state": State.UNTOLD,
-                "detail": why[:500],
-                "closed_at": DatabaseNow(),
-            },
+            defaults={"run_id": run_id, "asked_as": interrupt_id, "assistant_id": "", **closed},
         )
-        if is_new:
-            announce("health")
-            audit.record(actor="relay", kind="thread.unaskable", subject=run_id, body={"detail": why[:500]})
+        if not is_new:
+            opened = Approval.objects.filter(run_id=row.run_id, interrupt_id=row.asked_as)
+            if row.state != State.ASKED or opened.exists():
+                return False
+            ThreadQuestion.objects.filter(pk=row.pk).update(**closed)
+        announce("health")
+        audit.record(actor="relay", kind="thread.unaskable", subject=run_id, body={"detail": why[:500]})
+    return True
 
 
 def hold(approval_id: str, *, again: bool) -> HeldQuestion | None:
@@ -235,13 +187,18 @@ def note_untold(held: HeldQuestion, why: str) -> None:
 def note_different(held: HeldQuestion) -> None:
     """Note that the thread held something else than was decided: it is asked about again, under another id here."""
     with transaction.atomic():
-        name, _, times = held.question.asked_as.partition("~")
-        asked_as = f"{name}~{int(times or 1) + 1}"
+        asked_as = _next_name(held.question.asked_as)
         if not _mine(held).update(asked_as=asked_as, held_until=None, given_at=None):
             return
         approvals.hold_all([one.approval_id for one in held.settled])
         for one in held.settled:
             approvals.note_not_taken(approval_id=one.approval_id, detail=ASKED_AGAIN)
+
+
+def _next_name(asked_as: str) -> str:
+    """Return the id under which an interrupt is asked about again."""
+    name, _, times = asked_as.partition("~")
+    return f"{name}~{int(times or 1) + 1}"
 
 
 def went_on(question: ThreadQuestion, *, held: bool = False) -> None:

@@ -24,6 +24,8 @@ def servers() -> list[ShownServer]:
                 asked_at=look.asked_at if look else None,
                 since=look.since if look else None,
                 threads=look.threads if look else 0,
+                troubles=tuple(look.troubles) if look and not look.fault else (),
+                troubled=look.troubled if look and not look.fault else 0,
             )
         )
     where = registered.path().name

@@ -15,7 +15,10 @@ router = Router(tags=["agent servers"])
 
 @router.get("/agent-servers")
 def list_servers(request: HttpRequest) -> dict[str, Any]:
-    """List the servers and how each was when a relay asked it last; what is wrong in their file is an item too."""
+    """List the servers and how each was when a relay asked it last; what is wrong in their file is an item too.
+
+    `troubles`: which threads cannot be asked about or told, in sentences, 20 at most; `troubled`: how many there are.
+    """
     require(request, "see")
     items = [
         {
@@ -25,6 +28,8 @@ def list_servers(request: HttpRequest) -> dict[str, Any]:
             "since": server.since,
             "asked_at": server.asked_at,
             "threads": server.threads,
+            "troubles": list(server.troubles),
+            "troubled": server.troubled,
         }
         for server in told.servers()
     ]

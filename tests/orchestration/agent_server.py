@@ -70,6 +70,7 @@ class ServedThread:
 class AgentServerDouble:
     """Use `with`. `status`: answered to everything, 0 for the truth; `hangs`: no answer while it is set.
 
+    `refusals`: the status that is answered to a path.
     `takes_at`: answers to threads are taken when it is set, however long ago they were sent.
     """
 
@@ -77,6 +78,7 @@ class AgentServerDouble:
         self.threads = {one.id: one for one in threads}
         self.key = key
         self.status = 0
+        self.refusals: dict[str, int] = {}
         self.hangs = False
         self.breaks_off_after_taking = False
         self.takes_at: threading.Event | None = None
@@ -119,12 +121,13 @@ class AgentServerDouble:
         if self.hangs:
             self._over.wait(PATIENCE)
             return
-        if self.status:
-            _send(handler, self.status, {"detail": f"no, and your key is {handler.headers.get('x-api-key')}"})
+        if status := self.status or self.refusals.get(path, 0):
+            _send(handler, status, {"detail": f"no, and your key is {handler.headers.get('x-api-key')}"})
         elif self.key and handler.headers.get("x-api-key") != self.key:
             _send(handler, 401, {"detail": "unauthorized"})
         elif path == "/threads/search":
-            found = [one.json() for one in self.threads.values() if one.status == body["status"]]
+            found = [one.json() for one in self.threads.values() if _is_meant(one, body)]
+            found = [{name: one[name] for name in body.get("select", one)} for one in found]
             _send(handler, 200, found[body["offset"] : body["offset"] + body["limit"]])
         else:
             if self.takes_at is not None and body is not None:
@@ -153,6 +156,10 @@ class AgentServerDouble:
                 handler.close_connection = True
                 return
             _send(handler, 200, run)
+
+
+def _is_meant(thread: ServedThread, search: dict[str, Any]) -> bool:
+    return thread.status == search.get("status", thread.status) and thread.id in search.get("ids", [thread.id])
 
 
 def _send(handler: BaseHTTPRequestHandler, status: int, body: Any) -> None:

@@ -23,7 +23,8 @@ from console.environment import environment
 from console.models import OutboxEntry
 from console.outbox import Kind
 from orchestration import redrive
-from orchestration.agent_servers import answering, gateway, looking, registered, rows, told
+from orchestration.agent_servers import answering, gateway, looking, looks, registered, rows, told
+from orchestration.agent_servers.asked import ReadyAnswer, proposals_of
 from orchestration.errors import AgentServerAway, AgentServerRefused, ThreadBusy
 from orchestration.models import AgentServerLook, ThreadQuestion
 from orchestration.relay.loop import Relay
@@ -200,7 +201,7 @@ def test_two_connectors_open_one_request_and_give_one_answer(configured: Path) -
 
     with AgentServerDouble(thread) as server:
         serve(configured, server)
-        rows.begin_look(registered.load().servers["acme"])
+        looks.begin_look(registered.load().servers["acme"])
         look()
         (approval,) = opened()
         decide(approval)
@@ -213,7 +214,7 @@ def test_a_look_is_one_relays_for_a_period(configured: Path) -> None:
     with AgentServerDouble() as server:
         serve(configured, server)
         acme = registered.load().servers["acme"]
-        assert [rows.begin_look(acme), rows.begin_look(acme)] == [True, False]
+        assert [looks.begin_look(acme), looks.begin_look(acme)] == [True, False]
 
 
 def test_a_thread_that_went_on_by_itself_withdraws_its_request(configured: Path) -> None:
@@ -584,6 +585,166 @@ def test_what_cannot_be_shown_is_not_asked_and_not_read_again(configured: Path) 
     assert [approval.tool for approval in opened()] == ["delete_file"]
     assert ThreadQuestion.objects.get(thread_id=bad.id).state == "untold"
     assert AuditEvent.objects.filter(kind="thread.unaskable").count() == 1
+
+
+@pytest.mark.parametrize("status", [422, 500])
+def test_a_thread_that_cannot_be_read_keeps_no_other_from_its_request_and_its_answer(
+    status: int, configured: Path, client: Client
+) -> None:
+    bad, good, young = one_call(), one_call(), one_call()
+    with AgentServerDouble(bad, good) as server:
+        serve(configured, server)
+        look()
+        server.refusals = {f"/threads/{bad.id}/state": status}
+        server.threads[young.id] = young
+        look()
+        for approval in opened():
+            decide(approval)
+            if bad.id not in approval.run_id:
+                answered(approval)
+        (shown,) = told.servers()
+        assert shown.fault == "" and shown.troubled == 1
+        assert bad.id in shown.troubles[0] and f"status {status}" in shown.troubles[0]
+        client.force_login(reviewer(), backend="django.contrib.auth.backends.ModelBackend")
+        assert shown.troubles[0] in client.get(reverse("console:system")).content.decode()
+        server.refusals = {}
+        look()
+        assert told.servers()[0].troubled == 0
+    assert (len(good.told), len(young.told), bad.told) == (1, 1, [])
+
+
+def test_a_fault_of_ours_with_one_thread_keeps_no_other_from_its_request(
+    configured: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = one_call()
+
+    def broken(server: Any, thread: Any, *given: Any) -> Any:
+        if thread.thread_id == bad.id:
+            raise KeyError("name")
+        return proposals_of(server, thread, *given)
+
+    monkeypatch.setattr(looking, "proposals_of", broken)
+    with AgentServerDouble(bad, one_call()) as server:
+        serve(configured, server)
+        look()
+    assert Approval.objects.count() == 1 and "KeyError" in told.servers()[0].troubles[0]
+
+
+def test_a_look_that_fails_is_told(configured: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(*_: Any) -> Any:
+        raise KeyError("thread_id")
+
+    monkeypatch.setattr(gateway.RealAgentServer, "waiting", broken)
+    with AgentServerDouble() as server:
+        serve(configured, server)
+        look()
+    assert told.servers()[0].fault == "The look at acme failed: KeyError."
+
+
+def test_a_look_that_takes_too_long_after_the_list_keeps_no_answer_back(
+    configured: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thread = one_call()
+
+    async def slow(*_: Any) -> None:
+        raise TimeoutError
+
+    with decided(configured, thread) as (_, approval):
+        monkeypatch.setattr(looking, "_compare", slow)
+        look()
+        (shown,) = told.servers()
+        assert shown.fault == "" and "is slow" in shown.troubles[0]
+        answered(approval)
+    assert len(thread.told) == 1
+
+
+def test_the_list_of_threads_is_asked_for_without_their_values(
+    configured: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway, "MOST_BYTES", 40_000)
+    threads = [one_call() for _ in range(5)]
+    for one in threads:
+        one.messages[0]["content"] = "x" * 20_000
+    with AgentServerDouble(*threads) as server:
+        serve(configured, server)
+        look()
+    assert Approval.objects.count() == 5
+
+
+@pytest.mark.parametrize("why", ["rejected", "unreadable", "lacks ids"])
+def test_threads_that_ask_nothing_new_keep_no_younger_one_waiting(
+    why: str, configured: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(looking, "READ_AT_ONCE", 2)
+    old = [ServedThread([{"value": "Well?"}] if why == "lacks ids" else [], next=["deploy"]) for _ in range(3)]
+    with AgentServerDouble(*old) as server:
+        serve(configured, server)
+        if why == "unreadable":
+            server.refusals = {f"/threads/{one.id}/state": 500 for one in old}
+        look()
+        look()
+        for approval in opened():
+            decide(approval, "reject", "No.")
+            answered(approval)
+        young = [one_call(), ServedThread([], next=["deploy"])]
+        server.threads.update({one.id: one for one in young})
+        for _ in range(3):
+            look()
+        asked = {approval.run_id for approval in opened()}
+        assert asked >= {f"thread-acme-{one.id}" for one in young}
+        server.asked.clear()
+        for _ in range(3):
+            look()
+        read = {path.split("/")[2] for path in server.asked if path.endswith("/state")}
+    assert read >= {one.id for one in old}, "each has its turn"
+    assert told.servers()[0].troubled == 3
+
+
+def test_threads_after_the_first_of_the_list_are_read_by_the_looks_that_follow(
+    configured: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(looking, "PAGES", 1)
+    monkeypatch.setattr(looking, "PAGE", 2)
+    monkeypatch.setattr(gateway, "PAGE", 2)
+    with AgentServerDouble(*[one_call() for _ in range(5)]) as server:
+        serve(configured, server)
+        more = [look(), look(), look()]
+        server.threads.pop(next(iter(server.threads)))
+        look()
+    assert Approval.objects.count() == 5 and more == [True, True, False]
+    assert Approval.objects.filter(status="withdrawn").count() == 1
+
+
+def test_another_request_that_cannot_be_shown_is_told_and_not_read_at_each_look(configured: Path) -> None:
+    thread = one_call()
+    with decided(configured, thread) as (server, approval):
+        thread.interrupts, thread.messages = [batched({"name": "x\n", "args": {}})], []
+        thread_question = ThreadQuestion.objects.get()
+        with pytest.MonkeyPatch.context() as differs:
+            differs.setattr(answering, "answer_of", lambda *_: ReadyAnswer(different=(approval.pk,)))
+            answered(approval)
+        look()
+        thread_question.refresh_from_db()
+        assert thread_question.state == "untold" and thread_question.detail in told.servers()[0].troubles[0]
+        server.asked.clear()
+        look()
+        assert not [path for path in server.asked if path.endswith("/state")]
+        thread.status = "idle"
+        look()
+    assert told.servers()[0].troubled == 0 and AuditEvent.objects.filter(kind="thread.unaskable").count() == 1
+
+
+def test_a_question_that_got_no_answer_is_told_while_its_thread_waits(configured: Path) -> None:
+    question = ServedThread([{"id": "b" * 32, "value": "How much?"}])
+    with AgentServerDouble(question) as server:
+        serve(configured, server)
+        look()
+        (approval,) = opened()
+        expire(approval)
+        answered(approval)
+        look()
+        (shown,) = Caller(reviewer()).get("agent-servers").json()["items"]
+        assert shown["troubled"] == 1 and question.id in shown["troubles"][0] and "waits on" in shown["troubles"][0]
 
 
 def test_only_the_graphs_that_are_named_are_asked_about(configured: Path) -> None:
