@@ -79,7 +79,7 @@ async def _answer(gateway: AgentServerGateway, held: HeldQuestion) -> None:
     faults.reach("thread.before_answer", question.run_id)
     try:
         run_id = await gateway.answer(thread, resume, held.key)
-    except (ThreadBusy, ThreadGone, AgentServerRefused):
+    except (ThreadBusy, AgentServerRefused):
         await in_database(rows.note_not_given, held)
         raise
     faults.reach("thread.after_answer", question.run_id)

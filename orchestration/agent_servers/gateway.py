@@ -24,6 +24,7 @@ SECONDS: Final = 15.0  # for one call
 MOST_BYTES: Final = 20_000_000  # of one answer
 PAGE: Final = 100  # threads
 _RUNS_LOOKED_AT: Final = 50
+_HINTS: Final = {401: " Is its key right?", 403: " Is its key right?", 404: " Is its address right?"}
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class AgentServerGateway(Protocol):
         """Return up to PAGE threads that wait, the oldest first, leaving out `offset` of them."""
 
     async def thread(self, thread_id: str) -> RemoteThread:
-        """Return how a thread stands. Raises ThreadGone."""
+        """Return how a thread stands. Raises ThreadGone only where the server's list of threads lacks it too."""
 
     async def has_run_for(self, thread_id: str, key: str) -> bool:
         """Return whether one of the thread's newest runs was started by `answer` with this key."""
@@ -51,7 +52,7 @@ class AgentServerGateway(Protocol):
         """Let the thread go on and return the id of the run that does it; the run itself is not waited for.
 
         `resume`: interrupt id -> answer; `None` goes on from a stop. `key`: kept with the run. Raises ThreadBusy while
-        a run is under way, ThreadGone.
+        a run is under way.
         """
 
 
@@ -92,12 +93,24 @@ class RealAgentServer:
 
     async def thread(self, thread_id: str) -> RemoteThread:
         async with self._asking():
-            about = await self.client.threads.get(thread_id)
+            try:
+                about = await self.client.threads.get(thread_id)
+            except APIStatusError as exc:
+                if exc.status_code == 404 and not await self._lists(thread_id):
+                    raise ThreadGone(f"{self.name} has no such thread any more.") from None
+                raise
         async with self._asking():
             state = await self.client.threads.get_state(thread_id, subgraphs=True)
         if not (isinstance(about, dict) and isinstance(state, dict)):
             raise AgentServerAway(f"{self.name} answered with something else than a thread.")
         return thread_of(thread_id, about, state)
+
+    async def _lists(self, thread_id: str) -> bool:
+        """Return whether the list of threads has the thread: a proxy answers 404 too, for what it does not know."""
+        found = await self.client.threads.search(ids=[thread_id], limit=1, select=["thread_id"])
+        if not isinstance(found, list):
+            raise AgentServerAway(f"{self.name} answered with something else than its threads.")
+        return any(isinstance(one, dict) and one.get("thread_id") == thread_id for one in found)
 
     async def has_run_for(self, thread_id: str, key: str) -> bool:
         async with self._asking():
@@ -123,11 +136,9 @@ class RealAgentServer:
             async with asyncio.timeout(SECONDS):
                 yield
         except APIStatusError as exc:
-            if exc.status_code == 404:
-                raise ThreadGone(f"{self.name} has no such thread any more.") from None
             if exc.status_code == 409:
                 raise ThreadBusy(f"A run of the thread is under way on {self.name}.") from None
-            hint = " Is its key right?" if exc.status_code in (401, 403) else ""
+            hint = _HINTS.get(exc.status_code, "")
             refused = 400 <= exc.status_code < 500 and exc.status_code not in (408, 429)
             kind = AgentServerRefused if refused else AgentServerAway
             raise kind(f"{self.name} answered with status {exc.status_code}.{hint}") from None

@@ -167,10 +167,7 @@ async def _took_it_unheard(gateway: AgentServerGateway, question: ThreadQuestion
     """Return whether the thread went on with an answer that it was given and that no relay lived to hear confirmed."""
     if not question.is_in_doubt or thread.is_busy or thread.waits_for(question.interrupt_id) is not None:
         return False
-    try:
-        return await gateway.has_run_for(question.thread_id, question.asked_as)
-    except ThreadGone:
-        return False
+    return await gateway.has_run_for(question.thread_id, question.asked_as)
 
 
 def _compared(question: ThreadQuestion, thread: RemoteThread | None) -> None:

@@ -587,7 +587,29 @@ def test_what_cannot_be_shown_is_not_asked_and_not_read_again(configured: Path) 
     assert AuditEvent.objects.filter(kind="thread.unaskable").count() == 1
 
 
-@pytest.mark.parametrize("status", [422, 500])
+def test_a_404_that_is_not_the_threads_own_throws_no_decision_away(configured: Path) -> None:
+    thread = one_call()
+    with decided(configured, thread) as (server, approval):
+        server.status = 404  # nobody knows the address while its proxy is set up anew
+        look()
+        with pytest.raises(AgentServerAway, match=r"status 404\. Is its address right\?"):
+            answered(approval)
+        assert "status 404" in told.servers()[0].fault
+        server.status, server.refusals = 0, {f"/threads/{thread.id}": 404}  # its list has the thread
+        look()
+        with pytest.raises(AgentServerAway):
+            answered(approval)
+        server.refusals = {f"/threads/{thread.id}/state": 404}  # it runs without the thread's graph
+        look()
+        with pytest.raises(AgentServerAway):
+            answered(approval)
+        assert state_of(approval) == "asked" and thread.told == []
+        server.refusals = {}
+        answered(approval)
+    assert len(thread.told) == 1
+
+
+@pytest.mark.parametrize("status", [404, 422, 500])
 def test_a_thread_that_cannot_be_read_keeps_no_other_from_its_request_and_its_answer(
     status: int, configured: Path, client: Client
 ) -> None:
