@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
 import httpx
@@ -19,11 +19,13 @@ from langgraph_sdk.errors import APIStatusError
 from orchestration.agent_servers.registered import AgentServer
 from orchestration.agent_servers.standing import RemoteThread, thread_of
 from orchestration.errors import AgentServerAway, AgentServerRefused, ThreadBusy, ThreadGone
+from orchestration.stops import Stop
 
 SECONDS: Final = 15.0  # for one call
 MOST_BYTES: Final = 20_000_000  # of one answer
 PAGE: Final = 100  # threads
 _RUNS_LOOKED_AT: Final = 50
+_CUT_SHORT: Final = ("interrupted", "error", "timeout")  # how a run ends that does not reach the stop of its graph
 _HINTS: Final = {401: " Is its key right?", 403: " Is its key right?", 404: " Is its address right?"}
 
 
@@ -103,7 +105,10 @@ class RealAgentServer:
             state = await self.client.threads.get_state(thread_id, subgraphs=True)
         if not (isinstance(about, dict) and isinstance(state, dict)):
             raise AgentServerAway(f"{self.name} answered with something else than a thread.")
-        return thread_of(thread_id, about, state)
+        thread = thread_of(thread_id, about, state)
+        if any(isinstance(one, Stop) for one in thread.asked) and await self._was_cut_short(thread_id):
+            return replace(thread, asked=())
+        return thread
 
     async def _lists(self, thread_id: str) -> bool:
         """Return whether the list of threads has the thread: a proxy answers 404 too, for what it does not know."""
@@ -111,6 +116,12 @@ class RealAgentServer:
         if not isinstance(found, list):
             raise AgentServerAway(f"{self.name} answered with something else than its threads.")
         return any(isinstance(one, dict) and one.get("thread_id") == thread_id for one in found)
+
+    async def _was_cut_short(self, thread_id: str) -> bool:
+        """Return whether the thread's newest run was cancelled or failed: that looks as a stop of its graph does."""
+        async with self._asking():
+            runs = await self.client.runs.list(thread_id, limit=1)
+        return any(isinstance(run, dict) and run.get("status") in _CUT_SHORT for run in runs)
 
     async def has_run_for(self, thread_id: str, key: str) -> bool:
         async with self._asking():

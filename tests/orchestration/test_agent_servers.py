@@ -737,6 +737,16 @@ def test_threads_after_the_first_of_the_list_are_read_by_the_looks_that_follow(
     assert Approval.objects.filter(status="withdrawn").count() == 1
 
 
+def test_what_its_user_cancelled_is_not_asked_to_go_on(configured: Path) -> None:
+    cancelled = ServedThread([], runs=[{"run_id": "2", "status": "interrupted"}, {"run_id": "1", "status": "success"}])
+    stopped = ServedThread([], runs=[{"run_id": "3", "status": "success"}])
+    with AgentServerDouble(cancelled, stopped) as server:
+        serve(configured, server)
+        look()
+        assert [approval.run_id for approval in opened()] == [f"thread-acme-{stopped.id}"]
+        assert told.servers()[0].troubled == 0
+
+
 def test_another_request_that_cannot_be_shown_is_told_and_not_read_at_each_look(configured: Path) -> None:
     thread = one_call()
     with decided(configured, thread) as (server, approval):
