@@ -106,7 +106,7 @@ def to_read(server: str, asked: Asked) -> tuple[list[str], list[str]]:
         ).values_list("run_id", "interrupt_id")
     )
     again = {row.thread_id for row in open_ones if (row.run_id, row.asked_as) not in opened}
-    known = {(row.thread_id, row.interrupt_id) for row in rows}
+    known = {(row.thread_id, row.interrupt_id) for row in rows if row.state != State.GONE}
     stopped = {row.thread_id for row in open_ones if row.interrupt_id.startswith(PREFIX)}
     wanted = [
         thread_id

@@ -14,7 +14,7 @@ from approvals.models import Approval
 from approvals.reading.for_runs import Settled, settled
 from approvals.record import audit
 from approvals.services import Proposal
-from console.clock import DatabaseNow
+from console.clock import DatabaseNow, database_now
 from console.live.announce import announce
 from orchestration.agent_servers.registered import AgentServer
 from orchestration.agent_servers.standing import RemoteThread
@@ -47,10 +47,15 @@ class HeldQuestion:
 
 
 def asked_as(server: str, thread_id: str, interrupt_id: str) -> str | None:
-    """Return the id under which approvals are to be opened for an interrupt, `None` when it is over."""
+    """Return the id under which approvals are to be opened for an interrupt, `None` when it is over.
+
+    One that was taken for gone and waits is asked about again, under another id.
+    """
     row = ThreadQuestion.objects.filter(server=server, thread_id=thread_id, interrupt_id=interrupt_id).first()
     if row is None:
         return interrupt_id
+    if row.state == State.GONE:
+        return _next_name(row.asked_as)
     return row.asked_as if row.state == State.ASKED else None
 
 
@@ -70,12 +75,22 @@ def ask(server: AgentServer, thread: RemoteThread, interrupt_id: str, proposals:
             interrupt_id=interrupt_id,
             defaults={"run_id": run_id, "asked_as": name, "assistant_id": thread.assistant_id},
         )
-        if (row.state, row.asked_as) != (State.ASKED, name):
+        if row.state == State.GONE:
+            _open_again(row, name)
+        elif (row.state, row.asked_as) != (State.ASKED, name):
             return False  # another relay was first
         is_open = not is_new and Approval.objects.filter(run_id=run_id, interrupt_id=name).exists()
         for proposal in proposals:
             approvals.open_approval(proposal)
     return not is_open
+
+
+def _open_again(row: ThreadQuestion, asked_as: str) -> None:
+    """Ask again what was taken for gone. An answer that its server may be taking just now keeps others waiting."""
+    if not may_be_on_its_way(row):
+        row.given_at = None
+    row.state, row.asked_as, row.detail, row.closed_at, row.checked_at = State.ASKED, asked_as, "", None, database_now()
+    row.save()
 
 
 def note_unaskable(server: AgentServer, thread_id: str, interrupt_id: str, run_id: str, why: str) -> bool:
@@ -93,7 +108,7 @@ def note_unaskable(server: AgentServer, thread_id: str, interrupt_id: str, run_i
         )
         if not is_new:
             opened = Approval.objects.filter(run_id=row.run_id, interrupt_id=row.asked_as)
-            if row.state != State.ASKED or opened.exists():
+            if row.state != State.GONE and (row.state != State.ASKED or opened.exists()):
                 return False
             ThreadQuestion.objects.filter(pk=row.pk).update(**closed)
         announce("health")

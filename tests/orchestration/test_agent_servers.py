@@ -609,6 +609,23 @@ def test_a_404_that_is_not_the_threads_own_throws_no_decision_away(configured: P
     assert len(thread.told) == 1
 
 
+def test_a_thread_that_was_taken_for_gone_and_waits_is_asked_about_again(configured: Path) -> None:
+    thread = one_call()
+    with decided(configured, thread) as (server, approval):
+        server.threads.clear()
+        answered(approval)
+        assert state_of(approval) == "gone"
+        server.threads[thread.id] = thread  # its server was set back to an older state, say
+        look()
+        look()
+        _, again = opened()
+        assert again.status == "pending"
+        decide(again)
+        answered(approval)
+        answered(again)
+    assert len(thread.told) == 1 and state_of(again) == "sent"
+
+
 @pytest.mark.parametrize("status", [404, 422, 500])
 def test_a_thread_that_cannot_be_read_keeps_no_other_from_its_request_and_its_answer(
     status: int, configured: Path, client: Client
