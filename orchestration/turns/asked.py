@@ -76,7 +76,7 @@ class Around:
         known = place.call_id or call_id
         held = [call for call in message.tool_calls if known and call["id"] == known]
         if held:
-            return _digest(held[0]) != place.digest
+            return all(_digest(call) != place.digest for call in held)  # a model may give two calls one id
         if place.call_id or not (call_id or dialect.name == "langchain"):
             return False
         of_the_name = {_tool_of(one) for one in places} & {call["name"] for call in message.tool_calls}

@@ -104,3 +104,14 @@ def test_a_call_without_an_id_fails_the_run_in_words(use: Use, world: FakeWorld)
     with pytest.raises(ApplicationError, match="has no ID") as told:
         take(start(run), world)
     assert told.value.non_retryable and not Approval.objects.filter(run_id=run.pk).exists()
+
+
+@pytest.mark.parametrize("mode", ["batched", "per_call"])
+def test_two_calls_that_their_model_gave_one_id_are_both_approved(mode: str, use: Use, world: FakeWorld) -> None:
+    calls = [foreign.call("send_email", 1, to=f"{name}@acme.example") for name in ("ann", "bob")]
+    run = use(foreign.hitl(mode, (calls, "All done.")))
+    asked = take(start(run), world).waiting_for
+    for approval in waiting(run):
+        give(approval, "approve")
+    assert go_on(run, world, 2, *asked).outcome == "finished"
+    assert sorted(given["to"] for _, given in foreign.WORLD) == ["ann@acme.example", "bob@acme.example"]
