@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 
 from django.db import DatabaseError
 from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.messages import AIMessage
 from langchain_core.outputs import LLMResult
 
 from orchestration import prices
@@ -258,9 +259,13 @@ def _model_in(metadata: Any) -> str:
 
 
 def _of_messages(state: dict[str, Any]) -> Tokens:
-    """Add up what the model's messages say they cost; kept in state, so a crash loses none of it."""
-    messages = state.get("messages", [])
-    return _sum({str(at): _tokens_of(getattr(one, "usage_metadata", None) or {}) for at, one in enumerate(messages)})
+    """Add up what the model's messages say they cost; kept in state, so a crash loses none of it.
+
+    A foreign state may use the name for something else.
+    """
+    messages = state.get("messages")
+    said = [one for one in messages if isinstance(one, AIMessage)] if isinstance(messages, list) else []
+    return _sum({str(at): _tokens_of(one.usage_metadata or {}) for at, one in enumerate(said)})
 
 
 def _tokens_of(spent: Mapping[str, Any]) -> Tokens:

@@ -11,6 +11,7 @@ from langchain_core.tools import tool
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import interrupt
 from temporalio.exceptions import ApplicationError
+from typing_extensions import TypedDict
 
 from approvals.models import Approval
 from tests.fakes import FakeWorld
@@ -115,3 +116,18 @@ def test_two_calls_that_their_model_gave_one_id_are_both_approved(mode: str, use
         give(approval, "approve")
     assert go_on(run, world, 2, *asked).outcome == "finished"
     assert sorted(given["to"] for _, given in foreign.WORLD) == ["ann@acme.example", "bob@acme.example"]
+
+
+@pytest.mark.parametrize("messages", [None, 3, "three", ["three"], {"three": 3}], ids=str)
+def test_a_graph_may_keep_something_else_under_the_name_of_messages(messages: Any, use: Use, world: FakeWorld) -> None:
+    class Counting(TypedDict):
+        messages: Any
+        result: Any
+
+    graph: Any = StateGraph(Counting)
+    graph.add_node("count", lambda state: {"messages": messages, "result": "counted"})
+    graph.add_edge(START, "count")
+    graph.add_edge("count", END)
+    run = use(graph, {"messages": messages, "result": ""})
+    assert take(start(run), world).outcome == "finished"
+    assert result_of(run) == "counted"
