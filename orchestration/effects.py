@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import math
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -42,10 +44,11 @@ class _Begun:
     tool: Tool
 
 
-_under_way: set[asyncio.Task[Outcome]] = set()  # the event loop itself keeps tasks only weakly
+#: what this process is at: the run and the approval of each. The event loop itself keeps tasks only weakly.
+_under_way: dict[asyncio.Task[Outcome], tuple[str, str]] = {}
 
 
-@dataclass(frozen=True)
+@dataclass
 class EffectLedger:
     """The ledger as one turn's attempt may use it; see `orchestration.agents.runtime.Effects`."""
 
@@ -53,13 +56,33 @@ class EffectLedger:
     fence: int
     agent: Agent
     world: World
+    is_over: bool = field(default=False, init=False)  # the graph has stopped
+
+    @asynccontextmanager
+    async def seen_through(self) -> AsyncIterator[None]:
+        """Call the graph inside this block; it ends once the calls of the run that are under way have ended.
+
+        A node may end while a tool is called in it: a call beside it asks people, or fails. The next turn would take
+        the effect of a living call for one that was cut off. What is left of such a node begins nothing afterwards.
+        A turn that is cancelled does not wait; where its next attempt is here too, that one hears how the call ends.
+        """
+        try:
+            yield
+        except Exception:
+            await _ended(self.run_id)
+            raise
+        else:
+            await _ended(self.run_id)
+        finally:
+            self.is_over = True
 
     async def perform(self, approval_id: str, digest: str) -> Outcome:
         """Perform what was approved, at most once.
 
-        On retry: a finished effect returns its stored outcome. An unfinished one is asked again with the same key,
-        or becomes `unknown`. Raises Fenced when a newer attempt has begun, EffectUnclear when an idempotent tool
-        gave no clear answer (the turn is then tried again).
+        On retry: a finished effect returns its stored outcome. One that this process is at is waited for. Another
+        unfinished one is asked again with the same key, or becomes `unknown`. Raises Fenced when a newer attempt has
+        begun or the turn is over, EffectUnclear when an idempotent tool gave no clear answer (the turn is then tried
+        again).
         """
         return await self._perform(approval_id, digest, None)
 
@@ -68,14 +91,20 @@ class EffectLedger:
         return await self._perform(approval_id, digest, tool)
 
     async def _perform(self, approval_id: str, digest: str, given: Tool | None) -> Outcome:
-        begun = await in_database(self._begin, approval_id, digest, given)
-        if not isinstance(begun, _Begun):
-            return begun
-        # Cancelling the turn does not undo a call that is under way: its end is still seen and written.
-        call = asyncio.create_task(self._call(begun))
-        _under_way.add(call)
-        call.add_done_callback(_under_way.discard)
+        if self.is_over:
+            raise Fenced(f"The turn of {self.run_id} is over: no effect is begun.")
+        while (before := _calls_of(self.run_id).get(approval_id)) is not None:
+            with suppress(Fenced):  # it was an older attempt's, which did not come to begin it
+                return await asyncio.shield(before)
+        # Cancelling the turn does not undo what has begun: it is called, and its end is still seen and written.
+        call = asyncio.create_task(self._begin_and_call(approval_id, digest, given))
+        _under_way[call] = (self.run_id, approval_id)
+        call.add_done_callback(_under_way.pop)
         return await asyncio.shield(call)
+
+    async def _begin_and_call(self, approval_id: str, digest: str, given: Tool | None) -> Outcome:
+        begun = await in_database(self._begin, approval_id, digest, given)
+        return await self._call(begun) if isinstance(begun, _Begun) else begun
 
     async def settle(self, approval_id: str, question_id: str) -> Outcome:
         """Close an unknown effect by what a person says of it; without an answer it stays unknown."""
@@ -209,6 +238,22 @@ class EffectLedger:
 
 
 _OPEN = (Effect.Status.EXECUTING, Effect.Status.UNKNOWN)
+
+
+def _calls_of(run_id: str) -> dict[str, asyncio.Task[Outcome]]:
+    """Return the run's calls that this event loop is at, by approval."""
+    loop = asyncio.get_running_loop()
+    return {
+        approval_id: call
+        for call, (of_run, approval_id) in list(_under_way.items())
+        if of_run == run_id and not call.done() and call.get_loop() is loop
+    }
+
+
+async def _ended(run_id: str) -> None:
+    """Wait for the run's calls, however they end; also for what begins meanwhile."""
+    while calls := _calls_of(run_id):
+        await asyncio.wait(calls.values())
 
 
 def _take_up(before: Effect, effect: Effect) -> bool:

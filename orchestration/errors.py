@@ -21,7 +21,7 @@ OrchestrationError
   NotAnswered       no worker has answered a query or an update in time
   FailedByOperator  an operator had the turn failed for good
   RunClosed         the run has ended; nothing more can be done for it
-  Fenced            a newer attempt of the turn has begun; this one may start nothing more
+  Fenced            a newer attempt of the turn has begun, or it is over; this one may start nothing more
   AgentCodeChanged  the code has no place for what the run holds
   CheckpointsGone   what the run had reached is not kept any more, or cannot be read
   UnknownDialect    the graph asked for something that cannot be shown or answered
@@ -192,7 +192,7 @@ class RunClosed(OrchestrationError):
 
 
 class Fenced(OrchestrationError):
-    """A newer attempt of this turn has begun."""
+    """A newer attempt of this turn has begun, or it is over."""
 
     permanent = False
 

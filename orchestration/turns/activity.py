@@ -180,7 +180,8 @@ class Activities:
                 with lent(GuardedTurn(ledger, start.approved_calls)):
                     try:
                         heard = [nodes, spending.callers, spending]
-                        await drive.call(graph, agent, run, before, answers.resume, context, control, heard)
+                        async with ledger.seen_through():
+                            await drive.call(graph, agent, run, before, answers.resume, context, control, heard)
                     except Exception:  # what it has used is used, whatever became of it
                         with suppress(DatabaseError):
                             await in_database(services.note_usage, turn, run.fence, spending.usage(), spending.used())

@@ -7,6 +7,7 @@ import json
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from threading import Event
 from typing import Any
 
 import pytest
@@ -30,6 +31,7 @@ from orchestration.models import Effect, Run
 from orchestration.port import check_arguments
 from orchestration.redrive import settle_unknown, standstill_of
 from orchestration.services import TurnEnd
+from orchestration.threads import in_database
 from orchestration.turns.failure import failed_of
 from tests.fakes import FakeWorld
 from tests.orchestration.conftest import decide, go, make_run, open_for, reviewer
@@ -337,16 +339,24 @@ def test_a_closed_run_starts_nothing_even_with_the_newest_fence(
     assert (world.shop.requests, Effect.objects.count()) == ([], 0)
 
 
-def test_many_attempts_at_once_make_one_effect(run: Run, ledger: EffectLedger, world: FakeWorld) -> None:
+@pytest.mark.parametrize("is_one_process", [True, False])
+def test_many_attempts_at_once_make_one_effect(
+    is_one_process: bool, run: Run, ledger: EffectLedger, world: FakeWorld
+) -> None:
     approval = decide(open_for(run, "send_email"))
 
+    async def attempt() -> Outcome:
+        if is_one_process:
+            return await ledger.perform(approval.pk, approval.digest)
+        return await ledger._begin_and_call(approval.pk, approval.digest, None)  # knows of no other
+
     async def all_at_once() -> list[Outcome]:
-        return await asyncio.gather(*(ledger.perform(approval.pk, approval.digest) for _ in range(8)))
+        return await asyncio.gather(*(attempt() for _ in range(8)))
 
     outcomes = go(all_at_once())
     assert len(world.mails) == 1
-    # A second attempt that meets `executing` cannot know how it ends; the one that did it knows, and its word stands.
-    assert {outcome["status"] for outcome in outcomes} <= {"done", "unknown"}
+    # Who meets another process's `executing` cannot know how it ends; the one that did it knows, and its word stands.
+    assert {outcome["status"] for outcome in outcomes} <= ({"done"} if is_one_process else {"done", "unknown"})
     assert Effect.objects.get().status == "done"
 
 
@@ -392,30 +402,139 @@ def test_an_older_attempt_settles_nothing(run: Run, ledger: EffectLedger) -> Non
     assert Effect.objects.get().status == "unknown"
 
 
-def test_a_cancelled_turn_still_writes_how_its_call_ended(run: Run, ledger: EffectLedger, world: FakeWorld) -> None:
+def slowed(world: FakeWorld) -> tuple[asyncio.Event, asyncio.Event]:
+    """Let the mail system be slow: return that a mail was handed over, and what it waits for to answer."""
+    handed_over, answers, send = asyncio.Event(), asyncio.Event(), world.send_mail
+
+    async def slowly(to: str, subject: str, body: str) -> None:
+        await send(to, subject, body)
+        handed_over.set()
+        await answers.wait()
+
+    world.send_mail = slowly  # type: ignore[method-assign]
+    return handed_over, answers
+
+
+async def cancelled(performing: asyncio.Task[Outcome]) -> None:
+    performing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await performing
+
+
+def status_of_the_effect() -> str:
+    return str(Effect.objects.get().status)
+
+
+def test_a_cancelled_turn_still_writes_how_its_call_ended_and_the_next_attempt_hears_it(
+    run: Run, ledger: EffectLedger, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
     approval = decide(open_for(run, "send_email"))
+    begun, begin = list[str](), EffectLedger._begin
 
-    async def cancel_in_the_middle() -> None:
-        handed_over, go_on = asyncio.Event(), asyncio.Event()
-        send = world.send_mail
+    def counted(ledger: EffectLedger, approval_id: str, *given: Any) -> Any:
+        begun.append(approval_id)
+        return begin(ledger, approval_id, *given)
 
-        async def slowly(to: str, subject: str, body: str) -> None:
-            await send(to, subject, body)
-            handed_over.set()
-            await go_on.wait()
+    monkeypatch.setattr(EffectLedger, "_begin", counted)
 
-        world.send_mail = slowly  # type: ignore[method-assign]  # the mail system that is slow to answer
+    async def cancel_in_the_middle() -> Outcome:
+        handed_over, answers = slowed(world)
         performing = asyncio.create_task(ledger.perform(approval.pk, approval.digest))
         await handed_over.wait()
-        performing.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await performing
-        go_on.set()
+        await cancelled(performing)
+        await in_database(lambda: Run.objects.filter(pk=run.pk).update(fence=FENCE + 1))
+        newer = asyncio.create_task(replace(ledger, fence=FENCE + 1).perform(approval.pk, approval.digest))
+        assert await in_database(status_of_the_effect) == "executing"
+        answers.set()
+        async with asyncio.timeout(PATIENCE):
+            return await newer
+
+    assert go(cancel_in_the_middle())["status"] == "done"
+    assert (status_of_the_effect(), len(world.mails)) == ("done", 1)
+    assert begun == [approval.pk], "the living call is not taken for one that was cut off"
+
+
+def test_what_an_older_attempt_did_not_come_to_begin_the_newer_one_begins(
+    run: Run, ledger: EffectLedger, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    approval = decide(open_for(run, "send_email"))
+    asked, may_begin, begin = Event(), Event(), EffectLedger._begin
+
+    def late(ledger: EffectLedger, *given: Any) -> Any:
+        asked.set()
+        may_begin.wait(PATIENCE)
+        return begin(ledger, *given)
+
+    async def two_attempts() -> Outcome:
+        older = asyncio.create_task(ledger.perform(approval.pk, approval.digest))
+        await asyncio.to_thread(asked.wait, PATIENCE)
+        await in_database(lambda: Run.objects.filter(pk=run.pk).update(fence=FENCE + 1))
+        newer = asyncio.create_task(replace(ledger, fence=FENCE + 1).perform(approval.pk, approval.digest))
+        await in_database(may_begin.set)  # by then the newer one waits for the older one
+        with pytest.raises(Fenced):
+            await older
+        return await newer
+
+    monkeypatch.setattr(EffectLedger, "_begin", late)
+    assert go(two_attempts())["status"] == "done"
+    assert (status_of_the_effect(), len(world.mails)) == ("done", 1)
+
+
+def test_what_has_begun_as_its_turn_is_cancelled_is_called(
+    run: Run, ledger: EffectLedger, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    approval = decide(open_for(run, "send_email"))
+    begun, may_go_on, begin = Event(), Event(), EffectLedger._begin
+
+    def slowly(*given: Any) -> Any:
+        found = begin(*given)
+        begun.set()
+        may_go_on.wait(PATIENCE)
+        return found
+
+    async def cancel_as_it_begins() -> None:
+        performing = asyncio.create_task(ledger.perform(approval.pk, approval.digest))
+        await asyncio.to_thread(begun.wait, PATIENCE)
+        await cancelled(performing)
+        may_go_on.set()
         async with asyncio.timeout(PATIENCE):
             await asyncio.gather(*effects._under_way)
 
-    go(cancel_in_the_middle())
-    assert Effect.objects.get().status == "done"
+    monkeypatch.setattr(EffectLedger, "_begin", slowly)
+    go(cancel_as_it_begins())
+    assert (status_of_the_effect(), len(world.mails)) == ("done", 1)
+
+
+@pytest.mark.parametrize("error", [None, ConnectionError("the branch beside it failed")], ids=str)
+def test_a_turn_is_over_once_what_it_has_begun_has_ended_and_begins_nothing_afterwards(
+    error: Exception | None, run: Run, ledger: EffectLedger, world: FakeWorld
+) -> None:
+    first, second = (decide(open_for(run, "send_email")) for _ in range(2))
+
+    async def take_turn() -> str:
+        handed_over, answers = slowed(world)
+
+        async def turn() -> None:
+            async with ledger.seen_through():
+                beside = asyncio.create_task(ledger.perform(first.pk, first.digest))
+                await handed_over.wait()
+                if error is not None:
+                    await cancelled(beside)  # as LangGraph does
+                    raise error
+
+        ending = asyncio.create_task(turn())
+        await handed_over.wait()
+        assert await in_database(status_of_the_effect) == "executing"
+        assert not ending.done()
+        answers.set()
+        async with asyncio.timeout(PATIENCE):
+            await asyncio.wait([ending])
+        assert ending.exception() is error
+        return await in_database(status_of_the_effect)
+
+    assert go(take_turn()) == "done"
+    with pytest.raises(Fenced):
+        go(ledger.perform(second.pk, second.digest))
     assert len(world.mails) == 1
 
 

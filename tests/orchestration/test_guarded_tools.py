@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -17,9 +18,11 @@ from approvals.errors import InvalidVerdict
 from approvals.models import Approval
 from console import faults
 from console.forms import schema_check
+from orchestration import pausing
 from orchestration.agents.guarding import NotUnderSignalbox, effect_key, guard
 from orchestration.agents.runtime import ToolFailed
 from orchestration.models import Effect
+from orchestration.turns import drive
 from tests.fakes import FakeWorld
 from tests.orchestration import foreign_graphs as foreign
 from tests.orchestration.conftest import go
@@ -62,6 +65,11 @@ def tolerant(*amounts: int, is_one_node: bool) -> Any:
     model, tools = foreign.Told(lines=[calls, "All done."]), [guard(pay, is_idempotent=True)]
     if not is_one_node:
         return create_agent(model, tools, middleware=[ToolRetryMiddleware(max_retries=0)])
+    return with_tool_node(model, tools)
+
+
+def with_tool_node(model: foreign.Told, tools: list[Any]) -> Any:
+    """Return an agent whose tools are called in one node, all calls of a message at once."""
     graph: Any = StateGraph(MessagesState)
     graph.add_node("model", lambda state: {"messages": [model.invoke(state["messages"])]})
     graph.add_node("tools", ToolNode(tools, handle_tool_errors=True))
@@ -210,6 +218,47 @@ def test_no_tool_node_tells_the_model_that_there_was_no_clear_answer_and_the_cal
     assert set(KEYS) == set(Effect.objects.filter(run=run).values_list("pk", flat=True))
     run.refresh_from_db()
     assert [one["content"] for one in messages_of(run) if one["type"] == "tool"] == ["paid ann"] * (1 + len(others))
+
+
+def test_a_call_beside_one_that_asks_has_ended_before_its_turn_does(
+    use: Use, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The question of one call ends the node of both."""
+    stopped = asyncio.Event()
+
+    @tool
+    async def wire(to: str) -> str:
+        """Send money."""
+        if to == "ann":
+            await stopped.wait()
+        foreign.WORLD.append(("wire", to))
+        return f"sent to {to}"
+
+    calls = [foreign.call("wire", number, to=to) for number, to in enumerate(("ann", "bob"), start=1)]
+    run = use(with_tool_node(foreign.Told(lines=[calls, "All done."]), [guard(wire)]))
+    (first,) = take(start(run), world).waiting_for
+    give(waiting(run)[0], "approve")
+    call, look, looked = drive.call, pausing.stand_of, list[list[Any]]()
+
+    async def calling(*given: Any) -> None:
+        try:
+            await call(*given)
+        finally:
+            stopped.set()
+
+    async def looking(*given: Any) -> pausing.Stand:
+        looked.append(list(foreign.WORLD))
+        return await look(*given)
+
+    monkeypatch.setattr(drive, "call", calling)
+    monkeypatch.setattr(pausing, "stand_of", looking)
+    (second,) = go_on(run, world, 2, first).waiting_for
+    assert looked[-1] == [("wire", "ann")], "the turn goes on once the call has ended"
+    assert Effect.objects.get(run=run).status == "done"
+    assert (waiting(run)[0].kind, waiting(run)[0].arguments) == ("action", {"to": "bob"})
+    give(waiting(run)[0], "approve")
+    assert go_on(run, world, 3, second).outcome == "finished"
+    assert foreign.WORLD == [("wire", "ann"), ("wire", "bob")]
 
 
 def test_a_tool_that_says_no_has_failed_and_the_model_hears_it(use: Use, world: FakeWorld) -> None:
