@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # the SDK takes its time to load, and `manage.py up` has none
 
 RETENTION = timedelta(days=30)
 _SERVICES = ("frontend", "history", "matching", "worker")
+_DATABASES: dict[temporal_binary.Kind, str] = {"server": "temporal.sqlite3", "cli": "temporal-cli.sqlite3"}
 
 
 def dynamic_configuration(time_skipping: bool) -> dict[str, Any]:
@@ -83,9 +84,12 @@ class Temporal(Service):
         return f"on {self.address}"
 
     def prepare(self, say: Say = silent, cancelled: Cancelled = never) -> None:
-        """Find or get the server. May take minutes on the first start of a machine."""
+        """Find or get the server. May take minutes on the first start of a machine.
+
+        Raises NoTemporalServer when none can be had, or not the kind that wrote this folder's workflows.
+        """
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.binary = temporal_binary.find_or_get(say, cancelled)
+        self.binary = temporal_binary.find_or_get(say, cancelled, self._kept())
 
     def command(self) -> Command:
         if self.binary is None:
@@ -100,6 +104,17 @@ class Temporal(Service):
             return False
         return namespace_answers(self.address, self.namespace, register=True)
 
+    def _database(self, kind: temporal_binary.Kind) -> Path:
+        return self.folder / _DATABASES[kind]
+
+    def _kept(self) -> tuple[temporal_binary.Kind, Path] | None:
+        """Return which kind of server wrote this folder's workflows, and its file; `None` before the first start.
+
+        Where both kinds have written one, the file that was written last has what the console knows.
+        """
+        found = [(kind, file) for kind in _DATABASES if (file := self._database(kind)).exists()]
+        return max(found, key=lambda one: _last_written(one[1]), default=None)
+
     def _server_argv(self) -> list[str]:
         folder = self.folder / "config"
         write_atomically(folder / "config.yaml", json.dumps(self._configuration(), indent=1))
@@ -113,7 +128,7 @@ class Temporal(Service):
     def _cli_argv(self) -> list[str]:
         argv = [
             *("server", "start-dev", "--ip", ports.LOOPBACK, "--port", str(self.port), "--headless"),
-            *("--db-filename", str(self.folder / "temporal-cli.sqlite3"), "--namespace", self.namespace),
+            *("--db-filename", str(self._database("cli")), "--namespace", self.namespace),
             *("--sqlite-pragma", "journal_mode=wal", "--sqlite-pragma", f"synchronous={self.synchronous}"),
             *("--log-level", "warn"),
         ]
@@ -125,7 +140,7 @@ class Temporal(Service):
         store = {
             "sql": {
                 "pluginName": "sqlite",
-                "databaseName": str(self.folder / "temporal.sqlite3"),
+                "databaseName": str(self._database("server")),
                 "connectAddr": "localhost",
                 "connectProtocol": "tcp",
                 "connectAttributes": {
@@ -182,6 +197,12 @@ class Temporal(Service):
                 "pollInterval": "60s",
             },
         }
+
+
+def _last_written(database: Path) -> float:
+    """Return when SQLite last wrote, in seconds since the epoch; what is new stands in the log beside it first."""
+    log = database.with_name(f"{database.name}-wal")
+    return max(file.stat().st_mtime for file in (database, log) if file.exists())
 
 
 def namespace_answers(address: str, namespace: str, *, register: bool = False) -> bool:

@@ -1,7 +1,8 @@
 """Find a Temporal server, or get one: from the cache, the PATH, the SDK's download, or Go.
 
 Two kinds run here: the production server, built from its Go module, and the command-line tool with its
-`server start-dev`, which is the same server in another wrapping.
+`server start-dev`, which is the same server in another wrapping. Each writes its own database file, and neither reads
+the other's: what runs on a state folder that has workflows is the kind that wrote them.
 
 What is fetched or built goes to the user's cache folder, so that a second checkout need not do it again:
 `$SIGNALBOX_CACHE`, else `$XDG_CACHE_HOME/signalbox`, else `~/.cache/signalbox`.
@@ -47,12 +48,31 @@ There is no Temporal server, and none of the ways to get one worked. Any one of 
   4. Install Go 1.26.8 or newer; the server (version {VERSION}) is then built once, in about four minutes."""
 
 
+Kind = Literal["server", "cli"]
+
+#: For each kind its name, and what a person can do to get exactly it.
+WAYS_TO: dict[Kind, tuple[str, str]] = {
+    "server": (
+        "production server",
+        f"""\
+  1. Put a server binary (version {VERSION}) into the cache: {{cache}}/temporal-server
+  2. Install Go 1.26.8 or newer; the server is then built once, in about four minutes.""",
+    ),
+    "cli": (
+        "command-line tool",
+        """\
+  1. Install Temporal's command-line tool, so that `temporal` is on the PATH.
+  2. Give this machine access to the internet; the Temporal SDK then downloads the tool by itself.""",
+    ),
+}
+
+
 @dataclass(frozen=True)
 class Binary:
     """A program that is a Temporal server."""
 
     path: Path
-    kind: Literal["server", "cli"]
+    kind: Kind
 
 
 def cache_folder() -> Path:
@@ -60,30 +80,55 @@ def cache_folder() -> Path:
     return cache_root() / f"temporal-server-{VERSION}"
 
 
-def find_or_get(say: Say, cancelled: Cancelled) -> Binary:
-    """Return a Temporal server, getting one if need be. Raises NoTemporalServer when every way fails.
+def find_or_get(say: Say, cancelled: Cancelled, kept: tuple[Kind, Path] | None = None) -> Binary:
+    """Return a Temporal server, getting one if need be.
 
     1. Look into the cache. 2. Look for `temporal` on the PATH.
     3. Let the SDK download it. 4. Build it with Go.
     3 and 4 hold a lock, so that two starts on one machine do the work once.
+
+    `kept`: the kind that wrote the workflows in this database file; no other kind is taken.
+    Raises NoTemporalServer with what a person can do, when every way fails or the cache cannot be written.
     """
-    found = _cached() or _on_path(say)
+    only = kept[0] if kept else None
+    found = _cached(only) or (_on_path(say) if only != "server" else None)
     if found:
         return found
     cache = cache_folder()
-    cache.mkdir(parents=True, exist_ok=True)
-    with _alone(cache / "lock", say, cancelled):
-        found = _cached() or _downloaded(cache, say, cancelled) or _built(cache, say, cancelled)
+    fault = ""
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with _alone(cache / "lock", say, cancelled):
+            found = _cached(only)
+            if found is None and only != "server":
+                found = _downloaded(cache, say, cancelled)
+            if found is None and only != "cli":
+                found = _built(cache, say, cancelled)
+    except OSError as error:
+        fault = f"The cache cannot be used: {error}. SIGNALBOX_CACHE names another folder.\n"
     if found:
         return found
-    raise NoTemporalServer(WAYS.format(cache=cache))
+    raise NoTemporalServer(fault + _what_helps(kept, cache))
 
 
-def _cached() -> Binary | None:
+def _what_helps(kept: tuple[Kind, Path] | None, cache: Path) -> str:
+    if kept is None:
+        return WAYS.format(cache=cache)
+    kind, file = kept
+    name, ways = WAYS_TO[kind]
+    return (
+        f"The workflows of this state folder are in {file}. Only Temporal's {name} reads it, and none of the ways to\n"
+        "get that worked. Another server would begin without them. Any one of these three helps:\n"
+        f"{ways.format(cache=cache)}\n"
+        f"  3. Give these workflows up: move {file.parent} away. Their runs are then closed as lost."
+    )
+
+
+def _cached(only: Kind | None) -> Binary | None:
     server, cli = cache_folder() / "temporal-server", cache_folder() / "temporal"
-    if _runs(server):
+    if only != "cli" and _runs(server):
         return Binary(server, "server")
-    return Binary(cli, "cli") if _runs(cli) else None
+    return Binary(cli, "cli") if only != "server" and _runs(cli) else None
 
 
 def _on_path(say: Say) -> Binary | None:

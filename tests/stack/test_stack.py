@@ -289,6 +289,67 @@ def test_a_server_in_the_cache_is_used_and_a_broken_one_is_not(tmp_path: Path, m
     assert find_or_get(silent, never) == temporal_binary.Binary(server, "server")
 
 
+def program(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("#!/bin/sh\nexit 0\n")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("file", "kind", "name", "other"),
+    [
+        ("temporal.sqlite3", "server", "temporal-server", "temporal"),
+        ("temporal-cli.sqlite3", "cli", "temporal", "temporal-server"),
+    ],
+)
+def test_a_folder_with_workflows_takes_no_other_kind_of_server(
+    file: str, kind: str, name: str, other: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(environment(), "cache", str(tmp_path))
+    monkeypatch.setattr(temporal_binary, "_downloaded", lambda *_: None)
+    monkeypatch.setenv("PATH", "")
+    program(temporal_binary.cache_folder() / other)
+    server = Temporal(home)
+    server.prepare()
+    assert server.binary is not None and server.binary.kind != kind, "on an empty folder any will do"
+    (server.folder / file).touch()
+    with pytest.raises(NoTemporalServer, match=rf"are in .*{file}") as refused:
+        server.prepare()
+    for way in ("  1. ", "  2. ", f"move {server.folder} away"):
+        assert way in str(refused.value)
+    program(temporal_binary.cache_folder() / name)
+    server.prepare()
+    assert server.binary.kind == kind
+
+
+@pytest.mark.parametrize(("file", "writes"), [("temporal.sqlite3", "server"), ("temporal-cli.sqlite3", "cli")])
+def test_of_two_databases_the_one_written_last_goes_on(
+    file: str, writes: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(environment(), "cache", str(tmp_path))
+    for name in ("temporal-server", "temporal"):
+        program(temporal_binary.cache_folder() / name)
+    server = Temporal(home)
+    server.folder.mkdir()
+    for name in ("temporal.sqlite3", "temporal-cli.sqlite3", f"{file}-wal"):
+        (server.folder / name).touch()
+        os.utime(server.folder / name, (1, 2 if name.endswith("-wal") else 1))
+    server.prepare()
+    assert server.binary is not None and server.binary.kind == writes
+
+
+def test_a_cache_that_cannot_be_written_is_said_with_the_ways_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(environment(), "cache", str(tmp_path / "file"))
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(NoTemporalServer, match=r"cache cannot be used: .*SIGNALBOX_CACHE") as refused:
+        find_or_get(silent, never)
+    assert "TEMPORAL_ADDRESS" in str(refused.value)
+
+
 def test_the_server_is_built_with_go_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     go = tmp_path / "bin" / "go"
     go.parent.mkdir()
