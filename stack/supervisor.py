@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import signal
 import sys
 import threading
@@ -49,6 +50,7 @@ _USE_TABLES = {"web", "worker", "relay", "flows"}
 
 _STOP_CONSOLE_SECONDS = 5.0
 _STOP_ENGINES_SECONDS = 4.5
+_SIGN_OF_LIFE_SECONDS = 15.0
 
 
 class Supervisor:
@@ -528,7 +530,7 @@ class Supervisor:
         if isinstance(postgres, Postgres):
             self._while_postgres_lasts(postgres.ensure_app_role)
         if not prepared.is_up_to_date(self.owner_database_url):
-            self._while_postgres_lasts(lambda: self.run_command("prepare_database", "manage.py", "prepare_database"))
+            self._while_postgres_lasts(self._migrate)
         self._say_part("database", "up to date", time.monotonic() - began)
         self._database_ready.set()
         (self.home / "logs" / "create_demo_accounts.log").unlink(missing_ok=True)  # of earlier versions: with passwords
@@ -538,6 +540,10 @@ class Supervisor:
                 *("manage.py", "create_demo_accounts", "--file", str(self.accounts_path)),
             )
         self._accounts_ready.set()
+
+    def _migrate(self) -> None:
+        """Bring the tables up to date, however long that takes: cut off, it would begin anew at every start."""
+        self.run_command("prepare_database", "manage.py", "prepare_database", timeout_seconds=math.inf, part="database")
 
     def _while_postgres_lasts(self, work: Callable[[], None]) -> None:
         """Do what needs the database; do it again when that went away meanwhile."""
@@ -591,21 +597,27 @@ class Supervisor:
             log = last_lines(self.home / "logs" / "check_agents.log", 100)
             self._say_part("agents", log.rpartition("CommandError: ")[2])
 
-    def run_command(self, name: str, *argv: str, timeout_seconds: float = 180.0) -> None:
+    def run_command(self, name: str, *argv: str, timeout_seconds: float = 180.0, part: str = "") -> None:
         """Run one of our Python commands to its end with the stack's environment, its output in a log.
 
-        Raises PartFailed with the end of the log when it fails, Stopped when the stack stops meanwhile.
+        `part`: under whose name it is said now and then that the command still runs; "" says nothing.
+        Raises PartFailed when it fails (with the end of the log) or takes too long, Stopped when the stack stops
+        meanwhile.
         """
         process = Process.launch(name, self.home, Command([sys.executable, *argv], self.environment(), PROJECT))
-        deadline = time.monotonic() + timeout_seconds
+        path = self.home / "logs" / f"{name}.log"
+        began = spoken = time.monotonic()
         while not process.wait(0.1):
-            if self._stopping.is_set() or time.monotonic() >= deadline:
+            now = time.monotonic()
+            if self._stopping.is_set() or now - began >= timeout_seconds:
                 process.stop(signal.SIGTERM, 1.0)
                 self._raise_if_over()
                 raise PartFailed(f"{name} took longer than {timeout_seconds:.0f} s.")
+            if part and now - spoken >= _SIGN_OF_LIFE_SECONDS:
+                spoken = now
+                self._say_part(part, f"still being set up, {now - began:.0f} s; the log is {path}")
         status = process.reap()
         if status != 0:
-            path = self.home / "logs" / f"{name}.log"
             raise PartFailed(f"{name} failed. The end of {path}:\n{last_lines(path)}")
 
     # What the person reads.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import itertools
 import json
 import os
 import shutil
@@ -15,14 +17,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import psycopg
 import pytest
 
 from console.environment import environment
-from stack import runner, temporal_binary
+from stack import runner, supervisor, temporal_binary
 from stack.console_parts import Shop
-from stack.errors import AlreadyRunning, NoTemporalServer, PartFailed, PortTaken
+from stack.errors import AlreadyRunning, NoTemporalServer, PartFailed, PortTaken, Stopped
 from stack.ports import Ports, free_port, is_free
 from stack.postgres import APP_ROLE, ROLE, SUPERUSER, Postgres
 from stack.processes import Command, Process, identify, stragglers
@@ -32,6 +35,7 @@ from stack.state import Addresses
 from stack.supervisor import Supervisor
 from stack.temporal import Temporal, namespace_answers
 from stack.temporal_binary import find_or_get
+from stack.terminal import Terminal
 from tests.waiting import PATIENCE, eventually
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -420,6 +424,48 @@ def test_what_a_part_needs_once_does_not_count_as_its_start(home: Path, monkeypa
             stack.wait_ready(["shop"], 0)
         assert given.is_set()
         stack.wait_ready(["shop"], PATIENCE)
+
+
+@pytest.fixture
+def said() -> io.StringIO:
+    """What a stack tells the person at the terminal."""
+    return io.StringIO()
+
+
+@pytest.fixture
+def endless(home: Path, said: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> Supervisor:
+    """A stack whose commands end once the file `go` is there, and for which a quarter of an hour is a moment."""
+    launch = Process.launch
+    wait = "import pathlib, time\nwhile not pathlib.Path('go').exists(): time.sleep(0.02)"
+    command = Command([sys.executable, "-c", wait], dict(os.environ), home)
+    monkeypatch.setattr(Process, "launch", lambda name, home, _: launch(name, home, command))
+    monkeypatch.setattr(supervisor, "time", SimpleNamespace(monotonic=itertools.count(0, 900).__next__))
+    return Supervisor(home=home, parts=[], terminal=Terminal(stream=said))
+
+
+def test_tables_are_brought_up_to_date_however_long_it_takes(endless: Supervisor, said: io.StringIO) -> None:
+    migrating = threading.Thread(target=endless._migrate)
+    migrating.start()
+    try:
+        eventually(lambda: "database   still being set up, " in said.getvalue(), "it says that it goes on")
+        assert migrating.is_alive()
+    finally:
+        (endless.home / "go").touch()
+        migrating.join(PATIENCE)
+    assert not list((endless.home / "run").iterdir()), "it has ended in good order"
+
+
+def test_a_stop_ends_the_migration_too(endless: Supervisor) -> None:
+    endless._stopping.set()
+    with pytest.raises(Stopped):
+        endless._migrate()
+    assert not list(stragglers(endless.home))
+
+
+def test_a_command_that_takes_too_long_is_ended(endless: Supervisor) -> None:
+    with pytest.raises(PartFailed, match="demo-runs took longer than 600 s"):
+        endless.run_command("demo-runs", "manage.py", timeout_seconds=600)
+    assert not list(stragglers(endless.home))
 
 
 def test_what_gives_way_starts_after_the_others_or_when_they_take_too_long(
