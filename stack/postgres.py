@@ -180,7 +180,8 @@ class Postgres(Service):
         self._fixed_port = self._running_port() or self._fixed_port
         if not super().adopt() or self.process is None:
             return False
-        self.process.record()
+        with contextlib.suppress(OSError):  # the disk is full: its own pid file leads to it as well
+            self.process.record()
         return True
 
     def ensure_app_role(self) -> None:

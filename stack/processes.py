@@ -109,7 +109,10 @@ class Process:
 
     @classmethod
     def launch(cls, name: str, home: Path, command: Command) -> Process:
-        """Start the process in a session of its own, with its output appended to `<home>/logs/<name>.log`."""
+        """Start the process in a session of its own, with its output appended to `<home>/logs/<name>.log`.
+
+        Raises OSError when it cannot be started or noted; then nothing runs.
+        """
         environment = {**command.environment, STACK_VARIABLE: str(home)}
         with open_log(home, name) as log:
             child = subprocess.Popen(
@@ -129,7 +132,11 @@ class Process:
             _give_way(child.pid, command.niceness)
         # A child that died at once has no identity any more, but its pid is ours until it is reaped.
         process = cls(name, home, identify(child.pid) or Identity(child.pid, "gone"), child)
-        process.record()
+        try:
+            process.record()
+        except BaseException:  # nobody would hold it, and the next try would start another one
+            process.reap()
+            raise
         return process
 
     @classmethod

@@ -174,6 +174,8 @@ class Runner(threading.Thread):
 
         try:
             self.service.prepare(say, self._stopping.is_set)
+        except OSError as error:
+            raise PartFailed(f"What {name} needs could not be set up: {error}.") from error
         finally:
             set_up.done(home, name)
             self.preparing = False

@@ -110,9 +110,9 @@ class Service:
         return True
 
     def launch(self) -> None:
-        """Start the process without waiting for it."""
-        self.before_launch()
+        """Start the process without waiting for it. Raises PartFailed when that cannot be done."""
         try:
+            self.before_launch()
             self.process = Process.launch(self.name, self.home, self.command())
         except OSError as error:
             raise PartFailed(f"{self.name} could not be started: {error}.") from error

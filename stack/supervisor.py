@@ -201,9 +201,17 @@ class Supervisor:
         """Take the state folder, end what an earlier stack left, and set everything in motion.
 
         Returns as soon as the parts are starting; `wait_ready` waits.
-        Raises AlreadyRunning or PortTaken before anything was started.
+        Raises AlreadyRunning, PortTaken, or PartFailed for a state folder that cannot be written, before anything was
+        started.
         """
         self._began = time.monotonic()
+        try:
+            self._start()
+        except OSError as error:
+            raise PartFailed(f"Signalbox cannot start on the state folder {self.home}: {error}.") from error
+        self._started = True
+
+    def _start(self) -> None:
         self.home = make_home(self.home)
         self._lock = FolderLock(self.home)
         self._lock.take()
@@ -219,7 +227,6 @@ class Supervisor:
         except BaseException:
             self._lock.release()
             raise
-        self._started = True
 
     def wait_ready(self, parts: Iterable[str] | None = None, timeout_seconds: float = 120.0) -> None:
         """Wait until these parts (all of them, when not given) do their work.
@@ -437,7 +444,7 @@ class Supervisor:
         for runner in self._runners.values():
             runner.start()
         if "postgres" in self._runners and set(self._parts) & _USE_TABLES:
-            self._job("database", self._prepare_database)
+            self._job("database", self._prepare_database, needed=True)
         if shop_port is not None and self._seed_shop:
             self._job("seed", self._fill_shop)
         if self._demo_runs:
@@ -505,7 +512,9 @@ class Supervisor:
 
     # What happens once: the database, the shop's orders, the accounts, the first runs.
 
-    def _job(self, name: str, work: Callable[[], None]) -> None:
+    def _job(self, name: str, work: Callable[[], None], *, needed: bool = False) -> None:
+        """Do this once, beside the parts. What is `needed` and cannot be done ends the stack."""
+
         def guarded() -> None:
             try:
                 work()
@@ -513,6 +522,11 @@ class Supervisor:
                 pass
             except StackError as error:
                 self._give_up(error)
+            except OSError as error:  # the disk is full, or a folder cannot be written
+                if needed:
+                    self._give_up(PartFailed(f"{name} could not be set up: {error}."))
+                else:
+                    self._say_part(name, f"could not be done: {error}")
 
         job = threading.Thread(target=guarded, name=f"job-{name}", daemon=True)
         self._jobs.append(job)
@@ -592,19 +606,22 @@ class Supervisor:
         self._await(self._database_ready)
         try:
             self.run_command("check_agents", "manage.py", "check_agents")
-        except PartFailed:
+        except PartFailed as error:
             # Before it stands what the agents' own code has printed.
             log = last_lines(self.home / "logs" / "check_agents.log", 100)
-            self._say_part("agents", log.rpartition("CommandError: ")[2])
+            self._say_part("agents", log.rpartition("CommandError: ")[2] or str(error))
 
     def run_command(self, name: str, *argv: str, timeout_seconds: float = 180.0, part: str = "") -> None:
         """Run one of our Python commands to its end with the stack's environment, its output in a log.
 
         `part`: under whose name it is said now and then that the command still runs; "" says nothing.
-        Raises PartFailed when it fails (with the end of the log) or takes too long, Stopped when the stack stops
-        meanwhile.
+        Raises PartFailed when it cannot be started, fails (with the end of the log) or takes too long, Stopped when the
+        stack stops meanwhile.
         """
-        process = Process.launch(name, self.home, Command([sys.executable, *argv], self.environment(), PROJECT))
+        try:
+            process = Process.launch(name, self.home, Command([sys.executable, *argv], self.environment(), PROJECT))
+        except OSError as error:
+            raise PartFailed(f"{name} could not be started: {error}.") from error
         path = self.home / "logs" / f"{name}.log"
         began = spoken = time.monotonic()
         while not process.wait(0.1):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import itertools
 import json
@@ -14,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -134,6 +135,22 @@ def test_a_process_of_the_stack_is_found_without_any_note(home: Path) -> None:
     assert [identity.pid for identity in stragglers(home)] == [process.pid]
     process.stop(signal.SIGKILL, 2)
     assert not list(stragglers(home))
+
+
+def full_disk(noted: list[int]) -> Callable[[Process], None]:
+    def record(process: Process) -> None:
+        noted.append(process.pid)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    return record
+
+
+def test_a_process_that_cannot_be_noted_is_ended(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    noted: list[int] = []
+    monkeypatch.setattr(Process, "record", full_disk(noted))
+    with pytest.raises(PartFailed, match=r"shop could not be started: .*No space left"):
+        Shop(home, lambda: dict(os.environ), free_port()).launch()
+    assert [identify(pid) for pid in noted] == [None]
 
 
 # Ports
@@ -466,6 +483,53 @@ def test_a_command_that_takes_too_long_is_ended(endless: Supervisor) -> None:
     with pytest.raises(PartFailed, match="demo-runs took longer than 600 s"):
         endless.run_command("demo-runs", "manage.py", timeout_seconds=600)
     assert not list(stragglers(endless.home))
+
+
+def refused() -> None:
+    raise PermissionError(errno.EACCES, "Permission denied", "/somewhere")
+
+
+def test_a_part_whose_folder_cannot_be_written_is_tried_again(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tries, told = iter([refused, refused]), list[str]()
+    monkeypatch.setattr(runner, "RETRY_PREPARE_SECONDS", 0.01)
+    monkeypatch.setattr(Shop, "prepare", lambda *_: next(tries, lambda: None)())
+    monkeypatch.setattr(Shop, "is_ready", lambda _: True)
+    part = Shop(home, lambda: dict(os.environ), free_port())
+    life = runner.Runner(part, needs=(), say=lambda _, text, __: told.append(text), changed=lambda: None)
+    life.start()
+    try:
+        eventually(life.ready.is_set, "it is up at last")
+        assert len([text for text in told if "Permission denied: '/somewhere'" in text]) == 1
+    finally:
+        life.end()
+        life.join(PATIENCE)
+
+
+def test_what_cannot_be_written_ends_the_stack_where_nothing_works_without_it(
+    home: Path, said: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Postgres, "prepare", lambda *_: refused())
+    with Supervisor(home=home, parts=["postgres"], quiet=True) as stack:
+        eventually(lambda: stack.fatal, "it is given up")
+        assert "Permission denied" in str(stack.fatal)
+    stack = Supervisor(home=home, parts=[], terminal=Terminal(stream=said))
+    stack._job("seed", refused)
+    eventually(lambda: "seed       could not be done: " in said.getvalue(), "it is told")
+    assert stack.fatal is None
+    stack._job("database", refused, needed=True)
+    assert isinstance(eventually(lambda: stack.fatal, "it is given up"), PartFailed)
+
+
+def test_a_command_that_cannot_be_started_has_failed(home: Path) -> None:
+    (home / "logs").touch()
+    with pytest.raises(PartFailed, match="seed could not be started"):
+        Supervisor(home=home, parts=[], quiet=True).run_command("seed", "-c", "pass")
+
+
+def test_a_state_folder_that_cannot_be_made_is_refused_in_words(home: Path) -> None:
+    (home / "file").touch()
+    with pytest.raises(PartFailed, match=r"cannot start on the state folder .*Not a directory"):
+        Supervisor(home=home / "file" / "state", parts=[], quiet=True).start()
 
 
 def test_what_gives_way_starts_after_the_others_or_when_they_take_too_long(
