@@ -8,6 +8,7 @@ from django.urls import reverse
 
 from orchestration.models import Effect, Run
 from orchestration.timeline.entries import Entry, State, StoryWish
+from orchestration.timeline.places import named, nearest
 
 _STATES: Final[dict[str, State]] = {
     Effect.Status.EXECUTING: "running",
@@ -20,10 +21,8 @@ _STATES: Final[dict[str, State]] = {
 def effects(run: Run, wish: StoryWish) -> list[Entry]:
     """Return the run's effects. One query."""
     rows = Effect.objects.filter(run=run).defer("arguments", "result")
-    if wish.beyond is not None:
-        rows = rows.filter(**{f"started_at__{'lte' if wish.newest_first else 'gte'}": wish.beyond[0]})
-    order = "-started_at" if wish.newest_first else "started_at"
-    return wish.takes(_entry(row) for row in rows.order_by(order, "pk")[: wish.most + 20])
+    part = nearest(rows, "started_at", "world", named("effect", "approval_id"), wish)
+    return wish.takes(_entry(row) for row in part)
 
 
 def unsettled(run: Run, most: int) -> list[Entry]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
-from django.db.models import F, Min, Model, Prefetch, QuerySet
+from django.db.models import F, Min, Prefetch, QuerySet
 from django.urls import reverse
 
 from approvals.models import Approval, AuditEvent, Decision, ReceiptStep
@@ -12,8 +12,7 @@ from console.models import OutboxEntry
 from console.templatetags.signalbox import STATES
 from orchestration.models import Run
 from orchestration.timeline.entries import Entry, StoryWish
-
-M = TypeVar("M", bound=Model)
+from orchestration.timeline.places import named, named_by_row, nearest
 
 #: of the record, what is told of a run by its own rows
 _RUN: Final[dict[str, str]] = {
@@ -33,15 +32,19 @@ _STATES: Final[dict[str, Any]] = {"run.failed": "failed", "run.stuck": "failed"}
 
 def record(run: Run, wish: StoryWish) -> list[Entry]:
     """Return what the record says of the run itself. One query."""
-    rows = _part(AuditEvent.objects.filter(subject=run.pk), "at", wish)
-    return wish.takes(_of_record(row) for row in rows)
+    return _recorded(AuditEvent.objects.filter(subject=run.pk), wish)
 
 
 def record_of_requests(run: Run, wish: StoryWish) -> list[Entry]:
     """Return what the record says of the run's requests beyond asked and decided: claims, comments. One query."""
     ids = Approval.objects.filter(run_id=run.pk).values("pk")
     rows = AuditEvent.objects.filter(subject__in=ids).exclude(kind__in=_TOLD_BY_ROWS)
-    return wish.takes(_of_record(row) for row in _part(rows, "at", wish))
+    return _recorded(rows, wish)
+
+
+def _recorded(rows: QuerySet[AuditEvent], wish: StoryWish) -> list[Entry]:
+    part = nearest(rows, "at", "console", named_by_row("kind", "record:", "seq"), wish)
+    return wish.takes(_of_record(row) for row in part)
 
 
 def _of_record(row: AuditEvent) -> Entry:
@@ -71,7 +74,8 @@ def requests(run: Run, wish: StoryWish) -> list[Entry]:
     rows = Approval.objects.filter(run_id=run.pk).only(
         *("id", "summary", "status", "opened_at", "closed_at", "due_at", "audience", "kind", "run_id", "tool")
     )
-    return wish.takes(_of_request(row) for row in _part(rows.prefetch_related(_decisions()), "opened_at", wish))
+    part = nearest(rows.prefetch_related(_decisions()), "opened_at", "console", named("request", "id"), wish)
+    return wish.takes(_of_request(row) for row in part)
 
 
 def open_requests(run: Run, most: int) -> list[Entry]:
@@ -115,12 +119,8 @@ def deliveries(run: Run, wish: StoryWish) -> list[Entry]:
     """Return how each decision travelled to the run, from recorded to resumed. Three queries."""
     steps = ReceiptStep.objects.filter(approval__run_id=run.pk, step__in=_STEPS)
     firsts = steps.values("approval_id").annotate(first=Min("at"))
-    if wish.beyond is not None:
-        firsts = (
-            firsts.filter(first__lte=wish.beyond[0]) if wish.newest_first else firsts.filter(first__gte=wish.beyond[0])
-        )
-    order = "-first" if wish.newest_first else "first"
-    ids = [one["approval_id"] for one in firsts.order_by(order, "approval_id")[: wish.most + _AT_ONCE]]
+    part = nearest(firsts, "first", "console", named("delivery", "approval_id"), wish)
+    ids = [one["approval_id"] for one in part]
     travelled: dict[str, dict[str, ReceiptStep]] = {}
     for step in steps.filter(approval_id__in=ids).annotate(summary=F("approval__summary")):
         travelled.setdefault(step.approval_id, {})[step.step] = step
@@ -157,15 +157,3 @@ def _of_delivery(run: Run, pk: str, found: dict[str, ReceiptStep], entry: Outbox
         ended_at=None if state != "done" else last.at,
         url=reverse("approvals:approval", args=[pk]),
     )
-
-
-_AT_ONCE: Final = 20  # rows of the very same instant that may stand on both sides of a page's end
-
-
-def _part(rows: QuerySet[M], moment: str, wish: StoryWish) -> QuerySet[M]:
-    """Return rows of one side of the asked place, nearest first; a few more for those of the same instant."""
-    if wish.beyond is not None:
-        side = "lte" if wish.newest_first else "gte"
-        rows = rows.filter(**{f"{moment}__{side}": wish.beyond[0]})
-    order = f"-{moment}" if wish.newest_first else moment
-    return rows.order_by(order, "pk" if not wish.newest_first else "-pk")[: wish.most + _AT_ONCE]

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from django.contrib.auth.models import User
 from django.db import connection
+from django.db.models import Model
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from approvals.models import Approval
+from approvals.models import Approval, AuditEvent, ReceiptStep
 from orchestration.contracts import StartRun
 from orchestration.errors import TemporalAway
 from orchestration.models import Effect, Run
@@ -28,6 +29,7 @@ from .conftest import decide, go, make_run, open_for
 pytestmark = pytest.mark.django_db(transaction=True)
 published = turns.published  # the handbook, as the turn's tests have it
 BY_SCRIPT = {"HX-Request": "true"}
+R = TypeVar("R", bound=Model)
 
 
 @pytest.fixture
@@ -73,6 +75,13 @@ def test_all_layers_stand_in_one_order(world: FakeWorld, alice: User, no_tempora
 def test_pages_hold_every_row_once(world: FakeWorld, newest_first: bool, most: int) -> None:
     run = worked_run(world)
     whole = story.page(run, newest_first=newest_first, most=200).entries
+    pages = paged(run, newest_first, most)
+    assert [entry.place for entry in pages] == [entry.place for entry in whole]
+    assert len(whole) > 15
+
+
+def paged(run: Run, newest_first: bool, most: int) -> list[Entry]:
+    """Return the whole story, read page by page."""
     pages: list[Entry] = []
     cursor = ""
     while True:
@@ -80,9 +89,36 @@ def test_pages_hold_every_row_once(world: FakeWorld, newest_first: bool, most: i
         pages += told.entries
         cursor = told.next_cursor
         if not cursor:
-            break
-    assert [entry.place for entry in pages] == [entry.place for entry in whole]
-    assert len(whole) > 15
+            return pages
+
+
+@pytest.mark.parametrize("newest_first", [True, False])
+def test_what_stands_at_one_instant_is_told_to_its_end(world: FakeWorld, newest_first: bool) -> None:
+    run = worked_run(world)
+    (effect,), at = Effect.objects.filter(run=run), datetime.now(UTC)
+    asked = [open_for(run) for _ in range(3)]
+    ids = [f"apr_{number}" for number in range(60)]
+    Approval.objects.bulk_create(copy(asked[0], id=one, external_id=one, interrupt_id=one) for one in ids)
+    Effect.objects.bulk_create(copy(effect, approval_id=one, started_at=at) for one in ids)
+    steps = ("recorded", "signalled")
+    ReceiptStep.objects.bulk_create(ReceiptStep(approval_id=one, step=step, at=at) for one in ids for step in steps)
+    kinds = ("run.stuck", "run.cancel_requested")
+    AuditEvent.objects.bulk_create(
+        AuditEvent(at=at, actor="relay", kind=kinds[number % 2], subject=run.pk, body={}, digest=f"{number}")
+        for number in range(120)  # so that the numbers of rows have different lengths
+    )
+    Approval.objects.filter(run_id=run.pk).update(opened_at=at)
+    whole = story.page(run, newest_first=newest_first, most=1000).entries
+    for kind in ("request", "delivery", "effect", *kinds):
+        assert len([entry for entry in whole if entry.kind == kind and entry.at == at]) >= 60
+    for most in (7, 50):
+        assert [entry.place for entry in paged(run, newest_first, most)] == [entry.place for entry in whole]
+
+
+def copy(row: R, **changes: Any) -> R:
+    """Return a new row with the same values but for the changes."""
+    kept = {field.attname: getattr(row, field.attname) for field in row._meta.concrete_fields}
+    return type(row)(**kept | changes)
 
 
 @pytest.mark.parametrize("cursor", ["nonsense", "W10=", "WyJ4Il0=", "é", "WzEsMiwzLDRd"])
