@@ -70,4 +70,4 @@ def test_each_call_of_a_batched_request_is_decided_on_its_own_card(
     expect(page.locator(".outcome")).to_contain_text("rejected by alice", ignore_case=True)
     assert waiting(run) == []
     assert beside(lambda: go_on(run, world, 2, *asked)).outcome == "finished"
-    assert foreign.WORLD == [("send_email", {"to": "ann@acme.example"})], "what was approved has run, and nothing else"
+    assert [tool for tool, _ in foreign.WORLD] == ["send_email"], "what was approved has run, and nothing else"
