@@ -32,7 +32,7 @@ from dataplane import selectors
 from dataplane.catalogue import CATALOGUE
 from dataplane.deployments import deployments
 from dataplane.embedding import names_a_hosted_one
-from dataplane.errors import DeploymentNotFound, PrefectAway, PrefectError, PrefectLocked
+from dataplane.errors import DataplaneError, DeploymentNotFound, PrefectAway, PrefectError, PrefectLocked
 from dataplane.models import Dataset, Refresh
 from dataplane.moving import MovingRuns
 from dataplane.prefect_gateway import PrefectGateway, gateway
@@ -353,10 +353,19 @@ def _events_since(moment: datetime) -> dict[str, Any]:
 
 
 def request_first_refreshes() -> None:
-    """Ask for the first refresh of every dataset that was never published and has none under way."""
+    """Ask for the first refresh of every dataset that was never published and has none under way.
+
+    A dry run publishes nothing, so it is none. One that is refused is logged: everything else is sent all the same.
+    """
     published = set(Dataset.objects.filter(current_version__isnull=False).values_list("name", flat=True))
-    for name in {entry.name for entry in CATALOGUE.values() if entry.at_first_start} - published:
-        request_refresh(dataset=name, key=selectors.suggested_key(name), user=None)
+    open_ones = Refresh.objects.filter(status__in=Refresh.OPEN, is_dry_run=False)
+    under_way = set(open_ones.values_list("dataset_id", flat=True))
+    wanted = {entry.name for entry in CATALOGUE.values() if entry.at_first_start}
+    for name in sorted(wanted - published - under_way):
+        try:
+            request_refresh(dataset=name, key=selectors.suggested_key(name), user=None)
+        except DataplaneError as exc:
+            logger.warning("the first refresh of %s was not asked for: %s", name, exc)
 
 
 def is_any_running() -> bool:

@@ -285,14 +285,13 @@ def window_key(dataset: str) -> str:
 def suggested_key(dataset: str) -> str:
     """Return a key under which a refresh would really run: the window's, or `<window>.2` ... once used up.
 
-    A key that belongs to an open refresh is suggested again, so that a second click joins it.
+    A key that belongs to an open refresh is suggested again, so that a second click joins it; nothing joins a dry run.
     """
     window = window_key(dataset)
-    used: dict[str, Any] = dict(
-        Refresh.objects.filter(dataset_id=dataset, key__startswith=window).values_list("key", "status")
-    )
+    rows = Refresh.objects.filter(dataset_id=dataset, key__startswith=window)
+    used_up = set(rows.exclude(status__in=Refresh.OPEN, is_dry_run=False).values_list("key", flat=True))
     number, key = 1, window
-    while used.get(key, Refresh.Status.SCHEDULED) not in Refresh.OPEN:
+    while key in used_up:
         number += 1
         key = f"{window}.{number}"
     return key

@@ -208,6 +208,33 @@ def test_the_first_refresh_is_asked_for_once_and_not_after_it_was_published() ->
 
 
 @pytest.mark.usefixtures("database_url")
+@pytest.mark.parametrize("key", [None, "by-hand"])
+def test_a_refresh_with_other_parameters_that_is_under_way_is_the_first_one(key: str | None) -> None:
+    request_refresh(dataset="handbook", key=key, parameters={"passage_characters": 800}, user=None)
+    request_first_refreshes()
+    assert Refresh.objects.count() == 1
+
+
+@pytest.mark.usefixtures("database_url")
+def test_a_dry_run_that_is_under_way_does_not_stand_for_the_first_refresh() -> None:
+    window = selectors.window_key("handbook")
+    request_refresh(dataset="handbook", key=window, user=None, is_dry_run=True)
+    request_first_refreshes()
+    assert Refresh.objects.get(is_dry_run=False).key == f"{window}.2"
+
+
+@pytest.mark.usefixtures("database_url")
+def test_a_first_refresh_that_is_refused_stops_nobody_who_dispatches(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    window = selectors.window_key("handbook")
+    request_refresh(dataset="handbook", key=window, user=None, is_dry_run=True)
+    monkeypatch.setattr(selectors, "suggested_key", lambda dataset: window)  # somebody took it since
+    request_first_refreshes()
+    assert "the first refresh of handbook was not asked for" in caplog.text and Refresh.objects.count() == 1
+
+
+@pytest.mark.usefixtures("database_url")
 def test_a_used_up_window_is_not_proposed_again() -> None:
     window = selectors.window_key("handbook")
     assert selectors.suggested_key("handbook") == window
