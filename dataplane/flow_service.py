@@ -369,9 +369,9 @@ def request_first_refreshes() -> None:
 
 
 def is_any_running() -> bool:
-    """Return whether some flow run is at work, here or elsewhere."""
+    """Return whether a flow run of ours is at work, here or elsewhere. Others' runs are no business of our runner."""
     close_old_connections()
-    return Refresh.objects.filter(status=Refresh.Status.RUNNING).exists()
+    return Refresh.objects.filter(deployment="", status=Refresh.Status.RUNNING).exists()
 
 
 def runner_environment(given: Mapping[str, str]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from console.clock import database_now
 from dataplane import selectors
 from dataplane.catalogue import HANDBOOK
 from dataplane.errors import DatasetNotFound, InvalidParameters, RefreshKeyTaken
-from dataplane.flow_service import request_first_refreshes
+from dataplane.flow_service import is_any_running, request_first_refreshes
 from dataplane.models import Dataset, Refresh
 from dataplane.refreshes import dispatch, standing
 from dataplane.refreshes.request import request_refresh
@@ -232,6 +232,17 @@ def test_a_first_refresh_that_is_refused_stops_nobody_who_dispatches(
     monkeypatch.setattr(selectors, "suggested_key", lambda dataset: window)  # somebody took it since
     request_first_refreshes()
     assert "the first refresh of handbook was not asked for" in caplog.text and Refresh.objects.count() == 1
+
+
+@pytest.mark.usefixtures("database_url")
+def test_a_runner_to_be_started_anew_waits_for_runs_of_ours_alone() -> None:
+    Dataset.objects.create(name="orders", fresh_for=timedelta(days=1))
+    theirs = {"flow": "load_orders", "deployment": "nightly"}
+    Refresh.objects.create(id="rfr_1", dataset_id="orders", key="k", parameters={}, status="running", **theirs)
+    assert not is_any_running()
+    request_refresh(dataset="handbook", user=None)
+    Refresh.objects.filter(dataset_id="handbook").update(status="running")
+    assert is_any_running()
 
 
 @pytest.mark.usefixtures("database_url")
