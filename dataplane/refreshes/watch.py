@@ -96,11 +96,12 @@ class RefreshWatch:
         One whose process is gone is recorded as crashed: it died after it had published, or had found its refresh in
         the hands of another run. One that a runner took and never started, since Prefect's answer was lost on the way,
         is started again: it may be the only one of its window, and where it is not it finds the refresh done.
-        Raises PrefectAway.
+        Somebody else's flow may have the name of ours: only runs of our deployments are judged. Raises PrefectAway.
         """
         now = datetime.now(UTC)
         for entry in catalogue.CATALOGUE.values():
-            runs = self.prefect.flow_runs(states=["PENDING", "RUNNING"], flow=entry.flow, limit=100).items
+            found = self.prefect.flow_runs(states=["PENDING", "RUNNING"], flow=entry.flow, limit=100).items
+            runs = [run for run in found if run.deployment == entry.deployment]
             known = selectors.refreshes_by_flow_run(run.id for run in runs)
             for run in runs:
                 row = known.get(run.id)

@@ -179,6 +179,19 @@ def test_a_run_that_no_refresh_names_is_crashed_once_nobody_can_work_on_it(
 
 
 @pytest.mark.parametrize("state", ["PENDING", "RUNNING"])
+def test_a_run_of_somebody_elses_flow_that_has_the_name_of_ours_is_left_alone(
+    database_url: str, fake_prefect: FakePrefect, state: str
+) -> None:
+    fake_prefect.add_deployment(HANDBOOK.flow, "nightly")
+    made = fake_prefect.create_flow_run(
+        flow=HANDBOOK.flow, deployment="nightly", parameters={}, idempotency_key="theirs", name="theirs"
+    )
+    fake_prefect.move(made.id, state, ago=timedelta(hours=6))
+    RefreshWatch(fake_prefect).sweep()
+    assert fake_prefect.runs[made.id].state_type == state
+
+
+@pytest.mark.parametrize("state", ["PENDING", "RUNNING"])
 def test_a_run_whose_refresh_has_ended_without_it_is_crashed(
     fake_prefect: FakePrefect, run_id: str, state: str
 ) -> None:
