@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from django.db.models import Max
 from console.live.announce import announce
 from console.text.stored import all_can_be_kept, storable
 from dataplane import catalogue, masking, publishing
+from dataplane.credentials import without_credentials
 from dataplane.deployments import ASSETS, EVENTS_A_PAGE, MOST_PAGES, Event, PrefectDeployments
 from dataplane.errors import DataplaneError, FlowRunNotFound
 from dataplane.models import AssetEvent, Dataset, Refresh
@@ -60,9 +62,9 @@ def keep(event: Event, prefect: PrefectDeployments) -> bool:
 
 
 def _kept(event: Event, prefect: PrefectDeployments) -> tuple[AssetEvent, bool]:
-    upstream = [storable(one)[:500] for one in event.related_ids("asset")]
     runs = [one.removeprefix("prefect.flow-run.") for one in event.related_ids("flow-run")]
-    runs = [one for one in runs if publishing.is_flow_run_id(one)]
+    run = next((one for one in runs if publishing.is_flow_run_id(one)), "")
+    secrets = _secrets_of(run, prefect)
     told = event.payload
     if not all_can_be_kept(told):  # the version counts all the same, and so does every event after this one
         logger.warning("the metadata of the asset event %s holds characters that cannot be kept: left out", event.id)
@@ -72,30 +74,60 @@ def _kept(event: Event, prefect: PrefectDeployments) -> tuple[AssetEvent, bool]:
         defaults={
             "at": event.at,
             "is_made": event.name == _MADE,
-            "asset": storable(event.resource)[:500],
-            "prefect_flow_run_id": runs[0] if runs else "",
-            "metadata": _without_secrets(masking.kept_of(told, schema={}), runs[0] if runs else "", prefect),
-            "upstream": upstream,
+            "asset": storable(_key(event.resource, secrets))[:500],
+            "prefect_flow_run_id": run,
+            "metadata": _without_secrets(masking.kept_of(told, schema={}), secrets),
+            "upstream": _upstream(event.related_ids("asset"), secrets),
         },
     )
 
 
-def _without_secrets(told: dict[str, Any], flow_run_id: str, prefect: PrefectDeployments) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Secrets:
+    """The texts that nobody is to read of what a flow run says."""
+
+    all: list[str]
+    known: list[str]  # without those that only may be secret, while nobody can say
+
+
+def _secrets_of(flow_run_id: str, prefect: PrefectDeployments) -> _Secrets | None:
+    """Return the run's secrets; None when it is gone, so that nobody can say what they are."""
+    if not flow_run_id:
+        return _Secrets([], [])
+    try:
+        found = prefect.secrets_of(flow_run_id)
+        return _Secrets(found, prefect.secrets_of(flow_run_id, are_known=True) if found else [])
+    except FlowRunNotFound:
+        return None
+
+
+def _key(asset: str, secrets: _Secrets | None) -> str:
+    """Return an asset's key as it is kept: without credentials, and without the secrets of the run that told of it.
+
+    A key that a registration names holds no secret of a run: its dataset is found by it. What only may be secret, for a
+    while, stays in every key, since a registration may name that key later.
+    """
+    is_named = any(entry.asset == asset for entry in catalogue.others().values())
+    return masking.without(asset, [] if is_named or secrets is None else secrets.known)
+
+
+def _upstream(keys: list[str], secrets: _Secrets | None) -> list[str]:
+    """Return the keys of what an asset was made from, as they are kept; none of a run that is gone."""
+    return [] if secrets is None else [storable(masking.without(one, secrets.all))[:500] for one in keys]
+
+
+def _without_secrets(told: dict[str, Any], secrets: _Secrets | None) -> dict[str, Any]:
     """Return what a flow run told of an asset without its secrets; of a run that is gone only what a version needs.
 
     A digest that holds a secret is the SHA-256 of it: it is the same again for the same content, so what only may be
     secret, for a while, does not count.
     """
     counted = {name: told[name] for name, kind in _COUNTED if isinstance(told.get(name), kind)}
-    try:
-        secrets = prefect.secrets_of(flow_run_id) if flow_run_id else []
-    except FlowRunNotFound:
+    if secrets is None:
         return counted
-    without: dict[str, Any] = masking.data_without(told, secrets)
+    without: dict[str, Any] = masking.data_without(told, secrets.all)
     digest = counted.get("digest", "")
-    if any(one in digest for one in secrets) and any(
-        one in digest for one in prefect.secrets_of(flow_run_id, are_known=True)
-    ):
+    if any(one in digest for one in secrets.known):
         counted["digest"] = hashlib.sha256(digest.encode()).hexdigest()
     return without | counted
 
@@ -154,7 +186,7 @@ def _confirmed_before(row: Refresh) -> datetime | None:
 def _dataset_of(event: AssetEvent) -> Registered | None:
     others = [entry for entry in catalogue.others().values() if not entry.is_job]
     for entry in others:
-        if entry.asset and entry.asset == event.asset:
+        if entry.asset and without_credentials(entry.asset) == without_credentials(event.asset):  # as they are kept
             return entry
     names = Refresh.objects.filter(prefect_flow_run_id=event.prefect_flow_run_id).values_list("dataset_id", flat=True)
     made_by = set(names) if event.prefect_flow_run_id else set()

@@ -6,6 +6,8 @@ Every repetition is bounded, so that no text, however made, takes more than line
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from dataplane.secret_fields import MASK
 
@@ -24,3 +26,8 @@ def without_credentials(text: str) -> str:
     """Return a text of somebody else's, such as an error, with passwords and keys masked."""
     shown = _IN_ADDRESS.sub(rf"\g<before>{MASK}", text)
     return _LOOKS_SECRET.sub(MASK, _NAMED.sub(rf"\g<name>{MASK}", shown))
+
+
+def input_without_credentials(one: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a version was made from, `{"dataset", "version"}` or `{"asset"}`, with the asset's key masked so."""
+    return {**one, "asset": without_credentials(str(one["asset"]))} if "asset" in one else dict(one)

@@ -128,7 +128,7 @@ def _origins(found: Lineage, version: DatasetVersion, column: int) -> list[tuple
         node = LineageNode(f"flow_run:{run}", "flow_run", f"flow run {run[:8]}", url, column)
         found.add_origin(node, before=own)
         into = node.id if node.id in found.nodes else own
-    sources = [str(one["asset"]) for one in version.inputs if "asset" in one]
+    sources = [str(one["asset"]) for one in version.shown_inputs if "asset" in one]
     for source in sources:
         found.add_origin(LineageNode(f"source:{source}", "source", source, column=column - 1), before=into)
     if not version.inputs and not version.published_by and version.kind != "external":

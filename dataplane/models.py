@@ -17,7 +17,7 @@ from pgvector.django import VectorField
 from console.clock import DatabaseNow
 from console.text.stored import storable
 from dataplane.contents.base import Stored
-from dataplane.credentials import without_credentials
+from dataplane.credentials import input_without_credentials, without_credentials
 from dataplane.embedding import DIMENSIONS
 from dataplane.refreshes import states
 
@@ -105,6 +105,11 @@ class DatasetVersion(models.Model):
 
     def __str__(self) -> str:
         return f"{self.dataset_id} version {self.version}"
+
+    @property
+    def shown_inputs(self) -> list[dict[str, Any]]:
+        """The inputs as everybody may see them: rows of earlier releases hold credentials in keys of assets."""
+        return [input_without_credentials(one) for one in self.inputs]
 
     @property
     def stored(self) -> Stored:

@@ -24,7 +24,7 @@ from console.live.announce import announce
 from console.roles import may
 from console.text.stored import UNKEPT, all_can_be_kept
 from dataplane import catalogue, masking
-from dataplane.credentials import without_credentials
+from dataplane.credentials import input_without_credentials, without_credentials
 from dataplane.errors import DatasetNotFound, FlowRunActionRefused, InvalidParameters, MadeHere, VersionTaken
 from dataplane.models import AssetEvent, Dataset, DatasetVersion, Refresh
 from dataplane.refreshes import states
@@ -135,11 +135,11 @@ def _checked(told: ToldVersion) -> ToldVersion:
         key=told.key,
         digest=told.digest,
         rows=told.rows,
-        location=without_credentials(told.location),
-        inputs=told.inputs,
+        location=without_credentials(told.location)[:500],
+        inputs=[input_without_credentials(one) for one in told.inputs],
         metadata=masking.kept_of(told.metadata, schema={}),
         flow_run_id=told.flow_run_id[:36],
-        code_version=told.code_version[:100],
+        code_version=without_credentials(told.code_version)[:100],
     )
 
 

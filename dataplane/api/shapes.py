@@ -83,7 +83,7 @@ def version_json(version: DatasetVersion) -> dict[str, Any]:
         "kind": version.kind,
         "published_at": instant(version.published_at),
         "flow_run_id": version.prefect_flow_run_id or None,
-        "inputs": version.inputs,
+        "inputs": version.shown_inputs,
         "parameters": masking.of_dataset(version.parameters, version.dataset_id),
         "code_version": version.code_version or None,
         "location": version.location or None,

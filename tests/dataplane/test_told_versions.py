@@ -108,6 +108,22 @@ def test_who_may_not_tell_and_what_cannot_be_told() -> None:
     assert not DatasetVersion.objects.exclude(location__contains="•••").exists()
 
 
+def test_no_credentials_of_an_assets_key_are_kept_or_shown(ada: User) -> None:
+    key, shown = "postgres://etl:hunter2@store/raw", "postgres://etl:•••@store/raw"
+    bot = service("etl-bot")
+    answer = bot.post(
+        "datasets/orders/versions", told(inputs=[{"asset": key}], code_version="https://ci:hunter2@git/1")
+    )
+    assert answer.json()["inputs"] == [{"asset": shown}], answer.content
+    kept = DatasetVersion.objects.get()
+    assert (kept.inputs, kept.code_version) == ([{"asset": shown}], "https://ci:•••@git/1")
+    common: dict[str, Any] = {"dataset_id": "orders", "rows": 1, "kind": "external", "parameters": {}}
+    DatasetVersion.objects.create(version=2, digest="of an earlier release", inputs=[{"asset": key}], **common)
+    for path in ("datasets/orders/versions/2", "datasets/orders/versions/2/lineage"):
+        said = Caller(ada).get(path).content.decode()
+        assert "hunter2" not in said and "postgres://etl:" in said
+
+
 @pytest.mark.parametrize(
     ("more", "path"),
     [

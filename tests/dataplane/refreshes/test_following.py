@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -58,6 +58,7 @@ class Followed:
 
     prefect: FakePrefect
     others: Deployments
+    file: Path  # of registrations
     events: int = field(default=0)
 
     def run(self, key: str, **parameters: Any) -> FlowRun:
@@ -77,13 +78,18 @@ class Followed:
         self.prefect._set(run.id, state, state.capitalize(), message)
         self.prefect.move(run.id, state, ago=LONG_AGO)
 
-    def tell(self, run_id: str, **metadata: Any) -> None:
-        """Let an event of the run's asset come."""
+    def tell(self, run_id: str, *, asset: str = ASSET, upstream: Sequence[str] = (), **metadata: Any) -> None:
+        """Let an event of the run's asset come, made from the assets `upstream`."""
         self.events += 1
         related = [{"prefect.resource.id": f"prefect.flow-run.{run_id}", "prefect.resource.role": "flow-run"}]
+        related += [{"prefect.resource.id": one, "prefect.resource.role": "asset"} for one in upstream]
         name = "prefect.asset.materialization.succeeded"
         at = datetime.now(UTC)
-        self.others.told = [Event(f"event-{self.events}", name, at, ASSET, metadata, related)]
+        self.others.told = [Event(f"event-{self.events}", name, at, asset, metadata, related)]
+
+    def register(self, asset: str) -> None:
+        """Let the registration name another asset, or none."""
+        self.file.write_text(REGISTRATION.replace(ASSET, asset))
 
     def look(self) -> None:
         """Look as a process does that has just begun."""
@@ -98,7 +104,7 @@ def followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Follow
     (tmp_path / "data.toml").write_text(REGISTRATION)
     prefect = FakePrefect()
     prefect.add_deployment(FLOW, NAME, {"properties": {"mode": {"type": "string"}}})
-    yield Followed(prefect, Deployments(prefect))
+    yield Followed(prefect, Deployments(prefect), tmp_path / "data.toml")
     environment.cache_clear()
 
 
@@ -213,7 +219,12 @@ def test_nothing_is_confirmed_where_nobody_knows_what_was_confirmed_before(follo
 def test_what_a_flow_tells_of_an_asset_is_kept_without_its_secrets(followed: Followed) -> None:
     followed.others.secrets = ["hunter2", "4711"]
     run = followed.refreshed("a")
-    told = {"note": "opened with hunter2", "deep": [{"hunter2": "x"}], "rows": 4711, "code_version": "v1"}
+    told: dict[str, Any] = {
+        "note": "opened with hunter2",
+        "deep": [{"hunter2": "x"}],
+        "rows": 4711,
+        "code_version": "v1",
+    }
     followed.tell(run.id, **told, digest="of hunter2")
     followed.look()
     version = DatasetVersion.objects.get()
@@ -223,6 +234,48 @@ def test_what_a_flow_tells_of_an_asset_is_kept_without_its_secrets(followed: Fol
     followed.look()
     assert [event.metadata for event in AssetEvent.objects.filter(pk="event-2")] == [{"digest": "abc", "rows": 5}]
     assert "hunter2" not in str([one.__dict__ for one in (*AssetEvent.objects.all(), *DatasetVersion.objects.all())])
+
+
+def kept() -> str:
+    return str([one.__dict__ for one in (*AssetEvent.objects.all(), *DatasetVersion.objects.all())])
+
+
+def test_keys_of_assets_are_kept_without_credentials_and_without_the_runs_secrets(followed: Followed) -> None:
+    followed.register("")
+    followed.others.secrets = ["4711-abcd"]
+    run = followed.refreshed("a")
+    upstream = ["postgres://etl:hunter2@store/orders", "s3://raw/4711-abcd"]
+    followed.tell(run.id, asset="postgres://etl:hunter2@store/4711-abcd", upstream=upstream)
+    followed.look()
+    version = DatasetVersion.objects.get()
+    assert version.location == f"postgres://etl:{MASK}@store/{MASK}"
+    assert version.inputs == [{"asset": f"postgres://etl:{MASK}@store/orders"}, {"asset": f"s3://raw/{MASK}"}]
+    gone = "00000000-0000-4000-8000-00000000dead"
+    followed.tell(gone, asset="s3://elsewhere", upstream=["s3://raw/4711-abcd"])
+    followed.look()
+    assert AssetEvent.objects.get(pk="event-2").upstream == [], "nobody can say what is secret in them"
+    assert "hunter2" not in kept() and "4711-abcd" not in kept()
+
+
+@pytest.mark.parametrize("key", ["postgres://etl:hunter2@store/orders", "s3://store/orders"])
+def test_a_dataset_is_found_by_the_asset_that_its_registration_names(followed: Followed, key: str) -> None:
+    followed.register(key)
+    followed.others.secrets = ["store/orders"]  # what the file of registrations names is none
+    followed.tell(followed.refreshed("a").id, asset=key)
+    followed.look()
+    assert row("a").status == "published" and "hunter2" not in kept()
+
+
+def test_a_dataset_is_found_by_an_asset_whose_event_came_before_its_registration(followed: Followed) -> None:
+    followed.register("s3://another")
+    followed.others.perhaps = ["store"]  # nobody can say
+    run = followed.refreshed("a")
+    followed.tell(run.id, asset="postgres://etl:hunter2@store/orders")
+    followed.look()
+    followed.register("postgres://etl:hunter2@store/orders")
+    followed.end(run, "COMPLETED")
+    followed.look()
+    assert row("a").status == "published" and "hunter2" not in kept()
 
 
 def test_a_digest_is_the_same_while_nobody_can_say_what_is_secret(followed: Followed) -> None:
