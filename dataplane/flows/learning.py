@@ -112,21 +112,20 @@ def judged(dataset: str, source: str, found: CaseSet, fitted: Fitted, vectors: V
 
     Returns Withheld when it is worse than either: then nothing is published.
     """
-    made, sentence, current = judgement(dataset, source, found, fitted, vectors)
-    create_markdown_artifact(
-        key="model-card", markdown=made.card, description=sentence or "Of the model that is published."
-    )
+    made, withheld, current = judgement(dataset, source, found, fitted, vectors)
+    description = withheld.sentence if withheld else "Of the model that is published."
+    create_markdown_artifact(key="model-card", markdown=made.card, description=description)
     table = [dict(one) for one in made.calibration]
     create_table_artifact(key="calibration", table=table, description="Told and seen, on the held-out split.")
     if current is not None and current.why_not:
         get_run_logger().warning("Version %d was not compared with: %s", current.version, current.why_not)
-    return Withheld(sentence, confirms=current is not None) if sentence else made
+    return withheld or made
 
 
 def judgement(
     dataset: str, source: str, found: CaseSet, fitted: Fitted, vectors: Vectors
-) -> tuple[TrainedModel, str, CurrentModel | None]:
-    """Return the model with its scores, why it is not worth publishing ("" when it is), and what it was held against.
+) -> tuple[TrainedModel, Withheld | None, CurrentModel | None]:
+    """Return the model with its scores, why it is not worth publishing (None when it is), and what it was held against.
 
     Raises ModelRefused when the plain numbers do not tell what the model in the file tells.
     """
@@ -155,7 +154,9 @@ def judgement(
         inputs=[{"dataset": source, "version": found.version}],
         embedder=embedder().name,
     )
-    return made, worse(scores, came, current), current
+    why_not = worse(scores, came, current)
+    withheld = Withheld(why_not, confirms=stands(scores, came, current)) if why_not else None
+    return made, withheld, current
 
 
 def worse(scores: dict[str, float], came: Sequence[bool], current: CurrentModel | None) -> str:
@@ -176,6 +177,13 @@ def worse(scores: dict[str, float], came: Sequence[bool], current: CurrentModel 
             f"{held_out}. Version {current.version} stays current."
         )
     return ""
+
+
+def stands(scores: dict[str, float], came: Sequence[bool], current: CurrentModel | None) -> bool:
+    """Return whether the current model was tried on the held-out cases too, and is better than the base rate there."""
+    if current is None or current.chances is None:
+        return False
+    return log_loss(current.chances, came) < scores["log_loss_of_the_base_rate"]
 
 
 def current_model(dataset: str, cases: Sequence[Case], vectors: Vectors) -> CurrentModel | None:

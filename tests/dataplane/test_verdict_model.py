@@ -20,18 +20,17 @@ from skops import io
 
 from dataplane import lineage, selectors, versions
 from dataplane.catalogue import EVALUATION_SET, VERDICT_MODEL
-from dataplane.contents.base import Withheld
 from dataplane.contents.records import RecordRow, Records
 from dataplane.contracts import RefreshOrder, RefreshOutcome
 from dataplane.embedding import embedder
 from dataplane.errors import ModelRefused, SourceInvalid, TrainingMissing
 from dataplane.flows import training
 from dataplane.flows.evaluating import Decided, cases_of
-from dataplane.flows.learning import CaseSet, CurrentModel, judgement, published_cases, worse
+from dataplane.flows.learning import CaseSet, CurrentModel, judgement, published_cases, stands, worse
 from dataplane.flows.training import loaded, too_little, train
 from dataplane.flows.verdicts import Case, faults_of, scores_of
 from dataplane.flows.verdicts import cases_of as read
-from dataplane.models import Refresh
+from dataplane.models import Dataset, Refresh
 from dataplane.refreshes.claim import claim
 
 from .conftest import FLOW_RUN
@@ -191,6 +190,16 @@ def test_a_worse_model_is_named_so() -> None:
     assert "no better than always telling the base rate" in worse(scores_of(1 - good, came, 0.8), came, None)
 
 
+def test_a_current_model_that_was_not_tried_or_is_of_no_use_now_is_not_confirmed() -> None:
+    came = [True] * 8 + [False] * 2
+    good = np.array([0.9] * 8 + [0.1] * 2)
+    scores = scores_of(1 - good, came, 0.8)
+    assert stands(scores, came, CurrentModel(3, good))
+    assert not stands(scores, came, CurrentModel(3, 1 - good))
+    assert not stands(scores, came, CurrentModel(3, None, "made with another"))
+    assert not stands(scores, came, None)
+
+
 def publish_cases(key: str, made: list[RecordRow]) -> None:
     with claim(EVALUATION_SET, RefreshOrder(EVALUATION_SET.name, key), flow_run_id=FLOW_RUN) as claimed:
         versions.publish(
@@ -206,11 +215,10 @@ def trained(key: str) -> RefreshOutcome:
         found = published_cases(EVALUATION_SET.name)
         assert found is not None
         vectors = embedder().embed([one.proposed.text for one in found.cases])
-        made, sentence, current = judgement(
+        made, withheld, _ = judgement(
             VERDICT_MODEL.name, EVALUATION_SET.name, found, train(found.cases, vectors), vectors
         )
-        if sentence:
-            withheld = Withheld(sentence, confirms=current is not None)
+        if withheld:
             return versions.withhold(VERDICT_MODEL, withheld, refresh_id=claimed.refresh_id)
         return versions.publish(VERDICT_MODEL, made, refresh_id=claimed.refresh_id, parameters={}, flow_run_id=FLOW_RUN)
 
@@ -221,6 +229,7 @@ def test_a_model_is_a_version_and_a_worse_one_is_not(ada: User, client: Client, 
     publish_cases("e1", rows())
     assert trained("k1").status == "published"
     assert trained("k2").status == "unchanged", "the same cases make the same model"
+    confirmed_at = Dataset.objects.get(name=VERDICT_MODEL.name).confirmed_at
 
     publish_cases("e2", rows(is_misleading=True))
     outcome = trained("k3")
@@ -228,6 +237,7 @@ def test_a_model_is_a_version_and_a_worse_one_is_not(ada: User, client: Client, 
     row = Refresh.objects.get(key="k3")
     assert (row.status, row.note, row.error, row.version) == ("finished", outcome.sentence, "", None)
     assert trained("k3").was_done, "the same key is not trained again"
+    assert Dataset.objects.get(name=VERDICT_MODEL.name).confirmed_at == confirmed_at, "of no use on these cases either"
     assert selectors.current_version(VERDICT_MODEL.name).version == 1
 
     version = selectors.version(VERDICT_MODEL.name, 1)
