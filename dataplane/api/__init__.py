@@ -12,7 +12,7 @@ from ninja import Field, Query, Router, Schema, Status
 from console import problems
 from console.api_access import require
 from dataplane import catalogue, masking, selectors
-from dataplane.api.shapes import dataset_json, instant, refresh_json
+from dataplane.api.shapes import datasets_json, instant, refresh_json
 from dataplane.models import Refresh
 from dataplane.prefect_gateway import STATE_TYPES, FlowRun, gateway
 from dataplane.refreshes.request import request_refresh
@@ -38,14 +38,14 @@ class RefreshIn(Schema):
 def list_datasets(request: HttpRequest) -> dict[str, Any]:
     """List the datasets with their versions, newest first."""
     require(request, "see")
-    return {"items": [dataset_json(state) for state in selectors.datasets()], "next": None}
+    return {"items": datasets_json(selectors.datasets()), "next": None}
 
 
 @router.get("/datasets/{name}")
 def get_dataset(request: HttpRequest, name: str) -> dict[str, Any]:
     """Return one dataset."""
     require(request, "see")
-    return dataset_json(selectors.dataset(name))
+    return datasets_json([selectors.dataset(name)])[0]
 
 
 @router.post("/datasets/{name}/refresh", response={200: dict[str, Any], 201: dict[str, Any]})

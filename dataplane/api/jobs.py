@@ -9,7 +9,7 @@ from ninja import Field, Router, Schema, Status
 
 from console.api_access import require
 from dataplane import catalogue, publishing, selectors
-from dataplane.api.shapes import dataset_json, refresh_json, version_json
+from dataplane.api.shapes import datasets_json, refresh_json, version_json
 from dataplane.errors import DatasetNotFound
 from dataplane.refreshes.request import request_refresh
 
@@ -44,7 +44,7 @@ class VersionIn(Schema):
 def list_jobs(request: HttpRequest) -> dict[str, Any]:
     """List what is registered, runs, and publishes no versions."""
     require(request, "see")
-    return {"items": [dataset_json(state) for state in selectors.jobs()], "next": None}
+    return {"items": datasets_json(selectors.jobs()), "next": None}
 
 
 @router.post("/jobs/{name}/start", response={200: dict[str, Any], 201: dict[str, Any]})

@@ -2,38 +2,56 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
 from dataplane import masking
 from dataplane.deployments import deployments
-from dataplane.errors import PrefectError
+from dataplane.errors import DeploymentNotFound, PrefectAway, PrefectRefused
 from dataplane.models import DatasetVersion, Refresh, SearchScore
 from dataplane.parameters import asked
 from dataplane.registered import Registered
 from dataplane.selectors import DatasetState
 
 
-def schema_of(state: DatasetState) -> dict[str, Any]:
-    """Return the schema of the parameters that may be given; of somebody else's, `{}` while Prefect is away."""
-    if not isinstance(state.entry, Registered):
-        return state.entry.parameters_schema()
+def datasets_json(states: Iterable[DatasetState]) -> list[dict[str, Any]]:
+    """Return the public shapes of datasets or jobs.
+
+    Of somebody else's, the schema of the parameters is Prefect's, and `{}` while it is away. Each is one call, until
+    one finds Prefect away: the list waits once, however many are registered.
+    """
+    is_away, shapes = False, []
+    for state in states:
+        schema: dict[str, Any] = {}
+        if not isinstance(state.entry, Registered):
+            schema = state.entry.parameters_schema()
+        elif not is_away:
+            try:
+                schema = _schema_at_prefect(state.entry)
+            except PrefectAway:
+                is_away = True
+        shapes.append(_dataset_json(state, schema))
+    return shapes
+
+
+def _schema_at_prefect(entry: Registered) -> dict[str, Any]:
+    """Return the schema of what may be given; `{}` where Prefect has no such deployment. Raises PrefectAway."""
     try:
-        found = deployments().find(state.entry.flow, state.entry.deployment)
-    except PrefectError:
+        found = deployments().find(entry.flow, entry.deployment)
+    except (DeploymentNotFound, PrefectRefused):
         return {}
-    return asked(state.entry, found.schema, found.defaults)
+    return asked(entry, found.schema, found.defaults)
 
 
-def dataset_json(state: DatasetState) -> dict[str, Any]:
-    """Return the public shape of one dataset."""
+def _dataset_json(state: DatasetState, schema: dict[str, Any]) -> dict[str, Any]:
     return {
         "name": state.name,
         "title": state.title,
         "current_version": state.current.version if state.current else None,
         "fresh_until": instant(state.fresh_until),
         "is_stale": state.is_stale,
-        "parameters_schema": schema_of(state),
+        "parameters_schema": schema,
         "is_job": state.entry.is_job,
         "deployment": f"{state.entry.flow}/{state.entry.deployment}",
         "schedules": state.scheduled,

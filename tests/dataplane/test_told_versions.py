@@ -18,6 +18,8 @@ from django.urls import reverse
 from approvals.models import AuditEvent
 from console.environment import environment
 from dataplane import changes, currency, lineage, selectors
+from dataplane.api import shapes
+from dataplane.errors import DeploymentNotFound, PrefectAway
 from dataplane.management.commands import check_data
 from dataplane.models import Dataset, DatasetVersion, Refresh
 from tests.api_caller import Caller, paths_of, problem
@@ -33,6 +35,12 @@ deployment = "load_orders/nightly"
 publishers = ["etl-bot"]
 [jobs.reindex]
 deployment = "reindex/manual"
+"""
+MORE = """
+[jobs.vacuum]
+deployment = "vacuum/manual"
+[datasets.returns]
+deployment = "load_returns/nightly"
 """
 
 
@@ -137,6 +145,38 @@ def test_what_no_page_could_show_is_not_taken(more: dict[str, Any], path: str) -
     refused = service("etl-bot").post("datasets/orders/versions", told(**more))
     assert paths_of(refused) == [path], refused.content
     assert not DatasetVersion.objects.exists()
+
+
+@pytest.mark.parametrize(("path", "registered"), [("datasets", ["orders", "returns"]), ("jobs", ["reindex", "vacuum"])])
+def test_a_list_waits_once_for_a_prefect_that_does_not_answer(
+    ada: User, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, registered: list[str]
+) -> None:
+    (tmp_path / "data.toml").write_text(FILE + MORE)
+    asked: list[str] = []
+
+    def find(flow: str, deployment: str) -> Any:
+        asked.append(flow)
+        raise PrefectAway("Prefect does not answer.")
+
+    monkeypatch.setattr(shapes, "deployments", lambda: SimpleNamespace(find=find))
+    listed = {one["name"]: one["parameters_schema"] for one in Caller(ada).get(path).json()["items"]}
+    assert len(asked) == 1
+    assert [listed[name] for name in registered] == [{}, {}]
+
+
+def test_a_deployment_that_prefect_does_not_know_hides_no_other_schema(
+    ada: User, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data.toml").write_text(FILE + MORE)
+
+    def find(flow: str, deployment: str) -> Any:
+        if flow == "reindex":
+            raise DeploymentNotFound(f"{flow}/{deployment}")
+        return SimpleNamespace(schema={"properties": {"day": {"type": "string"}}}, defaults={})
+
+    monkeypatch.setattr(shapes, "deployments", lambda: SimpleNamespace(find=find))
+    listed = {one["name"]: one["parameters_schema"] for one in Caller(ada).get("jobs").json()["items"]}
+    assert listed["reindex"] == {} and "day" in listed["vacuum"]["properties"]
 
 
 def test_a_version_that_no_flow_run_made_is_shown_with_what_read_it(ada: User, client: Client) -> None:
