@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from approvals.services.claims import claim, reassign, release
 from approvals.services.commenting import comment
-from approvals.services.deciding import Answer, Circumstances, decide, renew_terms
+from approvals.services.deciding import Answer, Circumstances, decide
 from approvals.services.deciding_for_sure import Recorded, decide_for_sure, find_recorded
 from approvals.services.delegating import confirm_delegation, delegate, revoke_delegation
 from approvals.services.ending import LetGo, decisions_of, let_go, not_begun_of_run, open_of_run, set_back
@@ -24,6 +24,7 @@ from approvals.services.receipts import (
     set_aside,
     stand_still,
 )
+from approvals.services.renewing import renew_terms
 from approvals.services.seeding import seed_attention_check
 from approvals.services.standing import make_standing, revoke_standing
 

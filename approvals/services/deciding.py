@@ -18,21 +18,19 @@ from approvals.errors import (
     KeyReused,
     MayNotDecide,
     NoSuchApproval,
-    StaleTerms,
     StaleVersion,
 )
 from approvals.models import Approval, Decision, ProposalVersion, ReceiptStep, Verdict
 from approvals.people.permissions import AGREEING, STANDING, PeopleAround, Permit, agreeing_persons, may_decide
 from approvals.policies import asking
 from approvals.proposal.canonical import LIMIT_BYTES
-from approvals.proposal.terms import WORDS, Terms
-from approvals.record import audit
+from approvals.proposal.terms import Terms
 from approvals.record.closings import RequestClosing, closing_of
 from approvals.services import decision_sql
-from approvals.services.closing import close_by_policy, write_decision
+from approvals.services.closing import write_decision
 from approvals.services.decision_sql import HeldApproval
 from approvals.services.editing import Edit, consider_edit, schema_errors
-from console.live.announce import announce
+from approvals.services.renewing import next_version, renewed
 from console.text.stored import UNKEPT, all_can_be_kept, text_fault
 
 NOTE_LIMIT = 4000  # characters
@@ -127,7 +125,7 @@ def take(*, approval_id: str, reviewer: User, given: Answer, circumstances: Circ
         with transaction.atomic():
             held = _held(approval_id)
             _check_open(held, given)
-            stale = _renewed(held.approval)
+            stale = renewed(held.approval)
             if stale is None:
                 return _take(held, reviewer, given, circumstances)
     except (IntegrityError, AlreadyClosed, StaleVersion, MayNotDecide):
@@ -157,33 +155,6 @@ def _check_open(held: HeldApproval, given: Answer) -> None:
         raise BytesChanged(approval.version)
     if approval.version != given.version or approval.digest != given.digest:
         raise StaleVersion(approval.version)
-
-
-def renew_terms(approval_id: str) -> None:
-    """Ask the policy again about an open request, for the data that the agent had read is older or newer than before.
-
-    Part of a caller's transaction. Nothing happens where the terms are the same, or the request is closed.
-    """
-    with transaction.atomic():
-        approval = _held(approval_id).approval
-        if approval.is_open:
-            _renewed(approval)
-
-
-def _renewed(approval: Approval) -> StaleTerms | None:
-    """Put the approval under the policy's present terms if they differ; say so, because nobody has seen them."""
-    stood, now = approval.given_terms, asking.terms_now(approval)
-    different = stood.differences(now, is_escalated="escalate" in approval.climbed)
-    if not different:
-        return None
-    changed = ", ".join(WORDS[name] for name in different)
-    asking.under_terms(approval, now)
-    _next_version(approval, ProposalVersion.Reason.TERMS, detail=f"The policy changed: {changed}.")
-    announce("inbox", f"approval:{approval.pk}", f"run:{approval.run_id}")
-    body = {"version": approval.version, "policy": now.policy_version, "rule": now.rule, "changed": different}
-    audit.record(actor="policy", kind="approval.terms_changed", subject=approval.pk, body=body)
-    close_by_policy(approval)
-    return StaleTerms(approval.version, changed)
 
 
 def _take(held: HeldApproval, reviewer: User, given: Answer, circumstances: Circumstances) -> TakenDecision:
@@ -249,36 +220,7 @@ def _adopt(approval: Approval, edit: Edit, terms: Terms, editor: User) -> None:
     """Make the edited arguments the current version, under the terms that hold for them."""
     approval.canonical, approval.digest, approval.summary = edit.canonical, edit.digest, edit.summary
     asking.under_terms(approval, terms)
-    _next_version(approval, ProposalVersion.Reason.EDITED, made_by=editor)
-
-
-def _next_version(approval: Approval, reason: str, *, made_by: User | None = None, detail: str = "") -> None:
-    approval.version += 1
-    approval.save(
-        update_fields=[
-            "version",
-            "canonical",
-            "digest",
-            "summary",
-            "terms",
-            "policy_version",
-            "audience",
-            "people",
-            "verdicts",
-            "needed",
-            "risk",
-        ]
-    )
-    ProposalVersion.objects.create(
-        approval=approval,
-        version=approval.version,
-        reason=reason,
-        canonical=approval.canonical,
-        digest=approval.digest,
-        summary=approval.summary,
-        made_by=made_by,
-        detail=detail[:500],
-    )
+    next_version(approval, ProposalVersion.Reason.EDITED, made_by=editor)
 
 
 def _earlier_answer(approval_id: str, reviewer: User, given: Answer) -> Decision | None:
