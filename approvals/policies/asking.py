@@ -35,14 +35,17 @@ def terms_for(facts: Facts) -> Terms:
     Where no rule can be used an admin decides (`terms.FAIL_SAFE`), with the reason in words; so does whatever goes
     wrong in here. Only a database that does not answer raises: then the caller's change does not happen either.
     """
+    label = ""
     try:
-        return active_policy().terms_for(facts)
+        policy = active_policy()
+        label = policy.label
+        return policy.terms_for(facts)
     except DatabaseError:
         raise
     except Exception:
         # Nothing that breaks in a policy may let a proposal through, or keep it from people.
         logger.exception("The policy broke for the tool %s of %s", facts.tool, facts.agent)
-        return replace(FAIL_SAFE, reason="The policy broke; the log of the server says how.")
+        return replace(FAIL_SAFE, policy_version=label, reason="The policy broke; the log of the server says how.")
 
 
 # By hand, for it stands in the path of every click. The active one comes first.

@@ -24,7 +24,7 @@ from approvals.services.receipts import (
     set_aside,
     stand_still,
 )
-from approvals.services.renewing import renew_terms
+from approvals.services.renewing import renew_terms, renew_under_active_policy
 from approvals.services.seeding import seed_attention_check
 from approvals.services.standing import make_standing, revoke_standing
 
@@ -64,6 +64,7 @@ __all__ = [
     "reassign",
     "release",
     "renew_terms",
+    "renew_under_active_policy",
     "revoke_delegation",
     "revoke_standing",
     "seed_attention_check",

@@ -18,6 +18,7 @@ from approvals.errors import (
     KeyReused,
     MayNotDecide,
     NoSuchApproval,
+    StaleTerms,
     StaleVersion,
 )
 from approvals.models import Approval, Decision, ProposalVersion, ReceiptStep, Verdict
@@ -30,7 +31,7 @@ from approvals.services import decision_sql
 from approvals.services.closing import write_decision
 from approvals.services.decision_sql import HeldApproval
 from approvals.services.editing import Edit, consider_edit, schema_errors
-from approvals.services.renewing import next_version, renewed
+from approvals.services.renewing import changed_since, next_version, renewed
 from console.text.stored import UNKEPT, all_can_be_kept, text_fault
 
 NOTE_LIMIT = 4000  # characters
@@ -154,7 +155,13 @@ def _check_open(held: HeldApproval, given: Answer) -> None:
     if approval.shown_digest != approval.digest:
         raise BytesChanged(approval.version)
     if approval.version != given.version or approval.digest != given.digest:
-        raise StaleVersion(approval.version)
+        raise _outdated(approval, given)
+
+
+def _outdated(approval: Approval, given: Answer) -> StaleVersion:
+    """Say what the person has not seen: another proposal, or other terms for the one that they have."""
+    changed = changed_since(approval, given.version) if approval.digest == given.digest else ""
+    return StaleTerms(approval.version, changed) if changed else StaleVersion(approval.version)
 
 
 def _take(held: HeldApproval, reviewer: User, given: Answer, circumstances: Circumstances) -> TakenDecision:

@@ -75,8 +75,8 @@ def climb(approval_ids: list[str]) -> list[Rung]:
 
     Remind announces again, escalate widens the audience, both by mail too (`approvals.services.reminders`); expire
     closes. Each step is a conditional update on the number of steps taken, so that a repeated or concurrent call takes
-    none twice, and on the version, so that none gives back an audience that other terms have replaced; a decision wins
-    over a late expiry.
+    none twice, and on the version and its policy, so that none gives back an audience that other terms have replaced; a
+    decision wins over a late expiry.
     """
     return [_climb_one(approval_id) for approval_id in approval_ids]
 
@@ -107,6 +107,7 @@ def _take_step(approval: Approval, step: str) -> bool:
         status=Approval.Status.PENDING,
         steps_climbed=approval.steps_climbed,
         version=approval.version,
+        policy_version=approval.policy_version,
     ).update(**changes)
     if not taken:
         return False  # somebody decided or changed it, or another worker took the step

@@ -178,6 +178,7 @@ CHORES: Final = (
     # What closes at its deadline closes whoever is alive.
     Chore("close what is past its deadline", every=5, begin=in_rows(partial(approvals.climb_overdue, all_steps=False))),
     Chore("climb overdue ladders", every=60, begin=in_rows(partial(approvals.climb_overdue, all_steps=True))),
+    Chore("put open requests under a new policy", every=10, begin=in_rows(approvals.renew_under_active_policy)),
     Chore("ask why mails wait", every=5, begin=_ask_for_mail_fault),
     Chore("knock at Temporal", every=5, begin=_knock),
     Chore("let go of what runs wrote", every=60, begin=in_rows(sweeping.step), again=2),

@@ -183,6 +183,28 @@ def test_an_escalation_gives_nobody_back_whom_new_terms_have_left_out_meanwhile(
         services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval))
 
 
+@pytest.mark.django_db(transaction=True)
+def test_an_escalation_asks_those_of_the_policy_that_came_to_hold_meanwhile(
+    open_one: Opener, terms: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terms(escalate_to=("operator",))
+    approval = open_one()
+    age(approval, 25)
+    services.climb([approval.pk])
+    age(approval, 25)
+    terms(escalate_to=("admin",), policy_version="test/2")
+    take_step = ladder._take_step
+
+    def late(read: Approval, step: str) -> bool:
+        at_once(services.renew_under_active_policy)  # between reading the row and writing it
+        return take_step(read, step)
+
+    monkeypatch.setattr(ladder, "_take_step", late)
+    services.climb([approval.pk])
+    approval.refresh_from_db()
+    assert (approval.version, approval.steps_climbed, approval.audience) == (1, 2, ["admin", "reviewer"])
+
+
 @pytest.mark.parametrize("needed", [1, 2])
 @pytest.mark.parametrize("asked", [{}, {"source": "program", "audience": ("alice",)}])
 @pytest.mark.parametrize("policy_changes", [False, True])

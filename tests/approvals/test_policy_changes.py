@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -12,9 +13,10 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from approvals import services
+from approvals.errors import StaleTerms, StaleVersion
 from approvals.models import Approval, AuditEvent, PolicyVersion
-from approvals.people.permissions import agreeing_persons
-from approvals.policies import shipped
+from approvals.people.permissions import agreeing_persons, may_decide
+from approvals.policies import asking, shipped
 from approvals.policies.asking import active_policy, terms_for
 from approvals.policies.errors import (
     AlreadySettled,
@@ -27,10 +29,14 @@ from approvals.policies.errors import (
 )
 from approvals.policies.policy import Policy
 from approvals.policies.words import card_of, compare
-from approvals.proposal.terms import Facts
+from approvals.proposal.terms import Facts, Terms
 from approvals.reading.policy_preview import preview
+from approvals.reading.reach import stranded
 from approvals.record import audit
+from approvals.services import renewing
 from approvals.services.changing_policy import checked, confirm, digest_of, propose, refuse
+from console.clock import database_now
+from console.models import OutboxEntry
 from tests.approvals.conftest import REFUND, answer
 from tests.at_once import at_once
 from tests.effort import effort
@@ -221,6 +227,133 @@ def test_a_proposal_that_names_somebody_who_left_is_not_confirmed(ada: User, ivo
     User.objects.filter(pk=alice.pk).update(is_active=False)
     with pytest.raises(InvalidPolicy):
         confirm(version=1, by=ivo)
+
+
+# Open requests under a new version
+
+BY_NAME: list[dict[str, Any]] = [
+    {"name": "refunds", "groups": [], "people": ["alice", "bob"], "needed": "all", "escalate_to": []}
+]
+
+
+def named(*people: str) -> list[dict[str, Any]]:
+    return [BY_NAME[0] | {"people": list(people)}]
+
+
+def test_a_request_that_nobody_can_decide_is_freed_by_another_policy(
+    open_one: Opener, ada: User, alice: User, bob: User
+) -> None:
+    put(ada, BY_NAME)
+    approval = open_one()
+    services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval))
+    User.objects.filter(pk=bob.pk).update(is_active=False)
+    carol = User.objects.create(username="carol")
+    carol.groups.add(Group.objects.get(name="reviewer"))
+    put(ada, named("alice", "carol"), based_on=1)
+    assert not may_decide(carol, approval).allowed and stranded([approval])
+    assert services.renew_under_active_policy()
+    assert not services.renew_under_active_policy()
+    approval.refresh_from_db()
+    assert (approval.people, approval.version, approval.policy_version) == (["alice", "carol"], 2, "2")
+    assert not stranded([approval])
+    for person in (alice, carol):
+        services.decide(approval_id=approval.pk, reviewer=person, given=answer(approval))
+    approval.refresh_from_db()
+    assert approval.status == "decided"
+    assert AuditEvent.objects.filter(kind="approval.terms_changed").count() == 1
+    assert audit.verify().ok
+
+
+def test_who_had_the_page_open_is_told_what_the_policy_changed(open_one: Opener, ada: User, alice: User) -> None:
+    seen = open_one()
+    put(ada, TWO)
+    services.renew_under_active_policy()
+    put(ada, named("alice"), based_on=1)
+    services.renew_under_active_policy()
+    with pytest.raises(StaleTerms, match=r"\(how many people must agree, who may decide, who may") as told:
+        services.decide(approval_id=seen.pk, reviewer=alice, given=answer(seen))
+    assert told.value.current_version == 3
+    with pytest.raises(StaleVersion) as other:
+        services.decide(approval_id=seen.pk, reviewer=alice, given=answer(seen, digest="0" * 64))
+    assert not isinstance(other.value, StaleTerms)
+
+
+def test_a_policy_that_says_the_same_of_a_request_leaves_its_version_and_votes(
+    open_one: Opener, ada: User, alice: User, bob: User
+) -> None:
+    put(ada, BY_NAME)
+    approval = open_one()
+    services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval))
+    put(ada, [BY_NAME[0] | {"name": "money back", "escalate_to": ["operator"], "remind_after": "1h"}], based_on=1)
+    assert services.renew_under_active_policy()
+    assert not services.renew_under_active_policy(), "each is looked at once"
+    ladder = approval.ladder
+    approval.refresh_from_db()
+    assert (approval.version, approval.policy_version, approval.ladder) == (1, "2", ladder)
+    assert (approval.given_terms.rule, approval.given_terms.escalate_to) == ("money back", ("operator",))
+    services.decide(approval_id=approval.pk, reviewer=bob, given=answer(approval))
+    approval.refresh_from_db()
+    assert approval.status == "decided"
+
+
+def test_what_expires_first_is_put_under_the_new_policy_first(
+    open_one: Opener, ada: User, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late, soon, sooner = (open_one(due_at=database_now() + timedelta(hours=hours)) for hours in (9, 5, 1))
+    decided = open_one()
+    services.decide(approval_id=decided.pk, reviewer=alice, given=answer(decided))
+    put(ada)
+    monkeypatch.setattr(renewing, "AT_ONCE", 2)
+    for expected in ({soon, sooner}, {soon, sooner, late}):
+        assert services.renew_under_active_policy()
+        assert set(Approval.objects.filter(policy_version="1")) == expected
+
+
+def test_a_request_that_cannot_be_renewed_holds_up_no_other(
+    open_one: Opener, ada: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken, sound = open_one(due_at=database_now() + timedelta(hours=1)), open_one()
+    put(ada)
+    terms_now = asking.terms_now
+
+    def breaks(approval: Approval) -> Terms:
+        if approval.pk == broken.pk:
+            raise ZeroDivisionError
+        return terms_now(approval)
+
+    monkeypatch.setattr(asking, "terms_now", breaks)
+    assert services.renew_under_active_policy()
+    assert not services.renew_under_active_policy()
+    sound.refresh_from_db()
+    assert (sound.version, sound.policy_version) == (2, "1")
+
+
+def test_a_policy_that_breaks_for_a_request_is_asked_once(
+    open_one: Opener, ada: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    approval = open_one()
+    put(ada)
+
+    def breaks(policy: Policy, facts: Facts) -> Terms:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Policy, "terms_for", breaks)
+    assert services.renew_under_active_policy()
+    assert not services.renew_under_active_policy()
+    approval.refresh_from_db()
+    assert (approval.audience, approval.policy_version) == (["admin"], "1")
+
+
+@pytest.mark.parametrize(("outcome", "verdict"), [("allow", "approve"), ("deny", "reject")])
+def test_a_policy_that_asks_nobody_any_more_closes_what_is_open_and_tells_the_run(
+    outcome: str, verdict: str, open_one: Opener, ada: User
+) -> None:
+    approval = open_one()
+    put(ada, [{"name": "refunds", "outcome": outcome}])
+    services.renew_under_active_policy()
+    decision = approval.decisions.get()
+    assert (decision.verdict, decision.source) == (verdict, "policy:refunds@1")
+    assert OutboxEntry.objects.get(kind="decided").payload["decision_id"] == decision.pk
 
 
 # The preview
