@@ -193,13 +193,16 @@ def _is_enough(approval: Approval, decision: Decision, around: PeopleAround) -> 
     """Return whether the decision closes the approval; `around` has it with those before it.
 
     One person's rejection does. An answer stands in for the tool's result, so it needs as many people as an approval;
-    so does "It did not happen", after which the same may be proposed again.
+    so does "It did not happen", after which the same may be proposed again. A change into what needs no approval needs
+    nobody besides.
     """
     if decision.verdict == Verdict.REJECT and approval.kind != Approval.Kind.OUTCOME:
         return True
     if decision.verdict != Verdict.EDIT and approval.needed == 1:
         return True  # `may_decide` has said that it counts; who edits may be barred from agreeing to the edit
     answer = None if decision.verdict in AGREEING else decision
+    if decision.verdict in AGREEING and approval.given_terms.outcome == "allow":
+        return True  # the rule of what it was changed into needs nobody, and may name nobody
     return len(agreeing_persons(approval, answer=answer, around=around)) >= approval.needed
 
 

@@ -259,7 +259,8 @@ class Model:
             self.state, self.closed_by = "decided", verdict
             return "taken", holder
         self.votes.append(Vote(name, holder, verdict))
-        if len(self.agreeing(self.terms, on_an_answer=verdict == "respond")) >= self.terms.needed:
+        needs_nobody = verdict == "edit" and self.terms.outcome == "allow"
+        if needs_nobody or len(self.agreeing(self.terms, on_an_answer=verdict == "respond")) >= self.terms.needed:
             self.state, self.closed_by = "decided", verdict
         return "taken", holder
 

@@ -18,6 +18,7 @@ from approvals.record import audit
 from approvals.services import Circumstances
 from approvals.services.requesting import ProgramRequest, request_approval
 from console.clock import database_now
+from console.models import OutboxEntry
 from tests.approvals.conftest import REFUND, answer
 
 Opener = Callable[..., Approval]
@@ -93,6 +94,23 @@ def test_only_the_edited_bytes_may_run_and_only_once_another_agreed(open_one: Op
     assert (allowed.arguments, allowed.decided_by) == (LESS, "bob")
     with pytest.raises(NotAuthorised):
         services.authorise(approval_id=approval.pk, digest=proposed)
+
+
+@pytest.mark.parametrize("groups", [(), ("reviewer",)])
+def test_a_change_into_what_needs_no_approval_needs_nobody_besides(
+    groups: tuple[str, ...], open_one: Opener, terms: Any, alice: User
+) -> None:
+    needs_nobody = {"outcome": "allow", "groups": groups, "needed": 2, "four_eyes": ("requester", "editor")}
+    terms(by=lambda facts: needs_nobody if facts.arguments == LESS else {})
+    approval = open_one()
+    decision = edit(approval, alice)
+    approval.refresh_from_db()
+    assert (approval.status, approval.version, decision.for_digest) == ("decided", 2, approval.digest)
+    assert OutboxEntry.objects.get(kind="decided").payload["decision_id"] == decision.pk
+    assert services.authorise(approval_id=approval.pk, digest=approval.digest).arguments == LESS
+    terms(four_eyes=("requester", "editor"))
+    with pytest.raises(NotAuthorised):
+        services.authorise(approval_id=approval.pk, digest=approval.digest)
 
 
 @pytest.mark.parametrize(
