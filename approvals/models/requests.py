@@ -119,9 +119,10 @@ class Approval(models.Model):
     claimed_at = models.DateTimeField(null=True, blank=True)
     is_seeded = models.BooleanField(default=False)  # a harmless request to keep reviewers awake; never executed
     deliver_to = models.JSONField(null=True, blank=True)  # where a program wants its answer, see docs/programs.md
-    #: by a program: {"audience": [names], "body_digest", "reports": whether it will say what came of it}; in an agent's
-    #: interrupt: {"verdicts": [those its form can carry], "call_id", "places": how many it asks about, "model": that
-    #: had the agent ask, "server": the agent server it runs on, "thread": its thread there}
+    #: by a program: {"audience": [names], "verdicts": [those it takes; empty: all], "body_digest", "reports": whether
+    #: it will say what came of it}; in an agent's interrupt: {"verdicts": [those its form can carry], "call_id",
+    #: "places": how many it asks about, "model": that had the agent ask, "server": the agent server it runs on,
+    #: "thread": its thread there}
     asked = models.JSONField(default=dict)
 
     # Kept by the database, for lists; the functions are made in the migration that adds them.

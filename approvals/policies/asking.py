@@ -130,10 +130,9 @@ def under_terms(approval: Approval, terms: Terms) -> None:
     narrowed = narrow(terms, approval.asked.get("audience", ()))
     approval.audience = sorted({*narrowed.groups, *added})
     approval.people = list(narrowed.people)
-    if approval.source == Approval.Source.PROGRAM:
-        approval.verdicts = [verdict for verdict in approval.verdicts if verdict in terms.verdicts]
-    else:
-        approval.verdicts = verdicts_under(terms, approval.asked.get("verdicts", ()))
+    is_of_before = approval.source == Approval.Source.PROGRAM and "verdicts" not in approval.asked
+    asked = approval.verdicts if is_of_before else approval.asked.get("verdicts", ())
+    approval.verdicts = verdicts_under(terms, asked)
     approval.needed = terms.needed
     approval.risk = terms.risk
 
@@ -141,8 +140,8 @@ def under_terms(approval: Approval, terms: Terms) -> None:
 def verdicts_under(terms: Terms, asked: Sequence[str]) -> list[str]:
     """Return the verdicts that the terms allow of those asked for, all of them where none are asked for.
 
-    Where the terms allow none of what the form of asking can carry, that form has its way: a question can only be
-    answered.
+    Where the terms allow none of what the form of asking can carry, or a program can take, these stay: a question can
+    only be answered. `approve` and `reject` are never among them, for every rule takes both.
     """
     found = [verdict for verdict in terms.verdicts if not asked or verdict in asked]
     return found or list(asked)

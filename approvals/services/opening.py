@@ -143,9 +143,7 @@ def _fields(proposal: Proposal, now: datetime) -> dict[str, Any]:
         "is_tracked": proposal.is_tracked,
         "audience": list(audience.groups),
         "people": list(audience.people),
-        "verdicts": asking.verdicts_under(terms, proposal.verdicts)
-        if proposal.source == Approval.Source.AGENT
-        else [verdict for verdict in terms.verdicts if not proposal.verdicts or verdict in proposal.verdicts],
+        "verdicts": asking.verdicts_under(terms, proposal.verdicts),
         "needed": terms.needed,
         "ladder": [{"step": step, "at": at.isoformat()} for step, at in ladder],
         "opened_at": now,
@@ -159,7 +157,7 @@ def _asked(proposal: Proposal) -> dict[str, Any]:
         "body_digest": proposal.body_digest,
         "reports": proposal.reports_outcome,
     }
-    if proposal.source == Approval.Source.AGENT and proposal.verdicts:
+    if proposal.source == Approval.Source.PROGRAM or proposal.verdicts:
         asked["verdicts"] = list(proposal.verdicts)
     if proposal.call_id:
         asked["call_id"] = proposal.call_id

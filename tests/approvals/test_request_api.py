@@ -368,6 +368,37 @@ def test_fewer_verdicts_stay_fewer_when_the_policy_changes(robot: User, alice: U
     assert (approval.version, approval.verdicts) == (2, ["approve", "reject"])
 
 
+def test_verdicts_that_the_policy_takes_away_come_back_with_it_and_are_never_down_to_none(
+    robot: User, alice: User, policy: Policy
+) -> None:
+    policy()
+    approval = asked(robot, verdicts=["respond"])
+    both = asked(robot, external_id="both", verdicts=["approve", "respond"])
+    policy(verdicts=("approve", "reject"))
+    for one in (approval, both):
+        services.renew_terms(one.pk)
+        one.refresh_from_db()
+    assert (approval.verdicts, both.verdicts) == (["respond"], ["approve"])
+    services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval, "respond", answer=1))
+    policy()
+    services.renew_terms(both.pk)
+    both.refresh_from_db()
+    assert (both.version, both.verdicts) == (3, ["approve", "respond"])
+
+
+def test_what_was_asked_for_before_the_verdicts_were_kept_gets_none_that_it_has_not(
+    robot: User, policy: Policy
+) -> None:
+    policy()
+    approval = asked(robot, verdicts=["approve", "reject"])
+    del approval.asked["verdicts"]
+    approval.save(update_fields=["asked"])
+    policy(may_bulk=False)
+    services.renew_terms(approval.pk)
+    approval.refresh_from_db()
+    assert (approval.version, approval.verdicts) == (2, ["approve", "reject"])
+
+
 def test_an_earlier_deadline_moves_the_end_of_the_ladder(robot: User) -> None:
     due_at = database_now() + timedelta(hours=30)
     approval = asked(robot, due_at=due_at.isoformat())
