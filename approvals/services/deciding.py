@@ -36,6 +36,7 @@ from console.text.stored import UNKEPT, all_can_be_kept, text_fault
 
 NOTE_LIMIT = 4000  # characters
 NEEDS_NOTE = {Verdict.REJECT}
+LONGEST_DWELL_MS: Final = 2**31 - 1  # what the column holds: 24.8 days
 
 
 @dataclass(frozen=True)
@@ -200,9 +201,9 @@ def _is_enough(approval: Approval, decision: Decision, around: PeopleAround) -> 
         return True
     if decision.verdict != Verdict.EDIT and approval.needed == 1:
         return True  # `may_decide` has said that it counts; who edits may be barred from agreeing to the edit
-    answer = None if decision.verdict in AGREEING else decision
     if decision.verdict in AGREEING and approval.given_terms.outcome == "allow":
         return True  # the rule of what it was changed into needs nobody, and may name nobody
+    answer = None if decision.verdict in AGREEING else decision
     return len(agreeing_persons(approval, answer=answer, around=around)) >= approval.needed
 
 
@@ -297,10 +298,11 @@ class _Look:
 
     @property
     def dwell_ms(self) -> int | None:
-        """Return how long the person has had the version before them; `None` when nothing says so."""
+        """Return how long the person has had the version before them, capped; `None` when nothing says so."""
         if self.circumstances.shown_at is None:
             return None
-        return max(0, int((self.now - self.circumstances.shown_at).total_seconds() * 1000))
+        passed = int((self.now - self.circumstances.shown_at).total_seconds() * 1000)
+        return min(max(0, passed), LONGEST_DWELL_MS)
 
     def check(self, terms: Terms, given: Answer) -> None:
         """Enforce what the terms ask of the situation: a recent sign-in, a long enough look, no bulk."""

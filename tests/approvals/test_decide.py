@@ -192,6 +192,15 @@ def test_that_something_did_not_happen_needs_no_reason(open_one: Opener, alice: 
     assert approval.status == "decided"
 
 
+def test_who_has_looked_at_it_for_longer_than_can_be_counted_decides_all_the_same(
+    open_one: Opener, alice: User
+) -> None:
+    approval = open_one()
+    looked = services.Circumstances("page", shown_at=database_now() - timedelta(days=40))
+    decision = services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval), circumstances=looked)
+    assert Decision.objects.get(pk=decision.pk).dwell_ms == 2**31 - 1
+
+
 def test_an_unknown_approval_is_not_found(alice: User) -> None:
     with pytest.raises(NoSuchApproval):
         services.decide(approval_id="apr_none", reviewer=alice, given=services.Answer("approve", 1, "0" * 64))
