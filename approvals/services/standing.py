@@ -35,6 +35,7 @@ from console.live.announce import announce
 from console.text.stored import text_fault
 
 LONGEST: Final = timedelta(days=30)
+SAME_END: Final = timedelta(minutes=5)  # a second click asks for so many days from a later moment
 MOST_USES: Final = 1000
 REASON_LIMIT: Final = 500  # characters
 
@@ -54,8 +55,9 @@ def make_standing(
 ) -> StandingApproval:
     """Approve in advance what meets the conditions, made from a request that waits or was approved.
 
-    The request itself stays as it is. The same again from the same request is the same standing approval while that is
-    in force. `digest`: of what was shown. `given`: see `approvals.people.standing_conditions`; every argument is named.
+    The request itself stays as it is. The same again from the same request, with an end within minutes of the first
+    one, is the same standing approval while that is in force. `digest`: of what was shown. `given`: see
+    `approvals.people.standing_conditions`; every argument is named.
     Raises NoSuchApproval, StaleVersion, MayNotDecide when the person may not approve the request in their own right,
     NotTheirs when nothing like it can be approved in advance, InvalidChange for what was typed, InvalidCondition when
     it is about an argument.
@@ -77,7 +79,13 @@ def make_standing(
         arguments = approval.arguments
         standing_conditions.check(given, arguments)
         known = StandingApproval.objects.filter(
-            _IN_FORCE, made_from=approval, made_by=by, conditions=given, uses_at_most=uses_at_most
+            _IN_FORCE,
+            made_from=approval,
+            made_by=by,
+            conditions=given,
+            reason=reason.strip(),
+            uses_at_most=uses_at_most,
+            expires_at__range=(expires_at - SAME_END, expires_at + SAME_END),
         ).first()
         if known is not None:
             return known

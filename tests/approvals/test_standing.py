@@ -391,6 +391,17 @@ def test_a_second_click_makes_no_second_one_and_an_old_page_makes_none(
     assert _make(approval, alice, expires_at=until).revoked_at is None, "what was taken back can be given anew"
 
 
+def test_another_end_or_another_reason_makes_another_one(open_one: Opener, alice: User, policy: Policy) -> None:
+    approval, ends = open_one(), database_now() + timedelta(days=1)
+    first = _make(approval, alice, expires_at=ends)
+    second_click = _make(approval, alice, expires_at=ends + timedelta(minutes=2))
+    longer = _make(approval, alice, expires_at=ends + timedelta(days=9))
+    other = _make(approval, alice, expires_at=ends, reason="The customer is known to us.")
+    assert second_click == first
+    assert len({first.pk, longer.pk, other.pk}) == 3
+    assert (longer.expires_at, other.reason) == (ends + timedelta(days=9), "The customer is known to us.")
+
+
 def test_the_same_again_after_its_last_use_or_its_time_is_a_new_one(
     open_one: Opener, alice: User, policy: Policy
 ) -> None:
