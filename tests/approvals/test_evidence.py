@@ -205,6 +205,41 @@ def test_an_empty_folder_and_a_file_that_is_no_pack_are_told(tmp_path: Path) -> 
     assert status == 1 and "note.txt: is no archive that can be read" in said
 
 
+@pytest.mark.usefixtures("accounts_on_record")
+def test_people_who_were_renamed_are_called_as_they_were_and_nobody_is_told_a_forger(
+    told: Approval, alice: User, bob: User, tmp_path: Path
+) -> None:
+    for before, after in (("alice", "al"), ("bob", "rob"), ("al", "alicia")):
+        User.objects.filter(username=before).update(username=after)
+    pack.export(told.pk, tmp_path / "pack.zip")
+    assert verify.check(str(tmp_path / "pack.zip"))[0] == []
+    with zipfile.ZipFile(tmp_path / "pack.zip") as archive:
+        files = [json.loads(archive.read(f"approvals/{told.pk}/{name}.json")) for name in _NAMING]
+    decisions, versions, comments = files
+    assert (decisions[0]["by"], decisions[0]["by_now"]) == ("alice", "alicia")
+    assert (versions[1]["made_by"], versions[1]["made_by_now"]) == ("alice", "alicia")
+    assert (comments[0]["by"], comments[0]["by_now"]) == ("bob", "rob")
+
+
+@pytest.mark.usefixtures("accounts_on_record")
+def test_who_was_renamed_before_has_one_name_in_the_pack(open_one: Opener, alice: User, tmp_path: Path) -> None:
+    approval = open_one(requested_by=User.objects.create(username="carl"))
+    User.objects.filter(pk=alice.pk).update(username="al")
+    al = User.objects.get(pk=alice.pk)
+    services.decide(approval_id=approval.pk, reviewer=al, given=answer(approval))
+    User.objects.filter(username="carl").update(username="carlo")
+    pack.export(approval.pk, tmp_path / "pack.zip")
+    assert verify.check(str(tmp_path / "pack.zip"))[0] == []
+    with zipfile.ZipFile(tmp_path / "pack.zip") as archive:
+        (decision,) = json.loads(archive.read(f"approvals/{approval.pk}/decisions.json"))
+        facts = json.loads(archive.read(f"approvals/{approval.pk}/approval.json"))
+    assert (decision["by"], decision["by_now"]) == ("al", "al")
+    assert (facts["requested_by"], facts["requested_by_now"]) == ("carl", "carlo")
+
+
+_NAMING = ("decisions", "versions", "comments")
+
+
 # A forger who makes the manifest anew
 
 

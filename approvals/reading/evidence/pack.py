@@ -6,6 +6,7 @@ chain.jsonl                   the record from the first to the last entry about 
 approvals/<id>/approval.json  the request; versions.json, versions/<n>.json: the canonical bytes of each version
                card-<n>.html  what a reviewer was shown of that version, inert; card-<n>.txt the same as plain text
                decisions.json  receipt.json  comments.json  effect.json
+               people are called as they were then; `..._now` is the present name of the same account
 run/run.json                  the run; run/temporal.json, run/checkpoints.json: the engines' own histories
 """
 
@@ -21,17 +22,19 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from django.contrib.auth.models import User
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import connection, transaction
 from django.db.models import Max, Min
 from django.template.loader import render_to_string
 
 from approvals.errors import NoSuchApproval
-from approvals.models import Approval, AuditEvent, Decision, ProposalVersion
+from approvals.models import Approval, AuditEvent, Comment, Decision, ProposalVersion, Verdict
 from approvals.policies.words import who_decides
 from approvals.proposal.canonical import read_canonical
 from approvals.reading.arguments import ArgumentRow, argument_rows_of
 from approvals.reading.evidence import verify
+from approvals.reading.evidence.names import NamesThen
 from approvals.record import audit, heads
 from console import ports
 from console.clock import database_now
@@ -145,8 +148,13 @@ def _arguments(canonical: bytes | memoryview) -> dict[str, Any]:
 def _add_approval(pack: _Pack, approval: Approval, effect: Executed | None) -> None:
     folder = f"approvals/{approval.pk}"
     versions = list(approval.versions.select_related("made_by").order_by("version"))
-    pack.add_json(f"{folder}/approval.json", _facts(approval))
-    pack.add_json(f"{folder}/versions.json", [_version_facts(version) for version in versions])
+    decisions = list(approval.decisions.select_related("by", "on_behalf_of").order_by("number"))
+    comments = list(approval.comments.select_related("by").order_by("at", "id"))
+    people = [person for one in decisions for person in (one.by, one.on_behalf_of)] + [one.by for one in comments]
+    names = NamesThen(approval, [approval.requested_by, *people])
+    edits = {one.for_version: one.pk for one in decisions if one.verdict == Verdict.EDIT}
+    pack.add_json(f"{folder}/approval.json", _facts(approval, names))
+    pack.add_json(f"{folder}/versions.json", [_version_facts(one, names, edits.get(one.version)) for one in versions])
     for version in versions:
         pack.files[f"{folder}/versions/{version.version}.json"] = bytes(version.canonical)
         shown = _shown(approval, version)
@@ -154,13 +162,10 @@ def _add_approval(pack: _Pack, approval: Approval, effect: Executed | None) -> N
             "approvals/evidence_card.html", shown
         ).encode()
         pack.files[f"{folder}/card-{version.version}.txt"] = _as_text(shown).encode()
-    decisions = approval.decisions.select_related("by", "on_behalf_of").order_by("number")
-    pack.add_json(f"{folder}/decisions.json", [_decision_facts(decision) for decision in decisions])
+    pack.add_json(f"{folder}/decisions.json", [_decision_facts(decision, names) for decision in decisions])
     receipt = approval.receipt.order_by("at", "id").values("step", "detail", "at")
     pack.add_json(f"{folder}/receipt.json", list(receipt))
-    comments = approval.comments.order_by("at", "id").values_list("id", "by__username", "text", "at")
-    said = [{"id": pk, "by": by, "text": text, "at": at} for pk, by, text, at in comments]
-    pack.add_json(f"{folder}/comments.json", said)
+    pack.add_json(f"{folder}/comments.json", [_comment_facts(one, names) for one in comments])
     pack.add_json(f"{folder}/effect.json", effect)
 
 
@@ -181,26 +186,37 @@ _KEPT = (
 )
 
 
-def _facts(approval: Approval) -> dict[str, Any]:
+def _facts(approval: Approval, names: NamesThen) -> dict[str, Any]:
     facts = {name: getattr(approval, name) for name in _KEPT}
-    return facts | {"requested_by": approval.requested_by.username if approval.requested_by else None}
+    return facts | _called("requested_by", approval.requested_by, names.when_opened(approval.requested_by))
 
 
-def _version_facts(version: ProposalVersion) -> dict[str, Any]:
+def _version_facts(version: ProposalVersion, names: NamesThen, edit: str | None) -> dict[str, Any]:
+    """`edit`: the id of the decision that made the version."""
     facts = {name: getattr(version, name) for name in ("version", "reason", "digest", "summary", "detail", "at")}
-    return facts | {"made_by": version.made_by.username if version.made_by else None}
+    return facts | _called("made_by", version.made_by, names.when_said(version.made_by, edit))
 
 
-def _decision_facts(decision: Decision) -> dict[str, Any]:
-    names = (
+def _comment_facts(said: Comment, names: NamesThen) -> dict[str, Any]:
+    facts = {"id": said.pk, "text": said.text, "at": said.at}
+    return facts | _called("by", said.by, names.when_said(said.by, said.pk))
+
+
+def _called(field: str, user: User | None, then: str | None) -> dict[str, str | None]:
+    """Return an account's name as the record has it, and its present one beside it."""
+    return {field: then, f"{field}_now": user.username if user else None}
+
+
+def _decision_facts(decision: Decision, names: NamesThen) -> dict[str, Any]:
+    kept = (
         *("id", "source", "verdict", "note", "version", "digest", "for_version", "for_digest"),
         *("edited_arguments", "answer", "channel", "dwell_ms", "body_digest", "at"),
     )
     people = {
-        "by": decision.by.username if decision.by else None,
-        "on_behalf_of": decision.on_behalf_of.username if decision.on_behalf_of else None,
+        **_called("by", decision.by, names.when_said(decision.by, decision.pk)),
+        **_called("on_behalf_of", decision.on_behalf_of, names.when_said(decision.on_behalf_of, decision.pk)),
     }
-    return {name: getattr(decision, name) for name in names} | people
+    return {name: getattr(decision, name) for name in kept} | people
 
 
 def _shown(approval: Approval, version: ProposalVersion) -> dict[str, Any]:
