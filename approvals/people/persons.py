@@ -1,7 +1,9 @@
 """People, not accounts: who is behind an account, so that a second account is no second pair of eyes.
 
 The same person: accounts linked by `AccountPerson`, else accounts with the same e-mail address (letter case aside),
-else the account alone. The functions take several users at once, because rules compare several people.
+else the account alone. The database gives a new account, or one with a new address, the link of the account whose
+address it has; only two people part them (`approvals.services.linking`). The functions take several users at once,
+because rules compare several people.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from django.test import Client
 from django.urls import reverse
 
 from approvals.models import AccountPerson, AuditEvent, LinkChange
-from approvals.people.persons import person_of
+from approvals.people.persons import accounts_of, person_of
 from approvals.record import audit
 
 LINKS = "admin:approvals_accountperson"
@@ -107,6 +107,40 @@ def test_a_new_address_does_not_make_two_of_one_person(accounts_on_record: None,
     bob.refresh_from_db()
     assert alice.email != bob.email and person_of(alice) == person_of(bob)
     assert {kind for _, kind, _ in recorded()} == {"person.linked"}
+
+
+@pytest.mark.parametrize("comes", ["as a new account", "by a new address"])
+def test_who_gets_the_address_of_a_linked_account_is_the_same_person(
+    comes: str, root: Client, second: Client, alice: User, bob: User
+) -> None:
+    User.objects.filter(pk=alice.pk).update(email="al@example.org")
+    for user in (alice, bob):
+        settle(second, ask(root, user, "Alice Liddell"))
+    if comes == "as a new account":
+        third = User.objects.create(username="alice2", email="AL@example.org")
+    else:
+        third = User.objects.create(username="alice2", email="else@example.org")
+        User.objects.filter(pk=third.pk).update(email="AL@example.org")
+    third.refresh_from_db()
+    assert person_of(third) == person_of(alice) == person_of(bob)
+    assert set(accounts_of(third)) == set(accounts_of(bob)) == {alice.pk, bob.pk, third.pk}
+    User.objects.filter(pk=third.pk).update(email="away@example.org")
+    third.refresh_from_db()
+    assert person_of(third) == person_of(alice), "a new address parts nobody"
+    User.objects.filter(pk=third.pk).update(email="al@example.org")
+    settle(second, ask(root, third, ""))
+    third.refresh_from_db()
+    third.save()  # writes the same address again
+    assert person_of(third) != person_of(alice), "two people have parted them"
+    assert audit.verify().ok
+
+
+def test_an_account_that_is_linked_keeps_its_link_with_another_address(alice: User, bob: User) -> None:
+    User.objects.filter(pk=alice.pk).update(email="al@example.org")
+    for user, person in ((alice, "Alice"), (bob, "Bob")):
+        AccountPerson.objects.create(user=user, person=person)
+    User.objects.filter(pk=bob.pk).update(email="al@example.org")
+    assert person_of(User.objects.get(pk=bob.pk)) == "person:Bob"
 
 
 def test_an_admin_without_the_machines_trust_links_nobody(ada: User, alice: User) -> None:

@@ -29,7 +29,7 @@ def a_person(name: str, chance: random.Random) -> User:
     for role in chance.sample(["reviewer", "admin", "operator"], chance.randint(0, 2)):
         user.groups.add(Group.objects.get_or_create(name=role)[0])
     if chance.random() < 0.2:
-        AccountPerson.objects.create(user=user, person="linked")
+        AccountPerson.objects.update_or_create(user=user, defaults={"person": "linked"})
     return user
 
 
