@@ -24,7 +24,7 @@ from approvals.services.receipts import (
     set_aside,
     stand_still,
 )
-from approvals.services.renewing import renew_terms, renew_under_active_policy
+from approvals.services.renewing import policy_in_force, renew_terms, renew_under_active_policy
 from approvals.services.seeding import seed_attention_check
 from approvals.services.standing import make_standing, revoke_standing
 
@@ -60,6 +60,7 @@ __all__ = [
     "note_receipt",
     "open_approval",
     "open_of_run",
+    "policy_in_force",
     "propose_link",
     "reassign",
     "release",

@@ -27,6 +27,11 @@ SELECT id FROM approvals_approval WHERE status = 'pending' AND policy_version <>
 """
 
 
+def policy_in_force() -> str:
+    """Return the name of the policy version that is active now."""
+    return asking.active_policy().label
+
+
 def renew_under_active_policy() -> bool:
     """Put open requests under the policy that is active now, at most AT_ONCE of them; return whether any was.
 
@@ -34,7 +39,7 @@ def renew_under_active_policy() -> bool:
     policy says the same of keeps its version and its votes. Call it again while it returns True.
     """
     with connection.cursor() as cursor:
-        cursor.execute(_UNDER_ANOTHER_POLICY, [asking.active_policy().label, AT_ONCE])
+        cursor.execute(_UNDER_ANOTHER_POLICY, [policy_in_force(), AT_ONCE])
         found = [row[0] for row in cursor.fetchall()]
     return sum(_renews(approval_id) for approval_id in found) > 0
 

@@ -87,6 +87,26 @@ def _keep_heads() -> Step:
     return step
 
 
+def _renew_terms() -> Step:
+    """Put open requests under the policy that holds now; once all are, look no more until another one does.
+
+    A request that was being opened while the policy changed is there by the second look.
+    """
+    settled = ("", 0)  # a policy, and how many looks in a row have found no request under another one
+
+    async def step(_: Reach) -> bool:
+        nonlocal settled
+        policy = await in_database(approvals.policy_in_force)
+        looks = settled[1] if settled[0] == policy else 0
+        if looks >= 2:
+            return False
+        has_renewed = await in_database(approvals.renew_under_active_policy)
+        settled = (policy, 0 if has_renewed else looks + 1)
+        return has_renewed
+
+    return step
+
+
 def _compare_with_temporal() -> Step:
     """Look at open runs and watches that nobody heard of for a while, a few each second."""
     is_first = True
@@ -178,7 +198,7 @@ CHORES: Final = (
     # What closes at its deadline closes whoever is alive.
     Chore("close what is past its deadline", every=5, begin=in_rows(partial(approvals.climb_overdue, all_steps=False))),
     Chore("climb overdue ladders", every=60, begin=in_rows(partial(approvals.climb_overdue, all_steps=True))),
-    Chore("put open requests under a new policy", every=10, begin=in_rows(approvals.renew_under_active_policy)),
+    Chore("put open requests under a new policy", every=10, begin=_renew_terms),
     Chore("ask why mails wait", every=5, begin=_ask_for_mail_fault),
     Chore("knock at Temporal", every=5, begin=_knock),
     Chore("let go of what runs wrote", every=60, begin=in_rows(sweeping.step), again=2),

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 
+from approvals import services as approvals
 from console import outbox
 from console.backoff import Backoff
 from console.models import OutboxEntry
@@ -20,7 +21,7 @@ from orchestration.relay.reach import Reach
 from orchestration.temporal_protocol import TemporalGateway
 from orchestration.threads import in_database
 from tests.fakes import FakeTemporal
-from tests.orchestration.conftest import make_run
+from tests.orchestration.conftest import go, make_run
 from tests.orchestration.test_relay import ask_to_start, everything_delivered, relaying
 from tests.waiting import until
 
@@ -125,3 +126,29 @@ def test_every_chore_can_be_done_alone(number: int, caplog: pytest.LogCaptureFix
 
     relaying(lambda: until(lambda: len(ended) > 1), Relay(FakeTemporal(), chores=[Chore("alone", 0.01, begin)]))
     assert "done later" not in caplog.text
+
+
+@pytest.mark.django_db(transaction=True)
+def test_open_requests_are_looked_through_until_all_stand_under_the_policy_and_again_under_the_next_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (chore,) = (one for one in CHORES if one.name == "put open requests under a new policy")
+    policies, answers = iter(["1", "1", "1", "1", "1", "2"]), iter([True, False, True, False, False, False])
+    looked: list[bool] = []
+
+    def look() -> bool:
+        looked.append(next(answers))
+        return looked[-1]
+
+    monkeypatch.setattr(approvals, "policy_in_force", lambda: next(policies))
+    monkeypatch.setattr(approvals, "renew_under_active_policy", look)
+    step, reach = chore.begin(), Relay(FakeTemporal(), chores=())
+
+    async def steps(many: int) -> None:
+        for _ in range(many):
+            await step(reach)
+
+    go(steps(5))
+    assert looked == [True, False, True, False, False]
+    go(steps(1))
+    assert len(looked) == 6
