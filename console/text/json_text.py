@@ -142,10 +142,11 @@ def _refuse_constant(name: str) -> None:
 
 
 def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        twice = next(key for index, (key, _) in enumerate(pairs) if any(key == other for other, _ in pairs[:index]))
-        raise NotJson(f"The key {json.dumps(twice[:60], ensure_ascii=False)} stands twice in one object.")
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise NotJson(f"The key {json.dumps(key[:60], ensure_ascii=False)} stands twice in one object.")
+        found[key] = value
     return found
 
 

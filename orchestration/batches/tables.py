@@ -7,6 +7,7 @@ the empty text. What does not become its type stays in the error, in words, with
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -232,10 +233,11 @@ def _readers(names: list[str], schema: dict[str, Any]) -> list[Column]:
     """Return how each column is read. Raises NoTable for names that mean nothing or two things."""
     known = {str(name): part for name, part in schema.get("properties", {}).items()}
     takes_more = schema.get("additionalProperties", False)
+    times = Counter(names)
     for name in names:
         if not name:
             raise NoTable("A column has no name. The first row holds the names of the agent's input.")
-        if names.count(name) > 1:
+        if times[name] > 1:
             raise NoTable(f"Two columns are called “{name[:60]}”. Leave one of them out.")
         if name not in known and takes_more in (False, None):
             raise NoTable(

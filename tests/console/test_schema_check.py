@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from console.forms.schema_check import BrokenSchema, check
-from console.text.json_text import MOST_KEYS, NotJson, read_json, read_number, write_json
+from console.text.json_text import MOST_KEYS, NotJson, read_exactly, read_json, read_number, write_json
 from tests.effort import effort
 
 
@@ -119,6 +119,13 @@ def test_a_broken_schema_is_called_broken_and_fetches_nothing(
 def test_json_that_cannot_be_kept_is_refused_in_a_sentence(text: str, words: str) -> None:
     with pytest.raises(NotJson, match=words):
         read_json(text)
+
+
+def test_a_key_that_stands_twice_is_named_also_among_very_many() -> None:
+    """A search that compares each with each would not come back here."""
+    text = "{" + "".join(f'"{number}": 0, ' for number in range(300_000)) + '"299999": 1}'
+    with pytest.raises(NotJson, match='The key "299999" stands twice'):
+        read_exactly(text)
 
 
 @pytest.mark.parametrize("text", ["0", "-7", "9007199254740993", "1.0", "0.1", "2.50", "1e3", "123456789012345678901"])

@@ -132,6 +132,13 @@ def test_what_is_no_table_is_said(text: str, words: str) -> None:
         read(text)
 
 
+def test_a_head_of_very_many_columns_is_read() -> None:
+    """A search that compares each with each would not come back here."""
+    names = [f"c{number}" for number in range(300_000)]
+    found = read_table(",".join(names) + "\n1\n", {"properties": {}, "additionalProperties": True})
+    assert [(row.line, len(row.errors)) for row in found] == [(2, 1)]
+
+
 def test_a_row_with_other_cells_than_the_head_is_wrong_by_itself() -> None:
     found = read("name,note\na,b,c\nd\ne,f\n")
     assert [(row.line, bool(row.errors)) for row in found] == [(2, True), (3, True), (4, False)]
