@@ -166,8 +166,7 @@ class Activities:
             faults.reach("turn.before_graph", turn.run_id)
             budget = run.limits.get("tokens_per_run", agent.tokens_per_run)
             today = await _budget_of_today(agent, run)
-            tell = None if budget is None and today is None else _tell_of(turn, run.fence)
-            spending = Spending(run.usage, budget, today, model_name(agent), tell)
+            spending = Spending(run.usage, budget, today, model_name(agent), _tell_of(turn, run.fence))
             answers = drive.answers_of(Around(agent, shape.tools, before), start)
             if answers.asked_again:
                 # Noted first: once the graph asks anew, the next attempt finds nothing of what was answered.

@@ -111,7 +111,7 @@ class Spending(BaseCallbackHandler):
         """`before`: the run's usage until now. `budget`: tokens of the whole run, `None` for any number.
 
         `model`: the name to show where a call does not say which model it is of. `tell`: called after each call, so
-        that other turns know of it, and the next attempt where this one is killed.
+        that other turns know of it, and what this attempt has used stays counted however it ends.
         """
         self._before = Tokens(int(before.get("input_tokens") or 0), int(before.get("output_tokens") or 0))
         self._cost_before = before.get("cost_micros")

@@ -22,10 +22,11 @@ from langgraph.graph import END, START, StateGraph
 from temporalio.exceptions import ApplicationError
 
 from console.clock import database_now
+from orchestration import services
 from orchestration.actions import raise_limits, reset
 from orchestration.agents.offline_model import OfflineModel
 from orchestration.agents.runtime import Agent
-from orchestration.errors import ActionRefused, BudgetUsedUp, DayBudgetUsedUp
+from orchestration.errors import ActionRefused, AgentStopped, BudgetUsedUp, DayBudgetUsedUp
 from orchestration.models import ModelUse, Run
 from orchestration.prices import Tokens
 from orchestration.turns import activity as module
@@ -289,10 +290,11 @@ def test_parallel_nodes_keep_to_the_budget(use: Use, world: FakeWorld) -> None:
     assert sum(used(run)) <= 350
 
 
+@pytest.mark.parametrize("budget", [1000, None])
 def test_what_calls_have_used_outlives_the_worker_and_is_counted_once(
-    use: Use, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+    budget: int | None, use: Use, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = use(by_invoke(), 1000, {})
+    run = use(by_invoke(), budget, {})
     usual = drive.call
 
     async def killed(*given: Any, **more: Any) -> None:
@@ -305,6 +307,21 @@ def test_what_calls_have_used_outlives_the_worker_and_is_counted_once(
             take(start(run), world)
     assert used(run) == (140, 60), "by calls that ended before the worker did"
     assert take(start(run), world, attempt=2).outcome == "finished"
+    assert used(run) == (140, 60)
+    assert [(use.input_tokens, use.output_tokens) for use in ModelUse.objects.filter(run=run)] == [(140, 60)]
+
+
+@pytest.mark.parametrize("where", [(drive, "end_of"), (services, "finish_turn")])
+def test_what_a_turn_has_used_is_kept_that_cannot_end(
+    where: tuple[Any, str], use: Use, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise AgentStopped("The agent stopped.")
+
+    run = use(by_invoke(), None, {})
+    monkeypatch.setattr(*where, refuse)
+    with pytest.raises(ApplicationError, match="The agent stopped"):
+        take(start(run), world)
     assert used(run) == (140, 60)
     assert [(use.input_tokens, use.output_tokens) for use in ModelUse.objects.filter(run=run)] == [(140, 60)]
 
