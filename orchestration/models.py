@@ -70,7 +70,7 @@ class Run(models.Model):
     ending = models.JSONField(null=True, blank=True)  # {"action", "by", "reason", "at"}: what an operator has asked for
     paused = models.JSONField(null=True, blank=True)  # {"by", "reason", "at"}: no turn begins while it is there
     #: where the first turn of the era begins: {"checkpoint_id", "values": what is changed in its state, "placed": the
-    #: checkpoint that was made of it, "" before}
+    #: checkpoint that was made of it, "" before, "ahead": [tokens in, out] that its state knows of besides `usage`}
     restart = models.JSONField(null=True, blank=True)
     #: {"steps_per_turn", "tokens_per_run", "tokens_per_day"} where an operator has raised it above the agent's
     limits = models.JSONField(default=dict)

@@ -413,11 +413,14 @@ def _hold(turn: Turn, fence: int) -> Run:
     return run
 
 
-def note_placed(turn: Turn, fence: int, checkpoint_id: str) -> None:
-    """Note the checkpoint at which the era begins. Raises Fenced when a newer attempt has begun."""
+def note_placed(turn: Turn, fence: int, checkpoint_id: str, ahead: Tokens) -> None:
+    """Note the checkpoint at which the era begins, and how many tokens its state is ahead of the run's usage.
+
+    Raises Fenced when a newer attempt has begun.
+    """
     with transaction.atomic():
         run = _hold(turn, fence)
-        run.restart = {**(run.restart or {}), "placed": checkpoint_id}
+        run.restart = {**(run.restart or {}), "placed": checkpoint_id, "ahead": [ahead.given, ahead.taken]}
         run.save(update_fields=["restart"])
 
 

@@ -54,7 +54,7 @@ from orchestration.turns.datasets import PublishedDatasets
 from orchestration.turns.failure import OURS, failed_of, failure_kept
 from orchestration.turns.looking import SeenThread, looking
 from orchestration.turns.progress import Nodes, alive, watched
-from orchestration.turns.usage import DayBudget, Spending, Tell
+from orchestration.turns.usage import DayBudget, Spending, Tell, ahead_of
 
 
 class Activities:
@@ -152,13 +152,16 @@ class Activities:
                 world=self._world,
                 model=model_of(agent) if agent.model or agent.model_calls != ModelCalls() else chat_model(),
             )
+            ahead = _ahead_of(run)
             if run.restart and not run.restart["placed"]:
                 placed = await drive.place(graph, saver, run)
-                await in_database(services.note_placed, turn, run.fence, placed)
+                before = await pausing.stand_of(graph, saver, turn.run_id)
+                ahead = ahead_of(run.usage, before.values)
+                await in_database(services.note_placed, turn, run.fence, placed, ahead)
                 faults.reach("turn.after_place", turn.run_id)
                 faults.reach("fork.after_place", run.parent_id or "")
-                seen = None  # the thread stands otherwise now
-            before = seen.stand if seen else await pausing.stand_of(graph, saver, turn.run_id)
+            else:
+                before = seen.stand if seen else await pausing.stand_of(graph, saver, turn.run_id)
             changed = pausing.changes_between((run.pause or {}).get("code", {}), shape.code)
             pausing.check(before, drive.kept_of(turn, start, run), changed)
             if changed:
@@ -166,7 +169,7 @@ class Activities:
             faults.reach("turn.before_graph", turn.run_id)
             budget = run.limits.get("tokens_per_run", agent.tokens_per_run)
             today = await _budget_of_today(agent, run)
-            spending = Spending(run.usage, budget, today, model_name(agent), _tell_of(turn, run.fence))
+            spending = Spending(run.usage, budget, today, model_name(agent), _tell_of(turn, run.fence), ahead)
             answers = drive.answers_of(Around(agent, shape.tools, before), start)
             if answers.asked_again:
                 # Noted first: once the graph asks anew, the next attempt finds nothing of what was answered.
@@ -220,6 +223,10 @@ async def _budget_of_today(agent: Agent, run: Run) -> DayBudget | None:
         return None
     look = partial(waiting_for_database, spent.used_today, agent.name)
     return DayBudget(await in_database(spent.used_today, agent.name), most, look)
+
+
+def _ahead_of(run: Run) -> Tokens:
+    return Tokens(*(run.restart or {}).get("ahead", (0, 0)))
 
 
 def _tell_of(turn: Turn, fence: int) -> Tell:

@@ -107,13 +107,16 @@ class Spending(BaseCallbackHandler):
         day: DayBudget | None = None,
         model: str = "",
         tell: Tell | None = None,
+        ahead: Tokens | None = None,
     ) -> None:
         """`before`: the run's usage until now. `budget`: tokens of the whole run, `None` for any number.
 
         `model`: the name to show where a call does not say which model it is of. `tell`: called after each call, so
         that other turns know of it, and what this attempt has used stays counted however it ends.
+        `ahead`: as `ahead_of` returned it when the run's era began.
         """
-        self._before = Tokens(int(before.get("input_tokens") or 0), int(before.get("output_tokens") or 0))
+        self._before = _tokens_of(before)
+        self._ahead = ahead or Tokens()
         self._cost_before = before.get("cost_micros")
         self._now: dict[str, Tokens] = {}  # in this attempt, by model
         self._told: dict[str, Tokens] = {}  # of it, by `tell`
@@ -152,7 +155,7 @@ class Spending(BaseCallbackHandler):
 
     def _used(self, state: dict[str, Any] | None = None) -> dict[str, Tokens]:
         """Return what is new in this attempt, by model; what only the state knows counts as the run's usual model's."""
-        kept = _of_messages(state or {})
+        kept = _of_messages(state or {}) - self._ahead
         with self._lock:
             found = dict(self._now)
         known = self._before + _sum(found)
@@ -256,6 +259,15 @@ def _model_in(metadata: Any) -> str:
     told: Mapping[str, Any] = metadata if isinstance(metadata, Mapping) else {}
     provider, name = str(told.get("ls_provider") or ""), str(told.get("ls_model_name") or "")
     return f"{provider}:{name}"[:200] if provider and name else name[:200]
+
+
+def ahead_of(usage: Mapping[str, Any], state: dict[str, Any]) -> Tokens:
+    """Return how many tokens more than the run's usage the state knows of, where an era of the run begins.
+
+    None of them are the run's to pay: a fork begins with the messages of the run that it was forked from. Of a run that
+    was set back it is less than nothing: the usage knows of messages that its state has not got any more.
+    """
+    return _of_messages(state) - _tokens_of(usage)
 
 
 def _of_messages(state: dict[str, Any]) -> Tokens:

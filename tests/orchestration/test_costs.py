@@ -10,7 +10,8 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
-from langchain_core.messages import BaseMessage
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages.ai import UsageMetadata
 from langchain_core.outputs import ChatResult
 from langgraph.graph import END, START, StateGraph
 from pydantic import ConfigDict
@@ -18,7 +19,7 @@ from temporalio.exceptions import ApplicationError
 
 from approvals.models import Approval
 from console.environment import Environment, environment
-from orchestration import prices, spending
+from orchestration import checkpoint_gateway, prices, spending
 from orchestration.actions import raise_limits, reset
 from orchestration.agents import models
 from orchestration.agents.offline_model import OfflineModel
@@ -28,6 +29,7 @@ from orchestration.models import ModelUse, Run
 from orchestration.prices import Tokens
 from orchestration.turns import activity as module
 from orchestration.turns import drive
+from orchestration.turns.usage import Spending, ahead_of
 from tests.api_caller import Caller
 from tests.fakes import FakeWorld
 from tests.orchestration import foreign_graphs as foreign
@@ -71,6 +73,39 @@ def test_a_run_has_a_cost_in_the_list_on_its_page_and_in_the_api(
     assert Caller(olga).get(f"runs/{run.pk}").json()["cost"] == {"micros": 11_100, "currency": "USD"}
     assert "0.0111 USD" in page(olga, reverse("orchestration:runs"))
     assert "210 in, 90 out, 0.0111 USD" in page(olga, reverse("orchestration:run_rest", args=[run.pk]))
+
+
+def set_back(run: Run, checkpoint_id: str) -> None:
+    """Have the run's next turn begin at the checkpoint, as a reset does, and a fork for its first."""
+    run.restart = {"checkpoint_id": checkpoint_id, "values": {}, "placed": ""}
+    run.checkpoint_id, run.status, run.closed_at = checkpoint_id, Run.Status.STARTING, None
+    run.save()
+
+
+def test_a_fork_pays_for_its_own_calls_only_also_when_it_is_set_back(
+    monkeypatch: pytest.MonkeyPatch, world: FakeWorld
+) -> None:
+    run = used(monkeypatch, with_helper())
+    take(start(run), world)
+    before_last_call = checkpoint_gateway.checkpoints_of(run.pk)[1].checkpoint_id
+    fork = make_run(agent="paid")
+    checkpoint_gateway.copy_to(run.pk, before_last_call, fork.pk)
+    for times in (1, 2):
+        set_back(fork, before_last_call)
+        assert take(start(fork), world, attempt=times).outcome == "finished"
+        fork.refresh_from_db()
+        assert (fork.usage["input_tokens"], fork.usage["output_tokens"]) == (times * 70, times * 30)
+    (use,) = ModelUse.objects.filter(run=fork)
+    assert (use.input_tokens, use.output_tokens) == (140, 60)
+
+
+def test_what_only_the_state_knows_is_counted_where_it_is_not_another_runs() -> None:
+    paid = AIMessage("Yes.", usage_metadata=UsageMetadata(input_tokens=70, output_tokens=30, total_tokens=100))
+    began = {"messages": [paid, paid]}
+    for usage in ({}, {"input_tokens": 700, "output_tokens": 300}):
+        spending = Spending(usage, None, ahead=ahead_of(usage, began))
+        assert spending.used(began) == {}
+        assert spending.used({"messages": [paid] * 3}) == {spending.models(): Tokens(70, 30)}
 
 
 def test_costs_add_up_by_agent_and_day(monkeypatch: pytest.MonkeyPatch, world: FakeWorld, olga: User) -> None:

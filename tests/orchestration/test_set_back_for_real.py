@@ -18,6 +18,7 @@ from orchestration.actions.base import Preview
 from orchestration.agents.offline_model import OfflineModel
 from orchestration.errors import ActionRefused
 from orchestration.models import Effect, Run
+from orchestration.prices import Tokens
 from orchestration.temporal_gateway import RealTemporal
 from orchestration.threads import in_database
 from orchestration.turns import activity as module
@@ -195,11 +196,11 @@ def test_a_turn_that_is_cut_off_while_it_sets_the_thread_back_does_so_again(
     noted: list[str] = []
     real = services.note_placed
 
-    def cut_off_once(turn: Any, fence: int, checkpoint_id: str) -> None:
+    def cut_off_once(turn: Any, fence: int, checkpoint_id: str, ahead: Tokens) -> None:
         noted.append(checkpoint_id)
         if len(noted) == 1:
             raise OperationalError("the server closed the connection")
-        real(turn, fence, checkpoint_id)
+        real(turn, fence, checkpoint_id, ahead)
 
     monkeypatch.setattr(services, "note_placed", cut_off_once)
 
