@@ -1,7 +1,8 @@
 """Read a table of inputs: CSV, JSON lines or a JSON list. Nothing is guessed and no digit is lost.
 
 A cell of CSV becomes what the agent's schema says of its column. An empty cell is no value at all; `""` in quotes is
-the empty text. What does not become its type stays in the error, in words, with the line that it stands in.
+the empty text. A line end inside of quotes is a line feed, however it was written. What does not become its type stays
+in the error, in words, with the line that it stands in.
 """
 
 from __future__ import annotations
@@ -173,7 +174,8 @@ def _cell(text: str, place: int, separator: str, line: int) -> tuple[TableCell, 
             break
         parts.append('"')
         begin = end + 2
-    inside, after = "".join(parts), end + 1
+    # A browser sends each line end of a form as CRLF, so only one kind can mean the same at every door.
+    inside, after = "".join(parts).replace("\r\n", "\n").replace("\r", "\n"), end + 1
     if after < len(text) and text[after] not in (separator, "\r", "\n"):
         raise NoTable(
             f"In line {line} something follows a closing quotation mark. A quotation mark inside of quotes is "

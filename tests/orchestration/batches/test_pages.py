@@ -220,6 +220,19 @@ def test_the_command_starts_the_same_batch_once(olga: User, tmp_path: Any) -> No
         call_command("start_batch", "support", str(table), **given)
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_file_whose_cells_have_several_lines_is_the_same_batch_through_a_form(
+    end: str, page: Client, olga: User, tmp_path: Any
+) -> None:
+    lines = ["order_id,message", '8801,"Broken.', 'Also late."', ""]
+    table = tmp_path / "t.csv"
+    table.write_bytes(end.join(lines).encode())
+    given = {"username": "olga", "key": "november", "stdout": io.StringIO(), "stderr": io.StringIO()}
+    call_command("start_batch", "support", str(table), **given)
+    assert send(page, "\r\n".join(lines)).status_code == 302, "as a browser sends what stands in a form"
+    assert [item.input["message"] for item in BatchItem.objects.all()] == ["Broken.\nAlso late."]
+
+
 def test_the_inbox_and_the_api_show_one_batchs_requests(alice: User, olga: User) -> None:
     batch = make_batch(olga, 2)
     feeding.feed(batch.pk)
