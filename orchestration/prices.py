@@ -37,7 +37,8 @@ def cost_of(used: Mapping[str, Tokens]) -> int | None:
 def cost_of_one(model: str, tokens: Tokens) -> int | None:
     """Return what the tokens of one model cost, in millionths of the currency; `None` where its price is not known."""
     prices = _prices(environment().prices)
-    found = prices.get(model) or prices.get(model.rpartition(":")[2]) or prices.get("*")
+    without_provider = model.partition(":")[2]  # a name may hold more colons: ollama:llama3.2:3b
+    found = prices.get(model) or prices.get(without_provider) or prices.get("*")
     if found is None:
         return None
     exact = tokens.given * found[0] + tokens.taken * found[1]  # a price is for a million tokens

@@ -218,11 +218,14 @@ def test_without_prices_nothing_is_said_of_costs(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_model_is_priced_by_its_whole_name_its_own_or_any(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(environment(), "prices", "openai:gpt-x=1/2, claude-x=3/4.5")
+    told = "openai:gpt-x=1/2, claude-x=3/4.5, llama3.2:3b=0/0, some.model-v1:0=5/6"
+    monkeypatch.setattr(environment(), "prices", told)
     million = Tokens(1_000_000, 1_000_000)
     assert prices.cost_of_one("openai:gpt-x", million) == 3_000_000
     assert prices.cost_of_one("anthropic:claude-x", million) == 7_500_000
     assert prices.cost_of_one("mistral:other", million) is None
+    assert prices.cost_of_one("ollama:llama3.2:3b", million) == prices.cost_of_one("llama3.2:3b", million) == 0
+    assert prices.cost_of_one("bedrock_converse:some.model-v1:0", million) == 11_000_000
     assert prices.words(1_234_567) == "1.23 USD" and prices.words(1_234) == "0.0012 USD" and prices.words(None) == ""
 
 
