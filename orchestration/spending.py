@@ -16,6 +16,7 @@ from orchestration.models import ModelUse
 from orchestration.prices import Tokens
 
 MOST_DAYS: Final = 92
+ROWS_AT_MOST: Final = 1000
 
 _NOTE = """
 INSERT INTO orchestration_modeluse (run_id, turn, model, agent, day, input_tokens, output_tokens, cost_micros)
@@ -64,19 +65,39 @@ class DayOfAgent:
         return prices.words(self.cost_micros)
 
 
-def by_day(days: int) -> list[DayOfAgent]:
+@dataclass(frozen=True)
+class UsedDays:
+    """What was used on the last days: the newest ROWS_AT_MOST rows, and the sums of all there are."""
+
+    rows: list[DayOfAgent]
+    tokens: Tokens
+    cost_micros: int | None
+    is_cut: bool  # there are more rows than these
+
+    @property
+    def cost(self) -> str:
+        return prices.words(self.cost_micros)
+
+
+_BY_DAY = """
+SELECT day, agent, model, sum(input_tokens)::bigint, sum(output_tokens)::bigint, sum(cost_micros)::bigint,
+       count(*) OVER (), sum(sum(input_tokens)) OVER ()::bigint, sum(sum(output_tokens)) OVER ()::bigint,
+       sum(sum(cost_micros)) OVER ()::bigint
+FROM orchestration_modeluse WHERE day > (signalbox_now() AT TIME ZONE 'UTC')::date - %s
+GROUP BY day, agent, model ORDER BY day DESC, agent, model LIMIT %s
+"""
+
+
+def by_day(days: int) -> UsedDays:
     """Return what was used on each of the last days, the newest first; at most MOST_DAYS of them. One query."""
     with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT day, agent, model, sum(input_tokens)::bigint, sum(output_tokens)::bigint, sum(cost_micros)::bigint"
-            " FROM orchestration_modeluse WHERE day > (signalbox_now() AT TIME ZONE 'UTC')::date - %s"
-            " GROUP BY day, agent, model ORDER BY day DESC, agent, model LIMIT 1000",
-            [max(1, min(days, MOST_DAYS))],
-        )
-        return [
-            DayOfAgent(day, agent, model, Tokens(given, taken), cost)
-            for day, agent, model, given, taken, cost in cursor.fetchall()
-        ]
+        cursor.execute(_BY_DAY, [max(1, min(days, MOST_DAYS)), ROWS_AT_MOST])
+        found = cursor.fetchall()
+    rows = [
+        DayOfAgent(day, agent, model, Tokens(given, taken), cost) for day, agent, model, given, taken, cost, *_ in found
+    ]
+    many, given, taken, cost = found[0][6:] if found else (0, 0, 0, None)
+    return UsedDays(rows, Tokens(given, taken), cost, is_cut=many > len(rows))
 
 
 @dataclass(frozen=True)

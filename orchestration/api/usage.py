@@ -16,8 +16,12 @@ router = Router(tags=["usage"])
 
 @router.get("/usage")
 def list_usage(request: HttpRequest, days: Annotated[int, Query(ge=1, le=spending.MOST_DAYS)] = 7) -> dict[str, Any]:
-    """List what was used on the last days, in UTC, the newest first; `cost_micros` is in millionths of `currency`."""
+    """List what was used on the last days, in UTC, the newest first; `cost_micros` is in millionths of `currency`.
+
+    `total` is of all those days, also of rows that are not listed: `is_cut` says that there are more than 1,000.
+    """
     require(request, "see")
+    used = spending.by_day(days)
     items = [
         {
             "day": row.day,
@@ -27,6 +31,13 @@ def list_usage(request: HttpRequest, days: Annotated[int, Query(ge=1, le=spendin
             "output_tokens": row.tokens.taken,
             "cost_micros": row.cost_micros,
         }
-        for row in spending.by_day(days)
+        for row in used.rows
     ]
-    return {"items": items, "currency": environment().currency, "next": None}
+    total = {"input_tokens": used.tokens.given, "output_tokens": used.tokens.taken, "cost_micros": used.cost_micros}
+    return {
+        "items": items,
+        "total": total,
+        "is_cut": used.is_cut,
+        "currency": environment().currency,
+        "next": None,
+    }

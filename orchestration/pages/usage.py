@@ -7,7 +7,7 @@ from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
 from console.http import needs
-from orchestration import prices, spending
+from orchestration import spending
 
 _SPANS = (1, 7, 30)
 _DIGITS = 3
@@ -19,13 +19,5 @@ def usage(request: HttpRequest) -> HttpResponse:
     """The last days, in UTC: `?days=7`."""
     wished = request.GET.get("days", "")
     days = int(wished) if wished.isascii() and wished.isdigit() and len(wished) <= _DIGITS else 7
-    rows = spending.by_day(days)
-    costs = [row.cost_micros for row in rows if row.cost_micros is not None]
-    context = {
-        "rows": rows,
-        "days": days,
-        "spans": _SPANS,
-        "tokens": sum(row.tokens.total for row in rows),
-        "cost": prices.words(sum(costs) if costs else None),
-    }
+    context = {"used": spending.by_day(days), "days": days, "spans": _SPANS}
     return render(request, "orchestration/usage.html", context)

@@ -18,6 +18,7 @@ from pydantic import ConfigDict
 from temporalio.exceptions import ApplicationError
 
 from approvals.models import Approval
+from console.clock import database_now
 from console.environment import Environment, environment
 from orchestration import checkpoint_gateway, prices, spending
 from orchestration.actions import raise_limits, reset
@@ -114,12 +115,28 @@ def test_costs_add_up_by_agent_and_day(monkeypatch: pytest.MonkeyPatch, world: F
     ModelUse.objects.create(
         run=make_run(agent="old"), turn=1, model="m", agent="old", day=_today() - timedelta(days=5), input_tokens=9
     )
-    (row,) = spending.by_day(1)
+    (row,) = spending.by_day(1).rows
     assert (row.agent, row.tokens, row.cost_micros) == ("paid", Tokens(280, 120), 14_800)
     assert [one["agent"] for one in Caller(olga).get("usage", days=7).json()["items"]] == ["paid", "old"]
     shown = page(olga, reverse("orchestration:usage"))
     assert "0.0148 USD" in shown and "old" in shown
     assert "No model was used" not in page(olga, reverse("orchestration:usage") + "?days=x")
+
+
+def test_sums_are_of_all_days_also_where_not_every_row_is_listed(monkeypatch: pytest.MonkeyPatch, olga: User) -> None:
+    day, run = database_now().date(), make_run(agent="a")
+    for number in range(3):
+        ModelUse.objects.create(
+            run=run, turn=1, model=f"m{number}", agent="a", day=day, input_tokens=7, output_tokens=3, cost_micros=10_000
+        )
+    monkeypatch.setattr(spending, "ROWS_AT_MOST", 2)
+    told = Caller(olga).get("usage").json()
+    assert (len(told["items"]), told["is_cut"]) == (2, True)
+    assert told["total"] == {"input_tokens": 21, "output_tokens": 9, "cost_micros": 30_000}
+    shown = page(olga, reverse("orchestration:usage"))
+    assert "In all 30 tokens, 0.0300 USD. Only the newest 2 rows are listed" in shown
+    monkeypatch.setattr(spending, "ROWS_AT_MOST", 3)
+    assert Caller(olga).get("usage").json()["is_cut"] is False
 
 
 def _today() -> Any:
