@@ -1,7 +1,8 @@
 """Where a turn under way is: a small row for each, told every second or two, and dropped when there is much to do.
 
-Short turns never write one, and what is lost is told anew at the next change. The row of a turn is removed when its
-attempt ends; one that a killed worker left behind is not shown, for it grows old or its run has moved on.
+Short turns never write one, and what is lost is told anew at the next change; a long step is told again every ten
+seconds. The row of a turn is removed when its attempt ends; one that a killed worker left behind is not shown, for it
+grows old or its run has moved on.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ from orchestration.under_way import WORDS_AT_MOST
 
 HEARTBEATS_PER_TIMEOUT: Final = 6
 TOLD_EVERY: Final = 1.5  # seconds
+TOLD_AGAIN_AFTER: Final = 10.0  # seconds without a change; see `under_way.SHOWN_FOR`
 BEHIND_AT_MOST: Final = 8  # writes that wait
 
 
@@ -116,17 +117,26 @@ TELLER: Final = Teller()
 
 
 @asynccontextmanager
-async def watched(turn: Turn, fence: int, nodes: Nodes, every: float = TOLD_EVERY) -> AsyncIterator[None]:
-    """Let people watch the turn while it lasts: where it is, whenever that has changed, once in `every` seconds."""
+async def watched(
+    turn: Turn, fence: int, nodes: Nodes, every: float = TOLD_EVERY, again_after: float = TOLD_AGAIN_AFTER
+) -> AsyncIterator[None]:
+    """Let people watch the turn while it lasts: where it is, whenever that has changed, once in `every` seconds.
+
+    What does not change is told again after `again_after` seconds, or it would count as left behind.
+    """
     told: tuple[str, str] = ("", "")
 
     async def watch() -> None:
         nonlocal told
+        told_at = time.monotonic()
         while True:
             await asyncio.sleep(every)
             now = nodes.seen()
-            if now != told and await TELLER.tell(under_way.tell, turn.run_id, turn.turn, fence, *map(storable, now)):
-                told = now
+            is_old = told != ("", "") and time.monotonic() - told_at >= again_after
+            if now == told and not is_old:
+                continue
+            if await TELLER.tell(under_way.tell, turn.run_id, turn.turn, fence, *map(storable, now)):
+                told, told_at = now, time.monotonic()
 
     side = asyncio.create_task(watch())
     try:

@@ -93,6 +93,28 @@ def test_who_watches_sees_the_node_and_what_the_model_says_while_the_turn_lasts(
 
 
 @pytest.mark.django_db(transaction=True)
+def test_a_step_that_takes_long_stays_shown_without_another_word() -> None:
+    run = make_run(status="running", turn=3, fence=7)
+    nodes = Nodes(NOW)
+
+    async def work(_: State) -> State:
+        await until(lambda: TurnProgress.objects.exists())
+        for _look in range(2):
+            await in_database(lambda: TurnProgress.objects.update(at=NOW))  # as if nothing was heard since
+            await until(lambda: under_way.progress_of(run) is not None)
+        return {"count": 1}
+
+    begun: Any = StateGraph(State)
+    graph: Any = begun.add_node("plan", work).add_edge(START, "plan").add_edge("plan", END)
+
+    async def watching() -> None:
+        async with watched(Turn(run.pk, "support", 3), 7, nodes, every=0.01, again_after=0.01):
+            await graph.compile().ainvoke({"count": 0}, {"callbacks": [nodes]})
+
+    go(watching())
+
+
+@pytest.mark.django_db(transaction=True)
 def test_an_attempt_that_was_overtaken_and_a_row_left_behind_are_not_shown() -> None:
     run = make_run(status="running", turn=3, fence=8)
     under_way.tell(run.pk, 3, 7, "old", "")
