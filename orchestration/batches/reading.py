@@ -86,9 +86,9 @@ def with_counts(batches: list[Batch]) -> list[BatchRow]:
 
 @dataclass(frozen=True)
 class Progress:
-    """How fast a batch goes. `per_minute`: items that have ended, over the last minutes; `left`: until the last ends.
+    """How fast a batch goes. `per_minute`: runs that have ended, over the last minutes; `left`: until the last ends.
 
-    Both are `None` while nothing has ended lately: then nobody can say.
+    Both are `None` while nothing has ended lately, and while nothing is started: then nobody can say.
     """
 
     per_minute: float | None
@@ -140,12 +140,13 @@ def story_of(batch: Batch) -> BatchStory:
 
 def _progress(row: BatchRow) -> Progress:
     batch = row.batch
-    if batch.closed_at is not None or batch.started_at is None or not row.left:
+    if batch.status != Batch.Status.FEEDING or batch.started_at is None or not row.left:
         return Progress(None, None)
     now = database_now()
     since = max(batch.started_at, now - RATE_OVER)
-    ended = batch.items.filter(ended_at__gte=since).order_by("-ended_at").values_list("ended_at", flat=True)
-    moments: list[datetime | None] = list(ended[:RATE_AT_MOST])
+    by_itself = (BatchItem.State.FINISHED, BatchItem.State.FAILED)
+    ended = batch.items.filter(ended_at__gte=since, state__in=by_itself).order_by("-ended_at")
+    moments: list[datetime | None] = list(ended.values_list("ended_at", flat=True)[:RATE_AT_MOST])
     if not moments:
         return Progress(None, None)
     oldest = moments[-1]

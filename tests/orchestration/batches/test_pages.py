@@ -16,7 +16,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from approvals.models import Approval
-from orchestration.batches import feeding
+from orchestration.batches import acting, feeding
 from orchestration.models import Batch, BatchItem, Run
 from orchestration.state import secrets
 from tests.api_caller import Caller, problem
@@ -157,6 +157,25 @@ def test_the_page_says_how_the_batch_stands(page: Client, olga: User) -> None:
     only = page.get(f"/batches/{batch.pk}/?status=finished").content.decode()
     assert 'id="item-1"' in only and 'id="item-2"' not in only
     assert "1 of 4" in page.get("/batches/").content.decode()
+
+
+@pytest.mark.parametrize("action", ["pause", "cancel"])
+def test_no_time_is_told_for_a_batch_that_starts_nothing(action: acting.Action, page: Client, olga: User) -> None:
+    batch = make_batch(olga, 4, active=2)
+    feeding.feed(batch.pk)
+    finish(run_of(batch, 1))
+    acting.act(batch_id=batch.pk, action=action, by=olga, reason="a wrong table")
+    text = page.get(f"/batches/{batch.pk}/").content.decode()
+    assert "ended" in text and "a minute" not in text
+    assert Caller(olga).get(f"batches/{batch.pk}").json()["progress"]["seconds_left"] is None
+
+
+def test_a_run_that_was_cancelled_counts_for_no_rate(page: Client, olga: User) -> None:
+    batch = make_batch(olga, 4, active=2)
+    feeding.feed(batch.pk)
+    Run.objects.filter(pk=run_of(batch, 1).pk).update(status="cancelled")
+    text = page.get(f"/batches/{batch.pk}/").content.decode()
+    assert "1 of 4" in text and "a minute" not in text
 
 
 def test_no_page_grows_with_its_table(page: Client, olga: User) -> None:
