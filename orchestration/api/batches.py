@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from django.http import HttpRequest
@@ -29,11 +30,15 @@ class BatchIn(Schema):
 
 
 class BatchActionIn(Schema):
-    """What to do about a batch. `waiting`, when cancelled: what becomes of the runs that have begun."""
+    """What to do about a batch. `waiting`, when cancelled: what becomes of the runs that have begun.
+
+    `times`, for `retry_failed`: `tried_again.times` as the batch told it. A repetition then tries nothing again.
+    """
 
     action: Literal["pause", "resume", "cancel", "retry_failed"]
     reason: str = ""
     waiting: Literal["leave", "cancel"] = "leave"
+    times: Annotated[int, Field(ge=0)] | None = None
 
 
 @router.post("/batches", response={200: Any, 201: Any})
@@ -68,7 +73,11 @@ def list_batches(
 
 @router.get("/batches/{batch_id}")
 def get_batch(request: HttpRequest, batch_id: str) -> dict[str, Any]:
-    """Return one batch; `held` says why it starts nothing now, `progress` how fast it goes."""
+    """Return one batch; `held` says why it starts nothing now, `progress` how fast it goes.
+
+    `tried_again`: how many `times` the failed rows were tried again, how many `items` the last time, and how many were
+    `left` as they are, for their runs have done something, or may have.
+    """
     story = reading.story_of(reading.batch_for(require(request, "see_runs"), batch_id))
     hold, progress = story.hold, story.progress
     return batch_json(request, story.row) | {
@@ -78,6 +87,7 @@ def get_batch(request: HttpRequest, batch_id: str) -> dict[str, Any]:
             "per_minute": round(progress.per_minute, 2) if progress.per_minute is not None else None,
             "seconds_left": round(progress.left.total_seconds()) if progress.left is not None else None,
         },
+        "tried_again": asdict(story.tried_again),
         "actions": story.actions,
     }
 
@@ -98,11 +108,19 @@ def list_items(
 
 @router.post("/batches/{batch_id}/actions", response={202: Any})
 def act_on_batch(request: HttpRequest, batch_id: str, body: BatchActionIn) -> Status[dict[str, Any]]:
-    """Pause a batch, let it go on, cancel it, or try what failed again. The same again is the same answer."""
+    """Pause a batch, let it go on, cancel it, or try what failed again. The same again is the same answer.
+
+    `retry_failed` tries again what has failed since too, unless it says `times`. It answers with `tried_again` besides.
+    """
     user = require(request, "act_on_run")
     batch = reading.batch_for(user, batch_id)
-    batch = acting.act(batch_id=batch.pk, action=body.action, by=user, reason=body.reason, waiting=body.waiting)
-    return Status(202, batch_json(request, reading.with_counts([batch])[0]))
+    batch = acting.act(
+        batch_id=batch.pk, action=body.action, by=user, reason=body.reason, waiting=body.waiting, times=body.times
+    )
+    answer = batch_json(request, reading.with_counts([batch])[0])
+    if body.action == "retry_failed":
+        answer["tried_again"] = asdict(acting.tried_again(batch.pk))
+    return Status(202, answer)
 
 
 def batch_json(request: HttpRequest, row: BatchRow) -> dict[str, Any]:

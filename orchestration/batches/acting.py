@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef, Q
 
+from approvals.models import AuditEvent
 from approvals.reading.for_runs import taken_up_outside_the_ledger
 from approvals.record import audit
 from approvals.services.receipts import checked_reason
@@ -26,11 +28,37 @@ ACTIONS: Final[tuple[Action, ...]] = ("pause", "resume", "cancel", "retry_failed
 _Change = Callable[[Batch, str, Waiting, User], dict[str, Any] | None]
 
 
-def act(*, batch_id: str, action: Action, by: User, reason: str = "", waiting: Waiting = "leave") -> Batch:
+@dataclass(frozen=True)
+class TriedAgain:
+    """How often the failed rows of a batch were tried again, and what became of them the last time."""
+
+    times: int = 0
+    items: int = 0  # rows that were tried again
+    left: int = 0  # rows that were not, for their runs have done something, or may have
+
+
+def tried_again(batch_id: str) -> TriedAgain:
+    """Return it, as the record says. One query."""
+    told = AuditEvent.objects.filter(subject=batch_id, kind="batch.retry_failed").order_by("seq")
+    bodies = list(told.values_list("body", flat=True))
+    return TriedAgain(len(bodies), bodies[-1]["items"], bodies[-1].get("left", 0)) if bodies else TriedAgain()
+
+
+def act(
+    *,
+    batch_id: str,
+    action: Action,
+    by: User,
+    reason: str = "",
+    waiting: Waiting = "leave",
+    times: int | None = None,
+) -> Batch:
     """Do it, on the record; return the batch. The same action again is the same answer.
 
     `reason`: needed to cancel. `waiting`: when cancelled, what becomes of the runs that have begun; what is left waits
-    for people as before and goes on when it is decided. Raises NoSuchBatch, ActionRefused, InvalidChange.
+    for people as before and goes on when it is decided. `times`: how often the failed had been tried again when it was
+    asked for; where that is not so any more, it is a repetition. Without it, what has failed since is tried again too.
+    Raises NoSuchBatch, ActionRefused, InvalidChange.
     """
     if action == "cancel" or reason:
         reason = checked_reason(reason)
@@ -38,7 +66,8 @@ def act(*, batch_id: str, action: Action, by: User, reason: str = "", waiting: W
         batch = Batch.objects.select_for_update(no_key=True).filter(pk=batch_id).first()
         if batch is None:
             raise NoSuchBatch(NoSuchBatch.__doc__)
-        told = _CHANGES[action](batch, reason, waiting, by)
+        is_repeated = action == "retry_failed" and times is not None and times != tried_again(batch_id).times
+        told = None if is_repeated else _CHANGES[action](batch, reason, waiting, by)
         if told is not None:
             batch.save()
             outbox.enqueue(kind=Kind.FEED_BATCH, subject=batch_id, payload={"batch_id": batch_id})
@@ -115,6 +144,8 @@ def _retry_failed(batch: Batch, reason: str, waiting: Waiting, by: User) -> dict
             "The runs of the failed rows have done something before they failed, or may have, and a new run would do "
             "it again. Set such a run back instead: its page says first what stands and what would be forgotten."
         )
+    if not again and tried_again(batch.pk).times:
+        return None
     if not again:
         raise ActionRefused("No row of this batch has failed.")
     counting.move(batch.pk, BatchItem.State.FAILED, BatchItem.State.NOT_STARTED, again)

@@ -119,6 +119,7 @@ class BatchStory:
     progress: Progress
     actions: list[acting.Action]
     open_requests: int  # that wait for people, counted to the batch's limit
+    tried_again: acting.TriedAgain
 
     @property
     def batch(self) -> Batch:
@@ -126,7 +127,7 @@ class BatchStory:
 
 
 def story_of(batch: Batch) -> BatchStory:
-    """Return a batch with its progress, what holds it and what can be done. At most eight queries."""
+    """Return a batch with its progress, what holds it and what can be done. At most nine queries."""
     (row,) = with_counts([batch])
     pending = Approval.objects.filter(batch=batch.pk, status=Approval.Status.PENDING).order_by()
     return BatchStory(
@@ -135,6 +136,7 @@ def story_of(batch: Batch) -> BatchStory:
         _progress(row),
         acting.permitted(batch, row.counts["failed"]),
         pending[: batch.open_approvals + 1].count(),
+        acting.tried_again(batch.pk),
     )
 
 

@@ -28,7 +28,7 @@ from orchestration.agents.arguments import input_schema_of
 from orchestration.agents.registry import agents, faults
 from orchestration.agents.runtime import Agent
 from orchestration.batches import acting, reading, starting
-from orchestration.batches.acting import Action, Waiting
+from orchestration.batches.acting import Action, TriedAgain, Waiting
 from orchestration.batches.reading import BatchPage, ItemRow
 from orchestration.batches.starting import CheckedTable, RowFault
 from orchestration.batches.tables import LARGEST_TEXT, NoTable, columns_of, decoded, read_table
@@ -44,7 +44,6 @@ DONE: Final[dict[str, str]] = {
     "pause": "The batch is paused. What has begun goes on.",
     "resume": "The batch goes on.",
     "cancel": "The batch is cancelled. The reason is in the record.",
-    "retry_failed": "The rows that failed are tried again.",
 }
 
 
@@ -115,12 +114,25 @@ def act(request: HttpRequest, batch_id: str) -> HttpResponse:
     if action is None:
         raise Http404
     try:
-        acting.act(batch_id=found.pk, action=action, by=person(request), reason=reason, waiting=waiting)
+        times = _number(request.POST.get("times", ""))
+        acting.act(batch_id=found.pk, action=action, by=person(request), reason=reason, waiting=waiting, times=times)
     except (InvalidChange, ActionRefused) as exc:
         typed = {"fault": exc.sentence, "reason": reason, "waiting": waiting}
         return _batch_page(request, found, exc.http_status, **typed)
-    messages.success(request, DONE[action])
+    messages.success(request, DONE.get(action) or _words_of(acting.tried_again(found.pk)))
     return redirect("orchestration:batch", found.pk)
+
+
+def _number(typed: str) -> int | None:
+    return int(typed) if typed.isascii() and typed.isdigit() and len(typed) < 8 else None
+
+
+def _words_of(tried: TriedAgain) -> str:
+    words = "1 failed row is tried again." if tried.items == 1 else f"{tried.items:,} failed rows are tried again."
+    if not tried.left:
+        return words
+    left = "1 is left as it is, for its run has" if tried.left == 1 else f"{tried.left:,} are left, for their runs have"
+    return f"{words} {left} done something, or may have: set such a run back instead."
 
 
 @dataclass
@@ -139,8 +151,7 @@ class Typed:
 
     def number(self, name: str) -> int:
         """Return a typed number, 0 for what is none: which is refused in words."""
-        typed = getattr(self, name).strip()
-        return int(typed) if typed.isascii() and typed.isdigit() and len(typed) < 8 else 0
+        return _number(getattr(self, name).strip()) or 0
 
 
 @dataclass(frozen=True)

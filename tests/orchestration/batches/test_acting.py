@@ -17,7 +17,7 @@ from tests.orchestration.batches.test_feeding import finish
 from tests.orchestration.conftest import decide, open_for
 
 
-def act(batch: Batch, action: acting.Action, by: User, **more: str) -> Batch:
+def act(batch: Batch, action: acting.Action, by: User, **more: object) -> Batch:
     return acting.act(batch_id=batch.pk, action=action, by=by, **more)  # type: ignore[arg-type]
 
 
@@ -79,6 +79,27 @@ def test_what_failed_is_tried_again_under_a_new_number(olga: User) -> None:
     finish(again)
     assert counting.counts_of([batch.pk])[batch.pk]["finished"] == 2
     assert feeding.feed(batch.pk).is_over
+
+
+def fail(batch: Batch, number: int) -> None:
+    ending.close_run(run_id=run_of(batch, number).pk, status="failed", kind="error", message="no", actor="worker")
+
+
+def test_a_retry_that_is_sent_twice_tries_what_failed_again_once(olga: User) -> None:
+    batch = make_batch(olga, 2)
+    for times in (0, 1):
+        feeding.feed(batch.pk)
+        fail(batch, 1)
+        for _ in range(2):
+            assert act(batch, "retry_failed", olga, times=times).status == "feeding"
+        assert states(batch)[0] == "not_started"
+    act(batch, "retry_failed", olga)  # also without a word about what was seen, while nothing has failed anew
+    feeding.feed(batch.pk)
+    fail(batch, 1)
+    act(batch, "retry_failed", olga, times=1)  # sent again late
+    assert states(batch)[0] == "failed"
+    assert acting.tried_again(batch.pk) == acting.TriedAgain(times=2, items=1, left=0)
+    assert kinds().count("batch.retry_failed") == 2
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from django.test.utils import CaptureQueriesContext
 
 from approvals.models import Approval
 from orchestration.batches import acting, feeding
-from orchestration.models import Batch, BatchItem, Run
+from orchestration.models import Batch, BatchItem, Effect, Run
 from orchestration.state import secrets
 from tests.api_caller import Caller, problem
 from tests.orchestration.batches import table_graphs
@@ -198,6 +198,32 @@ def test_a_cancel_without_a_reason_keeps_the_page_and_says_so(page: Client, batc
     assert 'id="batch-fault"' in answer.content.decode()
     done = page.post(f"/batches/{batch.pk}/act", {"action": "cancel", "reason": "wrong"}, follow=True)
     assert "Cancelled by olga: wrong" in done.content.decode()
+
+
+def test_how_many_failed_rows_are_tried_again_and_how_many_are_left_is_said(page: Client, olga: User) -> None:
+    batch = make_batch(olga, 3)
+    feeding.feed(batch.pk)
+    for number in (1, 2, 3):
+        Run.objects.filter(pk=run_of(batch, number).pk).update(status="failed")
+    Effect.objects.create(
+        approval_id="apr_1",
+        run=run_of(batch, 1),
+        tool="issue_refund",
+        digest="0" * 64,
+        decision_id="dec_1",
+        is_idempotent=True,
+        status="done",
+        fence=1,
+    )
+    assert '<input type="hidden" name="times" value="0">' in page.get(f"/batches/{batch.pk}/").content.decode()
+    for _ in range(2):  # a double click
+        done = page.post(f"/batches/{batch.pk}/act", {"action": "retry_failed", "times": "0"}, follow=True)
+        text = done.content.decode()
+        assert "2 failed rows are tried again. 1 is left as it is, for its run has done something" in text
+    told = {"times": 1, "items": 2, "left": 1}
+    assert Caller(olga).get(f"batches/{batch.pk}").json()["tried_again"] == told
+    again = Caller(olga).post(f"batches/{batch.pk}/actions", {"action": "retry_failed", "times": 0})
+    assert (again.status_code, again.json()["tried_again"]) == (202, told)
 
 
 def test_a_reviewer_sees_and_does_not_act(alice: User, batch: Batch) -> None:
