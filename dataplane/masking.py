@@ -7,7 +7,6 @@ declares secret, by the parameter's name, by what looks like a credential, and b
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise, zip_longest
@@ -16,6 +15,7 @@ from typing import Any
 from django.contrib.auth.models import AnonymousUser, User
 
 from console import roles
+from console.text.names import words_of
 from dataplane import registered
 from dataplane.catalogue import CATALOGUE
 from dataplane.credentials import without_credentials
@@ -23,7 +23,6 @@ from dataplane.secret_fields import MASK, Masking
 
 TOO_DEEP = "This is nested too deeply to be shown."
 SHORTEST_SECRET = 4  # characters; a shorter one would be found in every word
-_WORDS = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
 _SECRET_WORDS = frozenset(
     (
         *("password", "passwd", "passphrase", "pwd", "secret", "secrets", "token", "apikey", "credential"),
@@ -194,6 +193,6 @@ def _masking(schema: Any, *, hides_undescribed: bool) -> Masking:
 
 
 def _is_secret(name: str) -> bool:
-    words = [word.lower() for word in _WORDS.findall(name)]
+    words = words_of(name)
     pairs = {f"{first} {second}" for first, second in pairwise(words)}
     return bool(_SECRET_WORDS & set(words) or _SECRET_PAIRS & pairs)

@@ -39,6 +39,8 @@ def shown(parameters: dict[str, Any], *, flow: str, schema: Any, user: User, **m
     [
         "password",
         "DB_PASSWORD",
+        "password2",
+        "DB_PASSWORD1",
         "dbPassword",
         "client_secret",
         "token",
