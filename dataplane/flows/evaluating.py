@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from console.text.diff import diff
+from console.text.names import words_of
 from dataplane.contents.records import RecordRow
 
 #: Personal data is replaced by its kind. Each rule has a name, which every case says that it was applied.
@@ -19,9 +20,10 @@ PERSONAL: Final[tuple[tuple[str, re.Pattern[str]], ...]] = (
     ("phone number", re.compile(r"(?<![\w.])(?:\+|00)\d(?:[ ()/-]?\d){6,14}\b")),
     ("card number", re.compile(r"\b(?:\d[ -]?){13,19}\b")),
 )
-#: Arguments whose name says that they are about a person; their whole value is replaced, numbers and flags are not.
+#: Words of a name which say that it is about a person. The whole value below such a name is replaced; numbers and flags
+#: are not.
 NAMED: Final = re.compile(
-    r"(?:^|_)(?:to|cc|bcc|recipient|customer|person|name|surname|e?mail|phone|mobile|address|street|iban|birthday)(?:$|_)"
+    r"to|cc|bcc|(?:mobile|birthday|people|iban|street|\w*(?:recipient|customer|person|name|mail|phone|address))(?:e?s)?"
 )
 SPLITS: Final = (("train", 70), ("validation", 85), ("test", 100))  # up to this hundredth
 
@@ -95,11 +97,12 @@ def without_personal(value: Any) -> Any:
     if isinstance(value, list):
         return [without_personal(one) for one in value]
     if isinstance(value, Mapping):
-        return {
-            key: _replaced(one) if NAMED.search(str(key).lower()) else without_personal(one)
-            for key, one in value.items()
-        }
+        return {key: _replaced(one) if _is_personal(str(key)) else without_personal(one) for key, one in value.items()}
     return value
+
+
+def _is_personal(name: str) -> bool:
+    return any(NAMED.fullmatch(word) for word in [*words_of(name), *words_of(name.lower())])  # also "IBANs"
 
 
 def _replaced(value: Any) -> Any:

@@ -98,6 +98,23 @@ def test_what_is_named_after_a_person_is_replaced_as_a_whole_at_any_depth() -> N
     }
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("customer_name", "customerName", "firstName", "fullName", "shippingAddress", "shipTo", "CustomerName"),
+        *("recipients", "emails", "e-mail", "ccEMail", "phoneNumbers", "addresses", "address2", "address_line1"),
+        *("Ship To", "billing.street", "username", "IBANs", "people", "birthdays"),
+    ],
+)
+def test_an_argument_about_a_person_is_known_however_its_name_is_written(name: str) -> None:
+    assert without_personal({"order": {name: "Jane Doe"}}) == {"order": {name: "<personal>"}}
+
+
+@pytest.mark.parametrize("name", ["total", "topic", "account", "accessLevel", "stock", "orderStatus", "mobility"])
+def test_what_only_holds_the_letters_of_such_a_name_is_kept(name: str) -> None:
+    assert without_personal({name: "as it is"}) == {name: "as it is"}
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_no_run_and_no_proposal_is_in_two_splits(seed: int) -> None:
     chance = random.Random(seed)
