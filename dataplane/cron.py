@@ -1,15 +1,16 @@
 """A cron line of five fields: what is wrong with it, in words, and when it comes due next. Pure.
 
 Prefect keeps no more than its next three runs, so the times that people are shown are computed here. They are
-Prefect's own: a test holds the two together over the changes of the clock. Times go by the zone's clock on the wall;
-one that a change of the clock repeats comes once, and one that it leaves out comes by the clock as it goes afterwards.
+Prefect's own: a test holds the two together over many lines and over the changes of the clock. Times go by the zone's
+clock on the wall; one that a change of the clock repeats comes once, and one that it leaves out comes by the clock as
+it goes afterwards.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from itertools import islice
@@ -32,6 +33,7 @@ class _Field:
     most: int
     words: tuple[str, ...] = ()
     first_word: int = 0  # what the first of the words means
+    also: int | None = None  # another number for the least: 7 is Sunday, too
 
 
 _FIELDS = (
@@ -39,7 +41,7 @@ _FIELDS = (
     _Field("hour", 0, 23),
     _Field("day of the month", 1, 31),
     _Field("month", 1, 12, _MONTHS, 1),
-    _Field("day of the week", 0, 7, _DAYS, 0),
+    _Field("day of the week", 0, 6, _DAYS, 0, also=7),
 )
 
 
@@ -52,8 +54,8 @@ class Cron:
     days: frozenset[int]
     months: frozenset[int]
     weekdays: frozenset[int]  # 0 is Sunday
-    any_day: bool  # the day of the month is `*`
-    any_weekday: bool
+    any_day: bool  # the day of the month leaves it to the weekday
+    any_weekday: bool  # the other way round
 
     def is_on(self, day: datetime) -> bool:
         """Return whether the line names this day. With both kinds of days given, either of them does."""
@@ -76,13 +78,23 @@ def read(line: str) -> Cron:
         hours,
         days,
         months,
-        frozenset(day % 7 for day in weekdays),
-        any_day=parts[2].startswith("*"),
-        any_weekday=parts[4].startswith("*"),
+        weekdays,
+        any_day=_leaves_it(parts[2], len(days) == 31, to=parts[4]),
+        any_weekday=_leaves_it(parts[4], len(weekdays) == 7, to=parts[2]),
     )
-    if not any(True for _ in _days(cron, datetime(2026, 1, 1))):  # noqa: DTZ001 - a day on the wall
+    # Prefect finds no time at all, not even by the weekday, where no month has the day.
+    of_months = replace(cron, any_weekday=True, weekdays=frozenset(range(7)))
+    if not any(True for _ in _days(of_months, datetime(2026, 1, 1))):  # noqa: DTZ001 - a day on the wall
         raise BadCron("names no day that there is")
     return cron
+
+
+def _leaves_it(field: str, is_every_day: bool, *, to: str) -> bool:
+    """Return whether this field of days leaves it to the other one which days are meant, as Prefect reads them.
+
+    `*` does. `*/1` or `1-31`, which name every day too, do so only beside a field with a `*` in it.
+    """
+    return "*" in field.split(",") or (is_every_day and "*" in to)
 
 
 @cache
@@ -141,12 +153,21 @@ def _values(text: str, of: _Field) -> frozenset[int]:
                 raise BadCron(f"{of.name}: {part[:20]!r} is no range")
             first, last = of.least, of.most
         else:
-            first = _number(match["first"], of)
-            last = _number(match["last"], of) if match["last"] else of.most if match["step"] else first
+            first, last = _range(match, of)
         if first > last:
             raise BadCron(f"{of.name}: the range {part[:20]} ends before it begins")
         found |= set(range(first, last + 1, step))
-    return frozenset(found)
+    return frozenset(of.least if value == of.also else value for value in found)
+
+
+def _range(match: re.Match[str], of: _Field) -> tuple[int, int]:
+    """Return the first and the last value. A range or step that begins at its own end means all values to Prefect."""
+    first = _number(match["first"], of)
+    if not (match["last"] or match["step"]):
+        return first, first
+    first = of.least if first == of.also and not match["last"] else first
+    last = _number(match["last"], of) if match["last"] else of.most
+    return (of.least, of.most) if first == last else (first, last)
 
 
 def _number(text: str, of: _Field) -> int:
@@ -154,6 +175,7 @@ def _number(text: str, of: _Field) -> int:
         return of.words.index(text) + of.first_word
     if not (text.isascii() and text.isdecimal()) or len(text) > 4:
         raise BadCron(f"{of.name}: {text[:20]!r} is no number")
-    if not of.least <= int(text) <= of.most:
-        raise BadCron(f"{of.name}: must be from {of.least} to {of.most}, not {text}")
+    most = of.most if of.also is None else of.also
+    if not of.least <= int(text) <= most:
+        raise BadCron(f"{of.name}: must be from {of.least} to {most}, not {text}")
     return int(text)

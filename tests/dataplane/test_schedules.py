@@ -101,6 +101,30 @@ def test_the_next_times_are_prefects_own_over_changes_of_the_clock(zone: str, li
         assert cron.next_times(line, zone, after=after, count=12) == [moment.astimezone(UTC) for moment in theirs]
 
 
+DAYS = ("*", "13", "*/3", "*/1", "1-31", "3-3", "*,5", "31/2")
+WEEKDAYS = ("*", "mon", "*/2", "*/1", "0-6", "7", "7/2", "sun/2", "1/2", "1-7/3", "7-7", "6/1", "*,5")
+
+
+@pytest.mark.parametrize("day", DAYS)
+def test_a_day_and_a_weekday_are_joined_as_prefect_joins_them(day: str) -> None:
+    from prefect.server.schemas.schedules import CronSchedule
+
+    after = datetime(2026, 11, 24, 12, tzinfo=UTC)
+    for weekday in WEEKDAYS:
+        line = f"0 9 {day} * {weekday}"
+        theirs = asyncio.run(CronSchedule(cron=line, timezone="UTC").get_dates(n=12, start=after))
+        assert cron.next_times(line, "UTC", after=after, count=12) == theirs, line
+
+
+@pytest.mark.parametrize("line", ["5-5 6 * * *", "59/2 6 * * *", "0 23/5 * * *", "0 6 1 12/1 *", "0 6 1 mar-mar *"])
+def test_a_range_that_ends_where_it_begins_is_all_values_as_prefect_has_it(line: str) -> None:
+    from prefect.server.schemas.schedules import CronSchedule
+
+    after = datetime(2026, 11, 24, 12, tzinfo=UTC)
+    theirs = asyncio.run(CronSchedule(cron=line, timezone="UTC").get_dates(n=12, start=after))
+    assert cron.next_times(line, "UTC", after=after, count=12) == theirs
+
+
 def test_the_next_29_of_february_may_be_years_away() -> None:
     assert cron.next_times("0 0 29 2 *", "UTC", after=datetime(2026, 3, 1, tzinfo=UTC), count=1) == [
         datetime(2028, 2, 29, tzinfo=UTC)
@@ -113,6 +137,8 @@ def test_the_next_29_of_february_may_be_years_away() -> None:
         ("0 6 * *", "must have five fields (minute, hour, day, month, weekday), not 4"),
         ("60 6 * * *", "minute: must be from 0 to 59, not 60"),
         ("0 6 31 2 *", "names no day that there is"),
+        ("0 6 31 2 mon", "names no day that there is"),
+        ("0 6 * * 8", "day of the week: must be from 0 to 7, not 8"),
         ("0 9-5 * * *", "hour: the range 9-5 ends before it begins"),
         ("*/0 * * * *", "minute: a step of 0 never comes"),
         ("@daily", "must have five fields (minute, hour, day, month, weekday), not 1"),
