@@ -155,6 +155,10 @@ class PrefectGateway(Protocol):
         """Return flow runs, latest start first. `states`: of STATE_TYPES. `due_before` hides later ones."""
         ...
 
+    def next_flow_run(self, after: datetime) -> FlowRun | None:
+        """Return the scheduled flow run that is due first from this moment (aware) on; None: none is."""
+        ...
+
     def logs(self, flow_run_id: str, *, limit: int = 200, cursor: str = "", search: str = "") -> LogPage:
         """Return log lines, oldest first; `search`: those that hold these words. Raises FlowRunNotFound."""
         ...
@@ -247,6 +251,12 @@ class HttpPrefectGateway:
             body["flows"] = {"name": {"any_": [flow]}}
         rows: list[dict[str, Any]] = self.call("POST", "/flow_runs/filter", body)
         return FlowRunPage(self.flow_runs_from(rows), _next(offset, limit, len(rows)))
+
+    def next_flow_run(self, after: datetime) -> FlowRun | None:
+        due = {"next_scheduled_start_time": {"after_": after.isoformat()}, "state": {"type": {"any_": ["SCHEDULED"]}}}
+        body = {"limit": 1, "sort": "NEXT_SCHEDULED_START_TIME_ASC", "flow_runs": due}
+        found = self.flow_runs_from(self.call("POST", "/flow_runs/filter", body))
+        return found[0] if found else None
 
     def logs(self, flow_run_id: str, *, limit: int = 200, cursor: str = "", search: str = "") -> LogPage:
         run_id, limit, offset = uuid_of(flow_run_id), min(limit, MOST_ROWS), offset_of(cursor)

@@ -282,15 +282,14 @@ def _flow_runs_context(cursor: str) -> dict[str, Any]:
     soon = shown_now() + timedelta(minutes=1)
     try:
         page = gateway().flow_runs(limit=FLOW_RUNS_SHOWN, cursor=cursor, due_before=soon)
-        planned = gateway().flow_runs(states=["SCHEDULED"], limit=20).items
+        next_run = gateway().next_flow_run(after=soon)
     except PrefectError as exc:
         return {**asked, "away": str(exc)}
     known = selectors.refreshes_by_flow_run(run.id for run in page.items)
-    ahead = [run for run in planned if run.expected_start_at and run.expected_start_at > soon]
     return {
         **asked,
         "rows": [FlowRunRow(run, known.get(run.id)) for run in page.items],
-        "next_run": min(ahead, key=lambda run: run.expected_start_at or soon, default=None),
+        "next_run": next_run,
         "next": page.next,
     }
 

@@ -117,6 +117,12 @@ class FakePrefect:
         page = found[start : start + limit]
         return FlowRunPage(page, str(start + limit) if len(page) == limit else None)
 
+    def next_flow_run(self, after: datetime) -> FlowRun | None:
+        self._called("next_flow_run")
+        waiting = [(run.expected_start_at, run) for run in self.runs.values() if run.state_type == "SCHEDULED"]
+        due = [(at, run) for at, run in waiting if at is not None and at >= after]
+        return min(due, key=lambda one: one[0])[1] if due else None
+
     def logs(self, flow_run_id: str, *, limit: int = 200, cursor: str = "", search: str = "") -> LogPage:
         self._called("logs")
         lines = [line for line in self.lines.get(self._run(flow_run_id).id, []) if search in line.message]

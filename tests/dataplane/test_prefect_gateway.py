@@ -125,6 +125,17 @@ def test_runs_are_listed_by_state_and_flow_in_pages(prefect: PrefectGateway) -> 
     assert prefect.flow_runs(flow=FLOW, due_before=datetime(2020, 1, 1, tzinfo=UTC)).items == []
 
 
+def test_the_next_flow_run_is_the_first_that_is_due_however_many_are_planned_later(prefect: PrefectGateway) -> None:
+    begin = datetime.now(UTC)
+    assert prefect.next_flow_run(after=begin + timedelta(days=3)) is None
+    made = {hours: make(prefect, uuid4().hex) for hours in range(1, 26)}
+    for hours, run in made.items():
+        prefect.run_again(run.id, "Later.", after=timedelta(hours=hours))
+    prefect.cancel(made[2].id, "Not needed.")
+    found = prefect.next_flow_run(after=begin + timedelta(hours=1, minutes=30))
+    assert found is not None and found.id == made[3].id
+
+
 def test_a_run_without_log_lines_has_none(prefect: PrefectGateway) -> None:
     assert prefect.logs(make(prefect, uuid4().hex).id).items == []
 

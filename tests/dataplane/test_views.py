@@ -192,11 +192,14 @@ def test_a_run_of_ours_without_a_refresh_says_why(
     assert words in page(alice, DATA)
 
 
-def test_what_is_next_on_the_schedule_names_its_deployment(alice: User, fake_prefect: FakePrefect) -> None:
-    fake_prefect.add_deployment("load_orders", "nightly")
-    planned = fake_prefect.create_flow_run(
-        flow="load_orders", deployment="nightly", parameters={}, idempotency_key="n", name="orders"
-    )
-    later = datetime.now(UTC) + timedelta(hours=9)
-    fake_prefect.runs[planned.id] = replace(fake_prefect.runs[planned.id], expected_start_at=later)
+def test_what_is_next_on_the_schedule_names_its_deployment_however_much_is_planned_later(
+    alice: User, fake_prefect: FakePrefect
+) -> None:
+    for flow, deployment, hours in [("load_orders", "nightly", 9), *(("poll", "often", 10 + n) for n in range(20))]:
+        fake_prefect.add_deployment(flow, deployment)
+        planned = fake_prefect.create_flow_run(
+            flow=flow, deployment=deployment, parameters={}, idempotency_key=f"{hours}", name="planned"
+        )
+        due_at = datetime.now(UTC) + timedelta(hours=hours)
+        fake_prefect.runs[planned.id] = replace(fake_prefect.runs[planned.id], expected_start_at=due_at)
     assert 'next on schedule: <span class="mono">load_orders/nightly</span>' in page(alice, DATA)
