@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
@@ -27,6 +28,7 @@ USUAL_WINDOWS: Final = 10
 MOST_SHOWN: Final = 50
 FIRST_YEAR, LAST_YEAR = 1970, 9000
 _STEP: Final = timedelta(minutes=30)  # no window is shorter than an hour
+_LONGEST: Final = timedelta(days=367, hours=1)  # a leap year and the day after, on which a clock may go back
 
 
 @dataclass(frozen=True)
@@ -132,14 +134,14 @@ def preview_backfill(dataset: str, begin: datetime, end: datetime, limit: int = 
         errors.append(("limit", f"must be from 1 to {MOST_WINDOWS}"))
     if begin > end:
         errors.append(("to", "must not be before from"))
-    elif end - begin > timedelta(days=366):
+    elif end - begin > _LONGEST:
         errors.append(("from", "must be a year before to at most"))
     now = database_now()
     if end > now + timedelta(days=1):
         errors.append(("to", "must not lie in the future"))
     if errors:
         raise InvalidParameters(errors)
-    moments = (begin + _STEP * step for step in range(int((end - begin) / _STEP) + 1))
+    moments = [*(begin + _STEP * step for step in range(int((end - begin) / _STEP) + 1)), end]
     keys = list(dict.fromkeys(entry.key(moment) for moment in moments if moment <= now))
     known: dict[str, str] = dict(Refresh.objects.filter(dataset_id=dataset, key__in=keys).values_list("key", "status"))
     shown: list[Window] = []
@@ -171,12 +173,36 @@ def _asked(dataset: str, found: Backfill) -> Backfill:
     return Backfill([Window(one.key, known.get(one.key, "")) for one in found.windows], found.left)
 
 
-def moment_of(text: Any, field_name: str) -> datetime:
-    """Return a date (its midnight in UTC) or an instant with a zone, as one in UTC. Raises InvalidParameters."""
+def span_of(dataset: str, begin: Any, end: Any) -> tuple[datetime, datetime]:
+    """Return from when to when is asked for (UTC). Raises DatasetNotFound, InvalidParameters.
+
+    Each is an instant or a date. A date goes by the clock of the dataset's windows, as an instant without a zone does:
+    `begin` is the first moment of its day, `end` the last one, or now while that day lasts.
+    """
+    zone = ZoneInfo(catalogue.entry(dataset).window.zone)
+    first, _ = _bounds(begin, "from", zone)
+    day, last = _bounds(end, "to", zone)
+    return first, max(day, min(last, database_now()))
+
+
+def _bounds(text: Any, field_name: str, zone: ZoneInfo) -> tuple[datetime, datetime]:
+    """Return the first and the last moment of a date; of an instant that instant, twice. In UTC."""
     try:
-        moment = datetime.fromisoformat(str(text))
+        moment, is_date = _read(str(text))
     except ValueError as exc:
         raise InvalidParameters([(field_name, "must be a date, for instance 2026-11-24, or an instant")]) from exc
     if not FIRST_YEAR <= moment.year <= LAST_YEAR:  # beyond, some zone's clock would leave the calendar
         raise InvalidParameters([(field_name, f"must be from the year {FIRST_YEAR} to {LAST_YEAR}")])
-    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=zone)
+    first = moment.astimezone(UTC)
+    if not is_date:
+        return first, first
+    return first, (moment + timedelta(days=1)).astimezone(UTC) - timedelta(microseconds=1)
+
+
+def _read(text: str) -> tuple[datetime, bool]:
+    """Return what was given, and whether it is a date. Raises ValueError."""
+    try:
+        return datetime.combine(date.fromisoformat(text), time()), True
+    except ValueError:
+        return datetime.fromisoformat(text), False

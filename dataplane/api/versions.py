@@ -26,7 +26,7 @@ class RollbackIn(Schema):
 
 
 class BackfillIn(Schema):
-    """Windows from a date or instant to another."""
+    """Windows from a date or instant to another. Dates go by the windows' own zone; the day of `to` is one of them."""
 
     model_config = {"extra": "forbid"}
 
@@ -76,7 +76,7 @@ def post_rollback(request: HttpRequest, name: str, body: RollbackIn) -> Status[d
 def post_backfill(request: HttpRequest, name: str, body: BackfillIn) -> Status[dict[str, Any]]:
     """Refresh the windows that have no refresh yet; with `dry_run` list them and do nothing."""
     user = require(request, "refresh")
-    begin, end = changes.moment_of(body.begin, "from"), changes.moment_of(body.end, "to")
+    begin, end = changes.span_of(name, body.begin, body.end)
     if body.dry_run:
         return Status(200, asdict(changes.preview_backfill(name, begin, end, body.limit)))
     done = changes.backfill(dataset=name, begin=begin, end=end, limit=body.limit, user=user)

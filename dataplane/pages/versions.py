@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlencode
+from zoneinfo import ZoneInfo
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
@@ -116,7 +117,8 @@ def make_current(request: HttpRequest, dataset: str, number: int) -> HttpRespons
 @needs("refresh")
 def backfill(request: HttpRequest, dataset: str) -> HttpResponse:
     """The windows between two days with what became of each; those without a refresh can be asked for."""
-    state, today, status = selectors.dataset(dataset), database_now().date(), 200
+    state, status = selectors.dataset(dataset), 200
+    today = database_now().astimezone(ZoneInfo(state.entry.window.zone)).date()
     sent = request.POST if request.method == "POST" else request.GET
     typed = {
         "begin": sent.get("from", str(today - timedelta(days=7))),
@@ -125,7 +127,7 @@ def backfill(request: HttpRequest, dataset: str) -> HttpResponse:
     }
     context: dict[str, Any] = {"state": state, "typed": typed, "faults": {}, "found": None}
     try:
-        begin, end = changes.moment_of(typed["begin"], "from"), changes.moment_of(typed["end"], "to")
+        begin, end = changes.span_of(dataset, typed["begin"], typed["end"])
         limit = int(typed["limit"]) if typed["limit"].isdecimal() and len(typed["limit"]) < 6 else 0
         context["found"] = changes.preview_backfill(dataset, begin, end, limit)
         if request.method == "POST":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,9 +20,12 @@ from approvals.models import AuditEvent
 from console.environment import environment
 from dataplane import changes, currency, lineage, selectors
 from dataplane.api import shapes
+from dataplane.catalogue import CATALOGUE, HANDBOOK
 from dataplane.errors import DeploymentNotFound, PrefectAway
 from dataplane.management.commands import check_data
 from dataplane.models import Dataset, DatasetVersion, Refresh
+from dataplane.pages import versions as versions_page
+from dataplane.windows import Days, Hours, WindowPolicy
 from tests.api_caller import Caller, paths_of, problem
 from tests.orchestration.conftest import make_run
 
@@ -340,6 +344,42 @@ def test_a_window_that_has_not_begun_is_not_used_up(ada: User, monkeypatch: pyte
     assert [one["key"] for one in done["windows"]] == ["2026-11-03", "2026-11-04"]
     nothing = Caller(ada).post("datasets/handbook/backfill", {**asked, "from": "2026-11-05"}).json()
     assert nothing["windows"] == [] and Refresh.objects.count() == 2
+
+
+@pytest.mark.parametrize(
+    ("window", "begin", "end", "first", "last", "count"),
+    [
+        (Days("America/New_York"), "2026-11-01", "2026-11-03", "2026-11-01", "2026-11-03", 3),
+        (Days("Asia/Tokyo"), "2026-11-01", "2026-11-05", "2026-11-01", "2026-11-05", 5),
+        (Days("Asia/Tokyo"), "2026-11-03T15:00Z", "2026-11-04T14:00Z", "2026-11-04", "2026-11-04", 1),
+        (Hours(), "2026-11-03", "2026-11-03", "2026-11-03T00:00+00:00", "2026-11-03T23:00+00:00", 24),
+        (Hours(1, "Europe/Berlin"), "2026-10-25", "2026-10-25", "2026-10-25T00:00+02:00", "2026-10-25T23:00+01:00", 25),
+        (Hours(6), "2026-11-03", "2026-11-04", "2026-11-03T00:00+00:00", "2026-11-04T12:00+00:00", 7),
+        (Hours(), "2026-11-04T10:45Z", "2026-11-04T11:05Z", "2026-11-04T10:00+00:00", "2026-11-04T11:00+00:00", 2),
+        (Hours(), "2026-11-04", "2026-11-05", "2026-11-04T00:00+00:00", "2026-11-04T15:00+00:00", 16),
+    ],
+)
+def test_a_day_is_one_of_the_windows_own_zone_with_all_its_windows_up_to_now(
+    window: WindowPolicy, begin: str, end: str, first: str, last: str, count: int, ada: User,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setitem(CATALOGUE, "handbook", replace(HANDBOOK, window=window))
+    monkeypatch.setattr(changes, "database_now", lambda: datetime(2026, 11, 4, 15, 10, tzinfo=UTC))
+    asked = {"from": begin, "to": end, "limit": 100, "dry_run": True}
+    keys = [one["key"] for one in Caller(ada).post("datasets/handbook/backfill", asked).json()["windows"]]
+    assert (keys[0], keys[-1], len(keys)) == (first, last, count)
+
+
+def test_the_page_ends_with_today_by_the_clock_of_the_windows(
+    ada: User, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(CATALOGUE, "handbook", replace(HANDBOOK, window=Days("Asia/Tokyo")))
+    for module in (changes, versions_page):
+        monkeypatch.setattr(module, "database_now", lambda: datetime(2026, 11, 4, 20, tzinfo=UTC))
+    client.force_login(ada)
+    shown = client.get(reverse("dataplane:backfill", args=["handbook"]))
+    assert shown.context["typed"]["end"] == shown.context["found"].windows[-1].key == "2026-11-05"
+    assert "by the clock of Asia/Tokyo" in shown.content.decode()
 
 
 def test_a_refresh_is_asked_for_from_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
