@@ -43,6 +43,16 @@ _LEASE: Final = "deployment_concurrency_lease_id"
 
 
 @dataclass(frozen=True)
+class PrefectSchedule:
+    """A schedule as it stands in Prefect. An interval or a rule has its words in place of a cron line."""
+
+    id: str
+    entry: ScheduleEntry
+    is_cron: bool
+    parameters: dict[str, Any]  # of its runs alone
+
+
+@dataclass(frozen=True)
 class Deployment:
     """One deployment as Prefect tells it."""
 
@@ -58,7 +68,7 @@ class Deployment:
     work_queue: str
     slots: int | None  # how many of its runs may run at once; None: any number
     slots_taken: int
-    schedules: list[ScheduleEntry] = field(default_factory=list)
+    schedules: list[PrefectSchedule] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -175,10 +185,9 @@ class PrefectDeployments:
         `parameters`: of each run that they make, besides what stands in the deployment.
         """
         path, given = f"/deployments/{uuid_of(deployment.id)}/schedules", dict(parameters)
-        rows: list[dict[str, Any]] = self._door.call("GET", path)
-        ours = [row for row in rows if (row.get("parameters") or {}) == given]
-        there = {_comparable(_schedule(row)) for row in ours}
-        missing = [one for one in wanted if _comparable(one) not in there]
+        rows = [_schedule(row) for row in self._door.call("GET", path)]
+        there = {one.entry.times for one in rows if one.parameters == given}
+        missing = [one for one in wanted if one.times not in there]
         if missing:
             cron = [{"cron": one.cron, "timezone": one.timezone} for one in missing]
             body = [
@@ -186,8 +195,8 @@ class PrefectDeployments:
                 for line, one in zip(cron, missing, strict=True)
             ]
             self._door.call("POST", path, body)
-        kept = {_comparable(one) for one in wanted}
-        surplus = [row["id"] for row in rows if row not in ours or _comparable(_schedule(row)) not in kept]
+        kept = {one.times for one in wanted}
+        surplus = [one.id for one in rows if one.parameters != given or one.entry.times not in kept]
         for schedule_id in surplus:
             self._door.call("DELETE", f"{path}/{uuid_of(schedule_id)}")
         return bool(missing or surplus)
@@ -375,16 +384,12 @@ def _event(row: Mapping[str, Any]) -> Event:
     )
 
 
-def _schedule(row: Mapping[str, Any]) -> ScheduleEntry:
-    """Return a schedule of Prefect's as one of ours; intervals and rules have no cron line, only their words."""
+def _schedule(row: Mapping[str, Any]) -> PrefectSchedule:
     rule = row["schedule"]
-    line = rule.get("cron") or f"every {rule['interval']:g} s" if "interval" in rule else rule.get("cron") or "rrule"
+    line = rule.get("cron") or (f"every {rule['interval']:g} s" if "interval" in rule else f"rule {rule.get('rrule')}")
     slug = row.get("slug") or str(row.get("id", ""))[:8] or "main"
-    return ScheduleEntry(slug, line, rule.get("timezone") or "UTC", bool(row.get("active", True)))
-
-
-def _comparable(schedule: ScheduleEntry) -> tuple[str, str, bool]:
-    return schedule.cron, schedule.timezone, schedule.is_active
+    entry = ScheduleEntry(slug, line, rule.get("timezone") or "UTC", bool(row.get("active", True)))
+    return PrefectSchedule(str(row.get("id", "")), entry, bool(rule.get("cron")), row.get("parameters") or {})
 
 
 def table_of(data: Any) -> tuple[list[str], list[list[str]]] | None:

@@ -20,15 +20,22 @@ class ScheduleEntry:
     """One schedule of a dataset."""
 
     slug: str = "main"  # its name among the dataset's
-    cron: str = ""  # five fields
+    cron: str = ""  # five fields; of a schedule that stands in Prefect alone whatever it has, in words
     timezone: str = "UTC"  # IANA name
     is_active: bool = True
+
+    @property
+    def times(self) -> tuple[str, str, bool]:
+        """What two schedules of one dataset are the same by: its name does not count."""
+        return self.cron, self.timezone, self.is_active
 
     @property
     def words(self) -> str:
         """The schedule as people say it, e.g. "daily at 06:00 UTC"."""
         if daily := _DAILY.fullmatch(self.cron):
             return f"daily at {int(daily['hour']):02}:{int(daily['minute']):02} {self.timezone}"
+        if len(self.cron.split()) != 5:  # an interval or a rule of Prefect's
+            return f"{self.cron} ({self.timezone})"
         return f"at {self.cron} ({self.timezone})"
 
 

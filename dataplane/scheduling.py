@@ -1,4 +1,7 @@
-"""Changing when a dataset is refreshed by itself. The rows are the truth; `dataplane.flows.serving` tells Prefect."""
+"""When a dataset is refreshed by itself, and changing that. The rows are the truth, and Prefect is told of them.
+
+Until somebody keeps schedules here, those that stand in Prefect hold for a deployment of somebody else's.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +20,12 @@ from console.clock import DatabaseNow, database_now
 from console.live.announce import announce
 from console.roles import may
 from dataplane import catalogue, cron, selectors
+from dataplane.catalogue import Entry
+from dataplane.deployments import PrefectSchedule, deployments
 from dataplane.errors import InvalidParameters
 from dataplane.models import Dataset
 from dataplane.models import Schedule as Row
+from dataplane.registered import Registered
 from dataplane.schedules import ScheduleEntry
 
 MOST: Final = 10  # schedules of one dataset
@@ -34,12 +40,34 @@ class Planned:
     schedule: ScheduleEntry
     next_times: list[datetime]  # aware, UTC; none while it is paused
     fault: str = ""  # why it cannot be followed: a row of somebody else's
+    note: str = ""  # why Prefect alone knows its times
 
 
 def planned(dataset: str, now: datetime | None = None) -> list[Planned]:
-    """Return the dataset's schedules with their next ten times. Raises DatasetNotFound."""
+    """Return the dataset's schedules with their next ten times.
+
+    Raises DatasetNotFound; where the schedules are left to Prefect, what `in_prefect` raises.
+    """
     entry, now = catalogue.entry(dataset), now or database_now()
-    return [_planned(one, now) for one in selectors.schedules_of(entry)]
+    there = [_planned_there(one, now) for one in in_prefect(entry)]
+    return [*there, *(_planned(one, now) for one in selectors.schedules_of(entry))]
+
+
+def in_prefect(entry: Entry) -> list[PrefectSchedule]:
+    """Return the schedules that are left to Prefect; none, and no call, where they are kept here.
+
+    Raises PrefectAway, PrefectRefused, DeploymentNotFound.
+    """
+    if not (isinstance(entry, Registered) and selectors.is_left_to_prefect(entry)):
+        return []
+    return deployments().find(entry.flow, entry.deployment).schedules
+
+
+def _planned_there(schedule: PrefectSchedule, now: datetime) -> Planned:
+    found = _planned(schedule.entry, now)
+    if schedule.is_cron and not found.fault:
+        return found
+    return Planned(schedule.entry, [], note="Prefect alone knows its times: it is no cron line of five fields.")
 
 
 def preview(given: Sequence[Mapping[str, Any]]) -> list[Planned]:
@@ -95,23 +123,30 @@ def _faults(schedule: ScheduleEntry, before: Sequence[ScheduleEntry]) -> list[tu
     return faults
 
 
-def replace_schedules(*, dataset: str, schedules: Sequence[Mapping[str, Any]], user: User) -> list[ScheduleEntry]:
+def replace_schedules(
+    *, dataset: str, schedules: Sequence[Mapping[str, Any]], user: User, take_over: bool = False
+) -> list[ScheduleEntry]:
     """Let the dataset have exactly these schedules; none: it is refreshed only when somebody asks.
 
     1. Check that the user may, and what they want.
-    2. Replace the rows; the same ones again change nothing.
-    3. Record the schedules of before and of now, and announce it.
+    2. Where the schedules were left to Prefect, refuse to remove one from there unless told to `take_over`.
+    3. Replace the rows; the same ones again change nothing.
+    4. Record the schedules of before and of now, and announce it.
 
     The flow process serves them a few seconds later, and again after every start.
-    Raises PermissionDenied, DatasetNotFound, InvalidParameters.
+    Raises PermissionDenied, DatasetNotFound, InvalidParameters, and what `in_prefect` raises.
     """
     if not may(user, "refresh"):
         raise PermissionDenied("Only an admin may change a schedule.")
     entry, wanted = catalogue.entry(dataset), sorted(read(schedules), key=lambda one: one.slug)
+    there = in_prefect(entry)  # before the transaction: Prefect may be slow
+    if not take_over:
+        _refuse_to_remove(there, wanted, entry)
     with transaction.atomic():
         Dataset.objects.get_or_create(name=entry.name, defaults={"title": entry.title, "fresh_for": entry.fresh_for})
         row = Dataset.objects.select_for_update().get(name=entry.name)
-        before = selectors.schedules_of(entry)
+        kept = selectors.schedules_of(entry)
+        before = kept if row.scheduled_at is not None or not there else [one.entry for one in there]
         if row.scheduled_at is not None and before == wanted:
             return wanted
         Row.objects.filter(dataset=row).delete()
@@ -125,3 +160,18 @@ def replace_schedules(*, dataset: str, schedules: Sequence[Mapping[str, Any]], u
             body={"before": [asdict(one) for one in before], "after": [asdict(one) for one in wanted]},
         )
     return wanted
+
+
+def _refuse_to_remove(there: Sequence[PrefectSchedule], wanted: Sequence[ScheduleEntry], entry: Entry) -> None:
+    """Raise InvalidParameters with what would go from Prefect: other times, or parameters that nothing would fix."""
+    fixed = entry.fixed if isinstance(entry, Registered) else {}
+    kept = {one.times for one in wanted}
+    going = []
+    for one in there:
+        is_other = any(name not in fixed or fixed[name] != value for name, value in one.parameters.items())
+        if is_other or one.entry.times not in kept:
+            more = ", with parameters of its own" if is_other else ""
+            going.append(f"{one.entry.slug}: {one.entry.words}{more}")
+    if going:
+        words = "say that these may go, which stand in Prefect and are not among the ones given: "
+        raise InvalidParameters([("take_over", words + "; ".join(going))])

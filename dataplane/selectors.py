@@ -154,7 +154,7 @@ def _datasets() -> QuerySet[Dataset]:
 
 
 def schedules_of(entry: Entry) -> list[ScheduleEntry]:
-    """Return when the dataset is refreshed by itself."""
+    """Return the schedules that are kept here; where they are left to Prefect, none."""
     return _schedules(entry, _datasets().filter(name=entry.name).first())
 
 
@@ -165,8 +165,17 @@ def _schedules(entry: Entry, row: Dataset | None) -> list[ScheduleEntry]:
     return [ScheduleEntry(one.slug, one.cron, one.timezone, one.is_active) for one in row.schedules.all()]
 
 
+def is_left_to_prefect(entry: Entry) -> bool:
+    """Return whether the schedules that stand in Prefect hold: none are kept here, not even that there are none."""
+    return _is_left_to_prefect(entry, _datasets().filter(name=entry.name).first())
+
+
+def _is_left_to_prefect(entry: Entry, row: Dataset | None) -> bool:
+    return entry.is_registered and (row is None or row.scheduled_at is None)
+
+
 def _scheduled(entry: Entry, row: Dataset | None) -> str:
-    if entry.is_registered and (row is None or row.scheduled_at is None):
+    if _is_left_to_prefect(entry, row):
         return "as its schedules in Prefect say"
     return schedules.in_words(_schedules(entry, row))
 

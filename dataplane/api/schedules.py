@@ -27,16 +27,17 @@ class ScheduleIn(Schema):
 
 
 class SchedulesIn(Schema):
-    """All of them; one that is left out is removed."""
+    """All of them; one that is left out is removed. `take_over`: also one that so far stands in Prefect alone."""
 
     model_config = {"extra": "forbid"}
 
     schedules: list[ScheduleIn]
+    take_over: bool = False
 
 
 @router.get("/datasets/{name}/schedules")
 def get_schedules(request: HttpRequest, name: str) -> dict[str, Any]:
-    """Return the dataset's schedules, each with its next ten times."""
+    """Return the dataset's schedules, each with its next ten times; those in Prefect where none are kept here."""
     require(request, "see")
     return _schedules_json(scheduling.planned(name))
 
@@ -45,7 +46,8 @@ def get_schedules(request: HttpRequest, name: str) -> dict[str, Any]:
 def put_schedules(request: HttpRequest, name: str, body: SchedulesIn) -> dict[str, Any]:
     """Let the dataset have exactly these schedules; the same ones again change nothing."""
     user = require(request, "refresh")
-    scheduling.replace_schedules(dataset=name, schedules=[one.model_dump() for one in body.schedules], user=user)
+    schedules = [one.model_dump() for one in body.schedules]
+    scheduling.replace_schedules(dataset=name, schedules=schedules, user=user, take_over=body.take_over)
     return _schedules_json(scheduling.planned(name))
 
 
@@ -56,6 +58,7 @@ def _schedules_json(planned: list[Planned]) -> dict[str, Any]:
             "words": one.schedule.words,
             "next": [moment.isoformat() for moment in one.next_times],
             "fault": one.fault or None,
+            "note": one.note or None,
         }
         for one in planned
     ]

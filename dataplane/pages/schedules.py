@@ -14,7 +14,7 @@ from console import roles
 from console.clock import database_now
 from console.http import needs, not_allowed, person
 from dataplane import cron, scheduling, selectors
-from dataplane.errors import InvalidParameters
+from dataplane.errors import DeploymentNotFound, InvalidParameters, PrefectAway, PrefectRefused
 
 
 @dataclass
@@ -35,25 +35,36 @@ class TypedSchedule:
 @require_http_methods(["GET", "HEAD", "POST"])
 @needs("see")
 def schedules(request: HttpRequest, dataset: str) -> HttpResponse:
-    """The dataset's schedules. What was typed is previewed, or taken; what cannot be taken is shown again."""
+    """The dataset's schedules. What was typed is previewed, or taken; what cannot be taken is shown again.
+
+    Where they are left to Prefect, it is asked for them; what it has and nobody typed goes only when somebody says so.
+    """
     may_change = roles.may(request.user, "refresh")
     if request.method == "POST" and not may_change:
         return not_allowed(request, "refresh")
     state = selectors.dataset(dataset)
-    planned = scheduling.planned(dataset)
-    lines, status = [_line(one.schedule) for one in planned], 200
+    planned: list[scheduling.Planned] = []
     preview: list[scheduling.Planned] | None = None
+    away, going, status = "", "", 200
+    try:
+        planned = scheduling.planned(dataset)
+    except (PrefectAway, PrefectRefused, DeploymentNotFound) as exc:
+        away, status = exc.sentence, exc.http_status
+    lines = [_line(one.schedule) for one in planned if not one.note]
     if request.method == "POST":
         lines = _typed(request.POST)
         try:
             wanted = [one.as_sent for one in lines]
             if "preview" in request.POST:
                 preview = scheduling.preview(wanted)
-            else:
-                scheduling.replace_schedules(dataset=dataset, schedules=wanted, user=person(request))
+            elif not away:
+                scheduling.replace_schedules(
+                    dataset=dataset, schedules=wanted, user=person(request), take_over="take_over" in request.POST
+                )
                 messages.success(request, "The schedules are kept. Prefect is told within a few seconds.")
                 return redirect("dataplane:schedules", dataset)
         except InvalidParameters as exc:
+            going = next((one["message"] for one in exc.errors if one["path"] == "take_over"), "")
             _show(lines, exc)
             status = exc.http_status
     lines = [*lines, TypedSchedule(slug="" if lines else "main")]  # an empty one, to add
@@ -61,6 +72,9 @@ def schedules(request: HttpRequest, dataset: str) -> HttpResponse:
         "state": state,
         "planned": planned if preview is None else preview,
         "is_preview": preview is not None,
+        "is_left_to_prefect": selectors.is_left_to_prefect(state.entry),
+        "away": away,
+        "going": going,
         "lines": lines,
         "zones": cron.zones(),
         "may_change": may_change,
@@ -91,5 +105,5 @@ def _show(lines: list[TypedSchedule], refusal: InvalidParameters) -> None:
         steps = error["path"].split(".")
         if len(steps) == 3:
             lines[int(steps[1])].faults[steps[2]] = error["message"]
-        elif lines:
+        elif lines and steps != ["take_over"]:
             lines[-1].faults["slug"] = error["message"]

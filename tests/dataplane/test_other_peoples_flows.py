@@ -450,7 +450,8 @@ def without_schedules() -> bool:
 def served_by(follower: Follower) -> list[tuple[str, str]]:
     """Look once, and return what Prefect plans by; the flow's own process, which registers anew, may come between."""
     follower.look()
-    return [(one.cron, one.timezone) for one in deployments().find("load_orders", "nightly").schedules]
+    found = deployments().find("load_orders", "nightly").schedules
+    return [(one.entry.cron, one.entry.timezone) for one in found]
 
 
 def test_what_is_registered_wrongly_is_told_and_left_out(store: Path) -> None:

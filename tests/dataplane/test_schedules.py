@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -13,7 +15,8 @@ from django.test import Client
 from django.urls import reverse
 
 from approvals.models import AuditEvent
-from dataplane import cron
+from console.environment import environment
+from dataplane import catalogue, cron, scheduling, selectors
 from dataplane.catalogue import HANDBOOK
 from dataplane.deployments import Deployment, PrefectDeployments
 from dataplane.models import Dataset
@@ -186,6 +189,131 @@ def test_the_form_previews_keeps_what_was_typed_and_removes(ada: User, client: C
     assert Row.objects.get().cron == "15 7 * * *"
     client.post(address, {**typed, "remove-0": "on"})
     assert not Row.objects.exists()
+
+
+ORDERS = """
+[datasets.orders]
+deployment = "load_orders/nightly"
+[datasets.orders.parameters]
+fixed = { region = "eu" }
+"""
+NIGHTLY = {"slug": "nightly", "schedule": {"cron": "0 1 * * *", "timezone": "Europe/Berlin"}, "active": True}
+HOURLY = {"slug": "hourly", "schedule": {"interval": 3600.0, "timezone": "UTC"}, "active": True}
+TYPED = {"slug": "nightly", "cron": "0 1 * * *", "timezone": "Europe/Berlin"}
+KEPT = ScheduleEntry("nightly", "0 1 * * *", "Europe/Berlin")
+
+
+class TheirPrefect:
+    """A Prefect with one deployment of somebody else's, and the schedules that they gave it."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self.is_away = False
+        self.door = PrefectDeployments(
+            HttpPrefectGateway("http://p.example/api", transport=httpx.MockTransport(self._answer))
+        )
+
+    def _answer(self, request: httpx.Request) -> httpx.Response:
+        if self.is_away:
+            raise httpx.ConnectError("refused")
+        if request.method == "POST":
+            self.rows += [{**one, "id": str(uuid4())} for one in json.loads(request.content)]
+        if request.method == "DELETE":
+            self.rows = [one for one in self.rows if not request.url.path.endswith(one["id"])]
+        if request.url.path.endswith("/schedules"):
+            return httpx.Response(200, json=self.rows)
+        return httpx.Response(200, json={"id": str(uuid4()), "name": "nightly", "schedules": self.rows})
+
+    def has(self, *schedules: dict[str, Any]) -> None:
+        self.rows = [{"id": str(uuid4()), "parameters": {}, **one} for one in schedules]
+
+
+@pytest.fixture
+def theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database_url: str) -> TheirPrefect:
+    """The registration of a deployment whose schedules nobody has kept here yet, and its Prefect."""
+    (tmp_path / "data.toml").write_text(ORDERS)
+    monkeypatch.setenv("SIGNALBOX_HOME", str(tmp_path))
+    environment.cache_clear()
+    theirs = TheirPrefect()
+    monkeypatch.setattr(scheduling, "deployments", lambda: theirs.door)
+    return theirs
+
+
+def put(user: User, *schedules: dict[str, Any], **more: Any) -> Any:
+    return Caller(user).put("datasets/orders/schedules", {"schedules": list(schedules), **more})
+
+
+def test_schedules_that_stand_in_prefect_are_shown_until_some_are_kept_here(
+    theirs: TheirPrefect, ada: User, client: Client
+) -> None:
+    theirs.has(NIGHTLY, HOURLY)
+    nightly, hourly = Caller(ada).get("datasets/orders/schedules").json()["items"]
+    assert (nightly["slug"], nightly["cron"], len(nightly["next"]), nightly["note"]) == (
+        "nightly",
+        "0 1 * * *",
+        10,
+        None,
+    )
+    assert (hourly["words"], hourly["next"], hourly["fault"]) == ("every 3600 s (UTC)", [], None) and hourly["note"]
+    client.force_login(ada)
+    shown = client.get(reverse("dataplane:schedules", args=["orders"]))
+    assert [one.cron for one in shown.context["lines"]] == ["0 1 * * *", ""], "an interval is no line to be typed"
+    page = shown.content.decode()
+    assert "every 3600 s" in page and "only when somebody asks" not in page and "Not followed" not in page
+
+
+def test_keeping_what_stands_in_prefect_removes_nothing_there_and_says_what_was(
+    theirs: TheirPrefect, ada: User, client: Client
+) -> None:
+    theirs.has(NIGHTLY | {"parameters": {"region": "eu"}})
+    client.force_login(ada)
+    typed = {"slug-0": "nightly", "cron-0": "0 1 * * *", "timezone-0": "Europe/Berlin", "active-0": "on"}
+    assert client.post(reverse("dataplane:schedules", args=["orders"]), typed).status_code == 302
+    body = AuditEvent.objects.get(kind="dataset.schedules_changed").body
+    assert body["before"] == body["after"] == [asdict(KEPT)]
+    found = theirs.door.find("load_orders", "nightly")
+    assert not theirs.door.set_schedules(found, selectors.schedules_of(catalogue.entry("orders")), {"region": "eu"})
+
+
+@pytest.mark.parametrize(
+    ("there", "words"),
+    [
+        ([NIGHTLY, HOURLY], "hourly: every 3600 s (UTC)"),
+        ([NIGHTLY, {"slug": "rule", "schedule": {"rrule": "FREQ=DAILY"}}], "rule: rule FREQ=DAILY (UTC)"),
+        ([NIGHTLY | {"parameters": {"region": "us"}}], "nightly: daily at 01:00 Europe/Berlin, with parameters"),
+        ([NIGHTLY | {"active": False}], "nightly: daily at 01:00 Europe/Berlin"),
+    ],
+)
+def test_what_prefect_has_besides_goes_only_when_somebody_says_so(
+    there: list[dict[str, Any]], words: str, theirs: TheirPrefect, ada: User, client: Client
+) -> None:
+    theirs.has(*there)
+    refused = put(ada, TYPED)
+    assert paths_of(refused) == ["take_over"] and words in refused.content.decode()
+    client.force_login(ada)
+    address = reverse("dataplane:schedules", args=["orders"])
+    typed = {"slug-0": "nightly", "cron-0": "0 1 * * *", "timezone-0": "Europe/Berlin", "active-0": "on"}
+    asked = client.post(address, typed)
+    page = asked.content.decode()
+    assert asked.status_code == 422 and words in page and 'name="take_over"' in page and 'value="0 1 * * *"' in page
+    assert selectors.is_left_to_prefect(catalogue.entry("orders")) and not AuditEvent.objects.exists()
+    assert client.post(address, {**typed, "take_over": "on"}).status_code == 302
+    assert selectors.schedules_of(catalogue.entry("orders")) == [KEPT]
+    body = AuditEvent.objects.get(kind="dataset.schedules_changed").body
+    assert (len(body["before"]), body["after"]) == (len(there), [asdict(KEPT)])
+    assert put(ada, TYPED | {"cron": "0 2 * * *"}).status_code == 200, "from now on the rows are the truth"
+
+
+def test_without_prefect_nobody_takes_its_schedules_for_none(theirs: TheirPrefect, ada: User, client: Client) -> None:
+    theirs.is_away = True
+    assert Caller(ada).get("datasets/orders/schedules").status_code == put(ada, TYPED).status_code == 503
+    client.force_login(ada)
+    address = reverse("dataplane:schedules", args=["orders"])
+    shown = client.get(address)
+    assert shown.status_code == 503 and "only when somebody asks" not in shown.content.decode()
+    kept = client.post(address, {"slug-0": "mine", "cron-0": "15 7 * * *", "timezone-0": "UTC"})
+    assert kept.status_code == 503 and 'value="15 7 * * *"' in kept.content.decode()
+    assert selectors.is_left_to_prefect(catalogue.entry("orders"))
 
 
 def test_a_schedules_runs_have_what_the_registration_fixes() -> None:
