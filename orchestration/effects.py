@@ -16,7 +16,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, Q
 
 from approvals import services as approvals
 from approvals.errors import NotAuthorised
@@ -188,15 +188,15 @@ class EffectLedger:
     def _end(self, approval_id: str, status: str, result: dict[str, Any] | None, error: str) -> Outcome:
         """Store how the call ended. Not fenced: what happened, happened, whoever tells it; the first word stands."""
         with transaction.atomic():
-            effect = Effect.objects.select_for_update().get(pk=approval_id)
+            effect, family = hold_family(self.run_id, approval_id)
             if effect.status in _OPEN:
-                close_with_twins(effect, status, hold_twins(effect, status), result=result, error=error)
+                close_with_twins(effect, family, status, result=result, error=error)
             return _outcome(effect)
 
     def _settle(self, approval_id: str, question_id: str) -> Outcome:
         with transaction.atomic():
             self._check_fence()
-            effect = Effect.objects.select_for_update().get(pk=approval_id, run_id=self.run_id)
+            effect, family = hold_family(self.run_id, approval_id)
             if effect.status != Effect.Status.UNKNOWN:
                 return _outcome(effect)
             question = Approval.objects.get(pk=question_id)
@@ -210,7 +210,7 @@ class EffectLedger:
             status = Effect.Status.DONE if happened else Effect.Status.FAILED
             result = {"confirmed_by": answer.decided_by} if happened else None
             error = "" if happened else f"It did not happen, says {answer.decided_by}."
-            close_with_twins(effect, status, hold_twins(effect, status), result=result, error=error)
+            close_with_twins(effect, family, status, result=result, error=error)
             return _outcome(effect)
 
     def _set_back(self, tool: str, digest: str) -> Effect | None:
@@ -272,32 +272,42 @@ def _take_up(before: Effect, effect: Effect) -> bool:
     return False
 
 
-def hold_twins(effect: Effect, status: str) -> list[Effect]:
-    """Hold the effect that was taken up, or has taken this one up, where it does not know yet that this one has ended.
+def hold_family(run_id: str, approval_id: str) -> tuple[Effect, list[Effect]]:
+    """Hold an effect and those that are the same call: what it took up after the run was set back, or was taken up by.
 
-    `status`: how it ends. Their approvals are held too: that comes before the record's chain. The caller holds the
-    effect's row.
+    All rows are held at once, in one order, so that two that end together wait for each other and no more.
     """
-    names = [name for name in (effect.key, effect.taken_up_by) if name and name != effect.pk]
-    if not names or status not in (Effect.Status.DONE, Effect.Status.FAILED):
-        return []
-    known = _OPEN if status == Effect.Status.DONE else (Effect.Status.UNKNOWN,)  # one may be asked right now
-    twins = list(Effect.objects.select_for_update().filter(pk__in=names, status__in=known))
-    if twins:
-        approvals.hold_all([effect.pk, *(twin.pk for twin in twins)])
-    return twins
+    linked = Q(pk=approval_id) | ~Q(key="") | ~Q(taken_up_by="")
+    held = Effect.objects.select_for_update().filter(linked, run_id=run_id).order_by("pk")
+    rows = {one.pk: one for one in held}
+    if approval_id not in rows:
+        raise Effect.DoesNotExist(approval_id)
+    effect = rows.pop(approval_id)
+    call = effect.key or effect.pk
+    return effect, [one for one in rows.values() if call in (one.pk, one.key)]
 
 
 def close_with_twins(
     effect: Effect,
+    family: list[Effect],
     status: str,
-    twins: list[Effect],
     *,
     result: dict[str, Any] | None = None,
     error: str = "",
     actor: str = "worker",
 ) -> None:
-    """Write how an effect ended, and the same for those that `hold_twins` has found: it happened once or not at all."""
+    """Write how an effect ended, and the same for those of its family that do not know: it was one call.
+
+    The caller holds them all, as `hold_family` gives them.
+    """
+    unknowing: tuple[str, ...] = ()
+    if status == Effect.Status.DONE:
+        unknowing = _OPEN
+    elif status == Effect.Status.FAILED:
+        unknowing = (Effect.Status.UNKNOWN,)  # one that is executing may be asked right now
+    twins = [one for one in family if one.status in unknowing]
+    if twins:
+        approvals.hold_all([effect.pk, *(twin.pk for twin in twins)])  # before the record's chain is held
     for one in (effect, *twins):
         close_effect(one, status, result=result, error=error, actor=actor)
 

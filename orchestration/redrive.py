@@ -33,7 +33,7 @@ from console.models import OutboxEntry, PartHeartbeat
 from console.outbox import Kind
 from console.ports import Standstill
 from orchestration.agents.runtime import OUTCOME_TOOL
-from orchestration.effects import close_with_twins, hold_twins
+from orchestration.effects import close_with_twins, hold_family
 from orchestration.models import Effect, ReportedOutcome, Run, ThreadQuestion
 from orchestration.selectors import AnswerProgress, delivery_of
 
@@ -369,12 +369,13 @@ def settle_unknown(*, approval_id: str, by: User, happened: bool, reason: str) -
     """
     reason = checked_reason(reason)
     with transaction.atomic():
-        effect = Effect.objects.select_for_update().filter(pk=approval_id).first()
-        wanted = Effect.Status.DONE if happened else Effect.Status.FAILED
-        twins = hold_twins(effect, wanted) if effect is not None else []
+        run_id = Effect.objects.filter(pk=approval_id).values_list("run_id", flat=True).first()
+        held = hold_family(run_id, approval_id) if run_id is not None else None
         approval = locked_for_redrive(approval_id, by)
-        if effect is None:
+        if held is None:
             raise NothingToRedrive("No effect was started, so there is nothing to say of it.")
+        effect, family = held
+        wanted = Effect.Status.DONE if happened else Effect.Status.FAILED
         if effect.status == wanted:
             return
         if effect.status not in (Effect.Status.UNKNOWN, Effect.Status.EXECUTING):
@@ -390,9 +391,9 @@ def settle_unknown(*, approval_id: str, by: User, happened: bool, reason: str) -
         said = f"{by.username} says that it {'happened' if happened else 'did not happen'}: {reason}"
         if happened:
             result = {"confirmed_by": by.username, "reason": reason}
-            close_with_twins(effect, wanted, twins, result=result, actor=by.username)
+            close_with_twins(effect, family, wanted, result=result, actor=by.username)
         else:
-            close_with_twins(effect, wanted, twins, error=said, actor=by.username)
+            close_with_twins(effect, family, wanted, error=said, actor=by.username)
 
 
 def _check_may_settle(by: User, approval: Approval, *, is_asked: bool) -> User:

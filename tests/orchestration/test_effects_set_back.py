@@ -112,6 +112,20 @@ def test_a_persons_word_for_one_of_two_that_are_one_mail_is_told_to_both(
         assert approval.receipt.filter(step="effect_finished").count() == 1
 
 
+def test_all_rows_of_a_mail_that_was_asked_for_three_times_hear_how_it_ended(
+    run: Run, ledger: EffectLedger, world: FakeWorld
+) -> None:
+    world.mail_error = OSError("cut off")
+    asked = []
+    for _ in range(3):
+        asked.append(decide(open_for(run, "send_email")))
+        assert go(ledger.perform(asked[-1].pk, asked[-1].digest))["status"] == "unknown"
+        set_back(asked[-1])
+    with transaction.atomic():
+        ledger._end(asked[-1].pk, "done", {"sent": True}, "")
+    assert [effect.status for effect in Effect.objects.all()] == ["done"] * 3
+
+
 def test_what_failed_for_certain_may_be_done_and_another_amount_is_another_effect(
     run: Run, ledger: EffectLedger, world: FakeWorld
 ) -> None:
