@@ -96,7 +96,7 @@ def act(
             raise NotTheirs("This is for operators and admins.")
         key = _key(known, by, reason, read, state)
         before = RunAction.objects.filter(run=run).order_by("-pk").select_related("new_run").first()
-        if before is not None and before.key == key and not _is_long_over(known, before):
+        if before is not None and before.key == key and _is_second_click(known, before, state):
             return Done(run, before.new_run)
         if known.is_same(run, by.username):
             return Done(run)
@@ -156,8 +156,19 @@ def _on_the_way(run: Run) -> bool:
     return OutboxEntry.objects.filter(delivered_at=None, kind__in=ON_THE_WAY, subject=run.pk).exists()
 
 
-def _is_long_over(action: Action, before: RunAction) -> bool:
-    return action.may_be_repeated and before.at < database_now() - SAME_CLICK
+def _is_second_click(action: Action, before: RunAction, state: str) -> bool:
+    """Return whether what is asked for again is what was done; `before`: that. Raises ActionRefused if nobody can tell.
+
+    Where a state is told, what was seen then was seen before it was done.
+    """
+    if before.at >= database_now() - SAME_CLICK:
+        return True
+    if action.needs_new_look and not state:
+        raise ActionRefused(
+            "This was asked for in just these words before, and was done then. To do it once more, read what it would "
+            "do now (`dry_run`) and send the `state` of that."
+        )
+    return not action.may_be_repeated
 
 
 def _key(action: Action, by: User, reason: str, options: Options, state: str) -> str:

@@ -46,6 +46,6 @@ ACTION = Action(
     kind="run.asked_again",
     preview=preview,
     do=do,
-    may_be_repeated=True,
+    needs_new_look=True,
     is_offered=lambda run: run.status == Run.Status.WAITING and not run.ending,
 )

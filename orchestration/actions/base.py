@@ -89,6 +89,7 @@ class Action:
     takes_point: bool = False  # its options are those of actions.points.Where and more
     is_grave: bool = True
     may_be_repeated: bool = False  # asked again later it is done again: once more is well, and the first is long over
+    needs_new_look: bool = False  # asked again later it is refused, unless its `state` says that it was looked at anew
     overtakes: bool = False  # it may be taken while another is under way
     is_offered: Callable[[Run], bool] = lambda run: run.status in Run.OPEN  # as a button of the run's page
 

@@ -138,6 +138,6 @@ ACTION = Action(
     do=do,
     options=Where,
     takes_point=True,
-    may_be_repeated=True,
+    needs_new_look=True,
     is_offered=lambda run: run.status in CAN_BE and run.turn > 0 and not (run.ending and run.status in Run.OPEN),
 )

@@ -20,7 +20,8 @@ from console.clock import database_now
 from console.models import OutboxEntry, PartHeartbeat
 from console.outbox import Kind
 from orchestration import services
-from orchestration.actions import acting
+from orchestration.actions import acting, reset
+from orchestration.actions.points import Point
 from orchestration.contracts import Turn
 from orchestration.effects import EffectLedger
 from orchestration.errors import ActionRefused, FailedByOperator, Fenced
@@ -499,6 +500,25 @@ def test_a_request_goes_to_a_person_who_may_decide_it_and_to_nobody_else(olga: U
     approval.refresh_from_db()
     assert approval.claimed_by == alice
     assert AuditEvent.objects.filter(kind="run.handed_over", subject=run.pk).exists()
+
+
+def test_a_reset_that_was_done_long_ago_is_not_taken_for_a_second_click(
+    olga: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reset, "point_of", lambda run, where: Point("c1", database_now(), [], [], [], []))
+    run = make_run(status="failed", turn=2)
+    path, body = f"runs/{run.pk}/actions", {"action": "reset", "reason": "Once more", "turn": 1}
+    for _ in range(2):
+        assert Caller(olga).post(path, body).status_code == 202
+    assert RunAction.objects.count() == 1
+    OutboxEntry.objects.all().delete()
+    Run.objects.update(status="failed")
+    RunAction.objects.update(at=database_now() - timedelta(days=1))
+    assert "was done then" in problem(Caller(olga).post(path, body), 409)["detail"]
+    state = Caller(olga).post(path, body | {"dry_run": True}).json()["state"]
+    for _ in range(2):
+        assert Caller(olga).post(path, body | {"state": state}).status_code == 202
+    assert RunAction.objects.count() == 2
 
 
 def test_what_was_handed_over_and_let_go_again_is_handed_over_anew(olga: User) -> None:
