@@ -23,7 +23,8 @@ AT_ONCE: Final = 50  # requests in one step after another policy came to hold
 _BECAUSE: Final = "The policy changed: "
 
 _UNDER_ANOTHER_POLICY = """
-SELECT id FROM approvals_approval WHERE status = 'pending' AND policy_version <> %s ORDER BY due_at, id LIMIT %s
+SELECT id FROM approvals_approval
+WHERE status = 'pending' AND policy_version <> %s AND NOT id = ANY(%s) ORDER BY due_at, id LIMIT %s
 """
 
 
@@ -32,25 +33,27 @@ def policy_in_force() -> str:
     return asking.active_policy().label
 
 
-def renew_under_active_policy() -> bool:
-    """Put open requests under the policy that is active now, at most AT_ONCE of them; return whether any was.
+def renew_under_active_policy(failed: set[str]) -> bool:
+    """Put open requests under the policy that is active now, at most AT_ONCE of them; return whether there was any.
 
     Those that expire first come first. Each is one transaction, and a repetition looks at none again: what the new
-    policy says the same of keeps its version and its votes. Call it again while it returns True.
+    policy says the same of keeps its version and its votes. Call it again while it returns True. `failed`: those that
+    could not be renewed are passed over, and kept in it.
     """
     with connection.cursor() as cursor:
-        cursor.execute(_UNDER_ANOTHER_POLICY, [policy_in_force(), AT_ONCE])
+        cursor.execute(_UNDER_ANOTHER_POLICY, [policy_in_force(), list(failed), AT_ONCE])
         found = [row[0] for row in cursor.fetchall()]
-    return sum(_renews(approval_id) for approval_id in found) > 0
+    failed.update(approval_id for approval_id in found if not _is_renewed(approval_id))
+    return bool(found)
 
 
-def _renews(approval_id: str) -> bool:
-    """Renew one; return whether it stands under another policy now. One that cannot be must not hold up the others."""
+def _is_renewed(approval_id: str) -> bool:
+    """Renew one; return whether it needs it no more. One that cannot be renewed must not hold up the others."""
     try:
         with transaction.atomic():
             held = decision_sql.hold(approval_id)
             if held is None or not held.approval.is_open:
-                return False
+                return True
             before, now = held.approval.policy_version, asking.terms_now(held.approval)
             if _put_under(held.approval, now) is None and now.policy_version != before:
                 _keep(held.approval, now)

@@ -92,17 +92,20 @@ def _renew_terms() -> Step:
 
     A request that was being opened while the policy changed is there by the second look.
     """
-    settled = ("", 0)  # a policy, and how many looks in a row have found no request under another one
+    looked_for, looks = "", 0  # a policy, and how many looks in a row have found no request under another one
+    failed: set[str] = set()  # requests that could not be put under it
 
     async def step(_: Reach) -> bool:
-        nonlocal settled
+        nonlocal looked_for, looks
         policy = await in_database(approvals.policy_in_force)
-        looks = settled[1] if settled[0] == policy else 0
+        if policy != looked_for:
+            looked_for, looks = policy, 0
+            failed.clear()
         if looks >= 2:
             return False
-        has_renewed = await in_database(approvals.renew_under_active_policy)
-        settled = (policy, 0 if has_renewed else looks + 1)
-        return has_renewed
+        has_found = await in_database(approvals.renew_under_active_policy, failed)
+        looks = 0 if has_found else looks + 1
+        return has_found
 
     return step
 

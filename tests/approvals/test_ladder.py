@@ -196,7 +196,7 @@ def test_an_escalation_asks_those_of_the_policy_that_came_to_hold_meanwhile(
     take_step = ladder._take_step
 
     def late(read: Approval, step: str) -> bool:
-        at_once(services.renew_under_active_policy)  # between reading the row and writing it
+        at_once(lambda: services.renew_under_active_policy(set()))  # between reading the row and writing it
         return take_step(read, step)
 
     monkeypatch.setattr(ladder, "_take_step", late)

@@ -251,8 +251,8 @@ def test_a_request_that_nobody_can_decide_is_freed_by_another_policy(
     carol.groups.add(Group.objects.get(name="reviewer"))
     put(ada, named("alice", "carol"), based_on=1)
     assert not may_decide(carol, approval).allowed and stranded([approval])
-    assert services.renew_under_active_policy()
-    assert not services.renew_under_active_policy()
+    assert services.renew_under_active_policy(set())
+    assert not services.renew_under_active_policy(set())
     approval.refresh_from_db()
     assert (approval.people, approval.version, approval.policy_version) == (["alice", "carol"], 2, "2")
     assert not stranded([approval])
@@ -267,9 +267,9 @@ def test_a_request_that_nobody_can_decide_is_freed_by_another_policy(
 def test_who_had_the_page_open_is_told_what_the_policy_changed(open_one: Opener, ada: User, alice: User) -> None:
     seen = open_one()
     put(ada, TWO)
-    services.renew_under_active_policy()
+    services.renew_under_active_policy(set())
     put(ada, named("alice"), based_on=1)
-    services.renew_under_active_policy()
+    services.renew_under_active_policy(set())
     with pytest.raises(StaleTerms, match=r"\(how many people must agree, who may decide, who may") as told:
         services.decide(approval_id=seen.pk, reviewer=alice, given=answer(seen))
     assert told.value.current_version == 3
@@ -285,8 +285,8 @@ def test_a_policy_that_says_the_same_of_a_request_leaves_its_version_and_votes(
     approval = open_one()
     services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval))
     put(ada, [BY_NAME[0] | {"name": "money back", "escalate_to": ["operator"], "remind_after": "1h"}], based_on=1)
-    assert services.renew_under_active_policy()
-    assert not services.renew_under_active_policy(), "each is looked at once"
+    assert services.renew_under_active_policy(set())
+    assert not services.renew_under_active_policy(set()), "each is looked at once"
     ladder = approval.ladder
     approval.refresh_from_db()
     assert (approval.version, approval.policy_version, approval.ladder) == (1, "2", ladder)
@@ -305,7 +305,7 @@ def test_what_expires_first_is_put_under_the_new_policy_first(
     put(ada)
     monkeypatch.setattr(renewing, "AT_ONCE", 2)
     for expected in ({soon, sooner}, {soon, sooner, late}):
-        assert services.renew_under_active_policy()
+        assert services.renew_under_active_policy(set())
         assert set(Approval.objects.filter(policy_version="1")) == expected
 
 
@@ -322,8 +322,11 @@ def test_a_request_that_cannot_be_renewed_holds_up_no_other(
         return terms_now(approval)
 
     monkeypatch.setattr(asking, "terms_now", breaks)
-    assert services.renew_under_active_policy()
-    assert not services.renew_under_active_policy()
+    monkeypatch.setattr(renewing, "AT_ONCE", 1)
+    failed: set[str] = set()
+    assert services.renew_under_active_policy(failed) and failed == {broken.pk}
+    assert services.renew_under_active_policy(failed)
+    assert not services.renew_under_active_policy(failed)
     sound.refresh_from_db()
     assert (sound.version, sound.policy_version) == (2, "1")
 
@@ -338,8 +341,8 @@ def test_a_policy_that_breaks_for_a_request_is_asked_once(
         raise ZeroDivisionError
 
     monkeypatch.setattr(Policy, "terms_for", breaks)
-    assert services.renew_under_active_policy()
-    assert not services.renew_under_active_policy()
+    assert services.renew_under_active_policy(set())
+    assert not services.renew_under_active_policy(set())
     approval.refresh_from_db()
     assert (approval.audience, approval.policy_version) == (["admin"], "1")
 
@@ -350,7 +353,7 @@ def test_a_policy_that_asks_nobody_any_more_closes_what_is_open_and_tells_the_ru
 ) -> None:
     approval = open_one()
     put(ada, [{"name": "refunds", "outcome": outcome}])
-    services.renew_under_active_policy()
+    services.renew_under_active_policy(set())
     decision = approval.decisions.get()
     assert (decision.verdict, decision.source) == (verdict, "policy:refunds@1")
     assert OutboxEntry.objects.get(kind="decided").payload["decision_id"] == decision.pk

@@ -136,7 +136,7 @@ def test_open_requests_are_looked_through_until_all_stand_under_the_policy_and_a
     policies, answers = iter(["1", "1", "1", "1", "1", "2"]), iter([True, False, True, False, False, False])
     looked: list[bool] = []
 
-    def look() -> bool:
+    def look(failed: set[str]) -> bool:
         looked.append(next(answers))
         return looked[-1]
 
