@@ -526,9 +526,11 @@ class AgentServerLook(models.Model):
     fault = models.CharField(max_length=300, blank=True, default="")  # why it did not list its threads, "" when it did
     since = models.DateTimeField(null=True, blank=True)  # the fault
     threads = models.PositiveIntegerField(default=0)  # that waited there
-    troubles = models.JSONField(default=list)  # sentences: which threads cannot be asked about or told, the first ones
-    troubled = models.PositiveIntegerField(default=0)  # how many such threads there are
-    goes_on_at = models.PositiveIntegerField(default=0)  # how many threads of the list the next look leaves out
+    troubles = models.JSONField(default=list, db_default=[])  # sentences: what cannot be asked or told, the first ones
+    troubled = models.PositiveIntegerField(default=0, db_default=0)  # how many such sentences there are
+    goes_on_at = models.PositiveIntegerField(
+        default=0, db_default=0
+    )  # how many threads of the list the next look leaves out
 
     def __str__(self) -> str:
         return self.name

@@ -106,9 +106,8 @@ class RealAgentServer:
         if not (isinstance(about, dict) and isinstance(state, dict)):
             raise AgentServerAway(f"{self.name} answered with something else than a thread.")
         thread = thread_of(thread_id, about, state)
-        if any(isinstance(one, Stop) for one in thread.asked) and await self._was_cut_short(thread_id):
-            return replace(thread, asked=())
-        return thread
+        has_stop = any(isinstance(one, Stop) for one in thread.asked)
+        return replace(thread, was_cut_short=has_stop and await self._was_cut_short(thread_id))
 
     async def _lists(self, thread_id: str) -> bool:
         """Return whether the list of threads has the thread: a proxy answers 404 too, for what it does not know."""

@@ -20,6 +20,7 @@ from orchestration.agent_servers.registered import AgentServer, load
 from orchestration.agent_servers.standing import RemoteThread
 from orchestration.errors import AgentServerAway, ThreadGone, UnknownDialect
 from orchestration.models import ThreadQuestion
+from orchestration.stops import Stop
 from orchestration.threads import in_database
 
 logger = logging.getLogger(__name__)
@@ -126,6 +127,8 @@ def _ask(server: AgentServer, thread: RemoteThread) -> bool:
     """Open what the thread asks; return whether some of it was not known yet."""
     is_new = False
     for interrupt in thread.asked:
+        if thread.was_cut_short and isinstance(interrupt, Stop):  # nobody stopped it to be asked
+            continue
         asked_as = rows.asked_as(server.name, thread.thread_id, interrupt.id)
         if asked_as is None:
             continue

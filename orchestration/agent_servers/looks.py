@@ -142,7 +142,7 @@ def note_unreadable(server: AgentServer, thread_id: str, why: str) -> None:
 def note_readable(server: AgentServer, thread_id: str) -> None:
     """Keep that a thread can be read again, where it could not before. What else it lacks stays said."""
     rows = ThreadQuestion.objects.filter(_whole(server, thread_id))
-    rows.exclude(detail__in=("", LACKS_IDS)).update(detail="")
+    rows.exclude(detail__in=("", LACKS_IDS)).delete()
 
 
 def _whole(server: AgentServer, thread_id: str) -> Q:

@@ -37,6 +37,7 @@ class RemoteThread:
     asked: tuple[RemoteInterrupt | Stop, ...]  # what it waits for
     messages: Mapping[str, tuple[AIMessage, ...]] = field(default_factory=dict)  # interrupt id -> of who asked
     lacks_ids: bool = False  # some interrupt has no id, so it cannot be answered by it
+    was_cut_short: bool = False  # its newest run was cancelled or failed, which looks as a stop of its graph does
 
     @property
     def is_busy(self) -> bool:

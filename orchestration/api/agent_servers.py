@@ -17,7 +17,7 @@ router = Router(tags=["agent servers"])
 def list_servers(request: HttpRequest) -> dict[str, Any]:
     """List the servers and how each was when a relay asked it last; what is wrong in their file is an item too.
 
-    `troubles`: which threads cannot be asked about or told, in sentences, 20 at most; `troubled`: how many there are.
+    `troubles`: what keeps requests from being asked or answered, in sentences, 20 at most; `troubled`: how many.
     """
     require(request, "see")
     items = [

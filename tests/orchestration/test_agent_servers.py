@@ -764,6 +764,19 @@ def test_what_its_user_cancelled_is_not_asked_to_go_on(configured: Path) -> None
         assert told.servers()[0].troubled == 0
 
 
+def test_a_run_that_is_cancelled_after_it_was_let_go_on_stands_in_the_lane(configured: Path) -> None:
+    stopped = ServedThread([], is_stubborn=True)
+    with decided(configured, stopped) as (_, approval):
+        answered(approval)
+        OutboxEntry.objects.all().delete()
+        stopped.runs.insert(0, {"run_id": "9", "status": "interrupted"})
+        look()
+        assert state_of(approval) == "sent"
+        Approval.objects.filter(pk=approval.pk).update(expected_by=approval.opened_at)
+        why = redrive.standstill_of([approval.pk])[approval.pk]
+        assert "did not go on" in why.words and why.may_deliver
+
+
 def test_another_request_that_cannot_be_shown_is_told_and_not_read_at_each_look(configured: Path) -> None:
     thread = one_call()
     with decided(configured, thread) as (server, approval):
