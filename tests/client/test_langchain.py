@@ -148,9 +148,12 @@ def test_the_model_is_told_of_a_call_that_does_not_fit(errors: Any, words: str, 
 
 
 @pytest.mark.parametrize("is_async", [False, True])
-def test_what_the_model_cannot_mend_ends_the_run(is_async: bool) -> None:
-    with pytest.raises(Refused, match="403"):
-        ran(Refusing(403, []), is_async=is_async)
+@pytest.mark.parametrize(
+    ("status", "errors"), [(403, []), (422, [{"path": "risk", "message": "It must be low, medium or high."}])]
+)
+def test_what_the_model_cannot_mend_ends_the_run(status: int, errors: Any, is_async: bool) -> None:
+    with pytest.raises(Refused, match=str(status)):
+        ran(Refusing(status, errors), is_async=is_async)
 
 
 @pytest.mark.parametrize("is_async", [False, True])

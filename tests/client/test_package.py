@@ -163,7 +163,6 @@ def test_a_shell_whose_token_is_taken_away_waits_no_more(api: Api, in_the_shell:
     program = api.start(*in_the_shell)
     eventually(lambda: Approval.objects.filter(status="pending").first(), "the program asked")
     tokens.revoke_tokens(owner=User.objects.get(username="robot"))
-    api.decide("approve")
     assert "401" in api.stops(program)
 
 

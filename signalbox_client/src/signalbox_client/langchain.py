@@ -129,9 +129,9 @@ def _first_line(request: ToolCallRequest) -> str:
 def _slip(exc: Refused) -> str:
     """Return what the model is told of a call that nobody could be asked about; it may call again, in another way.
 
-    Raises the refusal itself where it is not about what was asked.
+    Raises the refusal itself where it is not about the call's arguments: only who wrote the agent can mend that.
     """
-    if exc.status != 422:
+    if exc.status != 422 or not all(one["path"].partition(".")[0] in ("", "arguments") for one in exc.errors):
         raise exc
     faults = "; ".join(": ".join(filter(None, (one["path"], one["message"]))) for one in exc.errors)
     return f"Nobody was asked, and it was not done: {faults or exc}"
