@@ -165,7 +165,7 @@ asyncio.run(main())
 
 def _downloaded(cache: Path, say: Say, cancelled: Cancelled) -> Binary | None:
     """Let the SDK download the command-line tool. `None` when there is no network, said in one line."""
-    say("no server here yet; asking the Temporal SDK to download one")
+    say("no server found; asking the Temporal SDK to download one")
     with _scratch(cache) as folder:
         log = folder / "log"
         began = time.monotonic()

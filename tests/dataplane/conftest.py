@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from urllib.parse import quote
@@ -68,10 +69,12 @@ def prefect_server(running_prefect: Prefect) -> Prefect:
 
 def _is_emptied(http: httpx.Client, kind: str) -> bool:
     """Delete what is there and look again: Prefect answers 503 while its own services hold its SQLite."""
-    found = http.post(f"/{kind}/filter", json={})
-    for one in found.json() if found.is_success else ():
-        http.delete(f"/{kind}/{one['id']}")
-    return found.is_success and not found.json()
+    with suppress(httpx.TransportError):
+        found = http.post(f"/{kind}/filter", json={})
+        for one in found.json() if found.is_success else ():
+            http.delete(f"/{kind}/{one['id']}")
+        return found.is_success and not found.json()
+    return False
 
 
 def passage(text: str, *, document: str = "returns.md", heading: str = "Returns") -> PassageRow:
