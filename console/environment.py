@@ -164,7 +164,7 @@ class Environment(BaseSettings):
         "",
         alias="SIGNALBOX_MODEL",
         description=(
-            "`openai:...`, `anthropic:...` or any `init_chat_model` name; `.uv/bin/uv sync --extra openai`. Not"
+            "`openai:...`, `anthropic:...` or any `init_chat_model` name; `.uv/bin/uv sync --inexact --extra openai`. Not"
             " set: offline"
         ),
     )

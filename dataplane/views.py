@@ -265,6 +265,7 @@ def _dataset_context(
     return {
         "state": state,
         "may_refresh": may_refresh,
+        "may_backfill": roles.may(user, "refresh"),
         "search": selectors.search_in_words(state.current) if state.current else "",
         "form": form,
         "window": window,
