@@ -275,8 +275,9 @@ def _take_up(before: Effect, effect: Effect) -> bool:
 def hold_family(run_id: str, approval_id: str) -> tuple[Effect, list[Effect]]:
     """Hold an effect and those that are the same call: what it took up after the run was set back, or was taken up by.
 
-    All rows are held at once, in one order, so that two that end together wait for each other and no more.
+    The run's row is held first, as by whoever begins an effect or sets the run back: none joins the family meanwhile.
     """
+    Run.objects.select_for_update(no_key=True).only("pk").get(pk=run_id)
     linked = Q(pk=approval_id) | ~Q(key="") | ~Q(taken_up_by="")
     held = Effect.objects.select_for_update().filter(linked, run_id=run_id).order_by("pk")
     rows = {one.pk: one for one in held}
