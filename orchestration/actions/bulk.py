@@ -177,7 +177,14 @@ def _carry_on(bulk: BulkAction) -> bool:
             return False
         try:
             with transaction.atomic():
-                acting.act(run_id=item.run_id, action=bulk.action, reason=bulk.reason, by=bulk.by, options=bulk.options)
+                acting.act(
+                    run_id=item.run_id,
+                    action=bulk.action,
+                    reason=bulk.reason,
+                    by=bulk.by,
+                    state=_looked_at(item.run_id, bulk),
+                    options=bulk.options,
+                )
         except NotTheirs:
             _stop(bulk, by="signalbox", why="Whoever asked for this may not act on runs any more.")
             return False
@@ -188,6 +195,13 @@ def _carry_on(bulk: BulkAction) -> bool:
         item.at = DatabaseNow()
         item.save(update_fields=["state", "detail", "at"])
     return True
+
+
+def _looked_at(run_id: str, bulk: BulkAction) -> str:
+    """Return the state of a look at the run, for actions that are not repeated without one; each item is done once."""
+    if not ACTIONS[bulk.action].needs_new_look:
+        return ""
+    return acting.preview(Run.objects.get(pk=run_id), bulk.action, bulk.options).state
 
 
 def stop(*, bulk_id: str, by: User) -> BulkAction:

@@ -13,8 +13,9 @@ from django.test import Client
 from approvals.models import AuditEvent
 from console.clock import database_now
 from console.models import OutboxEntry
-from orchestration.actions import acting, bulk
-from orchestration.models import BulkAction, Run, RunAction
+from orchestration.actions import acting, ask_again, bulk
+from orchestration.actions.points import Point
+from orchestration.models import BulkAction, BulkItem, Run, RunAction
 from tests.api_caller import Caller, problem
 from tests.at_once import at_once
 from tests.orchestration.conftest import decide, make_run, open_for
@@ -203,6 +204,19 @@ def test_what_was_tried_again_an_hour_ago_is_tried_again(key: str, olga: User) -
     carried_out()
     assert second != first
     assert OutboxEntry.objects.filter(kind="retry_turn").count() == RunAction.objects.count() == 2
+
+
+def test_what_was_asked_again_an_hour_ago_is_asked_again(olga: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ask_again, "_point", lambda run: Point("c1", database_now(), [], [], [], []))
+    run = make_run(status="waiting", turn=1)
+    for _ in range(2):
+        Caller(olga).post("runs/actions", {"ids": [run.pk], "action": "ask_again", "reason": "It was put wrongly"})
+        carried_out()
+        time_passes()
+        OutboxEntry.objects.all().delete()
+        Run.objects.filter(pk=run.pk).update(status="waiting", restart=None)
+    assert set(BulkItem.objects.values_list("state", "detail")) == {("done", "")}
+    assert RunAction.objects.count() == BulkItem.objects.count() == 2
 
 
 def test_one_run_is_tried_again_too_when_its_first_try_is_over(olga: User) -> None:
