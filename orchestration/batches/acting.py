@@ -22,6 +22,7 @@ from orchestration.batches import counting
 from orchestration.errors import ActionRefused, NoSuchBatch
 from orchestration.models import Batch, BatchItem, Effect
 
+NOTHING_FAILED: Final = "No row of this batch has failed."
 Action = Literal["pause", "resume", "cancel", "retry_failed"]
 Waiting = Literal["leave", "cancel"]
 ACTIONS: Final[tuple[Action, ...]] = ("pause", "resume", "cancel", "retry_failed")
@@ -68,6 +69,8 @@ def act(
             raise NoSuchBatch(NoSuchBatch.__doc__)
         is_repeated = action == "retry_failed" and times is not None and times != tried_again(batch_id).times
         told = None if is_repeated else _CHANGES[action](batch, reason, waiting, by)
+        if told is None and action == "retry_failed" and times is not None and not is_repeated:
+            raise ActionRefused(NOTHING_FAILED)
         if told is not None:
             batch.save()
             outbox.enqueue(kind=Kind.FEED_BATCH, subject=batch_id, payload={"batch_id": batch_id})
@@ -147,7 +150,7 @@ def _retry_failed(batch: Batch, reason: str, waiting: Waiting, by: User) -> dict
     if not again and tried_again(batch.pk).times:
         return None
     if not again:
-        raise ActionRefused("No row of this batch has failed.")
+        raise ActionRefused(NOTHING_FAILED)
     counting.move(batch.pk, BatchItem.State.FAILED, BatchItem.State.NOT_STARTED, again)
     if batch.status == Batch.Status.FINISHED:
         batch.status, batch.closed_at = Batch.Status.FEEDING, None

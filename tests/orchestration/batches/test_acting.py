@@ -93,6 +93,8 @@ def test_a_retry_that_is_sent_twice_tries_what_failed_again_once(olga: User) -> 
         for _ in range(2):
             assert act(batch, "retry_failed", olga, times=times).status == "feeding"
         assert states(batch)[0] == "not_started"
+    with pytest.raises(ActionRefused, match="No row of this batch has failed"):
+        act(batch, "retry_failed", olga, times=2)  # by who has seen that it was tried again twice
     act(batch, "retry_failed", olga)  # also without a word about what was seen, while nothing has failed anew
     feeding.feed(batch.pk)
     fail(batch, 1)
