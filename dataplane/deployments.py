@@ -387,9 +387,12 @@ def _event(row: Mapping[str, Any]) -> Event:
 def _schedule(row: Mapping[str, Any]) -> PrefectSchedule:
     rule = row["schedule"]
     line = rule.get("cron") or (f"every {rule['interval']:g} s" if "interval" in rule else f"rule {rule.get('rrule')}")
+    is_cron = bool(rule.get("cron")) and rule.get("day_or") is not False
+    if rule.get("cron") and not is_cron:
+        line += " (where day and weekday both fit)"
     slug = row.get("slug") or str(row.get("id", ""))[:8] or "main"
     entry = ScheduleEntry(slug, line, rule.get("timezone") or "UTC", bool(row.get("active", True)))
-    return PrefectSchedule(str(row.get("id", "")), entry, bool(rule.get("cron")), row.get("parameters") or {})
+    return PrefectSchedule(str(row.get("id", "")), entry, is_cron, row.get("parameters") or {})
 
 
 def table_of(data: Any) -> tuple[list[str], list[list[str]]] | None:

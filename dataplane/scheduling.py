@@ -67,7 +67,8 @@ def _planned_there(schedule: PrefectSchedule, now: datetime) -> Planned:
     found = _planned(schedule.entry, now)
     if schedule.is_cron and not found.fault:
         return found
-    return Planned(schedule.entry, [], note="Prefect alone knows its times: it is no cron line of five fields.")
+    why = f"Here it is {found.fault}." if schedule.is_cron else "It is no cron line of five fields."
+    return Planned(schedule.entry, [], note=f"Prefect alone knows its times. {why}")
 
 
 def preview(given: Sequence[Mapping[str, Any]]) -> list[Planned]:

@@ -281,6 +281,10 @@ def test_keeping_what_stands_in_prefect_removes_nothing_there_and_says_what_was(
         ([NIGHTLY, HOURLY], "hourly: every 3600 s (UTC)"),
         ([NIGHTLY, {"slug": "rule", "schedule": {"rrule": "FREQ=DAILY"}}], "rule: rule FREQ=DAILY (UTC)"),
         ([NIGHTLY | {"parameters": {"region": "us"}}], "nightly: daily at 01:00 Europe/Berlin, with parameters"),
+        (
+            [NIGHTLY, {"slug": "both", "schedule": {"cron": "0 6 1 * 1", "timezone": "UTC", "day_or": False}}],
+            "both: 0 6 1 * 1 (where day and weekday both fit)",
+        ),
         ([NIGHTLY | {"active": False}], "nightly: daily at 01:00 Europe/Berlin"),
     ],
 )
