@@ -164,8 +164,8 @@ class Environment(BaseSettings):
         "",
         alias="SIGNALBOX_MODEL",
         description=(
-            "`openai:...`, `anthropic:...` or any `init_chat_model` name; `.uv/bin/uv sync --inexact --extra openai`. Not"
-            " set: offline"
+            "`openai:...`, `anthropic:...` or any `init_chat_model` name; `.uv/bin/uv sync --inexact --extra openai`."
+            " Not set: offline"
         ),
     )
     prices: str = Field(
