@@ -249,8 +249,9 @@ def _built(cache: Path, say: Say, cancelled: Cancelled) -> Binary | None:
 
 
 def _lines(log: Path) -> int:
+    """Return how many packages a log of Go's names: a line each, beside the modules that it downloads first."""
     with log.open("rb") as lines:
-        return sum(1 for _ in lines)
+        return sum(not line.startswith(b"go: ") for line in lines)
 
 
 def _last_line(log: Path) -> str:

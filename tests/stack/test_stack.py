@@ -406,7 +406,7 @@ def test_a_build_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             (tmp_path / "go").touch()
 
     failure = temporal_binary._run_visibly(
-        ["sh", "-c", "echo one; echo two; until [ -e go ]; do sleep 0.05; done"],
+        ["sh", "-c", "echo go: downloading one; echo one; echo two; until [ -e go ]; do sleep 0.05; done"],
         log=log,
         environment=dict(os.environ),
         doing="building",
