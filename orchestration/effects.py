@@ -285,7 +285,10 @@ def hold_family(run_id: str, approval_id: str) -> tuple[Effect, list[Effect]]:
         raise Effect.DoesNotExist(approval_id)
     effect = rows.pop(approval_id)
     call = effect.key or effect.pk
-    return effect, [one for one in rows.values() if call in (one.pk, one.key)]
+    family = [one for one in rows.values() if call in (one.pk, one.key)]
+    if family:
+        approvals.hold_all([effect.pk, *(one.pk for one in family)])  # before the record's chain is held
+    return effect, family
 
 
 def close_with_twins(
@@ -299,17 +302,14 @@ def close_with_twins(
 ) -> None:
     """Write how an effect ended, and the same for those of its family that do not know: it was one call.
 
-    The caller holds them all, as `hold_family` gives them.
+    The caller holds them all with their approvals, as `hold_family` gives them.
     """
     unknowing: tuple[str, ...] = ()
     if status == Effect.Status.DONE:
         unknowing = _OPEN
     elif status == Effect.Status.FAILED:
         unknowing = (Effect.Status.UNKNOWN,)  # one that is executing may be asked right now
-    twins = [one for one in family if one.status in unknowing]
-    if twins:
-        approvals.hold_all([effect.pk, *(twin.pk for twin in twins)])  # before the record's chain is held
-    for one in (effect, *twins):
+    for one in (effect, *(twin for twin in family if twin.status in unknowing)):
         close_effect(one, status, result=result, error=error, actor=actor)
 
 

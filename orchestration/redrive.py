@@ -25,7 +25,6 @@ from approvals.policies.words import people_of
 from approvals.proposal.terms import Terms
 from approvals.record import audit
 from approvals.record.closings import closing_decision
-from approvals.services import hold_all
 from approvals.services.receipts import check_late, checked_reason, locked_for_redrive
 from console import health, outbox, roles
 from console.clock import DatabaseNow
@@ -372,8 +371,6 @@ def settle_unknown(*, approval_id: str, by: User, happened: bool, reason: str) -
     with transaction.atomic():
         run_id = Effect.objects.filter(pk=approval_id).values_list("run_id", flat=True).first()
         held = hold_family(run_id, approval_id) if run_id is not None else None
-        if held is not None and held[1]:
-            hold_all([approval_id, *(twin.pk for twin in held[1])])
         approval = locked_for_redrive(approval_id, by)
         if held is None:
             raise NothingToRedrive("No effect was started, so there is nothing to say of it.")
