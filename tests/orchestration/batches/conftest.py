@@ -7,7 +7,7 @@ from django.contrib.auth.models import User
 
 from orchestration.batches import starting
 from orchestration.batches.tables import TableRow
-from orchestration.models import Batch, BatchItem, Run
+from orchestration.models import Batch, BatchItem, Effect, Run
 
 
 def inputs(many: int) -> list[dict[str, Any]]:
@@ -36,3 +36,17 @@ def states(batch: Batch) -> list[str]:
 @pytest.fixture
 def batch(olga: User) -> Batch:
     return make_batch(olga)
+
+
+def acted(run: Run, status: str = "done") -> None:
+    """Let the run have begun an effect, which ended so."""
+    Effect.objects.create(
+        approval_id="apr_1",
+        run=run,
+        tool="issue_refund",
+        digest="0" * 64,
+        decision_id="dec_1",
+        is_idempotent=True,
+        status=status,
+        fence=1,
+    )

@@ -11,8 +11,8 @@ from approvals.services import note_receipt
 from orchestration import ending
 from orchestration.batches import acting, counting, feeding
 from orchestration.errors import ActionRefused
-from orchestration.models import Batch, BatchItem, Effect, Run
-from tests.orchestration.batches.conftest import make_batch, run_of, states
+from orchestration.models import Batch, BatchItem, Run
+from tests.orchestration.batches.conftest import acted, make_batch, run_of, states
 from tests.orchestration.batches.test_feeding import finish
 from tests.orchestration.conftest import decide, open_for
 
@@ -115,16 +115,7 @@ def test_a_row_whose_run_has_done_something_is_not_done_again_by_a_new_run(
     for number in (1, 2):
         run = run_of(batch, number)
         ending.close_run(run_id=run.pk, status="failed", kind="error", message="no", actor="worker")
-    Effect.objects.create(
-        approval_id="apr_1",
-        run=run_of(batch, 1),
-        tool="issue_refund",
-        digest="0" * 64,
-        decision_id="dec_1",
-        is_idempotent=True,
-        status=status,
-        fence=1,
-    )
+    acted(run_of(batch, 1), status)
     feeding.feed(batch.pk)
     act(batch, "retry_failed", olga)
     assert states(batch) == ["failed" if is_left else "not_started", "not_started"]

@@ -17,11 +17,11 @@ from django.test.utils import CaptureQueriesContext
 
 from approvals.models import Approval
 from orchestration.batches import acting, feeding
-from orchestration.models import Batch, BatchItem, Effect, Run
+from orchestration.models import Batch, BatchItem, Run
 from orchestration.state import secrets
 from tests.api_caller import Caller, problem
 from tests.orchestration.batches import table_graphs
-from tests.orchestration.batches.conftest import make_batch, run_of
+from tests.orchestration.batches.conftest import acted, make_batch, run_of
 from tests.orchestration.batches.test_feeding import finish
 from tests.orchestration.conftest import REFUND, make_run, open_for
 from tests.orchestration.test_agent_faults import Register, register
@@ -205,16 +205,7 @@ def test_how_many_failed_rows_are_tried_again_and_how_many_are_left_is_said(page
     feeding.feed(batch.pk)
     for number in (1, 2, 3):
         Run.objects.filter(pk=run_of(batch, number).pk).update(status="failed")
-    Effect.objects.create(
-        approval_id="apr_1",
-        run=run_of(batch, 1),
-        tool="issue_refund",
-        digest="0" * 64,
-        decision_id="dec_1",
-        is_idempotent=True,
-        status="done",
-        fence=1,
-    )
+    acted(run_of(batch, 1))
     assert '<input type="hidden" name="times" value="0">' in page.get(f"/batches/{batch.pk}/").content.decode()
     for _ in range(2):  # a double click
         done = page.post(f"/batches/{batch.pk}/act", {"action": "retry_failed", "times": "0"}, follow=True)
