@@ -2,6 +2,10 @@
 
 They are chosen below every system's ephemeral range. From inside that range the kernel may hand a port
 to an outgoing connection while its server restarts, and a client that retries may even connect to itself.
+
+A server takes its port up to 20 s after it was chosen, and until then the port looks free. Whoever chooses one
+therefore holds the UDP port of the same number until its process ends: the kernel gives that to one process only, and
+takes it back whatever the process dies of.
 """
 
 from __future__ import annotations
@@ -40,15 +44,30 @@ def accepts(port: int, host: str = LOOPBACK, timeout_seconds: float = 0.5) -> bo
 
 
 def free_port(avoid: set[int] | None = None) -> int:
-    """Return a port that is free now and not in `avoid`."""
-    for _ in range(1000):
-        port = random.randint(_LOWEST, _HIGHEST)
-        if port not in (avoid or ()) and is_free(port):
-            return port
+    """Return a port that is free now, that nobody else has chosen and that is not in `avoid`, and hold it."""
+    with _CHOOSING:
+        for _ in range(1000):
+            port = random.randint(_LOWEST, _HIGHEST)
+            if port not in _HELD and port not in (avoid or ()) and is_free(port) and _hold(port):
+                return port
     raise OSError(f"No free port between {_LOWEST} and {_HIGHEST} on {LOOPBACK}.")
 
 
-_ASSIGNING = threading.Lock()  # several parts of one stack ask at the same time, each with its own `Ports`
+_CHOOSING = threading.RLock()  # several parts of one stack ask at the same time, each with its own `Ports`
+_HELD: dict[int, int] = {}  # the port that this process has chosen: the descriptor that holds it
+
+
+def _hold(port: int) -> bool:
+    """Keep a port from everybody else who chooses one. Return whether it is ours."""
+    if port in _HELD:
+        return True
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as holder:
+        try:
+            holder.bind((LOOPBACK, port))
+        except OSError:
+            return False
+        _HELD[port] = holder.detach()
+    return True
 
 
 class Ports:
@@ -62,11 +81,11 @@ class Ports:
         return self._read().get(name)
 
     def assign(self, name: str) -> int:
-        """Return the port of `name`: the remembered one while it is free, else a new one."""
-        with _ASSIGNING:
+        """Return the port of `name` and hold it: the remembered one while nobody else has it, else a new one."""
+        with _CHOOSING:
             kept = self._read()
             port = kept.get(name)
-            if port is None or not is_free(port):
+            if port is None or not (is_free(port) and _hold(port)):
                 port = free_port(avoid=set(kept.values()))
                 text = json.dumps({**kept, name: port}, indent=1, sort_keys=True)
                 write_atomically(self._path, text + "\n")

@@ -7,6 +7,7 @@ import io
 import itertools
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -164,6 +165,31 @@ def test_ports_stay_the_same_and_outside_the_ephemeral_range(home: Path) -> None
     with socket.create_server(("127.0.0.1", port)):
         assert not is_free(port)
         assert Ports(home).assign("postgres") != port
+
+
+def test_a_port_that_another_process_has_chosen_is_not_free_though_its_server_does_not_listen_yet(home: Path) -> None:
+    """Two servers of two test processes once drew one number 16 s apart: the second took the first for itself."""
+    draw = "import random; from stack.ports import free_port; random.seed({}); print(free_port(), flush=True)"
+    argv = [sys.executable, "-c", draw.format(8) + "; input()"]
+    with subprocess.Popen(argv, cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        theirs = int(other.stdout.readline())
+        assert is_free(theirs), "nobody listens there"
+
+        drawn = random.getstate()
+        random.seed(8)
+        ours = free_port()
+        random.setstate(drawn)
+        assert ours != theirs
+
+        home.mkdir(parents=True, exist_ok=True)
+        (home / "ports.json").write_text(json.dumps({"prefect": theirs, "postgres": ours}))
+        assert Ports(home).assign("prefect") != theirs
+        assert Ports(home).assign("postgres") == ours, "what is remembered is chosen again"
+        other.communicate("")
+    assert subprocess.run(
+        [sys.executable, "-c", draw.format(8)], cwd=PROJECT, capture_output=True, text=True, check=True
+    ).stdout.strip() == str(theirs), "a port is given back with its process"
 
 
 def test_pauses_double_and_start_over_after_a_minute_of_health() -> None:
