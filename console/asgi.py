@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from importlib import import_module
 
 import django
 from django.conf import settings
@@ -23,6 +24,7 @@ from django.utils.http import is_same_domain  # noqa: E402
 
 from console.admission import Admission  # noqa: E402
 from console.database import AWAY  # noqa: E402
+from console.kept_heap import keep_what_is_loaded  # noqa: E402
 from console.kept_threads import KeptThreads  # noqa: E402
 from console.live.consumers import LiveConsumer  # noqa: E402
 from console.live.held import Held  # noqa: E402
@@ -83,11 +85,13 @@ async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
-    """Start listening with the process; without lifespan the first socket does it."""
+    """Start listening with the process, and load it whole; without lifespan the first socket and request do it."""
     while True:
         message = await receive()
         if message["type"] == "lifespan.startup":
             listener()
+            import_module(settings.ROOT_URLCONF)  # every view, which the first request would wait for
+            keep_what_is_loaded()
             await send({"type": "lifespan.startup.complete"})
         elif message["type"] == "lifespan.shutdown":
             await listener().stop()

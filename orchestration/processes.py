@@ -7,15 +7,21 @@ import signal
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
+from console.kept_heap import keep_what_is_loaded
+
 
 def run_until_stopped(body: Callable[[asyncio.Event], Awaitable[None]]) -> None:
-    """Run `body(stop)`; SIGTERM and SIGINT set `stop`, and the body ends in good order."""
+    """Run `body(stop)`; SIGTERM and SIGINT set `stop`, and the body ends in good order.
+
+    What it needs is imported before.
+    """
 
     async def main() -> None:
         stop = asyncio.Event()
         with _stopping(stop):
             await body(stop)
 
+    keep_what_is_loaded()
     asyncio.run(main())
 
 

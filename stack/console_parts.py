@@ -13,6 +13,9 @@ from stack.prefect import answers
 from stack.processes import Command
 from stack.services import PROJECT, Service
 
+#: A page is answered before a turn, and a turn before a refresh, when the machine is busy.
+GIVES_WAY = {"worker": 5, "flows": 10}
+
 #: Gives the environment at the moment of a start, when every address is known.
 Environment = Callable[[], Mapping[str, str]]
 
@@ -100,7 +103,7 @@ class Loop(ConsolePart):
         self.name = name
         self.argv = ("manage.py", command)
         self._database_url = database_url
-        self.niceness = 10 if name == "flows" else 0  # a refresh gives way to people
+        self.niceness = GIVES_WAY.get(name, 0)
 
     def is_ready(self) -> bool:
         return self.pid is not None and heartbeat_is_in(self._database_url, self.pid)
