@@ -25,6 +25,7 @@ from console import tokens
 from console.environment import PROJECT, environment
 from orchestration import webhook_gateway
 from orchestration.errors import WebhookFailed
+from stack.ports import free_port
 from tests.approvals.conftest import answer
 from tests.client.environments import CLIENT, RECIPES, build, python_with, variables
 from tests.waiting import PATIENCE, eventually
@@ -279,7 +280,7 @@ def test_the_mcp_server_asks_and_answers(api: Api, transport: str) -> None:
     python = python_with(MCP)
     server, target = None, str(python.parent / "signalbox-mcp")
     if transport == "http":
-        port = _free_port()
+        port = free_port()
         server = api.start(target, "--http", "--port", str(port))
         target = f"http://127.0.0.1:{port}/mcp"
         eventually(lambda: _answers(port), "the MCP server listens")
@@ -296,12 +297,6 @@ def test_the_mcp_server_asks_and_answers(api: Api, transport: str) -> None:
     assert (told["approved"], told["arguments"], told["decided_by"]) == (True, {"name": "a"}, "alice")
     assert prompt == {"behavior": "deny", "message": "not that"}
     assert is_error
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def _answers(port: int) -> bool:
