@@ -10,6 +10,7 @@ from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied, RequestDataTooBig
 from django.db import DatabaseError, InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, JsonResponse
+from django.http.request import RawPostDataException
 from ninja import NinjaAPI
 from ninja.errors import AuthenticationError, HttpError, ValidationError
 from ninja.parser import Parser
@@ -140,6 +141,10 @@ def _refused(request: HttpRequest, exc: Refused) -> JsonResponse:
 api.exception_handler(Problem)(problems.handle)
 api.exception_handler(AuthenticationError)(
     _answer(401, "Unknown", "Sign in, or send `Authorization: Bearer <token>` with a token that is still valid.")
+)
+# Of a form with parts Django reads the stream where it looks for the CSRF token, and nothing is left of the body.
+api.exception_handler(RawPostDataException)(
+    _answer(415, "Unsupported media type", "Send the body as JSON, with Content-Type: application/json.")
 )
 api.exception_handler(Http404)(_answer(404, "Not found", "There is nothing at this address, or you may not see it."))
 api.exception_handler(PermissionDenied)(_answer(403, "Not allowed", "Your roles do not allow this."))

@@ -236,6 +236,8 @@ def test_a_browsers_session_reads_and_needs_the_csrf_token_to_write(olga: User) 
     browser.cookies["csrftoken"] = "a" * 32
     answer = browser.post("/api/v1/runs", body, content_type="application/json", headers={"X-CSRFToken": "a" * 32})
     assert answer.status_code == 201, answer.content
+    told = browser.post("/api/v1/runs", {"agent": "support"}, headers={"X-CSRFToken": "a" * 32})  # a form with parts
+    assert "as JSON" in problem(told, 415)["detail"]
 
 
 def test_a_token_needs_no_csrf_token(olga: User) -> None:
