@@ -208,7 +208,8 @@ def _last_written(database: Path) -> float:
 def namespace_answers(address: str, namespace: str, *, register: bool = False) -> bool:
     """Return whether the namespace there answers calls now; with `register`, create it when it is missing.
 
-    Its history is kept for 30 days after a workflow closed. Never raises for a server that is away.
+    With it also, its history is kept for 30 days at least after a workflow closed: the command line's server makes the
+    namespace itself and keeps it for one. Never raises for a server that is away.
     """
     from console.temporal_connection import embedded
 
@@ -219,10 +220,12 @@ async def answers_calls(config: ClientConnectConfig, *, register: bool) -> bool:
     """Return whether the namespace answers calls to whoever connects like this; see `namespace_answers`."""
     from google.protobuf.duration_pb2 import Duration
     from temporalio.api.common.v1 import WorkflowExecution
+    from temporalio.api.namespace.v1 import NamespaceConfig
     from temporalio.api.workflowservice.v1 import (
         DescribeNamespaceRequest,
         DescribeWorkflowExecutionRequest,
         RegisterNamespaceRequest,
+        UpdateNamespaceRequest,
     )
     from temporalio.service import RPCError, RPCStatusCode
 
@@ -234,12 +237,17 @@ async def answers_calls(config: ClientConnectConfig, *, register: bool) -> bool:
         async with asyncio.timeout(2.5):
             client = await connect(config, namespace_may_be_missing=True)
             service = client.workflow_service
+            retention = Duration(seconds=int(RETENTION.total_seconds()))
             try:
-                await service.describe_namespace(DescribeNamespaceRequest(namespace=namespace), timeout=limit)
+                found = await service.describe_namespace(DescribeNamespaceRequest(namespace=namespace), timeout=limit)
+                if register and found.config.workflow_execution_retention_ttl.ToTimedelta() < RETENTION:
+                    longer = NamespaceConfig(workflow_execution_retention_ttl=retention)
+                    await service.update_namespace(
+                        UpdateNamespaceRequest(namespace=namespace, config=longer), timeout=limit
+                    )
             except RPCError as error:
                 if error.status is not RPCStatusCode.NOT_FOUND or not register:
                     return False
-                retention = Duration(seconds=int(RETENTION.total_seconds()))
                 with contextlib.suppress(RPCError):  # somebody else was first
                     await service.register_namespace(
                         RegisterNamespaceRequest(namespace=namespace, workflow_execution_retention_period=retention),

@@ -37,6 +37,10 @@ _REST: Final = 3.0  # seconds in which nobody asks again, after the server has n
 
 AWAY: Final = "Temporal does not answer just now, so its events are not in this list. They are shown once it answers."
 GONE: Final = "Temporal has no history of this run: it was never started, or its time of keeping is over."
+PARTLY_GONE: Final = (
+    "Temporal has deleted an earlier history of this run, for its time of keeping is over or somebody did so. What is"
+    " left is in this list."
+)
 _silent_until = 0.0
 
 
@@ -152,7 +156,8 @@ async def _ask(run: Run, wish: StoryWish, spot: Spot) -> TemporalPart:
 async def read(reads: TemporalReads, run: Run, wish: StoryWish, spot: Spot) -> TemporalPart:
     """Read pages of the chain until the wish is fulfilled, or _PAGES are read; `edge` says how far."""
     part, told, passed = TemporalPart(is_told=True, goes_back=wish.newest_first), 0, 0
-    pages = _backwards(reads, run, spot) if wish.newest_first else _forwards(reads, run, spot)
+    chain = _Chain(reads, run)
+    pages = chain.backwards(spot) if wish.newest_first else chain.forwards(spot)
     by_run: dict[str, list[Event]] = {}
     seen_at: dict[tuple[str, int], str] = {}  # the page in which an event was read first
     entries: list[Entry] = []
@@ -185,6 +190,8 @@ async def read(reads: TemporalReads, run: Run, wish: StoryWish, spot: Spot) -> T
         part.entries = wish.takes(entries)
         if len(part.entries) >= wish.most and (wish.newest_first or _are_whole(part.entries)):
             break
+    if chain.lacks_some:
+        part.missing = PARTLY_GONE
     return part
 
 
@@ -203,57 +210,82 @@ def _are_whole(entries: list[Entry]) -> bool:
     return not any(entry.is_open for entry in entries)
 
 
-async def _backwards(reads: TemporalReads, run: Run, spot: Spot) -> AsyncIterator[tuple[Spot, list[Event]]]:
-    """Yield the pages of the chain, newest first; each once, and no copy."""
-    temporal_run_id, after = spot.temporal_run_id, spot.page
-    if not temporal_run_id:
-        temporal_run_id = (await reads.describe(run.pk)).temporal_run_id
-    known: set[str] = set()
-    while temporal_run_id and temporal_run_id not in known:
-        known.add(temporal_run_id)
-        before = ""
-        while True:
-            here = Spot(temporal_run_id, after)
-            page = await reads.history_back(run.pk, temporal_run_id, after=after, most=_BATCH)
-            events: list[Event] = []
-            for event in page.events:
-                events.append(event)
-                before = temporal_rows.reset_of(event) or temporal_rows.continued_from(event)
-                if before and before != temporal_run_id:
-                    break
-            yield here, events
-            after = page.after
-            if not after or (before and before != temporal_run_id):
-                break
-        temporal_run_id, after = before, ""
+class _Chain:
+    """The histories of one run, read page by page; a link that Temporal has deleted is passed over."""
 
+    def __init__(self, reads: TemporalReads, run: Run) -> None:
+        self.lacks_some = False
+        self._reads = reads
+        self._run = run
 
-async def _forwards(reads: TemporalReads, run: Run, spot: Spot) -> AsyncIterator[tuple[Spot, list[Event]]]:
-    """Yield the pages of the chain, oldest first; each once, and no copy."""
-    chain = run.temporal_run_ids
-    temporal_run_id, after, is_copy = spot.temporal_run_id, spot.page, spot.is_copy
-    if not temporal_run_id:
-        temporal_run_id = chain[0] if chain else (await reads.describe(run.pk)).temporal_run_id
-    known: set[str] = set()
-    while temporal_run_id and temporal_run_id not in known:
-        known.add(temporal_run_id)
-        following = ""
-        while True:
-            here = Spot(temporal_run_id, after, is_copy)
-            page = await reads.history(run.pk, temporal_run_id, after=after, most=_BATCH)
-            events = []
-            for event in page.events:
-                is_copy = is_copy and not temporal_rows.reset_of(event)
-                following = temporal_rows.continued_by(event) or following
-                if not is_copy:
+    async def backwards(self, spot: Spot) -> AsyncIterator[tuple[Spot, list[Event]]]:
+        """Yield the pages, newest first; each once, and a copy only where what it was copied from is gone."""
+        temporal_run_id, after = spot.temporal_run_id, spot.page
+        if not temporal_run_id:
+            temporal_run_id = (await self._reads.describe(self._run.pk)).temporal_run_id
+        known: set[str] = set()
+        while temporal_run_id and temporal_run_id not in known:
+            known.add(temporal_run_id)
+            before = ""
+            while True:
+                here = Spot(temporal_run_id, after)
+                page = await self._reads.history_back(self._run.pk, temporal_run_id, after=after, most=_BATCH)
+                events: list[Event] = []
+                for event in page.events:
                     events.append(event)
-            yield here, events
-            after = page.after
-            if not after:
-                break
-        is_copy = not following
-        at = chain.index(temporal_run_id) + 1 if temporal_run_id in chain else len(chain)
-        temporal_run_id, after = following or (chain[at] if at < len(chain) else ""), ""
+                    named = temporal_rows.reset_of(event) or temporal_rows.continued_from(event)
+                    if named and named != temporal_run_id and await self._is_kept(named):
+                        before = named
+                        break
+                yield here, events
+                after = page.after
+                if not after or before:
+                    break
+            temporal_run_id, after = before, ""
+
+    async def forwards(self, spot: Spot) -> AsyncIterator[tuple[Spot, list[Event]]]:
+        """Yield the pages, oldest first; each once, and a copy only where what it was copied from is gone."""
+        chain = self._run.temporal_run_ids
+        temporal_run_id, after, is_copy = spot.temporal_run_id, spot.page, spot.is_copy
+        if not temporal_run_id:
+            temporal_run_id, _ = await self._first_kept(chain)
+            temporal_run_id = temporal_run_id or (await self._reads.describe(self._run.pk)).temporal_run_id
+        known: set[str] = set()
+        while temporal_run_id and temporal_run_id not in known:
+            known.add(temporal_run_id)
+            following = ""
+            while True:
+                here = Spot(temporal_run_id, after, is_copy)
+                page = await self._reads.history(self._run.pk, temporal_run_id, after=after, most=_BATCH)
+                events = []
+                for event in page.events:
+                    is_copy = is_copy and not temporal_rows.reset_of(event)
+                    following = temporal_rows.continued_by(event) or following
+                    if not is_copy:
+                        events.append(event)
+                yield here, events
+                after = page.after
+                if not after:
+                    break
+            at = chain.index(temporal_run_id) + 1 if temporal_run_id in chain else len(chain)
+            rest = [following, *chain[at:]] if following and following not in chain[at:] else chain[at:]
+            temporal_run_id, passed = await self._first_kept(rest)
+            is_copy, after = not following and not passed, ""
+
+    async def _first_kept(self, links: list[str]) -> tuple[str, int]:
+        """Return the first link that Temporal still has, "" for none, and how many before it are gone."""
+        for number, link in enumerate(links):
+            if await self._is_kept(link):
+                return link, number
+        return "", len(links)
+
+    async def _is_kept(self, temporal_run_id: str) -> bool:
+        try:
+            await self._reads.history(self._run.pk, temporal_run_id, most=1)
+        except WorkflowGone:
+            self.lacks_some = True
+            return False
+        return True
 
 
 def _entry(run: Run, temporal_run_id: str, row: TemporalRow, seen_at: dict[tuple[str, int], str]) -> Entry:

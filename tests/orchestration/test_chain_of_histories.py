@@ -12,13 +12,14 @@ from django.test import Client
 from django.urls import reverse
 
 from approvals.models import Approval
+from orchestration.errors import WorkflowGone
 from orchestration.models import Run
-from orchestration.temporal_gateway import RealTemporal
+from orchestration.temporal_gateway import RealTemporal, histories
 from orchestration.temporal_protocol import Described, HistoryPage, WorkflowSeen
 from orchestration.timeline import story, temporal
 from orchestration.timeline.entries import Entry
 from tests.api_caller import Caller
-from tests.orchestration.conftest import make_run, open_for
+from tests.orchestration.conftest import go, make_run, open_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -63,10 +64,16 @@ class Chain:
         return Described("third", WorkflowSeen("running"), BEGIN, None, len(THIRD))
 
     async def history(self, _: str, temporal_run_id: str = "", *, after: str = "", most: int = 100) -> HistoryPage:
-        return _page(HISTORIES[temporal_run_id], after)
+        return _page(_kept(temporal_run_id), after)
 
     async def history_back(self, _: str, temporal_run_id: str = "", *, after: str = "", most: int = 100) -> HistoryPage:
-        return _page(HISTORIES[temporal_run_id][::-1], after)
+        return _page(_kept(temporal_run_id)[::-1], after)
+
+
+def _kept(temporal_run_id: str) -> list[dict[str, Any]]:
+    if temporal_run_id not in HISTORIES:
+        raise WorkflowGone("It was deleted.")
+    return HISTORIES[temporal_run_id]
 
 
 def _page(events: list[dict[str, Any]], after: str) -> HistoryPage:
@@ -81,7 +88,7 @@ def chained(monkeypatch: pytest.MonkeyPatch) -> Run:
 
     monkeypatch.setattr(RealTemporal, "connect", connect)
     monkeypatch.setattr(temporal, "_silent_until", 0.0)
-    runs = [{"id": one, "era": 0, "turn": 1, "attempt": 1} for one in HISTORIES]
+    runs = [{"id": one, "era": 0, "turn": 1, "attempt": 1} for one in ("first", "second", "third")]
     return make_run(status="running", temporal_run_id="third", temporal_runs=runs)
 
 
@@ -112,6 +119,59 @@ def test_three_histories_are_one_story_in_which_each_event_stands_once(
         if not cursor:
             break
     assert newest == whole[::-1]
+
+
+@pytest.mark.parametrize(
+    ("gone", "left"),
+    [
+        (["first"], ["second/1 7", "third/6 11"]),
+        (["first", "second"], ["third/1 11"]),
+        (["second"], ["first/1 9", "third/1 11"]),
+    ],
+    ids=["the oldest", "all but the newest", "one in between"],
+)
+def test_what_is_left_is_told_though_temporal_has_deleted_a_link(
+    chained: Run, gone: list[str], left: list[str], alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in gone:
+        monkeypatch.delitem(HISTORIES, name)
+    whole = [
+        f"{name}/{number}"
+        for name, numbers in (one.split("/") for one in left)
+        for number in range(int(numbers.split()[0]), int(numbers.split()[1]) + 1)
+    ]
+    told = story.page(chained, most=100, newest_first=False, ask_temporal=True)
+    assert [entry.reference for entry in told.entries if entry.layer == "temporal"] == whole
+    assert told.missing == temporal.PARTLY_GONE
+    back = story.page(chained, most=100, ask_temporal=True)
+    seen = [entry.reference for entry in back.entries if entry.layer == "temporal"]
+    assert seen == whole[::-1]
+    assert back.missing == temporal.PARTLY_GONE
+    assert [one["sentence"] for one in Caller(alice).get(f"runs/{chained.pk}/timeline").json()["missing"]] == [
+        temporal.PARTLY_GONE
+    ]
+
+
+def test_histories_to_keep_begin_where_temporal_still_has_them() -> None:
+    class Continued(Chain):
+        """Each run continues the one before it; "" is the newest."""
+
+        kept = ("", "second", "first")
+
+        async def history(self, _: str, temporal_run_id: str = "", **__: Any) -> HistoryPage:
+            if temporal_run_id not in self.kept:
+                raise WorkflowGone("It was deleted.")
+            before = {"": "second", "second": "first"}.get(temporal_run_id, "")
+            began = {"continuedExecutionRunId": before} if before else {}
+            return HistoryPage([{"eventId": temporal_run_id, "workflowExecutionStartedEventAttributes": began}], "")
+
+    chain = Continued()
+    for kept in (("", "second", "first"), ("", "second"), ("",)):
+        chain.kept = kept
+        assert [one["events"][0]["eventId"] for one in go(histories(chain, "support-1"))] == list(kept[::-1])
+    chain.kept = ()
+    with pytest.raises(WorkflowGone):
+        go(histories(chain, "support-1"))
 
 
 #: nearly all of it is the workflow's own tasks, which have no row; what has one is far apart

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import io
 import itertools
@@ -18,11 +19,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
 import psycopg
 import pytest
+from temporalio.api.namespace.v1 import NamespaceConfig
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, UpdateNamespaceRequest
+from temporalio.client import Client
 
 from console.environment import environment
 from stack import runner, supervisor, temporal_binary
@@ -297,6 +302,28 @@ def test_a_set_up_that_was_cut_off_leaves_no_half_database(home: Path) -> None:
 
 
 # Temporal
+
+
+@pytest.mark.engines
+def test_histories_are_kept_for_thirty_days_also_where_the_server_has_made_the_namespace_itself(
+    temporal: Temporal,
+) -> None:
+    async def kept(change: timedelta | None = None) -> timedelta:
+        client = await Client.connect(temporal.address)
+        if change is not None:
+            config = NamespaceConfig()
+            config.workflow_execution_retention_ttl.FromTimedelta(change)
+            await client.workflow_service.update_namespace(UpdateNamespaceRequest(namespace="default", config=config))
+        found = await client.workflow_service.describe_namespace(DescribeNamespaceRequest(namespace="default"))
+        return found.config.workflow_execution_retention_ttl.ToTimedelta()
+
+    for before, after in ((timedelta(days=1), timedelta(days=30)), (timedelta(days=90), timedelta(days=90))):
+        assert asyncio.run(kept(before)) == before
+        assert namespace_answers(temporal.address, "default")
+        assert asyncio.run(kept()) == before, "of a server that is not ours nothing is changed"
+        assert namespace_answers(temporal.address, "default", register=True)
+        assert asyncio.run(kept()) == after
+    asyncio.run(kept(timedelta(days=30)))
 
 
 @pytest.mark.engines
