@@ -20,7 +20,7 @@ from console import planned_once
 from console.live.announce import CHANNEL, message
 from console.plain_rows import Rows
 from orchestration.contracts import Turn
-from orchestration.fences import Attempt
+from orchestration.fences import Attempt, kept_of
 from orchestration.models import Run
 
 _RUNS: Final = Rows(Run)
@@ -72,13 +72,12 @@ class Begun:
 
 def begin_as_usual(turn: Turn, attempt: Attempt) -> Begun:
     """Settle what the turn waits for; where something is answered and all is as usual, take the fence and note it."""
-    mine = {"id": attempt.temporal_run_id, "turn": attempt.turn, "attempt": attempt.number}
     values: dict[str, Any] = {
         "ids": turn.approval_ids,
         "messages": [message(f"approval:{one}") for one in turn.approval_ids],
         "topics": [message(f"run:{turn.run_id}"), message("runs")],
         "channel": CHANNEL,
-        "mine": json.dumps(mine),
+        "mine": json.dumps(kept_of(attempt)),
         "temporal_run": attempt.temporal_run_id,
         "turn": turn.turn,
         "run": turn.run_id,

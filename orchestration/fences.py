@@ -1,7 +1,8 @@
 """The fence of a run: only its newest attempt may start an effect or move the run.
 
 Which of two attempts is newer says (era, turn, attempt), compared as one. A run that is set back or forked gets another
-era, in which turns begin below those that were taken before.
+era, in which turns begin below those that were taken before. Of two attempts of one turn the one that Temporal made due
+later is newer too: somebody may have it count from 1 again (`temporal activity reset`).
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ class Attempt:
     temporal_run_id: str
     turn: int
     number: int  # from 1
+    due_at: float = 0.0  # when Temporal made it due, seconds since 1970 by its clock; 0.0: not known
 
 
 @dataclass(frozen=True)
@@ -71,18 +73,28 @@ def take(run: Run, turn: Turn, attempt: Attempt) -> None:
     before = next((one for one in run.temporal_runs if one["id"] == attempt.temporal_run_id), None)
     era = max(turn.era, run.era if before is None else _order_of(before)[0])
     newest = max((run.era, 0, 0), (0, 0, 0) if before is None else _order_of(before))
-    if (era, attempt.turn, attempt.number) <= newest:
+    if (era, attempt.turn, attempt.number) <= newest and not _counts_anew(before, era, run.era, attempt):
         raise Fenced(f"A newer attempt of {turn.run_id} has begun.")
     if before is not None and _ended_without_a_word(run, before, attempt):
         failing.note_lost(run, turn, before["attempt"])
     others = [one for one in run.temporal_runs if one["id"] != attempt.temporal_run_id]
-    mine = {"id": attempt.temporal_run_id, "era": era, "turn": attempt.turn, "attempt": attempt.number}
+    mine = {"era": era, **kept_of(attempt)}
     run.temporal_runs = [*others, mine][-TEMPORAL_RUNS_AT_MOST:]
     run.temporal_run_id = attempt.temporal_run_id
     run.era, run.fence, run.turn, run.status = era, run.fence + 1, turn.turn, Run.Status.RUNNING
     moved: list[Any] = [json.dumps(run.temporal_runs), run.temporal_run_id, run.era, run.fence, run.turn, run.pk]
     with planned_once.cursor() as cursor:
         cursor.execute(_TAKE, moved)
+
+
+def kept_of(attempt: Attempt) -> dict[str, Any]:
+    """Return what the run's row keeps of an attempt, beside its era."""
+    return {
+        "id": attempt.temporal_run_id,
+        "turn": attempt.turn,
+        "attempt": attempt.number,
+        "due": attempt.due_at,
+    }
 
 
 def era_of(run: Run, temporal_run_id: str, started_for: int) -> int:
@@ -113,6 +125,13 @@ def let_go(turn: Turn, fence: int) -> None:
 
 def _order_of(entry: dict[str, Any]) -> tuple[int, int, int]:
     return int(entry.get("era", 0)), int(entry["turn"]), int(entry["attempt"])  # older rows have no era
+
+
+def _counts_anew(before: dict[str, Any] | None, era: int, era_of_run: int, attempt: Attempt) -> bool:
+    """Return whether the attempt is newer than the one before though its number is not."""
+    if before is None or (era, attempt.turn) != (_order_of(before)[0], before["turn"]) or era < era_of_run:
+        return False
+    return attempt.due_at > before.get("due", 0.0) > 0.0  # older rows have none
 
 
 def _ended_without_a_word(run: Run, before: dict[str, Any], attempt: Attempt) -> bool:

@@ -75,7 +75,8 @@ class Activities:
         try:
             async with failure_kept(turn) as taken:
                 info = activity.info()
-                attempt = Attempt(info.workflow_run_id or "", turn.turn, info.attempt)
+                due_at = info.current_attempt_scheduled_time.timestamp()
+                attempt = Attempt(info.workflow_run_id or "", turn.turn, info.attempt, due_at)
                 async with self._checkpoints.reaching_for(turn.run_id) as reach, looking(turn, reach) as look:
                     start = await in_database(services.begin_turn, turn, attempt)
                     if start.is_paused:

@@ -1,4 +1,4 @@
-"""Which attempt of a run is the newest: by era, then turn, then attempt."""
+"""Which attempt of a run is the newest: by era, then turn, then attempt, or by when Temporal made it due."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ from tests.orchestration.conftest import make_run
 pytestmark = pytest.mark.django_db
 
 
-def begun(run: Run, turn: int, *, number: int = 1, temporal_run: str = "first", era: int = 0) -> Run:
+def begun(
+    run: Run, turn: int, *, number: int = 1, temporal_run: str = "first", era: int = 0, due_at: float = 0.0
+) -> Run:
     """Begin an attempt of a run."""
-    start = services.begin_turn(Turn(run.pk, "support", turn, era=era), Attempt(temporal_run, turn, number))
+    start = services.begin_turn(Turn(run.pk, "support", turn, era=era), Attempt(temporal_run, turn, number, due_at))
     assert start.run is not None
     return start.run
 
@@ -59,6 +61,26 @@ def test_rows_of_before_there_were_eras_go_on() -> None:
     with pytest.raises(Fenced):
         begun(run, 3, number=2)
     assert (begun(run, 3, number=3).era, begun(run, 4).fence) == (0, 11)
+
+
+@pytest.mark.parametrize("first", [1, 50], ids=["begun as usual", "at length"])
+def test_an_attempt_that_temporal_counts_anew_is_newer_than_those_that_were_due_before(first: int) -> None:
+    run = make_run()
+    if first > 1:
+        begun(run, 3, due_at=1_000.0)
+    old = begun(run, 3, number=first, due_at=2_000.0)
+    again = begun(run, 3, number=1, due_at=2_030.25)
+    with pytest.raises(Fenced):
+        services.finish_turn(Turn(run.pk, "support", 3), old.fence, TurnEnd("c"))
+    for late in (2_030.25, 2_000.0, 0.0):
+        with pytest.raises(Fenced):
+            begun(run, 3, number=1, due_at=late)
+    with pytest.raises(Fenced):
+        begun(run, 2, due_at=9_000.0)
+    assert begun(run, 3, number=2, due_at=2_060.0).fence == again.fence + 1
+    raise_era(run)
+    with pytest.raises(Fenced):
+        begun(run, 3, number=1, due_at=9_000.0)
 
 
 def test_the_era_travels_from_the_start_to_the_workflow() -> None:
