@@ -19,6 +19,7 @@ from temporalio.api.enums.v1 import (
     PendingActivityState,
     TaskQueueType,
     UpdateWorkflowExecutionLifecycleStage,
+    WorkflowExecutionStatus,
     WorkflowTaskFailedCause,
 )
 from temporalio.api.failure.v1 import ApplicationFailureInfo, Failure
@@ -26,11 +27,12 @@ from temporalio.api.history.v1 import HistoryEvent
 from temporalio.api.query.v1 import WorkflowQuery
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.update import v1 as update
-from temporalio.api.workflow.v1 import PendingActivityInfo
+from temporalio.api.workflow.v1 import PendingActivityInfo, WorkflowExecutionInfo
 from temporalio.api.workflowservice.v1 import (
     DescribeNamespaceRequest,
     DescribeTaskQueueRequest,
     DescribeWorkflowExecutionRequest,
+    DescribeWorkflowExecutionResponse,
     GetWorkflowExecutionHistoryRequest,
     GetWorkflowExecutionHistoryReverseRequest,
     PauseActivityRequest,
@@ -42,7 +44,7 @@ from temporalio.api.workflowservice.v1 import (
     UnpauseActivityRequest,
     UpdateWorkflowExecutionRequest,
 )
-from temporalio.client import Client, WorkflowExecutionDescription
+from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
@@ -78,6 +80,12 @@ _LOOK = timedelta(seconds=1.5)  # for a question about the server itself
 _ANSWER = timedelta(seconds=8)  # of a worker, to a query or an update
 _NEWEST = 30  # events that are read back for the newest workflow task
 _ERA = "era"  # in the memo of a workflow that was started anew
+_UNDER_WAY = frozenset(
+    {
+        PendingActivityState.PENDING_ACTIVITY_STATE_STARTED,
+        PendingActivityState.PENDING_ACTIVITY_STATE_PAUSE_REQUESTED,
+    }
+)
 _COMPLETED = UpdateWorkflowExecutionLifecycleStage.UPDATE_WORKFLOW_EXECUTION_LIFECYCLE_STAGE_COMPLETED
 _R = TypeVar("_R")
 #: answers about this one call, which say nothing about the next
@@ -179,40 +187,47 @@ class RealTemporal:
         await _translated(lambda: service.signal_workflow_execution(request, timeout=_CALL))
 
     async def look(self, workflow_id: str) -> WorkflowSeen:
-        handle = self.client.get_workflow_handle(workflow_id)
         try:
-            found = await _translated(lambda: handle.describe(rpc_timeout=_CALL))
+            found = await self._described(workflow_id)
         except TemporalRefused as exc:
             if exc.is_data_loss:
                 raise WorkflowGone(f"its history cannot be read any more: {exc}") from exc
             raise
-        return await self._seen(found)
+        return await self._seen(found.workflow_execution_info)
 
-    async def _seen(self, found: WorkflowExecutionDescription) -> WorkflowSeen:
+    async def _described(self, workflow_id: str, temporal_run_id: str = "") -> DescribeWorkflowExecutionResponse:
+        """Return what the server says: the SDK's own `describe` fails on a status that it does not know, "paused"."""
+        request = DescribeWorkflowExecutionRequest(
+            namespace=self.client.namespace,
+            execution=WorkflowExecution(workflow_id=workflow_id, run_id=temporal_run_id),
+        )
+        service = self.client.workflow_service
+        return await _translated(lambda: service.describe_workflow_execution(request, timeout=_CALL))
+
+    async def _seen(self, info: WorkflowExecutionInfo) -> WorkflowSeen:
         """Return how the workflow is, and why it ended: another call for one that has."""
-        status = found.status.name.lower() if found.status else "unspecified"
+        status = _word(WorkflowExecutionStatus, info.status, "WORKFLOW_EXECUTION_STATUS_")
         if WorkflowSeen(status).is_open:
             return WorkflowSeen(status)
         try:
-            return WorkflowSeen(status, await self._reason(found.id, found.run_id or ""))
+            return WorkflowSeen(status, await self._reason(info.execution.workflow_id, info.execution.run_id))
         except (WorkflowGone, TemporalRefused):  # it has ended, whatever is left of its history
             return WorkflowSeen(status)
 
     async def describe(self, workflow_id: str, temporal_run_id: str = "") -> Described:
-        handle = self.client.get_workflow_handle(workflow_id, run_id=temporal_run_id or None)
-        found = await _translated(lambda: handle.describe(rpc_timeout=_CALL))
-        task = found.raw_description.pending_workflow_task
+        found = await self._described(workflow_id, temporal_run_id)
+        info, task = found.workflow_execution_info, found.pending_workflow_task
         return Described(
-            temporal_run_id=found.run_id or "",
-            seen=await self._seen(found),
-            started_at=found.start_time,
-            closed_at=found.close_time,
-            events=found.history_length,
-            pending=tuple(_pending(one) for one in found.raw_description.pending_activities),
+            temporal_run_id=info.execution.run_id,
+            seen=await self._seen(info),
+            started_at=info.start_time.ToDatetime(UTC),
+            closed_at=_moment(info, "close_time"),
+            events=info.history_length,
+            pending=tuple(_pending(one) for one in found.pending_activities),
             task_attempt=task.attempt,
             task_since=_moment(task, "original_scheduled_time"),
-            workflow_type=found.workflow_type,
-            task_queue=found.task_queue,
+            workflow_type=info.type.name,
+            task_queue=info.task_queue,
         )
 
     async def history(
@@ -254,7 +269,7 @@ class RealTemporal:
                 return None
             if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED:
                 fault = event.workflow_task_failed_event_attributes
-                cause = WorkflowTaskFailedCause.Name(fault.cause).removeprefix("WORKFLOW_TASK_FAILED_CAUSE_")
+                cause = _word(WorkflowTaskFailedCause, fault.cause, "WORKFLOW_TASK_FAILED_CAUSE_").upper()
                 return WorkflowTaskFault(cause, fault.failure.message, fault.identity, event.event_time.ToDatetime(UTC))
         return None
 
@@ -313,12 +328,11 @@ class RealTemporal:
         await _translated(lambda: service.terminate_workflow_execution(request, timeout=_CALL))
 
     async def restart_run(self, start: StartRun, reason: str) -> str:
-        handle = self.client.get_workflow_handle(start.run_id)
         try:
-            before = await _translated(lambda: handle.describe(rpc_timeout=_CALL))
-            if (await before.memo()).get(_ERA) == start.era:
-                return before.run_id or ""
-            if before.close_time is None:  # by itself it would be said to be replaced, and not by whom
+            before = (await self._described(start.run_id)).workflow_execution_info
+            if await self._era_of(before) == start.era:
+                return before.execution.run_id
+            if not before.HasField("close_time"):  # by itself it would be said to be replaced, and not by whom
                 await self.terminate(start.run_id, reason)
         except WorkflowGone:
             pass
@@ -335,6 +349,11 @@ class RealTemporal:
             )
         )
         return again.result_run_id or ""
+
+    async def _era_of(self, info: WorkflowExecutionInfo) -> Any:
+        if _ERA not in info.memo.fields:
+            return None
+        return (await self.client.data_converter.decode([info.memo.fields[_ERA]]))[0]
 
     async def resume(self, run_id: str, request_id: str) -> None:
         request = SignalWorkflowExecutionRequest(
@@ -358,13 +377,14 @@ class RealTemporal:
                 "identity": self.client.identity,
                 "id": pending.activity_id,
             }
-            # What is let go on after a pause is tried at once, and its attempts go on counting: our fence needs that.
-            await _translated(partial(service.pause_activity, PauseActivityRequest(**which), timeout=_CALL))
+            # What is let go on after a pause is tried at once, and its attempts go on counting.
+            if pending.state == PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED:
+                await _translated(partial(service.pause_activity, PauseActivityRequest(**which), timeout=_CALL))
             await _translated(partial(service.unpause_activity, UnpauseActivityRequest(**which), timeout=_CALL))
 
     async def fail_activity(self, run_id: str, activity: str, kind: str, message: str) -> None:
         for pending in await self._pending(run_id, activity):
-            if pending.state != PendingActivityState.PENDING_ACTIVITY_STATE_STARTED:
+            if pending.state not in _UNDER_WAY:
                 continue
             about = ApplicationFailureInfo(type=kind, non_retryable=True)
             request = RespondActivityTaskFailedByIdRequest(
@@ -380,11 +400,10 @@ class RealTemporal:
         await self.hurry(run_id, activity)
 
     async def _pending(self, run_id: str, activity: str) -> list[PendingActivityInfo]:
-        handle = self.client.get_workflow_handle(run_id)
-        found = await _translated(lambda: handle.describe(rpc_timeout=_CALL))
-        if found.close_time is not None:
+        found = await self._described(run_id)
+        if found.workflow_execution_info.HasField("close_time"):
             raise WorkflowGone("It has ended.")
-        return [one for one in found.raw_description.pending_activities if one.activity_type.name == activity]
+        return [one for one in found.pending_activities if one.activity_type.name == activity]
 
     def within(self, namespace: str) -> RealTemporal:
         """Return the same door to another namespace, over the same connection."""
@@ -482,11 +501,20 @@ def _page(events: Iterable[HistoryEvent], token: bytes) -> HistoryPage:
 
 
 async def histories(reads: TemporalReads, workflow_id: str) -> list[dict[str, Any]]:
-    """Return a workflow's histories as Temporal's own JSON, oldest first: one, or one more per continuation."""
+    """Return a workflow's histories as Temporal's own JSON, oldest first: one, or one more per continuation.
+
+    Without those that Temporal has deleted: the first one then names in its first event the one that it continues.
+    Raises WorkflowGone when there is none.
+    """
     found: list[dict[str, Any]] = []
     temporal_run_id = ""
     while True:
-        events = await _whole_history(reads, workflow_id, temporal_run_id)
+        try:
+            events = await _whole_history(reads, workflow_id, temporal_run_id)
+        except WorkflowGone:
+            if not found:
+                raise
+            return found
         found.insert(0, {"events": events})
         began = events[0]["workflowExecutionStartedEventAttributes"]
         temporal_run_id = began.get("continuedExecutionRunId", "")
@@ -503,17 +531,26 @@ async def _whole_history(reads: TemporalReads, workflow_id: str, temporal_run_id
     return events
 
 
+def _word(kind: Any, number: int, prefix: str) -> str:
+    """Return the server's word in lower case, "unspecified" for one that only a newer server knows."""
+    try:
+        return str(kind.Name(number)).removeprefix(prefix).lower()
+    except ValueError:
+        return "unspecified"
+
+
 def _pending(info: PendingActivityInfo) -> Pending:
     waits = info.HasField("scheduled_time") and info.state == PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED
+    since = "scheduled_time" if waits else "last_started_time"
     return Pending(
         activity=info.activity_type.name,
-        state=PendingActivityState.Name(info.state).removeprefix("PENDING_ACTIVITY_STATE_").lower(),
+        state=_word(PendingActivityState, info.state, "PENDING_ACTIVITY_STATE_"),
         attempt=info.attempt,
         last_failure=_last_failure(info),
         next_try_at=info.scheduled_time.ToDatetime(UTC) if waits and info.attempt > 1 else None,
         heartbeat=_said(info),
         heartbeat_at=_moment(info, "last_heartbeat_time"),
-        since=_moment(info, "scheduled_time" if waits else "last_started_time"),
+        since=_moment(info.pause_info, "pause_time") or _moment(info, since),
     )
 
 

@@ -26,7 +26,11 @@ class WorkflowSeen:
 
 @dataclass(frozen=True)
 class Pending:
-    """An activity that has not ended. `state`: scheduled, started or cancel_requested."""
+    """An activity that has not ended.
+
+    `state`: scheduled, started, cancel_requested, or held in Temporal: paused, and pause_requested while an attempt of
+    it is still under way.
+    """
 
     activity: str  # its name
     state: str
@@ -35,7 +39,7 @@ class Pending:
     next_try_at: datetime | None  # aware, UTC; `None` while an attempt is under way or waits for a worker
     heartbeat: Any = None  # what the attempt under way said last, JSON
     heartbeat_at: datetime | None = None
-    since: datetime | None = None  # when the attempt under way began, or was offered to workers
+    since: datetime | None = None  # when the attempt under way began, or was offered to workers, or it was paused
 
 
 @dataclass(frozen=True)

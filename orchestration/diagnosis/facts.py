@@ -100,7 +100,7 @@ class RunFacts:
     def turn_ends_at(self) -> datetime | None:
         """Return by when the attempt under way has to end."""
         turn = self.look.turn if self.look else None
-        if turn is None or turn.state == "scheduled" or not turn.since:
+        if turn is None or not turn.is_at_work or not turn.since:
             return None
         return datetime.fromisoformat(turn.since) + timedelta(seconds=self.turn_seconds)
 

@@ -19,19 +19,30 @@ PAGE_WAITS: Final = 0.2  # seconds, for a page
 ASKED_AT_ONCE: Final = 4  # questions of this process that have no answer yet
 TASK_FAILS_FROM: Final = 2  # attempts of a workflow task, from which on it is worth asking why
 KEPT_SECONDS: Final = 2.0
+_HELD: Final = ("paused", "pause_requested")
+_AT_WORK: Final = ("started", "pause_requested")
 
 
 @dataclass(frozen=True)
 class TurnActivity:
     """The activity of a turn that has not ended."""
 
-    state: str  # scheduled, started or cancel_requested
+    state: str  # as in temporal_protocol.Pending
     attempt: int
     since: str = ""  # RFC 3339; of the attempt under way, or when it was offered to workers
     last_failure: str = ""
     next_try_at: str = ""
     node: str = ""  # what the graph works on, as the newest heartbeat said
     node_since: str = ""
+
+    @property
+    def is_at_work(self) -> bool:
+        return self.state in _AT_WORK
+
+    @property
+    def is_held(self) -> bool:
+        """Return whether somebody has paused it in Temporal itself."""
+        return self.state in _HELD
 
 
 @dataclass(frozen=True)
@@ -100,7 +111,7 @@ def look_of(found: Described, fault: WorkflowTaskFault | None, at: datetime) -> 
 
 def _turn(pending: Pending) -> TurnActivity:
     said: dict[str, Any] = pending.heartbeat if isinstance(pending.heartbeat, dict) else {}
-    is_at_work = pending.state == "started"
+    is_at_work = pending.state in _AT_WORK
     return TurnActivity(
         state=pending.state,
         attempt=pending.attempt,

@@ -58,6 +58,14 @@ CAUSES: Final = (
         ("reset", "end"),
         15,
     ),
+    Cause(
+        "held_in_temporal",
+        "stuck",
+        engines.held_in_temporal,
+        "Paused in Temporal itself",
+        ("retry_now", *_AGAIN, "end"),
+        18,
+    ),
     # the relay and Temporal have the next step
     Cause("not_started", "waiting", delivery.not_started, "Recorded, and its workflow has not begun", _END, 40),
     Cause("undelivered", "waiting", delivery.undelivered, "Decided, and the run has not been told", ("resend",), 30),

@@ -23,6 +23,7 @@ from orchestration import services
 from orchestration.actions import acting, reset
 from orchestration.actions.points import Point
 from orchestration.contracts import Turn
+from orchestration.diagnosis.look import Look, TurnActivity
 from orchestration.effects import EffectLedger
 from orchestration.errors import ActionRefused, FailedByOperator, Fenced
 from orchestration.fences import Attempt
@@ -394,6 +395,17 @@ def test_what_fails_is_tried_now_and_a_run_that_does_not_fail_says_so(olga: User
     assert "olga asked for “Try again now”" in problem(other, 409)["detail"]
     refused = Caller(olga).post(f"runs/{healthy.pk}/actions", body)
     assert problem(refused, 409)["detail"].startswith("Its turn does not fail")
+
+
+def test_a_turn_that_somebody_paused_in_temporal_goes_on_by_the_same_button(olga: User) -> None:
+    at = database_now().isoformat()
+    seen = Look(at, "running", turn=TurnActivity("paused", 1, at)).as_json()
+    run = make_run(status="running", turn=2, seen=seen)
+    assert "retry_now" in [one.name for one in acting.offered(run)]
+    shown = Caller(olga).post(f"runs/{run.pk}/actions", {"action": "retry_now", "dry_run": True}).json()
+    assert shown["warnings"][0] == "Somebody has paused turn 2 in Temporal itself. It goes on."
+    acting.act(run_id=run.pk, action="retry_now", reason="It may go on", by=olga)
+    assert OutboxEntry.objects.filter(kind=Kind.RETRY_TURN).count() == 1
 
 
 def test_a_turn_that_was_failed_by_an_operator_is_failed_at_its_next_attempt(olga: User) -> None:

@@ -345,6 +345,24 @@ SINGLE: dict[str, tuple[Made, str, str, list[str]]] = {
         "stuck",
         ["waits for a free place"],
     ),
+    "its workflow is paused in Temporal": (
+        lambda s: s.asks().decided().temporal(status="paused"),
+        "held_in_temporal",
+        "stuck",
+        ["paused in Temporal itself", "temporal workflow unpause --workflow-id support-"],
+    ),
+    "its turn is paused in Temporal, and has failed before": (
+        lambda s: s.fails(attempt=2, minutes=1).working(state="paused", attempt=3, last_failure="no route"),
+        "held_in_temporal",
+        "stuck",
+        ["Turn 1 is paused in Temporal itself", "Its last attempt failed: no route.", "Trying it again now"],
+    ),
+    "its turn is to be paused in Temporal after this attempt": (
+        lambda s: s.working(state="pause_requested"),
+        "held_in_temporal",
+        "stuck",
+        ["once the attempt under way has ended"],
+    ),
     "a frozen worker beside a live one": (
         lambda s: s.temporal(task_attempt=3, task_since=s.ago(minutes=4).isoformat()),
         "task_not_answered",

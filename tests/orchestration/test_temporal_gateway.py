@@ -14,7 +14,12 @@ from temporalio import activity
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.failure.v1 import ApplicationFailureInfo, Failure, ServerFailureInfo
 from temporalio.api.workflow.v1 import PendingActivityInfo
-from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest, PauseActivityRequest
+from temporalio.api.workflowservice.v1 import (
+    DeleteWorkflowExecutionRequest,
+    PauseActivityRequest,
+    PauseWorkflowExecutionRequest,
+    ResetActivityRequest,
+)
 from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
@@ -40,8 +45,10 @@ from orchestration.temporal_gateway import RealTemporal, histories
 from orchestration.temporal_protocol import TemporalGateway, WorkflowSeen
 from orchestration.worker import workflow_runner
 from orchestration.workflows.agent_run import AgentRun
+from stack import temporal as stack_temporal
 from stack.ports import free_port
 from stack.temporal import Temporal
+from tests import session_postgres
 from tests.at_once import at_once
 from tests.fakes import FakeTemporal
 from tests.orchestration.conftest import go
@@ -428,12 +435,14 @@ class Failing:
 
     def __init__(self) -> None:
         self.attempts: list[int] = []
+        self.due_at: list[datetime] = []
         self.passes = False
         self.hangs = False
 
     @activity.defn(name=RUN_TURN)
     async def run_turn(self, turn: Turn) -> TurnResult:
         self.attempts.append(activity.info().attempt)
+        self.due_at.append(activity.info().current_attempt_scheduled_time)
         if self.hangs:
             await asyncio.Event().wait()
         if not self.passes:
@@ -494,6 +503,104 @@ def test_an_attempt_that_waits_for_an_hour_is_made_now_and_its_number_goes_on(
 
     assert failing_scene(temporal, failing, scene) == "finished"
     assert failing.attempts == [1, 2, 3]
+
+
+@pytest.mark.engines
+def test_an_attempt_that_is_counted_from_one_again_is_due_later_than_those_before(temporal: Temporal) -> None:
+    failing = Failing()
+
+    async def scene(gateway: RealTemporal, run_id: str) -> str:
+        await until(lambda: len(failing.attempts) == 2)
+        while (await gateway.describe(run_id)).pending[0].state != "scheduled":
+            pass
+        failing.passes = True
+        where: Any = {"namespace": gateway.client.namespace, "execution": WorkflowExecution(workflow_id=run_id)}
+        await gateway.client.workflow_service.reset_activity(ResetActivityRequest(**where, type=RUN_TURN))
+        return ""
+
+    assert failing_scene(temporal, failing, scene) == "finished"
+    assert failing.attempts == [1, 2, 1]
+    assert sorted(set(failing.due_at)) == failing.due_at
+
+
+@pytest.mark.engines
+def test_an_activity_that_is_paused_in_temporal_is_told_and_let_go_on(temporal: Temporal) -> None:
+    failing = Failing()
+    told: list[Any] = []
+
+    async def scene(gateway: RealTemporal, run_id: str) -> str:
+        await until(lambda: len(failing.attempts) == 2)
+        while (await gateway.describe(run_id)).pending[0].state != "scheduled":
+            pass
+        where: Any = {"namespace": gateway.client.namespace, "execution": WorkflowExecution(workflow_id=run_id)}
+        await gateway.client.workflow_service.pause_activity(PauseActivityRequest(**where, type=RUN_TURN))
+        told.append((await gateway.describe(run_id)).pending[0])
+        failing.passes = True
+        await gateway.hurry(run_id, RUN_TURN)
+        return ""
+
+    assert failing_scene(temporal, failing, scene) == "finished"
+    assert [(one.state, one.attempt, one.since is not None) for one in told] == [("paused", 3, True)]
+
+
+@pytest.mark.engines
+def test_an_attempt_that_hangs_and_is_paused_in_temporal_can_still_be_failed(temporal: Temporal) -> None:
+    failing = Failing()
+    failing.hangs = True
+
+    async def scene(gateway: RealTemporal, run_id: str) -> str:
+        await until(lambda: len(failing.attempts) == 1)
+        while (await gateway.describe(run_id)).pending[0].state != "started":
+            pass
+        where: Any = {"namespace": gateway.client.namespace, "execution": WorkflowExecution(workflow_id=run_id)}
+        await gateway.client.workflow_service.pause_activity(PauseActivityRequest(**where, type=RUN_TURN))
+        assert (await gateway.describe(run_id)).pending[0].state == "pause_requested"
+        await gateway.fail_activity(run_id, RUN_TURN, "FailedByOperator", "Failed by olga: it hangs")
+        return ""
+
+    assert failing_scene(temporal, failing, scene) == "failed"
+
+
+@pytest.mark.engines
+def test_a_workflow_that_is_paused_in_temporal_is_open_and_can_be_started_anew() -> None:
+    """The SDK's own `describe` knows no such status. The server offers the pause where it is told to."""
+
+    server = Temporal(session_postgres.HOME / "temporal that pauses", time_skipping=False)
+    with pytest.MonkeyPatch.context() as patched:
+        usual = stack_temporal.dynamic_configuration
+        patched.setattr(
+            stack_temporal,
+            "dynamic_configuration",
+            lambda skips: usual(skips) | {"frontend.WorkflowPauseEnabled": True},
+        )
+        server.start()
+
+    async def inside() -> None:
+        client = await Client.connect(server.address, namespace=server.namespace)
+        gateway, given = RealTemporal(client), start()
+        first = await gateway.start_run(given)
+        request = PauseWorkflowExecutionRequest(
+            namespace=server.namespace, workflow_id=given.run_id, run_id=first, reason="wait", request_id="once"
+        )
+        await client.workflow_service.pause_workflow_execution(request)
+        assert await gateway.look(given.run_id) == WorkflowSeen("paused")
+        described = await gateway.describe(given.run_id)
+        assert (described.seen.is_open, described.temporal_run_id, described.closed_at) == (True, first, None)
+        await gateway.hurry(given.run_id, RUN_TURN)
+        anew = await gateway.restart_run(replace(given, era=1), "reset")
+        assert anew != first and await gateway.restart_run(replace(given, era=1), "reset") == anew
+        assert await gateway.look(given.run_id) == WorkflowSeen("running")
+
+    try:
+        go(inside())
+    finally:
+        server.stop()
+
+
+def test_a_status_that_only_a_newer_server_knows_fails_nothing() -> None:
+    info = PendingActivityInfo(attempt=3)
+    info.state = 99  # type: ignore[assignment]
+    assert temporal_gateway._pending(info).state == "unspecified"
 
 
 @pytest.mark.engines

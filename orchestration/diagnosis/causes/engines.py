@@ -69,6 +69,30 @@ def workflow_task_failing(facts: RunFacts) -> ToldCause | None:
     return ToldCause(sentence, since, facts.operators, group=fault["cause"])
 
 
+def held_in_temporal(facts: RunFacts) -> ToldCause | None:
+    """Somebody has paused its workflow, or the activity of its turn, with Temporal's own means."""
+    look = facts.look
+    if not facts.is_open or look is None:
+        return None
+    if look.status == "paused":
+        sentence = (
+            "Its workflow is paused in Temporal itself: it takes up no decision and begins no turn. Whoever paused it"
+            f" lets it go on there (temporal workflow unpause --workflow-id {facts.run.pk}), or you reset it."
+        )
+        return ToldCause(sentence, moment(look.at), facts.operators)
+    turn = look.turn
+    if turn is None or not turn.is_held or facts.next != "worker":
+        return None
+    since = moment(turn.since)
+    until = " once the attempt under way has ended" if turn.is_at_work else ""
+    failed = f" Its last attempt failed: {quoted(turn.last_failure)}." if turn.last_failure else ""
+    sentence = (
+        f"Turn {max(facts.run.turn, 1)} is paused in Temporal itself{f' since {at(since)}' if since else ''}: it is not"
+        f" tried any more{until}.{failed} Trying it again now lets it go on."
+    )
+    return ToldCause(sentence, since, facts.operators)
+
+
 def task_not_answered(facts: RunFacts) -> ToldCause | None:
     """A worker that we believe alive has had the workflow's task for minutes."""
     look = facts.look
