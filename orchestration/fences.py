@@ -131,7 +131,8 @@ def _counts_anew(before: dict[str, Any] | None, era: int, era_of_run: int, attem
     """Return whether the attempt is newer than the one before though its number is not."""
     if before is None or (era, attempt.turn) != (_order_of(before)[0], before["turn"]) or era < era_of_run:
         return False
-    return attempt.due_at > before.get("due", 0.0) > 0.0  # older rows have none
+    due_before = float(before.get("due", 0.0))  # older rows have none
+    return attempt.due_at > due_before > 0.0
 
 
 def _ended_without_a_word(run: Run, before: dict[str, Any], attempt: Attempt) -> bool:
