@@ -3,7 +3,7 @@
 DataplaneError
 ├── DatasetNotFound          no such dataset is known here
 ├── DatasetNotPublished      known, but no version has been published yet
-├── ContentUnknown           a version's kind of content is none that this release reads
+├── ContentUnknown           a version's kind of content is none that this release reads or compares
 ├── EmbedderChanged          a version was embedded with a model that this process cannot load
 ├── EmbedderInvalid          the model that was chosen cannot be used, or its vectors have another length (permanent)
 ├── EmbedderAway             a hosted model gives no vectors just now (try again later)
@@ -65,8 +65,8 @@ class DatasetNotPublished(DataplaneError, Refused):
         self.dataset = dataset
 
 
-class ContentUnknown(DataplaneError):
-    """No dataset here holds content of this kind."""
+class ContentUnknown(DataplaneError, Refused):
+    """No dataset here holds content of this kind, or versions of it cannot be compared here."""
 
 
 class QuestionInvalid(DataplaneError):

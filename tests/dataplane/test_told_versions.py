@@ -136,6 +136,24 @@ def test_no_credentials_of_an_assets_key_are_kept_or_shown(ada: User) -> None:
         assert "hunter2" not in said and "postgres://etl:" in said
 
 
+def test_versions_that_cannot_be_compared_are_refused_in_words(ada: User) -> None:
+    bot = service("etl-bot")
+    bot.post("datasets/orders/versions", told())
+    bot.post("datasets/orders/versions", told("2026-11-25", "def"))
+    common: dict[str, Any] = {"dataset_id": "orders", "rows": 1, "parameters": {}}
+    for number, kind in ((3, "features"), (4, "of a later release"), (5, "of a later release")):
+        DatasetVersion.objects.create(version=number, digest=str(number), kind=kind, **common)
+    said = {
+        number: problem(Caller(ada).get(f"datasets/orders/versions/{number}/diff"), 409)["detail"]
+        for number in (2, 3, 5)
+    }
+    assert said == {
+        2: "The rows stand in another store, so they cannot be compared here.",
+        3: "Version 2 holds external, version 3 features.",
+        5: "No dataset here holds content of the kind of a later release, so its rows cannot be read.",
+    }
+
+
 @pytest.mark.parametrize(
     ("more", "path"),
     [
