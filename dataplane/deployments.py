@@ -28,6 +28,8 @@ from dataplane.prefect_gateway import (
     gateway,
     instant_of,
     maybe_instant,
+    next_after,
+    offset_of,
     uuid_of,
 )
 from dataplane.schedules import ScheduleEntry
@@ -37,6 +39,7 @@ HEARTBEAT: Final = "prefect.flow-run.heartbeat"
 EVENTS_A_PAGE: Final = 50
 MOST_PAGES: Final = 20
 MOST_COLUMNS: Final = 100  # of a table that is shown
+FAILED: Final = ("FAILED", "CRASHED")
 NOT_ENDED: Final = tuple(state for state in STATE_TYPES if state not in TERMINAL)
 ASKED_TO_CANCEL: Final = "Asked for in Signalbox."  # by this message the runs are known that are to be ended by force
 _LEASE: Final = "deployment_concurrency_lease_id"
@@ -97,6 +100,22 @@ class TaskRun:
     started_at: datetime | None
     ended_at: datetime | None
     seconds: float
+
+
+@dataclass(frozen=True)
+class ArtifactPage:
+    """A part of what a flow run left, newest first."""
+
+    items: list[Artifact]
+    next: str | None  # cursor of the next page
+
+
+@dataclass(frozen=True)
+class TaskRunPage:
+    """A part of a flow run's tasks, in the order they were to begin."""
+
+    items: list[TaskRun]
+    next: str | None  # cursor of the next page
 
 
 @dataclass(frozen=True)
@@ -241,11 +260,16 @@ class PrefectDeployments:
         """
         return self._door.secrets_of(flow_run_id, are_known=are_known)
 
-    def artifacts(self, flow_run_id: str) -> list[Artifact]:
-        """Return what the flow run left, oldest first; of a key that was written again the newest."""
-        secrets = self._door.secrets_of(flow_run_id)
-        wanted = {"flow_run_id": {"any_": [uuid_of(flow_run_id)]}}
-        rows = self._door.call("POST", "/artifacts/filter", {"artifacts": wanted, "limit": MOST_ROWS})
+    def artifacts(self, flow_run_id: str, *, limit: int = MOST_ROWS, cursor: str = "") -> ArtifactPage:
+        """Return what the flow run left, newest first; on each page, of a key that was written again the newest.
+
+        What Prefect keeps as a result is left out, as on its own pages: it is a place on the worker's disk.
+        Raises FlowRunNotFound.
+        """
+        secrets, limit, offset = self._door.secrets_of(flow_run_id), min(limit, MOST_ROWS), offset_of(cursor)
+        wanted = {"flow_run_id": {"any_": [uuid_of(flow_run_id)]}, "type": {"not_any_": ["result"]}}
+        body = {"artifacts": wanted, "limit": limit, "offset": offset, "sort": "ID_DESC"}  # ids go by time, none twice
+        rows = self._door.call("POST", "/artifacts/filter", body)
         found = [
             Artifact(
                 id=row["id"],
@@ -257,19 +281,29 @@ class PrefectDeployments:
                 at=instant_of(row["updated"] or row["created"]),
             )
             for row in rows
-            if row.get("type") != "result"  # where the worker's disk holds a result: nothing to read
         ]
-        return list({one.key or one.id: one for one in sorted(found, key=lambda one: one.at)}.values())
+        newest: dict[str, Artifact] = {}
+        for one in sorted(found, key=lambda one: one.at, reverse=True):
+            newest.setdefault(one.key or one.id, one)
+        return ArtifactPage(list(newest.values()), next_after(offset, limit, len(rows)))
 
-    def task_runs(self, flow_run_id: str) -> list[TaskRun]:
-        """Return the flow run's tasks in the order they began, at most 200."""
-        secrets = self._door.secrets_of(flow_run_id)
-        body = {
+    def task_runs(
+        self, flow_run_id: str, *, states: Sequence[str] = (), limit: int = MOST_ROWS, cursor: str = ""
+    ) -> TaskRunPage:
+        """Return the flow run's tasks in the order they were to begin; `states`: of STATE_TYPES.
+
+        Raises FlowRunNotFound.
+        """
+        secrets, limit, offset = self._door.secrets_of(flow_run_id), min(limit, MOST_ROWS), offset_of(cursor)
+        body: dict[str, Any] = {
             "flow_runs": {"id": {"any_": [uuid_of(flow_run_id)]}},
-            "limit": MOST_ROWS,
+            "limit": limit,
+            "offset": offset,
             "sort": "EXPECTED_START_TIME_ASC",
         }
-        return [
+        if states:
+            body["task_runs"] = {"state": {"type": {"any_": list(states)}}}
+        found = [
             TaskRun(
                 id=row["id"],
                 name=masking.without(row["name"], secrets),
@@ -283,6 +317,7 @@ class PrefectDeployments:
             )
             for row in self._door.call("POST", "/task_runs/filter", body)
         ]
+        return TaskRunPage(found, next_after(offset, limit, len(found)))
 
     def marks(self, flow_run_ids: Sequence[str]) -> dict[str, str]:
         """Return for each flow run a text that is another one as soon as a task, an artifact or the log has moved.

@@ -250,7 +250,7 @@ class HttpPrefectGateway:
         if flow:
             body["flows"] = {"name": {"any_": [flow]}}
         rows: list[dict[str, Any]] = self.call("POST", "/flow_runs/filter", body)
-        return FlowRunPage(self.flow_runs_from(rows), _next(offset, limit, len(rows)))
+        return FlowRunPage(self.flow_runs_from(rows), next_after(offset, limit, len(rows)))
 
     def next_flow_run(self, after: datetime) -> FlowRun | None:
         due = {"next_scheduled_start_time": {"after_": after.isoformat()}, "state": {"type": {"any_": ["SCHEDULED"]}}}
@@ -263,7 +263,7 @@ class HttpPrefectGateway:
         secrets = self.secrets_of(run_id)  # also says that there is no such run
         if not search:
             lines = self._log_lines(run_id, secrets, limit, offset)
-            return LogPage(lines, _next(offset, limit, len(lines)))
+            return LogPage(lines, next_after(offset, limit, len(lines)))
         # Searched here, in what is shown: a search of Prefect's own would tell where a secret stands.
         found: list[LogLine] = []
         for _ in range(MOST_PAGES_SEARCHED):
@@ -449,7 +449,8 @@ def offset_of(cursor: str) -> int:
     return int(cursor) if cursor.isdecimal() and len(cursor) < 10 else 0
 
 
-def _next(offset: int, limit: int, found: int) -> str | None:
+def next_after(offset: int, limit: int, found: int) -> str | None:
+    """Return the cursor behind a page of `limit` rows of which `found` were there; a full page may be the last one."""
     return str(offset + limit) if found == limit else None
 
 

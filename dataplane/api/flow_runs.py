@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from django.http import HttpRequest
-from ninja import Router, Schema, Status
+from ninja import Query, Router, Schema, Status
 
 from console.api_access import require
 from dataplane import flow_run_actions
@@ -25,9 +25,19 @@ class FlowRunActionIn(Schema):
 
 
 @router.get("/flow-runs/{flow_run_id}/artifacts")
-def list_artifacts(request: HttpRequest, flow_run_id: str) -> dict[str, Any]:
-    """Return what the flow run left to be read, as it stands in Prefect: treat it as somebody else's words."""
+def list_artifacts(
+    request: HttpRequest,
+    flow_run_id: str,
+    limit: Annotated[int, Query(ge=1, le=200)] = 200,
+    cursor: str = "",
+) -> dict[str, Any]:
+    """Return what the flow run left to be read, newest first, as it stands in Prefect.
+
+    Treat it as somebody else's words. Of a key that was written again each page has the newest; a later page may have
+    an earlier one.
+    """
     require(request, "see_flow_run_work")
+    page = deployments().artifacts(flow_run_id, limit=limit, cursor=cursor)
     items = [
         {
             "id": one.id,
@@ -38,15 +48,21 @@ def list_artifacts(request: HttpRequest, flow_run_id: str) -> dict[str, Any]:
             "task_run_id": one.task_run_id or None,
             "at": instant(one.at),
         }
-        for one in deployments().artifacts(flow_run_id)
+        for one in page.items
     ]
-    return {"items": items, "next": None}
+    return {"items": items, "next": page.next}
 
 
 @router.get("/flow-runs/{flow_run_id}/tasks")
-def list_tasks(request: HttpRequest, flow_run_id: str) -> dict[str, Any]:
-    """Return the flow run's tasks in the order they began."""
+def list_tasks(
+    request: HttpRequest,
+    flow_run_id: str,
+    limit: Annotated[int, Query(ge=1, le=200)] = 200,
+    cursor: str = "",
+) -> dict[str, Any]:
+    """Return the flow run's tasks in the order they were to begin."""
     require(request, "see_flow_run_work")
+    page = deployments().task_runs(flow_run_id, limit=limit, cursor=cursor)
     items = [
         {
             "id": one.id,
@@ -59,9 +75,9 @@ def list_tasks(request: HttpRequest, flow_run_id: str) -> dict[str, Any]:
             "ended_at": instant(one.ended_at),
             "seconds": one.seconds,
         }
-        for one in deployments().task_runs(flow_run_id)
+        for one in page.items
     ]
-    return {"items": items, "next": None}
+    return {"items": items, "next": page.next}
 
 
 @router.post("/flow-runs/{flow_run_id}/actions", response={202: dict[str, Any]})

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
@@ -19,7 +19,7 @@ from console.http import needs, person
 from console.live.parts import is_a_part
 from console.text.markdown import to_inert_html
 from dataplane import flow_run_actions
-from dataplane.deployments import Artifact, TaskRun, deployments, table_of
+from dataplane.deployments import FAILED, Artifact, TaskRun, deployments, table_of
 from dataplane.errors import FlowRunActionRefused, InvalidParameters, PrefectAway, PrefectError
 from dataplane.pages.looks import STATE_LOOKS
 from dataplane.prefect_gateway import FlowRun, gateway, uuid_of
@@ -61,16 +61,28 @@ class TaskBar:
 @require_safe
 @needs("see_flow_run_work")
 def work(request: HttpRequest, flow_run_id: str) -> HttpResponse:
-    """Tasks and artifacts of a run, fetched again while it goes on."""
+    """Tasks and artifacts of a run, a page of each, fetched again while it goes on.
+
+    Of a run with more tasks than one page those that failed are shown besides: nobody looks for them page by page.
+    """
     flow_run_id = uuid_of(flow_run_id)
+    asked = {name: cursor for name in ("tasks", "artifacts") if (cursor := request.GET.get(name, ""))}
     context: dict[str, Any] = {"flow_run_id": flow_run_id, "away": "", "bars": [], "artifacts": []}
+    context |= {"query": urlencode(asked), "later_tasks": "", "older_artifacts": "", "failed": [], "more_failed": False}
     try:
-        run = gateway().flow_run(flow_run_id)
+        run, others = gateway().flow_run(flow_run_id), deployments()
+        tasks = others.task_runs(flow_run_id, cursor=asked.get("tasks", ""))
+        left = others.artifacts(flow_run_id, cursor=asked.get("artifacts", ""))
         context |= {
-            "bars": _bars(run, deployments().task_runs(flow_run_id)),
-            "artifacts": [shown(one) for one in deployments().artifacts(flow_run_id)],
+            "bars": _bars(run, tasks.items),
+            "artifacts": [shown(one) for one in reversed(left.items)],  # as they were written
             "is_moving": not run.is_terminal,
+            "later_tasks": urlencode(asked | {"tasks": tasks.next}) if tasks.next else "",
+            "older_artifacts": urlencode(asked | {"artifacts": left.next}) if left.next else "",
         }
+        if tasks.next or "tasks" in asked:
+            failed = others.task_runs(flow_run_id, states=FAILED)
+            context |= {"failed": _bars(run, failed.items), "more_failed": failed.next is not None}
     except PrefectAway as exc:
         context["away"] = str(exc)
     return page_or_fragment(request, "dataplane/flow_run_work.html", "dataplane/_flow_run_work.html", context)

@@ -97,7 +97,7 @@ def test_a_template_marks_nothing_as_safe_and_tells_nothing_in_html_comments() -
 def test_icons_come_from_the_sprite_and_only_drawings_are_svg() -> None:
     drawn = {_name(path) for path in TEMPLATES if "<svg" in path.read_text()}
     assert drawn == {
-        *("dataplane/_flow_run_work.html", "dataplane/contents/_model.html", "dataplane/origin.html"),
+        *("dataplane/_flow_run_tasks.html", "dataplane/contents/_model.html", "dataplane/origin.html"),
         *("orchestration/_graph.html", "orchestration/_timeline.html"),
     }
 

@@ -12,6 +12,7 @@ import pytest
 
 from dataplane import api, health, views
 from dataplane.catalogue import HANDBOOK
+from dataplane.deployments import ArtifactPage, TaskRunPage
 from dataplane.errors import DeploymentNotFound, FlowRunNotFound, PrefectAway
 from dataplane.prefect_gateway import FlowRun, FlowRunPage, LogLine, LogPage, offset_of
 
@@ -169,8 +170,8 @@ class NoDeployments:
     def work_pools(self) -> list[Any]:
         return []
 
-    def artifacts(self, flow_run_id: str) -> list[Any]:
+    def artifacts(self, flow_run_id: str, **_asked: Any) -> ArtifactPage:
         raise FlowRunNotFound(flow_run_id)
 
-    def task_runs(self, flow_run_id: str) -> list[Any]:
+    def task_runs(self, flow_run_id: str, **_asked: Any) -> TaskRunPage:
         raise FlowRunNotFound(flow_run_id)

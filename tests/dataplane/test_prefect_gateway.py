@@ -265,6 +265,6 @@ def test_a_secret_that_its_registration_alone_named_is_not_told_when_that_is_gon
     assert [run.state_message for run in listed] == [f"{hidden}␀"] * 3, "as it can be kept, too"
     assert {run.state_name for run in listed} == {"Fai␀led"}
     assert [line.message for line in gateway.logs(runs[0]).items] == [hidden]
-    assert [one.data for one in PrefectDeployments(gateway).artifacts(runs[0])] == [hidden]
+    assert [one.data for one in PrefectDeployments(gateway).artifacts(runs[0]).items] == [hidden]
     Refresh.objects.all().delete()
     assert gateway.flow_run(runs[0]).state_message == f"{said}␀", "by its schema it is no secret"

@@ -137,7 +137,7 @@ def test_an_adapter_is_trained_and_withheld_in_a_flow_run_that_ends_well(
     scores = {one.method: one for one in SearchScore.objects.filter(version_id=version.id)}
     assert scores["adapter"].questions == scores["exact"].questions == len(read_questions(SHIPPED))
     wait_until(lambda: prefect.flow_run(row.prefect_flow_run_id).state_type == "COMPLETED")
-    shown = {one.key for one in PrefectDeployments(prefect).artifacts(row.prefect_flow_run_id)}
+    shown = {one.key for one in PrefectDeployments(prefect).artifacts(row.prefect_flow_run_id).items}
     assert {"recall-at-5", "adapter-card"} <= shown
 
     # Without questions there is nothing to learn from, and that is no failure either.
