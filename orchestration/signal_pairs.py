@@ -8,10 +8,13 @@ chain before a pair is made; an approval, then its pair, then its delivery.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from django.contrib.auth.models import User
 from django.db import transaction
+from django.db.models import Case, IntegerField, When
 
 from approvals.models import Approval
 from approvals.people.persons import persons_of
@@ -19,6 +22,7 @@ from approvals.record import audit
 from approvals.services.requesting import start_watch
 from console import roles
 from console.clock import DatabaseNow
+from console.lists.keyset import Order, page_after
 from console.live.announce import announce
 from orchestration import signal_rules
 from orchestration.errors import PairRefused
@@ -88,11 +92,22 @@ def may_settle(by: User, pair: SignalPair) -> bool:
     return persons[by.pk] != persons[account.pk]
 
 
-def pairs() -> list[SignalPair]:
-    """Return the pairs for their page: those that wait first, then the newest. MOST_SHOWN at most."""
-    rows = SignalPair.objects.select_related("settled_by").order_by("-asked_at", "-pk")
-    waiting = list(rows.filter(state=State.WAITING)[:MOST_SHOWN])
-    return waiting + list(rows.exclude(state=State.WAITING)[: MOST_SHOWN - len(waiting)])
+@dataclass(frozen=True)
+class SignalPairPage:
+    """A part of the pairs, those that wait for an admin first, then the newest."""
+
+    items: list[SignalPair]
+    next: str | None  # cursor of the next page
+
+
+_WAITING_FIRST: Final = Order("signals", ("is_waiting", "asked_at", "id"), (int, datetime, int), is_descending=True)
+
+
+def pairs(*, limit: int = MOST_SHOWN, cursor: str = "") -> SignalPairPage:
+    """Return a page of the pairs: those that wait first, then the newest. One query."""
+    is_waiting = Case(When(state=State.WAITING, then=1), default=0, output_field=IntegerField())
+    rows = SignalPair.objects.select_related("settled_by").annotate(is_waiting=is_waiting)
+    return SignalPairPage(*page_after(rows, _WAITING_FIRST, cursor, limit))
 
 
 def waiting_count() -> int:

@@ -41,6 +41,10 @@ class _Row(Func):
     template = "(%(expressions)s)"
     output_field = BooleanField()  # of the comparison; a row itself has no type
 
+    def get_group_by_cols(self) -> list[Any]:
+        """Return the columns in it: where rows are grouped, a row of values alone is nothing to group by."""
+        return [column for part in self.get_source_expressions() for column in part.get_group_by_cols()]
+
 
 @dataclass(frozen=True)
 class Order:

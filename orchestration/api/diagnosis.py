@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from django.http import HttpRequest
-from ninja import Router
+from ninja import Query, Router
 
 from console.api_access import require
 from orchestration.api.runs import visible_run
@@ -23,9 +23,12 @@ def diagnosis_of_run(request: HttpRequest, run_id: str) -> dict[str, Any]:
 
 
 @router.get("/stuck")
-def list_stuck(request: HttpRequest) -> dict[str, Any]:
+def list_stuck(
+    request: HttpRequest, limit: Annotated[int, Query(ge=1, le=200)] = 200, cursor: str = ""
+) -> dict[str, Any]:
     """List what runs need somebody for, the worst first; runs that one cure helps are one item."""
     user = require(request, "see")
+    page = stuck.groups_for(user, limit=limit, cursor=cursor)
     return {
         "items": [
             {
@@ -37,6 +40,7 @@ def list_stuck(request: HttpRequest) -> dict[str, Any]:
                 "runs": [run.pk for run in group.runs],
                 "actions": [one.name for one in group.actions],
             }
-            for group in stuck.groups_for(user)
-        ]
+            for group in page.groups
+        ],
+        "next": page.next,
     }

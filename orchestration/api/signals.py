@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from django.http import HttpRequest
-from ninja import Router, Schema
+from ninja import Query, Router, Schema
 
 from console.api_access import require
 from orchestration import signal_pairs
@@ -23,10 +23,13 @@ class SettleIn(Schema):
 
 
 @router.get("/signals")
-def list_signals(request: HttpRequest) -> dict[str, Any]:
-    """List what programs have named: those that wait for an admin first, then the newest. 200 at most."""
+def list_signals(
+    request: HttpRequest, limit: Annotated[int, Query(ge=1, le=200)] = 200, cursor: str = ""
+) -> dict[str, Any]:
+    """List what programs have named: those that wait for an admin first, then the newest."""
     require(request, "see")
-    return {"items": [_pair_json(pair) for pair in signal_pairs.pairs()], "next": None}
+    page = signal_pairs.pairs(limit=limit, cursor=cursor)
+    return {"items": [_pair_json(pair) for pair in page.items], "next": page.next}
 
 
 @router.post("/signals/{pair_id}")

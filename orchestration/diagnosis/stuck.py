@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Final
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
-from django.db.models import Count, F, Min, QuerySet, Window
-from django.db.models.functions import RowNumber
+from django.db.models import Count, F, Min, QuerySet, Value, Window
+from django.db.models.functions import Coalesce, RowNumber
 
 from console.lists.capped import COUNT_CAP
+from console.lists.keyset import Order
 from console.lists.longer_lists import address_of
 from orchestration import selectors
 from orchestration.actions import bulk
@@ -64,28 +66,44 @@ class StuckGroup:
         return address_of("orchestration:runs", {"stuck": "1", "cause": self.name})
 
 
+@dataclass(frozen=True)
+class StuckPage:
+    """A part of the list."""
+
+    groups: list[StuckGroup]
+    next: str | None  # cursor of the next page
+
+
+_UNKNOWN: Final = datetime(9999, 12, 31, tzinfo=UTC)  # in place of no instant: after all others
+_WORST_FIRST: Final = Order("stuck", ("cause_rank", "oldest", "first"), (int, datetime, str))
+
+
 def stuck_runs(user: AbstractBaseUser | AnonymousUser) -> QuerySet[Run]:
     """Return the runs that need somebody, of those that the user may see."""
     return selectors.visible_to(user).exclude(cause="")
 
 
-def groups_for(user: AbstractBaseUser | AnonymousUser) -> list[StuckGroup]:
-    """Return the groups, the worst first, then the oldest. Two queries over the runs that are stuck alone."""
+def groups_for(user: AbstractBaseUser | AnonymousUser, *, limit: int = GROUPS_AT_MOST, cursor: str = "") -> StuckPage:
+    """Return a page of the groups, the worst first, then the oldest. Two queries over the runs that are stuck alone."""
     rows = stuck_runs(user)
     found = (
         rows.order_by()
         .values("cause_group", "cause", "cause_rank")
-        .annotate(count=Count("pk"), oldest=Min("cause_since"))
-        .order_by("cause_rank", "oldest", "cause_group")[:GROUPS_AT_MOST]
+        .annotate(count=Count("pk"), oldest=Coalesce(Min("cause_since"), Value(_UNKNOWN)), first=Min("pk"))
     )
-    groups = [StuckGroup(one["cause_group"], one["cause"], one["count"], one["oldest"]) for one in found]
-    number = Window(RowNumber(), partition_by=[F("cause_group")], order_by=[F("cause_since").asc(), F("pk").asc()])
-    first = rows.annotate(number=number).filter(number__lte=SHOWN).select_related("requested_by")
+    if (behind := _WORST_FIRST.read(cursor).values) is not None:
+        found = found.filter(_WORST_FIRST.beyond(behind))
+    told = [SimpleNamespace(**one) for one in found.order_by(*_WORST_FIRST.sorting())[: limit + 1]]
+    groups = [
+        StuckGroup(one.cause_group, one.cause, one.count, None if one.oldest == _UNKNOWN else one.oldest)
+        for one in told[:limit]
+    ]
     by_name = {group.name: group for group in groups}
-    for run in _in_order(first):
-        if run.cause_group in by_name:
-            by_name[run.cause_group].runs.append(run)
-    return groups
+    number = Window(RowNumber(), partition_by=[F("cause_group")], order_by=[F("cause_since").asc(), F("pk").asc()])
+    shown = rows.filter(cause_group__in=by_name).annotate(number=number).filter(number__lte=SHOWN)
+    for run in _in_order(shown.select_related("requested_by")):
+        by_name[run.cause_group].runs.append(run)
+    return StuckPage(groups, _WORST_FIRST.cursor(told[limit - 1]) if len(told) > limit else None)
 
 
 def _in_order(rows: QuerySet[Run]) -> Sequence[Run]:

@@ -17,8 +17,10 @@ from orchestration import signal_pairs
 def signals(request: HttpRequest) -> HttpResponse:
     """What programs have named, and what became of it."""
     user = person(request)
-    rows = [(pair, signal_pairs.may_settle(user, pair)) for pair in signal_pairs.pairs()]
-    return render(request, "orchestration/signals.html", {"rows": rows, "listed": environment().signals})
+    page = signal_pairs.pairs(cursor=request.GET.get("cursor", ""))
+    rows = [(pair, signal_pairs.may_settle(user, pair)) for pair in page.items]
+    context = {"rows": rows, "next": page.next, "listed": environment().signals}
+    return render(request, "orchestration/signals.html", context)
 
 
 @require_POST

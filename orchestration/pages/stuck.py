@@ -18,10 +18,14 @@ from orchestration.titles import title_of
 @needs("see")
 def stuck(request: HttpRequest) -> HttpResponse:
     """All runs that need somebody, those that one cure helps together."""
-    groups = stuck_list.groups_for(person(request))
+    user, cursor = person(request), request.GET.get("cursor", "")
+    page = stuck_list.groups_for(user, cursor=cursor)
+    is_whole = not cursor and page.next is None
     context = {
-        "groups": [(group, [(run, title_of(run)) for run in group.runs]) for group in groups],
-        "count": sum(group.count for group in groups),
+        "groups": [(group, [(run, title_of(run)) for run in group.runs]) for group in page.groups],
+        "count": sum(group.count for group in page.groups) if is_whole else stuck_list.stuck_runs(user).count(),
+        "cursor": cursor,
+        "next": page.next,
         "may_act": roles.may(request.user, "act_on_run"),
     }
     return page_or_fragment(request, "orchestration/stuck.html", "orchestration/_stuck.html", context)

@@ -29,6 +29,7 @@ from tests.fakes import FakeTemporal
 from tests.orchestration.conftest import go, reviewer
 from tests.orchestration.test_deliveries import answer, asked, robot
 from tests.orchestration.test_signal_rules import ask
+from tests.page_client import text
 
 HERE = {"temporal": {"workflow_id": "cleanup-17", "signal": "approved"}}
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -216,6 +217,23 @@ def test_a_watch_that_was_sent_away_gives_nothing_up_that_a_yes_has_begun_anew(t
     assert deliveries.begin(approval.pk) is not None, "the new watch's first attempt"
     deliveries.give_up(approval.pk)
     assert AnswerDelivery.objects.get(pk=approval.pk).state == "undelivered", "which it may give up"
+
+
+def test_the_list_is_read_page_by_page_those_that_wait_first(client: Client) -> None:
+    common = {"account": "robot", "namespace": "default", "asked_by": "apr_1"}
+    for number in range(7):
+        state = "waiting" if number % 3 == 0 else "confirmed"
+        SignalPair.objects.create(signal=f"s{number}", state=state, **common)
+    for limit in (2, 3, 200):
+        told = [one["signal"] for page in Caller(admin()).all("signals", limit=limit) for one in page]
+        assert told == ["s6", "s3", "s0", "s5", "s4", "s2", "s1"]
+    rows = [SignalPair(signal=f"more {number}", state="refused", **common) for number in range(200)]
+    SignalPair.objects.bulk_create(rows)
+    client.force_login(admin())
+    first = client.get(reverse("orchestration:signals"))
+    assert "More signals" in text(first) and "robot: s5 in" not in text(first)
+    rest = text(client.get(f"{reverse('orchestration:signals')}?cursor={first.context['next']}"))
+    assert "robot: s5 in" in rest and "robot: s6 in" not in rest and "More signals" not in rest
 
 
 def test_the_page_confirms_and_refuses_without_script() -> None:

@@ -25,6 +25,7 @@ from tests.fakes import FakeTemporal
 from tests.orchestration.conftest import go, make_run, open_for, reviewer
 from tests.orchestration.mailing import send_next
 from tests.orchestration.test_diagnosis import NON_DETERMINISM, Scene
+from tests.page_client import text
 
 pytestmark = pytest.mark.django_db
 
@@ -191,6 +192,30 @@ def test_the_list_groups_by_cause_worst_first_and_the_api_tells_the_same(client:
     assert page.index("checkpoints are gone") < page.index("ConnectError")
     assert 'id="stuck-count"' in page and "9<span" in page
     assert "9 runs stuck" in client.get("/system/").content.decode()
+
+
+def test_the_list_is_read_page_by_page_and_its_page_says_that_there_is_more(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = Scene()
+    kinds = [f"Fault{number}" for number in range(5)]
+    for kind in (*kinds, kinds[0]):
+        failing(scene, kind)
+    standing.step(None)
+    Run.objects.filter(cause_group__contains="Fault3").update(cause_since=None)  # nobody knows since when: the last one
+    olga = User.objects.get(username="olga")
+    whole = Caller(olga).get("stuck").json()
+    assert len(whole["items"]) == 5 and whole["next"] is None
+    assert "Fault3" in whole["items"][-1]["group"] and whole["items"][-1]["oldest_since"] is None
+    for limit in (1, 2, 4):
+        assert [one for page in Caller(olga).all("stuck", limit=limit) for one in page] == whole["items"]
+    defaults = stuck.groups_for.__kwdefaults__ | {"limit": 3}
+    monkeypatch.setattr(stuck.groups_for, "__kwdefaults__", defaults)
+    client.force_login(olga)
+    first = client.get("/runs/stuck/")
+    assert "6 runs need somebody" in text(first) and "More groups" in text(first)
+    rest = text(client.get(f"/runs/stuck/?cursor={first.context['next']}"))
+    assert "6 runs need somebody" in rest and "Fault3" in rest and "More groups" not in rest
 
 
 def test_the_list_costs_the_same_for_two_runs_and_for_forty() -> None:
