@@ -97,6 +97,18 @@ def _check(value: Any) -> None:
         raise TypeError(f"An entry of the record cannot hold a {type(value).__name__}.")
 
 
+def as_told(value: Any) -> Any:
+    """Return what a caller has sent, JSON, as an entry can hold it.
+
+    Where it holds a number that no entry can hold exactly, the whole value is its JSON text.
+    """
+    try:
+        _check(value)
+    except TypeError:
+        return json.dumps(value, ensure_ascii=False)
+    return value
+
+
 def digest_of(event: AuditEvent) -> str:
     """Return the digest that the entry must have."""
     return digest_of_entry(moment(event.at), event.actor, event.kind, event.subject, event.body, event.previous)

@@ -112,7 +112,7 @@ def act(
         announce("runs", f"run:{run_id}")
         body: dict[str, Any] = {"reason": reason}
         if given:
-            body["options"] = given
+            body["options"] = audit.as_told(given)
         if new_run is not None:
             body["new_run"] = new_run.pk
         audit.record(actor=by.username, kind=known.kind, subject=run_id, body=body)

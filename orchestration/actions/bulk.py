@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from dataclasses import dataclass
 from typing import Any, Final
 
+import psycopg
 from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import Count
@@ -22,6 +24,7 @@ from approvals.errors import NotTheirs
 from approvals.record import audit
 from approvals.services.receipts import checked_reason
 from console.clock import DatabaseNow
+from console.database import AWAY
 from console.live.announce import announce
 from console.refusals import Refused
 from orchestration import selectors
@@ -36,6 +39,8 @@ FILTERS: Final = ("status", "agent", "search", "stuck", "cause")  # as the list 
 #: in bulk: those whose options mean the same for every run
 IN_BULK: Final = tuple(name for name in ACTIONS if name not in ("fork", "reset"))
 State = BulkItem.State
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -190,11 +195,19 @@ def _carry_on(bulk: BulkAction) -> bool:
             return False
         except Refused as exc:
             item.state, item.detail = State.REFUSED, exc.sentence[:500]
+        except (*AWAY, psycopg.OperationalError):
+            raise  # it is tried again
+        except Exception:  # raised again it would keep every other bulk action waiting for good
+            logger.exception("the action %s of %s about the run %s failed", bulk.action, bulk.pk, item.run_id)
+            item.state, item.detail = State.REFUSED, _FAULT
         else:
             item.state, item.detail = State.DONE, ""
         item.at = DatabaseNow()
         item.save(update_fields=["state", "detail", "at"])
     return True
+
+
+_FAULT: Final = "A fault inside Signalbox kept it from being done. The log of the relay says which: tell an admin."
 
 
 def _looked_at(run_id: str, bulk: BulkAction) -> str:

@@ -135,7 +135,7 @@ def send(letter: WorkflowLetter, *, reason: str, by: User, key: str = "") -> Wor
             "name": letter.name,
             "reason": reason,
         }
-        body |= {"arguments": letter.arguments, "message": kept.pk}
+        body |= {"arguments": audit.as_told(letter.arguments), "message": kept.pk}
         subject = kept.run_id or kept.pk
         audit.record(actor=by.username, kind=f"workflow.{letter.kind}", subject=subject, body=body)
     return kept

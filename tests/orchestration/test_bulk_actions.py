@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import OperationalError
 from django.db.models import F
 from django.test import Client
 
@@ -239,6 +240,48 @@ def test_under_one_key_a_filter_means_the_runs_that_it_meant_at_first(olga: User
     assert {one["id"] for one in first["items"]} == set(waiting)
     assert Run.objects.get(pk=later[0]).ending is None
     problem(Caller(olga).post("runs/actions", body | {"action": "pause"}), 409)
+
+
+NUMBERS = [1.5, 10**20, -0.25]
+
+
+def test_a_bulk_action_with_any_number_in_its_options_is_carried_out(olga: User) -> None:
+    body = {"ids": runs(2), "action": "signal", "reason": "x", "name": "rate", "arguments": NUMBERS}
+    begun = Caller(olga).post("runs/actions", body).json()["id"]
+    carried_out()
+    assert bulk.counts_of(BulkAction.objects.get(pk=begun))["done"] == 2
+
+
+def test_a_fault_about_one_run_is_its_own_and_keeps_no_other_action_waiting(
+    olga: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = runs(2)
+    usual = acting.act
+
+    def broken(**asked: Any) -> acting.Done:
+        if asked["run_id"] == first:
+            raise TypeError("a fault of ours")
+        return usual(**asked)
+
+    monkeypatch.setattr(acting, "act", broken)
+    begun = Caller(olga).post("runs/actions", {"ids": [first, second], "action": "pause", "reason": "x"}).json()["id"]
+    carried_out()
+    found = BulkAction.objects.get(pk=begun)
+    assert dict(found.items.values_list("run_id", "state")) == {first: "refused", second: "done"}
+    assert "fault inside Signalbox" in found.items.get(run_id=first).detail and found.closed_at is not None
+
+
+def test_while_the_database_is_away_nothing_is_settled(olga: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = Caller(olga).post("runs/actions", {"ids": runs(1), "action": "pause", "reason": "x"}).json()["id"]
+
+    def away(**asked: Any) -> acting.Done:
+        raise OperationalError("the connection is lost")
+
+    with monkeypatch.context() as patched, pytest.raises(OperationalError):
+        patched.setattr(acting, "act", away)
+        bulk.step()
+    carried_out()
+    assert bulk.counts_of(BulkAction.objects.get(pk=begun))["done"] == 1
 
 
 def test_each_page_that_is_drawn_is_a_click_of_its_own(olga: User) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from django.urls import reverse
 from pydantic import BaseModel
 
 from approvals.models import AuditEvent
+from approvals.record import audit
 from console.environment import environment
 from console.models import OutboxEntry
 from orchestration.contracts import StartRun
@@ -72,6 +74,22 @@ def test_a_signal_is_shown_first_then_sent_once_and_is_on_the_record(olga: User)
     assert Caller(olga).get(f"workflows/messages/{first.json()['id']}").json()["state"] == "sent"
     kept = AuditEvent.objects.filter(kind="workflow.signal").order_by("seq").first()
     assert kept is not None and (kept.actor, kept.body["workflow_id"]) == ("olga", "invoice-7")
+
+
+@pytest.mark.parametrize("number", [0.5, 10**20, -1.5e-7])
+def test_an_argument_may_be_any_number_and_the_record_holds_it_as_text(olga: User, number: float) -> None:
+    run = make_run(status="running")
+    arguments = [{"rate": number}]
+    body = {"action": "signal", "name": "rate", "arguments": arguments, "reason": "x"}
+    of_run = Caller(olga).post(f"runs/{run.pk}/actions", body)
+    assert of_run.status_code == 202, of_run.content
+    of_others = send(olga, arguments=arguments)
+    assert of_others.status_code == 202, of_others.content
+    assert [kept.arguments for kept in WorkflowMessage.objects.all()] == [arguments, arguments]
+    told = AuditEvent.objects.get(kind="run.signal_sent").body["options"]
+    assert json.loads(told) == {"name": "rate", "arguments": arguments}
+    assert json.loads(AuditEvent.objects.get(kind="workflow.signal").body["arguments"]) == arguments
+    assert audit.verify().ok
 
 
 def test_a_query_has_its_answer_shown_as_text_and_a_long_one_cut(olga: User) -> None:
