@@ -315,6 +315,8 @@ class BulkAction(models.Model):
     reason = models.TextField()
     by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
     key = models.CharField(max_length=64, unique=True)  # hex SHA-256 of who asked for what
+    # hex SHA-256 of the ids or the filter that were sent; "" in rows of an earlier release
+    asked_for = models.CharField(max_length=64, blank=True, default="", db_default="")
     total = models.PositiveIntegerField()
     created_at = models.DateTimeField(db_default=DatabaseNow())
     closed_at = models.DateTimeField(null=True, blank=True)

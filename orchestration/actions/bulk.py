@@ -71,6 +71,9 @@ def chosen(user: User, *, ids: list[str] | None = None, wanted: dict[str, str] |
         if unknown := sorted(asked.keys() - set(FILTERS)):
             message = f"There is no such filter. There are: {', '.join(FILTERS)}."
             raise InvalidOptions([{"path": f"filter.{unknown[0]}", "message": message}])
+        if asked.get("stuck", "") not in ("", "1"):
+            message = "Send “1” for those that need somebody, or leave it out."
+            raise InvalidOptions([{"path": "filter.stuck", "message": message}])
         page = selectors.runs_page(
             user,
             status=asked.get("status", ""),
@@ -111,12 +114,27 @@ def _would(run: Run, action: str, options: dict[str, Any]) -> Would:
     return Would(run.pk, "", len(seen.approvals_withdrawn), len(seen.decisions_voided), tuple(seen.warnings))
 
 
+def meant(*, ids: list[str] | None = None, wanted: dict[str, str] | None = None) -> str:
+    """Return the digest of which runs are asked for: the ids in whatever order, or the filter, whatever fits it."""
+    by_ids = None if ids is None else sorted(set(ids))
+    by_filter = None if wanted is None else sorted([name, value] for name, value in wanted.items() if value)
+    return _digest([by_ids, by_filter])
+
+
 def begin(
-    *, run_ids: list[str], action: str, reason: str, by: User, options: dict[str, Any], key: str = ""
+    *,
+    run_ids: list[str],
+    action: str,
+    reason: str,
+    by: User,
+    options: dict[str, Any],
+    key: str = "",
+    asked_for: str = "",
 ) -> BulkAction:
     """Record that the action is to be carried out on these runs. The same again, while it is not over, finds the same.
 
-    `key`: names it; see `found_under`. Raises InvalidChange without a reason, InvalidOptions.
+    `key`: names it, and `asked_for` says by what the runs were chosen; see `found_under`. Raises InvalidChange without
+    a reason, InvalidOptions, and ActionRefused where the key was used for something else a moment earlier.
     """
     reason = checked_reason(reason)
     check(action, options)
@@ -133,9 +151,12 @@ def begin(
                 "reason": reason,
                 "by": by,
                 "total": len(run_ids),
+                "asked_for": asked_for,
             },
         )
         if not is_new:
+            if key:
+                _check_same(bulk, action, reason, options, asked_for)
             return bulk
         BulkItem.objects.bulk_create(
             [BulkItem(bulk=bulk, number=number, run_id=run_id) for number, run_id in enumerate(run_ids)]
@@ -146,12 +167,23 @@ def begin(
     return bulk
 
 
-def found_under(key: str, *, by: User, action: str, reason: str, options: dict[str, Any]) -> BulkAction | None:
-    """Return what this person has begun under the key, whichever runs fit by now. Raises ActionRefused for another."""
+def found_under(
+    key: str, *, by: User, action: str, reason: str, options: dict[str, Any], asked_for: str
+) -> BulkAction | None:
+    """Return what this person has begun under the key, whichever runs fit by now.
+
+    `asked_for`: what `meant` says. Raises ActionRefused where something else was asked for under the key.
+    """
     found = BulkAction.objects.filter(key=_digest([by.username, key])).select_related("by").first() if key else None
-    if found is not None and (found.action, found.reason, found.options) != (action, reason.strip(), options):
-        raise ActionRefused("Something else was asked for under this key before. Use another key.")
+    if found is not None:
+        _check_same(found, action, reason, options, asked_for)
     return found
+
+
+def _check_same(found: BulkAction, action: str, reason: str, options: dict[str, Any], asked_for: str) -> None:
+    is_same = (found.action, found.reason, found.options) == (action, reason.strip(), options)
+    if not is_same or found.asked_for not in ("", asked_for):  # "": of an earlier release
+        raise ActionRefused("Something else was asked for under this key before. Use another key.")
 
 
 def _digest(told: list[Any]) -> str:

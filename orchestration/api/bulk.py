@@ -39,7 +39,13 @@ def act_on_runs(request: HttpRequest, body: BulkIn) -> dict[str, Any]:
     user = require(request, "act_on_run")
     options = {name: value for name, value in json.loads(request.body).items() if name not in BulkIn.model_fields}
     bulk.check(body.action, options)
-    asked: dict[str, Any] = {"by": user, "action": body.action, "reason": body.reason, "options": options}
+    asked: dict[str, Any] = {
+        "by": user,
+        "action": body.action,
+        "reason": body.reason,
+        "options": options,
+        "asked_for": bulk.meant(ids=body.ids, wanted=body.filter),
+    }
     if not body.dry_run and (begun := bulk.found_under(body.key, **asked)) is not None:
         return _json(begun)
     run_ids = bulk.chosen(user, ids=body.ids, wanted=body.filter)

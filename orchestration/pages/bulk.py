@@ -45,12 +45,19 @@ def many(request: HttpRequest) -> HttpResponse:
     }
     status = 200
     try:
-        run_ids = bulk.chosen(person(request), ids=ids or None, wanted=None if ids else wanted)
+        which: dict[str, Any] = {"ids": ids} if ids else {"wanted": wanted}
+        run_ids = bulk.chosen(person(request), **which)
         context["total"] = len(run_ids)
         if action:
             bulk.check(action, {})
             if request.method == "POST":
-                asked: dict[str, Any] = {"by": person(request), "action": action, "reason": reason, "options": {}}
+                asked: dict[str, Any] = {
+                    "by": person(request),
+                    "action": action,
+                    "reason": reason,
+                    "options": {},
+                    "asked_for": bulk.meant(**which),
+                }
                 key = request.POST.get("key", "")[:100]
                 begun = bulk.found_under(key, **asked) or bulk.begin(run_ids=run_ids, key=key, **asked)
                 return redirect("orchestration:bulk", begun.pk)

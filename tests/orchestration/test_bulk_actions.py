@@ -109,6 +109,7 @@ def test_relays_that_carry_it_out_at_once_do_nothing_twice() -> None:
         ({"action": "pause", "reason": "x"}, 422, "only by one"),
         ({"action": "pause", "reason": "x", "ids": ["none"]}, 404, "run"),
         ({"action": "pause", "reason": "x", "filter": {"colour": "red"}}, 422, "no such filter"),
+        ({"action": "pause", "reason": "x", "filter": {"stuck": "0"}}, 422, "stuck"),
         ({"action": "pause", "reason": "x", "filter": {"status": "failed"}}, 422, "No run fits"),
         ({"action": "fork", "reason": "x", "ids": []}, 422, "No such action for many runs"),
         ({"action": "pause", "reason": " ", "filter": {}}, 422, "Say why"),
@@ -240,6 +241,21 @@ def test_under_one_key_a_filter_means_the_runs_that_it_meant_at_first(olga: User
     assert {one["id"] for one in first["items"]} == set(waiting)
     assert Run.objects.get(pk=later[0]).ending is None
     problem(Caller(olga).post("runs/actions", body | {"action": "pause"}), 409)
+
+
+def test_a_key_is_for_the_runs_that_were_asked_for_and_no_others(olga: User) -> None:
+    first, second = runs(2)
+    body = {"action": "pause", "reason": "Wait", "key": "job-2"}
+    begun = Caller(olga).post("runs/actions", body | {"ids": [first, second]}).json()["id"]
+    assert Caller(olga).post("runs/actions", body | {"ids": [second, first]}).json()["id"] == begun
+    for other in ({"ids": [first]}, {"filter": {"status": "waiting"}}):
+        problem(Caller(olga).post("runs/actions", body | other), 409)
+    with_filter = body | {"key": "job-3", "filter": {"status": "waiting"}}
+    begun = Caller(olga).post("runs/actions", with_filter).json()["id"]
+    same = with_filter | {"filter": {"status": "waiting", "agent": ""}}
+    assert Caller(olga).post("runs/actions", same).json()["id"] == begun
+    problem(Caller(olga).post("runs/actions", with_filter | {"filter": {"agent": "support"}}), 409)
+    assert BulkAction.objects.count() == 2
 
 
 NUMBERS = [1.5, 10**20, -0.25]
