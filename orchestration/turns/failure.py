@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from django.db import DatabaseError, DataError
 from langgraph.errors import EmptyInputError, GraphDrained, GraphRecursionError, InvalidUpdateError
+from psycopg import DataError as RefusedValue
+from psycopg.errors import ProgramLimitExceeded
 from temporalio import activity
 
 from approvals.errors import ApprovalError
@@ -43,6 +45,9 @@ _PERMANENT = (
     InvalidUpdateError,
     EmptyInputError,
 )
+
+#: PostgreSQL's, of what it is given by LangGraph's saver or by the agent itself: it refuses the same value for ever
+_REFUSED_VALUE = (RefusedValue, ProgramLimitExceeded)
 
 
 @dataclass
@@ -92,6 +97,13 @@ def failed_of(exc: Exception) -> Failed:
     trace = "".join(traceback.format_list(traceback.extract_tb(exc.__traceback__)[-_FRAMES_AT_MOST:]))
     said = f": {exc}" if str(exc) else ""
     said = f"{type(exc).__name__}{f' in the node “{node}”' if node else ''}{said}"
+    if isinstance(exc, _REFUSED_VALUE):
+        sentence = (
+            "PostgreSQL does not keep a value that the agent gave it. A text or a number that is itself the value of a "
+            "state key is kept as JSON: it holds no character U+0000, no half of a surrogate pair, no NaN, no infinity "
+            f"and at most 256 MB. Let the node return it without them. PostgreSQL's words: {said}"
+        )
+        return Failed(("AgentError", *kinds), sentence[:1500], is_permanent=True, node=node, trace=trace)
     if isinstance(exc, _PERMANENT):
         sentence = f"The agent's code raised {said}"[:1500]
         return Failed(("AgentError", *kinds), sentence, is_permanent=True, node=node, trace=trace)

@@ -11,6 +11,7 @@ from django.core import mail
 from django.db.models import F
 from django.test import Client
 from langgraph.errors import EmptyInputError, GraphRecursionError, InvalidUpdateError
+from psycopg.errors import InvalidTextRepresentation, ProgramLimitExceeded
 from temporalio.exceptions import ApplicationError
 
 from approvals.models import AuditEvent
@@ -246,6 +247,8 @@ def test_an_error_without_words_ends_with_no_colon() -> None:
         (InvalidUpdateError("no key"), "AgentError", "The agent's code raised InvalidUpdateError"),
         (GraphRecursionError("limit"), "TooManySteps", "The agent took more steps in one turn than it may"),
         (EmptyInputError("none"), "AgentError", "The agent's code raised EmptyInputError"),
+        (InvalidTextRepresentation("NaN"), "AgentError", "PostgreSQL does not keep a value that the agent gave it."),
+        (ProgramLimitExceeded("too long"), "AgentError", "PostgreSQL does not keep a value that the agent gave it."),
     ],
 )
 def test_what_cannot_help_to_be_tried_again_is_said_in_a_sentence(error: Exception, kind: str, words: str) -> None:

@@ -131,3 +131,18 @@ def test_a_graph_may_keep_something_else_under_the_name_of_messages(messages: An
     run = use(graph, {"messages": messages, "result": ""})
     assert take(start(run), world).outcome == "finished"
     assert result_of(run) == "counted"
+
+
+@pytest.mark.parametrize("value", ["a\x00b", float("nan")], ids=["a character U+0000", "not a number"])
+def test_a_value_that_postgresql_refuses_ends_the_run_in_words(value: Any, use: Use, world: FakeWorld) -> None:
+    class Written(TypedDict, total=False):
+        value: Any
+
+    graph: Any = StateGraph(Written)
+    graph.add_node("write", lambda state: {"value": value})
+    graph.add_edge(START, "write")
+    graph.add_edge("write", END)
+    run = use(graph, {"value": 1})
+    with pytest.raises(ApplicationError, match="no character U\\+0000") as told:
+        take(start(run), world)
+    assert (told.value.type, told.value.non_retryable) == ("AgentError", True)
