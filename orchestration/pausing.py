@@ -7,7 +7,8 @@ cannot take up is an error of its own.
 Facts this relies on (langgraph 1.2.22, covered by tests): a checkpoint names the nodes that come next by channels
 `branch:to:<node>` and `join:<nodes>:<node>`, and Sends by node in `__pregel_tasks`; a task's id is made from its
 checkpoint, its node and what triggers it, so an answer lands only where the code still makes the task that asked; a
-channel of state that has a version has a value.
+channel of state that has a version has a value; the call of an `@task`, and the run of a node's `error_handler`, are
+tasks that write like the others and that no snapshot lists.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ _SENDS: Final = "__pregel_tasks"
 _INTERRUPT: Final = "__interrupt__"
 _RESUME: Final = "__resume__"
 _NO_END: Final = (_INTERRUPT, _RESUME, "__error__")  # writes of a task that has not ended well
+_HANDLED: Final = "__error_source_node__"  # written by a task that failed where its node has an error handler
+_HANDLER: Final = "error handler"  # the same whichever it is: which task is which one's cannot be told
 _NOBODY: Final = "00000000-0000-0000-0000-000000000000"  # the task of what was written from outside
 #: channels of state that keep a value for good once they have one
 _LASTING: Final = ("LastValue", "BinaryOperatorAggregate")
@@ -106,7 +109,16 @@ async def _look(stand: Stand, graph: Any, saver: Any, snapshot: Any, head: Any, 
     """Add to the stand what one graph, and those inside it, have of it."""
     stand.lacking += _lacking(graph, head, path)
     stand.lost += _lost(graph, head, path)
-    stand.stranded += _stranded(snapshot, head)
+    handled, strangers = _handled(graph, snapshot, head), _strangers(snapshot, head)
+    if handled:
+        over = {interrupt.id for task in snapshot.tasks if task.id in handled for interrupt in task.interrupts}
+        asked = [interrupt for interrupts in strangers.values() for interrupt in interrupts]
+        told = [one for one in stand.interrupts if one.id not in over]
+        stand.interrupts = (*told, *(one for one in asked if one.id not in stand.pending))
+        stand.asked_in |= {interrupt.id: f"{path}{_HANDLER}" for interrupt in asked}
+        stand.asked_by |= {interrupt.id: (graph, snapshot) for interrupt in asked}
+    elif not _may_be_calls(snapshot, strangers):
+        stand.stranded += [interrupts[0].id if interrupts else "" for interrupts in strangers.values()]
     before = await _stops(graph, saver, snapshot, head)
     if before:
         stand.stopped_at.append(f"{path}@{head.checkpoint['id']}")
@@ -116,6 +128,9 @@ async def _look(stand: Stand, graph: Any, saver: Any, snapshot: Any, head: Any, 
         if task.name not in snapshot.next:
             continue
         where, reached = f"{path}{task.name}", len(stand.next)
+        if task.id in handled:
+            stand.next.append(where)
+            continue
         inside = None
         if task.name in inner_graphs and hasattr(task.state, "tasks"):
             inside = await _read(saver, task.state.config)
@@ -160,13 +175,34 @@ def _named_stops(stops: Any) -> set[str]:
     return {stops} if isinstance(stops, str) else set(stops or ())
 
 
-def _stranded(snapshot: Any, head: Any) -> list[str]:
-    """Return what tasks wait for that the code does not make any more; "" where only their answer is known."""
-    waiting = {task for task, channel, _ in head.pending_writes or [] if channel in (_INTERRUPT, _RESUME)}
-    ended = {task for task, channel, _ in head.pending_writes or [] if channel not in _NO_END}
-    strangers = waiting - ended - {task.id for task in snapshot.tasks} - {_NOBODY}
-    asked = {task: interrupt.id for task, interrupt in _interrupts_of(head)}
-    return [asked.get(task, "") for task in sorted(strangers)]
+def _strangers(snapshot: Any, head: Any) -> dict[str, list[Any]]:
+    """Return the tasks that wait and that the snapshot does not list, by id, each with the interrupts it wrote."""
+    writes = head.pending_writes or []
+    waiting = {task for task, channel, _ in writes if channel in (_INTERRUPT, _RESUME)}
+    ended = {task for task, channel, _ in writes if channel not in _NO_END}
+    found: dict[str, list[Any]] = {
+        task: [] for task in sorted(waiting - ended - {task.id for task in snapshot.tasks} - {_NOBODY})
+    }
+    for task, interrupt in _interrupts_of(head):
+        if task in found:
+            found[task].append(interrupt)
+    return found
+
+
+def _may_be_calls(snapshot: Any, strangers: dict[str, list[Any]]) -> bool:
+    """Return whether the strangers may be calls of an `@task` by tasks that the code still makes.
+
+    Whoever made the call tells what it asks; of several that ask at once only the first; where it failed, none.
+    """
+    told = {interrupt.id for task in snapshot.tasks for interrupt in task.interrupts}
+    has_told = any(interrupt.id in told for interrupts in strangers.values() for interrupt in interrupts)
+    return has_told or any(task.error is not None for task in snapshot.tasks)
+
+
+def _handled(graph: Any, snapshot: Any, head: Any) -> set[str]:
+    """Return the tasks that failed and in whose place an error handler runs: nothing of them runs any more."""
+    failed = {task for task, channel, _ in head.pending_writes or [] if channel == _HANDLED}
+    return {task.id for task in snapshot.tasks if task.id in failed and graph.nodes[task.name].error_handler_node}
 
 
 def _lacking(graph: Any, head: Any, path: str) -> list[str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from langchain_core.tools import tool
+from langgraph.func import entrypoint, task
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import interrupt
 from temporalio.exceptions import ApplicationError
@@ -146,3 +148,56 @@ def test_a_value_that_postgresql_refuses_ends_the_run_in_words(value: Any, use: 
     with pytest.raises(ApplicationError, match="no character U\\+0000") as told:
         take(start(run), world)
     assert (told.value.type, told.value.non_retryable) == ("AgentError", True)
+
+
+@task
+async def put(question: str) -> str:
+    return f"{question} {interrupt(question)}"
+
+
+async def put_both(state: Any) -> Any:
+    return {"lines": list(await asyncio.gather(put("First?"), put("Second?")))}
+
+
+def in_a_node() -> Any:
+    graph: Any = StateGraph(foreign.Lines)
+    graph.add_node("ask", put_both)
+    graph.add_edge(START, "ask")
+    graph.add_edge("ask", END)
+    return graph
+
+
+@pytest.mark.parametrize("made", [lambda: entrypoint()(put_both), in_a_node], ids=["an entrypoint", "a node"])
+def test_tasks_that_a_function_calls_ask_and_get_their_answers(made: Any, use: Use, world: FakeWorld) -> None:
+    run = use(made(), {"lines": []})
+    (first,) = take(start(run), world).waiting_for
+    give(Approval.objects.get(pk=first), "respond", answer="one")
+    (second,) = go_on(run, world, 2, first).waiting_for
+    assert go_on(run, world, 2, first, attempt=2).waiting_for == [second]
+    give(Approval.objects.get(pk=second), "respond", answer="two")
+    assert go_on(run, world, 3, second).outcome == "finished"
+    said = result_of(run)["lines"]
+    assert {line.split()[0] for line in said} == {"First?", "Second?"}
+    assert {line.split()[1] for line in said} == {"one", "two"}
+
+
+def test_the_error_handler_of_a_node_asks_and_gets_its_answer(use: Use, world: FakeWorld) -> None:
+    def pay(state: foreign.Lines) -> foreign.Lines:
+        interrupt("Pay?")
+        raise ConnectionError("the bank is away")
+
+    def ask(state: foreign.Lines) -> foreign.Lines:
+        return {"lines": [interrupt("The bank is away. Book by hand?")]}
+
+    graph: Any = StateGraph(foreign.Lines)
+    graph.add_node("pay", pay, error_handler=ask)
+    graph.add_edge(START, "pay")
+    graph.add_edge("pay", END)
+    run = use(graph, {})
+    (first,) = take(start(run), world).waiting_for
+    give(Approval.objects.get(pk=first), "respond", answer="Yes.")
+    (second,) = go_on(run, world, 2, first).waiting_for
+    assert second != first and "by hand" in Approval.objects.get(pk=second).summary
+    give(Approval.objects.get(pk=second), "respond", answer="By hand.")
+    assert go_on(run, world, 3, second).outcome == "finished"
+    assert result_of(run) == {"lines": ["By hand."]}
