@@ -482,6 +482,8 @@ class Opened:
     next: list[str]
     tasks: list[dict[str, Any]]  # {"id", "path", "writes": {channel: value}}
     metadata: dict[str, Any]
+    #: keys of the state of which only changes are kept, with the checkpoints before it (LangGraph's DeltaChannel)
+    by_changes: Sequence[str] = ()
 
 
 def checkpoint_of(thread_id: str, checkpoint_id: str) -> Opened:
@@ -501,7 +503,14 @@ def checkpoint_of(thread_id: str, checkpoint_id: str) -> Opened:
         next=_nodes_after(kept.checkpoint.get("updated_channels")),
         tasks=list(tasks.values()),
         metadata=kept.metadata,
+        by_changes=_by_changes(kept, values),
     )
+
+
+def _by_changes(kept: _Kept, values: dict[str, Any]) -> list[str]:
+    """Return the keys whose values only the graph could put together, from what its tasks wrote since they had one."""
+    counted = kept.metadata.get("counters_since_delta_snapshot") or {}
+    return sorted(name for name in counted if name in kept.checkpoint["channel_versions"] and name not in values)
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,13 @@ class Fork(Where):
 def preview(run: Run, options: Fork) -> Preview:
     _check(run)
     point = point_of(run, Where(checkpoint_id=options.checkpoint_id, turn=options.turn, event_id=options.event_id))
-    state = hidden_of(run.agent).without(checkpoint_gateway.checkpoint_of(run.pk, point.checkpoint_id).values)
+    opened = checkpoint_gateway.checkpoint_of(run.pk, point.checkpoint_id)
+    if opened.by_changes:
+        raise ActionRefused(
+            f"Of “{opened.by_changes[0]}” this checkpoint holds only what has changed since one before it, so a fork "
+            "would begin without it. Set the run back to it instead, or fork it where its state is kept whole."
+        )
+    state = hidden_of(run.agent).without(opened.values)
     if unknown := sorted(options.values.keys() - state.keys()):
         raise ActionRefused(f"The state has no “{unknown[0]}” at this checkpoint, so it cannot be changed.")
     if opaque := sorted(name for name in options.values if not is_plain(state[name])):

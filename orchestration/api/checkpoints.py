@@ -51,11 +51,15 @@ def list_checkpoints(
 
 @router.get("/runs/{run_id}/checkpoints/{checkpoint_id}", url_name="checkpoint")
 def get_checkpoint(request: HttpRequest, run_id: str, checkpoint_id: str) -> dict[str, Any]:
-    """Return one checkpoint with its values; what the agent's author calls secret is hidden."""
+    """Return one checkpoint with its values; what the agent's author calls secret is hidden.
+
+    `by_changes`: keys of the state that are not among them, for the checkpoint holds only what has changed in them.
+    """
     run = visible_run(request, run_id)
     found, hidden = checkpoint_gateway.checkpoint_of(run.pk, checkpoint_id), hidden_of(run.agent)
     return {
         "values": hidden.without(found.values),
+        "by_changes": found.by_changes,
         "next": found.next,
         "tasks": hidden.without_in(found.tasks),
         "metadata": found.metadata,

@@ -14,5 +14,10 @@ def changes_of(run: Run, checkpoint_id: str, against: str) -> tuple[str, list[St
     hidden = hidden_of(run.agent)
     after = checkpoint_gateway.checkpoint_of(run.pk, checkpoint_id)
     other = asked_text(against, 100) or after.parent_checkpoint_id or ""
-    before = checkpoint_gateway.checkpoint_of(run.pk, other).values if other else {}
-    return other, differences(hidden.without(before), hidden.without(after.values))
+    before = checkpoint_gateway.checkpoint_of(run.pk, other) if other else None
+    unknown = {*after.by_changes, *(before.by_changes if before else ())}
+    old, new = (
+        hidden.without({name: value for name, value in values.items() if name not in unknown})
+        for values in (before.values if before else {}, after.values)
+    )
+    return other, differences(old, new)

@@ -82,6 +82,7 @@ class GraphFacts:
     tools: dict[str, Any]
 
 
+_REDUCED: Final = ("BinaryOperatorAggregate", "DeltaChannel")  # channels that add what they are given to what they hold
 _SHAPES: Final[WeakKeyDictionary[Pregel[Any, Any, Any, Any], GraphFacts]] = WeakKeyDictionary()
 
 
@@ -115,7 +116,7 @@ async def place(graph: Any, saver: Any, run: Run) -> str:
     if unknown := sorted(values.keys() - graph.channels.keys()):
         raise AgentCodeChanged(f"The agent's code has not got the state key “{unknown[0]}”, so it cannot be changed.")
     whole = {
-        name: Overwrite(value) if type(graph.channels[name]).__name__ == "BinaryOperatorAggregate" else value
+        name: Overwrite(value) if type(graph.channels[name]).__name__ in _REDUCED else value
         for name, value in values.items()
     }
     placed = await graph.aupdate_state(config, whole)

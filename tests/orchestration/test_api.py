@@ -230,7 +230,7 @@ def test_checkpoints_are_listed_newest_first_and_opened_one_by_one(alice: User, 
     assert [line for page in pages for line in page] == listed["items"]
 
     opened = caller.get(f"runs/{run.pk}/checkpoints/{newest['checkpoint_id']}").json()
-    assert set(opened) == {"values", "next", "tasks", "metadata"}
+    assert set(opened) == {"values", "by_changes", "next", "tasks", "metadata"}
     assert opened["next"] == ["gate"]
     assert opened["values"]["order_id"] == "8801"
     assert opened["values"]["messages"][0]["type"] == "system"
