@@ -83,7 +83,7 @@ def _around(server: AgentServer, thread: RemoteThread) -> Around:
         name: (None, SimpleNamespace(values={"messages": list(messages)})) for name, messages in thread.messages.items()
     }
     agent = Agent(name=server.agent_of(thread.graph), title=server.name, input=_Nothing, on_silence=server.on_silence)
-    return Around(agent, {}, Stand(asked_by=asked_by))
+    return Around(agent, {}, Stand(asked_by=asked_by, asked_in=dict(thread.asked_in)))
 
 
 class _Nothing(BaseModel):

@@ -36,6 +36,7 @@ class RemoteThread:
     checkpoint_id: str
     asked: tuple[RemoteInterrupt | Stop, ...]  # what it waits for
     messages: Mapping[str, tuple[AIMessage, ...]] = field(default_factory=dict)  # interrupt id -> of who asked
+    asked_in: Mapping[str, str] = field(default_factory=dict)  # interrupt id -> the innermost node, "" where untold
     lacks_ids: bool = False  # some interrupt has no id, so it cannot be answered by it
     was_cut_short: bool = False  # its newest run was cancelled or failed, which looks as a stop of its graph does
 
@@ -54,18 +55,20 @@ def thread_of(thread_id: str, about: Mapping[str, Any], state: Mapping[str, Any]
     checkpoint_id = str(_dict(state.get("checkpoint")).get("checkpoint_id") or "")
     found: dict[str, RemoteInterrupt] = {}
     messages: dict[str, tuple[AIMessage, ...]] = {}
+    asked_in: dict[str, str] = {}
     lacks_ids = False
-    for interrupt, values in _interrupts(state):
+    status = str(about.get("status") or "")
+    nodes = _list(state.get("next"))
+    for interrupt, node, values in _interrupts(state):
         name = interrupt.get("id")
         if not isinstance(name, str) or not name:
             lacks_ids = True
             continue
         schema = interrupt.get("response_schema")
         found[name] = RemoteInterrupt(name, interrupt.get("value"), schema if isinstance(schema, dict) else None)
-        messages[name] = _ai_messages(values)  # the innermost is found last
+        messages[name], asked_in[name] = _ai_messages(values), node  # the innermost is found last
     asked: tuple[RemoteInterrupt | Stop, ...] = tuple(found.values())
-    status = str(about.get("status") or "")
-    if not asked and not lacks_ids and status == "interrupted" and (nodes := _list(state.get("next"))):
+    if not asked and not lacks_ids and status == "interrupted" and nodes:
         digest = hashlib.sha256(checkpoint_id.encode()).hexdigest()[:32]
         asked = (Stop(f"{PREFIX}{digest}", tuple(sorted({str(node) for node in nodes}))),)
     return RemoteThread(
@@ -76,22 +79,26 @@ def thread_of(thread_id: str, about: Mapping[str, Any], state: Mapping[str, Any]
         checkpoint_id=checkpoint_id[:100],
         asked=asked,
         messages=messages,
+        asked_in=asked_in,
         lacks_ids=lacks_ids,
     )
 
 
-def _interrupts(state: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
-    """Yield each pending interrupt with the values of the state that has it, outer states before inner ones."""
+def _interrupts(state: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], str, Mapping[str, Any]]]:
+    """Yield each pending interrupt, its node, and the values of the state that has it, outer states before inner ones.
+
+    The node is "" where the server does not tell it.
+    """
     values = _dict(state.get("values"))
     tasks = [one for one in _list(state.get("tasks")) if isinstance(one, dict)]
     for task in tasks:
         for interrupt in _list(task.get("interrupts")):
             if isinstance(interrupt, dict):
-                yield interrupt, values
+                yield interrupt, str(task.get("name") or ""), values
     if not tasks:  # servers that tell no tasks
         for interrupt in _list(state.get("interrupts")):
             if isinstance(interrupt, dict):
-                yield interrupt, values
+                yield interrupt, "", values
     for task in tasks:
         if isinstance(task.get("state"), dict):
             yield from _interrupts(task["state"])

@@ -24,6 +24,7 @@ from orchestration.dialects.base import Place
 from orchestration.pausing import Stand
 
 _WORDS_AT_MOST = 20_000  # characters
+_AFTER_MODEL = ".after_model"  # how create_agent names a middleware's node that runs after the model
 
 
 @dataclass(frozen=True)
@@ -77,10 +78,19 @@ class Around:
         held = [call for call in message.tool_calls if known and call["id"] == known]
         if held:
             return all(_digest(call) != place.digest for call in held)  # a model may give two calls one id
-        if place.call_id or not (call_id or dialect.name == "langchain"):
+        if place.call_id or not (call_id or self._is_asked_after_its_model(interrupt)):
             return False
         of_the_name = {_tool_of(one) for one in places} & {call["name"] for call in message.tool_calls}
         return bool(of_the_name) and _calls_of(message, places)[number] is None
+
+    def _is_asked_after_its_model(self, interrupt: Any) -> bool:
+        """Return whether LangChain's middleware asks about the very message that `_message_of` returns.
+
+        An agent that is called inside a tool or a node asks about a message of its own, which is not kept: what is at
+        hand then is its caller's.
+        """
+        where = self.stand.asked_in.get(interrupt.id, "")
+        return dialect_of(interrupt).name == "langchain" and where.endswith(_AFTER_MODEL)
 
     def _message_of(self, interrupt: Any) -> AIMessage | None:
         """Return the model's newest message in the state of the graph that asked."""

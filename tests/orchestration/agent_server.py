@@ -29,6 +29,7 @@ class ServedThread:
     checkpoint: str = "c-1"
     runs: list[dict[str, Any]] = field(default_factory=list)
     told: list[Any] = field(default_factory=list)  # the resume maps, None for a run without one
+    node: str = "tools"  # whose task asks
     is_stubborn: bool = False  # its runs end without taking the answer
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
 
@@ -62,7 +63,7 @@ class ServedThread:
             "next": self.next,
             "checkpoint": {"checkpoint_id": self.checkpoint},
             "metadata": {},
-            "tasks": [{"id": "task-1", "name": "tools", "interrupts": self.interrupts, "state": None}],
+            "tasks": [{"id": "task-1", "name": self.node, "interrupts": self.interrupts, "state": None}],
             "interrupts": self.interrupts,
         }
 

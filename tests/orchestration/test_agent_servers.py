@@ -467,6 +467,16 @@ def test_another_call_in_the_state_is_asked_about_again(configured: Path) -> Non
     assert thread.told == [{"a" * 32: {"decisions": [{"type": "approve"}]}}]
 
 
+@pytest.mark.parametrize("node", ["tools", "HumanInTheLoopMiddleware.after_model"])
+def test_only_what_is_asked_right_after_the_model_is_held_against_its_message(node: str, configured: Path) -> None:
+    """A helper inside a tool asks about calls of its own: the message at hand is its caller's."""
+    other = {"name": "send_email", "args": {"to": "ann@acme.example"}}
+    thread = ServedThread([batched(SEND)], said(other), node=node)
+    with decided(configured, thread) as (_, approval):
+        answered(approval)
+    assert thread.told == ([{"a" * 32: {"decisions": [{"type": "approve"}]}}] if node == "tools" else [])
+
+
 def test_a_thread_under_way_takes_its_answer_afterwards(configured: Path) -> None:
     thread = one_call()
     with decided(configured, thread) as (_, approval):

@@ -201,3 +201,30 @@ def test_the_error_handler_of_a_node_asks_and_gets_its_answer(use: Use, world: F
     give(Approval.objects.get(pk=second), "respond", answer="By hand.")
     assert go_on(run, world, 3, second).outcome == "finished"
     assert result_of(run) == {"lines": ["By hand."]}
+
+
+@pytest.mark.parametrize("mode", ["batched", "per_call"])
+def test_what_a_helper_asks_is_not_held_against_the_message_of_its_caller(
+    mode: str, use: Use, world: FakeWorld
+) -> None:
+    """Though that message makes another call of the same tool."""
+    to_ann = foreign.call("send_email", 1, to="ann@acme.example")
+    to_bob = foreign.call("send_email", 7, to="bob@acme.example")
+    gates = {"send_email": True}
+    inner = foreign.hitl(mode, ([to_bob], "The helper is done."), gates=gates)
+
+    @tool
+    async def helper(task: str) -> str:
+        """Give a task to the helper."""
+        said = await inner.ainvoke({"messages": [{"role": "user", "content": task}]})
+        return str(said["messages"][-1].text)
+
+    calls = [to_ann, foreign.call("helper", 6, task="Write to Bob.")]
+    run = use(foreign.hitl(mode, (calls, "All done."), [foreign.send_email, helper], gates))
+    end = take(start(run), world)
+    for number in range(2, 4 if mode == "batched" else 3):  # the helper is called once what is beside it is decided
+        for approval in waiting(run):
+            give(approval, "approve")
+        end = go_on(run, world, number, *end.waiting_for)
+    assert end.outcome == "finished" and Approval.objects.count() == 2
+    assert sorted(given["to"] for _, given in foreign.WORLD) == ["ann@acme.example", "bob@acme.example"]
