@@ -1,7 +1,8 @@
 """How a thread stands on its agent server, read from the JSON of its API. Pure.
 
 A thread's state names its tasks, each with the interrupts that it waits for; the task of a graph inside the graph has a
-state of its own. So what the model said before it asked is found in the innermost state that has the interrupt.
+state of its own. So what the model said before it asked is found in the innermost state that has the interrupt. What
+the error handler of a node asks stands at none of these tasks, only at the thread itself, by the task that asked.
 """
 
 from __future__ import annotations
@@ -59,7 +60,10 @@ def thread_of(thread_id: str, about: Mapping[str, Any], state: Mapping[str, Any]
     lacks_ids = False
     status = str(about.get("status") or "")
     nodes = _list(state.get("next"))
-    for interrupt, node, values in _interrupts(state):
+    asking = list(_interrupts(state))
+    if not asking and status == "interrupted" and nodes:
+        asking = [(interrupt, "", _dict(state.get("values"))) for interrupt in _told_by_itself(about)]
+    for interrupt, node, values in asking:
         name = interrupt.get("id")
         if not isinstance(name, str) or not name:
             lacks_ids = True
@@ -102,6 +106,12 @@ def _interrupts(state: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], s
     for task in tasks:
         if isinstance(task.get("state"), dict):
             yield from _interrupts(task["state"])
+
+
+def _told_by_itself(about: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the pending interrupts that the thread itself tells, of all its tasks."""
+    told = [one for interrupts in _dict(about.get("interrupts")).values() for one in _list(interrupts)]
+    return [one for one in told if isinstance(one, dict)]
 
 
 def _ai_messages(values: Mapping[str, Any]) -> tuple[AIMessage, ...]:

@@ -30,6 +30,7 @@ class ServedThread:
     runs: list[dict[str, Any]] = field(default_factory=list)
     told: list[Any] = field(default_factory=list)  # the resume maps, None for a run without one
     node: str = "tools"  # whose task asks
+    is_told_by_tasks: bool = True  # else, as of an error handler, only the thread itself tells what it waits for
     is_stubborn: bool = False  # its runs end without taking the answer
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
 
@@ -58,13 +59,14 @@ class ServedThread:
         }
 
     def state(self) -> dict[str, Any]:
+        told = self.interrupts if self.is_told_by_tasks else []
         return {
             "values": {"messages": self.messages},
             "next": self.next,
             "checkpoint": {"checkpoint_id": self.checkpoint},
             "metadata": {},
-            "tasks": [{"id": "task-1", "name": self.node, "interrupts": self.interrupts, "state": None}],
-            "interrupts": self.interrupts,
+            "tasks": [{"id": "task-1", "name": self.node, "interrupts": told, "state": None}],
+            "interrupts": told,
         }
 
 

@@ -193,6 +193,19 @@ def test_a_stop_of_the_graph_goes_on_without_a_word(configured: Path) -> None:
     assert thread.told == [None] and state_of(approval) == "taken"
 
 
+def test_what_only_the_thread_itself_tells_is_asked_and_no_stop(configured: Path) -> None:
+    thread = ServedThread([{"id": "f" * 32, "value": "Book by hand?"}], next=["pay"], is_told_by_tasks=False)
+    with AgentServerDouble(thread) as server:
+        serve(configured, server)
+        look()
+        (approval,) = opened()
+        assert approval.kind == Approval.Kind.QUESTION
+        answer(approval, "Yes.")
+        answered(approval)
+        look()
+    assert thread.told == [{"f" * 32: "Yes."}] and state_of(approval) == "taken"
+
+
 def test_two_connectors_open_one_request_and_give_one_answer(configured: Path) -> None:
     thread = one_call()
 
