@@ -26,7 +26,8 @@ DataplaneError
     ├── PrefectAway          no connection, no answer in time, or a 5xx (try again later)
     │   ├── PrefectBusy      it answers that its database is held up (try again soon)
     │   ├── PrefectLocked    it answers, and does not let us in (try again when somebody has mended that)
-    │   └── NotStarted       so a start with parameters or a secret could not be checked
+    │   ├── NotStarted       so a start with parameters or a secret could not be checked
+    │   └── MayBeDone        what an admin asked it to do with a flow run may have reached it (ask the same again)
     ├── FlowRunNotFound
     ├── DeploymentNotFound   nobody has registered the deployment yet
     └── PrefectRefused       Prefect understood and said no
@@ -230,6 +231,23 @@ class NotStarted(PrefectAway):
     @property
     def detail(self) -> str:
         return f"Prefect cannot be reached. {self} {self.still_works}"
+
+
+class MayBeDone(PrefectAway):
+    """Prefect gave no answer to what was asked of a flow run, so nobody here knows whether it has heard it."""
+
+    still_works = (
+        "What you asked for is on the record. It is not known whether Prefect has heard it: look at the run, and where "
+        "nothing has changed, ask the same again."
+    )
+
+    @property
+    def sentence(self) -> str:
+        return f"{self} {self.still_works}"
+
+    @property
+    def detail(self) -> str:
+        return self.sentence
 
 
 class FlowRunNotFound(PrefectError, NotFound):

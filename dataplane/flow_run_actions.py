@@ -18,7 +18,7 @@ from console.live.announce import announce
 from console.roles import may
 from console.text.stored import UNKEPT, can_be_kept, storable
 from dataplane.deployments import PrefectDeployments, deployments
-from dataplane.errors import FlowRunActionRefused, InvalidParameters
+from dataplane.errors import FlowRunActionRefused, InvalidParameters, MayBeDone, PrefectAway
 from dataplane.models import Refresh
 from dataplane.prefect_gateway import FlowRun, PrefectGateway, gateway
 from dataplane.refreshes import states
@@ -42,7 +42,7 @@ def offers(run: FlowRun) -> list[FlowRunOffer]:
     """Return what can be done to the run as it is now."""
     return [
         FlowRunOffer("cancel", "Cancel", _CANCEL.get(run.state_type, _CANCEL_RUNNING), _not_cancelled(run)),
-        FlowRunOffer("retry", "Run again", _RETRY, _not_retried(run)),
+        FlowRunOffer("retry", "Run again", _RETRY_AGAIN if _goes_on(run) else _RETRY, _not_retried(run)),
         FlowRunOffer("release_slot", "Give back its slot", _RELEASE, _not_released(run)),
     ]
 
@@ -59,6 +59,7 @@ _RETRY: Final = (
     "The same flow run, with the same parameters and key, begins again in about five seconds. Tasks whose results are "
     "not cached run once more, so what it did before may be done twice."
 )
+_RETRY_AGAIN: Final = "It begins again already. Asking again changes nothing."
 _RELEASE: Final = (
     "The place it still takes of those that its deployment may use at once is given back, so that waiting runs begin. "
     "Nothing of the run itself changes."
@@ -74,7 +75,13 @@ def _not_retried(run: FlowRun) -> str:
         return "It completed: start it under a new key instead, so that both results stay apart."
     if run.state_type == "CANCELLED":
         return "It was cancelled: start it under a new key instead."
-    return "" if run.state_type in _RETRIED else "It has not ended yet."
+    return "" if run.state_type in _RETRIED or _goes_on(run) else "It has not ended yet."
+
+
+def _goes_on(run: FlowRun) -> bool:
+    """Return whether the run has been begun before and is to begin again, or has: a retry was heard already."""
+    begun_before = {"SCHEDULED": run.state_name == "AwaitingRetry", "PENDING": run.run_count > 0}
+    return begun_before.get(run.state_type, run.state_type == "RUNNING" and run.run_count > 1)
 
 
 def _not_released(run: FlowRun) -> str:
@@ -82,13 +89,14 @@ def _not_released(run: FlowRun) -> str:
 
 
 def act(*, flow_run_id: str, action: str, reason: str, user: User) -> FlowRun:
-    """Do one action to the run and return the run as it is then.
+    """Do one action to the run and return the run as it is then; as it was before, where Prefect tells no more.
 
     1. Check that the person may, that there is a reason, and that the run's state allows it.
-    2. Do it in Prefect. What may be asked twice does nothing the second time.
-    3. Move the refresh of a run that goes on; record, announce.
+    2. Move the refresh of a run that goes on; record what is asked for, announce. This is kept whatever Prefect says.
+    3. Do it in Prefect. What may be asked twice does nothing the second time.
 
-    Raises PermissionDenied, InvalidParameters, FlowRunNotFound, FlowRunActionRefused, PrefectAway.
+    Raises PermissionDenied, InvalidParameters, FlowRunNotFound, FlowRunActionRefused, PrefectRefused; PrefectAway when
+    nothing was asked for, MayBeDone when Prefect gave no answer to 3. The same again is then the way on.
     """
     if not may(user, "act_on_flow_run"):
         raise PermissionDenied("Only an admin may act on a flow run.")
@@ -102,20 +110,38 @@ def act(*, flow_run_id: str, action: str, reason: str, user: User) -> FlowRun:
         errors.append(("reason", "say why, in a few words: it stands in the record"))
     elif len(reason) > LONGEST_REASON:
         errors.append(("reason", f"must have {LONGEST_REASON} characters at most"))
-    elif not can_be_kept(reason):  # the record would refuse it when Prefect has taken the action already
+    elif not can_be_kept(reason):
         errors.append(("reason", UNKEPT))
     if errors or offer is None:
         raise InvalidParameters(errors)
     if offer.refusal:
         raise FlowRunActionRefused(offer.refusal)
     with transaction.atomic():
-        _DO[action](_Doing(door, run))
+        if action == "retry":
+            _open_refresh(run, is_known_to_go_on=_goes_on(run))
         announce("data")
         body = {"reason": reason.strip(), "state": run.state_name, "flow": storable(run.flow)}
         ports.record().record(
             actor=user.get_username(), kind=f"flow_run.{action}", subject=f"flow-run:{run.id}", body=body
         )
-    return door.flow_run(run.id)
+    try:
+        _DO[action](_Doing(door, run))
+    except PrefectAway as exc:
+        raise MayBeDone(str(exc)) from exc
+    try:
+        return door.flow_run(run.id)
+    except PrefectAway:
+        return run  # it is done; what the run has come to is told by its page
+
+
+def _open_refresh(run: FlowRun, *, is_known_to_go_on: bool) -> None:
+    """Let the refresh of a run that begins again be followed anew; of one that goes on already, where it has ended."""
+    rows = Refresh.objects.filter(prefect_flow_run_id=run.id).exclude(deployment="")
+    if is_known_to_go_on:
+        rows = rows.filter(status=Refresh.Status.FAILED)
+    # When it begins to read anew nobody has seen yet, and the version that it tells of is judged by that.
+    if states.move(rows, Refresh.Status.SCHEDULED, error="", started_at=None, finished_at=None):
+        announce("data")
 
 
 @dataclass
@@ -136,10 +162,11 @@ def _cancel(doing: _Doing) -> None:
 
 
 def _retry(doing: _Doing) -> None:
-    rows = Refresh.objects.filter(prefect_flow_run_id=doing.run.id).exclude(deployment="")
-    # When it begins to read anew nobody has seen yet, and the version that it tells of is judged by that.
-    states.move(rows, Refresh.Status.SCHEDULED, error="", started_at=None, finished_at=None)
+    if _goes_on(doing.run):
+        return
     doing.prefect.run_again(doing.run.id, f"Asked for in Signalbox at {database_now():%H:%M} UTC.", after=RETRY_AFTER)
+    with transaction.atomic():  # whoever follows it may have seen it failed since its refresh was opened
+        _open_refresh(doing.run, is_known_to_go_on=True)
 
 
 def _release(doing: _Doing) -> None:

@@ -82,7 +82,10 @@ def list_tasks(
 
 @router.post("/flow-runs/{flow_run_id}/actions", response={202: dict[str, Any]})
 def act_on_flow_run(request: HttpRequest, flow_run_id: str, body: FlowRunActionIn) -> Status[dict[str, Any]]:
-    """Cancel the run, let it run again, or give back its slot."""
+    """Cancel the run, let it run again, or give back its slot. A retry that is asked for again is the same one.
+
+    503 where Prefect gives no answer: nobody knows then whether it has heard it, so look at the run, or ask again.
+    """
     user = require(request, "act_on_flow_run")
     run = flow_run_actions.act(flow_run_id=flow_run_id, action=body.action, reason=body.reason, user=user)
     said = {"id": run.id, "state": run.state_type.lower(), "state_name": run.state_name}

@@ -164,13 +164,13 @@ def act(request: HttpRequest, flow_run_id: str) -> HttpResponse:
     """Do one action; the run's page says what became of it, with the reason where it was not done."""
     action, reason = request.POST.get("action", ""), request.POST.get("reason", "")
     try:
-        run = flow_run_actions.act(flow_run_id=flow_run_id, action=action, reason=reason, user=person(request))
+        flow_run_actions.act(flow_run_id=flow_run_id, action=action, reason=reason, user=person(request))
     except InvalidParameters as exc:
         fault, status = f"Nothing was done: {exc.errors[0]['message']}.", exc.http_status
     except FlowRunActionRefused as exc:
         fault, status = f"Nothing was done. {exc.sentence}", exc.http_status
     else:
-        messages.success(request, f"{_SAID[action]} The run is {run.state_name} now.")
+        messages.success(request, _SAID[action])
         return redirect("dataplane:flow_run", flow_run_id)
     return flow_run_page(request, flow_run_id, fault=fault, reason=reason, asked=action, status=status)
 
