@@ -107,7 +107,8 @@ def pairs(*, limit: int = MOST_SHOWN, cursor: str = "") -> SignalPairPage:
     """Return a page of the pairs: those that wait first, then the newest. One query."""
     is_waiting = Case(When(state=State.WAITING, then=1), default=0, output_field=IntegerField())
     rows = SignalPair.objects.select_related("settled_by").annotate(is_waiting=is_waiting)
-    return SignalPairPage(*page_after(rows, _WAITING_FIRST, cursor, limit))
+    found, following = page_after(rows, _WAITING_FIRST, cursor, limit)
+    return SignalPairPage(list(found), following)
 
 
 def waiting_count() -> int:
