@@ -145,7 +145,7 @@ def replace_schedules(
         _refuse_to_remove(there, wanted, entry)
     with transaction.atomic():
         Dataset.objects.get_or_create(name=entry.name, defaults={"title": entry.title, "fresh_for": entry.fresh_for})
-        row = Dataset.objects.select_for_update().get(name=entry.name)
+        row = Dataset.objects.select_for_update(no_key=True).get(name=entry.name)
         kept = selectors.schedules_of(entry)
         before = kept if row.scheduled_at is not None or not there else [one.entry for one in there]
         if row.scheduled_at is not None and before == wanted:

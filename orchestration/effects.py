@@ -223,7 +223,7 @@ class EffectLedger:
         return done.order_by("started_at", "pk").first()
 
     def _check_fence(self) -> Run:
-        run = Run.objects.select_for_update().only("fence", "status", "ending").get(pk=self.run_id)
+        run = Run.objects.select_for_update(no_key=True).only("fence", "status", "ending").get(pk=self.run_id)
         if run.fence != self.fence or run.status not in Run.OPEN:
             raise Fenced(f"A newer attempt of {self.run_id} has begun, or it is closed; this one starts no effect.")
         return run

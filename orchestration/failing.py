@@ -60,7 +60,8 @@ def note(turn: Turn, fence: int, attempt: int, failed: Failed) -> None:
     Raises GaveUp when the same kind of failure came as often, or lasts as long, as the agent allows.
     """
     with transaction.atomic():
-        run = Run.objects.select_for_update().filter(pk=turn.run_id, fence=fence, status__in=Run.OPEN).first()
+        mine = Run.objects.filter(pk=turn.run_id, fence=fence, status__in=Run.OPEN)
+        run = mine.select_for_update(no_key=True).first()
         if run is None:
             return
         now = database_now()

@@ -42,7 +42,7 @@ class HeldRun:
 
 _RUNS: Final = Rows(Run)
 # By hand, for both stand in the path of every click, between the signal and the agent's next node.
-_HOLD = f"SELECT {_RUNS.columns('r')}, signalbox_now() FROM orchestration_run r WHERE r.id = %s FOR UPDATE"
+_HOLD = f"SELECT {_RUNS.columns('r')}, signalbox_now() FROM orchestration_run r WHERE r.id = %s FOR NO KEY UPDATE"
 _TAKE = """
 UPDATE orchestration_run
 SET temporal_runs = %s, temporal_run_id = %s, era = %s, fence = %s, turn = %s, status = 'running' WHERE id = %s
@@ -117,7 +117,7 @@ def let_go(turn: Turn, fence: int) -> None:
 
     Part of a caller's transaction.
     """
-    run = Run.objects.select_for_update().filter(pk=turn.run_id, fence=fence).first()
+    run = Run.objects.select_for_update(no_key=True).filter(pk=turn.run_id, fence=fence).first()
     if run is not None and run.temporal_runs:
         run.temporal_runs[-1]["ended"] = True
         run.save(update_fields=["temporal_runs"])

@@ -345,7 +345,7 @@ def _names_of(found: list[Approval]) -> str:
 def note_code_changed(turn: Turn, fence: int, changed: str) -> None:
     """Say with the run, once for each change, that it goes on under other code than it had paused under."""
     with transaction.atomic():
-        run = Run.objects.select_for_update().filter(pk=turn.run_id, fence=fence).first()
+        run = Run.objects.select_for_update(no_key=True).filter(pk=turn.run_id, fence=fence).first()
         if run is None or any(one["changed"] == changed for one in run.code_changes[-1:]):
             return
         change = {"turn": turn.turn, "at": database_now().isoformat(), "changed": changed}
@@ -407,7 +407,7 @@ def workflow_input(payload: dict[str, Any]) -> StartRun:
 
 def _hold(turn: Turn, fence: int) -> Run:
     """Hold the run's row for its newest attempt. The caller's transaction. Raises Fenced."""
-    run = Run.objects.select_for_update().filter(pk=turn.run_id, fence=fence, status__in=Run.OPEN).first()
+    run = Run.objects.select_for_update(no_key=True).filter(pk=turn.run_id, fence=fence, status__in=Run.OPEN).first()
     if run is None:
         raise Fenced(f"A newer attempt of {turn.run_id} has begun, or the run is closed.")
     return run

@@ -135,7 +135,8 @@ def _carry_out(row: Rethinking, run: Run) -> None:
     """End the wish, or leave it waiting. The run and the wish are held."""
     state = Rethinking.State
     # Held too: nobody decides between the look and the withdrawal.
-    asked = list(Approval.objects.select_for_update(of=("self",)).filter(pk__in=row.approvals).order_by("pk"))
+    rows = Approval.objects.select_for_update(no_key=True, of=("self",))
+    asked = list(rows.filter(pk__in=row.approvals).order_by("pk"))
     if [one for one in asked if one.status == Approval.Status.DECIDED]:  # it may have ended the run already
         return _end(row, state.DROPPED, "The request was decided first, and that decision stands.")
     if run.status not in Run.OPEN:

@@ -30,7 +30,7 @@ def locks_before_it_records(change: Callable[[], Any], approval: Approval) -> bo
 
     other = threading.Thread(target=work)
     with transaction.atomic():
-        Approval.objects.select_for_update().get(pk=approval.pk)
+        Approval.objects.select_for_update(no_key=True).get(pk=approval.pk)
         other.start()
         until_somebody_waits()
         with connection.cursor() as cursor:

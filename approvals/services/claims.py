@@ -90,7 +90,7 @@ def _locked(user: User, approval_id: str) -> Locked:
     lasts = ExpressionWrapper(Q(claimed_at__gt=DatabaseNow() - CLAIM_LASTS), output_field=BooleanField())
     recent = ExpressionWrapper(Q(claimed_at__gt=DatabaseNow() - RENEWED_AFTER), output_field=BooleanField())
     # The holder is not joined: after a wait for the lock, the joined row would be the one of before.
-    rows = visible_to(user).select_for_update(of=("self",)).select_related("requested_by")
+    rows = visible_to(user).select_for_update(no_key=True, of=("self",)).select_related("requested_by")
     approval = rows.annotate(lasts=lasts, recent=recent).filter(pk=approval_id).first()
     if approval is None:
         raise NoSuchApproval

@@ -29,7 +29,7 @@ def comment(*, approval_id: str, by: User, text: str) -> Comment:
     text = text.strip()
     _check(text)
     with transaction.atomic():
-        approval = visible_to(by).select_for_update(of=("self",)).only("pk").filter(pk=approval_id).first()
+        approval = visible_to(by).select_for_update(no_key=True, of=("self",)).only("pk").filter(pk=approval_id).first()
         if approval is None:
             raise NoSuchApproval
         mine = approval.comments.filter(by=by, at__gt=DatabaseNow() - REPEATED_WITHIN)

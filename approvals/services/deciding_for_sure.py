@@ -63,7 +63,8 @@ def find_recorded(*, approval_id: str, reviewer: User, key: str, body_digest: st
         with transaction.atomic():
             with connection.cursor() as cursor:
                 cursor.execute("SELECT set_config('lock_timeout', %s, true)", [WAIT])
-            Approval.objects.select_for_update(of=("self",)).filter(pk=approval_id).values_list("pk").first()
+            held = Approval.objects.select_for_update(no_key=True, of=("self",)).filter(pk=approval_id)
+            held.values_list("pk").first()
             mine = Decision.objects.select_related("by", "on_behalf_of").filter(approval_id=approval_id, by=reviewer)
             return (mine.filter(idempotency_key=key) if key else mine.filter(body_digest=body_digest)).first()
     except AWAY as exc:

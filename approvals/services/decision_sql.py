@@ -42,7 +42,7 @@ class HeldApproval:
 
 _HOLD = f"""
 SELECT {_APPROVALS.columns("a")}, signalbox_now(), a.due_at <= signalbox_now()
-FROM approvals_approval a WHERE a.id = %s FOR UPDATE
+FROM approvals_approval a WHERE a.id = %s FOR NO KEY UPDATE
 """
 
 

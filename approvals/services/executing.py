@@ -34,7 +34,7 @@ def authorise(*, approval_id: str, digest: str) -> Authorised:
     bytes, the policy as it is now, and whether those who agreed may still decide. Raises NotAuthorised with the
     reason; trying again cannot help.
     """
-    rows = Approval.objects.select_for_update(of=("self",)).select_related("requested_by")
+    rows = Approval.objects.select_for_update(no_key=True, of=("self",)).select_related("requested_by")
     approval = rows.filter(pk=approval_id).first()
     if approval is None:
         raise NotAuthorised(f"There is no approval {approval_id}.")

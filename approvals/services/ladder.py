@@ -126,7 +126,7 @@ def escalate_now(*, approval_id: str, actor: str) -> bool:
     Nobody else is: the terms of the request say who. The ladder's step counts as taken, so that it is not taken again.
     """
     with transaction.atomic():
-        approval = Approval.objects.select_for_update(of=("self",)).get(pk=approval_id)
+        approval = Approval.objects.select_for_update(no_key=True, of=("self",)).get(pk=approval_id)
         further = sorted(set(approval.given_terms.escalate_to) - set(approval.audience))
         if not approval.is_open or not further:
             return False
@@ -180,7 +180,7 @@ def withdraw_each(
     `but_for_interrupts`: of a run that goes on, the interrupts that it still waits for; those without one stay too.
     """
     with transaction.atomic(savepoint=False):
-        rows = Approval.objects.select_for_update().filter(run_id=run_id, status=Approval.Status.PENDING)
+        rows = Approval.objects.select_for_update(no_key=True).filter(run_id=run_id, status=Approval.Status.PENDING)
         if only is not None:
             rows = rows.filter(pk__in=only)
         if but_for_interrupts is not None:

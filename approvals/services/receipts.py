@@ -97,7 +97,7 @@ def hold_all(approval_ids: Collection[str]) -> None:
 
     Who holds the record's chain keeps everybody waiting, so it may not wait itself for a row that somebody else has.
     """
-    rows = Approval.objects.select_for_update().filter(pk__in=approval_ids).order_by("pk")
+    rows = Approval.objects.select_for_update(no_key=True).filter(pk__in=approval_ids).order_by("pk")
     list(rows.values_list("pk", flat=True))
 
 
@@ -178,7 +178,7 @@ def note_not_taken(*, approval_id: str, detail: str) -> None:
     Nothing is noted of what ended without a decision, or has begun; what was set aside stays so. On retry: noted once.
     """
     with transaction.atomic(savepoint=False):
-        approval = Approval.objects.select_for_update(of=("self",)).get(pk=approval_id)
+        approval = Approval.objects.select_for_update(no_key=True, of=("self",)).get(pk=approval_id)
         steps = set(approval.receipt.values_list("step", flat=True))
         if approval.status != Approval.Status.DECIDED or steps & {Step.REFUSED, Step.EFFECT_STARTED}:
             return
@@ -246,7 +246,7 @@ def set_aside(*, approval_id: str, by: User, reason: str) -> None:
 
 def locked_for_redrive(approval_id: str, by: User) -> Approval:
     """Lock an approval for a change out of the lane. Raises NoSuchApproval, NotTheirs."""
-    approval = Approval.objects.select_for_update(of=("self",)).filter(pk=approval_id).first()
+    approval = Approval.objects.select_for_update(no_key=True, of=("self",)).filter(pk=approval_id).first()
     if approval is None:
         raise NoSuchApproval
     if not may_redrive(by, list(approval.decisions.all())):

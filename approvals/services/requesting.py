@@ -123,7 +123,7 @@ def take_back(*, approval_id: str, by: User, reason: str) -> Approval:
     """
     with transaction.atomic():
         mine = Approval.objects.filter(source=Approval.Source.PROGRAM, requested_by=by, pk=approval_id)
-        approval = mine.select_for_update().first()
+        approval = mine.select_for_update(no_key=True).first()
         if approval is None:
             raise NoSuchApproval
         if approval.status == Approval.Status.WITHDRAWN:

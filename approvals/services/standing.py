@@ -64,7 +64,7 @@ def make_standing(
     """
     _check_typed(reason, uses_at_most)
     with transaction.atomic():
-        rows = visible_to(by).select_for_update(of=("self",)).select_related("requested_by")
+        rows = visible_to(by).select_for_update(no_key=True, of=("self",)).select_related("requested_by")
         approval = rows.filter(pk=approval_id).first()
         if approval is None:
             raise NoSuchApproval

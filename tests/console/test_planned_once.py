@@ -56,7 +56,7 @@ def _planned() -> dict[str, int]:
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT statement, generic_plans + custom_plans FROM pg_prepared_statements"
-            " WHERE statement LIKE '%FROM approvals_approval a WHERE a.id = $1 FOR UPDATE%'"
+            " WHERE statement LIKE '%FROM approvals_approval a WHERE a.id = $1 FOR NO KEY UPDATE%'"
             " OR statement LIKE '%INSERT INTO approvals_receiptstep%'"
         )
         return dict(cursor.fetchall())

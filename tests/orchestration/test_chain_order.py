@@ -1,21 +1,29 @@
-"""Who holds the record's chain keeps every decision waiting, so it waits for no approval that a decision may hold."""
+"""Who holds the record's chain keeps every decision waiting, so it waits for no row that somebody else may hold."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 from django.contrib.auth.models import Group, User
+from django.db import connection, transaction
+from django.db.models import Model
 
 from approvals import services as approvals
 from approvals.models import Approval
-from approvals.services import Proposal
-from orchestration import services
+from approvals.services import Proposal, decision_sql
+from approvals.services.receipts import hold_all
+from orchestration import failing, fences, services
 from orchestration.actions import acting
 from orchestration.agent_servers import rows
 from orchestration.agents.support.agent import AGENT
 from orchestration.contracts import Turn
 from orchestration.effects import EffectLedger
+from orchestration.failing import Failed
 from orchestration.models import Effect, Run, ThreadQuestion
 from orchestration.services import TurnEnd
+from tests.at_once import at_once
 from tests.chain_order import locks_before_it_records
 from tests.fakes import FakeWorld
 from tests.orchestration.conftest import decide, make_run, open_for, reviewer
@@ -114,3 +122,37 @@ def test_a_thread_on_a_server_that_went_on_with_one_place_decided_and_another_op
     pending.refresh_from_db()
     assert pending.status == "withdrawn"
     assert decided.receipt.filter(step="refused").exists()
+
+
+TURN = 1
+HOLDERS: dict[str, Callable[[Run], Any]] = {
+    "a turn that begins": lambda run: fences.hold(run.pk),
+    "a turn that is placed": lambda run: services._hold(Turn(run.pk, "support", TURN), FENCE),
+    "an attempt that is let go": lambda run: fences.let_go(Turn(run.pk, "support", TURN), FENCE),
+    "a turn that fails": lambda run: failing.note(Turn(run.pk, "support", TURN), FENCE, 1, Failed(("OSError",), "x")),
+    "a turn under other code": lambda run: services.note_code_changed(Turn(run.pk, "support", TURN), FENCE, "a node"),
+    "an effect that begins": lambda run: EffectLedger(run.pk, FENCE, AGENT, FakeWorld())._check_fence(),
+}
+
+
+@pytest.mark.parametrize("hold", HOLDERS.values(), ids=list(HOLDERS))
+def test_a_new_row_that_names_a_run_waits_for_nobody_who_holds_it(run: Run, hold: Callable[[Run], Any]) -> None:
+    Run.objects.filter(pk=run.pk).update(temporal_runs=[{"id": "t", "turn": TURN, "attempt": 1}])
+    with transaction.atomic():
+        hold(run)
+        assert at_once(lambda: _can_be_named(run)) == [True]
+
+
+def test_a_new_row_that_names_an_approval_waits_for_nobody_who_holds_it(run: Run) -> None:
+    approval = open_for(run)
+    for hold in (lambda: decision_sql.hold(approval.pk), lambda: hold_all([approval.pk])):
+        with transaction.atomic():
+            hold()
+            assert at_once(lambda: _can_be_named(approval)) == [True]
+
+
+def _can_be_named(row: Model) -> bool:
+    """Return whether a foreign key to the row would be found good at once."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(f"SELECT 1 FROM {row._meta.db_table} WHERE id = %s FOR KEY SHARE SKIP LOCKED", [row.pk])
+        return cursor.fetchone() is not None
