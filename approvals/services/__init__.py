@@ -10,7 +10,7 @@ from approvals.services.commenting import comment
 from approvals.services.deciding import Answer, Circumstances, decide
 from approvals.services.deciding_for_sure import Recorded, decide_for_sure, find_recorded
 from approvals.services.delegating import confirm_delegation, delegate, revoke_delegation
-from approvals.services.ending import LetGo, decisions_of, let_go, not_begun_of_run, open_of_run, set_back
+from approvals.services.ending import LetGo, decisions_of, hold_of_run, let_go, not_begun_of_run, open_of_run, set_back
 from approvals.services.executing import Authorised, authorise
 from approvals.services.ladder import Rung, climb, climb_overdue, escalate_now, withdraw, withdraw_each
 from approvals.services.linking import confirm_link, drop_link, propose_link
@@ -51,6 +51,7 @@ __all__ = [
     "escalate_now",
     "find_recorded",
     "hold_all",
+    "hold_of_run",
     "hold_receipts",
     "let_go",
     "make_standing",

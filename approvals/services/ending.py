@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from django.db import transaction
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, Q
 
 from approvals.models import Approval, Decision, ReceiptStep
 from approvals.services import reminders
 from approvals.services.ladder import withdraw_each
-from approvals.services.receipts import hold_all, note_effect, stand_still
+from approvals.services.receipts import note_effect, stand_still
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,17 @@ def decisions_of(approval_ids: list[str]) -> list[str]:
     return list(rows.values_list("pk", flat=True))
 
 
+def hold_of_run(run_id: str) -> None:
+    """Hold a run's approvals that are open, or decided and not in effect yet, so that a decision under way ends first.
+
+    Part of a caller's transaction, which holds the run's row: that comes before its approvals. What it reads from then
+    on stays so.
+    """
+    is_not_over = Q(status=Approval.Status.PENDING) | Q(status=Approval.Status.DECIDED, took_effect_at=None)
+    rows = Approval.objects.select_for_update(no_key=True).filter(is_not_over, run_id=run_id).order_by("pk")
+    list(rows.values_list("pk", flat=True))
+
+
 def set_back(*, run_id: str, asked: list[str], reason: str, actor: str, begun: list[str]) -> LetGo:
     """Let what a run had asked die, for it was set back to before that: it asks again, and that is decided again.
 
@@ -52,7 +63,7 @@ def set_back(*, run_id: str, asked: list[str], reason: str, actor: str, begun: l
     that no effect can rest on it, and whoever decided is told, by mail too. Part of a caller's transaction.
     """
     with transaction.atomic():
-        hold_all(asked)
+        hold_of_run(run_id)
         voided = [pk for pk in not_begun_of_run(run_id, begun) if pk in asked]
         for approval_id in voided:
             note_effect(approval_id=approval_id, event="refused", detail=reason, actor=actor)
@@ -69,6 +80,7 @@ def let_go(*, run_id: str, reason: str, actor: str, begun: list[str]) -> LetGo:
     by mail too. Call it in the transaction that closes the run. A repetition finds nothing left.
     """
     with transaction.atomic():
+        hold_of_run(run_id)
         voided = not_begun_of_run(run_id, begun)
         stand_still(run_id)
         withdrawn = withdraw_each(run_id=run_id, reason=reason, actor=actor)

@@ -17,6 +17,7 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from pydantic import ValidationError
 
+from approvals import services as approvals
 from approvals.errors import NotTheirs
 from approvals.record import audit
 from approvals.services.receipts import checked_reason
@@ -100,6 +101,7 @@ def act(
             return Done(run, before.new_run)
         if known.is_same(run, by.username):
             return Done(run)
+        approvals.hold_of_run(run_id)  # a decision under way ends first, and is seen
         seen = known.preview(run, read)
         _check_free(run, known)
         if state and state != seen.state:

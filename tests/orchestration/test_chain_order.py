@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -11,22 +12,26 @@ from django.db import connection, transaction
 from django.db.models import Model
 
 from approvals import services as approvals
-from approvals.models import Approval
+from approvals.models import Approval, AuditEvent
 from approvals.services import Proposal, decision_sql
 from approvals.services.receipts import hold_all
-from orchestration import failing, fences, services
+from console.clock import database_now
+from orchestration import ending, failing, fences, services
 from orchestration.actions import acting
 from orchestration.agent_servers import rows
 from orchestration.agents.support.agent import AGENT
 from orchestration.contracts import Turn
 from orchestration.effects import EffectLedger
+from orchestration.errors import ActionRefused
 from orchestration.failing import Failed
 from orchestration.models import Effect, Run, ThreadQuestion
 from orchestration.services import TurnEnd
-from tests.at_once import at_once
+from tests.at_once import at_once, until_somebody_waits
 from tests.chain_order import locks_before_it_records
 from tests.fakes import FakeWorld
 from tests.orchestration.conftest import decide, make_run, open_for, reviewer
+from tests.orchestration.test_actions import somebody
+from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -156,3 +161,46 @@ def _can_be_named(row: Model) -> bool:
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(f"SELECT 1 FROM {row._meta.db_table} WHERE id = %s FOR KEY SHARE SKIP LOCKED", [row.pk])
         return cursor.fetchone() is not None
+
+
+def _while_a_decision_is_under_way(approval: Approval, change: Callable[[], Any]) -> None:
+    """Begin the change when the decision is made, and commit the decision when the change waits for it."""
+    made = threading.Event()
+
+    def decides() -> None:
+        with transaction.atomic():
+            decide(approval)
+            made.set()
+            until_somebody_waits()
+
+    def changes() -> None:
+        assert made.wait(PATIENCE)
+        change()
+
+    at_once(decides, changes)
+
+
+def test_a_decision_under_way_while_its_run_is_closed_is_voided_and_who_made_it_is_told(run: Run) -> None:
+    approval = open_for(run)
+    _while_a_decision_is_under_way(
+        approval,
+        lambda: ending.close_run(run_id=run.pk, status="failed", kind="Away", message="It failed.", actor="worker"),
+    )
+    told = AuditEvent.objects.get(kind="run.failed").body
+    assert (told["voided"], told["told"]) == ([approval.pk], ["alice"])
+    approval.refresh_from_db()
+    assert approval.status == "decided" and approval.expected_by is not None
+    assert approval.expected_by <= database_now()
+
+
+def test_an_action_whose_preview_knew_nothing_of_a_decision_under_way_is_refused(run: Run) -> None:
+    olga, approval = somebody("operator", "olga"), open_for(run)
+    state = acting.preview(run, "end").state
+
+    def end() -> None:
+        with pytest.raises(ActionRefused, match="moved on"):
+            acting.act(run_id=run.pk, action="end", reason="It hangs", by=olga, state=state)
+
+    _while_a_decision_is_under_way(approval, end)
+    run.refresh_from_db()
+    assert run.status == "running"
