@@ -107,6 +107,7 @@ def fetched(approval: Approval, by: str) -> dict[str, Any]:
 def taken(approval_id: str, how: str, *, actor: str) -> None:
     """Note that the program has its answer, also where none was sent yet. A repetition changes nothing."""
     with transaction.atomic():
+        _hold(approval_id)
         AnswerDelivery.objects.get_or_create(pk=approval_id)
         delivered(approval_id, how, actor=actor)
 

@@ -33,16 +33,31 @@ def note(
     `is_due`: it is to be told; what is tried again by itself is told later. Part of a transaction; of two at once one
     tells. The admins are told where no operator has an address, and accounts with the same address get one mail.
     """
+    return note_held(hold(group, cause), run_id, is_due=is_due, actor=actor, body=body)
+
+
+def hold(group: str, cause: str) -> Trouble:
+    """Make the trouble's row where there is none, and hold it. Part of a transaction.
+
+    Who notes several holds all of them first, by the order of their groups: after the first note the record's chain is
+    held, and who has that waits for no row.
+    """
     Trouble.objects.get_or_create(group=group, defaults={"cause": cause})
-    trouble = Trouble.objects.select_for_update().get(pk=group)
+    return Trouble.objects.select_for_update().get(pk=group)
+
+
+def note_held(
+    trouble: Trouble, run_id: str, *, is_due: bool, actor: str, body: dict[str, Any] | None = None
+) -> list[str]:
+    """Do as `note` does with a trouble that is held."""
     trouble.last_seen_at, told = DatabaseNow(), list[str]()
     if is_due and trouble.told_at is None:
         trouble.told_at = DatabaseNow()
         people = _people("operator") or _people("admin")
         for user in people:
-            outbox.enqueue(kind=Kind.RUN_STUCK, subject=run_id, payload={"group": group, "user_id": user.pk})
+            outbox.enqueue(kind=Kind.RUN_STUCK, subject=run_id, payload={"group": trouble.group, "user_id": user.pk})
         told = [user.username for user in people]
-        about = {"cause": cause, "group": group, "told": told}
+        about = {"cause": trouble.cause, "group": trouble.group, "told": told}
         audit.record(actor=actor, kind="run.stuck", subject=run_id, body=(body or {}) | about)
     trouble.save()
     return told

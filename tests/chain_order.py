@@ -7,16 +7,17 @@ from collections.abc import Callable
 from typing import Any
 
 from django.db import connection, connections, transaction
+from django.db.models import Model
 
-from approvals.models import Approval
 from console.locks import AdvisoryLock
 from tests.at_once import until_somebody_waits
 
 
-def locks_before_it_records(change: Callable[[], Any], approval: Approval) -> bool:
-    """Return whether the change does not hold the chain while it waits for the approval, and let it end.
+def locks_before_it_records(change: Callable[[], Any], row: Model) -> bool:
+    """Return whether the change does not hold the chain while it waits for the row, and let it end.
 
-    The approval is held as a decision holds it, which then waits for the chain. What the change raises is raised here.
+    The row is held as by somebody who then waits for the chain, such as a decision that holds an approval. What the
+    change raises is raised here.
     """
     raised: list[BaseException] = []
 
@@ -30,7 +31,7 @@ def locks_before_it_records(change: Callable[[], Any], approval: Approval) -> bo
 
     other = threading.Thread(target=work)
     with transaction.atomic():
-        Approval.objects.select_for_update(no_key=True).get(pk=approval.pk)
+        type(row)._default_manager.select_for_update(no_key=True).get(pk=row.pk)
         other.start()
         until_somebody_waits()
         with connection.cursor() as cursor:

@@ -99,10 +99,12 @@ def examine(runs: Sequence[Run]) -> list[Diagnosis]:
     with transaction.atomic():
         kept = _keep([before[one.run_id] for one in found], stuck)
         changed = [pk for pk in kept if before[pk].cause_group != (stuck[pk].group if pk in stuck else "")]
-        for group in {stuck[pk].group: stuck[pk] for pk in kept if pk in stuck}.values():
-            members = [before[pk] for pk in kept if pk in stuck and stuck[pk].group == group.group]
-            is_due = group.cause.told_at_once or any(run.stuck_at for run in members)
-            troubles.note(group.group, group.cause.name, members[0].pk, is_due=is_due, actor="relay")
+        groups = {stuck[pk].group: stuck[pk].cause for pk in kept if pk in stuck}
+        held = [troubles.hold(group, groups[group].name) for group in sorted(groups)]
+        for trouble in held:
+            members = [before[pk] for pk in kept if pk in stuck and stuck[pk].group == trouble.group]
+            is_due = groups[trouble.group].told_at_once or any(run.stuck_at for run in members)
+            troubles.note_held(trouble, members[0].pk, is_due=is_due, actor="relay")
         if changed:
             announce("runs", "health", *(f"run:{pk}" for pk in changed[:TOLD_AT_MOST]))
     return list(stuck.values())

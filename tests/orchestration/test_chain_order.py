@@ -21,16 +21,19 @@ from orchestration.actions import acting
 from orchestration.agent_servers import rows
 from orchestration.agents.support.agent import AGENT
 from orchestration.contracts import Turn
+from orchestration.diagnosis import standing
 from orchestration.effects import EffectLedger
 from orchestration.errors import ActionRefused
 from orchestration.failing import Failed
-from orchestration.models import Effect, Run, ThreadQuestion
+from orchestration.models import Effect, Run, ThreadQuestion, Trouble
 from orchestration.services import TurnEnd
 from tests.at_once import at_once, until_somebody_waits
 from tests.chain_order import locks_before_it_records
 from tests.fakes import FakeWorld
 from tests.orchestration.conftest import decide, make_run, open_for, reviewer
 from tests.orchestration.test_actions import somebody
+from tests.orchestration.test_diagnosis import Scene
+from tests.orchestration.test_standing import failing as failing_run
 from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -127,6 +130,15 @@ def test_a_thread_on_a_server_that_went_on_with_one_place_decided_and_another_op
     pending.refresh_from_db()
     assert pending.status == "withdrawn"
     assert decided.receipt.filter(step="refused").exists()
+
+
+def test_two_causes_that_are_new_at_once(run: Run) -> None:
+    scene = Scene()
+    stuck = [failing_run(scene, kind, stuck_at=scene.now) for kind in ("AwayError", "FullError")]
+    second = Trouble.objects.create(group="turn_failing:FullError", cause="turn_failing")
+    examined = list(Run.objects.filter(pk__in=[one.pk for one in stuck]).order_by("pk"))
+    assert locks_before_it_records(lambda: standing.examine(examined), second)
+    assert AuditEvent.objects.filter(kind="run.stuck").count() == 2
 
 
 TURN = 1

@@ -511,3 +511,21 @@ def test_a_secret_that_no_receiver_could_read_is_refused_at_the_start_and_not_qu
     with pytest.raises(ValueError, match="write whsec_ and the base64") as refused:
         Environment(webhook_secret=secret)
     assert secret == "whsec_" or secret not in str(refused.value)
+
+
+def test_an_answer_that_is_fetched_for_the_first_time_while_it_is_held_waits_its_turn() -> None:
+    approval, held = answer(asked()), threading.Event()
+
+    def holds() -> None:
+        with transaction.atomic():
+            deliveries._hold(approval.pk)
+            held.set()
+            until_somebody_waits()
+            AnswerDelivery.objects.get_or_create(pk=approval.pk)
+
+    def fetches() -> None:
+        assert held.wait(PATIENCE)
+        deliveries.taken(approval.pk, "fetched by robot", actor="robot")
+
+    at_once(holds, fetches)
+    assert AnswerDelivery.objects.get(pk=approval.pk).state == "delivered"
