@@ -375,14 +375,17 @@ class PrefectDeployments:
             pools.append(WorkPool(row["name"], row.get("type") or "", status, workers, queues))
         return pools
 
-    def last_heartbeats(self, flow_run_id: str) -> list[datetime]:
-        """Return when the run's process last said that it lives, newest first, at most two."""
+    def last_heartbeats(self, flow_run_id: str, *, since: datetime) -> list[datetime]:
+        """Return when the run's process last said that it lives, newest first, at most three.
+
+        `since`: when its attempt began, aware; what an earlier one said counts for nothing.
+        """
         found = self.events(
             names=[HEARTBEAT],
             resource=f"prefect.flow-run.{uuid_of(flow_run_id)}",
-            since=datetime.now(UTC) - timedelta(days=1),
+            since=since,
             newest_first=True,
-            limit=2,
+            limit=3,
         )
         return [event.at for event in found]
 

@@ -2,8 +2,9 @@
 
 * A refresh takes over what became of its run. A version comes by `dataplane.assets` or from a program.
 * A run that Prefect's schedule made gets a refresh under its window's key; of one window there is one run.
-* A run whose process is gone ends by force and gives its slot back, at the latest 90 s after: Prefect alone believes in
-  it for ever. It is not started again: nobody here knows whether that would be right.
+* A run whose process is gone ends by force and gives its slot back, where signs of life every 30 s had told that it
+  lived at the latest 90 s after: Prefect alone believes in it for ever. It is not started again: nobody here knows
+  whether that would be right.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any, Final, TypeVar
 
 from django.db import InterfaceError, OperationalError, transaction
@@ -32,7 +34,11 @@ from dataplane.registered import Registered
 
 CANCELLING: Final = timedelta(seconds=60)  # whoever runs it needs 15 s
 SILENT: Final = timedelta(seconds=60)  # nobody has asked for the deployment's work
-BEATS: Final = timedelta(seconds=180)  # Prefect's own default between two signs of life
+#: Between two signs of life: no flow of Prefect's gives them more often, by default they come every three minutes, and
+#: a flow may set any number of seconds. Each attempt gives its first one as it begins.
+LEAST_GAP: Final = timedelta(seconds=30)
+DEFAULT_GAP: Final = timedelta(seconds=180)
+GAP_UNTOLD: Final = timedelta(minutes=20)  # what is believed possible after a single one
 BEATS_MISSED: Final = 1.5
 #: Prefect away for this long makes its runners and workers ask less and less often, up to every 160 s
 OUTAGE: Final = timedelta(seconds=20)
@@ -55,9 +61,9 @@ def dead_because(
 ) -> str:
     """Return in words why the process of a run is taken for gone, "" while it may live. Pure but for the process table.
 
-    `pid`: what Prefect knows of its process; `beats`: its last signs of life, newest first; `polled_at`: when somebody
-    last asked for work of its deployment; `back_at`: since when Prefect answers, where it was away. Nobody could give a
-    sign of life meanwhile, or hear that it is to cancel.
+    `pid`: what Prefect knows of its process; `beats`: the last signs of life of this attempt, newest first;
+    `polled_at`: when somebody last asked for work of its deployment; `back_at`: since when Prefect answers, where it
+    was away. Nobody could give a sign of life meanwhile, or hear that it is to cancel.
     """
     age = now - run.state_at
     answers_for = now - back_at if back_at is not None else timedelta.max
@@ -70,18 +76,32 @@ def dead_because(
         return "Its process is gone."
     if beats:
         silent = now - beats[0]
-        usual = beats[0] - beats[1] if len(beats) > 1 else BEATS
-        if min(silent, answers_for) > BEATS_MISSED * usual + timedelta(seconds=10):
+        gaps = [later - earlier for later, earlier in pairwise(beats)]
+        if min(silent, answers_for) > BEATS_MISSED * _longest_gap(gaps) + timedelta(seconds=10):
             return f"Its process has given no sign of life for {silent.total_seconds():.0f} s."
-        if silent < (usual if len(beats) > 1 else SILENT):  # a single sign does not say when the next one is due
+        if silent < max([SILENT, *gaps]):
             return ""
     if polled_at is not None and now - polled_at > SILENT and age > SILENT and answers_for > BACKED_OFF:
         return "Nobody serves its deployment any more, and its process ends with who started it."
     return ""
 
 
+def _longest_gap(gaps: list[timedelta]) -> timedelta:
+    """Return how far apart an attempt's signs of life may be, by the gaps between those that are known. Pure.
+
+    Two gaps say it, the longer of them where one sign was lost. One may be the rest of an attempt before, by a clock
+    that is some seconds ahead of Prefect's: it makes the time longer than by default, and never shorter.
+    """
+    if not gaps:
+        return GAP_UNTOLD
+    return max(LEAST_GAP if len(gaps) > 1 else DEFAULT_GAP, *gaps)
+
+
 def is_of_this_machine(pid: str) -> bool:
-    """Return whether this, e.g. `host:4711`, is a process of this machine; a stranger's machine is not judged."""
+    """Return whether this, e.g. `host:4711`, is a process of this machine; a stranger's machine is not judged.
+
+    Prefect 3.8 tells the bare number of a worker's process and nothing of a served one's: these are not judged either.
+    """
     host, _, number = pid.rpartition(":")
     return number.isdecimal() and host == socket.gethostname()
 
@@ -239,7 +259,7 @@ class Follower:
     def _bury(self, run: FlowRun, deployment: Deployment, now: datetime) -> None:
         """End the run by force when its process is gone, at the second look that finds so."""
         pid = self.others.infrastructure_pid(run.id) if run.state_type in ("RUNNING", "PENDING") else ""
-        beats = self.others.last_heartbeats(run.id) if run.state_type == "RUNNING" else []
+        beats = self.others.last_heartbeats(run.id, since=run.state_at) if run.state_type == "RUNNING" else []
         why = dead_because(
             run, pid=pid, beats=beats, polled_at=deployment.last_polled_at, now=now, back_at=self.back_at
         )

@@ -32,6 +32,7 @@ def ago(seconds: int) -> datetime:
         # Killed at once, with whoever had started it: true within 90 s, however many signs of life there were.
         (65, [], 65, SERVED),
         (65, [65], 65, SERVED),
+        (95, [65, 95], 65, SERVED),
         (155, [65, 95, 125, 155], 65, SILENT),
         # Just now nobody can tell.
         (50, [], 50, ""),
@@ -39,12 +40,20 @@ def ago(seconds: int) -> datetime:
         (300, [20, 50], 300, ""),
         (300, [50], 300, ""),
         # Somebody serves it: only missing signs of life tell.
-        (600, [170], 5, ""),
-        (600, [290], 5, SILENT),
-        (600, [50, 80], 5, ""),
-        (600, [60, 90], 5, SILENT),
+        (600, [50, 80, 110], 5, ""),
+        (600, [60, 90, 120], 5, SILENT),
+        (600, [60, 90, 150], 5, ""),  # one was lost, or comes late
         # One that gives a sign every three minutes is not dead between two of them.
         (600, [170, 350], 5, ""),
+        (600, [170, 350], 65, ""),
+        # One sign does not say how often they come, and two may be of two attempts.
+        (300, [290], 5, ""),
+        (1800, [1790], 5, ""),
+        (1900, [1890], 5, SILENT),
+        (600, [270, 275], 5, ""),
+        (600, [290, 295], 5, SILENT),
+        (600, [50, 52, 54], 5, ""),  # no flow gives them more often than every 30 s
+        (1200, [900, 1500], 5, ""),
     ],
 )
 def test_a_run_is_taken_for_dead_by_what_is_known_of_it(age: int, beats: list[int], polled: int, why: str) -> None:
@@ -60,9 +69,9 @@ def test_a_run_is_taken_for_dead_by_what_is_known_of_it(age: int, beats: list[in
         ("RUNNING", [400], 400, 5, ""),
         ("RUNNING", [400], 400, 170, ""),
         ("RUNNING", [400], 400, 190, SERVED),
-        ("RUNNING", [300, 330], 300, 30, ""),
-        ("RUNNING", [300, 330], 5, 50, ""),
-        ("RUNNING", [300, 330], 5, 60, SILENT),
+        ("RUNNING", [300, 330, 360], 300, 30, ""),
+        ("RUNNING", [300, 330, 360], 5, 50, ""),
+        ("RUNNING", [300, 330, 360], 5, 60, SILENT),
         ("RUNNING", [], 400, 5, ""),
         ("CANCELLING", [], 400, 30, ""),
         ("CANCELLING", [], 400, 65, "told to cancel"),

@@ -36,6 +36,7 @@ class PrefectOfRows:
         self.rows: dict[str, dict[str, Any]] = {}
         self.deployment = str(uuid4())
         self.asked: list[str] = []
+        self.beats: dict[str, list[datetime]] = {}  # signs of life, newest first
 
     def follower(self) -> Follower:
         door = HttpPrefectGateway("http://prefect.example/api", transport=httpx.MockTransport(self._answer))
@@ -77,8 +78,15 @@ class PrefectOfRows:
             case ["flows", "filter"]:
                 return httpx.Response(200, json=[{"id": "f", "name": "load_orders"}])
             case ["events", "filter"]:
-                return httpx.Response(200, json={"events": []})
+                return httpx.Response(200, json={"events": self._signs(body)})
         return httpx.Response(200, json=[])
+
+    def _signs(self, body: dict[str, Any]) -> list[dict[str, Any]]:
+        (resource,) = body["filter"].get("resource", {"id": [""]})["id"]
+        since = datetime.fromisoformat(body["filter"]["occurred"]["since"])
+        beats = [at for at in self.beats.get(resource.removeprefix("prefect.flow-run."), []) if at >= since]
+        found = [{"id": str(uuid4()), "occurred": at.isoformat()} for at in beats[: body["limit"]]]
+        return [{**one, "event": "prefect.flow-run.heartbeat", "resource": {}} for one in found]
 
     def _found(self, body: dict[str, Any]) -> list[dict[str, Any]]:
         wanted = body["flow_runs"]
@@ -123,6 +131,19 @@ def test_a_dead_run_is_found_however_many_wait_behind_it(prefect: PrefectOfRows,
     follower._suspected[dead] -= timedelta(seconds=10)
     follower.look()
     assert prefect.state(dead) == ("CRASHED", "Its process is gone.")
+
+
+@pytest.mark.usefixtures("_registered")
+def test_a_second_attempt_is_not_judged_by_the_first_ones_signs_of_life(prefect: PrefectOfRows) -> None:
+    run = prefect.add("RUNNING", ago=timedelta(seconds=100))
+    prefect.rows[run]["infrastructure_pid"] = ""
+    prefect.beats[run] = [datetime.now(UTC) - timedelta(seconds=ago) for ago in (99, 101, 131, 161)]
+    follower = prefect.follower()
+    follower.look()
+    assert not follower._suspected
+    prefect.rows[run]["state"]["timestamp"] = (datetime.now(UTC) - timedelta(seconds=162)).isoformat()
+    follower.look()
+    assert run in follower._suspected, "as one attempt, it is dead"
 
 
 @pytest.mark.usefixtures("_registered")

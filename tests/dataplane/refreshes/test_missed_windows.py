@@ -52,7 +52,7 @@ class FakeDeployments:
     def infrastructure_pid(self, flow_run_id: str) -> str:
         return ""
 
-    def last_heartbeats(self, flow_run_id: str) -> list[datetime]:
+    def last_heartbeats(self, flow_run_id: str, *, since: datetime) -> list[datetime]:
         return []
 
 
