@@ -24,7 +24,7 @@ DataplaneError
 ├── RefreshHeldElsewhere     another flow run holds the refresh and did not finish in time
 └── PrefectError
     ├── PrefectAway          no connection, no answer in time, or a 5xx (try again later)
-    │   ├── PrefectBusy      it answers that its database is held up (try again soon)
+    │   ├── PrefectBusy      it answers that its database is held up, or that we ask too often (try again soon)
     │   ├── PrefectLocked    it answers, and does not let us in (try again when somebody has mended that)
     │   ├── NotStarted       so a start with parameters or a secret could not be checked
     │   └── MayBeDone        what an admin asked it to do with a flow run may have reached it (ask the same again)
@@ -36,6 +36,7 @@ DataplaneError
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 from console.refusals import EngineAway, Invalid, NotFound, Refused
@@ -203,9 +204,16 @@ class PrefectAway(PrefectError, EngineAway):
 
 
 class PrefectBusy(PrefectAway):
-    """Prefect answers, and cannot serve us now: its database is held up. What was asked is kept."""
+    """Prefect answers, and cannot serve us now: its database is held up, or we ask too often. What was asked is kept.
+
+    `retry_after`: how long it asks us to wait, at most `prefect_gateway.LONGEST_WAIT`; None where it does not say.
+    """
 
     title = "Prefect is busy"
+
+    def __init__(self, told: str = "", *, retry_after: timedelta | None = None) -> None:
+        super().__init__(told)
+        self.retry_after = retry_after
 
     @property
     def detail(self) -> str:

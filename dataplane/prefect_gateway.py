@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import Any, Final, Protocol
 from uuid import UUID
@@ -38,6 +39,9 @@ MOST_ROWS = 200
 #: 503 is Prefect's word for its SQLite file being locked by one of its own services; it passes. Every call may be
 #: repeated: creating has its key, and states are set to what they are to be.
 BUSY_PAUSES_SECONDS = (0.1, 0.3, 0.6)
+#: Not now: it took too long, it is too early, or there are too many. Asking again at once would make it worse.
+ASK_LATER: Final = frozenset({408, 425, 429})
+LONGEST_WAIT: Final = timedelta(minutes=5)  # of what an answer may ask for; what is kept is not to lie for a day
 STATE_TYPES: Final = (
     "SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING", "COMPLETED", "FAILED", "CRASHED", "CANCELLED",
 )  # fmt: skip
@@ -361,6 +365,10 @@ class HttpPrefectGateway:
             raise PrefectLocked(f"Prefect at {self.api_url} does not let us in. {words}")
         if response.status_code == 503 and _is_of_prefect(response):
             raise PrefectBusy(f"Prefect at {self.api_url} is busy: it answers 503, as while its database is locked.")
+        if response.status_code in ASK_LATER:
+            told = f"Prefect at {self.api_url} cannot serve us now ({response.status_code}): {_reason(response)}"
+            wait = _retry_after(response.headers.get("Retry-After", ""), datetime.now(UTC))
+            raise PrefectBusy(told, retry_after=wait)
         if response.status_code >= 500:
             raise PrefectAway(f"Prefect answers {response.status_code} at {self.api_url}.")
         if response.status_code >= 400:
@@ -469,6 +477,17 @@ def _is_of_prefect(response: httpx.Response) -> bool:
     except ValueError:
         return False
     return isinstance(body, dict) and "exception_message" in body
+
+
+def _retry_after(told: str, now: datetime) -> timedelta | None:
+    """Return how long the header asks us to wait, in seconds or until a date, at most LONGEST_WAIT; None: no word."""
+    try:
+        wait = timedelta(seconds=int(told)) if told.isdecimal() else parsedate_to_datetime(told) - now
+    except OverflowError:
+        return LONGEST_WAIT
+    except (ValueError, TypeError):  # no date, or one without a zone
+        return None
+    return min(max(wait, timedelta()), LONGEST_WAIT)
 
 
 def _reason(response: httpx.Response) -> str:

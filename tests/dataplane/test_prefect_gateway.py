@@ -13,7 +13,7 @@ from pytest_django import DjangoAssertNumQueries
 
 from dataplane import prefect_gateway
 from dataplane.deployments import PrefectDeployments
-from dataplane.errors import DeploymentNotFound, FlowRunNotFound, PrefectAway, PrefectRefused
+from dataplane.errors import DeploymentNotFound, FlowRunNotFound, PrefectAway, PrefectBusy, PrefectRefused
 from dataplane.models import Dataset, Refresh
 from dataplane.prefect_gateway import FlowRun, HttpPrefectGateway, PrefectGateway
 from dataplane.secret_fields import MASK
@@ -170,6 +170,9 @@ def test_every_way_of_not_answering_is_prefect_away(kind: type[httpx.RequestErro
         (httpx.Response(503), PrefectAway),
         (httpx.Response(200, text="<html>"), PrefectAway),
         (httpx.Response(404, json={}), FlowRunNotFound),
+        (httpx.Response(408), PrefectBusy),
+        (httpx.Response(425), PrefectBusy),
+        (httpx.Response(429, json={"detail": "too many"}), PrefectBusy),
         (httpx.Response(409, json={"detail": "no"}), PrefectRefused),
         (httpx.Response(422, json={"exception_detail": []}), PrefectRefused),
     ],
@@ -177,6 +180,24 @@ def test_every_way_of_not_answering_is_prefect_away(kind: type[httpx.RequestErro
 def test_every_answer_that_is_not_one_is_told_as_ours(answer: httpx.Response, error: type[Exception]) -> None:
     with pytest.raises(error):
         _gateway(answer).flow_run(str(uuid4()))
+
+
+@pytest.mark.parametrize(
+    ("told", "wait"),
+    [
+        ("30", timedelta(seconds=30)),
+        ("86400", prefect_gateway.LONGEST_WAIT),
+        ("9" * 30, prefect_gateway.LONGEST_WAIT),
+        ("Fri, 01 Jan 2100 00:00:00 GMT", prefect_gateway.LONGEST_WAIT),
+        ("Sat, 01 Jan 2000 00:00:00 GMT", timedelta()),
+        ("soon", None),
+        (None, None),
+    ],
+)
+def test_it_is_kept_how_long_prefect_asks_us_to_wait(told: str | None, wait: timedelta | None) -> None:
+    with pytest.raises(PrefectBusy) as caught:
+        _gateway(httpx.Response(429, headers={"Retry-After": told} if told else {})).flow_run(str(uuid4()))
+    assert caught.value.retry_after == wait
 
 
 def test_a_refused_change_of_state_is_not_silent() -> None:
