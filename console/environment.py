@@ -422,7 +422,7 @@ def environment() -> Environment:
     home = given.home.expanduser().absolute()
     told = given.model_dump(exclude_unset=True, by_alias=True) | _stack_values(given, home) | {"SIGNALBOX_HOME": home}
     if told.get("PREFECT_API_URL"):
-        told["PREFECT_API_URL"], in_address = without_credentials(told["PREFECT_API_URL"])
+        told["PREFECT_API_URL"], in_address = without_credentials(told["PREFECT_API_URL"].rstrip("/"))
         if in_address:
             told.setdefault("PREFECT_API_AUTH_STRING", in_address)
     return Environment(**told)

@@ -94,6 +94,14 @@ def test_user_and_password_inside_the_address_are_the_auth_string_and_shown_nowh
     assert Environment.model_fields["prefect_auth_string"].repr is False
 
 
+@pytest.mark.parametrize("end", ["", "/", "//"])
+def test_an_address_may_end_in_a_slash(told: pytest.MonkeyPatch, end: str) -> None:
+    told.setenv("PREFECT_API_URL", f"http://user:pass@prefect.example:4200/api{end}")
+    environment.cache_clear()
+    assert environment().prefect_api_url == "http://prefect.example:4200/api"
+    assert runner_environment({})["PREFECT_API_URL"] == "http://prefect.example:4200/api"
+
+
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_refusal_is_said_in_words_and_what_was_asked_is_kept(
     told: pytest.MonkeyPatch, transactional_db: None, status: int
