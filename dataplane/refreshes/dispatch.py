@@ -14,21 +14,45 @@ from console.clock import DatabaseNow, database_now
 from console.faults import reach
 from console.live.announce import announce
 from dataplane import catalogue, contracts
-from dataplane.errors import DatasetNotFound, DeploymentNotFound, PrefectAway, PrefectRefused
+from dataplane.errors import (
+    DataplaneError,
+    DatasetNotFound,
+    DeploymentNotFound,
+    PrefectAway,
+    PrefectBusy,
+    PrefectRefused,
+)
 from dataplane.models import Refresh
 from dataplane.prefect_gateway import PrefectGateway
 from dataplane.refreshes import standing, states
 
 REGISTERING = timedelta(seconds=0.5)  # the runner is about to register its deployments
 WAITS = Backoff(1, 30)  # while Prefect is away
+LEASE = timedelta(seconds=30)  # a row is in one dispatcher's hands; longer than Prefect usually takes for its answers
 logger = logging.getLogger(__name__)
 
 
 def dispatch_one(prefect: PrefectGateway) -> bool:
-    """Hand the oldest due refresh to Prefect; say whether one was handed over, so that more may be due.
+    """Hand the oldest due refresh to Prefect; return whether one was handed over, so that more may be due.
 
-    The row stays locked during the call, so that two dispatchers never send the same one; others are skipped.
+    1. Take the row for LEASE, so that other dispatchers leave it alone. One that dies gives it up by that.
+    2. Ask Prefect, in no transaction: PostgreSQL ends one that waits for 10 s.
+    3. Note what came of it, unless somebody else has taken the row meanwhile; they find the same flow run.
     """
+    row = _taken()
+    if row is None:
+        return False
+    try:
+        flow_run_id = _send(prefect, row)
+    except (DeploymentNotFound, PrefectAway, PrefectRefused, DatasetNotFound) as exc:  # lost by the catalogue since
+        _note_unsent(row, exc)
+        return False
+    _note_sent(row, flow_run_id)
+    return True
+
+
+def _taken() -> Refresh | None:
+    """Return the oldest due refresh, counted as tried and due again after LEASE; None when nothing is due."""
     with transaction.atomic():
         row = (
             Refresh.objects.select_for_update(skip_locked=True)
@@ -36,26 +60,44 @@ def dispatch_one(prefect: PrefectGateway) -> bool:
             .order_by("created_at")
             .first()
         )
-        if row is None:
-            return False
-        try:
-            row.prefect_flow_run_id = _send(prefect, row)
-            row.send_error, row.stand = "", None
-        except DeploymentNotFound as exc:
-            _wait_for_deployment(row, exc)
-        except PrefectAway as exc:
-            row.send_error, row.send_due_at = str(exc), database_now() + WAITS.delay(row.send_attempts + 1)
-            row.stand = None
-            if not row.send_attempts:
-                logger.info("refresh %s waits for Prefect: %s", row.pk, exc)
-        except (PrefectRefused, DatasetNotFound) as exc:  # the catalogue may have lost it since
-            refused = Refresh.objects.filter(pk=row.pk)
-            states.move(refused, Refresh.Status.FAILED, error=str(exc), finished_at=DatabaseNow())
-            logger.warning("refresh %s was refused: %s", row.pk, exc)
-        row.send_attempts += 1
-        row.save(update_fields=["prefect_flow_run_id", "send_error", "send_due_at", "send_attempts", "stand"])
+        if row is not None:
+            row.send_due_at = database_now() + LEASE
+            row.send_attempts += 1
+            row.save(update_fields=["send_due_at", "send_attempts"])
+        return row
+
+
+def _note_sent(row: Refresh, flow_run_id: str) -> None:
+    """Note the flow run; it may have begun already, and a second dispatcher may have noted the same one."""
+    with transaction.atomic():
+        unsent = Refresh.objects.filter(pk=row.pk, prefect_flow_run_id="")
+        unsent.update(prefect_flow_run_id=flow_run_id, send_error="", stand=None)
         announce("data")
-        return bool(row.prefect_flow_run_id)
+
+
+def _note_unsent(taken: Refresh, why: DataplaneError) -> None:
+    """Let the row be sent again later, or fail it, while it is still as it was taken."""
+    with transaction.atomic():
+        as_taken = Refresh.objects.filter(
+            pk=taken.pk, status=Refresh.Status.SCHEDULED, prefect_flow_run_id="", send_due_at=taken.send_due_at
+        )
+        row = as_taken.select_for_update().first()
+        if row is None:
+            return
+        if isinstance(why, DeploymentNotFound):
+            _wait_for_deployment(row, why)
+        elif isinstance(why, PrefectAway):
+            asked = (why.retry_after if isinstance(why, PrefectBusy) else None) or timedelta()
+            row.send_error = str(why)
+            row.send_due_at = database_now() + max(asked, WAITS.delay(row.send_attempts))
+            row.stand = None
+            if row.send_attempts == 1:
+                logger.info("refresh %s waits for Prefect: %s", row.pk, why)
+        else:
+            states.move(as_taken, Refresh.Status.FAILED, error=str(why), finished_at=DatabaseNow())
+            logger.warning("refresh %s was refused: %s", row.pk, why)
+        row.save(update_fields=["send_error", "send_due_at", "stand"])
+        announce("data")
 
 
 def _wait_for_deployment(row: Refresh, told: DeploymentNotFound) -> None:
@@ -65,7 +107,7 @@ def _wait_for_deployment(row: Refresh, told: DeploymentNotFound) -> None:
     """
     now = database_now()
     row.stand = standing.of_unknown_deployment(row.stand, now)
-    wait = WAITS.delay(row.send_attempts + 1) if row.is_registered else REGISTERING
+    wait = WAITS.delay(row.send_attempts) if row.is_registered else REGISTERING
     row.send_error, row.send_due_at = str(told), now + wait
     if row.is_registered and now - datetime.fromisoformat(row.stand["since"]) > standing.UNKNOWN_FOR:
         error = (

@@ -3,7 +3,9 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from typing import Any
 
+import httpx
 import pytest
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
@@ -12,9 +14,10 @@ from django.db import connection
 from console.clock import database_now
 from dataplane import selectors
 from dataplane.catalogue import HANDBOOK
-from dataplane.errors import DatasetNotFound, InvalidParameters, RefreshKeyTaken
+from dataplane.errors import DatasetNotFound, InvalidParameters, PrefectAway, RefreshKeyTaken
 from dataplane.flow_service import is_any_running, request_first_refreshes
 from dataplane.models import Dataset, Refresh
+from dataplane.prefect_gateway import LONGEST_WAIT, HttpPrefectGateway
 from dataplane.refreshes import dispatch, standing
 from dataplane.refreshes.request import request_refresh
 from tests.dataplane.conftest import content, publish
@@ -113,8 +116,72 @@ def test_a_crash_after_prefects_answer_finds_the_same_flow_run(db: None, fake_pr
     request_refresh(dataset="handbook", key="k1", user=None)
     dispatch.dispatch_one(fake_prefect)
     Refresh.objects.update(prefect_flow_run_id="")  # our note of it was lost
+    dispatch.send_soon()  # as whoever begins anew does
     dispatch.dispatch_one(fake_prefect)
     assert list(fake_prefect.runs) == [Refresh.objects.get().prefect_flow_run_id]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_prefect_is_asked_in_no_transaction(fake_prefect: FakePrefect, monkeypatch: pytest.MonkeyPatch) -> None:
+    request_refresh(dataset="handbook", key="k1", user=None)
+    create = fake_prefect.create_flow_run
+    seen: list[tuple[bool, bool]] = []
+
+    def asked(**given: Any) -> Any:
+        seen.append((connection.in_atomic_block, dispatch.dispatch_one(fake_prefect)))
+        return create(**given)
+
+    monkeypatch.setattr(fake_prefect, "create_flow_run", asked)
+    assert dispatch.dispatch_one(fake_prefect)
+    assert seen == [(False, False)], "and nobody else sends it meanwhile"
+
+
+def test_what_prefect_answers_too_late_takes_nothing_back(
+    db: None, fake_prefect: FakePrefect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request_refresh(dataset="handbook", key="k1", user=None)
+
+    def late(**_: Any) -> Any:
+        Refresh.objects.update(prefect_flow_run_id="noted by another")
+        raise PrefectAway("Prefect does not answer.")
+
+    monkeypatch.setattr(fake_prefect, "create_flow_run", late)
+    assert not dispatch.dispatch_one(fake_prefect)
+    row = Refresh.objects.get()
+    assert (row.prefect_flow_run_id, row.send_error) == ("noted by another", "")
+
+
+def test_one_that_cannot_be_sent_holds_nothing_up(
+    db: None, fake_prefect: FakePrefect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, _ = request_refresh(dataset="handbook", key="k1", user=None)
+    other, _ = request_refresh(dataset="handbook", key="k2", user=None)
+    create = fake_prefect.create_flow_run
+
+    def broken(**given: Any) -> Any:
+        if given["parameters"]["key"] == "k1":
+            raise RuntimeError("never seen before")
+        return create(**given)
+
+    monkeypatch.setattr(fake_prefect, "create_flow_run", broken)
+    with pytest.raises(RuntimeError):
+        dispatch.dispatch_one(fake_prefect)
+    assert dispatch.dispatch_one(fake_prefect)
+    first.refresh_from_db()
+    other.refresh_from_db()
+    assert other.prefect_flow_run_id and (first.prefect_flow_run_id, first.send_attempts) == ("", 1)
+
+
+@pytest.mark.parametrize("status", [408, 425, 429])
+def test_a_refresh_is_sent_again_where_prefect_asks_for_patience(db: None, status: int) -> None:
+    answer = httpx.Response(status, headers={"Retry-After": "3600"}, json={"detail": "too many"})
+    busy = HttpPrefectGateway("http://p.example/api", transport=httpx.MockTransport(lambda request: answer))
+    request_refresh(dataset="handbook", key="k1", user=None)
+    dispatch.dispatch_one(busy)
+    row = Refresh.objects.get()
+    assert row.status == "scheduled" and f"({status}): too many" in row.send_error
+    wait = row.send_due_at - database_now()
+    assert LONGEST_WAIT - timedelta(minutes=1) < wait <= LONGEST_WAIT
 
 
 def test_a_deployment_that_is_not_registered_yet_is_waited_for(db: None) -> None:
