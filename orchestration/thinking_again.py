@@ -69,32 +69,53 @@ def stale_datasets(reads: list[Read]) -> list[str]:
 def ask(*, run_id: str, by: User, reason: str) -> Rethinking:
     """Keep the wish, on the record, with the refreshes that it needs; return it.
 
-    Under the run's lock, in one transaction with the refreshes' rows. While a wish of the run waits, a second click
-    returns that one, whoever clicks. `reason`: at most 400 characters. Raises NoSuchRun, InvalidChange for the reason,
-    NotTheirs, and ActionRefused with a sentence where the run cannot think again or a refresh cannot be started.
+    1. Look, under the run's lock, whether the person may and the run can.
+    2. Ask for the refreshes, each in a transaction of its own: Prefect may be asked, and the record is not held for it.
+    3. Look again, and keep the wish, in one transaction. Where it is refused only now, the refreshes go on.
+
+    While a wish of the run waits, a second click returns that one, whoever clicks. `reason`: at most 400 characters.
+    Raises NoSuchRun, InvalidChange for the reason, NotTheirs, and ActionRefused with a sentence where the run cannot
+    think again or a refresh cannot be started.
     """
     reason = checked_reason(reason)
     with transaction.atomic():
-        run = Run.objects.select_for_update(no_key=True).filter(pk=run_id).first()
-        if run is None:
-            raise NoSuchRun(NoSuchRun.__doc__)
-        user = User.objects.get(pk=by.pk)  # the role may have been lost since the page was drawn
-        if not may_ask(user, run):
-            raise NotTheirs(NOT_THEIRS)
+        user, run = _looked_at(run_id, by)
         if waiting := waiting_of(run.pk):
             return waiting
-        reads = check(run)
-        _point(run, reads)
-        try:
-            refreshes = [ports.data_plane().refresh_for_run(name, user) for name in stale_datasets(reads)]
-        except ports.RefreshNotStarted as exc:
-            raise ActionRefused(str(exc)) from exc
+        reads = _can_be_read_anew(run)
+    try:
+        refreshes = [ports.data_plane().refresh_for_run(name, user) for name in stale_datasets(reads)]
+    except ports.RefreshNotStarted as exc:
+        raise ActionRefused(str(exc)) from exc
+    with transaction.atomic():
+        user, run = _looked_at(run_id, by)
+        if waiting := waiting_of(run.pk):
+            return waiting
+        _can_be_read_anew(run)
         open_ones = approvals.open_of_run(run.pk)
         row = Rethinking.objects.create(run=run, by=user, reason=reason, refreshes=refreshes, approvals=open_ones)
         body = {"reason": reason, "refreshes": refreshes, "approvals": open_ones}
         _tell(row)
         audit.record(actor=user.username, kind="run.asked_to_think_again", subject=run.pk, body=body)
     return row
+
+
+def _looked_at(run_id: str, by: User) -> tuple[User, Run]:
+    """Return the person as they are now, and the run, which is held. Raises NoSuchRun and NotTheirs."""
+    run = Run.objects.select_for_update(no_key=True).filter(pk=run_id).first()
+    if run is None:
+        raise NoSuchRun(NoSuchRun.__doc__)
+    user = User.objects.get(pk=by.pk)  # the role may have been lost since the page was drawn
+    if not may_ask(user, run):
+        raise NotTheirs(NOT_THEIRS)
+    return user, run
+
+
+def _can_be_read_anew(run: Run) -> list[Read]:
+    """Return what the run has read. Raises ActionRefused, with a sentence, where it cannot think again from before."""
+    reads = check(run)
+    _point(run, reads)
+    return reads
 
 
 def waiting_of(run_id: str) -> Rethinking | None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group, User
+from django.db import connection
 from django.urls import reverse
 
 from approvals.errors import InvalidChange, NotTheirs
@@ -76,6 +77,36 @@ def test_it_takes_back_neither_an_end_that_was_asked_for_nor_a_decision_beside(
     for run, words in ((ended, "otto has asked for the run's end"), (decided, "has decided a part")):
         with pytest.raises(ActionRefused, match=words):
             thinking_again.ask(run_id=run.pk, by=reviewer(), reason="again")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_may_ask_prefect_is_asked_while_nothing_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(thinking_again, "_point", lambda run, reads: None)
+    held: list[bool] = []
+
+    def refresh_for_run(dataset: str, by: User) -> str:
+        held.append(connection.in_atomic_block)
+        return f"rfr_{dataset}"
+
+    monkeypatch.setattr(ports.data_plane(), "told", lambda reads: [{**READ[0], "is_current": True}])
+    monkeypatch.setattr(ports.data_plane(), "refresh_for_run", refresh_for_run)
+    wish = thinking_again.ask(run_id=waiting_run().pk, by=reviewer(), reason="new terms")
+    assert held == [False] and wish.refreshes == ["rfr_handbook"]
+
+
+def test_what_was_decided_while_prefect_was_asked_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(thinking_again, "_point", lambda run, reads: None)
+    run = waiting_run()
+
+    def refresh_for_run(dataset: str, by: User) -> str:
+        Approval.objects.filter(run_id=run.pk).update(status="expired")
+        return f"rfr_{dataset}"
+
+    monkeypatch.setattr(ports.data_plane(), "told", lambda reads: [{**READ[0], "is_current": True}])
+    monkeypatch.setattr(ports.data_plane(), "refresh_for_run", refresh_for_run)
+    with pytest.raises(ActionRefused, match="asked nothing"):
+        thinking_again.ask(run_id=run.pk, by=operator(), reason="new terms")
+    assert not Rethinking.objects.exists()
 
 
 def test_a_reason_that_came_too_late_is_shown_again() -> None:
