@@ -25,7 +25,7 @@ from dataplane.models import AssetEvent, Dataset, Refresh
 from dataplane.refreshes import states
 from dataplane.registered import Registered
 
-AGAIN: Final = timedelta(minutes=2)  # events may be recorded in another order than they occurred in
+AGAIN: Final = timedelta(minutes=10)  # events may be recorded in another order than they occurred in
 KEPT: Final = timedelta(days=7)  # by Prefect
 _MADE: Final = "prefect.asset.materialization.succeeded"
 _READ: Final = "prefect.asset.referenced"
@@ -33,18 +33,38 @@ _COUNTED: Final = (("digest", str), ("rows", int))  # what a version needs of th
 logger = logging.getLogger(__name__)
 
 
-def catch_up(prefect: PrefectDeployments) -> int:
-    """Keep what Prefect has told since, and take its versions; return how many events were new. Raises PrefectAway."""
-    newest = AssetEvent.objects.aggregate(newest=Max("at"))["newest"]
-    since = max(datetime.now(UTC) - KEPT, newest - AGAIN) if newest else datetime.now(UTC) - KEPT
-    new = 0
+def catch_up(prefect: PrefectDeployments, *, cut_at: datetime | None = None) -> datetime | None:
+    """Keep what Prefect has told since, and take its versions. Raises PrefectAway.
+
+    Reads 1,000 events at most. Returns where it was cut, for the next look to go on there; None when it has read all.
+    `cut_at`: where the look before was cut, aware. Without it, it begins a little before the newest that is kept.
+    """
+    since = cut_at or _begin(datetime.now(UTC))
     for _ in range(MOST_PAGES):
         page = prefect.events(since=since, prefix=ASSETS)
-        new += sum(keep(event, prefect) for event in page)
-        if len(page) < EVENTS_A_PAGE or page[-1].at <= since:
-            break
-        since = page[-1].at
-    return new
+        for event in page:
+            keep(event, prefect)
+        if len(page) < EVENTS_A_PAGE:
+            return None
+        since = max(page[-1].at, since + timedelta(microseconds=1))  # also where a whole page is of one moment
+    return since
+
+
+def catch_up_with(flow_run_id: str, prefect: PrefectDeployments) -> None:
+    """Keep what this flow run told of assets, however late it came, and take its versions. Raises PrefectAway."""
+    since = datetime.now(UTC) - KEPT
+    for _ in range(MOST_PAGES):
+        page = prefect.events(since=since, prefix=ASSETS, flow_run_id=flow_run_id)
+        for event in page:
+            keep(event, prefect)
+        if len(page) < EVENTS_A_PAGE:
+            return
+        since = max(page[-1].at, since + timedelta(microseconds=1))
+
+
+def _begin(now: datetime) -> datetime:
+    newest = AssetEvent.objects.aggregate(newest=Max("at"))["newest"]
+    return max(now - KEPT, min(newest, now) - AGAIN) if newest else now - KEPT
 
 
 def keep(event: Event, prefect: PrefectDeployments) -> bool:

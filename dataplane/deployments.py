@@ -396,10 +396,11 @@ class PrefectDeployments:
         names: Sequence[str] = (),
         prefix: str = "",
         resource: str = "",
+        flow_run_id: str = "",
         newest_first: bool = False,
         limit: int = EVENTS_A_PAGE,
     ) -> list[Event]:
-        """Return events since a moment, one page of them."""
+        """Return events since a moment, one page of them. `flow_run_id`: only those that the flow run told."""
         wanted: dict[str, Any] = {
             "occurred": {"since": since.isoformat(), "until": (datetime.now(UTC) + timedelta(minutes=5)).isoformat()},
             "order": "DESC" if newest_first else "ASC",
@@ -407,6 +408,8 @@ class PrefectDeployments:
         }
         if resource:
             wanted["resource"] = {"id": [resource]}
+        if flow_run_id:
+            wanted["related"] = {"id": [f"prefect.flow-run.{uuid_of(flow_run_id)}"]}
         body = {"filter": wanted, "limit": min(limit, EVENTS_A_PAGE)}
         return [_event(row) for row in self._door.call("POST", "/events/filter", body)["events"]]
 

@@ -130,6 +130,7 @@ class Follower:
     others: PrefectDeployments
     back_at: datetime | None = None
     _away_since: datetime | None = None
+    _assets_cut_at: datetime | None = None  # where the look at events of assets was cut
     _suspected: dict[str, datetime] = field(default_factory=dict)  # flow run -> first look that found nobody
     _unheard: set[str] = field(default_factory=set)  # flow runs of which nobody here can say whether they live
     _said: dict[str, str] = field(default_factory=dict)  # registration or refresh -> what is wrong with it
@@ -143,7 +144,7 @@ class Follower:
         has_open = Refresh.objects.exclude(deployment="").filter(status__in=Refresh.OPEN).exists()
         try:
             if entries or has_open:
-                assets.catch_up(self.others)
+                self._assets_cut_at = assets.catch_up(self.others, cut_at=self._assets_cut_at)
             cancelling = self.others.asked_to_cancel()
         except PrefectAway:
             self._away_since = self._away_since or datetime.now(UTC)
@@ -331,7 +332,7 @@ class Follower:
 
         Not where a version that it told of is refused: then nobody has the data that the run has made.
         """
-        assets.catch_up(self.others)
+        assets.catch_up_with(row.prefect_flow_run_id, self.others)
         if refused := assets.refusal_of(row):
             _close(row, Refresh.Status.FAILED, refused)
             return

@@ -100,11 +100,10 @@ def test_who_follows_knows_since_when_prefect_is_back(
     answers: list[Any] = [PrefectAway("away"), PrefectAway("away"), 0]
     moments = [ago(away_for + 1), ago(1), NOW]
 
-    def catch_up(_: Any) -> int:
+    def catch_up(_: Any, *, cut_at: datetime | None) -> None:
         answer = answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
-        return int(answer)
 
     class Clock(datetime):
         @classmethod

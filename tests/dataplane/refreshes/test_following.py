@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import pytest
 
 from console.environment import environment
 from dataplane import currency
-from dataplane.deployments import ASSETS, Event
+from dataplane.deployments import ASSETS, EVENTS_A_PAGE, MOST_PAGES, Event
 from dataplane.errors import FlowRunNotFound, PrefectRefused
 from dataplane.models import AssetEvent, Dataset, DatasetVersion, Refresh
 from dataplane.prefect_gateway import FlowRun
@@ -43,8 +43,11 @@ class Deployments(FakeDeployments):
         self.secrets: list[str] = []  # that are known
         self.perhaps: list[str] = []  # while nobody can say what else is
 
-    def events(self, *, prefix: str = "", **_: Any) -> list[Event]:
-        return self.told if prefix == ASSETS else []
+    def events(self, *, since: datetime, prefix: str = "", flow_run_id: str = "", **_: Any) -> list[Event]:
+        run = f"prefect.flow-run.{flow_run_id}"
+        told = [one for one in self.told if not flow_run_id or run in one.related_ids("flow-run")]
+        found = sorted((one for one in told if one.at >= since), key=lambda one: one.at)
+        return found[:EVENTS_A_PAGE] if prefix == ASSETS else []
 
     def secrets_of(self, flow_run_id: str, *, are_known: bool = False) -> list[str]:
         if flow_run_id not in self.prefect.runs:
@@ -287,3 +290,34 @@ def test_a_digest_is_the_same_while_nobody_can_say_what_is_secret(followed: Foll
     assert DatasetVersion.objects.get().digest == "full-1-10"
     assert AssetEvent.objects.get(pk="event-2").metadata["note"] == f"all of it, {MASK}"
     assert row("b").status == "unchanged"
+
+
+def test_however_many_events_come_at_once_the_last_one_is_read(followed: Followed) -> None:
+    now = datetime.now(UTC)
+    made = "prefect.asset.materialization.succeeded"
+    many = EVENTS_A_PAGE * MOST_PAGES + 10
+    moments = [now - timedelta(seconds=90) + timedelta(milliseconds=50 * number) for number in range(many)]
+    followed.others.told = [
+        *(Event(f"of-others-{number}", made, at, "s3://raw/others", {}, []) for number, at in enumerate(moments)),
+        Event("last", made, now, ASSET, {"digest": "sha256:1"}, []),
+    ]
+    others: Any = followed.others
+    follower = Follower(followed.prefect, others)
+    follower.look()
+    assert not AssetEvent.objects.filter(pk="last").exists(), "one look reads a thousand"
+    follower.look()
+    assert AssetEvent.objects.filter(pk="last").exists()
+    assert DatasetVersion.objects.get().dataset_id == "orders"
+
+
+def test_a_run_that_has_ended_is_asked_for_events_that_came_late(followed: Followed) -> None:
+    run = followed.refreshed("a")
+    followed.tell(run.id, digest="sha256:1")
+    late = followed.others.told
+    followed.others.told = [replace(one, at=one.at - timedelta(hours=3)) for one in late]
+    newer = {"at": datetime.now(UTC), "is_made": True, "asset": "s3://raw/others"}
+    AssetEvent.objects.create(id="newer", metadata={}, upstream=[], **newer)
+    followed.end(run, "COMPLETED")
+    followed.look()
+    assert AssetEvent.objects.filter(prefect_flow_run_id=run.id).exists()
+    assert DatasetVersion.objects.get().dataset_id == "orders"
