@@ -210,7 +210,11 @@ class Follower:
         self._adopt(entry, runs)
 
     def _adopt(self, entry: Registered, runs: list[FlowRun]) -> None:
-        """Give each run of Prefect's schedule its refresh: see `due`. Of missed windows the policy takes which."""
+        """Give each run of Prefect's schedule its refresh: see `due`. Of missed windows the policy takes which.
+
+        Whoever deploys anew, or changes a schedule, has Prefect delete the runs that it planned and plan them again: an
+        open refresh takes the new run in place of one that was deleted.
+        """
         planned = [run for run in runs if run.idempotency_key.startswith("scheduled ")]
         rows = Refresh.objects.filter(prefect_flow_run_id__in=[run.id for run in planned])
         known = set(rows.values_list("prefect_flow_run_id", flat=True))
@@ -221,8 +225,23 @@ class Follower:
             if run in missed or run.id in known or run.state_type == "CANCELLED":
                 continue
             row, is_new = self._row(entry, run)
-            if not is_new and row.prefect_flow_run_id != run.id and run.state_type == "SCHEDULED":
+            if is_new or row.prefect_flow_run_id == run.id or run.state_type != "SCHEDULED":
+                continue
+            if self._is_deleted(row):
+                self._take_over(entry, run, row)
+            else:
                 self._drop(run, f"Another run does the refresh {row.key}.")
+
+    def _take_over(self, entry: Registered, run: FlowRun, row: Refresh) -> None:
+        """Let the run do an open refresh whose own run Prefect has deleted."""
+        logger.info("refresh %s: flow run %s was deleted, %s does it", row.pk, row.prefect_flow_run_id, run.id)
+        as_seen = Refresh.objects.filter(
+            pk=row.pk, status__in=Refresh.OPEN, prefect_flow_run_id=row.prefect_flow_run_id
+        )
+        changes = {"prefect_flow_run_id": run.id, "parameters": _parameters(entry, run), "stand": None}
+        with transaction.atomic():
+            states.move(as_seen, Refresh.Status.SCHEDULED, **changes)
+            announce("data")
 
     def _row(self, entry: Registered, run: FlowRun) -> tuple[Refresh, bool]:
         with transaction.atomic():
@@ -234,9 +253,7 @@ class Follower:
                 key=_key(entry, run),
                 defaults={
                     "id": new_id("rfr"),
-                    "parameters": plain(
-                        masking.kept_of(run.parameters, schema=run.parameters_schema or None, secret=entry.secret)
-                    ),
+                    "parameters": _parameters(entry, run),
                     "prefect_flow_run_id": run.id,
                     "flow": entry.flow,
                     "deployment": entry.deployment,
@@ -245,6 +262,16 @@ class Follower:
             if is_new:
                 announce("data")
         return row, is_new
+
+    def _is_deleted(self, row: Refresh) -> bool:
+        """Return whether the refresh is open and Prefect no longer knows its run."""
+        if not row.is_open or not row.prefect_flow_run_id:
+            return False
+        try:
+            self.prefect.flow_run(row.prefect_flow_run_id)
+        except FlowRunNotFound:
+            return True
+        return False
 
     def _drop(self, run: FlowRun, why: str) -> None:
         """Cancel a run that has not begun; one that has meanwhile goes on, for nothing would stop its process."""
@@ -351,6 +378,11 @@ class Follower:
 def _waits(run: FlowRun) -> bool:
     """Return whether nobody has begun the run yet; one that waits for a slot has been begun by who serves it."""
     return run.state_type == "SCHEDULED" and not run.run_count and run.state_name != "AwaitingConcurrencySlot"
+
+
+def _parameters(entry: Registered, run: FlowRun) -> Any:
+    """Return the run's parameters as its refresh keeps them."""
+    return plain(masking.kept_of(run.parameters, schema=run.parameters_schema or None, secret=entry.secret))
 
 
 def _key(entry: Registered, run: FlowRun) -> str:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -46,7 +47,7 @@ class FakeDeployments:
     def asked_to_cancel(self) -> list[Any]:
         return []
 
-    def events(self, **_: Any) -> list[Any]:
+    def events(self, *, since: datetime, **_: Any) -> list[Any]:
         return []
 
     def infrastructure_pid(self, flow_run_id: str) -> str:
@@ -184,6 +185,33 @@ def test_what_somebody_started_and_is_under_way_is_the_schedules_too(schedule: S
     (run,) = schedule.plan(noon)
     schedule.look()
     assert schedule.states([run]) == ["CANCELLED"] and Refresh.objects.count() == 1
+
+
+def test_a_window_whose_run_was_planned_anew_keeps_its_refresh(schedule: Schedule) -> None:
+    schedule.register("day", "latest")
+    (noon,) = days_ago(1)
+    (planned,) = schedule.plan(noon)
+    schedule.look()
+    del schedule.prefect.runs[planned]  # as Prefect does when somebody deploys anew
+    (again,) = schedule.plan(noon)
+    schedule.look()
+    row = Refresh.objects.get()
+    assert (row.status, row.prefect_flow_run_id, row.error) == ("scheduled", again, "")
+    assert schedule.states([again]) == ["SCHEDULED"]
+
+
+def test_a_window_whose_run_somebody_started_and_deleted_is_the_schedules(schedule: Schedule) -> None:
+    schedule.register("day", "latest")
+    (noon,) = days_ago(1)
+    Dataset.objects.create(name="orders", fresh_for=timedelta(days=1))
+    mine = {"flow": FLOW, "deployment": NAME, "prefect_flow_run_id": str(uuid4()), "send_attempts": 1}
+    Refresh.objects.create(id="rfr_1", dataset_id="orders", key=named([noon])[0], parameters={}, **mine)
+    (run,) = schedule.plan(noon)
+    schedule.look()
+    schedule.look()
+    row = Refresh.objects.get()
+    assert (row.status, row.prefect_flow_run_id) == ("scheduled", run)
+    assert schedule.states([run]) == ["SCHEDULED"]
 
 
 def test_a_run_is_known_to_read_since_its_last_attempt_began(schedule: Schedule) -> None:
