@@ -198,9 +198,11 @@ class PrefectDeployments:
     def set_schedules(
         self, deployment: Deployment, wanted: Sequence[ScheduleEntry], parameters: Mapping[str, Any]
     ) -> bool:
-        """Let the deployment have exactly these schedules; return whether anything had to be changed.
+        """Let the deployment follow exactly these schedules; return whether anything had to be changed.
 
-        New ones come before old ones go, so that a fault in between leaves one too many and never none.
+        New ones come before old ones go, so that a fault in between leaves one too many and never none. An old one is
+        made inactive first, and goes at a later call: with one of them Prefect deletes every run of the deployment
+        that its schedules made and nobody has begun, those that are late too.
         `parameters`: of each run that they make, besides what stands in the deployment.
         """
         path, given = f"/deployments/{uuid_of(deployment.id)}/schedules", dict(parameters)
@@ -215,10 +217,21 @@ class PrefectDeployments:
             ]
             self._door.call("POST", path, body)
         kept = {one.times for one in wanted}
-        surplus = [one.id for one in rows if one.parameters != given or one.entry.times not in kept]
-        for schedule_id in surplus:
-            self._door.call("DELETE", f"{path}/{uuid_of(schedule_id)}")
-        return bool(missing or surplus)
+        surplus = [one for one in rows if one.parameters != given or one.entry.times not in kept]
+        followed = [one for one in surplus if one.entry.is_active]
+        for one in followed:
+            self._door.call("PATCH", f"{path}/{uuid_of(one.id)}", {"active": False})
+        if surplus and not followed and not self._has_due(deployment):
+            for one in surplus:
+                self._door.call("DELETE", f"{path}/{uuid_of(one.id)}")
+        return bool(missing or followed)
+
+    def _has_due(self, deployment: Deployment) -> bool:
+        """Return whether a run of the deployment is late, or due within seconds, that nobody has begun."""
+        soon = (datetime.now(UTC) + timedelta(seconds=10)).isoformat()
+        due = {"state": {"type": {"any_": ["SCHEDULED"]}}, "expected_start_time": {"before_": soon}}
+        of_deployment = {"deployments": {"id": {"any_": [deployment.id]}}}
+        return bool(self._door.call("POST", "/flow_runs/filter", {"flow_runs": due, **of_deployment, "limit": 1}))
 
     def runs(
         self, deployment: Deployment, *, due_before: datetime, ended_after: datetime, states: Sequence[str] = NOT_ENDED

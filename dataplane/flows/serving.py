@@ -160,7 +160,8 @@ async def _register(runner: Runner, entry: DatasetEntry, schedules: Sequence[Sch
     if not crons:  # an empty list is not sent, so the schedules of before would stay
         async with get_client() as client:
             for one in await client.read_deployment_schedules(deployment_id):
-                await client.delete_deployment_schedule(deployment_id, one.id)
+                if one.active:  # not deleted: with one of them Prefect deletes every run that is late, too
+                    await client.update_deployment_schedule(deployment_id, one.id, active=False)
 
 
 def _cron(entry: DatasetEntry, schedule: ScheduleEntry) -> DeploymentScheduleCreate | None:

@@ -451,7 +451,7 @@ def served_by(follower: Follower) -> list[tuple[str, str]]:
     """Look once, and return what Prefect plans by; the flow's own process, which registers anew, may come between."""
     follower.look()
     found = deployments().find("load_orders", "nightly").schedules
-    return [(one.entry.cron, one.entry.timezone) for one in found]
+    return [(one.entry.cron, one.entry.timezone) for one in found if one.entry.is_active]
 
 
 def test_what_is_registered_wrongly_is_told_and_left_out(store: Path) -> None:

@@ -320,26 +320,64 @@ def test_without_prefect_nobody_takes_its_schedules_for_none(theirs: TheirPrefec
     assert selectors.is_left_to_prefect(catalogue.entry("orders"))
 
 
+class Schedules:
+    """The schedules of one deployment in Prefect, and how many of its runs are late."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self.late = 0
+
+    def door(self) -> PrefectDeployments:
+        transport = httpx.MockTransport(self._answer)
+        return PrefectDeployments(HttpPrefectGateway("http://p.example/api", transport=transport))
+
+    def active(self) -> list[tuple[str, dict[str, Any]]]:
+        return [(one["schedule"]["cron"], one["parameters"]) for one in self.rows if one["active"]]
+
+    def _answer(self, request: httpx.Request) -> httpx.Response:
+        told, last = json.loads(request.content or b"{}"), request.url.path.rpartition("/")[2]
+        if last == "filter":
+            return httpx.Response(200, json=[{"id": str(uuid4())}] * self.late)
+        if request.method == "POST":
+            self.rows += [{**one, "id": str(uuid4())} for one in told]
+        if request.method == "PATCH":
+            next(one for one in self.rows if one["id"] == last).update(told)
+        if request.method == "DELETE":
+            self.rows = [one for one in self.rows if one["id"] != last]
+            self.late = 0  # as Prefect does
+        return httpx.Response(200, json=self.rows)
+
+
+THEIR_NIGHTLY = Deployment(str(uuid4()), "load", "nightly", {}, {}, True, False, None, "", "", None, 0)
+
+
 def test_a_schedules_runs_have_what_the_registration_fixes() -> None:
     """A registration that fixes another value has its schedules made anew; the same one changes nothing."""
-    rows: list[dict[str, Any]] = []
-
-    def handle(request: httpx.Request) -> httpx.Response:
-        if request.method == "POST":
-            rows.extend({**one, "id": str(uuid4())} for one in json.loads(request.content))
-        if request.method == "DELETE":
-            rows[:] = [one for one in rows if not request.url.path.endswith(one["id"])]
-        return httpx.Response(200, json=rows)
-
-    door = PrefectDeployments(HttpPrefectGateway("http://p.example/api", transport=httpx.MockTransport(handle)))
-    theirs = Deployment(str(uuid4()), "load", "nightly", {}, {}, True, False, None, "", "", None, 0)
+    prefect = Schedules()
+    door = prefect.door()
     wanted = [ScheduleEntry(cron="0 6 * * *"), ScheduleEntry("noon", "0 12 * * *", is_active=False)]
     changed = []
     for fixed in ({}, {"region": "eu"}, {"region": "eu"}, {"region": "us"}):
-        changed.append(door.set_schedules(theirs, wanted, fixed))
-        assert [(one["schedule"]["cron"], one["active"], one["parameters"]) for one in rows] == [
-            ("0 6 * * *", True, fixed),
-            ("0 12 * * *", False, fixed),
-        ]
+        changed.append(door.set_schedules(THEIR_NIGHTLY, wanted, fixed))
+        assert prefect.active() == [("0 6 * * *", fixed)]
     assert changed == [True, True, False, True]
-    assert door.set_schedules(theirs, [], {"region": "us"}) and rows == []
+    door.set_schedules(THEIR_NIGHTLY, wanted, {"region": "us"})
+    assert [(one["active"], one["parameters"]) for one in prefect.rows] == [
+        (True, {"region": "us"}),
+        (False, {"region": "us"}),
+    ]
+    assert door.set_schedules(THEIR_NIGHTLY, [], {"region": "us"}) and prefect.active() == []
+    assert not door.set_schedules(THEIR_NIGHTLY, [], {"region": "us"}) and prefect.rows == []
+
+
+def test_a_schedule_that_goes_leaves_runs_alone_that_are_late() -> None:
+    prefect = Schedules()
+    door, kept = prefect.door(), ScheduleEntry(cron="0 6 * * *")
+    door.set_schedules(THEIR_NIGHTLY, [kept, ScheduleEntry("noon", "0 12 * * *")], {})
+    prefect.late = 1
+    for _ in range(3):
+        door.set_schedules(THEIR_NIGHTLY, [kept], {})
+        assert prefect.late == 1 and prefect.active() == [("0 6 * * *", {})], "it plans no more"
+    prefect.late = 0  # somebody has run it
+    door.set_schedules(THEIR_NIGHTLY, [kept], {})
+    assert len(prefect.rows) == 1
