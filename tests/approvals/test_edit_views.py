@@ -39,6 +39,13 @@ def hidden(page: str, name: str) -> str:
     return html.unescape(found.group(1))
 
 
+def draft_of(page: str) -> str:
+    """Return what tells the form for the arguments from others with the same address."""
+    found = re.search(r'<form class="editing"[^>]* data-draft="([^"]*)"', page)
+    assert found
+    return found.group(1)
+
+
 def change(client: Any, approval: Approval, **typed: str) -> Any:
     """Fill the form as a browser would and ask for the difference."""
     page = text(client.get(edit_address(approval)))
@@ -87,6 +94,17 @@ def test_change_more_goes_back_to_the_form_with_the_change(alice: User, open_one
     sent = {name: hidden(page, name) for name in ("version", "digest", "shown", "base")}
     again = text(client.post(edit_address(approval), sent | {"again": "1", "note": "less"}))
     assert 'value="40.00"' in again and ">\nless</textarea>" in again
+
+
+def test_a_form_that_is_drawn_from_the_change_is_another_one_to_the_browser(alice: User, open_one: Open) -> None:
+    client, approval = signed_in(alice), open_one(arguments_schema=SCHEMA)
+    first, redrawn = text(client.get(edit_address(approval))), text(change(client, approval, amount="40"))
+    assert draft_of(first) == draft_of(redrawn), "what was typed comes back under the names that it was typed under"
+    edited = hidden(text(change(client, approval, amount="40.00")), "edited")
+    again = text(client.post(edit_address(approval), {"again": "1", "base": edited}))
+    assert draft_of(again) != draft_of(first)
+    not_taken = client.post(edit_address(approval), {"base": edited, "check": "1", "arguments.amount": "x"})
+    assert not_taken.status_code == 422 and draft_of(text(not_taken)) == draft_of(again)
 
 
 def test_somebody_elses_decision_keeps_what_was_being_changed(alice: User, bob: User, open_one: Open) -> None:

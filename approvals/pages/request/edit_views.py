@@ -30,6 +30,7 @@ from console.forms.typed import typed_fields
 from console.fragments import page_or_fragment
 from console.http import is_htmx, needs, person
 from console.text.diff import diff
+from console.text.digests import digest_of_drawn
 from console.text.json_text import NotJson, read_json
 
 PREFIX = "arguments"
@@ -125,6 +126,7 @@ def _form_page(
         "form": form,
         "fixed": fixed,
         "base": json.dumps(base, ensure_ascii=False),
+        "draft": digest_of_drawn(base),
         "note": sent.get("note", ""),
         "shown": note_shown(found, user, sent.get("shown", "")),
         "is_stale": (version, digest) != (str(found.version), found.digest),
