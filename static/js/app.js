@@ -5,9 +5,9 @@ import "./times.js";
 import "./zones.js";
 import "./reading.js";
 import "./forms.js";
-import "./drafts.js";
 import "./schema_form.js";
 import "./lists.js";
+import "./drafts.js"; // after what draws rows and counts boxes: it fills them in, and says so
 import "./palette.js";
 import "./keys.js";
 import "./typing.js";

@@ -2,7 +2,7 @@
 // refusal, a refresh, a look at another page. It is kept for the account that the page was drawn for and goes when
 // another one signs in, or this one signs out.
 //
-// - `data-draft` on a form tells it from others with the same address.
+// - `data-draft` on a form tells it from others with the same address, and from itself drawn from something else.
 // - `data-draft-step`: sending it leads to a next step only, so what was typed is kept beyond.
 // - `data-draft-ends`, on a form: when it was taken, the draft of the form at this address goes too.
 // - `data-draft-drop`, on a link: the draft of the form at this address goes.
@@ -59,32 +59,46 @@ function keep({ type, target }) {
 document.addEventListener("input", keep);
 document.addEventListener("change", keep);
 
-// Rows that were added to a list of a schema's form are added again before their fields can be filled.
+// Rows that were added to a list of a schema's form are added again before their fields can be filled: up to the last
+// one that was typed into, for an empty one before it counts too.
 function addRows(form, draft) {
   for (let more = true; more;) {
     more = false;
     for (const button of form.querySelectorAll("[data-row-new]:not([hidden])")) {
+      if (button.closest("[data-offered]")) continue; // its row first, or the next empty one is drawn with items
       const offered = button.parentElement.querySelector(":scope > [data-schema-rows] > [data-offered]");
       const added = offered?.querySelector(":scope > .check [data-row-add]");
-      const begins = offered && [".", ":", "="].map((after) => offered.dataset.row + after);
-      const touched = begins?.some((start) => Object.keys(draft).some((label) => label.startsWith(start)));
-      if (touched && added && !added.checked) { button.click(); more = true; }
+      if (added && !added.checked && isReached(offered.dataset.row, draft)) { button.click(); more = true; }
     }
   }
+}
+
+// Whether the draft holds something of this row or of a later one of the same list.
+function isReached(row, draft) {
+  const [list, index] = [row.replace(/\d+$/, ""), Number(/\d+$/.exec(row)[0])];
+  return Object.keys(draft).some((label) => label.startsWith(list) && parseInt(label.slice(list.length), 10) >= index);
+}
+
+// Returns the fields that had another value.
+function putBack(form, draft) {
+  const changed = [];
+  for (const field of form.elements) {
+    const value = isKept(field) ? draft[labelOf(field)] : undefined;
+    if (value === undefined || value === (isChoice(field) ? field.checked : field.value)) continue;
+    if (isChoice(field)) field.checked = value; else field.value = value;
+    changed.push(field);
+  }
+  return changed;
 }
 
 function fill(form) {
   const draft = draftOf(form);
   if (!draft) return;
   addRows(form, draft);
-  let isFilled = false;
-  for (const field of form.elements) {
-    const value = isKept(field) ? draft[labelOf(field)] : undefined;
-    if (value === undefined || value === (isChoice(field) ? field.checked : field.value)) continue;
-    if (isChoice(field)) field.checked = value; else field.value = value;
-    isFilled = true;
-  }
-  if (isFilled && form.querySelectorAll("label").length > 2) tell(form);
+  const changed = putBack(form, draft);
+  for (const field of changed) field.dispatchEvent(new Event("change", { bubbles: true })); // whoever counts them does
+  putBack(form, draft); // what a script concluded from one field says nothing against what was chosen in another
+  if (changed.length && form.querySelectorAll("label").length > 2) tell(form);
 }
 
 // Where much can be filled in, it is said that it was.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from django.contrib.auth.models import User
@@ -147,6 +148,58 @@ def _type_a_change(page: Page, was: str = "89.40") -> None:
     page.get_by_role("link", name="Change").click()
     expect(page.get_by_label("amount").first).to_have_value(was)
     page.get_by_label("amount").first.fill("50.00")
+
+
+LINES = {"type": "object", "properties": {"lines": {"type": "array", "items": {"type": "string"}}}}
+ROWS = ".schema-row:not([hidden])"
+VALUES = """(rows) => rows.map((row) => (row.querySelector('[data-row-remove]')?.checked ? 'not ' : '')
+    + row.querySelector('textarea').value)"""
+
+
+@pytest.fixture
+def lines(open_one: Callable[..., Approval]) -> Approval:
+    return open_one(arguments={"lines": ["a", "b", "c"]}, arguments_schema=LINES, risk="low")
+
+
+def test_a_change_of_a_change_begins_with_the_change_and_nothing_else(
+    open_page: Open, lines: Approval, alice: User
+) -> None:
+    page = open_page(alice, f"/approvals/{lines.pk}/edit")
+    page.locator("[name='arguments.lines.0.~remove']").check()
+    page.locator("[name='arguments.lines.1']").fill("b2")
+    page.get_by_role("button", name="See the difference").click()
+    page.get_by_role("button", name="Change more").click()
+    expect(page.locator(ROWS)).to_have_count(2)
+    assert page.eval_on_selector_all(ROWS, VALUES) == ["b2", "c"]
+    page.get_by_role("button", name="See the difference").click()
+    page.get_by_role("button", name="Approve with change").click()
+    expect(page.get_by_text("by alice").first).to_be_visible()
+    assert page.evaluate(DRAFTS) == 0
+
+
+def test_added_items_are_there_again_each_in_its_row(open_page: Open, lines: Approval, alice: User) -> None:
+    page = open_page(alice, f"/approvals/{lines.pk}/edit")
+    add = page.get_by_role("button", name="Add an item")
+    for text in ("", "e", "f"):
+        add.click()
+        page.keyboard.type(text)
+    page.goto("/runs/")
+    page.goto(f"/approvals/{lines.pk}/edit")
+    expect(page.get_by_text("What you had typed here is back.")).to_be_visible()
+    assert page.eval_on_selector_all(ROWS, VALUES) == ["a", "b", "c", "", "e", "f"]
+
+
+def test_a_box_that_is_unticked_again_is_counted_again(
+    open_page: Open, open_one: Callable[..., Approval], alice: User
+) -> None:
+    ids = [open_one(risk="low").pk for _ in range(3)]
+    path = f"/inbox/review?{urlencode({'id': ids}, doseq=True)}"
+    page = open_page(alice, path)
+    page.locator("[name=item]").first.uncheck()
+    page.goto("/runs/")
+    page.goto(path)
+    expect(page.locator("[name=item]").first).not_to_be_checked()
+    expect(page.locator("[data-ticked]")).to_have_text("2")
 
 
 def test_what_was_typed_is_there_again_after_a_look_elsewhere_in_every_form_of_every_page(
