@@ -18,6 +18,7 @@ DataplaneError
 ├── ModelRefused             a stored model holds what this release does not trust (permanent)
 ├── VersionTaken             the key belongs to a version with another digest
 ├── MadeHere                 the dataset's versions are made by a flow of Signalbox's own
+├── SchedulesChanged         somebody else changed the schedules since they were shown
 ├── FlowRunActionRefused     a flow run's state forbids what was asked
 ├── InvalidParameters        the parameters do not fit the dataset's schema
 ├── HandbookInvalid          a document cannot be read or understood (permanent)
@@ -163,6 +164,12 @@ class MadeHere(DataplaneError, Refused):
     """This dataset is made by a flow of Signalbox's own; nobody else publishes its versions."""
 
     title = "Made here"
+
+
+class SchedulesChanged(DataplaneError, Refused):
+    """Somebody else has changed these schedules since this form was drawn, so nothing was kept."""
+
+    title = "Changed meanwhile"
 
 
 class FlowRunActionRefused(DataplaneError, Refused):

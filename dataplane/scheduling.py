@@ -6,7 +6,7 @@ Until somebody keeps schedules here, those that stand in Prefect hold for a depl
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -19,10 +19,11 @@ from console import ports
 from console.clock import DatabaseNow, database_now
 from console.live.announce import announce
 from console.roles import may
+from console.text.digests import digest_of_drawn
 from dataplane import catalogue, cron, selectors
 from dataplane.catalogue import Entry
 from dataplane.deployments import PrefectSchedule, deployments
-from dataplane.errors import InvalidParameters
+from dataplane.errors import InvalidParameters, SchedulesChanged
 from dataplane.models import Dataset
 from dataplane.models import Schedule as Row
 from dataplane.registered import Registered
@@ -124,18 +125,30 @@ def _faults(schedule: ScheduleEntry, before: Sequence[ScheduleEntry]) -> list[tu
     return faults
 
 
+def digest_of(schedules: Iterable[ScheduleEntry]) -> str:
+    """Return what tells these schedules from others, in whatever order they come."""
+    return digest_of_drawn(sorted([*asdict(one).values()] for one in schedules))
+
+
 def replace_schedules(
-    *, dataset: str, schedules: Sequence[Mapping[str, Any]], user: User, take_over: bool = False
+    *,
+    dataset: str,
+    schedules: Sequence[Mapping[str, Any]],
+    user: User,
+    take_over: bool = False,
+    seen: str | None = None,
 ) -> list[ScheduleEntry]:
     """Let the dataset have exactly these schedules; none: it is refreshed only when somebody asks.
 
     1. Check that the user may, and what they want.
     2. Where the schedules were left to Prefect, refuse to remove one from there unless told to `take_over`.
-    3. Replace the rows; the same ones again change nothing.
-    4. Record the schedules of before and of now, and announce it.
+    3. Under the row's lock, refuse when `seen` is not the digest of the schedules that hold now.
+    4. Replace the rows; the same ones again change nothing.
+    5. Record the schedules of before and of now, and announce it.
 
     The flow process serves them a few seconds later, and again after every start.
-    Raises PermissionDenied, DatasetNotFound, InvalidParameters, and what `in_prefect` raises.
+    `seen`: the digest of what was shown, from `digest_of`; None replaces whatever is there.
+    Raises PermissionDenied, DatasetNotFound, InvalidParameters, SchedulesChanged, and what `in_prefect` raises.
     """
     if not may(user, "refresh"):
         raise PermissionDenied("Only an admin may change a schedule.")
@@ -150,6 +163,8 @@ def replace_schedules(
         before = kept if row.scheduled_at is not None or not there else [one.entry for one in there]
         if row.scheduled_at is not None and before == wanted:
             return wanted
+        if seen is not None and seen != digest_of(before):
+            raise SchedulesChanged
         Row.objects.filter(dataset=row).delete()
         Row.objects.bulk_create([Row(dataset=row, **asdict(one)) for one in wanted])
         Dataset.objects.filter(pk=row.pk, scheduled_at=None).update(scheduled_at=DatabaseNow())

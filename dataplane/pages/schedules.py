@@ -13,8 +13,9 @@ from django.views.decorators.http import require_http_methods
 from console import roles
 from console.clock import database_now
 from console.http import needs, not_allowed, person
+from console.text.digests import digest_of_drawn
 from dataplane import cron, scheduling, selectors
-from dataplane.errors import DeploymentNotFound, InvalidParameters, PrefectAway, PrefectRefused
+from dataplane.errors import DeploymentNotFound, InvalidParameters, PrefectAway, PrefectRefused, SchedulesChanged
 
 
 @dataclass
@@ -37,6 +38,7 @@ class TypedSchedule:
 def schedules(request: HttpRequest, dataset: str) -> HttpResponse:
     """The dataset's schedules. What was typed is previewed, or taken; what cannot be taken is shown again.
 
+    The form carries the digest of what it was drawn from: it replaces nothing that it did not show.
     Where they are left to Prefect, it is asked for them; what it has and nobody typed goes only when somebody says so.
     """
     may_change = roles.may(request.user, "refresh")
@@ -45,11 +47,13 @@ def schedules(request: HttpRequest, dataset: str) -> HttpResponse:
     state = selectors.dataset(dataset)
     planned: list[scheduling.Planned] = []
     preview: list[scheduling.Planned] | None = None
-    away, going, status = "", "", 200
+    away, going, fault, status = "", "", "", 200
     try:
         planned = scheduling.planned(dataset)
     except (PrefectAway, PrefectRefused, DeploymentNotFound) as exc:
         away, status = exc.sentence, exc.http_status
+    now = scheduling.digest_of(one.schedule for one in planned)
+    digest = request.POST.get("digest", now)
     lines = [_line(one.schedule) for one in planned if not one.note]
     if request.method == "POST":
         lines = _typed(request.POST)
@@ -59,7 +63,11 @@ def schedules(request: HttpRequest, dataset: str) -> HttpResponse:
                 preview = scheduling.preview(wanted)
             elif not away:
                 scheduling.replace_schedules(
-                    dataset=dataset, schedules=wanted, user=person(request), take_over="take_over" in request.POST
+                    dataset=dataset,
+                    schedules=wanted,
+                    user=person(request),
+                    take_over="take_over" in request.POST,
+                    seen=digest,
                 )
                 messages.success(request, "The schedules are kept. Prefect is told within a few seconds.")
                 return redirect("dataplane:schedules", dataset)
@@ -67,6 +75,8 @@ def schedules(request: HttpRequest, dataset: str) -> HttpResponse:
             going = next((one["message"] for one in exc.errors if one["path"] == "take_over"), "")
             _show(lines, exc)
             status = exc.http_status
+        except SchedulesChanged as exc:
+            fault, status, digest = exc.sentence, exc.http_status, now  # what stands now is shown with it
     lines = [*lines, TypedSchedule(slug="" if lines else "main")]  # an empty one, to add
     context = {
         "state": state,
@@ -75,6 +85,9 @@ def schedules(request: HttpRequest, dataset: str) -> HttpResponse:
         "is_left_to_prefect": selectors.is_left_to_prefect(state.entry),
         "away": away,
         "going": going,
+        "fault": fault,
+        "digest": digest,
+        "draft": digest_of_drawn([one.as_sent for one in lines]),
         "lines": lines,
         "zones": cron.zones(),
         "may_change": may_change,

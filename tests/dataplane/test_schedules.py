@@ -185,10 +185,31 @@ def test_the_form_previews_keeps_what_was_typed_and_removes(ada: User, client: C
     assert shown.context["planned"][0].next_times[0].strftime("%H:%M") == "07:15"
     wrong = client.post(address, {**typed, "cron-0": "soon"})
     assert wrong.status_code == 422 and 'value="soon"' in wrong.content.decode()
+    drafts = {client.get(address).context["draft"], shown.context["draft"], wrong.context["draft"]}
+    assert len(drafts) == 3, "the browser keeps what was typed by the number of a line, so for these lines only"
     assert client.post(address, typed).status_code == 302
     assert Row.objects.get().cron == "15 7 * * *"
     client.post(address, {**typed, "remove-0": "on"})
     assert not Row.objects.exists()
+
+
+@pytest.mark.usefixtures("database_url")
+def test_a_form_replaces_no_schedule_that_it_did_not_show(ada: User, client: Client) -> None:
+    client.force_login(ada)
+    address = reverse("dataplane:schedules", args=["handbook"])
+    drawn = client.get(address).context
+    others = [{"slug": "main", "cron": "0 6 * * *"}, {"slug": "night", "cron": "0 1 * * *"}]
+    assert Caller(ada).put("datasets/handbook/schedules", {"schedules": others}).status_code == 200
+    typed = {"digest": drawn["digest"], "slug-0": "main", "cron-0": "15 7 * * *", "timezone-0": "UTC", "active-0": "on"}
+    assert client.post(address, typed | {"preview": "1"}).context["digest"] == drawn["digest"]
+    refused = client.post(address, typed)
+    page = refused.content.decode()
+    assert refused.status_code == 409 and "Somebody else has changed these schedules" in page
+    assert "daily at 01:00 UTC" in page and 'value="15 7 * * *"' in page, "what is there, and what was typed"
+    assert {row.slug for row in Row.objects.all()} == {"main", "night"}
+    assert client.post(address, typed | {"digest": refused.context["digest"]}).status_code == 302
+    assert [row.cron for row in Row.objects.all()] == ["15 7 * * *"]
+    assert client.post(address, typed).status_code == 302, "a second click changes nothing, so it is no conflict"
 
 
 ORDERS = """
