@@ -107,7 +107,8 @@ def sentence(
 
     `home`: offer the way to the inbox; False for who would not be let in there. `fields`: what was sent, shown so that
     nothing typed is lost; by itself all of it, when one of our own pages sent it. `may_resend`: offer it as a form to
-    send again. The page asks neither the database nor the session, so that it can tell of their absence.
+    send again, unless secrets were typed (`left_out`): those are named, and the way leads back to the form, on `page`.
+    The page asks neither the database nor the session, so that it can tell of their absence.
     """
     if is_htmx(request):
         response = HttpResponse(f"{title}. {detail}", status=status, content_type="text/plain; charset=utf-8")
@@ -116,13 +117,19 @@ def sentence(
         words: dict[str, Any] = {"status": status, "title": title, "detail": detail, "next_step": next_step}
         words["home"] = home
         words["fields"] = typed.typed_fields(request) if typed.came_from_here(request) else []
-        if may_resend:
+        if may_resend or typed.came_from_here(request):
+            context.setdefault("left_out", typed.left_out(request))
+        if context.get("left_out"):
+            context.setdefault("page", typed.page_before(request))
+            words["next_step"] = _TYPE_ANEW if may_resend else next_step
+        elif may_resend:
             words |= {"may_resend": True, "csrf_token": get_token(request), "action": request.get_full_path()}
         response = HttpResponse(render_to_string("console/sentence.html", words | context), status=status)
     response["Vary"] = "HX-Request"
     return response
 
 
+_TYPE_ANEW = "A secret is kept nowhere, so this is not sent again from here: type it anew in the form."
 _OPEN_AGAIN = "Nothing was changed. Sign in as yourself again, or open the page again as who is signed in."
 
 

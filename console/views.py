@@ -18,7 +18,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from console import health, ports, roles
 from console.contracts_page import contracts_page
 from console.database import AWAY
-from console.forms.typed import came_from_here, held_for, hold, typed_fields
+from console.forms.typed import came_from_here, held_for, hold, left_out, typed_fields
 from console.fragments import page_or_fragment, part_of_page
 from console.http import is_htmx, is_of_somebody_else, needs, person, sentence
 from console.live.parts import is_a_part
@@ -134,6 +134,8 @@ def held(request: HttpRequest) -> HttpResponse:
         fields=form.fields,
         may_resend=True,
         action=form.address,
+        left_out=form.left_out,
+        page=form.page,
     )
 
 
@@ -153,6 +155,7 @@ def csrf_failed(request: HttpRequest, reason: str = "") -> HttpResponse:
         if ours
         else "Open the page again from the console and repeat this there.",
         fields=typed_fields(request) if ours else [],
+        left_out=left_out(request) if ours else [],
         may_resend=ours,
     )
     if ours and is_htmx(request):

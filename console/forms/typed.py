@@ -7,7 +7,6 @@ last sign-in in this browser. It is given back to that account only, and goes wh
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -25,10 +24,18 @@ from django.urls import reverse
 
 from console.database import AWAY
 
-_SECRET = re.compile(r"password|secret|token", re.IGNORECASE)  # the CSRF token among them
+_PROTECTION: Final = "csrfmiddlewaretoken"
+#: of accounts, by the exact names of our forms: whatever else has such a word in its name is typed like anything
+_PASSWORDS: Final = frozenset(
+    ("password", "password1", "password2", "oldpassword", "old_password", "new_password1", "new_password2")
+)
+NEVER_SHOWN: Final = _PASSWORDS | {_PROTECTION}
 #: what a form carries for its own sake: sent again, and no words of the person
 _CARRIED: Final = frozenset(
-    ("again", "answering", "base", "cursor", "digest", "draft", "item", "key", "query", "shown", "version")
+    (
+        *("again", "answering", "base", "cursor", "digest", "draft", "item", "key", "query", "secret_fields"),
+        *("shown", "version"),
+    )
 )
 _HELD: Final = "held_form"  # in the session
 _TYPIST: Final = "typist"  # the cookie
@@ -58,6 +65,8 @@ class HeldForm:
 
     address: str
     fields: list[TypedField]
+    left_out: list[str]  # names of the secrets that were typed; with any, it cannot be sent as it stands
+    page: str  # the path where its form is
 
     def value(self, name: str) -> str:
         """Return the first value of this name, "" without one."""
@@ -66,14 +75,30 @@ class HeldForm:
 
 def typed_fields(request: HttpRequest) -> list[TypedField]:
     """Return the fields that were sent, whole, without secrets."""
+    sent = _sent(request)
+    secret = _secrets(sent) | {_PROTECTION}
+    return [TypedField(name, value) for name, value in sent if name not in secret]
+
+
+def left_out(request: HttpRequest) -> list[str]:
+    """Return the names of the secrets that were typed: `typed_fields` is not all of the form then."""
+    sent = _sent(request)
+    secret = _secrets(sent)
+    return [name for name, value in sent if name in secret and value]
+
+
+def _secrets(sent: list[tuple[str, str]]) -> set[str]:
+    """Return the names of what is shown to nobody: passwords, and what the form itself calls secret."""
+    return {value for name, value in sent if name == "secret_fields"} | _PASSWORDS
+
+
+def _sent(request: HttpRequest) -> list[tuple[str, str]]:
     if request.method != "POST":
         return []
     try:
-        sent = [(name, value) for name, values in request.POST.lists() for value in values]
+        return [(name, str(value)) for name, values in request.POST.lists() for value in values]
     except (MultiPartParserError, RawPostDataException, OSError, SuspiciousOperation, BadRequest):
         return []  # what cannot be read cannot be given back
-    secret = {value for name, value in sent if name == "secret_fields"}  # what the form itself calls so
-    return [TypedField(name, str(value)) for name, value in sent if name not in secret and not _SECRET.search(name)]
 
 
 def came_from_here(request: HttpRequest) -> bool:
@@ -113,7 +138,13 @@ def hold(request: HttpRequest, address: str = "") -> bool:
     if owner is None or not fields:
         return False
     kept = [[field.name, field.value] for field in fields]
-    request.session[_HELD] = {"by": owner, "address": address or request.get_full_path(), "fields": kept}
+    request.session[_HELD] = {
+        "by": owner,
+        "address": address or request.get_full_path(),
+        "fields": kept,
+        "left_out": left_out(request),
+        "page": page_before(request),
+    }
     return True
 
 
@@ -127,7 +158,8 @@ def held_for(request: HttpRequest, address: str = "") -> HeldForm | None:
         return None
     if address and held["address"] != address:
         return None
-    return HeldForm(held["address"], [TypedField(name, value) for name, value in held["fields"]])
+    fields = [TypedField(name, value) for name, value in held["fields"]]
+    return HeldForm(held["address"], fields, held.get("left_out", []), held.get("page", "/"))
 
 
 def remember_typist(get_response: Callable[[HttpRequest], HttpResponseBase]) -> Any:

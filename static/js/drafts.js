@@ -7,7 +7,6 @@
 // - `data-draft-ends`, on a form: when it was taken, the draft of the form at this address goes too.
 // - `data-draft-drop`, on a link: the draft of the form at this address goes.
 // - `data-kept`: a place that shows what was typed into a form that is gone.
-const SECRET = /password|secret|token/i;
 const { person } = document.body.dataset; // none on a page without the frame: the sign-in, an error in words
 const MINE = `draft:${person}:`;
 const SENT = "sent-form"; // the address of a form that left with the page
@@ -30,8 +29,9 @@ function drop(path) {
   }
 }
 
+// A secret is typed into a field of the type "password"; by its name nothing is one.
 function isKept(field) {
-  if (!field.name || SECRET.test(field.name) || field.readOnly) return false;
+  if (!field.name || field.readOnly) return false;
   return field.matches("textarea, select, input:not([type=hidden], [type=password], [type=file], [type=submit], [type=button])");
 }
 

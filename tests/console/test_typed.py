@@ -91,6 +91,44 @@ def test_a_form_that_outlived_its_session_comes_back_after_the_sign_in(
     assert client.get(TYPED)["Location"] == "/"  # sent: nothing is held any more
 
 
+def test_a_field_is_no_secret_by_its_name(cast: dict[str, User], open_one: Callable[..., Approval]) -> None:
+    address, sent = reverse("orchestration:start"), {"agent": "support", "max_tokens": "512", "secret_santa": "Bob"}
+    client = Client()
+    sign_in(client, "olga")
+    end_session(client)
+    client.post(address, sent, headers=FROM_HERE)
+    sign_in(client, "olga")
+    shown = text(client.get(TYPED))
+    assert "Send again" in shown and all(f'name="{name}" value="{value}"' in shown for name, value in sent.items())
+
+
+SECRETS = {"parameters.region": "eu", "parameters.key": "hunter2", "secret_fields": "parameters.key"}
+
+
+def test_what_holds_a_secret_is_not_sent_again_without_it(cast: dict[str, User]) -> None:
+    address = reverse("dataplane:refresh", args=["handbook"])
+    client = Client()
+    sign_in(client, "ada")
+    end_session(client)
+    client.post(address, SECRETS, headers=FROM_HERE | {"Referer": "http://testserver/data/handbook/start"})
+    assert "hunter2" not in str(dict(client.session))
+    sign_in(client, "ada")
+    shown = text(client.get(TYPED))
+    assert "Send again" not in shown and 'value="eu"' in shown and "hunter2" not in shown
+    assert 'Not kept, for it is secret: <b class="mono">parameters.key</b>.' in shown
+    assert 'href="/data/handbook/start"' in shown
+
+
+def test_a_stale_form_with_a_secret_leads_back_to_itself(cast: dict[str, User]) -> None:
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(cast["ada"])
+    address = reverse("dataplane:refresh", args=["handbook"])
+    shown = text(client.post(address, SECRETS, headers=FROM_HERE))
+    assert "Send again" not in shown and "Not kept, for it is secret" in shown and 'href="/inbox/"' in shown
+    left_empty = text(client.post(address, SECRETS | {"parameters.key": ""}, headers=FROM_HERE))
+    assert "Send again" in left_empty and 'name="secret_fields" value="parameters.key"' in left_empty
+
+
 def test_nobody_else_who_signs_in_there_sees_it(cast: dict[str, User], open_one: Callable[..., Approval]) -> None:
     _, address, sent, words = forms(open_one())[0]
     client = Client()
