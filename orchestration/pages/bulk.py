@@ -15,6 +15,7 @@ from console.fragments import page_or_fragment
 from console.http import needs, person
 from console.lists.longer_lists import address_of
 from console.live.parts import is_a_part
+from console.text.digests import digest_of_drawn
 from console.text.visible import make_visible
 from orchestration.actions import bulk
 from orchestration.actions.table import ACTIONS
@@ -42,6 +43,7 @@ def many(request: HttpRequest) -> HttpResponse:
         "reason": reason,
         "key": request.POST.get("key", "")[:100] or uuid4().hex,
         "fault": "",
+        "draft": digest_of_drawn([action, ids or wanted]),
     }
     status = 200
     try:

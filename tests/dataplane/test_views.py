@@ -7,12 +7,14 @@ from uuid import uuid4
 import pytest
 from django.contrib.auth.models import User
 from django.db import connection
+from django.template.loader import render_to_string
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from dataplane import selectors
 from dataplane.catalogue import HANDBOOK
+from dataplane.flow_run_actions import FlowRunOffer
 from dataplane.models import Refresh
 from dataplane.prefect_gateway import LogLine
 from dataplane.refreshes import dispatch
@@ -203,3 +205,9 @@ def test_what_is_next_on_the_schedule_names_its_deployment_however_much_is_plann
         due_at = datetime.now(UTC) + timedelta(hours=hours)
         fake_prefect.runs[planned.id] = replace(fake_prefect.runs[planned.id], expected_start_at=due_at)
     assert 'next on schedule: <span class="mono">load_orders/nightly</span>' in page(alice, DATA)
+
+
+def test_a_reason_for_one_action_on_a_flow_run_is_not_kept_for_another() -> None:
+    both = [FlowRunOffer("retry", "Run again", "It runs again."), FlowRunOffer("release_slot", "Give it back", "Free.")]
+    shown = render_to_string("dataplane/_flow_run_actions.html", {"flow_run_id": uuid4(), "offers": both})
+    assert 'data-draft="retry"' in shown and 'data-draft="release_slot"' in shown

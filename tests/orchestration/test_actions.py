@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -618,6 +619,17 @@ def test_pages_of_actions_at_a_point_let_choose_it_and_say_what_is_not_there(olg
     for action in ("reset", "fork"):
         shown = client.get(f"/runs/{run.pk}/actions/{action}/?checkpoint_id=none").content.decode()
         assert "This run has no checkpoint none" in shown
+
+
+def test_a_state_that_was_typed_at_one_checkpoint_is_not_another_ones(
+    olga: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = SimpleNamespace(checkpoint_of=lambda run_id, checkpoint_id: SimpleNamespace(values={"note": "x"}))
+    monkeypatch.setattr("orchestration.pages.acting.checkpoint_gateway", there)
+    client, path = page_of(olga), f"/runs/{make_run(status='waiting', turn=1).pk}/actions/fork/"
+    for checkpoint_id in ("c1", "c2"):
+        shown = client.get(path, {"checkpoint_id": checkpoint_id}).content.decode()
+        assert 'name="options.note"' in shown and f'data-draft="{checkpoint_id}"' in shown
 
 
 def test_forks_that_go_in_a_circle_are_refused_in_words(olga: User) -> None:

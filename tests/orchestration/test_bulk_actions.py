@@ -132,6 +132,9 @@ def test_the_pages_show_number_preview_progress_and_stop_without_script(olga: Us
     assert "3 runs" in first and 'id="many-show"' in first
     shown = client.get("/runs/actions/?status=waiting&action=pause")
     assert "It is done to 3 of 3 runs" in shown.content.decode()
+    other = client.get("/runs/actions/?status=waiting&action=cancel")
+    assert f'data-draft="{shown.context["draft"]}"' in shown.content.decode()
+    assert shown.context["draft"] != other.context["draft"], "why one is done is not why the other is"
     late = runs(1)
     sent = {"action": "pause", "ids": shown.context["run_ids"]}
     empty = client.post("/runs/actions/", sent | {"reason": " "})

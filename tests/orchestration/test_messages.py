@@ -226,6 +226,8 @@ def test_a_known_message_has_a_typed_form_and_refuses_what_does_not_fit(
     place = {"namespace": "billing", "id": "invoice-7", "kind": "update", "type": "Invoice", "known": "discount"}
     page = client.get(reverse("orchestration:send"), place).content.decode()
     assert 'name="options.percent"' in page and "What it is known to take" in page
+    other = client.get(reverse("orchestration:send"), place | {"id": "invoice-8"}).content.decode()
+    assert 'data-draft="billing invoice-7 update discount"' in page and 'data-draft="billing invoice-8 ' in other
     field = {"options.percent": "5", "options.percent.given": "1"}
     shown = client.post(reverse("orchestration:send"), place | field | {"show": "1"}).content.decode()
     assert "What this will do" in shown and "Takes something off." in shown
