@@ -26,7 +26,7 @@ from console.refusals import Refused
 View = TypeVar("View", bound=Callable[..., HttpResponse])
 
 PARTS: set[Callable[..., HttpResponse]] = set()
-MOST_PARTS = 40
+MOST_PARTS = 40  # of one answer; static/js/parts.js asks for more in groups
 
 
 def is_a_part(view: View) -> View:

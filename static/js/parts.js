@@ -1,5 +1,6 @@
 // Parts of the page that may have changed are fetched together: one announcement, one request.
 //
+// - More parts than one answer holds are asked for in groups.
 // - `data-live-get` on an element with an id names the address that draws it, `data-live-on` the kinds of announcements
 //   that concern it ("inbox resync"); `data-live-with` is a selector of fields whose values go along, `data-live-into`
 //   the id of what is drawn, where that is not the element itself.
@@ -7,6 +8,7 @@
 // - An answer that did not come is asked for again, later and later, so that no page stays as it was.
 const FOLD_MS = 50; // announcements of one change come together
 const AGAIN_MS = [1000, 60000]; // the first and the longest pause after an answer that did not come
+const MOST = 40; // parts of one answer: MOST_PARTS in console/live/parts.py
 const KINDS = ["approval", "batch", "batches", "data", "flow-run", "health", "inbox", "presence", "progress", "resync",
   "run", "runs", "system"];
 
@@ -31,6 +33,12 @@ function wanted() {
   return found.filter((part) => !found.some((other) => other !== part && other.contains(part)));
 }
 
+async function ask(addresses) {
+  const event = new CustomEvent("live:parts", { detail: { asked: new Map(addresses) } });
+  const address = `${body.dataset.partsUrl}?${new URLSearchParams(addresses)}`;
+  await htmx.ajax("GET", address, { source: body, target: body, swap: "none", event });
+}
+
 async function fetchParts() {
   timer = 0;
   const parts = wanted();
@@ -38,12 +46,12 @@ async function fetchParts() {
   told.clear();
   if (!parts.length) return;
   isUnderWay = true;
-  isAnswered = false;
-  const given = new URLSearchParams(parts.map((part) => [placeOf(part), addressOf(part)]));
-  const asked = new Map(parts.map((part) => [placeOf(part), addressOf(part)]));
-  const event = new CustomEvent("live:parts", { detail: { asked } });
+  const addresses = parts.map((part) => [placeOf(part), addressOf(part)]);
   try {
-    await htmx.ajax("GET", `${body.dataset.partsUrl}?${given}`, { source: body, target: body, swap: "none", event });
+    do {
+      isAnswered = false;
+      await ask(addresses.splice(0, MOST));
+    } while (isAnswered && addresses.length);
   } finally {
     isUnderWay = false;
     failures = isAnswered ? 0 : failures + 1;
