@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 from django.contrib.auth.models import User
 from django.db import connection
+from django.template.loader import render_to_string
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+from approvals.models import Decision
 from console.templatetags.signalbox import span
 from orchestration import forms
 from orchestration.agents.registry import agents
@@ -164,3 +167,11 @@ def test_what_the_agents_model_refuses_stands_at_its_field_or_above_the_form(olg
     shown = text(response)
     assert response.status_code == 422 and not Run.objects.exists()
     assert "(NUL, or half of one)" in shown and "This is needed." in shown[shown.index('id="field-message"') :]
+
+
+def test_what_the_policy_decided_is_said_to_be_decided_by_it() -> None:
+    votes = SimpleNamespace(all=[Decision(verdict="approve", by=None, channel="policy")])
+    asked = SimpleNamespace(pk="apr_1", summary="Refund", kind="action", tool="refund", decisions=votes)
+    asked.opened_at = datetime(2026, 11, 30, tzinfo=UTC)
+    story = {"approvals": [asked], "count": 1, "effects": [], "next_cursor": ""}
+    assert "by the policy</span>" in render_to_string("orchestration/_run_asked.html", {"story": story})
