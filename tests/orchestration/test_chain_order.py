@@ -162,7 +162,8 @@ def test_a_new_row_that_names_a_run_waits_for_nobody_who_holds_it(run: Run, hold
 
 def test_a_new_row_that_names_an_approval_waits_for_nobody_who_holds_it(run: Run) -> None:
     approval = open_for(run)
-    for hold in (lambda: decision_sql.hold(approval.pk), lambda: hold_all([approval.pk])):
+    holders: list[Callable[[], Any]] = [lambda: decision_sql.hold(approval.pk), lambda: hold_all([approval.pk])]
+    for hold in holders:
         with transaction.atomic():
             hold()
             assert at_once(lambda: _can_be_named(approval)) == [True]
