@@ -158,7 +158,8 @@ VALUES = """(rows) => rows.map((row) => (row.querySelector('[data-row-remove]')?
 
 @pytest.fixture
 def lines(open_one: Callable[..., Approval]) -> Approval:
-    return open_one(arguments={"lines": ["a", "b", "c"]}, arguments_schema=LINES, risk="low")
+    tool = {"tool": "write_lines", "dialect": "agent-inbox"}  # of a graph of others, known by its schema only
+    return open_one(arguments={"lines": ["a", "b", "c"]}, arguments_schema=LINES, risk="low", **tool)
 
 
 def test_a_change_of_a_change_begins_with_the_change_and_nothing_else(
