@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-from importlib import import_module
 
 import django
 from django.conf import settings
@@ -19,7 +18,7 @@ make_statics()  # before whitenoise reads the folder
 from channels.auth import AuthMiddlewareStack  # noqa: E402
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 from django.http.request import split_domain_port, validate_host  # noqa: E402
-from django.urls import path, re_path  # noqa: E402
+from django.urls import get_resolver, path, re_path  # noqa: E402
 from django.utils.http import is_same_domain  # noqa: E402
 
 from console.admission import Admission  # noqa: E402
@@ -90,7 +89,7 @@ async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
         message = await receive()
         if message["type"] == "lifespan.startup":
             listener()
-            import_module(settings.ROOT_URLCONF)  # every view, which the first request would wait for
+            _ = get_resolver().url_patterns  # imports every view, which the first request would wait for
             keep_what_is_loaded()
             await send({"type": "lifespan.startup.complete"})
         elif message["type"] == "lifespan.shutdown":
