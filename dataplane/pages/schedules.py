@@ -53,7 +53,7 @@ def schedules(request: HttpRequest, dataset: str) -> HttpResponse:
     except (PrefectAway, PrefectRefused, DeploymentNotFound) as exc:
         away, status = exc.sentence, exc.http_status
     now = scheduling.digest_of(one.schedule for one in planned)
-    digest = request.POST.get("digest", now)
+    digest = request.POST.get("base", now)
     lines = [_line(one.schedule) for one in planned if not one.note]
     if request.method == "POST":
         lines = _typed(request.POST)

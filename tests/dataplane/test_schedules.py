@@ -200,14 +200,14 @@ def test_a_form_replaces_no_schedule_that_it_did_not_show(ada: User, client: Cli
     drawn = client.get(address).context
     others = [{"slug": "main", "cron": "0 6 * * *"}, {"slug": "night", "cron": "0 1 * * *"}]
     assert Caller(ada).put("datasets/handbook/schedules", {"schedules": others}).status_code == 200
-    typed = {"digest": drawn["digest"], "slug-0": "main", "cron-0": "15 7 * * *", "timezone-0": "UTC", "active-0": "on"}
+    typed = {"base": drawn["digest"], "slug-0": "main", "cron-0": "15 7 * * *", "timezone-0": "UTC", "active-0": "on"}
     assert client.post(address, typed | {"preview": "1"}).context["digest"] == drawn["digest"]
     refused = client.post(address, typed)
     page = refused.content.decode()
     assert refused.status_code == 409 and "Somebody else has changed these schedules" in page
     assert "daily at 01:00 UTC" in page and 'value="15 7 * * *"' in page, "what is there, and what was typed"
     assert {row.slug for row in Row.objects.all()} == {"main", "night"}
-    assert client.post(address, typed | {"digest": refused.context["digest"]}).status_code == 302
+    assert client.post(address, typed | {"base": refused.context["digest"]}).status_code == 302
     assert [row.cron for row in Row.objects.all()] == ["15 7 * * *"]
     assert client.post(address, typed).status_code == 302, "a second click changes nothing, so it is no conflict"
 
