@@ -39,27 +39,24 @@ def catch_up(prefect: PrefectDeployments, *, cut_at: datetime | None = None) -> 
     Reads 1,000 events at most. Returns where it was cut, for the next look to go on there; None when it has read all.
     `cut_at`: where the look before was cut, aware. Without it, it begins a little before the newest that is kept.
     """
-    since = cut_at or _begin(datetime.now(UTC))
+    return _read_on(prefect, cut_at or _begin(datetime.now(UTC)))
+
+
+def catch_up_with(flow_run_id: str, prefect: PrefectDeployments) -> None:
+    """Keep what this flow run told of assets, however late it came, and take its versions. Raises PrefectAway."""
+    _read_on(prefect, datetime.now(UTC) - KEPT, flow_run_id)
+
+
+def _read_on(prefect: PrefectDeployments, since: datetime, flow_run_id: str = "") -> datetime | None:
+    """Keep MOST_PAGES of events at most. Return where that was cut, None when all were read."""
     for _ in range(MOST_PAGES):
-        page = prefect.events(since=since, prefix=ASSETS)
+        page = prefect.events(since=since, prefix=ASSETS, flow_run_id=flow_run_id)
         for event in page:
             keep(event, prefect)
         if len(page) < EVENTS_A_PAGE:
             return None
         since = max(page[-1].at, since + timedelta(microseconds=1))  # also where a whole page is of one moment
     return since
-
-
-def catch_up_with(flow_run_id: str, prefect: PrefectDeployments) -> None:
-    """Keep what this flow run told of assets, however late it came, and take its versions. Raises PrefectAway."""
-    since = datetime.now(UTC) - KEPT
-    for _ in range(MOST_PAGES):
-        page = prefect.events(since=since, prefix=ASSETS, flow_run_id=flow_run_id)
-        for event in page:
-            keep(event, prefect)
-        if len(page) < EVENTS_A_PAGE:
-            return
-        since = max(page[-1].at, since + timedelta(microseconds=1))
 
 
 def _begin(now: datetime) -> datetime:
