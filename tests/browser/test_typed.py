@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 from urllib.parse import urlencode
 
 import pytest
@@ -40,8 +39,7 @@ DRAFTS = "Object.keys(sessionStorage).filter(key => key.startsWith('draft:')).le
 
 
 @pytest.fixture
-def refund(open_one: Callable[..., Approval], alice: User, bob: User, settings: Any) -> Approval:
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+def refund(open_one: Callable[..., Approval], alice: User, bob: User) -> Approval:
     for one in (alice, bob):
         one.set_password(PASSWORD)
         one.save()

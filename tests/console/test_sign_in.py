@@ -23,12 +23,6 @@ PASSWORD = "a long secret"
 LOGIN = "/accounts/login/"
 
 
-@pytest.fixture(autouse=True)
-def quick(settings: Any) -> None:
-    """Hash passwords quickly; how often they are hashed is what counts here."""
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-
-
 @pytest.fixture
 def alice(alice: User) -> User:
     alice.set_password(PASSWORD)

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django.conf import settings
@@ -23,7 +26,8 @@ class Command(migrate.Command):
             try:
                 app_role.make_extension()
                 prepared.forget()
-                super().handle(*args, **options)
+                with _without_collections():
+                    super().handle(*args, **options)
             except app_role.NoExtension as exc:
                 raise CommandError(str(exc)) from exc
             except ProgrammingError as exc:
@@ -38,6 +42,18 @@ class Command(migrate.Command):
             if role:
                 app_role.grant(role, "public")
                 app_role.let_make_tables(role)
+
+
+@contextmanager
+def _without_collections() -> Iterator[None]:
+    """Collect no garbage: Django makes thousands of classes anew, and looking through them is a fifth of the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _place() -> str:
