@@ -306,10 +306,12 @@ class RealTemporal:
             if not token:
                 return False
 
-    async def cancel(self, workflow_id: str, reason: str, request_id: str) -> None:
+    async def cancel(self, workflow_id: str, reason: str, request_id: str, era: int | None) -> None:
+        seen = await self._seen_in(era, workflow_id)
         request = RequestCancelWorkflowExecutionRequest(
             namespace=self.client.namespace,
             workflow_execution=WorkflowExecution(workflow_id=workflow_id),
+            first_execution_run_id=seen.workflow_execution_info.first_run_id,
             identity=self.client.identity,
             reason=reason,
             request_id=request_id,
@@ -317,15 +319,27 @@ class RealTemporal:
         service = self.client.workflow_service
         await _translated(lambda: service.request_cancel_workflow_execution(request, timeout=_CALL))
 
-    async def terminate(self, workflow_id: str, reason: str) -> None:
+    async def terminate(self, workflow_id: str, reason: str, era: int | None) -> None:
+        await self._terminate((await self._seen_in(era, workflow_id)).workflow_execution_info, reason)
+
+    async def _terminate(self, seen: WorkflowExecutionInfo, reason: str) -> None:
+        """End the workflow that was seen, or what it goes on as; never one that was started anew since."""
         request = TerminateWorkflowExecutionRequest(
             namespace=self.client.namespace,
-            workflow_execution=WorkflowExecution(workflow_id=workflow_id),
+            workflow_execution=WorkflowExecution(workflow_id=seen.execution.workflow_id),
+            first_execution_run_id=seen.first_run_id,
             identity=self.client.identity,
             reason=reason,
         )
         service = self.client.workflow_service
         await _translated(lambda: service.terminate_workflow_execution(request, timeout=_CALL))
+
+    async def _seen_in(self, era: int | None, workflow_id: str) -> DescribeWorkflowExecutionResponse:
+        """Describe the newest workflow of this id. Raises WorkflowGone where it is another era's; `None`: any."""
+        found = await self._described(workflow_id)
+        if era is not None and await self._era_of(found.workflow_execution_info) != era:
+            raise WorkflowGone(f"The workflow of era {era} is not the newest.")
+        return found
 
     async def restart_run(self, start: StartRun, reason: str) -> str:
         try:
@@ -333,26 +347,31 @@ class RealTemporal:
             if await self._era_of(before) == start.era:
                 return before.execution.run_id
             if not before.HasField("close_time"):  # by itself it would be said to be replaced, and not by whom
-                await self.terminate(start.run_id, reason)
+                await self._terminate(before, reason)
         except WorkflowGone:
             pass
-        again = await _translated(
-            lambda: self.client.start_workflow(
-                WORKFLOW,
-                start,
-                id=start.run_id,
-                task_queue=environment().temporal_task_queue,
-                id_conflict_policy=WorkflowIDConflictPolicy.TERMINATE_EXISTING,
-                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
-                memo={_ERA: start.era},
-                rpc_timeout=_CALL,
-            )
-        )
-        return again.result_run_id or ""
+
+        async def call() -> str:
+            try:
+                again = await self.client.start_workflow(
+                    WORKFLOW,
+                    start,
+                    id=start.run_id,
+                    task_queue=environment().temporal_task_queue,
+                    id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+                    id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+                    memo={_ERA: start.era},
+                    rpc_timeout=_CALL,
+                )
+            except WorkflowAlreadyStartedError as exc:  # since it was looked at, maybe for a newer era
+                raise TemporalRefused("Another workflow of this run was started meanwhile.") from exc
+            return again.result_run_id or ""
+
+        return await _translated(call)
 
     async def _era_of(self, info: WorkflowExecutionInfo) -> Any:
-        if _ERA not in info.memo.fields:
-            return None
+        if _ERA not in info.memo.fields:  # it was never started anew
+            return 0
         return (await self.client.data_converter.decode([info.memo.fields[_ERA]]))[0]
 
     async def resume(self, run_id: str, request_id: str) -> None:
@@ -367,13 +386,16 @@ class RealTemporal:
         await _translated(lambda: service.signal_workflow_execution(request, timeout=_CALL))
 
     async def hurry(self, run_id: str, activity: str) -> None:
+        await self._hurry(await self._described(run_id), activity)
+
+    async def _hurry(self, found: DescribeWorkflowExecutionResponse, activity: str) -> None:
         service = self.client.workflow_service
-        for pending in await self._pending(run_id, activity):
+        for pending in _pending_of(found, activity):
             if pending.state == PendingActivityState.PENDING_ACTIVITY_STATE_STARTED:
                 continue  # it is being tried
             which: dict[str, Any] = {
                 "namespace": self.client.namespace,
-                "execution": WorkflowExecution(workflow_id=run_id),
+                "execution": found.workflow_execution_info.execution,
                 "identity": self.client.identity,
                 "id": pending.activity_id,
             }
@@ -382,14 +404,16 @@ class RealTemporal:
                 await _translated(partial(service.pause_activity, PauseActivityRequest(**which), timeout=_CALL))
             await _translated(partial(service.unpause_activity, UnpauseActivityRequest(**which), timeout=_CALL))
 
-    async def fail_activity(self, run_id: str, activity: str, kind: str, message: str) -> None:
-        for pending in await self._pending(run_id, activity):
+    async def fail_activity(self, run_id: str, activity: str, kind: str, message: str, era: int | None) -> None:
+        found = await self._seen_in(era, run_id)
+        for pending in _pending_of(found, activity):
             if pending.state not in _UNDER_WAY:
                 continue
             about = ApplicationFailureInfo(type=kind, non_retryable=True)
             request = RespondActivityTaskFailedByIdRequest(
                 namespace=self.client.namespace,
                 workflow_id=run_id,
+                run_id=found.workflow_execution_info.execution.run_id,
                 activity_id=pending.activity_id,
                 failure=Failure(message=message, source="Signalbox", application_failure_info=about),
                 identity=self.client.identity,
@@ -397,13 +421,7 @@ class RealTemporal:
             fail = self.client.workflow_service.respond_activity_task_failed_by_id
             await _translated(partial(fail, request, timeout=_CALL))
             return
-        await self.hurry(run_id, activity)
-
-    async def _pending(self, run_id: str, activity: str) -> list[PendingActivityInfo]:
-        found = await self._described(run_id)
-        if found.workflow_execution_info.HasField("close_time"):
-            raise WorkflowGone("It has ended.")
-        return [one for one in found.pending_activities if one.activity_type.name == activity]
+        await self._hurry(found, activity)
 
     def within(self, namespace: str) -> RealTemporal:
         """Return the same door to another namespace, over the same connection."""
@@ -653,6 +671,12 @@ def _reason_of(event: HistoryEvent) -> str:
     if event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED:
         return event.workflow_execution_failed_event_attributes.failure.message
     return ""
+
+
+def _pending_of(found: DescribeWorkflowExecutionResponse, activity: str) -> list[PendingActivityInfo]:
+    if found.workflow_execution_info.HasField("close_time"):
+        raise WorkflowGone("It has ended.")
+    return [one for one in found.pending_activities if one.activity_type.name == activity]
 
 
 async def _translated(call: Callable[[], Coroutine[Any, Any, _R]]) -> _R:

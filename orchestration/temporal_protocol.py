@@ -125,16 +125,20 @@ class TemporalGateway(TemporalReads, Protocol):
     async def moved_between(self, workflow_id: str, begin: datetime, end: datetime) -> bool:
         """Return whether its history has an event of that time. Raises WorkflowGone."""
 
-    async def cancel(self, workflow_id: str, reason: str, request_id: str) -> None:
-        """Ask a workflow to cancel; the server takes that for one that has ended, too. Raises WorkflowGone."""
+    async def cancel(self, workflow_id: str, reason: str, request_id: str, era: int | None) -> None:
+        """Ask a workflow to cancel; the server takes that for one that has ended, too. Raises WorkflowGone.
 
-    async def terminate(self, workflow_id: str, reason: str) -> None:
-        """End a workflow at once. Raises WorkflowGone when it has ended or never was."""
+        `era`: of the run whose workflow is meant; that of another era is gone or not there yet. `None`: any era's.
+        """
+
+    async def terminate(self, workflow_id: str, reason: str, era: int | None) -> None:
+        """End a workflow at once. Raises WorkflowGone when it has ended or never was. `era`: as of `cancel`."""
 
     async def restart_run(self, start: StartRun, reason: str) -> str:
         """Start the run's workflow anew for its era, in the place of the one of before; return its Temporal run id.
 
-        Once for each era: a repetition finds what the first has started, also when that has ended.
+        Once for each era: a repetition finds what the first has started, also when that has ended. Raises
+        TemporalRefused when another one was started meanwhile: look at the run's era again.
         """
 
     async def resume(self, run_id: str, request_id: str) -> None:
@@ -146,8 +150,11 @@ class TemporalGateway(TemporalReads, Protocol):
         On retry: an activity that was left paused on the way is let go on. Raises WorkflowGone.
         """
 
-    async def fail_activity(self, run_id: str, activity: str, kind: str, message: str) -> None:
-        """Fail an activity's attempt that is under way, for good, or begin the next one now. Raises WorkflowGone."""
+    async def fail_activity(self, run_id: str, activity: str, kind: str, message: str, era: int | None) -> None:
+        """Fail an activity's attempt that is under way, for good, or begin the next one now. Raises WorkflowGone.
+
+        `era`: as of `cancel`.
+        """
 
     async def send(self, written: HandWritten) -> Any:
         """Send an operator's message; return the answer, `None` for a signal.

@@ -141,17 +141,21 @@ class FakeTemporal:
             raise WorkflowGone(f"no workflow {workflow_id}")
         return any(begin < at <= end for at in self.moves.get(workflow_id, []))
 
-    async def cancel(self, workflow_id: str, reason: str, request_id: str) -> None:
+    async def cancel(self, workflow_id: str, reason: str, request_id: str, era: int | None) -> None:
         await self._called(f"cancel {workflow_id} {reason}", workflow_id)
-        if workflow_id not in self.started:  # the server takes it for one that has ended
+        if not self._is_of(era, workflow_id):  # the server takes it for one that has ended
             raise WorkflowGone(f"no workflow {workflow_id}")
 
-    async def terminate(self, workflow_id: str, reason: str) -> None:
+    async def terminate(self, workflow_id: str, reason: str, era: int | None) -> None:
         await self._called(f"terminate {workflow_id} {reason}", workflow_id)
-        if workflow_id not in self.started or workflow_id in self.ended:
+        if not self._is_of(era, workflow_id) or workflow_id in self.ended:
             raise WorkflowGone(f"no workflow {workflow_id}")
         self.ended.add(workflow_id)
         self.ends[workflow_id] = WorkflowSeen("terminated", reason)
+
+    def _is_of(self, era: int | None, workflow_id: str) -> bool:
+        start = self.started.get(workflow_id)
+        return start is not None and era in (None, getattr(start, "era", 0))
 
     async def restart_run(self, start: StartRun, reason: str) -> str:
         await self._called(f"restart {start.run_id} {start.era} {reason}", start.run_id)
@@ -168,8 +172,10 @@ class FakeTemporal:
         await self._called(f"hurry {run_id} {activity}", run_id)
         self._check_alive(run_id)
 
-    async def fail_activity(self, run_id: str, activity: str, kind: str, message: str) -> None:
+    async def fail_activity(self, run_id: str, activity: str, kind: str, message: str, era: int | None) -> None:
         await self._called(f"fail {run_id} {activity} {kind} {message}", run_id)
+        if not self._is_of(era, run_id):
+            raise WorkflowGone(f"no workflow {run_id} of era {era}")
         self._check_alive(run_id)
 
     def _check_alive(self, run_id: str) -> None:

@@ -22,7 +22,7 @@ def preview(run: Run, _: Any) -> Preview:
 
 def do(run: Run, wish: Wish) -> None:
     asked_end.keep(run, wish, "cancel")
-    outbox.enqueue(kind=Kind.CANCEL_RUN, subject=run.pk, payload={"run_id": run.pk})
+    outbox.enqueue(kind=Kind.CANCEL_RUN, subject=run.pk, payload={"run_id": run.pk, "era": run.era})
 
 
 ACTION = Action(

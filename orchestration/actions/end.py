@@ -25,7 +25,7 @@ def preview(run: Run, _: Any) -> Preview:
 
 def do(run: Run, wish: Wish) -> None:
     asked_end.keep(run, wish, "end")
-    outbox.enqueue(kind=Kind.TERMINATE_RUN, subject=run.pk, payload={"run_id": run.pk})
+    outbox.enqueue(kind=Kind.TERMINATE_RUN, subject=run.pk, payload={"run_id": run.pk, "era": run.era})
     cancelled = str(Run.Status.CANCELLED)
     ending.close_run(run_id=run.pk, status=cancelled, kind=ending.ENDED, message="", actor=wish.by)
 

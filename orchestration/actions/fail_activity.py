@@ -33,7 +33,7 @@ def preview(run: Run, _: Any) -> Preview:
 
 def do(run: Run, wish: Wish) -> None:
     asked_end.keep(run, wish, "fail_activity")
-    outbox.enqueue(kind=Kind.FAIL_TURN, subject=run.pk, payload={"run_id": run.pk})
+    outbox.enqueue(kind=Kind.FAIL_TURN, subject=run.pk, payload={"run_id": run.pk, "era": run.era})
 
 
 ACTION = Action(

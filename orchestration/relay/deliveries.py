@@ -112,9 +112,10 @@ async def start_watch(temporal: TemporalGateway, entry: Claimed) -> None:
 async def cancel_run(temporal: TemporalGateway, entry: Claimed) -> None:
     """Have the workflow cancelled; where it is gone, the row is closed by the look that follows."""
     run_id = entry.subject
-    if not await in_database(_is_closed, run_id):
+    if not await in_database(_is_over, entry):
         try:
-            await temporal.cancel(run_id, await in_database(_who_and_why, run_id), f"cancel-{entry.id}")
+            why = await in_database(_who_and_why, run_id)
+            await temporal.cancel(run_id, why, f"cancel-{entry.id}", _era_of(entry))
         finally:
             await in_database(reconciling.look_soon, run_id)  # Temporal takes it for what has ended, too
     await in_database(stamp, [entry])
@@ -122,7 +123,8 @@ async def cancel_run(temporal: TemporalGateway, entry: Claimed) -> None:
 
 async def terminate_run(temporal: TemporalGateway, entry: Claimed) -> None:
     with suppress(WorkflowGone):  # its row is closed, so nobody starts it any more
-        await temporal.terminate(entry.subject, await in_database(_who_and_why, entry.subject))
+        why = await in_database(_who_and_why, entry.subject)
+        await temporal.terminate(entry.subject, why, _era_of(entry))
     await in_database(stamp, [entry])
 
 
@@ -150,14 +152,19 @@ async def fail_turn(temporal: TemporalGateway, entry: Claimed) -> None:
     if asked is not None:
         message = f"Failed by {asked['by']}: {asked['reason']}"
         kind = FailedByOperator.__name__
-        await _to_open_run(entry, lambda: temporal.fail_activity(entry.subject, RUN_TURN, kind, message))
+        await _to_open_run(
+            entry, lambda: temporal.fail_activity(entry.subject, RUN_TURN, kind, message, _era_of(entry))
+        )
     else:
         await in_database(stamp, [entry])
 
 
 async def _to_open_run(entry: Claimed, call: Callable[[], Awaitable[None]]) -> None:
-    """Tell the workflow of a run that is open; where it is gone, the row is closed by the look that follows."""
-    if not await in_database(_is_closed, entry.subject):
+    """Tell the workflow of a run that is open, and still in the era that the entry is of, if it is of one.
+
+    Where the workflow is gone, the row is closed by the look that follows.
+    """
+    if not await in_database(_is_over, entry):
         try:
             await call()
         except WorkflowGone:
@@ -348,6 +355,17 @@ def _who_and_why(run_id: str) -> str:
 
 def _is_in_era(run_id: str, era: int) -> bool:
     return Run.objects.filter(pk=run_id, status__in=Run.OPEN, era=era).exists()
+
+
+def _era_of(entry: Claimed) -> int | None:
+    """Return the run's era when it was asked for; `None` for what any era may do, or what older code asked for."""
+    return entry.payload.get("era")
+
+
+def _is_over(entry: Claimed) -> bool:
+    """Return whether the run is closed, or has been set back since the entry was made."""
+    run, era = Run.objects.filter(pk=entry.subject, status__in=Run.OPEN), _era_of(entry)
+    return not (run if era is None else run.filter(era=era)).exists()
 
 
 def _is_closed(run_id: str) -> bool:

@@ -236,6 +236,21 @@ def test_what_was_asked_waits_for_temporal_and_arrives_with_who_and_why(olga: Us
 
 
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("action", ["end", "cancel", "fail_activity"])
+def test_what_was_asked_before_a_run_was_set_back_does_not_end_what_goes_on_since(action: str, olga: User) -> None:
+    run = failing_run()
+    acting.act(run_id=run.pk, action=action, reason="It hangs", by=olga)
+    temporal = FakeTemporal()
+    temporal.started[run.pk] = services.workflow_input(
+        {"run_id": run.pk, "agent": "a", "turn_seconds": 1, "era": run.era + 1}
+    )
+    Run.objects.filter(pk=run.pk).update(status="waiting", era=run.era + 1)
+    relaying(lambda: until(everything_delivered), Relay(temporal, chores=()))
+    assert run.pk not in temporal.ended
+    assert action == "end" or temporal.calls == []
+
+
+@pytest.mark.django_db(transaction=True)
 def test_a_cancel_of_a_run_whose_workflow_is_gone_closes_the_row(olga: User, monkeypatch: pytest.MonkeyPatch) -> None:
     run = make_run(status="waiting")
     acting.act(run_id=run.pk, action="cancel", reason="x", by=olga)

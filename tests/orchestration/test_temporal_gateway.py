@@ -260,16 +260,65 @@ def test_a_look_says_how_a_workflow_is_and_why_it_ended(play: Play) -> None:
             await door.look(given.run_id)
         await door.start_run(given)
         assert await door.look(given.run_id) == WorkflowSeen("running")
-        await door.cancel(given.run_id, "no longer needed", "once")
-        await door.cancel(given.run_id, "no longer needed", "once")
-        await door.terminate(given.run_id, "cleanup by ops")
+        await door.cancel(given.run_id, "no longer needed", "once", 0)
+        await door.cancel(given.run_id, "no longer needed", "once", None)
+        await door.terminate(given.run_id, "cleanup by ops", 0)
         assert await door.look(given.run_id) == WorkflowSeen("terminated", "cleanup by ops")
         never = start().run_id
-        for gone in (door.terminate(given.run_id, "x"), door.terminate(never, "x"), door.cancel(never, "x", "twice")):
+        for gone in (
+            door.terminate(given.run_id, "x", None),
+            door.terminate(never, "x", 0),
+            door.cancel(never, "x", "twice", 0),
+        ):
             with pytest.raises(WorkflowGone):
                 await gone
 
     play(scene)
+
+
+def test_what_was_meant_for_a_workflow_of_before_leaves_the_one_that_was_started_anew_alone(play: Play) -> None:
+    async def scene(door: Door) -> None:
+        given = start()
+        await door.start_run(given)
+        await door.restart_run(replace(given, era=1), "set back")
+        for late in (
+            door.terminate(given.run_id, "x", 0),
+            door.cancel(given.run_id, "x", "once", 0),
+            door.fail_activity(given.run_id, RUN_TURN, "FailedByOperator", "x", 0),
+        ):
+            with pytest.raises(WorkflowGone):
+                await late
+        assert await door.look(given.run_id) == WorkflowSeen("running")
+        await door.cancel(given.run_id, "x", "once", 1)
+        await door.terminate(given.run_id, "over", 1)
+        assert await door.look(given.run_id) == WorkflowSeen("terminated", "over")
+
+    play(scene)
+
+
+@pytest.mark.engines
+def test_who_froze_between_a_look_and_the_call_ends_nothing_that_was_started_since(temporal: Temporal) -> None:
+    async def inside() -> None:
+        gateway, given = RealTemporal(await Client.connect(temporal.address, namespace=temporal.namespace)), start()
+        await gateway.start_run(given)
+        first = await gateway._described(given.run_id)
+        await gateway.restart_run(replace(given, era=1), "set back")
+        newest = await gateway.restart_run(replace(given, era=2), "set back once more")
+
+        async def what_it_saw(*_: Any) -> Any:
+            return first
+
+        with pytest.MonkeyPatch.context() as frozen:
+            frozen.setattr(RealTemporal, "_described", what_it_saw)
+            for late in (gateway.terminate(given.run_id, "x", 0), gateway.cancel(given.run_id, "x", "once", 0)):
+                with pytest.raises(WorkflowGone):
+                    await late
+            with pytest.raises(TemporalRefused, match="started meanwhile"):
+                await gateway.restart_run(replace(given, era=1), "set back")
+        described = await gateway.describe(given.run_id)
+        assert (described.temporal_run_id, described.seen) == (newest, WorkflowSeen("running"))
+
+    go(inside())
 
 
 def test_a_workflow_is_described_as_it_is_now(play: Play) -> None:
@@ -281,7 +330,7 @@ def test_a_workflow_is_described_as_it_is_now(play: Play) -> None:
         found = await door.describe(given.run_id)
         assert (found.temporal_run_id, found.seen, found.closed_at) == (temporal_run_id, WorkflowSeen("running"), None)
         assert found.started_at.utcoffset() == timedelta(0) and found.events >= 1 and found.pending == ()
-        await door.terminate(given.run_id, "cleanup by ops")
+        await door.terminate(given.run_id, "cleanup by ops", None)
         ended = await door.describe(given.run_id, temporal_run_id)
         assert ended.seen == WorkflowSeen("terminated", "cleanup by ops")
         assert ended.closed_at is not None and ended.events > found.events
@@ -355,7 +404,7 @@ def test_an_activity_that_fails_is_described_with_its_reason_and_its_next_try(te
         (pending,) = found.pending
         assert (pending.activity, pending.state, pending.last_failure) == (RUN_TURN, "scheduled", "the shop is closed")
         assert pending.next_try_at is not None and pending.next_try_at > found.started_at
-        await door.terminate(given.run_id, "over")
+        await door.terminate(given.run_id, "over", None)
 
     go(scene())
 
@@ -555,7 +604,7 @@ def test_an_attempt_that_hangs_and_is_paused_in_temporal_can_still_be_failed(tem
         where: Any = {"namespace": gateway.client.namespace, "execution": WorkflowExecution(workflow_id=run_id)}
         await gateway.client.workflow_service.pause_activity(PauseActivityRequest(**where, type=RUN_TURN))
         assert (await gateway.describe(run_id)).pending[0].state == "pause_requested"
-        await gateway.fail_activity(run_id, RUN_TURN, "FailedByOperator", "Failed by olga: it hangs")
+        await gateway.fail_activity(run_id, RUN_TURN, "FailedByOperator", "Failed by olga: it hangs", 0)
         return ""
 
     assert failing_scene(temporal, failing, scene) == "failed"
@@ -613,7 +662,7 @@ def test_an_attempt_that_hangs_is_failed_for_good_and_the_workflow_closes_its_ro
         while (await gateway.describe(run_id)).pending[0].state != "started":
             pass
         await gateway.hurry(run_id, RUN_TURN)  # it is being tried: nothing to do
-        await gateway.fail_activity(run_id, RUN_TURN, "FailedByOperator", "Failed by olga: it hangs")
+        await gateway.fail_activity(run_id, RUN_TURN, "FailedByOperator", "Failed by olga: it hangs", 0)
         return ""
 
     assert failing_scene(temporal, failing, scene) == "failed"
