@@ -18,8 +18,8 @@ T = TypeVar("T")
 LOOK_SECONDS = 0.05
 
 
-def eventually(look: Callable[[], T], what: str, *, every: float = LOOK_SECONDS) -> T:
-    """Return the first truthy answer of `look`. Fails with the sentence `what` when none comes.
+def eventually(look: Callable[[], T], what: str | Callable[[], str], *, every: float = LOOK_SECONDS) -> T:
+    """Return the first truthy answer of `look`. Fails with the sentence `what`, or that it makes, when none comes.
 
     `every`: seconds between two looks; longer where each one costs an engine something.
     """
@@ -28,7 +28,7 @@ def eventually(look: Callable[[], T], what: str, *, every: float = LOOK_SECONDS)
         if found := look():
             return found
         if time.monotonic() >= deadline:
-            pytest.fail(f"not within {PATIENCE} s: {what}")
+            pytest.fail(f"not within {PATIENCE} s: {what if isinstance(what, str) else what()}")
         time.sleep(every)
 
 

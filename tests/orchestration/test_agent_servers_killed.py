@@ -17,7 +17,7 @@ from django.db import connection
 from django.db.models import F
 
 from approvals.models import Approval
-from console.clock import DatabaseNow
+from console.clock import DatabaseNow, database_now
 from console.environment import PROJECT
 from console.models import OutboxEntry
 from orchestration.agent_servers import rows
@@ -86,6 +86,16 @@ def all_taken() -> bool:
     return not ThreadQuestion.objects.exclude(state="taken").exists()
 
 
+def as_they_stand() -> str:
+    questions = ThreadQuestion.objects.exclude(state="taken")
+    entries = OutboxEntry.objects.filter(delivered_at=None)
+    return (
+        "every thread took its answer; at "
+        f"{database_now()} {list(questions.values('state', 'detail', 'held_until', 'given_at', 'checked_at'))}, "
+        f"{list(entries.values('kind', 'attempts', 'due_at', 'last_error'))}"
+    )
+
+
 def steps(approval: Approval) -> list[str]:
     return [step.step for step in approval.receipt.order_by("at", "id")]
 
@@ -114,7 +124,7 @@ def test_a_relay_that_is_killed_around_an_answer_gives_it_once(
         assert len(thread.told) == (point != "thread.before_answer")
         let_time_pass()
         begin()
-        eventually(all_taken, "the thread took its answer")
+        eventually(all_taken, as_they_stand)
         eventually(lambda: not OutboxEntry.objects.filter(delivered_at=None).exists(), "nothing is left to deliver")
         assert len(thread.told) == len(thread.runs) == 1
         assert steps(approval) == ["recorded", "signalled", "resumed"]
@@ -132,7 +142,7 @@ def test_two_relays_of_which_one_is_killed_answer_each_thread_once(begin: Begin,
         fired = FAULTS / "thread.after_answer.fired"
         eventually(lambda: any(is_over(relay, fired) for relay in relays), "one relay is killed")
         let_time_pass()
-        eventually(all_taken, "every thread took its answer")
+        eventually(all_taken, as_they_stand)
         assert [(len(one.told), len(one.runs)) for one in threads] == [(1, 1)] * len(threads)
         assert all(steps(approval) == ["recorded", "signalled", "resumed"] for approval in requests)
         fired.unlink()
