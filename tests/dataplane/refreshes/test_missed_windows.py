@@ -106,7 +106,7 @@ def keys(status: str = "scheduled") -> list[str]:
 
 def days_ago(*days: int) -> list[datetime]:
     """Return noon of these days, by the calendar: a day may have 25 hours."""
-    noon = datetime.now(BERLIN).replace(hour=12, minute=0)
+    noon = datetime.now(BERLIN).replace(hour=12, minute=0, second=0, microsecond=0)
     return [(noon - timedelta(days=day)).astimezone(UTC) for day in days]
 
 
@@ -148,7 +148,7 @@ def test_of_five_missed_windows_each_is_taken_once(schedule: Schedule) -> None:
 
 def test_of_one_window_that_came_due_twice_one_run_is_left(schedule: Schedule) -> None:
     schedule.register("day", "latest")
-    noon = datetime.now(UTC).replace(hour=12) - timedelta(days=1)
+    noon = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0) - timedelta(days=1)
     (first,) = schedule.plan(noon)
     schedule.look()
     (second,) = schedule.plan(noon + timedelta(minutes=20))
