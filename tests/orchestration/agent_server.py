@@ -6,6 +6,7 @@ That the real one speaks so too is what tests/orchestration/test_agent_servers_f
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import uuid
 from contextlib import suppress
@@ -14,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
 
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, eventually
 
 
 @dataclass
@@ -100,8 +101,21 @@ class AgentServerDouble:
             def log_message(self, *args: Any) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        class Server(ThreadingHTTPServer):
+            daemon_threads = True
+
+            def process_request_thread(self, request: Any, client_address: Any) -> None:
+                try:
+                    super().process_request_thread(request, client_address)
+                finally:
+                    double._in_hand.discard(client_address)
+
+            def process_request(self, request: Any, client_address: Any) -> None:
+                double._in_hand.add(client_address)
+                super().process_request(request, client_address)
+
+        self._in_hand: set[Any] = set()  # the connections that are being answered
+        self._server = Server(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def __enter__(self) -> Self:
@@ -113,6 +127,14 @@ class AgentServerDouble:
         self._over.set()
         self._server.shutdown()
         self._server.server_close()
+
+    def wait_for_what_was_sent(self) -> None:
+        """Return when everything that was sent before this call is answered; connections are taken in their order."""
+        with socket.create_connection(("127.0.0.1", self._server.server_address[1])) as last:
+            own = last.getsockname()
+            eventually(lambda: own in self._in_hand, "the server takes connections")
+            before = set(self._in_hand) - {own}
+        eventually(lambda: not before & self._in_hand, "what was sent before is answered")
 
     @property
     def waiting(self) -> list[ServedThread]:
