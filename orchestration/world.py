@@ -10,6 +10,10 @@ from django.core.mail import EmailMessage
 from console.environment import environment
 from orchestration.agents.runtime import ToolFailed
 
+#: of an idle connection. Shorter than servers keep theirs (gunicorn 2 s, Node and uvicorn 5 s): one that the server
+#: closes just as a call is sent by it leaves an effect of which nobody knows whether it was done.
+KEEPS_IDLE_SECONDS = 1.0
+
 
 class OutsideWorld:
     """One per worker process; keeps its connections. See `orchestration.agents.runtime.World`."""
@@ -23,7 +27,13 @@ class OutsideWorld:
         if not address:
             raise ToolFailed(f"The service {service!r} has no address. Set SIGNALBOX_{service.upper()}_URL.")
         if service not in self._clients:
-            self._clients[service] = httpx.AsyncClient(base_url=address, timeout=httpx.Timeout(20, connect=3))
+            self._clients[service] = httpx.AsyncClient(
+                base_url=address,
+                timeout=httpx.Timeout(20, connect=3),
+                limits=httpx.Limits(
+                    max_connections=100, max_keepalive_connections=20, keepalive_expiry=KEEPS_IDLE_SECONDS
+                ),
+            )
         return self._clients[service]
 
     async def send_mail(self, to: str, subject: str, body: str) -> None:

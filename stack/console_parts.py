@@ -16,6 +16,9 @@ from stack.services import PROJECT, Service
 #: A page is answered before a turn, and a turn before a refresh, when the machine is busy.
 GIVES_WAY = {"worker": 5, "flows": 10}
 
+#: of an idle connection to a server of ours; httpx gives one up after 5 s, nginx after 60
+KEEPS_IDLE_SECONDS = 75
+
 #: Gives the environment at the moment of a start, when every address is known.
 Environment = Callable[[], Mapping[str, str]]
 
@@ -54,6 +57,8 @@ class Web(ConsolePart):
             "--no-proxy-headers",  # it believes whoever is on this machine; console.callers believes named proxies
             *("--ws-max-size", "65536", "--no-access-log", "--lifespan", "on"),
             *("--timeout-graceful-shutdown", "2"),  # open sockets would keep it for ever
+            # Longer than clients and proxies keep an idle connection: else theirs is closed as they send by it.
+            *("--timeout-keep-alive", str(KEEPS_IDLE_SECONDS)),
             *("--workers", str(processes or max(1, _cores() // 2))),
             *("--timeout-worker-healthcheck", "60"),  # one that is slow is not dead
         )
@@ -84,6 +89,7 @@ class Shop(ConsolePart):
         self.argv = (
             *("-m", "uvicorn", "examples.shop.app:app", "--host", ports.LOOPBACK, "--port", str(port)),
             *("--no-access-log", "--timeout-graceful-shutdown", "2"),
+            *("--timeout-keep-alive", str(KEEPS_IDLE_SECONDS)),
         )
 
     def place(self) -> str:

@@ -23,6 +23,7 @@ from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
+import httpx
 import psycopg
 import pytest
 from temporalio.api.namespace.v1 import NamespaceConfig
@@ -31,7 +32,7 @@ from temporalio.client import Client
 
 from console.environment import environment
 from stack import runner, supervisor, temporal_binary
-from stack.console_parts import Shop
+from stack.console_parts import Shop, Web
 from stack.errors import AlreadyRunning, NoTemporalServer, PartFailed, PortTaken, Stopped
 from stack.ports import Ports, free_port, is_free
 from stack.postgres import APP_ROLE, ROLE, SUPERUSER, Postgres
@@ -683,6 +684,13 @@ def test_engines_of_somebody_else_are_neither_started_nor_stopped(home: Path, po
         assert stack.database_url == postgres.url()
     assert postgres.pid is not None
     assert not (home / "postgres").exists()
+
+
+def test_our_servers_keep_idle_connections_longer_than_those_who_call_them(home: Path) -> None:
+    nginx_keeps_it_for = 60
+    for part in (Web(home, dict, 8000), Shop(home, dict, 8001)):
+        seconds = int(part.argv[part.argv.index("--timeout-keep-alive") + 1])
+        assert seconds > max(nginx_keeps_it_for, httpx.Limits().keepalive_expiry or 0)
 
 
 def test_flows_cannot_see_temporal(home: Path) -> None:
