@@ -28,6 +28,7 @@ _JOIN: Final = "join:"
 _SENDS: Final = "__pregel_tasks"
 _INTERRUPT: Final = "__interrupt__"
 _RESUME: Final = "__resume__"
+_CHECKPOINTER: Final = "__pregel_checkpointer"
 _NO_END: Final = (_INTERRUPT, _RESUME, "__error__")  # writes of a task that has not ended well
 _HANDLED: Final = "__error_source_node__"  # written by a task that failed where its node has an error handler
 _HANDLER: Final = "error handler"  # the same whichever it is: which task is which one's cannot be told
@@ -165,7 +166,8 @@ async def _stops(graph: Any, saver: Any, snapshot: Any, head: Any) -> list[str]:
     if ("*" in before) or any(node in before for node in coming):
         return coming if "*" in before else [node for node in coming if node in before]
     if after and head.parent_config:
-        ran = (await graph.aget_state(head.parent_config)).next
+        told = head.parent_config["configurable"] | {_CHECKPOINTER: saver}  # a graph inside another has none of its own
+        ran = (await graph.aget_state({**head.parent_config, "configurable": told})).next
         if ("*" in after and ran) or any(node in after for node in ran):
             return coming
     return []

@@ -71,6 +71,7 @@ def answer_of(server: AgentServer, thread: RemoteThread, interrupt: Any, settled
     pairs = zip(settled, places, strict=True)
     if others := [one.approval_id for one, place in pairs if around.is_other(interrupt, one, place)]:
         return ReadyAnswer(different=tuple(others))
+    around.check_tellable(interrupt, settled)
     return ReadyAnswer(dialect.answer(interrupt, settled, server.on_silence))
 
 

@@ -163,7 +163,7 @@ class GuardedTool(BaseTool):
         given, call_id = _call_of(input)
         injected = {name: value for name, value in given.items() if name in self._injected()}
         shown = {name: value for name, value in given.items() if name not in injected}
-        arguments = plain(shown)
+        arguments = plain(shown, exactly=True)
         approval_id, digest = turn.approved.get(call_id, ("", ""))
         try:
             fault, canonical = self._fault(given), canonicalise(self.name, arguments)

@@ -33,7 +33,7 @@ def place_of_call(
     """Return the place of one tool call. Raises UnknownDialect for one that cannot be shown exactly."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise UnknownDialect(f"The agent asked about a tool whose name cannot be kept: {str(name)[:200]!r}.")
-    given = plain(arguments if arguments is not None else {})
+    given = plain(arguments if arguments is not None else {}, exactly=True)
     if not isinstance(given, dict):
         raise UnknownDialect(f"The agent asked about {name} with arguments that are no object, so nobody can be shown.")
     if not verdicts:

@@ -6,6 +6,7 @@ before an answer is given, the call in the state is held against what was approv
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,7 +21,7 @@ from orchestration.agents.graphs import tool_schema_of
 from orchestration.agents.guarding import is_guarded
 from orchestration.agents.runtime import Agent
 from orchestration.dialects import dialect_of
-from orchestration.dialects.base import Place
+from orchestration.dialects.base import Place, Untellable
 from orchestration.pausing import Stand
 
 _WORDS_AT_MOST = 20_000  # characters
@@ -60,6 +61,30 @@ class Around:
         if ending is None or ending.verdict not in ("approve", "edit"):
             return False
         return ending.proposed_digest != place.digest or self._differs(interrupt, settled.place, settled.call_id)
+
+    def check_tellable(self, interrupt: Any, settled: Sequence[Settled]) -> None:
+        """Raise Untellable where what was decided about one call would be carried out for another one, too.
+
+        LangChain's middleware carries out changes and rejections by the calls' ids, and a model may give several calls
+        one id. Then it can be told only that all of them are approved, or that none is.
+        """
+        dialect = dialect_of(interrupt)
+        message = self._message_of(interrupt)
+        if dialect.name != "langchain" or message is None:
+            return
+        calls = _calls_of(message, dialect.proposals_of(interrupt))
+        for call_id, times in Counter(call["id"] for call in message.tool_calls).items():
+            ends = [
+                "reject" if one.ending.verdict in ("expired", "withdrawn") else one.ending.verdict
+                for one, call in zip(settled, calls, strict=True)
+                if one.ending is not None and call is not None and call["id"] == call_id
+            ]
+            approved, rejected = set(ends) <= {"approve"}, set(ends) <= {"reject"} and len(ends) == times
+            if times > 1 and not (approved or rejected):
+                raise Untellable(
+                    f"The model gave {times} calls the one id {call_id!r}, and LangChain tells them apart by it: they "
+                    "could only be approved together or rejected together. None of them was done."
+                )
 
     def _differs(self, interrupt: Any, number: int, call_id: str) -> bool:
         """Return whether the state holds another call than the interrupt asks about at this place.
@@ -134,7 +159,7 @@ def _calls_of(message: AIMessage | None, places: Sequence[Place]) -> list[Any]:
 
 def _digest(call: Any) -> str:
     try:
-        return digest_of(canonicalise(call["name"], plain(call["args"])))
+        return digest_of(canonicalise(call["name"], plain(call["args"], exactly=True)))
     except NotCanonical:
         return ""
 

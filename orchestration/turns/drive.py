@@ -170,6 +170,7 @@ def answers_of(around: Around, start: TurnStart) -> Answers:
             differs = True
             continue
         try:
+            around.check_tellable(interrupt, settled)
             answers[interrupt.id] = dialect.answer(interrupt, settled, around.agent.on_silence)
         except Untellable as exc:
             raise _end_of_run(settled, str(exc)) from exc

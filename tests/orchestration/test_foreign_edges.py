@@ -16,9 +16,11 @@ from temporalio.exceptions import ApplicationError
 from typing_extensions import TypedDict
 
 from approvals.models import Approval
+from orchestration.dialects.calls import place_of_call
+from orchestration.errors import UnknownDialect
 from tests.fakes import FakeWorld
 from tests.orchestration import foreign_graphs as foreign
-from tests.orchestration.test_foreign_graphs import Use, give, go_on, result_of, use, waiting
+from tests.orchestration.test_foreign_graphs import Use, give, go_on, refusal, result_of, use, waiting
 from tests.orchestration.test_run_turn import start, take
 
 __all__ = ("use",)
@@ -118,6 +120,78 @@ def test_two_calls_that_their_model_gave_one_id_are_both_approved(mode: str, use
         give(approval, "approve")
     assert go_on(run, world, 2, *asked).outcome == "finished"
     assert sorted(given["to"] for _, given in foreign.WORLD) == ["ann@acme.example", "bob@acme.example"]
+
+
+@pytest.mark.parametrize(
+    "verdicts", [("edit", "approve"), ("approve", "reject"), ("edit", "edit"), ("respond", "approve")], ids="+".join
+)
+def test_of_two_calls_with_one_id_nothing_is_done_that_was_decided_about_the_other(
+    verdicts: tuple[str, str], use: Use, world: FakeWorld
+) -> None:
+    """LangChain's middleware would do the change of one of them twice, or leave the approved one out."""
+    calls = [foreign.call("send_email", 1, to=f"{name}@acme.example") for name in ("ann", "bob")]
+    run = use(foreign.hitl("batched", (calls, "All done.")))
+    asked = take(start(run), world).waiting_for
+    for approval, verdict in zip(waiting(run), verdicts, strict=True):
+        changed = {"to": "carl@acme.example"} if verdict == "edit" else None
+        give(approval, verdict, edited=changed, answer="no" if verdict == "respond" else None)
+    error = refusal(run, world, 2, *asked)
+    assert error.type == "NotAllowedToGoOn" and "2 calls the one id" in error.message
+    assert foreign.WORLD == []
+
+
+def test_a_change_of_a_call_does_not_change_one_beside_it_that_nobody_was_asked_about(
+    use: Use, world: FakeWorld
+) -> None:
+    calls = [foreign.call("read_file", 1, path="a"), foreign.call("send_email", 1, to="ann@acme.example")]
+    run = use(foreign.hitl("batched", (calls, "All done.")))
+    asked = take(start(run), world).waiting_for
+    (approval,) = waiting(run)
+    give(approval, "edit", edited={"to": "carl@acme.example"})
+    assert "2 calls the one id" in refusal(run, world, 2, *asked).message
+    assert foreign.WORLD == []
+
+
+def test_two_calls_with_one_id_are_both_rejected(use: Use, world: FakeWorld) -> None:
+    calls = [foreign.call("send_email", 1, to=f"{name}@acme.example") for name in ("ann", "bob")]
+    run = use(foreign.hitl("batched", (calls, "All done.")))
+    asked = take(start(run), world).waiting_for
+    for approval in waiting(run):
+        give(approval, "reject")
+    assert go_on(run, world, 2, *asked).outcome == "finished"
+    assert foreign.WORLD == []
+
+
+@pytest.mark.parametrize("mode", ["batched", "per_call"])
+def test_a_call_that_would_be_shown_otherwise_than_it_runs_is_asked_about_by_nobody(
+    mode: str, use: Use, world: FakeWorld
+) -> None:
+    run = use(foreign.hitl(mode, ([foreign.call("send_email", 1, to="a\x00b")], "All done.")))
+    with pytest.raises(ApplicationError) as told:
+        take(start(run), world)
+    assert told.value.non_retryable and foreign.WORLD == []
+    assert not Approval.objects.filter(run_id=run.pk).exists()
+
+
+@pytest.mark.parametrize("value", ["a\x00b", {"a\x00b": 1}, [float("nan")], float("inf")], ids=ascii)
+def test_no_argument_is_shown_in_another_way_than_it_is(value: Any) -> None:
+    with pytest.raises(UnknownDialect, match="cannot be shown exactly"):
+        place_of_call("pay", {"given": value}, verdicts=["approve"])
+
+
+@pytest.mark.parametrize("stop", [{"interrupt_after": ["first"]}, {"interrupt_before": ["second"]}], ids=str)
+def test_a_stop_of_a_graph_inside_another_asks_whether_to_go_on(stop: Any, use: Use, world: FakeWorld) -> None:
+    graph: Any = StateGraph(foreign.Lines)
+    graph.add_node("inner", foreign.stopped(**stop))
+    graph.add_edge(START, "inner")
+    graph.add_edge("inner", END)
+    run = use(graph.compile(), {})
+    (asked,) = take(start(run), world).waiting_for
+    approval = Approval.objects.get(pk=asked)
+    assert approval.kind == "go_on" and foreign.WORLD == [("first", None)]
+    give(approval, "approve")
+    assert go_on(run, world, 2, asked).outcome == "finished"
+    assert foreign.WORLD == [("first", None), ("second", None)]
 
 
 @pytest.mark.parametrize("messages", [None, 3, "three", ["three"], {"three": 3}], ids=str)
