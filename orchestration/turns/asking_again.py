@@ -18,8 +18,8 @@ async def ask_again(root: Any, stand: Stand, interrupt_ids: set[str] | None = No
     """Drop the pending interrupts, and answers to them that were saved; the graph asks again at its next call.
 
     `root`: the outermost graph, whose saver those inside it take. `stand`: from `stand_of` with the saver that the
-    graph holds. `interrupt_ids`: None is all of them. What nodes beside them have done is kept. Whatever else waits in
-    the same step is asked again too. Raises CannotAskAgain.
+    graph holds. `interrupt_ids`: None is all of them. Whatever else waits in the same step is asked again too, and a
+    node of the same step that has ended runs once more: LangGraph (1.2.22) drops what it wrote. Raises CannotAskAgain.
     """
     asking: dict[str, Any] = {}
     for interrupt_id, (_, snapshot) in stand.asked_by.items():
