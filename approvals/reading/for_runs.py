@@ -12,6 +12,7 @@ from django.db.models import Count, Exists, F, OuterRef, Prefetch, QuerySet
 
 from approvals.models import Approval, Decision, ReceiptStep, Verdict
 from approvals.people.permissions import AGREEING
+from approvals.record.closings import CLOSING_VERDICT, agreed_among
 from console import planned_once
 from console.lists.keyset import Order, page_after
 from console.plain_rows import Rows
@@ -158,22 +159,21 @@ def call_approvals_of(run_id: str) -> dict[str, tuple[str, str]]:
     But for what guarded tools asked by themselves: they get their own answers, in the order in which they had asked.
     """
     with planned_once.cursor() as cursor:
-        cursor.execute(_CALL_APPROVALS.format(run="%s"), [run_id])
+        cursor.execute(_CALL_APPROVALS.format(run="%s", agreed=_AGREED), [run_id])
         return {call_id: (approval_id, digest) for call_id, approval_id, digest in cursor.fetchall()}
 
 
 _CALL_APPROVALS: Final = """
 SELECT a.asked ->> 'call_id' AS call_id, a.id, a.digest FROM approvals_approval a
 WHERE a.run_id = {run} AND a.status = 'decided' AND a.kind = 'action' AND a.asked ? 'call_id' AND a.dialect <> 'guard'
-  AND NOT EXISTS (
-      SELECT FROM approvals_decision d WHERE d.approval_id = a.id AND d.verdict NOT IN ('approve', 'edit')
-  )
+  AND {agreed}
 ORDER BY a.opened_at, a.id
 """
+_AGREED: Final = f"{CLOSING_VERDICT} IN ('approve', 'edit')"
 #: The same as one JSON value, for a statement that reads more and takes `run`.
 CALL_APPROVALS_JSON: Final = f"""
 (SELECT json_agg(json_build_array(c.call_id, c.id, c.digest))
- FROM ({_CALL_APPROVALS.format(run="%(run)s")}) AS c)::text
+ FROM ({_CALL_APPROVALS.format(run="%(run)s", agreed=_AGREED)}) AS c)::text
 """
 
 
@@ -191,10 +191,6 @@ def waiting_of_runs(run_ids: list[str]) -> dict[str, list[str]]:
     return waiting
 
 
-#: for approvals: somebody's decision that causes no effect
-_SAID_OTHERWISE: Final = Exists(Decision.objects.filter(approval=OuterRef("pk")).exclude(verdict__in=AGREEING))
-
-
 def approved_of_run(run_id: str) -> QuerySet[Approval]:
     """Return what people, or the policy, have approved of a run's actions and what has neither been done nor refused.
 
@@ -203,7 +199,6 @@ def approved_of_run(run_id: str) -> QuerySet[Approval]:
     """
     approved = Approval.objects.filter(
         run_id=run_id,
-        status=Approval.Status.DECIDED,
         kind=Approval.Kind.ACTION,
         source=Approval.Source.AGENT,
         is_tracked=True,
@@ -211,7 +206,7 @@ def approved_of_run(run_id: str) -> QuerySet[Approval]:
         took_effect_at=None,
     )
     refused = ReceiptStep.objects.filter(approval=OuterRef("pk"), step=ReceiptStep.Step.REFUSED)
-    return approved.exclude(_SAID_OTHERWISE).exclude(Exists(refused)).order_by("opened_at", "pk")
+    return agreed_among(approved).exclude(Exists(refused)).order_by("opened_at", "pk")
 
 
 def taken_up_outside_the_ledger() -> QuerySet[Approval]:
@@ -219,14 +214,14 @@ def taken_up_outside_the_ledger() -> QuerySet[Approval]:
 
     A call of an agent's own tool, or that the agent may go on past a stop: what came of it is in no row.
     """
-    return Approval.objects.filter(
-        status=Approval.Status.DECIDED,
+    taken_up = Approval.objects.filter(
         kind__in=(Approval.Kind.ACTION, Approval.Kind.GO_ON),
         source=Approval.Source.AGENT,
         is_tracked=False,
         is_seeded=False,
         took_effect_at__isnull=False,
-    ).exclude(_SAID_OTHERWISE)
+    )
+    return agreed_among(taken_up)
 
 
 NEWEST_ASKED_FIRST: Final = Order("asked", ("opened_at", "id"), (datetime, str), is_descending=True)

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
-from approvals.models import Approval, AuditEvent, Decision
+from django.db.models import OuterRef, QuerySet, Subquery
+
+from approvals.models import Approval, AuditEvent, Decision, Verdict
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,20 @@ def closing_decision(approval: Approval, decisions: Sequence[Decision] | None = 
     if decisions is not None:
         return decisions[-1]
     return approval.decisions.select_related("by").order_by("number").last()
+
+
+#: SQL for the approval `a`, which is decided: the verdict that closed it. Votes before it may have said otherwise.
+CLOSING_VERDICT: Final = (
+    "(SELECT d.verdict FROM approvals_decision d WHERE d.approval_id = a.id ORDER BY d.number DESC LIMIT 1)"
+)
+
+
+def agreed_among(approvals: QuerySet[Approval]) -> QuerySet[Approval]:
+    """Return those of decided approvals that were closed by agreement: of each, something may run."""
+    verdicts = Decision.objects.filter(approval=OuterRef("pk")).order_by("-number").values("verdict")
+    return approvals.alias(closing_verdict=Subquery(verdicts[:1])).filter(
+        status=Approval.Status.DECIDED, closing_verdict__in=(Verdict.APPROVE, Verdict.EDIT)
+    )
 
 
 def closing_of(approval: Approval, decisions: Sequence[Decision] | None = None) -> RequestClosing:

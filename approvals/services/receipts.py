@@ -18,6 +18,7 @@ from approvals.errors import InvalidChange, NoSuchApproval, NothingToRedrive, No
 from approvals.models import Approval, ReceiptStep
 from approvals.people.permissions import may_redrive
 from approvals.record import audit
+from approvals.record.closings import CLOSING_VERDICT
 from console import planned_once
 from console.clock import DatabaseNow, database_now
 from console.live.announce import CHANNEL, announce, message
@@ -54,9 +55,8 @@ held AS (
 ), weighed AS (
     SELECT a.id, %(is_done)s OR %(step)s::text = 'resumed' AND (
         a.status <> 'decided' OR a.kind <> 'action' OR NOT a.is_tracked
-        OR a.source = 'program' AND coalesce(a.asked -> 'reports', 'false') <> 'true' OR EXISTS (
-            SELECT FROM approvals_decision d WHERE d.approval_id = a.id AND d.verdict IN ('reject', 'respond')
-        )
+        OR a.source = 'program' AND coalesce(a.asked -> 'reports', 'false') <> 'true'
+        OR {closing_verdict} IN ('reject', 'respond')
     ) AS took_effect
     FROM approvals_approval a JOIN noted ON noted.approval_id = a.id
 ), moved AS (
@@ -75,7 +75,7 @@ held AS (
     )
 )"""
 _NOTE = f"""
-WITH {_NOTING.format(ids="%(ids)s")}
+WITH {_NOTING.format(ids="%(ids)s", closing_verdict=CLOSING_VERDICT)}
 SELECT pg_notify(%(channel)s, message) FROM unnest(%(messages)s::text[]) AS message
 """
 
@@ -129,7 +129,7 @@ def noting(ids: str) -> str:
     `ids`: the SQL expression of the approvals' ids, an array. The statement takes `noting_values`, announces by itself,
     and may not call a part of its own `held`, `noted`, `weighed` or `moved`.
     """
-    return _NOTING.format(ids=ids)
+    return _NOTING.format(ids=ids, closing_verdict=CLOSING_VERDICT)
 
 
 def noting_values(

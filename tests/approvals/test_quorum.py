@@ -18,7 +18,7 @@ from approvals.proposal import terms as terms_module
 from approvals.proposal.terms import Terms
 from approvals.reading import for_runs, reach, requests
 from approvals.services import Circumstances
-from console.clock import database_now
+from console.clock import DatabaseNow, database_now
 from tests.api_caller import Caller
 from tests.approvals.conftest import REFUND, answer
 from tests.page_client import signed_in
@@ -588,6 +588,24 @@ def test_an_answer_and_an_approval_do_not_add_up(open_one: Opener, terms: Any, a
     assert status_of(approval) == "pending"
     with pytest.raises(NotAuthorised):
         services.authorise(approval_id=approval.pk, digest=approval.digest)
+
+
+def test_what_closed_it_counts_not_what_somebody_said_before(
+    open_one: Opener, terms: Any, alice: User, bob: User, ada: User
+) -> None:
+    terms(needed=2, groups=("reviewer", "admin"))
+    approval = open_one(call_id="call-1")
+    decide(approval, alice, "respond", answer="no need")
+    decide(approval, bob)
+    decide(approval, ada)
+    assert status_of(approval) == "decided"
+    assert [one.pk for one in for_runs.approved_of_run(approval.run_id)] == [approval.pk], "it is to be done"
+    assert for_runs.call_approvals_of(approval.run_id) == {"call-1": (approval.pk, approval.digest)}
+    services.note_receipt(approval_ids=[approval.pk], step="resumed")
+    approval.refresh_from_db()
+    assert approval.took_effect_at is None, "it has been taken up, not done"
+    Approval.objects.filter(pk=approval.pk).update(is_tracked=False, took_effect_at=DatabaseNow())
+    assert [one.pk for one in for_runs.taken_up_outside_the_ledger()] == [approval.pk]
 
 
 @pytest.mark.parametrize(("one", "other"), [(1, True), (1, 1.0), (0, False), ([1], [True])])
