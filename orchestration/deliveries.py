@@ -4,6 +4,9 @@ The body is the same for a signal and for a webhook, as the API promises it:
 {"approval_id", "external_id", "decision_id", "status", "verdict", "arguments", "answer", "note", "decided_by",
 "decided_at", "digest"}. `arguments` are those that may be used, so only after an approval or an edit; `digest` is
 theirs, or that of what was refused. Who decided, the verdict and the decision are null when nobody did.
+
+Until the program has its answer, each time that it is given out asks again what the ledger asks before an effect. What
+may not be done any more is refused for good: the verdict is null then, and the note says why.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from django.db import transaction
 from django.db.models import F
 
 from approvals import services as approvals
-from approvals.models import Approval, Decision
+from approvals.models import Approval, Decision, ReceiptStep
 from approvals.people.permissions import AGREEING
 from approvals.people.programs import external_id_of
 from approvals.reading.for_runs import note_of, outcome_of, proposed_digest
@@ -67,7 +70,7 @@ def begin(approval_id: str) -> Parcel | None:
         open_ones = AnswerDelivery.objects.filter(pk=approval_id).exclude(state=State.DELIVERED)
         if not open_ones.update(attempts=F("attempts") + 1, state=State.TRYING):
             return None
-    return _parcel(approval, body_of(approval))
+    return _parcel(approval, _given_out(approval))
 
 
 def _held_back(approval_id: str) -> str:
@@ -97,10 +100,13 @@ def fetched(approval: Approval, by: str) -> dict[str, Any]:
     What is sent to an address is sent all the same, so that a program that also looks misses nothing. Raises
     NotAsDecided when other bytes were decided than are kept.
     """
-    body = body_of(approval)
-    state = AnswerDelivery.objects.filter(pk=approval.pk).values_list("state", flat=True).first()
-    if state == State.UNDELIVERED or (approval.is_fetched and state != State.DELIVERED):
-        taken(approval.pk, f"fetched by {by}", actor=by)
+    with transaction.atomic():
+        _hold(approval.pk)
+        delivery, _ = AnswerDelivery.objects.get_or_create(pk=approval.pk)
+        body = _given_out(approval)
+        AnswerDelivery.objects.filter(pk=approval.pk, fetched_at=None).update(fetched_at=DatabaseNow())
+        if delivery.state == State.UNDELIVERED or (approval.is_fetched and delivery.state != State.DELIVERED):
+            delivered(approval.pk, f"fetched by {by}", actor=by)
     return body
 
 
@@ -149,22 +155,39 @@ def _hold(approval_id: str) -> None:
     Approval.objects.select_for_update(no_key=True).only("pk").get(pk=approval_id)
 
 
+@transaction.atomic
+def _given_out(approval: Approval) -> dict[str, Any]:
+    """Return the body of an answer that is given out now; see the module. Raises NotAsDecided."""
+    _hold(approval.pk)
+    body = body_of(approval)
+    delivery = AnswerDelivery.objects.get(pk=approval.pk)
+    if delivery.state == State.DELIVERED or delivery.fetched_at is not None:
+        return body
+    note = "An attempt before that to send the answer may have arrived." if delivery.attempts > 1 else ""
+    refused = approvals.refuse_what_may_not_run([approval.pk], note=note)
+    return body_of(approval) if refused else body
+
+
 def body_of(approval: Approval) -> dict[str, Any]:
-    """Return the body for a closed approval; see the module."""
+    """Return the body for a closed approval; see the module. Raises NotAsDecided."""
     decisions = list(approval.decisions.select_related("by").order_by("number"))
     decision = decisions[-1] if approval.status == Approval.Status.DECIDED and decisions else None
-    agrees = decision is not None and decision.verdict in AGREEING
-    if decision is not None and agrees:
+    verdict = outcome_of(approval, decision, proposed_digest(approval)) if decision else None
+    note = note_of(decisions) if decision else ""
+    if decision is not None and verdict in AGREEING:
         _check_bytes(approval, decision)
+        refused = approval.receipt.filter(step=ReceiptStep.Step.REFUSED).first()
+        if refused is not None:
+            verdict, note = None, f"It was approved, and may not be done any more. {refused.detail}"
     return {
         "approval_id": approval.pk,
         "external_id": external_id_of(approval),
         "decision_id": decision.pk if decision else None,
         "status": approval.status,
-        "verdict": outcome_of(approval, decision, proposed_digest(approval)) if decision else None,
-        "arguments": approval.arguments if agrees else None,
+        "verdict": verdict,
+        "arguments": approval.arguments if verdict in AGREEING else None,
         "answer": decision.answer if decision else None,
-        "note": note_of(decisions) if decision else "",
+        "note": note,
         "decided_by": decision.by_name if decision else None,
         "decided_at": decision.at.isoformat() if decision else None,
         "digest": approval.digest,

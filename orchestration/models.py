@@ -389,6 +389,7 @@ class AnswerDelivery(models.Model):
     last_error = models.CharField(max_length=500, blank=True)
     began_at = models.DateTimeField(db_default=DatabaseNow())  # moved on when a person has it tried again
     delivered_at = models.DateTimeField(null=True, blank=True)
+    fetched_at = models.DateTimeField(null=True, blank=True)  # first; it may be sent besides
 
     def __str__(self) -> str:
         return f"{self.approval_id} {self.state}"

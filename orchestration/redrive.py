@@ -114,13 +114,13 @@ def _standstill(facts: _Facts) -> Standstill:
     """Find the cause, nearest to the effect first."""
     if facts.reported is not None:
         return _of_report(facts.reported)
+    refused = facts.steps.get(Step.REFUSED)
     if facts.delivery is not None:
-        return _of_answer(facts.delivery)
+        return _of_refused_answer(refused, facts.delivery) if refused else _of_answer(facts.delivery)
     if facts.effect is not None:
         return _of_effect(facts, facts.effect)
-    if (refused := facts.steps.get(Step.REFUSED)) is not None:
-        sentence = f"Not done. {refused.detail}" if refused.detail else "Not done: no reason was recorded."
-        return Standstill("refused", sentence, refused.at, is_final=True)
+    if refused is not None:
+        return Standstill("refused", _not_done(refused), refused.at, is_final=True)
     if facts.approval.agent_server:
         return _of_thread(facts)
     if facts.run is not None and facts.run.status not in Run.OPEN:
@@ -233,6 +233,17 @@ def _of_report(reported: ReportedOutcome) -> Standstill:
         sentence = "The program says that it does not know whether it happened. Find out where it would have happened."
         return Standstill("unknown", sentence, reported.at, reported.error, is_final=True)
     return Standstill("not_known", "The program says that it was done.", reported.at, is_final=True)
+
+
+def _not_done(refused: ReceiptStep) -> str:
+    return f"Not done. {refused.detail}" if refused.detail else "Not done: no reason was recorded."
+
+
+def _of_refused_answer(refused: ReceiptStep, delivery: AnswerProgress) -> Standstill:
+    if delivery.state == "delivered":
+        return Standstill("refused", f"{_not_done(refused)} The program was told so.", refused.at, is_final=True)
+    told = _of_answer(delivery)
+    return replace(told, cause="refused", sentence=f"{_not_done(refused)} {told.sentence}", since=refused.at)
 
 
 def _of_answer(delivery: AnswerProgress) -> Standstill:

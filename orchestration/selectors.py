@@ -288,7 +288,7 @@ def _to_program(row: Approval, answer: AnswerDelivery | None, entry: OutboxEntry
     assert row.closed_at is not None
     if row.is_fetched and (answer is None or answer.state != AnswerDelivery.State.DELIVERED):
         return AnswerProgress("kept", "", 0, row.closed_at)
-    if answer is None:
+    if answer is None or (answer.state == AnswerDelivery.State.TRYING and not answer.attempts):
         cause, attempts = (entry.last_error, entry.attempts) if entry else ("", 0)
         return AnswerProgress("on_its_way", cause, attempts, row.closed_at)
     if answer.state == AnswerDelivery.State.DELIVERED:

@@ -51,8 +51,8 @@ from orchestration.models import AnswerDelivery, Effect, Run
 from orchestration.prices import Tokens
 
 ASKED_AGAIN: Final = (
-    "The agent held another call than the one that was approved, here or beside it, so nothing of what was decided in "
-    "this step was given to it."
+    "The agent held another call than the one that was approved, or may not do it any more, here or beside it, so "
+    "nothing of what was decided in this step was given to it."
 )
 NOT_WAITED_FOR: Final = "The agent came to its end without waiting for this."
 _URL_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -287,6 +287,16 @@ def note_asked_again(turn: Turn, fence: int, approval_ids: Sequence[str]) -> Non
         hold_receipts(sorted(approval_ids))
         for approval_id in sorted(approval_ids):
             approval_services.note_not_taken(approval_id=approval_id, detail=ASKED_AGAIN)
+
+
+def refuse_what_may_not_run(turn: Turn, fence: int, approval_ids: Sequence[str]) -> dict[str, str]:
+    """Ask once more what the ledger does not ask, before the agent is given its answers; return why of each refused.
+
+    On retry: the same. Raises Fenced when a newer attempt has begun.
+    """
+    with transaction.atomic():
+        _hold(turn, fence)
+        return approval_services.refuse_what_may_not_run(approval_ids)
 
 
 def finish_turn(turn: Turn, fence: int, end: TurnEnd) -> None:

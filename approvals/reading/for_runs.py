@@ -74,6 +74,7 @@ class Settled:
     next_step_at: datetime | None  # of its ladder
     ending: Ending | None
     call_id: str = ""  # of the model's call that it was about, "" where none in the state was the same
+    is_tracked: bool = True  # the effect ledger asks once more before anything is done; nothing is done for a question
 
 
 _ROWS: Final = Rows(Approval, but_for=("arguments_schema", "answer_schema", "agent_words", "search_words", "deciders"))
@@ -132,6 +133,7 @@ def _settled(approval: Approval, proposed: str, votes: list[Any]) -> Settled:
         next_step_at=approval.next_step_at,
         ending=None if approval.is_open else _ending_of(approval, proposed, votes),
         call_id=approval.asked.get("call_id", ""),
+        is_tracked=approval.is_tracked or approval.kind not in (Approval.Kind.ACTION, Approval.Kind.GO_ON),
     )
 
 

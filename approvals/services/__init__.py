@@ -11,7 +11,7 @@ from approvals.services.deciding import Answer, Circumstances, decide
 from approvals.services.deciding_for_sure import Recorded, decide_for_sure, find_recorded
 from approvals.services.delegating import confirm_delegation, delegate, revoke_delegation
 from approvals.services.ending import LetGo, decisions_of, hold_of_run, let_go, not_begun_of_run, open_of_run, set_back
-from approvals.services.executing import Authorised, authorise
+from approvals.services.executing import Authorised, authorise, refuse_what_may_not_run
 from approvals.services.ladder import Rung, climb, climb_overdue, escalate_now, withdraw, withdraw_each
 from approvals.services.linking import confirm_link, drop_link, propose_link
 from approvals.services.opening import Proposal, open_approval
@@ -64,6 +64,7 @@ __all__ = [
     "policy_in_force",
     "propose_link",
     "reassign",
+    "refuse_what_may_not_run",
     "release",
     "renew_terms",
     "renew_under_active_policy",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from approvals.errors import NotAuthorised
 from approvals.models import Approval, Decision, ReceiptStep, StandingApproval, Verdict
@@ -11,6 +12,8 @@ from approvals.people.permissions import AGREEING, STANDING, agreeing_persons, m
 from approvals.policies import asking
 from approvals.proposal.canonical import digest_of, read_canonical
 from approvals.proposal.terms import Terms
+from approvals.record.closings import agreed_among
+from approvals.services.receipts import hold_all, note_not_taken
 
 
 @dataclass(frozen=True)
@@ -52,13 +55,36 @@ def authorise(*, approval_id: str, digest: str) -> Authorised:
     if decision is None or decision.for_digest != digest or decision.for_version != approval.version:
         raise NotAuthorised("The decision was about another version of the proposal.")
     tool, arguments = read_canonical(canonical)
-    if approval.kind == Approval.Kind.ACTION:
+    if approval.kind in _RUN:
         _check_action(approval, votes, asking.terms_now(approval))
     else:
         _check_person(approval, decision)
     return Authorised(
         approval.pk, approval.kind, tool, arguments, decision.pk, decision.by_name, decision.verdict, approval.run_id
     )
+
+
+def refuse_what_may_not_run(approval_ids: Collection[str], *, note: str = "") -> dict[str, str]:
+    """Ask once more, before an answer is given out, what `authorise` asks; return why of each that may not run now.
+
+    For what runs where the ledger does not see it: at a program, in a foreign graph's own tools, on an agent server.
+    Call it inside the transaction that gives the answer out. What may not run is noted as refused, with the reason and
+    the `note`, and stays so. Only what people agreed to is asked about. On retry: the same reasons.
+    """
+    hold_all(approval_ids)
+    agreed = agreed_among(Approval.objects.filter(pk__in=approval_ids, kind__in=_RUN))
+    refused: dict[str, str] = {}
+    for approval_id, digest in agreed.order_by("pk").values_list("pk", "digest"):
+        try:
+            authorise(approval_id=approval_id, digest=digest)
+        except NotAuthorised as exc:
+            refused[approval_id] = str(exc)
+            note_not_taken(approval_id=approval_id, detail=f"{exc} {note}".strip())
+    return refused
+
+
+#: the kinds of which something runs once they are approved
+_RUN: Final = (Approval.Kind.ACTION, Approval.Kind.GO_ON)
 
 
 def _check_action(approval: Approval, votes: list[Decision], terms: Terms) -> None:

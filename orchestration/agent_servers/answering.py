@@ -73,6 +73,8 @@ async def _answer(gateway: AgentServerGateway, held: HeldQuestion) -> None:
     if ready.different:
         await in_database(rows.note_different, held)
         return
+    if await in_database(rows.refuse_what_may_not_run, held):
+        return
     resume = None if isinstance(interrupt, Stop) else {interrupt.id: ready.value}
     if not await in_database(rows.begin_to_give, held):
         raise ThreadBusy("Another relay answers the thread just now.")  # this one was asleep for too long

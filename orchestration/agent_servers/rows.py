@@ -31,6 +31,7 @@ UNHEARD: Final = (
 )
 NOT_ON: Final = "Its agent server took the answer, and the thread did not go on: its run ended without it."
 ASKED_AGAIN: Final = "The thread held another call than the one that was approved. It is asked about again."
+BESIDE: Final = "Another part of the same question may not be done any more. All of it is asked about again."
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,18 @@ def let_go(held: HeldQuestion) -> None:
     _mine(held).update(held_until=None)
 
 
+def refuse_what_may_not_run(held: HeldQuestion) -> bool:
+    """Ask once more, before the server is given the answer, what the ledger asks before an effect of our own.
+
+    Return whether some of it may not be done any more: then nothing is given, and all is asked about again.
+    """
+    with transaction.atomic():
+        refused = approvals.refuse_what_may_not_run([one.approval_id for one in held.settled])
+        if refused:
+            note_different(held, BESIDE)
+    return bool(refused)
+
+
 def begin_to_give(held: HeldQuestion) -> bool:
     """Note that the server is given the answer now; return False where another relay has taken the question over."""
     return bool(_mine(held).update(given_at=DatabaseNow()))
@@ -199,15 +212,15 @@ def note_untold(held: HeldQuestion, why: str) -> None:
         audit.record(actor="relay", kind="thread.untold", subject=held.question.run_id, body={"detail": why[:500]})
 
 
-def note_different(held: HeldQuestion) -> None:
-    """Note that the thread held something else than was decided: it is asked about again, under another id here."""
+def note_different(held: HeldQuestion, why: str = ASKED_AGAIN) -> None:
+    """Note that the thread is not told what was decided: it is asked about again, under another id here."""
     with transaction.atomic():
         asked_as = _next_name(held.question.asked_as)
         if not _mine(held).update(asked_as=asked_as, held_until=None, given_at=None):
             return
         approvals.hold_all([one.approval_id for one in held.settled])
         for one in held.settled:
-            approvals.note_not_taken(approval_id=one.approval_id, detail=ASKED_AGAIN)
+            approvals.note_not_taken(approval_id=one.approval_id, detail=why)
 
 
 def _next_name(asked_as: str) -> str:

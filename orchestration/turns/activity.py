@@ -171,7 +171,9 @@ class Activities:
             budget = run.limits.get("tokens_per_run", agent.tokens_per_run)
             today = await _budget_of_today(agent, run)
             spending = Spending(run.usage, budget, today, model_name(agent), _tell_of(turn, run.fence), ahead)
-            answers = drive.answers_of(Around(agent, shape.tools, before), start)
+            unseen = drive.unseen_of(before, start)
+            refused = await in_database(services.refuse_what_may_not_run, turn, run.fence, unseen) if unseen else {}
+            answers = drive.answers_of(Around(agent, shape.tools, before), start, refused)
             if answers.asked_again:
                 # Noted first: once the graph asks anew, the next attempt finds nothing of what was answered.
                 undone = [one for approval_ids in answers.asked_again.values() for one in approval_ids]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from copy import copy
 from dataclasses import dataclass, field
 from functools import cache
+from types import MappingProxyType
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
@@ -38,6 +39,7 @@ from orchestration.models import Run
 from orchestration.pausing import Kept, Stand
 from orchestration.services import TurnEnd, TurnStart
 from orchestration.stops import PREFIX as STOP
+from orchestration.stops import Stop
 from orchestration.turns.asked import Around
 from orchestration.turns.result import result_of
 from orchestration.turns.usage import Spending
@@ -145,9 +147,16 @@ class Answers:
     asked_again: dict[str, list[str]] = field(default_factory=dict)
 
 
-def answers_of(around: Around, start: TurnStart) -> Answers:
+def unseen_of(stand: Stand, start: TurnStart) -> list[str]:
+    """Return the approvals whose answers the graph would be given now and which the ledger does not ask about again."""
+    given = [place for one in stand.asked for place in start.answered.get(one.id, ())]
+    return [place.approval_id for place in given if not place.is_tracked]
+
+
+def answers_of(around: Around, start: TurnStart, refused: Mapping[str, str] = MappingProxyType({})) -> Answers:
     """Return the answers to what the graph waits for, each checked completely before the graph is touched.
 
+    `refused`: approval id -> why what was approved may not be done any more, so that its question is asked again.
     Raises AgentCodeChanged when an interrupt asks for more or fewer places than were decided, RunExpired and
     NotAllowedToGoOn where the graph takes no true word for how a request ended.
     """
@@ -166,6 +175,11 @@ def answers_of(around: Around, start: TurnStart) -> Answers:
                 f"The agent's question is read in another way than when it was asked: it has {len(places)} parts now, "
                 f"and {len(settled)} were decided."
             )
+        if reasons := [refused[place.approval_id] for place in settled if place.approval_id in refused]:
+            if isinstance(interrupt, Stop):
+                raise NotAllowedToGoOn(f"The agent was let go on, and may not go on any more. {reasons[0]}")
+            differs = True
+            continue
         if any(around.is_other(interrupt, *pair) for pair in zip(settled, places, strict=True)):
             differs = True
             continue

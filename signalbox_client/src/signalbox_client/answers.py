@@ -39,7 +39,7 @@ class Answer:
 
     approval_id: str
     status: str  # decided, expired, withdrawn
-    verdict: str | None  # approve, edit, reject, respond; None where nobody decided
+    verdict: str | None  # approve, edit, reject, respond; None where nobody decided, or it may not be done any more
     arguments: dict[str, Any] | None
     answer: Any = None  # in the tool's place, for `respond`
     note: str = ""

@@ -198,7 +198,7 @@ def _instead(approval: Approval, answer: Answer | None) -> Value | None:
     if answer.verdict == "reject":
         raise Rejected(approval.id, answer.status, answer.note)
     if not answer.approved:
-        raise NotApproved(approval.id, answer.status)
+        raise NotApproved(approval.id, answer.status, answer.note)
     return None
 
 
