@@ -140,6 +140,7 @@ class ToolFacts:
     arguments: dict[str, Any]
     arguments_schema: dict[str, Any]
     summary: str
+    owners: tuple[str, ...] = ()  # of the agent, by user name
 
 
 class Read(TypedDict):

@@ -94,13 +94,14 @@ def check_arguments(agent: str, tool: str, arguments: dict[str, Any]) -> Checked
 def tool_facts(agent: str, tool: str, arguments: dict[str, Any]) -> tuple[ToolFacts | None, str]:
     registered = agents().get(agent)
     known = registered.tool(tool) if registered else None
-    if known is None:
+    if registered is None or known is None:
         return None, ""
     try:
         read = read_asked(known.arguments, known.name, arguments)
     except Unfit as exc:
         return None, f"The tool does not take these arguments: {exc}"
-    return ToolFacts(known.risk, read.arguments, asked_schema(known), known.sentence(read.model)), ""
+    summary, owners = known.sentence(read.model), tuple(registered.owners)
+    return ToolFacts(known.risk, read.arguments, asked_schema(known), summary, owners), ""
 
 
 def webhook_refusal(url: str) -> str:

@@ -50,6 +50,7 @@ class Proposal:
     audience: tuple[str, ...] = ()  # roles and user names, of whom the policy names; empty narrows nothing
     due_at: datetime | None = None  # earlier than the policy's deadline
     is_seeded: bool = False  # a test of attention, see approvals.services.seeding
+    seeded_by: str = ""  # the user name of whoever made it
     interrupt_place: int = 0  # among those that the interrupt asks
     batch: str | None = None  # what started the run among others
     body_digest: str = ""  # of what a program sent, to tell a repetition from another request
@@ -88,7 +89,7 @@ def open_approval(proposal: Proposal) -> Approval:
                 "rule": approval.terms["rule"],
             }
             if approval.is_seeded:
-                body["seeded"] = True  # the record is for admins
+                body |= {"seeded": True, "seeded_by": proposal.seeded_by}  # the record is for admins
             fitting = fitting_standing(approval)
             audit.record(actor=_actor(approval), kind="approval.opened", subject=approval.pk, body=body)
             if close_by_policy(approval) is None:

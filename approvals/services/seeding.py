@@ -58,11 +58,13 @@ def seed_attention_check(
             arguments_schema=known.arguments_schema,
             risk=known.risk,
             agent=agent,
+            agent_owners=known.owners,
             run_id=run_id,
             interrupt_id=interrupt_id,
             checkpoint_id=str(uuid4()),
             requested_by_id=requested_by.pk,
             is_seeded=True,
+            seeded_by=by.username,
         )
     )
 

@@ -40,6 +40,7 @@ def proposals_of(server: AgentServer, thread: RemoteThread, interrupt: Any, aske
             is_tracked=False,  # whatever its form: it runs there
             external_id=f"{run_id}:{asked_as}{f':{number}' if number else ''}",
             agent=agent,
+            agent_owners=server.owners,
             run_id=run_id,
             interrupt_id=asked_as,
             interrupt_place=number,

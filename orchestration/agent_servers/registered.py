@@ -9,6 +9,7 @@ An entry that is wrong is left out and told; the others stay. `manage.py check_a
     graphs = ["agent"]                             # left out: the threads of all
     every_seconds = 10
     on_silence = "Nobody was there to answer."     # the answer to a plain question that nobody answers; left out: none
+    owners = ["ada"]                               # user names; see the rules' four eyes
 
 The key itself never stands in the file, so that it may be shown and kept with others.
 """
@@ -22,7 +23,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -44,6 +45,7 @@ class _Entry(BaseModel):
     graphs: list[str] | None = None
     every_seconds: float = Field(10, ge=1, le=3600)
     on_silence: Any = UNSAID
+    owners: list[Annotated[str, Field(min_length=1, max_length=150)]] = Field([], max_length=50)
 
     @field_validator("url")
     @classmethod
@@ -64,6 +66,7 @@ class AgentServer:
     graphs: frozenset[str] | None = None  # None: all
     every_seconds: float = 10
     on_silence: Any = field(default=UNSAID, compare=False)
+    owners: tuple[str, ...] = ()  # user names
 
     def api_key(self) -> str | None:
         """Return the key, `None` where none is sent. Raises AgentServerAway when it cannot be read."""
@@ -166,6 +169,7 @@ def parse(text: str, name: str = "agent_servers.toml") -> AgentServers:
             graphs=None if given.graphs is None else frozenset(given.graphs),
             every_seconds=given.every_seconds,
             on_silence=given.on_silence,
+            owners=tuple(given.owners),
         )
     return AgentServers(servers, tuple(faults))
 

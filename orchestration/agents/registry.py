@@ -107,6 +107,7 @@ def _checked(found: Any, path: str) -> Agent:
     check_arguments(agent)
     agent = with_input_schema(agent)
     check_run_title(agent)
+    check_owners(agent)
     return agent
 
 
@@ -146,6 +147,13 @@ def check_run_title(agent: Agent) -> None:
             f"The agent {agent.name} cannot be registered. Its run_title names {', '.join(map(repr, strange))}, and "
             f"its input has only {', '.join(known) or 'nothing'}."
         )
+
+
+def check_owners(agent: Agent) -> None:
+    """Refuse owners that are no user names, such as one text, whose letters would be its owners. Raises ImportError."""
+    owners: Any = agent.owners
+    if isinstance(owners, str) or not all(isinstance(one, str) and one for one in owners):
+        raise ImportError(f"The agent {agent.name} cannot be registered. Its owners are a tuple of user names.")
 
 
 NAME_LIMIT: Final = 100  # characters

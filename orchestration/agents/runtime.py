@@ -169,7 +169,8 @@ class Agent:
     goes by the kind of failure: the name of an
     exception's class or of one it is made from, `AttemptLost` for attempts that end without a word, "*" for every
     other; what no limit names is tried again for as long as the run is open. `secrets` are names of state keys, or of
-    fields below them ("customer.iban"), whose values no page and no program gets to see.
+    fields below them ("customer.iban"), whose values no page and no program gets to see. `owners` are user names: a
+    rule whose four eyes name the owner lets none of them decide what the agent asks.
     """
 
     name: str
@@ -187,6 +188,7 @@ class Agent:
     limits: Mapping[str, Limit] = field(default_factory=dict)
     run_title: str = ""  # what a run is about, of its input: "Order {order_id}: {message}"; "" shows the input's values
     secrets: tuple[str, ...] = ()
+    owners: tuple[str, ...] = ()
     on_silence: Any = UNSAID  # JSON
     input_schema: Mapping[str, Any] | None = None  # of the graph's state, where `input` is FromGraph; filled in at load
 

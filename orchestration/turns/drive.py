@@ -256,6 +256,7 @@ def end_of(around: Around, graph: Any, turn: Turn, run: Run, code: dict[str, Any
             **vars(place),
             external_id=f"{turn.run_id}:{interrupt.id}{f':{number}' if number else ''}",
             agent=agent.name,
+            agent_owners=tuple(agent.owners),
             run_id=turn.run_id,
             interrupt_id=interrupt.id,
             interrupt_place=number,

@@ -140,7 +140,7 @@ def test_a_test_of_attention_reaches_no_engine_and_is_never_executed(ada: User, 
     with pytest.raises(NotAuthorised, match="test of attention"):
         services.authorise(approval_id=seeded.pk, digest=seeded.digest)
     opened = AuditEvent.objects.get(kind="approval.opened")
-    assert opened.body["seeded"] is True
+    assert (opened.body["seeded"], opened.body["seeded_by"]) == (True, "ada")
 
 
 def test_nobody_but_admins_can_tell_it_from_a_real_request(ada: User, alice: User, open_one: Opener) -> None:

@@ -119,8 +119,9 @@ def test_an_attention_check_is_made_of_what_the_tool_says(others: Doubles, agent
     asked: dict[str, Any] = {"agent": "support", "tool": "send", "arguments": {"to": "x"}, "agent_words": "Please."}
     with pytest.raises(InvalidChange, match="is not registered"):
         seed_attention_check(**asked, summary="", requested_by=ada, by=ada)
-    agents.tools["support", "send"] = ToolFacts("high", {"to": "x"}, {}, "Send it to x")
-    assert seed_attention_check(**asked, summary="", requested_by=ada, by=ada).summary == "Send it to x"
+    agents.tools["support", "send"] = ToolFacts("high", {"to": "x"}, {}, "Send it to x", ("owen",))
+    seeded = seed_attention_check(**asked, summary="", requested_by=ada, by=ada)
+    assert (seeded.summary, seeded.agent_owners) == ("Send it to x", ["owen"])
 
 
 def test_the_lane_shows_the_cause_and_passes_on_what_is_to_be_done(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,6 +14,7 @@ from ulid import ULID
 
 from approvals import services as approvals
 from approvals.models import Approval
+from approvals.policies import asking
 from approvals.proposal.canonical import canonicalise, digest_of
 from approvals.services import Answer, Proposal
 from orchestration import temporal_gateway
@@ -57,6 +59,13 @@ def reviewer(name: str = "alice") -> User:
     user, _ = User.objects.get_or_create(username=name)
     user.groups.add(Group.objects.get_or_create(name="reviewer")[0])
     return user
+
+
+@pytest.fixture
+def eyes_on_the_owner(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have every rule keep the agent's owner out."""
+    usual = asking.terms_for
+    monkeypatch.setattr(asking, "terms_for", lambda facts: replace(usual(facts), four_eyes=("owner",)))
 
 
 def open_for(run: Run, tool: str = "issue_refund", arguments: Any = None, **changes: Any) -> Approval:

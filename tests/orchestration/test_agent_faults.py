@@ -103,6 +103,7 @@ CASES = [
         "The graph of 'n' is the function build.",
     ),
     ("acme_o:AGENT", GOOD.replace('"NAME"', '"a b"'), "An agent cannot be called 'a b'"),
+    ("acme_y:AGENT", GOOD.replace("tools=()", "owners='ada'"), "Its owners are a tuple of user names"),
 ]
 
 
@@ -168,6 +169,12 @@ def test_a_graph_may_be_compiled_and_may_be_named_itself(register: Register) -> 
     itself = GOOD.replace("MODULE.build", "MODULE.GRAPH") + "\nGRAPH = build(AGENT).compile()\n"
     register("acme_x:AGENT", acme_x=itself)
     call_command("check_agents", stdout=io.StringIO())
+
+
+def test_an_owner_whom_no_account_has_is_told(register: Register, olga: User) -> None:
+    register("acme_z:AGENT", acme_z=GOOD.replace("tools=()", "owners=('olga', 'nobody')"))
+    call_command("check_agents", stdout=io.StringIO(), stderr=(told := io.StringIO()))
+    assert "No account has the name of its owner nobody:" in told.getvalue()
 
 
 GRAPH = """

@@ -17,6 +17,7 @@ from django.test import Client
 from django.urls import reverse
 
 from approvals import services as approvals
+from approvals.errors import MayNotDecide
 from approvals.models import Approval, AuditEvent
 from console.clock import DatabaseNow
 from console.environment import environment
@@ -525,6 +526,23 @@ def test_silence_has_the_word_that_the_server_is_registered_with(configured: Pat
         expire(approval)
         answered(approval)
     assert question.told == [{"b" * 32: "nothing"}]
+
+
+def test_the_owners_of_a_server_are_kept_out_where_a_rule_says_so(configured: Path, eyes_on_the_owner: None) -> None:
+    with AgentServerDouble(one_call()) as server:
+        serve(configured, server, 'owners = ["alice"]\n')
+        look()
+        (approval,) = opened()
+    assert approval.agent_owners == ["alice"]
+    with pytest.raises(MayNotDecide, match="You own this agent"):
+        decide(approval)
+    assert decide(approval, by=reviewer("bob")).status == "decided"
+
+
+@pytest.mark.parametrize("owners", ['"ada"', "[7]", '[""]'])
+def test_owners_of_a_server_are_a_list_of_names(owners: str) -> None:
+    found = registered.parse(f'[acme]\nurl = "https://agents.acme.example"\nowners = {owners}\n')
+    assert not found.servers and "owners" in found.faults[0]
 
 
 def expire(approval: Approval) -> None:

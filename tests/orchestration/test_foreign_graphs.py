@@ -10,7 +10,7 @@ import pytest
 from temporalio.exceptions import ApplicationError
 
 from approvals import services as approvals
-from approvals.errors import InvalidVerdict
+from approvals.errors import InvalidVerdict, MayNotDecide
 from approvals.models import Approval
 from approvals.services import Answer
 from orchestration.agents.offline_model import OfflineModel
@@ -36,9 +36,9 @@ def use(monkeypatch: pytest.MonkeyPatch, transactional_db: None) -> Iterator[Use
     monkeypatch.setattr(module, "chat_model", OfflineModel)
     foreign.WORLD.clear()
 
-    def made(graph: Any, given: Any = None, on_silence: Any = UNSAID) -> Run:
+    def made(graph: Any, given: Any = None, on_silence: Any = UNSAID, owners: tuple[str, ...] = ()) -> Run:
         monkeypatch.setattr(drive, "graph_of", lambda agent: graph)
-        agent = Agent(name="foreign", title="Foreign", graph="x.y", on_silence=on_silence)
+        agent = Agent(name="foreign", title="Foreign", graph="x.y", on_silence=on_silence, owners=owners)
         monkeypatch.setattr(module, "agent_named", lambda name: agent)
         return make_run(agent="foreign", input=foreign.TALK if given is None else given)
 
@@ -111,6 +111,17 @@ def test_langchains_middleware_is_asked_call_by_call_and_answered_when_all_are_d
     assert not Effect.objects.filter(run=run).exists()
     assert go_on(run, world, 4, *asked, attempt=2).outcome == "finished"
     assert len(foreign.WORLD) == 1
+
+
+def test_who_owns_the_agent_is_kept_out_where_a_rule_says_so(
+    use: Use, world: FakeWorld, eyes_on_the_owner: None
+) -> None:
+    take(start(use(foreign.hitl("batched"), owners=("alice",))), world)
+    mail, _ = sorted(waiting(Run.objects.get()), key=lambda one: one.tool, reverse=True)
+    assert mail.agent_owners == ["alice"]
+    with pytest.raises(MayNotDecide, match="You own this agent"):
+        decide(mail)
+    assert decide(mail, by=reviewer("bob")).status == "decided"
 
 
 @pytest.mark.parametrize("mode", ["batched", "per_call"])

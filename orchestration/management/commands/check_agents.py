@@ -2,7 +2,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandError
+from django.db import DatabaseError
 
 from console.ports import AgentFault
 from console.text.visible import one_line
@@ -27,7 +29,7 @@ class Command(BaseCommand):
             if fault is None:
                 tools = ", ".join(_tools(agent)) or "no tools"
                 self.stdout.write(one_line(f"{agent.name}: {agent.title} ({tools})"))
-                for sentence in _hazards(agent):
+                for sentence in (*_hazards(agent), *_owners_without_account(agent)):
                     self.stderr.write(one_line(f"  {agent.name}, warning: {sentence}"))
             else:
                 found.append(fault)
@@ -62,6 +64,21 @@ def _hazards(agent: Agent) -> list[str]:
         return hazards_of(agent, graphs.made_once(graphs.graph_from(agent, named_graph(agent))))
     except Exception as exc:  # noqa: BLE001  a look at somebody's own code is no reason to refuse it
         return [f"It could not be looked into ({type(exc).__name__})."]
+
+
+def _owners_without_account(agent: Agent) -> list[str]:
+    """Return a warning of owners that no account has; none where the database is not there to be asked."""
+    if not agent.owners:
+        return []
+    try:
+        known = set(User.objects.filter(username__in=agent.owners).values_list("username", flat=True))
+    except DatabaseError:
+        return []
+    unknown = [name for name in agent.owners if name not in known]
+    names = ", ".join(unknown)
+    return (
+        [f"No account has the name of its owner {names}: a rule's four eyes keep nobody out by it."] if unknown else []
+    )
 
 
 def _cannot_be_made(agent: Agent, exc: Exception) -> AgentFault:
