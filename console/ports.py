@@ -234,7 +234,9 @@ class AgentPlane(Protocol):
     def redeliver(self, *, approval_id: str, by: User) -> None:
         """Have the answer sent again. Raises NoSuchApproval, NotTheirs, NothingToRedrive."""
 
-    def settle_unknown(self, *, approval_id: str, by: User, happened: bool, reason: str) -> None:
+    def settle_unknown(
+        self, *, approval_id: str, by: User, happened: bool, reason: str, signed_in_at: datetime | None
+    ) -> None:
         """Return whether an effect happened. Raises NoSuchApproval, NotTheirs, InvalidChange, NothingToRedrive."""
 
     def webhook_refusal(self, url: str) -> str:

@@ -26,8 +26,8 @@ from approvals.proposal.terms import Terms
 from approvals.record import audit
 from approvals.record.closings import closing_decision
 from approvals.services.receipts import check_late, checked_reason, locked_for_redrive
-from console import health, outbox, roles
-from console.clock import DatabaseNow
+from console import health, outbox
+from console.clock import DatabaseNow, database_now
 from console.live.announce import announce
 from console.models import OutboxEntry, PartHeartbeat
 from console.outbox import Kind
@@ -371,12 +371,15 @@ def _make_due(approval: Approval) -> bool:
     return bool(waiting.update(due_at=DatabaseNow()))
 
 
-def settle_unknown(*, approval_id: str, by: User, happened: bool, reason: str) -> None:
+def settle_unknown(
+    *, approval_id: str, by: User, happened: bool, reason: str, signed_in_at: datetime | None = None
+) -> None:
     """Take a person's word for an effect whose end nobody saw, where no open question can take it.
 
-    While the run's own question is open, that is where it is answered. Where the policy wants several people to say
-    the same, one person's word is not enough here either. The same answer again changes nothing. Raises
-    NoSuchApproval, NotTheirs, InvalidChange without a reason, NothingToRedrive.
+    While the run's own question is open, that is where it is answered. Where it was never asked, the rule that would
+    hold for it says who may. Where the policy wants several people to say the same, one person's word is not enough
+    here either. The same answer again changes nothing. `signed_in_at`: as for a decision. Raises NoSuchApproval,
+    NotTheirs, InvalidChange without a reason, NothingToRedrive.
     """
     reason = checked_reason(reason)
     with transaction.atomic():
@@ -397,7 +400,7 @@ def settle_unknown(*, approval_id: str, by: User, happened: bool, reason: str) -
         question = questions[-1] if questions else None
         if not _may_settle(effect.run, question):
             raise NothingToRedrive("The run asks this itself: answer its question, or wait until it is there.")
-        right = _check_may_settle(by, question or approval, is_asked=question is not None)
+        right = _check_may_settle(by, question or _question_never_asked(approval), signed_in_at)
         _check_enough_say_so(right, approval, question, happened=happened)
         said = f"{by.username} says that it {'happened' if happened else 'did not happen'}: {reason}"
         if happened:
@@ -407,23 +410,30 @@ def settle_unknown(*, approval_id: str, by: User, happened: bool, reason: str) -
             close_with_twins(effect, family, wanted, error=said, actor=by.username)
 
 
-def _check_may_settle(by: User, approval: Approval, *, is_asked: bool) -> User:
-    """Whoever may answer the question may say it; without one, who may decide at all and did not start the run.
+def _check_may_settle(by: User, question: Approval, signed_in_at: datetime | None) -> User:
+    """Refuse who may not answer the question; return whose right it is, where somebody stands in."""
+    permit = may_decide(by, question)
+    if not permit.allowed:
+        raise NotTheirs(permit.sentence)
+    if fault := question.given_terms.sign_in_fault(signed_in_at, database_now()):
+        raise NotTheirs(fault)
+    return permit.on_behalf_of or by
 
-    Returns whose right it is, where somebody stands in.
+
+def _question_never_asked(approval: Approval) -> Approval:
+    """Return the question that nobody came to ask about the effect, unsaved, as it would stand now.
+
+    Whom its ladder would have asked besides may answer it too.
     """
-    if is_asked:
-        permit = may_decide(by, approval)
-        if not permit.allowed:
-            raise NotTheirs(permit.sentence)
-        return permit.on_behalf_of or by
-    if not roles.may(by, "decide"):
-        raise NotTheirs("Whether it happened is for reviewers and admins to say.")
-    requester = approval.requested_by
-    persons = persons_of([by, requester]) if requester else {}
-    if requester and persons[by.pk] == persons[requester.pk]:
-        raise NotTheirs("You started this run, so somebody else has to say whether it happened.")
-    return by
+    terms = _terms_of_a_question(approval)
+    return Approval(
+        kind=Approval.Kind.OUTCOME,
+        terms=terms.to_json(),
+        audience=sorted({*terms.groups, *terms.escalate_to}),
+        people=list(terms.people),
+        requested_by=approval.requested_by,
+        agent_owners=approval.agent_owners,
+    )
 
 
 def _check_enough_say_so(by: User, approval: Approval, question: Approval | None, *, happened: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, fields
+from datetime import datetime
 from typing import Any, TypeVar
 
 from django.contrib.auth.models import User
@@ -99,7 +100,9 @@ class FakeAgentPlane:
     def redeliver(self, *, approval_id: str, by: User) -> None:
         self.asked.append(("redeliver", approval_id, by.username))
 
-    def settle_unknown(self, *, approval_id: str, by: User, happened: bool, reason: str) -> None:
+    def settle_unknown(
+        self, *, approval_id: str, by: User, happened: bool, reason: str, signed_in_at: datetime | None
+    ) -> None:
         self.asked.append(("settle_unknown", approval_id, by.username, happened, reason))
 
     def done_before(self, run_id: str, tool: str) -> dict[str, Executed]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 Outcome = Literal["ask", "allow", "deny"]
@@ -69,6 +70,13 @@ class Terms:
             if name in known:
                 values[name] = tuple(value) if isinstance(value, list) else value
         return cls(**values)
+
+    def sign_in_fault(self, signed_in_at: datetime | None, now: datetime) -> str:
+        """Return why the person has to sign in once more, "" where they need not; None is a token's."""
+        minutes = self.fresh_sign_in_minutes
+        if not minutes or (signed_in_at is not None and now - signed_in_at <= timedelta(minutes=minutes)):
+            return ""
+        return f"This needs a sign-in in the last {minutes} minutes. Sign in again, then decide."
 
     def differences(self, other: Terms, *, is_escalated: bool = False) -> list[str]:
         """Return the names of what differs in substance.

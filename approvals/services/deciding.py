@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 from django.contrib.auth.models import User
@@ -30,7 +30,7 @@ from approvals.record.closings import RequestClosing, closing_of
 from approvals.services import decision_sql
 from approvals.services.closing import write_decision
 from approvals.services.decision_sql import HeldApproval
-from approvals.services.editing import Edit, consider_edit, schema_errors
+from approvals.services.editing import Edit, consider_edit, fixed_fault, schema_errors
 from approvals.services.renewing import changed_since, next_version, renewed
 from console.text.stored import UNKEPT, all_can_be_kept, text_fault
 
@@ -180,6 +180,8 @@ def _take(held: HeldApproval, reviewer: User, given: Answer, circumstances: Circ
         look.check(terms, given)  # the edit's own rule may ask for more
         _check_data(approval, terms, given)
         _adopt(approval, edit, terms, reviewer)
+    if given.verdict in AGREEING and (fault := fixed_fault(approval, approval.given_terms)):
+        raise MayNotDecide("fixed", fault)
     decision = _decision(approval, reviewer, given, look, permit)
     votes = [*around.decisions, decision]
     closes = _is_enough(approval, decision, replace(around, decisions=votes))
@@ -306,12 +308,8 @@ class _Look:
 
     def check(self, terms: Terms, given: Answer) -> None:
         """Enforce what the terms ask of the situation: a recent sign-in, a long enough look, no bulk."""
-        if terms.fresh_sign_in_minutes:
-            since = self.circumstances.signed_in_at
-            if since is None or self.now - since > timedelta(minutes=terms.fresh_sign_in_minutes):
-                minutes = terms.fresh_sign_in_minutes
-                sentence = f"This needs a sign-in in the last {minutes} minutes. Sign in again, then decide."
-                raise MayNotDecide("recent-sign-in", sentence)
+        if fault := terms.sign_in_fault(self.circumstances.signed_in_at, self.now):
+            raise MayNotDecide("recent-sign-in", fault)
         if self.circumstances.channel == "bulk" and (not terms.may_bulk or terms.risk == "high"):
             raise MayNotDecide("no-bulk", "This one is decided on its own page, not together with others.")
         if terms.dwell_seconds and given.verdict in AGREEING:  # by whatever door: a token is somebody's, too

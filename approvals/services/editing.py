@@ -48,6 +48,18 @@ def consider_edit(approval: Approval, arguments: dict[str, Any]) -> tuple[Edit, 
     return edit, terms
 
 
+def fixed_fault(approval: Approval, terms: Terms) -> str:
+    """Return why nobody may agree to the current version under the terms: earlier changes touched what is fixed.
+
+    "" where they may. A rule may have let it be changed that lets it no longer. A query where there is a later version.
+    """
+    if approval.version == 1 or not fixed_for(approval, terms):
+        return ""
+    first = bytes(approval.versions.values_list("canonical", flat=True).get(version=1))
+    names = ", ".join(touched(approval.fixed_arguments, read_canonical(first)[1], approval.arguments))
+    return f"{names}: changed since it was proposed; by the rule “{terms.rule}” nobody may." if names else ""
+
+
 def _check_fixed(approval: Approval, arguments: dict[str, Any], *terms: Terms) -> None:
     """Refuse arguments that change what is fixed under any of the terms. Raises InvalidVerdict with a path for each."""
     fixed = fixed_for(approval, *terms)

@@ -13,6 +13,7 @@ from approvals.policies import asking
 from approvals.proposal.canonical import digest_of, read_canonical
 from approvals.proposal.terms import Terms
 from approvals.record.closings import agreed_among
+from approvals.services.editing import fixed_fault
 from approvals.services.receipts import hold_all, note_not_taken
 
 
@@ -94,6 +95,8 @@ def _check_action(approval: Approval, votes: list[Decision], terms: Terms) -> No
         raise NotAuthorised(f"The verdict was {decision.verdict}.")
     if terms.outcome == "deny":
         raise NotAuthorised(f"The policy changed: by the rule “{terms.rule}” this is never done.")
+    if fault := fixed_fault(approval, terms):
+        raise NotAuthorised(f"The policy changed. {fault}")
     if terms.outcome == "allow":
         return
     if decision.by is None:

@@ -9,7 +9,7 @@ import pytest
 from django.contrib.auth.models import Group, User
 
 from approvals import services
-from approvals.errors import InvalidVerdict
+from approvals.errors import InvalidVerdict, MayNotDecide, NotAuthorised, StaleTerms
 from approvals.models import Approval, Decision
 from approvals.pages.request.card import card_for
 from approvals.proposal import fixed
@@ -114,6 +114,49 @@ def test_a_rule_may_let_it_and_then_everybody_is_told(open_one: Opener, terms: A
     shown = requests.whole_request(bob, approval.pk)
     assert card_for(bob, shown).changed_identity == ["order_id"]
     assert "Read it as another request" in text(signed_in(bob).get(f"/approvals/{approval.pk}/"))
+
+
+def test_a_change_counts_no_more_once_no_rule_lets_it(open_one: Opener, terms: Any, alice: User, bob: User) -> None:
+    terms(may_change_fixed=True)
+    approval = open_one(arguments_schema=SCHEMA)
+    given = answer(approval, "edit", edited_arguments=REFUND | {"order_id": "9999"})
+    services.decide(approval_id=approval.pk, reviewer=alice, given=given)
+    approval.refresh_from_db()
+    assert approval.status == "decided"
+    terms(may_change_fixed=False)
+    with pytest.raises(NotAuthorised, match="order_id: changed since it was proposed"):
+        services.authorise(approval_id=approval.pk, digest=approval.digest)
+    terms(may_change_fixed=False, outcome="allow")
+    with pytest.raises(NotAuthorised, match="order_id: changed since it was proposed"):
+        services.authorise(approval_id=approval.pk, digest=approval.digest)
+    terms(may_change_fixed=True)
+    services.authorise(approval_id=approval.pk, digest=approval.digest)
+
+
+def test_an_open_change_is_agreed_to_by_nobody_once_no_rule_lets_it(
+    open_one: Opener, terms: Any, alice: User, bob: User
+) -> None:
+    terms(may_change_fixed=True, four_eyes=("requester", "editor"))
+    approval = open_one(arguments_schema=SCHEMA)
+    changed = REFUND | {"order_id": "9999"}
+    given = answer(approval, "edit", edited_arguments=changed)
+    services.decide(approval_id=approval.pk, reviewer=alice, given=given)
+    terms(may_change_fixed=False, four_eyes=("requester", "editor"))
+    with pytest.raises(StaleTerms):
+        services.decide(approval_id=approval.pk, reviewer=bob, given=shown(approval))
+    other = shown(approval, "edit", edited_arguments=changed | {"amount": "1.00"})
+    for given in (shown(approval), other):
+        with pytest.raises(MayNotDecide) as told:
+            services.decide(approval_id=approval.pk, reviewer=bob, given=given)
+        assert told.value.rule == "fixed" and "nobody may" in told.value.sentence
+    given = shown(approval, "reject", note="Ask for 9999 anew.")
+    services.decide(approval_id=approval.pk, reviewer=bob, given=given)
+    assert Approval.objects.get(pk=approval.pk).status == "decided"
+
+
+def shown(approval: Approval, verdict: str = "approve", **given: Any) -> Any:
+    approval.refresh_from_db()
+    return answer(approval, verdict, **given)
 
 
 def test_a_change_may_not_lead_under_a_rule_that_lets_it(open_one: Opener, terms: Any, alice: User) -> None:

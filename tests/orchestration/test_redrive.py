@@ -263,6 +263,37 @@ def test_where_several_must_say_so_and_nobody_was_asked_an_admin_has_to_change_t
     assert Effect.objects.get().status == "failed"
 
 
+@pytest.mark.parametrize("is_asked", [True, False])
+def test_the_rule_says_who_may_say_it_whether_or_not_the_question_was_asked(is_asked: bool) -> None:
+    outcomes = {"name": "outcomes", "match": {"kinds": ["outcome"]}, "fresh_sign_in_minutes": 5}
+    rule = outcomes | {
+        "groups": [],
+        "people": ["carol", "owen"],
+        "escalate_to": ["admin"],
+        "four_eyes": ["requester", "owner"],
+    }
+    PolicyVersion.objects.create(version=1, rules=[rule, {"name": "everything"}], state="active", made_by=reviewer())
+    approval = started(late(), "unknown", is_idempotent=False)
+    Approval.objects.filter(pk=approval.pk).update(agent_owners=["owen"])
+    if is_asked:
+        question = ask_whether_it_happened(approval)
+        Approval.objects.filter(pk=question.pk).update(status="expired", agent_owners=["owen"])
+    else:
+        run_of(approval, status="cancelled", closed_at=database_now())
+    asked: dict[str, Any] = {"approval_id": approval.pk, "happened": False, "reason": "I asked the post office."}
+    now = database_now()
+    with pytest.raises(NotTheirs, match="can be decided by"):
+        settle_unknown(**asked, by=operator("dora"), signed_in_at=now)
+    with pytest.raises(NotTheirs, match="You own this agent"):
+        settle_unknown(**asked, by=operator("owen"), signed_in_at=now)
+    for since in (None, now - timedelta(minutes=6)):
+        with pytest.raises(NotTheirs, match="a sign-in in the last 5 minutes"):
+            settle_unknown(**asked, by=operator("carol"), signed_in_at=since)
+    assert Effect.objects.get().status == "unknown"
+    settle_unknown(**asked, by=operator("carol"), signed_in_at=now)
+    assert Effect.objects.get().status == "failed"
+
+
 def operator(name: str) -> User:
     """Return a reviewer who may act in the lane on what others have decided."""
     user = reviewer(name)
@@ -288,7 +319,7 @@ def test_who_started_the_run_or_may_not_decide_says_nothing_of_an_unknown_effect
     approval = started(late(status="waiting"), "unknown", is_idempotent=False)
     run_of(approval, status="cancelled", closed_at=database_now())
     assert why(approval).may_settle  # nobody will ask any more
-    with pytest.raises(NotTheirs, match="reviewers and admins"):
+    with pytest.raises(NotTheirs, match="can be decided by: admin or reviewer"):
         settle_unknown(approval_id=approval.pk, by=olga, happened=True, reason="I saw it.")
     starter = reviewer("bob")
     starter.groups.add(Group.objects.get_or_create(name="operator")[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -20,7 +21,7 @@ from approvals.reading.stalled import StalledPage
 from approvals.services.receipts import set_aside
 from console import ports
 from console.fragments import page_or_fragment
-from console.http import is_htmx, needs, person
+from console.http import is_htmx, needs, person, signed_in_at
 from console.live.parts import is_a_part
 
 _SAID: Final = {
@@ -87,7 +88,7 @@ def act(request: HttpRequest, approval_id: str) -> HttpResponse:
     if action not in _SAID:
         raise Http404
     try:
-        _act(action, approval_id, user, reason)
+        _act(action, approval_id, user, reason, signed_in_at(request))
     except NoSuchApproval:
         raise
     except ApprovalError as exc:
@@ -102,14 +103,16 @@ def act(request: HttpRequest, approval_id: str) -> HttpResponse:
     return redirect(address(cursor))
 
 
-def _act(action: str, approval_id: str, by: User, reason: str) -> None:
+def _act(action: str, approval_id: str, by: User, reason: str, since: datetime | None) -> None:
     if action == "set_aside":
         set_aside(approval_id=approval_id, by=by, reason=reason)
     elif action == "deliver":
         ports.agent_plane().redeliver(approval_id=approval_id, by=by)
     else:
         happened = action == "happened"
-        ports.agent_plane().settle_unknown(approval_id=approval_id, by=by, happened=happened, reason=reason)
+        ports.agent_plane().settle_unknown(
+            approval_id=approval_id, by=by, happened=happened, reason=reason, signed_in_at=since
+        )
 
 
 def _lane(request: HttpRequest, cursor: str, refusal: StalledRefusal | None = None) -> HttpResponse:
