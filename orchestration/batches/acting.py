@@ -10,6 +10,7 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef, Q
 
+from approvals.errors import NotTheirs
 from approvals.models import AuditEvent
 from approvals.reading.for_runs import taken_up_outside_the_ledger
 from approvals.record import audit
@@ -18,6 +19,7 @@ from console import outbox
 from console.clock import database_now
 from console.live.announce import announce
 from console.outbox import Kind
+from orchestration.actions.acting import may_act
 from orchestration.batches import counting
 from orchestration.errors import ActionRefused, NoSuchBatch
 from orchestration.models import Batch, BatchItem, Effect
@@ -59,7 +61,7 @@ def act(
     `reason`: needed to cancel. `waiting`: when cancelled, what becomes of the runs that have begun; what is left waits
     for people as before and goes on when it is decided. `times`: how often the failed had been tried again when it was
     asked for; where that is not so any more, it is a repetition. Without it, what has failed since is tried again too.
-    Raises NoSuchBatch, ActionRefused, InvalidChange.
+    Raises NoSuchBatch, ActionRefused, InvalidChange, and NotTheirs for who has lost the role.
     """
     if action == "cancel" or reason:
         reason = checked_reason(reason)
@@ -67,6 +69,8 @@ def act(
         batch = Batch.objects.select_for_update(no_key=True).filter(pk=batch_id).first()
         if batch is None:
             raise NoSuchBatch(NoSuchBatch.__doc__)
+        if not may_act(by.pk):  # asked again: the role may have been lost since the page was drawn
+            raise NotTheirs("This is for operators and admins.")
         is_repeated = action == "retry_failed" and times is not None and times != tried_again(batch_id).times
         told = None if is_repeated else _CHANGES[action](batch, reason, waiting, by)
         if told is None and action == "retry_failed" and times is not None and not is_repeated:

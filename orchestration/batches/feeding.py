@@ -15,7 +15,7 @@ from django.db import transaction
 
 from approvals.errors import NotTheirs
 from approvals.record import audit
-from console import outbox
+from console import outbox, roles
 from console.clock import DatabaseNow, database_now
 from console.environment import environment
 from console.live.announce import announce
@@ -39,7 +39,7 @@ SOON, LATE = 5, 300  # seconds until the next look that nobody asks for, with an
 class Hold:
     """Why a batch starts nothing now, in words; `since`: when it was fed last."""
 
-    cause: str  # paused, active, open_approvals, backlog, account, agent
+    cause: str  # paused, active, open_approvals, backlog, account, agent, right
     sentence: str
     since: datetime
 
@@ -75,11 +75,13 @@ def feed(batch_id: str) -> Fed:
 
 
 def room_of(batch: Batch, counts: Counts) -> Room:
-    """Return the room that the batch has, and what leaves none. Four short queries, each of as many rows as may be."""
+    """Return the room that the batch has, and what leaves none. Six short queries, each of as many rows as may be."""
     try:
         agent_named(batch.agent)
     except UnknownAgent:
         return Room(0, "agent")
+    if not roles.may(batch.requested_by, "start_run"):
+        return Room(0, "right")
     kinds = (Kind.START_RUN, Kind.DECIDED)
     waiting = OutboxEntry.objects.filter(delivered_at=None, kind__in=kinds).order_by()
     most = environment().requests_in_flight
@@ -111,6 +113,8 @@ def hold_of(batch: Batch, counts: Counts) -> Hold | None:
         f"be ({batch.open_approvals:,}). Deciding some lets it go on.",
         "backlog": "The relay has much to deliver, or cannot reach Temporal.",
         "account": f"{batch.requested_by.username} has as many open runs as one account may have.",
+        "right": f"{batch.requested_by.username} may start no runs any more. An admin gives the account its role back, "
+        "or somebody else starts what is left as a batch of their own.",
         "agent": f"The agent {batch.agent} is not registered now; System says why.",
     }
     return Hold(room.cause, f"{words[room.cause]} {left}", since)

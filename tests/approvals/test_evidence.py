@@ -5,17 +5,19 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from datetime import timedelta
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 import rfc8785
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, User
 from django.core.management import CommandError, call_command
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -25,6 +27,7 @@ from approvals.models import Approval, AuditEvent, Decision
 from approvals.reading.evidence import pack, verify
 from approvals.record import audit
 from approvals.services.commenting import comment
+from console.clock import database_now
 from orchestration import histories
 from orchestration.errors import TemporalAway
 from orchestration.models import Effect, Run
@@ -250,6 +253,11 @@ _NAMING = ("decisions", "versions", "comments")
         ("decisions", lambda rows: [rows[0] | {"for_digest": "0" * 64}, *rows[1:]], "not the version that it names"),
         ("decisions", lambda rows: [rows[0] | {"version": 2}, *rows[1:]], "not the version that it names"),
         ("decisions", lambda rows: [rows[0] | {"by": "mallory"}, *rows[1:]], "tells that alice decided"),
+        ("decisions", lambda rows: [rows[0] | {"by": None, "source": "policy:x@1"}, *rows[1:]], "that alice decided"),
+        ("decisions", lambda rows: [rows[0] | {"by": "mallory", "source": "standing:x"}, *rows[1:]], "alice decided"),
+        ("decisions", lambda rows: [rows[0] | {"source": "standing:x"}, *rows[1:]], "another right, source or way"),
+        ("decisions", lambda rows: [rows[0] | {"on_behalf_of": "ada"}, *rows[1:]], "another right, source or way"),
+        ("decisions", lambda rows: [rows[0] | {"channel": "bulk"}, *rows[1:]], "another right, source or way"),
         ("decisions", lambda rows: [rows[0] | {"id": "dec_forged"}, *rows[1:]], "has no entry for it"),
         ("decisions", lambda rows: [rows[0] | {"note": "more"}, *rows[1:]], "another comment or answer"),
         ("decisions", lambda rows: [rows[0] | {"answer": 1}, *rows[1:]], "another comment or answer"),
@@ -312,6 +320,56 @@ def test_an_effect_of_what_was_rejected_is_found(open_one: Opener, alice: User, 
     assert verify.check(str(tmp_path / "forged"))[0] == [
         f"{effect}: what was executed is not what a decision had approved"
     ]
+
+
+@pytest.mark.parametrize("by", ["standing", "policy", "delegate"])
+def test_a_decision_that_nobody_made_at_the_screen_is_whole_and_cannot_be_put_down_to_another(
+    by: str, open_one: Opener, alice: User, bob: User, terms: Any, tmp_path: Path
+) -> None:
+    terms(risk="low", groups=("reviewer",), outcome="allow" if by == "policy" else "ask")
+    approval = open_one()
+    if by == "standing":
+        exactly = [{"path": path, "is": value} for path, value in REFUND.items()]
+        until = database_now() + timedelta(days=1)
+        asked: dict[str, Any] = {"digest": approval.digest, "given": exactly, "reason": "x", "uses_at_most": 1}
+        services.make_standing(approval_id=approval.pk, by=alice, expires_at=until, **asked)
+        approval = open_one()
+    if by == "delegate":
+        carl = User.objects.create(username="carl")
+        carl.groups.add(Group.objects.get_or_create(name="admin")[0])
+        now = database_now()
+        window: dict[str, Any] = {"starts_at": now, "ends_at": now + timedelta(days=1), "reason": "away"}
+        services.delegate(principal=alice, to=carl, by=alice, **window)
+        services.decide(approval_id=approval.pk, reviewer=carl, given=answer(approval))
+    pack.export(approval.pk, tmp_path / "pack.zip")
+    with zipfile.ZipFile(tmp_path / "pack.zip") as archive:
+        archive.extractall(tmp_path / "pack")
+    assert verified(tmp_path / "pack")[0] == 0
+    name = f"approvals/{approval.pk}/decisions.json"
+    for change in ({"by": "mallory"}, {"source": "standing:other"}, {"on_behalf_of": "mallory"}):
+        with_it = tmp_path / "-".join(change)
+        shutil.copytree(tmp_path / "pack", with_it)
+        rewritten(with_it, name, lambda rows, change=change: [rows[0] | change])  # type: ignore[misc]
+        assert verified(with_it)[0] == 1, change
+
+
+def test_an_effect_of_what_somebody_agreed_to_and_another_then_rejected_is_found(
+    open_one: Opener, alice: User, bob: User, terms: Any, tmp_path: Path
+) -> None:
+    terms(needed=2)
+    Run.objects.create(id="run-1", agent="support", input={"a": 1}, input_digest="0" * 64)
+    approval = open_one()
+    services.decide(approval_id=approval.pk, reviewer=alice, given=answer(approval))
+    services.decide(approval_id=approval.pk, reviewer=bob, given=answer(approval, "reject", note="no"))
+    Effect.objects.create(
+        approval_id=approval.pk, run_id="run-1", tool=approval.tool, digest=approval.digest, decision_id="d",
+        status="done", is_idempotent=True, fence=1,
+    )  # fmt: skip
+    pack.export(approval.pk, tmp_path / "pack.zip")
+    with zipfile.ZipFile(tmp_path / "pack.zip") as archive:
+        archive.extractall(tmp_path / "pack")
+    status, said = verified(tmp_path / "pack")
+    assert status == 1 and "is not what a decision had approved" in said
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")

@@ -209,7 +209,7 @@ def version_digests(files: dict[str, bytes], folder: str, about: list[dict[str, 
 def check_decisions(
     files: dict[str, bytes], name: str, digests: dict[int, str], about: list[dict[str, Any]]
 ) -> set[str]:
-    """Return the digests that people, or the policy, agreed to."""
+    """Return the digest that people, or the policy, agreed to in the end, if they did."""
     recorded = {}
     for entry in about:
         if entry["kind"] in ("approval.decided", "approval.voted"):
@@ -228,11 +228,14 @@ def check_decisions(
         told = (entry["body"]["verdict"], entry["body"]["digest"], entry["body"]["version"])
         if told != (one["verdict"], one["for_digest"], one["for_version"]):
             raise PackFault(name, f"{which}: the chain tells another verdict or another digest")
-        if one["by"] and not one["source"] and entry["actor"] != one["by"]:
+        if entry["actor"] != (one["by"] or "policy"):
             raise PackFault(name, f"{which}: the chain tells that {entry['actor']} decided")
+        how = tuple(entry["body"].get(field) or None for field in ("on_behalf_of", "source", "channel"))
+        if how != tuple(one[field] or None for field in ("on_behalf_of", "source", "channel")):
+            raise PackFault(name, f"{which}: the chain tells of another right, source or way")
         if entry["body"].get("words") not in (None, digest_of_words(one["note"], one["answer"])):
             raise PackFault(name, f"{which}: the chain tells of another comment or answer")
-        if one["verdict"] in ("approve", "edit"):
+        if entry["kind"] == "approval.decided" and one["verdict"] in ("approve", "edit"):
             agreed.add(one["for_digest"])
     if recorded:
         raise PackFault(name, f"decision {min(recorded)}, which the chain tells of, is not in it")

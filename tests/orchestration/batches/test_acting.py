@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from django.contrib.auth.models import User
 
-from approvals.errors import InvalidChange
+from approvals.errors import InvalidChange, NotTheirs
 from approvals.models import AuditEvent
 from approvals.services import note_receipt
 from orchestration import ending
@@ -23,6 +23,16 @@ def act(batch: Batch, action: acting.Action, by: User, **more: object) -> Batch:
 
 def kinds() -> list[str]:
     return list(AuditEvent.objects.order_by("seq").values_list("kind", flat=True))
+
+
+@pytest.mark.parametrize("action", acting.ACTIONS)
+def test_who_has_lost_the_role_does_nothing(action: acting.Action, batch: Batch, olga: User) -> None:
+    assert olga.groups.exists()  # as the page had seen
+    User.objects.get(pk=olga.pk).groups.clear()
+    with pytest.raises(NotTheirs):
+        act(batch, action, olga, reason="a wrong table")
+    batch.refresh_from_db()
+    assert batch.status == "feeding" and not AuditEvent.objects.filter(kind__startswith=f"batch.{action}").exists()
 
 
 def test_nothing_is_fed_while_it_is_paused(batch: Batch, olga: User) -> None:

@@ -49,6 +49,25 @@ def test_as_many_runs_are_made_as_may_be_at_work(olga: User) -> None:
     assert audit.verify().ok
 
 
+@pytest.mark.parametrize("how", ["disabled", "without the role"])
+def test_nothing_is_started_for_an_account_that_may_start_runs_no_more(how: str, olga: User) -> None:
+    batch = make_batch(olga, 3, active=1)
+    assert feeding.feed(batch.pk).made == 1
+    finish(run_of(batch, 1))
+    groups = list(olga.groups.all())
+    if how == "disabled":
+        User.objects.filter(pk=olga.pk).update(is_active=False)
+    else:
+        olga.groups.clear()
+    assert feeding.feed(batch.pk).made == 0 and Run.objects.count() == 1
+    assert feeding.hungry({})[0] == []
+    hold = feeding.held_back(batch.pk)
+    assert hold is not None and hold.cause == "right" and "olga may start no runs any more" in hold.sentence
+    User.objects.filter(pk=olga.pk).update(is_active=True)
+    olga.groups.set(groups)
+    assert feeding.feed(batch.pk).made == 1
+
+
 def test_an_item_moves_along_with_its_run_and_the_batch_closes_with_the_last(olga: User) -> None:
     batch = make_batch(olga, 3, active=2)
     feeding.feed(batch.pk)
