@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -289,6 +289,18 @@ def hold_family(run_id: str, approval_id: str) -> tuple[Effect, list[Effect]]:
     if family:
         approvals.hold_all([effect.pk, *(one.pk for one in family)])  # before the record's chain is held
     return effect, family
+
+
+def count_again(run_id: str, approval_ids: Sequence[str]) -> None:
+    """Let effects count as done on the run's line again: a reset has returned to it, behind them.
+
+    What took one up meanwhile was the same call; it lies on the other line now, and counts for nothing else there. The
+    caller's transaction, which holds the run's row.
+    """
+    for approval_id in approval_ids:
+        effect, family = hold_family(run_id, approval_id)
+        Effect.objects.filter(pk__in=[one.pk for one in family]).update(taken_up_by=effect.pk)
+        Effect.objects.filter(pk=effect.pk).update(is_set_back=False, taken_up_by="")
 
 
 def close_with_twins(

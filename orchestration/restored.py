@@ -18,6 +18,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from django.db import transaction
+from django.db.models import Q, QuerySet
 
 from approvals.models import AuditEvent
 from approvals.record import heads
@@ -79,6 +80,23 @@ def lost_for(run_id: str) -> Lost | None:
     if not body or run_id not in body["runs"]:
         return None
     return Lost(datetime.fromisoformat(body["begin"]), datetime.fromisoformat(body["end"]))
+
+
+#: said before a run that went on in the lost time begins anew
+UNSURE: Final = (
+    "What it did after the backup that was restored is not known here, and may be done a second time. Look at what it "
+    "acts on first."
+)
+
+
+def is_unsure(run: Run) -> bool:
+    """Return whether the run went on in the time that a restored database has lost, in this era or one before."""
+    return (run.error or {}).get("kind") == ending.OLDER_DATABASE or bool((run.restart or {}).get("is_unsure"))
+
+
+def unsure_runs() -> QuerySet[Run]:
+    """Return those runs."""
+    return Run.objects.filter(Q(error__kind=ending.OLDER_DATABASE) | Q(restart__is_unsure=True))
 
 
 def compared(run_id: str, lost: Lost, moved: bool) -> None:

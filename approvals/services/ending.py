@@ -10,7 +10,7 @@ from django.db.models import Exists, OuterRef, Q
 from approvals.models import Approval, Decision, ReceiptStep
 from approvals.services import reminders
 from approvals.services.ladder import withdraw_each
-from approvals.services.receipts import note_effect, stand_still
+from approvals.services.receipts import note_effect, note_receipt, stand_still
 
 
 @dataclass(frozen=True)
@@ -59,14 +59,18 @@ def hold_of_run(run_id: str) -> None:
 def set_back(*, run_id: str, asked: list[str], reason: str, actor: str, begun: list[str]) -> LetGo:
     """Let what a run had asked die, for it was set back to before that: it asks again, and that is decided again.
 
-    `asked`: approvals of the run. What is open is withdrawn. What was decided and has not begun is refused for good, so
-    that no effect can rest on it, and whoever decided is told, by mail too. Part of a caller's transaction.
+    `asked`: approvals of the run. What is open is withdrawn, and the run hears of no silence from before. What was
+    decided and has not begun is refused for good, so that no effect can rest on it, and whoever decided is told, by
+    mail too. Part of a caller's transaction.
     """
     with transaction.atomic():
         hold_of_run(run_id)
         voided = [pk for pk in not_begun_of_run(run_id, begun) if pk in asked]
         for approval_id in voided:
             note_effect(approval_id=approval_id, event="refused", detail=reason, actor=actor)
+        expired = Approval.objects.filter(pk__in=asked, run_id=run_id, status=Approval.Status.EXPIRED)
+        unheard = expired.exclude(receipt__step=ReceiptStep.Step.RESUMED)
+        note_receipt(approval_ids=sorted(unheard.values_list("pk", flat=True)), step="refused", detail=reason)
         withdrawn = withdraw_each(run_id=run_id, reason=reason, actor=actor, only=asked)
         ids = (*withdrawn, *voided)
         told = sorted({name for pk in ids for name in reminders.tell_ended(pk, step=reminders.SET_BACK)})

@@ -12,6 +12,7 @@ from console.outbox import Kind
 from orchestration import ending
 from orchestration.actions import asked_end, facts
 from orchestration.actions.base import Action, Preview, Wish
+from orchestration.diagnosis.told import asked_to_end
 from orchestration.models import Run
 
 
@@ -19,7 +20,7 @@ def preview(run: Run, _: Any) -> Preview:
     facts.check_open(run)
     found = facts.effects_under_way(run)
     if run.ending:
-        found.append(f"{run.ending['by']} has asked to cancel it, and that is under way. This overtakes it.")
+        found.append(f"{asked_to_end(run.ending)} That is under way, and this overtakes it.")
     return facts.of_closing(run, found)
 
 

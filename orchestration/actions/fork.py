@@ -18,7 +18,7 @@ from console import outbox
 from console.environment import environment
 from console.live.announce import announce
 from console.outbox import Kind
-from orchestration import checkpoint_gateway
+from orchestration import checkpoint_gateway, restored
 from orchestration.actions import facts, reset
 from orchestration.actions.base import Action, Preview, Wish
 from orchestration.actions.points import Where, point_of
@@ -57,6 +57,8 @@ def preview(run: Run, options: Fork) -> Preview:
         warnings.append("The run that it is forked from goes on as well: both may ask for the same.")
     if state.get("answer"):
         warnings.append("The state holds an answer that was given to the other run. The fork may not use it.")
+    if restored.is_unsure(run):
+        warnings.append(restored.UNSURE)
     for name in sorted(options.values):
         warnings.append(f"“{name}” is changed in its state.")
     parts = facts.parts_alive()

@@ -46,7 +46,8 @@ ACTION = Action(
     title="Pause this run",
     button="Pause the run",
     icon="circle-pause",
-    explains="It begins no further turn, and no effect, until somebody resumes it. Nothing of it is lost.",
+    explains="It begins no further turn until somebody resumes it. A turn that is under way comes to its end first, "
+    "with the effects that were approved for it. Nothing is lost.",
     said="The run is paused. Resume it when it may go on.",
     kind="run.paused",
     preview=preview,

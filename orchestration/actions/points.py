@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -43,6 +43,7 @@ class Point:
     asked: list[str]  # approvals that were asked at it or after it, oldest first
     begun: list[str]  # approvals, asked whenever, whose effect was begun after it and has not failed; oldest first
     again: list[str]  # of `begun`, those that were asked at it or after it: they would be asked for anew
+    counting: list[str] = field(default_factory=list)  # asked before it, and set back by a reset to another line
 
     def pending(self) -> list[str]:
         rows = Approval.objects.filter(pk__in=self.asked, status=Approval.Status.PENDING)
@@ -73,9 +74,12 @@ def point_of(run: Run, where: Where) -> Point:
     asked = list(kept.order_by("opened_at", "pk").values_list("pk", flat=True))
     effects = Effect.objects.filter(run=run).exclude(status=Effect.Status.FAILED).order_by("started_at", "pk")
     again = list(effects.filter(pk__in=asked).values_list("pk", flat=True))
-    begun = [one.pk for one in effects if one.pk in again or (not one.is_set_back and one.started_at > at)]
+    stands = [one for one in effects if not (one.is_set_back and one.taken_up_by)]  # else its twin stands for it
+    begun = [one.pk for one in effects if one.pk in again or (one in stands and one.started_at > at)]
+    earlier = Approval.objects.filter(run_id=run.pk, checkpoint_id__in=before).values("pk")
+    counting = list(effects.filter(pk__in=earlier, is_set_back=True).values_list("pk", flat=True))
     dropped = [one for one in line if one not in before and one != checkpoint_id]
-    return Point(checkpoint_id, at, dropped, asked, begun, again)
+    return Point(checkpoint_id, at, dropped, asked, begun, again, counting)
 
 
 def _of_turn(run: Run, where: Where) -> str:

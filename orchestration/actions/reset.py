@@ -15,12 +15,13 @@ from approvals.record import audit
 from console import outbox
 from console.environment import environment
 from console.outbox import Kind
-from orchestration import ending, failing, fences
+from orchestration import ending, failing, fences, restored
 from orchestration.actions import facts
 from orchestration.actions.base import Action, Preview, Wish
 from orchestration.actions.points import Point, Where, point_of
 from orchestration.agents.registry import UnknownAgent, agent_named
 from orchestration.batches import reopening
+from orchestration.effects import count_again
 from orchestration.errors import ActionRefused
 from orchestration.models import Effect, Run
 
@@ -67,6 +68,8 @@ def preview_of(run: Run, point: Point) -> Preview:
             "What was done stands. If the agent asks for something else in its place this time, that is another effect:"
             " compare before you approve it."
         )
+    if restored.is_unsure(run):
+        warnings.append(restored.UNSURE)
     if run.batch:
         warnings.append(f"It belongs to the batch {run.batch}, which counts it as under way again.")
     parts = facts.parts_alive()
@@ -94,15 +97,17 @@ def set_back(run: Run, point: Point, wish: Wish) -> None:
     """
     reopening.reopen(run)
     fences.begin_era(run)
+    is_unsure = restored.is_unsure(run)
     run.status = Run.Status.PAUSED if run.paused else Run.Status.STARTING  # until the relay has started it anew
     run.error = run.result = run.closed_at = run.ending = run.swept_at = None
-    run.restart = {"checkpoint_id": point.checkpoint_id, "values": {}, "placed": ""}
+    run.restart = {"checkpoint_id": point.checkpoint_id, "values": {}, "placed": "", "is_unsure": is_unsure}
     run.checkpoint_id = point.checkpoint_id
     run.pause = {**(run.pause or {}), "asked_in": {}}
     for name, value in failing.OVER.items():
         setattr(run, name, value)
     run.save()
     Effect.objects.filter(pk__in=point.again).update(is_set_back=True)
+    count_again(run.pk, point.counting)
     reason = f"{wish.by} has set the run back to before it: {wish.reason}"
     left = approvals.set_back(
         run_id=run.pk, asked=point.asked, reason=reason, actor=wish.by, begun=ending.begun(run.pk)

@@ -19,6 +19,7 @@ from console import outbox
 from console.clock import database_now
 from console.live.announce import announce
 from console.outbox import Kind
+from orchestration import restored
 from orchestration.actions.acting import may_act
 from orchestration.batches import counting
 from orchestration.errors import ActionRefused, NoSuchBatch
@@ -136,13 +137,15 @@ def _retry_failed(batch: Batch, reason: str, waiting: Waiting, by: User) -> dict
     """Put the failed rows back among those that wait to be started, each under the next attempt's number.
 
     Not one whose run has done something, or may have: a new run knows nothing of it and would do it again. What a tool
-    did that nobody was asked about, and that goes past the ledger, nobody can see here.
+    did that nobody was asked about, and that goes past the ledger, nobody can see here. What a run did in the time that
+    a restored database has lost is not known.
     """
     if batch.status == Batch.Status.CANCELLED:
         raise ActionRefused("The batch is cancelled. Start another one with the rows that failed.")
     failed = batch.items.filter(state=BatchItem.State.FAILED)
     effects = Effect.objects.filter(run=OuterRef("run_id")).exclude(status=Effect.Status.FAILED)
     acted = Q(Exists(effects)) | Q(Exists(taken_up_outside_the_ledger().filter(run_id=OuterRef("run_id"))))
+    acted |= Q(Exists(restored.unsure_runs().filter(pk=OuterRef("run_id"))))
     left = failed.filter(acted).count()
     failed = failed.exclude(acted)
     again = failed.update(state=BatchItem.State.NOT_STARTED, run_id=None, attempt=F("attempt") + 1, ended_at=None)

@@ -157,13 +157,17 @@ def facts_of(
 _KINDS = (Kind.START_RUN, Kind.RESTART_RUN, Kind.DECIDED, *ENDING)
 
 
+#: what says that the run has an answer, or will never be given it
+_OVER = (ReceiptStep.Step.RESUMED, ReceiptStep.Step.REFUSED)
+
+
 def _approvals(run_ids: Sequence[str]) -> list[Approval]:
     """Return what the runs wait for, and what was answered and has not been taken up."""
     pending = Q(status=Approval.Status.PENDING)
     answered = Q(status__in=(Approval.Status.DECIDED, Approval.Status.EXPIRED))
     rows = Approval.objects.filter(pending | answered, run_id__in=run_ids, source=Approval.Source.AGENT)
     decisions = Prefetch("decisions", Decision.objects.select_related("by", "on_behalf_of").order_by("number"))
-    rows = rows.exclude(answered, receipt__step=ReceiptStep.Step.RESUMED).prefetch_related(decisions, "receipt")
+    rows = rows.exclude(answered, receipt__step__in=_OVER).prefetch_related(decisions, "receipt")
     return list(rows.defer("canonical", "arguments_schema", "agent_words", "search_words").order_by("opened_at", "pk"))
 
 

@@ -44,8 +44,11 @@ def parts_now() -> Parts:
     return Parts(worker_since, worker_words, relay_since, temporal_since, lookout.temporal_fault)
 
 
-def note_parts(temporal_fault: str | None) -> None:
-    """Keep since when no worker can work, and since when Temporal does not answer a relay (`None`: it does)."""
+def note_parts(temporal_fault: str | None, *, is_known: bool = True) -> None:
+    """Keep since when no worker can work, and since when Temporal does not answer a relay (`None`: it does).
+
+    Where it is not known, what is kept of Temporal stays.
+    """
     since = DatabaseNow()
     lookout, _ = Lookout.objects.get_or_create(pk=1)
     able = PartHeartbeat.objects.filter(part="worker", ok=True, last_seen_at__gt=database_now() - health.SILENT_AFTER)
@@ -53,7 +56,7 @@ def note_parts(temporal_fault: str | None) -> None:
     if is_able != (lookout.no_worker_since is None):
         last = PartHeartbeat.objects.filter(part="worker", ok=True).aggregate(last=Max("last_seen_at"))["last"]
         Lookout.objects.filter(pk=1).update(no_worker_since=None if is_able else last or since)
-    if (temporal_fault is None) != (lookout.temporal_away_since is None):
+    if is_known and (temporal_fault is None) != (lookout.temporal_away_since is None):
         away = {"temporal_away_since": since, "temporal_fault": (temporal_fault or "")[:300]}
         back = {"temporal_away_since": None, "temporal_fault": ""}
         Lookout.objects.filter(pk=1).update(**(back if temporal_fault is None else away))

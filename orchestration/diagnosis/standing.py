@@ -59,12 +59,13 @@ RETURNING r.id
 """
 
 
-def step(temporal_fault: str | None) -> bool:
+def step(temporal_fault: str | None, *, is_known: bool = True) -> bool:
     """Examine the runs that their rows make suspect; return whether there are more at once.
 
-    `temporal_fault`: why Temporal does not answer this relay, `None` while it does. Four relays do no harm.
+    `temporal_fault`: why Temporal does not answer this relay, `None` while it does; not `is_known` by one that has only
+    begun to look for it. Four relays do no harm.
     """
-    note_parts(temporal_fault)
+    note_parts(temporal_fault, is_known=is_known)
     parts, now = parts_now(), database_now()
     away = [since for since in (parts.worker_since, parts.temporal_since) if since is not None]
     others = [*runs_that_nobody_can_free(), *checkpoint_gateway.runs_without(AT_ONCE)]

@@ -28,8 +28,8 @@ class ToldCause:
 
 
 def at(moment: datetime) -> str:
-    """Return a moment as sentences tell it; the year only where it is not this one's."""
-    return f"{moment.astimezone(UTC):%-d %b %H:%M} UTC"
+    """Return a moment as sentences tell it."""
+    return f"{moment.astimezone(UTC):%-d %b %Y %H:%M} UTC"
 
 
 def exact(moment: datetime) -> str:

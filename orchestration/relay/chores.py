@@ -160,8 +160,8 @@ def _keep_causes() -> Step:
     async def step(reach: Reach) -> bool:
         nonlocal is_first
         is_first, began = False, is_first
-        fault = None if reach.temporal is not None or began else "it does not answer the relay"
-        return await in_database(standing.step, fault)
+        fault = None if reach.temporal is not None else "it does not answer the relay"
+        return await in_database(standing.step, fault, is_known=fault is None or not began)
 
     return step
 

@@ -20,7 +20,7 @@ from console import outbox
 from console.clock import database_now
 from console.models import OutboxEntry, PartHeartbeat
 from console.outbox import Kind
-from orchestration import services
+from orchestration import ending, restored, services
 from orchestration.actions import acting, reset
 from orchestration.actions.points import Point
 from orchestration.contracts import Turn
@@ -132,7 +132,7 @@ def test_somebody_elses_cancel_is_under_way_and_an_end_overtakes_it(olga: User) 
     answer = Caller(other).post(f"runs/{run.pk}/actions", {"action": "cancel", "reason": "second"})
     assert problem(answer, 409)["detail"] == "olga has asked to cancel it already: first"
     seen = Caller(other).post(f"runs/{run.pk}/actions", {"action": "end", "dry_run": True}).json()
-    assert seen["warnings"] == ["olga has asked to cancel it, and that is under way. This overtakes it."]
+    assert seen["warnings"] == ["olga has asked to cancel it: first. That is under way, and this overtakes it."]
     assert Caller(other).post(f"runs/{run.pk}/actions", {"action": "end", "reason": "hangs"}).status_code == 202
     run.refresh_from_db()
     assert run.error is not None and run.error["message"] == "Ended by ada: hangs"
@@ -547,6 +547,25 @@ def test_a_reset_that_was_done_long_ago_is_not_taken_for_a_second_click(
     for _ in range(2):
         assert Caller(olga).post(path, body | {"state": state}).status_code == 202
     assert RunAction.objects.count() == 2
+
+
+def test_a_reset_of_a_run_that_went_on_after_the_backup_says_that_it_may_act_twice_and_goes_on_saying_so(
+    olga: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reset, "point_of", lambda run, where: Point("c1", database_now(), [], [], [], []))
+    run = make_run(status="waiting", turn=2)
+    for kind in (ending.OLDER_DATABASE, "error"):
+        ending.close_run(run_id=run.pk, status="failed", kind=kind, message="x", actor="relay")
+        run.refresh_from_db()
+        seen = acting.preview(run, "reset", {"turn": 1})
+        assert restored.UNSURE in seen.warnings
+        asked: dict[str, Any] = {"action": "reset", "reason": kind, "by": olga, "options": {"turn": 1}}
+        acting.act(run_id=run.pk, state=seen.state, **asked)
+        OutboxEntry.objects.update(delivered_at=database_now())
+        run.refresh_from_db()
+        Run.objects.filter(pk=run.pk).update(restart=(run.restart or {}) | {"placed": "c1"})
+    plain = make_run(status="failed", turn=2)
+    assert restored.UNSURE not in acting.preview(plain, "reset", {"turn": 1}).warnings
 
 
 def test_what_was_handed_over_and_let_go_again_is_handed_over_anew(olga: User) -> None:

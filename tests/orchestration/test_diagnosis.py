@@ -11,6 +11,7 @@ from django.contrib.auth.models import Group, User
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from approvals import services as approvals
 from approvals.models import Approval
 from console import outbox
 from console.clock import database_now
@@ -88,6 +89,15 @@ class Scene:
         OutboxEntry.objects.update(created_at=self.ago(**(time or {"seconds": 40})))
         if delivered:
             OutboxEntry.objects.update(delivered_at=self.now)
+        return self
+
+    def restarting(self, **time: float) -> Scene:
+        outbox.enqueue(kind=Kind.RESTART_RUN, subject=self.run.pk, payload={"run_id": self.run.pk})
+        OutboxEntry.objects.update(created_at=self.ago(**time))
+        return self
+
+    def refused(self) -> Scene:
+        approvals.note_not_taken(approval_id=self.approval.pk, detail="It held another call.")
         return self
 
     def late(self) -> Scene:
@@ -197,6 +207,18 @@ SINGLE: dict[str, tuple[Made, str, str, list[str]]] = {
         "workflow_task_failing",
         "stuck",
         ["attempt 5", "another one than that which made its history", "ActivityTaskScheduled", "4711@worker-7"],
+    ),
+    "set back, Temporal away": (
+        lambda s: s.row(status="starting", batch="bat_1").restarting(minutes=5).temporal_away(minutes=6),
+        "not_started",
+        "stuck",
+        ["Set back", "not begun again: Temporal does not answer since"],
+    ),
+    "decided, and not given to the agent": (
+        lambda s: s.asks().decided(delivered=True).late().refused().asks(),
+        "waiting_for_people",
+        "waiting",
+        ["alice or bob"],
     ),
     "people": (
         lambda s: s.asks(),

@@ -12,7 +12,7 @@ from approvals.errors import NotAuthorised
 from approvals.models import Approval
 from approvals.reading.done_before import done_before
 from orchestration.agents.support.agent import AGENT
-from orchestration.effects import EffectLedger
+from orchestration.effects import EffectLedger, count_again
 from orchestration.errors import EffectUnclear
 from orchestration.models import Effect, Run
 from orchestration.redrive import settle_unknown
@@ -124,6 +124,42 @@ def test_all_rows_of_a_mail_that_was_asked_for_three_times_hear_how_it_ended(
     with transaction.atomic():
         ledger._end(asked[-1].pk, "done", {"sent": True}, "")
     assert [effect.status for effect in Effect.objects.all()] == ["done"] * 3
+
+
+def test_what_a_reset_has_returned_to_counts_and_the_same_asked_again_is_done(
+    run: Run, ledger: EffectLedger, world: FakeWorld
+) -> None:
+    first = decide(open_for(run))
+    go(ledger.perform(first.pk, first.digest))
+    set_back(first)
+    with transaction.atomic():
+        count_again(run.pk, [first.pk])
+    again = decide(open_for(run))
+    go(ledger.perform(again.pk, again.digest))
+    assert list(world.shop.refunds) == [first.pk, again.pk]
+
+
+def test_a_twin_that_is_left_on_the_other_line_counts_for_nothing(
+    run: Run, ledger: EffectLedger, world: FakeWorld
+) -> None:
+    first = decide(open_for(run))
+    go(ledger.perform(first.pk, first.digest))
+    set_back(first)
+    twin = decide(open_for(run))
+    go(ledger.perform(twin.pk, twin.digest))
+    set_back(twin)
+    with transaction.atomic():
+        count_again(run.pk, [first.pk])
+    another = decide(open_for(run))
+    go(ledger.perform(another.pk, another.digest))
+    assert list(world.shop.refunds) == [first.pk, another.pk], "it was one call, and this is a second one"
+    set_back(first)
+    set_back(another)
+    for done in (first, another):
+        since = decide(open_for(run))
+        go(ledger.perform(since.pk, since.digest))
+        assert Effect.objects.get(pk=since.pk).key == done.pk
+    assert len(world.shop.refunds) == 2
 
 
 def test_what_failed_for_certain_may_be_done_and_another_amount_is_another_effect(

@@ -146,6 +146,30 @@ def test_a_run_set_back_past_three_effects_does_none_of_them_again_and_does_what
     assert it.run.turn == 2 * REFUNDS - 2 and len(it.run.temporal_run_ids) == 2
 
 
+def test_a_run_that_returns_to_where_it_was_counts_what_it_did_there_and_nothing_of_what_lies_beside(
+    play: Play,
+) -> None:
+    async def scene(it: Scene) -> None:
+        await it.approve(3)
+        await it.pending()
+        tip = await in_database(lambda: checkpoint_gateway.newest_of(it.run.pk))
+        asked = await in_database(lambda: list(Approval.objects.order_by("opened_at").values_list("pk", flat=True)))
+        await it.do("reset", turn=1)
+        await it.approve(2)  # which takes up the first two
+        await it.pending()
+        await it.do("reset", checkpoint_id=tip)
+        rows = {one.pk: one for one in await in_database(lambda: list(Effect.objects.filter(run=it.run)))}
+        assert [(rows[pk].is_set_back, rows[pk].taken_up_by) for pk in asked[:3]] == [(False, "")] * 3
+        twins = [one for one in rows.values() if one.pk not in asked]
+        assert sorted(one.taken_up_by for one in twins) == sorted(asked[:2]) and all(one.is_set_back for one in twins)
+        await it.approve(REFUNDS - 3)
+        await it.ended()
+
+    it = play(scene)
+    assert it.run.status == "finished", it.run.error
+    assert it.refunds() == amounts(REFUNDS)
+
+
 def test_decisions_that_had_not_begun_are_void_and_what_they_covered_is_asked_again(play: Play) -> None:
     async def scene(it: Scene) -> None:
         await it.approve(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from console.models import PartHeartbeat
 from orchestration import reconciling, services, troubles
 from orchestration.diagnosis import standing, stuck
 from orchestration.models import LOOKED_AT_AFTER, Lookout, Run, Trouble
+from orchestration.relay import chores
 from orchestration.relay.chores import CHORES
 from tests.api_caller import Caller
 from tests.fakes import FakeTemporal
@@ -100,6 +102,21 @@ def test_no_worker_makes_those_that_need_one_stuck_after_three_minutes_and_no_ot
     PartHeartbeat.objects.create(part="worker", instance="new", ok=True)
     again()
     assert causes() == {} and Lookout.objects.get().no_worker_since is None
+
+
+@pytest.mark.django_db(transaction=True)  # the step works in a thread of its own
+def test_a_relay_that_has_only_begun_to_look_leaves_since_when_temporal_is_away() -> None:
+    since = Scene().ago(minutes=50)
+    Lookout.objects.update_or_create(pk=1, defaults={"temporal_away_since": since, "temporal_fault": "refused"})
+    step: Any = next(chore for chore in CHORES if chore.begin is chores._keep_causes).begin()
+    nowhere: Any = SimpleNamespace(temporal=None)
+    for _ in range(2):
+        go(step(nowhere))
+        found = Lookout.objects.get()
+        assert (found.temporal_away_since, found.temporal_fault) == (since, "refused")
+    there: Any = SimpleNamespace(temporal=object())
+    go(step(there))
+    assert Lookout.objects.get().temporal_away_since is None
 
 
 def test_a_run_that_moved_while_it_was_examined_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ SOON: Final = timedelta(seconds=30)  # a delivery takes a moment
 def held_back(facts: RunFacts) -> ToldCause | None:
     """Its batch has not let it begin."""
     run = facts.run
-    if facts.next != "start" or not run.batch or facts.entries_of(Kind.START_RUN):
+    if facts.next != "start" or not run.batch or facts.entries_of(Kind.START_RUN, Kind.RESTART_RUN):
         return None
     sentence = f"Held back: its batch {quoted(run.batch)} lets only so many run at once. It begins by itself."
     return ToldCause(sentence, run.created_at)
@@ -33,8 +33,11 @@ def not_started(facts: RunFacts) -> ToldCause | None:
         words = "Recorded; its workflow is about to begin."
         return ToldCause(words, facts.run.created_at, state="healthy")
     why = _why_not_delivered(facts, entries[0])
-    sentence = f"Recorded {at(facts.run.created_at)} and not begun: {why}. It begins by itself as soon as it can."
-    return ToldCause(sentence, facts.run.created_at, facts.operators, _state(facts, entries[0]), _group(facts))
+    is_again = entries[0].kind == Kind.RESTART_RUN
+    since = entries[0].created_at if is_again else facts.run.created_at
+    begun = f"Set back {at(since)} and not begun again" if is_again else f"Recorded {at(since)} and not begun"
+    sentence = f"{begun}: {why}. It begins by itself as soon as it can."
+    return ToldCause(sentence, since, facts.operators, _state(facts, entries[0]), _group(facts))
 
 
 def undelivered(facts: RunFacts) -> ToldCause | None:

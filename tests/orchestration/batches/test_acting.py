@@ -136,6 +136,19 @@ def test_a_row_whose_run_has_done_something_is_not_done_again_by_a_new_run(
             act(batch, "retry_failed", olga)
 
 
+@pytest.mark.parametrize("is_set_back", [False, True])
+def test_a_row_is_left_whose_run_went_on_in_a_time_that_the_database_has_lost(is_set_back: bool, olga: User) -> None:
+    batch = make_batch(olga, 1)
+    feeding.feed(batch.pk)
+    run = run_of(batch, 1)
+    kind = "error" if is_set_back else ending.OLDER_DATABASE
+    ending.close_run(run_id=run.pk, status="failed", kind=kind, message="no", actor="relay")
+    if is_set_back:
+        Run.objects.filter(pk=run.pk).update(restart={"checkpoint_id": "c", "placed": "c", "is_unsure": True})
+    with pytest.raises(ActionRefused, match="or may have"):
+        act(batch, "retry_failed", olga)
+
+
 @pytest.mark.parametrize(
     ("kind", "verdict", "is_taken_up", "is_left"),
     [
