@@ -155,7 +155,7 @@ def take(event: AssetEvent) -> str:
     The refresh of the flow run has not done what it was for then: it has failed, also where it has ended before.
     """
     entry = _dataset_of(event)
-    if entry is None:
+    if entry is None or _is_overtaken(event):
         return ""
     try:
         publishing.publish(entry.name, publishing.told_by(event), by=None)
@@ -165,6 +165,12 @@ def take(event: AssetEvent) -> str:
             _fail_finished(entry.name, event.prefect_flow_run_id, refused)
         return refused
     return ""
+
+
+def _is_overtaken(event: AssetEvent) -> bool:
+    """Return whether its flow run has told of the same asset again since, as one does that is tried again."""
+    later = AssetEvent.objects.filter(prefect_flow_run_id=event.prefect_flow_run_id, is_made=True, at__gt=event.at)
+    return bool(event.prefect_flow_run_id) and later.filter(asset=event.asset).exists()
 
 
 def refusal_of(refresh: Refresh) -> str:

@@ -269,6 +269,12 @@ def others() -> dict[str, Registered]:
     return {name: one for name, one in registered.load().entries.items() if name not in CATALOGUE}
 
 
+def keeper_of_times(entry: Registered) -> Registered:
+    """Return the registration that keeps the times of the deployment: the first of those that share it."""
+    there = (entry.flow, entry.deployment)
+    return next((one for one in others().values() if (one.flow, one.deployment) == there), entry)
+
+
 def datasets() -> list[Entry]:
     """Return what publishes versions: ours first."""
     return [*CATALOGUE.values(), *(one for one in others().values() if not one.is_job)]

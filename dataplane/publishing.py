@@ -54,7 +54,8 @@ def publish(dataset: str, told: ToldVersion, *, by: User | None) -> tuple[Datase
 
     1. Check that the account may tell of this dataset; None stands for Prefect's events.
     2. Under the dataset's lock, find or make the refresh that has this key or flow run.
-    3. A refresh that has a version already: the same digest is the same answer, another one is refused.
+    3. A refresh that has a version already: the same digest is the same answer, another one is refused. But a flow run
+       that was tried again and made the same asset anew has told of its newest content: that is its version now.
        The digest of an earlier version: that one becomes current again. Else a new version.
        Neither becomes current when a run that began later has told of its version already, as far as is known.
     4. End the refresh, record, announce.
@@ -70,20 +71,24 @@ def publish(dataset: str, told: ToldVersion, *, by: User | None) -> tuple[Datase
         )
         refresh = _refresh(entry, told)
         if refresh.version is not None:
-            if refresh.version.digest != told.digest:
+            if refresh.version.digest == told.digest:
+                return refresh.version, False
+            if by is not None or refresh.version.location != told.location:
                 raise VersionTaken(entry.name, refresh.key, refresh.version.version)
-            return refresh.version, False
-        if refresh.status == Refresh.Status.CANCELLED:
+        elif refresh.status == Refresh.Status.CANCELLED:
             raise FlowRunActionRefused(f"The refresh {refresh.key} was cancelled, so it publishes nothing.")
         version, is_new = _version(row, told, by)
         is_changed = row.current_version_id != version.pk
         note = _read_too_early(row, refresh) if is_changed else ""
         if not note:
             Dataset.objects.filter(pk=row.pk).update(current_version=version, confirmed_at=DatabaseNow())
-        end = Refresh.Status.PUBLISHED if is_changed else Refresh.Status.UNCHANGED
-        states.move(
-            Refresh.objects.filter(pk=refresh.pk), end, version=version, note=note, error="", finished_at=DatabaseNow()
-        )
+        rows = Refresh.objects.filter(pk=refresh.pk)
+        changes = {"version": version, "note": note, "finished_at": DatabaseNow()}
+        if refresh.version is None:
+            end = Refresh.Status.PUBLISHED if is_changed else Refresh.Status.UNCHANGED
+            states.move(rows, end, error="", **changes)
+        else:
+            rows.update(**changes)
         announce("data")
         ports.record().record(
             actor=by.get_username() if by else "prefect",
@@ -227,13 +232,18 @@ def _version(row: Dataset, told: ToldVersion, by: User | None) -> tuple[DatasetV
     return made, True
 
 
+def key_of_flow_run(name: str) -> str:
+    """Return the key of a refresh of which only a flow run's, or an event's, word is known."""
+    return f"flow-run:{name}"
+
+
 def told_by(event: AssetEvent) -> ToldVersion:
     """Return the version that an asset's event tells of. A flow that told no digest made something new each time."""
     metadata = dict(event.metadata)
     digest = str(metadata.pop("digest", "") or f"event:{event.pk}")
     rows = metadata.pop("rows", 0)
     return ToldVersion(
-        key=f"flow-run:{event.prefect_flow_run_id or event.pk}",
+        key=key_of_flow_run(event.prefect_flow_run_id or event.pk),
         digest=digest if len(digest) <= 64 else hashlib.sha256(digest.encode()).hexdigest(),
         rows=rows if type(rows) is int and rows >= 0 else 0,
         location=event.asset,

@@ -49,7 +49,7 @@ def planned(dataset: str, now: datetime | None = None) -> list[Planned]:
 
     Raises DatasetNotFound; where the schedules are left to Prefect, what `in_prefect` raises.
     """
-    entry, now = catalogue.entry(dataset), now or database_now()
+    entry, now = selectors.keeper_of_times(catalogue.entry(dataset)), now or database_now()
     there = [_planned_there(one, now) for one in in_prefect(entry)]
     return [*there, *(_planned(one, now) for one in selectors.schedules_of(entry))]
 
@@ -153,6 +153,8 @@ def replace_schedules(
     if not may(user, "refresh"):
         raise PermissionDenied("Only an admin may change a schedule.")
     entry, wanted = catalogue.entry(dataset), sorted(read(schedules), key=lambda one: one.slug)
+    if (keeper := selectors.keeper_of_times(entry)).name != entry.name:
+        raise InvalidParameters([("schedules", f"{keeper.name} runs the same deployment and keeps its times.")])
     there = in_prefect(entry)  # before the transaction: Prefect may be slow
     if not take_over:
         _refuse_to_remove(there, wanted, entry)

@@ -21,6 +21,7 @@ from dataplane.contents.passages import INDEX_FROM_ROWS, PASSAGES, Nearest, Pass
 from dataplane.embedding import embedder_named
 from dataplane.errors import ContentUnknown, DatasetNotFound, DatasetNotPublished, RefreshNotFound
 from dataplane.models import Dataset, DatasetVersion, Refresh, SearchScore
+from dataplane.registered import Registered
 from dataplane.schedules import ScheduleEntry
 
 VERSIONS_SHOWN = 200  # newest, per dataset
@@ -174,7 +175,14 @@ def _is_left_to_prefect(entry: Entry, row: Dataset | None) -> bool:
     return entry.is_registered and (row is None or row.scheduled_at is None)
 
 
+def keeper_of_times(entry: Entry) -> Entry:
+    """Return whose schedules make the entry's runs: the first registration's of those that share its deployment."""
+    return catalogue.keeper_of_times(entry) if isinstance(entry, Registered) else entry
+
+
 def _scheduled(entry: Entry, row: Dataset | None) -> str:
+    if (keeper := keeper_of_times(entry)).name != entry.name:
+        return f"with {keeper.name}, which runs the same deployment"
     if _is_left_to_prefect(entry, row):
         return "as its schedules in Prefect say"
     return schedules.in_words(_schedules(entry, row))

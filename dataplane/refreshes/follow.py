@@ -24,7 +24,7 @@ from console.clock import DatabaseNow
 from console.ids import new_id
 from console.live.announce import announce
 from console.text.plain_json import plain
-from dataplane import assets, catalogue, masking, selectors
+from dataplane import assets, catalogue, masking, publishing, selectors
 from dataplane.deployments import Deployment, PrefectDeployments
 from dataplane.errors import DataplaneError, DeploymentNotFound, FlowRunNotFound, PrefectAway, PrefectRefused
 from dataplane.models import Dataset, Refresh
@@ -196,8 +196,9 @@ class Follower:
     def _look_at_deployment(self, entry: Registered) -> None:
         """Serve its schedules as they stand here, end what is dead, and adopt what Prefect's schedule has made."""
         deployment = self.others.find(entry.flow, entry.deployment)
+        keeps_times = catalogue.keeper_of_times(entry).name == entry.name  # two would undo each other's
         row = Dataset.objects.prefetch_related("schedules").filter(name=entry.name).first()
-        if row is not None and row.scheduled_at is not None:
+        if keeps_times and row is not None and row.scheduled_at is not None:
             self.others.set_schedules(deployment, selectors.schedules_of(entry), entry.fixed)
         now = datetime.now(UTC)
         soon = now + timedelta(seconds=30)
@@ -207,15 +208,30 @@ class Follower:
                 self._unheard.discard(run.id)
             else:
                 self._bury(run, deployment, now)
-        self._adopt(entry, runs)
+        planned = [run for run in runs if run.idempotency_key.startswith("scheduled ")]
+        self._name_what_was_told(entry, planned)
+        if keeps_times:
+            self._adopt(entry, planned)
 
-    def _adopt(self, entry: Registered, runs: list[FlowRun]) -> None:
+    def _name_what_was_told(self, entry: Registered, planned: list[FlowRun]) -> None:
+        """Give a refresh that was made by a run's word the key of its window, so that nobody runs that window again.
+
+        The word may be here first: of a run that Prefect's schedule made while nobody looked.
+        """
+        by_key = {publishing.key_of_flow_run(run.id): run for run in planned}
+        for row in Refresh.objects.filter(dataset_id=entry.name, key__in=by_key):
+            with transaction.atomic():
+                key = _key(entry, by_key[row.key])
+                if not Refresh.objects.filter(dataset_id=entry.name, key=key).exists():
+                    Refresh.objects.filter(pk=row.pk, key=row.key).update(key=key)
+                    announce("data")
+
+    def _adopt(self, entry: Registered, planned: list[FlowRun]) -> None:
         """Give each run of Prefect's schedule its refresh: see `due`. Of missed windows the policy takes which.
 
         Whoever deploys anew, or changes a schedule, has Prefect delete the runs that it planned and plan them again: an
         open refresh takes the new run in place of one that was deleted.
         """
-        planned = [run for run in runs if run.idempotency_key.startswith("scheduled ")]
         rows = Refresh.objects.filter(prefect_flow_run_id__in=[run.id for run in planned])
         known = set(rows.values_list("prefect_flow_run_id", flat=True))
         missed = _missed(entry, planned, datetime.now(UTC)) if entry.takes == "latest" else []

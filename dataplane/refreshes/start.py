@@ -88,12 +88,20 @@ def _checked(entry: Registered, parameters: dict[str, Any]) -> tuple[dict[str, A
     try:
         found = deployments().find(entry.flow, entry.deployment)
     except PrefectAway:
-        kept = masking.kept_of(fixed, schema={}, secret=entry.secret)
-        if parameters or kept != fixed:
+        if parameters or not _were_plain(entry, fixed):
             raise
-        return fixed, kept
+        return fixed, fixed
     sent = {**cleaned(asked(entry, found.schema, found.defaults), parameters), **fixed}
     return sent, masking.kept_of(sent, schema=found.schema, secret=entry.secret)
+
+
+def _were_plain(entry: Registered, fixed: Mapping[str, Any]) -> bool:
+    """Return whether what is fixed is known to be no secret: a refresh before was kept with it, by its schema then."""
+    if not fixed:
+        return True
+    rows = Refresh.objects.filter(dataset_id=entry.name, flow=entry.flow, deployment=entry.deployment)
+    kept = rows.order_by("-created_at").values_list("parameters", flat=True).first() or {}
+    return masking.kept_of(dict(fixed), schema={}, secret=entry.secret) == fixed and fixed.items() <= kept.items()
 
 
 def _check_same(row: Refresh, sent: dict[str, Any], kept: dict[str, Any], given: Mapping[str, Any]) -> None:

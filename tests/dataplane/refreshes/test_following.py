@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import Group, User
 
 from console.environment import environment
-from dataplane import currency
+from dataplane import catalogue, currency, scheduling, selectors
 from dataplane.deployments import ASSETS, EVENTS_A_PAGE, MOST_PAGES, Event
-from dataplane.errors import FlowRunNotFound, PrefectRefused
+from dataplane.errors import FlowRunNotFound, InvalidParameters, PrefectRefused
 from dataplane.models import AssetEvent, Dataset, DatasetVersion, Refresh
 from dataplane.prefect_gateway import FlowRun
 from dataplane.refreshes.follow import Follower
@@ -217,6 +218,83 @@ def test_nothing_is_confirmed_where_nobody_knows_what_was_confirmed_before(follo
     followed.tell(run.id, digest="größe")
     followed.look()
     assert Dataset.objects.get().confirmed_at is None
+
+
+def test_a_run_that_is_tried_again_and_makes_its_asset_anew_has_told_of_the_newest(followed: Followed) -> None:
+    run = followed.refreshed("a")
+    followed.tell(run.id, digest="first", rows=1)
+    first = followed.others.told[0]
+    followed.look()
+    followed.tell(run.id, digest="second", rows=2)
+    followed.others.told.append(first)
+    followed.end(run, "COMPLETED")
+    for _ in range(2):  # the first one's word is read again, too
+        followed.look()
+    current = Dataset.objects.get(name="orders").current_version
+    assert current is not None and (current.digest, current.rows) == ("second", 2)
+    done = row("a")
+    assert done.version == current and done.status == "published" and done.error == ""
+    assert DatasetVersion.objects.count() == 2
+
+
+def test_another_asset_of_the_run_is_not_taken_for_the_newest_one(followed: Followed) -> None:
+    followed.register("")
+    run = followed.refreshed("a")
+    followed.tell(run.id, digest="first", rows=1)
+    followed.look()
+    followed.tell(run.id, asset="postgres://store/customers", digest="second", rows=2)
+    followed.look()
+    current = Dataset.objects.get(name="orders").current_version
+    assert current is not None and current.digest == "first"
+
+
+def test_a_scheduled_run_whose_word_comes_first_uses_its_window_up(followed: Followed) -> None:
+    run = followed.run("scheduled d 1")
+    followed.prefect.runs[run.id] = replace(run, expected_start_at=datetime.now(UTC))
+    followed.end(followed.prefect.runs[run.id], "COMPLETED")
+    followed.tell(run.id, digest="first", rows=1)
+    followed.look()
+    key = catalogue.others()["orders"].key(datetime.now(UTC))
+    assert [(one.key, one.prefect_flow_run_id, one.status) for one in Refresh.objects.all()] == [
+        (key, run.id, "published")
+    ]
+    followed.look()
+    assert Refresh.objects.count() == 1
+
+
+TWO = (
+    REGISTRATION
+    + f"""
+[jobs.tidy]
+deployment = "{FLOW}/{NAME}"
+window = {{ every = "hour", missed = "each" }}
+"""
+)
+
+
+def test_of_two_registrations_of_one_deployment_the_first_keeps_its_times(followed: Followed) -> None:
+    followed.file.write_text(TWO)
+    told: list[Any] = []
+    followed.others.set_schedules = lambda deployment, wanted, fixed: told.append(wanted)  # type: ignore[attr-defined]
+    for name, cron in (("orders", "0 3 * * *"), ("tidy", "0 4 * * *")):
+        dataset = Dataset.objects.create(
+            name=name, title=name, fresh_for=timedelta(days=1), scheduled_at=datetime.now(UTC)
+        )
+        dataset.schedules.create(slug="main", cron=cron, timezone="UTC", is_active=True)
+    run = followed.run("scheduled d 1")
+    followed.prefect.runs[run.id] = replace(run, expected_start_at=datetime.now(UTC) - timedelta(hours=3))
+    late = followed.run("scheduled d 2")
+    followed.prefect.runs[late.id] = replace(late, expected_start_at=datetime.now(UTC))
+    for _ in range(2):
+        followed.look()
+    assert {one.cron for wanted in told for one in wanted} == {"0 3 * * *"}
+    assert set(Refresh.objects.values_list("dataset_id", flat=True)) == {"orders"}
+    assert selectors.dataset("tidy").scheduled == "with orders, which runs the same deployment"
+    assert [one.schedule.cron for one in scheduling.planned("tidy")] == ["0 3 * * *"]
+    ada = User.objects.create(username="ada")
+    ada.groups.add(Group.objects.get_or_create(name="admin")[0])
+    with pytest.raises(InvalidParameters, match="orders runs the same deployment"):
+        scheduling.replace_schedules(dataset="tidy", schedules=[{"cron": "0 5 * * *"}], user=ada)
 
 
 def test_what_a_flow_tells_of_an_asset_is_kept_without_its_secrets(followed: Followed) -> None:

@@ -91,6 +91,19 @@ def test_where_prefect_cannot_be_asked_about_a_secret_it_says_so(
     assert ask("without"), "without parameters it is kept, and sent later"
 
 
+def test_what_is_fixed_is_kept_while_prefect_is_away_only_where_it_is_known_to_be_no_secret(
+    prefect: FakePrefect,
+) -> None:
+    prefect.is_away = True
+    with pytest.raises(NotStarted):
+        ask("first")  # its schema may call the region a secret
+    assert not Refresh.objects.exists()
+    prefect.is_away = False
+    ask("known")
+    prefect.is_away = True
+    assert ask("later") and Refresh.objects.get(key="later").parameters == {"region": "eu"}
+
+
 def test_a_window_that_the_schedule_has_begun_is_joined(prefect: FakePrefect, capsys: Any) -> None:
     prefect.create_flow_run(
         flow=FLOW, deployment=NAME, parameters=STANDING, idempotency_key="scheduled d 1", name="planned"
