@@ -25,11 +25,11 @@ from orchestration.stops import PREFIX, Stop
 
 _BRANCH: Final = "branch:to:"
 _JOIN: Final = "join:"
-_SENDS: Final = "__pregel_tasks"
+SENDS: Final = "__pregel_tasks"
 _INTERRUPT: Final = "__interrupt__"
 _RESUME: Final = "__resume__"
 _CHECKPOINTER: Final = "__pregel_checkpointer"
-_NO_END: Final = (_INTERRUPT, _RESUME, "__error__")  # writes of a task that has not ended well
+NO_END: Final = (_INTERRUPT, _RESUME, "__error__")  # writes of a task that has not ended well
 _HANDLED: Final = "__error_source_node__"  # written by a task that failed where its node has an error handler
 _HANDLER: Final = "error handler"  # the same whichever it is: which task is which one's cannot be told
 _NOBODY: Final = "00000000-0000-0000-0000-000000000000"  # the task of what was written from outside
@@ -158,7 +158,7 @@ async def _stops(graph: Any, saver: Any, snapshot: Any, head: Any) -> list[str]:
     before, after = _named_stops(graph.interrupt_before_nodes), _named_stops(graph.interrupt_after_nodes)
     if not snapshot.next or not (before or after):
         return []
-    ended = {task for task, channel, _ in head.pending_writes or [] if channel not in _NO_END}
+    ended = {task for task, channel, _ in head.pending_writes or [] if channel not in NO_END}
     begun = {task for task, channel, _ in head.pending_writes or [] if task != _NOBODY}
     if ended or begun:  # the step after the stop is under way
         return []
@@ -181,7 +181,7 @@ def _strangers(snapshot: Any, head: Any) -> dict[str, list[Any]]:
     """Return the tasks that wait and that the snapshot does not list, by id, each with the interrupts it wrote."""
     writes = head.pending_writes or []
     waiting = {task for task, channel, _ in writes if channel in (_INTERRUPT, _RESUME)}
-    ended = {task for task, channel, _ in writes if channel not in _NO_END}
+    ended = {task for task, channel, _ in writes if channel not in NO_END}
     found: dict[str, list[Any]] = {
         task: [] for task in sorted(waiting - ended - {task.id for task in snapshot.tasks} - {_NOBODY})
     }
@@ -211,7 +211,7 @@ def _lacking(graph: Any, head: Any, path: str) -> list[str]:
     """Return what the checkpoint and its writes name that the graph has not, as words."""
     writes = [(channel, value) for _, channel, value in head.pending_writes or []]
     values = dict(head.checkpoint.get("channel_values", {}))
-    sends = [*(values.get(_SENDS) or []), *(value for channel, value in writes if channel == _SENDS)]
+    sends = [*(values.get(SENDS) or []), *(value for channel, value in writes if channel == SENDS)]
     named = [*values.items(), *writes]
     found = [_words_for(name, path) for name, value in named if _is_lacking(graph, name, value)]
     found += [f"the node “{path}{send.node}”" for send in sends if getattr(send, "node", "") not in graph.nodes]

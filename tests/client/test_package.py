@@ -264,7 +264,9 @@ async def main(target):
         prompt = await client.call_tool("permission_prompt", {
             "tool_name": "Bash", "input": {"command": "ls"}, "tool_use_id": sys.argv[1]})
         bad = await client.call_tool("get_answer", {"approval_id": "apr_nobody"})
-        print(json.dumps([names, answer.structured_content, json.loads(prompt.content[0].text), bad.is_error]))
+        (block,) = prompt.content
+        assert prompt.structured_content is None, prompt.structured_content
+        print(json.dumps([names, answer.structured_content, json.loads(block.text), bad.is_error]))
 
 if sys.argv[2] == "stdio":
     known = {name: os.environ[name] for name in ("SIGNALBOX_URL", "SIGNALBOX_TOKEN")}

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from operator import add
+from typing import Annotated, Any, TypedDict
 
 import pytest
 from django.contrib.auth.models import Group, User
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
-from langgraph.types import Command
+from langgraph.func import entrypoint, task
+from langgraph.graph import START, StateGraph
+from langgraph.types import Command, Send, interrupt
 
 from approvals.models import Approval
 from approvals.reading.receipt import standstill
@@ -207,6 +210,125 @@ def test_a_graph_inside_a_graph_asks_again(use: Use, world: FakeWorld) -> None:
     second = go_on(run, world, 2, *anew).waiting_for
     give(Approval.objects.get(pk=second[0]), "respond", answer="Second.")
     assert go_on(run, world, 3, *second).outcome == "finished"
+
+
+class Said(TypedDict, total=False):
+    said: Annotated[list[str], add]
+
+
+def asks_and_acts(name: str) -> Any:
+    """Return a node that acts once it has an answer."""
+
+    def node(state: Said) -> Said:
+        answer = interrupt(f"{name}?")
+        foreign.WORLD.append((name, answer))
+        return {"said": [f"{name}: {answer}"]}
+
+    return node
+
+
+def acts(name: str) -> Any:
+    def node(state: Said) -> Said:
+        foreign.WORLD.append((name, None))
+        return {"said": [name]}
+
+    return node
+
+
+def side_by_side() -> Any:
+    """Two nodes that ask, and one that does not, in one step."""
+    graph: Any = StateGraph(Said)
+    for name, node in (("one", asks_and_acts("one")), ("two", asks_and_acts("two")), ("three", acts("three"))):
+        graph.add_node(name, node)
+        graph.add_edge(START, name)
+    return graph.compile()
+
+
+def sent() -> Any:
+    """The same by Sends to one node."""
+    graph: Any = StateGraph(Said)
+    graph.add_node("work", lambda given: asks_and_acts(given["name"])({}) if given["asks"] else acts("three")({}))
+    sends = [Send("work", {"name": name, "asks": name != "three"}) for name in ("one", "three", "two")]
+    graph.add_conditional_edges(START, lambda _: sends, ["work"])
+    return graph.compile()
+
+
+def after_both() -> Any:
+    """A node that asks once two others have ended; nobody can say which of the two led to it."""
+    graph: Any = StateGraph(Said)
+    for name in ("a", "b"):
+        graph.add_node(name, acts(name))
+        graph.add_edge(START, name)
+    graph.add_node("one", asks_and_acts("one"))
+    graph.add_node("two", asks_and_acts("two"))
+    graph.add_edge(["a", "b"], "one")
+    graph.add_edge(["a", "b"], "two")
+    return graph.compile()
+
+
+def around(inner: Any) -> Any:
+    graph: Any = StateGraph(Said)
+    graph.add_node("inner", inner)
+    graph.add_edge(START, "inner")
+    return graph.compile()
+
+
+SHAPES: dict[str, Any] = {
+    "side by side": side_by_side,
+    "sent": sent,
+    "after both": after_both,
+    "inside": lambda: around(side_by_side()),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_what_has_ended_in_the_step_that_asks_again_is_not_done_once_more(
+    shape: str, use: Use, world: FakeWorld
+) -> None:
+    graph = SHAPES[shape]()
+    run = use(graph, {})
+    asked = take(start(run), world).waiting_for
+    first = next(one for one in waiting(run) if one.agent_words == "one?" or "one?" in one.summary)
+    give(first, "respond", answer="yes")
+    left = go_on(run, world, 2, *asked).waiting_for
+    before = list(foreign.WORLD)
+    assert ("one", "yes") in before
+
+    async def again(held: Any, stand: Any) -> None:
+        await ask_again(held, stand)
+
+    by_hand(run, graph, again)
+    anew = go_on(run, world, 2, attempt=2).waiting_for
+    assert len(anew) == 1 and not set(anew) & set(left)
+    assert foreign.WORLD == before  # noqa: SIM300
+    give(Approval.objects.get(pk=anew[0]), "respond", answer="also")
+    assert go_on(run, world, 3, *anew).outcome == "finished"
+    assert [*before, ("two", "also")] == foreign.WORLD
+    run.refresh_from_db()
+    assert {"one: yes", "two: also"} <= set(run.result["said"])
+
+
+def test_the_call_of_a_task_that_has_ended_is_not_made_again(use: Use, world: FakeWorld) -> None:
+    @task
+    def pays() -> str:
+        foreign.WORLD.append(("pays", None))
+        return "paid"
+
+    @entrypoint()
+    def graph(given: Any) -> Any:
+        return [pays().result(), interrupt("And now?")]
+
+    run = use(graph, {})
+    asked = take(start(run), world).waiting_for
+
+    async def again(held: Any, stand: Any) -> None:
+        with pytest.raises(CannotAskAgain, match="would be done once more"):
+            await ask_again(held, stand)
+
+    by_hand(run, graph, again)
+    give(Approval.objects.get(pk=asked[0]), "respond", answer="go")
+    assert go_on(run, world, 2, *asked).outcome == "finished"
+    assert foreign.WORLD == [("pays", None)]
 
 
 def test_a_graph_that_waits_for_nothing_cannot_ask_again(use: Use, world: FakeWorld) -> None:

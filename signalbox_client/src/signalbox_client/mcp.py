@@ -93,8 +93,10 @@ def make_server(box: AsyncSignalbox, *, prompt_wait: float = 3600.0) -> MCPServe
             why = str(answer.answer)
         return json.dumps({"behavior": "deny", "message": why})
 
-    for tool in (request_approval, get_answer, permission_prompt):
+    for tool in (request_approval, get_answer):
         server.add_tool(tool)
+    # Its answer is JSON in one text block. A client that finds structured content as well reads that instead.
+    server.add_tool(permission_prompt, structured_output=False)
     return server
 
 
