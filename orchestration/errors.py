@@ -28,6 +28,7 @@ OrchestrationError
   RunExpired        nobody decided in time, and the graph takes no word for that
   NotAllowedToGoOn  the graph takes no true word for how its request ended
   CannotAskAgain    the graph cannot be made to ask again
+  AnswerNotTaken    the graph's own check refused an answer; it is asked again
   NotCarriedOut     the graph ended without doing what was approved
   EffectLeftOpen    the graph ended, and nobody has seen the end of what it had begun
   TooManySteps      the graph took more steps in one turn than its agent may
@@ -223,6 +224,12 @@ class NotAllowedToGoOn(OrchestrationError):
 
 class CannotAskAgain(OrchestrationError):
     """The graph cannot be made to ask again what it had asked."""
+
+
+class AnswerNotTaken(OrchestrationError):
+    """The graph's own check refused an answer, which no schema had told; the next attempt has it ask again."""
+
+    permanent = False
 
 
 class NotCarriedOut(OrchestrationError):

@@ -145,6 +145,10 @@ async def _look(stand: Stand, graph: Any, saver: Any, snapshot: Any, head: Any, 
             if inside.metadata.get("source") == "update":  # it asks anew; what it had asked still stands further out
                 stale = {interrupt.id for interrupt in task.interrupts} - stand.asked_by.keys()
                 stand.interrupts = tuple(one for one in stand.interrupts if one.id not in stale)
+            elif not task.state.next:  # the graph inside has ended, and the node that called it asks by itself
+                own = [interrupt for interrupt in task.interrupts if interrupt.id not in stand.asked_by]
+                stand.asked_in |= {interrupt.id: where for interrupt in own}
+                stand.asked_by |= {interrupt.id: (graph, snapshot) for interrupt in own}
         if len(stand.next) == reached:
             stand.next.append(where)
 

@@ -277,8 +277,8 @@ def after_asking() -> Case:
     return Case(When(paused__isnull=False, then=Value("paused")), default=Value("waiting"))
 
 
-def note_asked_again(turn: Turn, fence: int, approval_ids: Sequence[str]) -> None:
-    """Note of what was decided that the agent held something else, so that no answer was given and it is asked again.
+def note_asked_again(turn: Turn, fence: int, approval_ids: Sequence[str], why: str = ASKED_AGAIN) -> None:
+    """Note of what was decided that the agent was not given it, or did not take it, and why; so it is asked again.
 
     On retry: noted once. Raises Fenced when a newer attempt has begun.
     """
@@ -286,7 +286,7 @@ def note_asked_again(turn: Turn, fence: int, approval_ids: Sequence[str]) -> Non
         _hold(turn, fence)
         hold_receipts(sorted(approval_ids))
         for approval_id in sorted(approval_ids):
-            approval_services.note_not_taken(approval_id=approval_id, detail=ASKED_AGAIN)
+            approval_services.note_not_taken(approval_id=approval_id, detail=why)
 
 
 def refuse_what_may_not_run(turn: Turn, fence: int, approval_ids: Sequence[str]) -> dict[str, str]:

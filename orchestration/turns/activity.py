@@ -11,13 +11,14 @@ from functools import partial
 from typing import Any
 
 from django.db import DatabaseError
-from langgraph.errors import GraphDrained
+from langgraph.errors import GraphDrained, is_invalid_resume
 from langgraph.runtime import RunControl
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from approvals import services as approvals
 from console import faults
+from console.text.stored import storable
 from orchestration import failing, pausing, services
 from orchestration import spending as spent
 from orchestration.agents.guarding import GuardedTurn, lent
@@ -38,6 +39,7 @@ from orchestration.contracts import (
 from orchestration.effects import EffectLedger
 from orchestration.errors import (
     AgentStopped,
+    AnswerNotTaken,
     GaveUp,
     RunClosed,
 )
@@ -51,7 +53,7 @@ from orchestration.turns import drive
 from orchestration.turns.asked import Around
 from orchestration.turns.asking_again import ask_again
 from orchestration.turns.datasets import PublishedDatasets
-from orchestration.turns.failure import OURS, failed_of, failure_kept
+from orchestration.turns.failure import OURS, failed_of, failure_kept, said_of
 from orchestration.turns.looking import SeenThread, looking
 from orchestration.turns.progress import Nodes, alive, watched
 from orchestration.turns.usage import DayBudget, Spending, Tell, ahead_of
@@ -187,13 +189,34 @@ class Activities:
                         heard = [nodes, spending.callers, spending]
                         async with ledger.seen_through():
                             await drive.call(graph, agent, run, before, answers.resume, context, control, heard)
-                    except Exception:  # what it has used is used, whatever became of it
+                    except Exception as exc:  # what it has used is used, whatever became of it
                         with suppress(DatabaseError):
                             await in_database(services.note_usage, turn, run.fence, spending.usage(), spending.used())
+                        if is_invalid_resume(exc):
+                            await _have_asked_again(graph, turn, run, start, answers, exc)
                         raise
             after = await pausing.stand_of(graph, saver, turn.run_id)
             end = drive.end_of(Around(agent, shape.tools, after), graph, turn, run, shape.code, spending)
         return end, after
+
+
+async def _have_asked_again(
+    graph: Any, turn: Turn, run: Run, start: TurnStart, answers: drive.Answers, exc: Exception
+) -> None:
+    """Have the graph ask again what it did not take the answers to. Raises AnswerNotTaken, after which it is called.
+
+    Beside one answer that was not taken others may not have landed either: they are asked again too.
+    """
+    stand = await pausing.stand_of(graph, graph.checkpointer, turn.run_id)
+    given = {one.id: start.answered[one.id] for one in stand.asked if one.id in answers.resume}
+    if not given:
+        return
+    why = storable(f"The agent did not take the answer, or one beside it: {said_of(exc)}")
+    undone = [place.approval_id for places in given.values() for place in places]
+    await in_database(services.note_asked_again, turn, run.fence, undone, why)
+    faults.reach("turn.before_ask_again", turn.run_id)
+    await ask_again(graph, stand, set(given))
+    raise AnswerNotTaken(f"{why} It is asked again.") from exc
 
 
 async def _end_turn(turn: Turn, run: Run, end: TurnEnd, after: Stand) -> TurnResult:

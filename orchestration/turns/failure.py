@@ -12,6 +12,7 @@ from django.db import DatabaseError, DataError
 from langgraph.errors import EmptyInputError, GraphDrained, GraphRecursionError, InvalidUpdateError
 from psycopg import DataError as RefusedValue
 from psycopg.errors import ProgramLimitExceeded
+from pydantic import ValidationError
 from temporalio import activity
 
 from approvals.errors import ApprovalError
@@ -79,6 +80,15 @@ async def failure_kept(turn: Turn) -> AsyncIterator[Taken]:
                 attempt = activity.info().attempt
                 await in_database(failing.note, turn, taken.run.fence, attempt, failed_of(exc))
         raise
+
+
+def said_of(refusal: Exception) -> str:
+    """Return in a sentence why the graph's own check refused an answer."""
+    if isinstance(refusal, ValidationError):
+        first = refusal.errors(include_url=False, include_context=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        return f"{where}: {first['msg']}"[:400] if where else first["msg"][:400]
+    return str(refusal)[:400]
 
 
 def failed_of(exc: Exception) -> Failed:

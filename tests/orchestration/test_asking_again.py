@@ -28,7 +28,7 @@ from tests.fakes import FakeWorld
 from tests.orchestration import foreign_graphs as foreign
 from tests.orchestration.conftest import go
 from tests.orchestration.test_foreign_deaths import dying
-from tests.orchestration.test_foreign_graphs import Use, give, go_on, messages_of, use, waiting
+from tests.orchestration.test_foreign_graphs import Use, give, go_on, messages_of, result_of, use, waiting
 from tests.orchestration.test_run_turn import after, start, take, taking_turns
 
 __all__ = ("use",)
@@ -304,8 +304,7 @@ def test_what_has_ended_in_the_step_that_asks_again_is_not_done_once_more(
     give(Approval.objects.get(pk=anew[0]), "respond", answer="also")
     assert go_on(run, world, 3, *anew).outcome == "finished"
     assert [*before, ("two", "also")] == foreign.WORLD
-    run.refresh_from_db()
-    assert {"one: yes", "two: also"} <= set(run.result["said"])
+    assert {"one: yes", "two: also"} <= set(result_of(run)["said"])
 
 
 def test_the_call_of_a_task_that_has_ended_is_not_made_again(use: Use, world: FakeWorld) -> None:

@@ -12,6 +12,7 @@ from langchain_core.tools import tool
 from langgraph.func import entrypoint, task
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import interrupt
+from pydantic import BaseModel, model_validator
 from temporalio.exceptions import ApplicationError
 from typing_extensions import TypedDict
 
@@ -302,3 +303,90 @@ def test_what_a_helper_asks_is_not_held_against_the_message_of_its_caller(
         end = go_on(run, world, number, *end.waiting_for)
     assert end.outcome == "finished" and Approval.objects.count() == 2
     assert sorted(given["to"] for _, given in foreign.WORLD) == ["ann@acme.example", "bob@acme.example"]
+
+
+def calls_and_asks() -> Any:
+    """A node that calls a graph which asks, and then asks by itself."""
+    inner = foreign.asking("First?").compile()
+
+    def outer(state: foreign.Lines) -> foreign.Lines:
+        inner.invoke({})
+        return {"lines": [interrupt("Second?")]}
+
+    graph: Any = StateGraph(foreign.Lines)
+    graph.add_node("outer", outer)
+    graph.add_edge(START, "outer")
+    return graph.compile()
+
+
+def test_a_node_that_calls_a_graph_which_asks_may_then_ask_by_itself(use: Use, world: FakeWorld) -> None:
+    run = use(calls_and_asks(), {})
+    first = take(start(run), world).waiting_for
+    give(Approval.objects.get(pk=first[0]), "respond", answer="one")
+    second = go_on(run, world, 2, *first).waiting_for
+    (approval,) = waiting(run)
+    assert second == [approval.pk] and first != second
+    give(approval, "respond", answer="two")
+    assert go_on(run, world, 3, *second).outcome == "finished"
+    assert foreign.WORLD == [] and result_of(run) == {"lines": ["two"]}
+
+
+class Span(BaseModel):
+    """What no JSON schema can say: the end comes after the start."""
+
+    start: int
+    end: int
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Span:
+        if self.end <= self.start:
+            raise ValueError("the end comes after the start")
+        return self
+
+
+def asks_beside_another() -> Any:
+    graph: Any = StateGraph(foreign.Lines)
+
+    def span(state: foreign.Lines) -> foreign.Lines:
+        answer = interrupt("From when to when?", response_schema=Span)
+        foreign.WORLD.append(("span", answer.model_dump()))
+        return {"lines": ["span"]}
+
+    def other(state: foreign.Lines) -> foreign.Lines:
+        foreign.WORLD.append(("other", interrupt("Who?")))
+        return {"lines": ["other"]}
+
+    for name, node in (("span", span), ("other", other)):
+        graph.add_node(name, node)
+        graph.add_edge(START, name)
+    return graph.compile()
+
+
+def test_an_answer_that_only_the_graphs_own_check_refuses_is_asked_for_again(use: Use, world: FakeWorld) -> None:
+    run = use(foreign.asking("From when to when?", schema=Span), {})
+    asked = take(start(run), world).waiting_for
+    (approval,) = waiting(run)
+    give(approval, "respond", answer={"start": 5, "end": 1})
+    with pytest.raises(ApplicationError, match="the end comes after the start") as told:
+        go_on(run, world, 2, *asked)
+    assert told.value.type == "AnswerNotTaken" and not told.value.non_retryable
+    again = go_on(run, world, 2, *asked, attempt=2)
+    assert again.outcome == "needs_approval" and again.waiting_for != asked
+    assert "the end comes after the start" in approval.receipt.get(step="refused").detail
+    give(Approval.objects.get(pk=again.waiting_for[0]), "respond", answer={"start": 1, "end": 5})
+    assert go_on(run, world, 3, *again.waiting_for).outcome == "finished"
+
+
+def test_beside_an_answer_that_is_refused_nothing_is_done_twice(use: Use, world: FakeWorld) -> None:
+    run = use(asks_beside_another(), {})
+    asked = take(start(run), world).waiting_for
+    for approval in waiting(run):
+        is_span = bool(approval.answer_schema)
+        give(approval, "respond", answer={"start": 5, "end": 1} if is_span else "Ann")
+    with pytest.raises(ApplicationError):
+        go_on(run, world, 2, *asked)
+    again = go_on(run, world, 2, *asked, attempt=2)
+    for approval in waiting(run):
+        give(approval, "respond", answer={"start": 1, "end": 5} if approval.answer_schema else "Ann")
+    assert go_on(run, world, 3, *again.waiting_for).outcome == "finished"
+    assert sorted(name for name, _ in foreign.WORLD) == ["other", "span"]
