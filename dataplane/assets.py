@@ -167,6 +167,16 @@ def take(event: AssetEvent) -> str:
     return ""
 
 
+def take_newest(entry: Registered) -> None:
+    """Take the newest version that was told of the entry's asset, also where it was not registered when it was told."""
+    if not entry.asset or entry.is_job:
+        return
+    names = {entry.asset, without_credentials(entry.asset)}
+    newest = AssetEvent.objects.filter(is_made=True, asset__in=names).order_by("-at").first()
+    if newest is not None and (refused := take(newest)):
+        logger.warning("the asset event %s is not taken: %s", newest.pk, refused)
+
+
 def _is_overtaken(event: AssetEvent) -> bool:
     """Return whether its flow run has told of the same asset again since, as one does that is tried again."""
     later = AssetEvent.objects.filter(prefect_flow_run_id=event.prefect_flow_run_id, is_made=True, at__gt=event.at)

@@ -133,6 +133,7 @@ class Follower:
     _assets_cut_at: datetime | None = None  # where the look at events of assets was cut
     _suspected: dict[str, datetime] = field(default_factory=dict)  # flow run -> first look that found nobody
     _unheard: set[str] = field(default_factory=set)  # flow runs of which nobody here can say whether they live
+    _registered: set[str] = field(default_factory=set)  # what was registered at the look before
     _said: dict[str, str] = field(default_factory=dict)  # registration or refresh -> what is wrong with it
 
     def look(self) -> int:
@@ -153,7 +154,10 @@ class Follower:
         self._note_back(now)
         self._end_unanswered(cancelling, now)
         for entry in entries:
+            if entry.name not in self._registered:
+                self._look_alone(assets.take_newest, entry, entry.name)
             self._look_alone(self._look_at_deployment, entry, entry.name)
+        self._registered = {entry.name for entry in entries}
         sent = Refresh.objects.exclude(deployment="").exclude(prefect_flow_run_id="")
         rows = list(sent.filter(status__in=Refresh.OPEN))
         for row in rows:

@@ -13,7 +13,7 @@ import pytest
 from django.contrib.auth.models import Group, User
 
 from console.environment import environment
-from dataplane import catalogue, currency, scheduling, selectors
+from dataplane import assets, catalogue, currency, scheduling, selectors
 from dataplane.deployments import ASSETS, EVENTS_A_PAGE, MOST_PAGES, Event
 from dataplane.errors import FlowRunNotFound, InvalidParameters, PrefectRefused
 from dataplane.models import AssetEvent, Dataset, DatasetVersion, Refresh
@@ -235,6 +235,24 @@ def test_a_run_that_is_tried_again_and_makes_its_asset_anew_has_told_of_the_newe
     done = row("a")
     assert done.version == current and done.status == "published" and done.error == ""
     assert DatasetVersion.objects.count() == 2
+
+
+def test_what_was_told_while_its_registration_was_faulty_is_taken_once_it_is_mended(followed: Followed) -> None:
+    others: Any = followed.others
+    follower = Follower(followed.prefect, others)
+    run = followed.refreshed("a")
+    follower.look()
+    followed.file.write_text(REGISTRATION.replace("asset", "aset"))
+    followed.tell(run.id, digest="first", rows=1)
+    assets.catch_up(others)
+    follower.look()
+    assert not DatasetVersion.objects.exists()
+    followed.others.told = []  # its event is read again no more
+    followed.file.write_text(REGISTRATION)
+    for _ in range(2):
+        follower.look()
+    current = Dataset.objects.get(name="orders").current_version
+    assert current is not None and current.digest == "first" and row("a").version == current
 
 
 def test_another_asset_of_the_run_is_not_taken_for_the_newest_one(followed: Followed) -> None:
