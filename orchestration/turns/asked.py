@@ -56,9 +56,12 @@ class Around:
         return not registered or name in registered or name in self.tools
 
     def is_other(self, interrupt: Any, settled: Settled, place: Place) -> bool:
-        """Return whether what the graph holds at this place is not what people were shown and agreed to."""
+        """Return whether what the graph holds at this place is not what people were shown, and agreed to or answered.
+
+        A node that waits beside others is run again with each of their answers, and may ask in other words by then.
+        """
         ending = settled.ending
-        if ending is None or ending.verdict not in ("approve", "edit"):
+        if ending is None or ending.verdict not in ("approve", "edit", "respond"):
             return False
         return ending.proposed_digest != place.digest or self._differs(interrupt, settled.place, settled.call_id)
 

@@ -307,6 +307,34 @@ def test_what_has_ended_in_the_step_that_asks_again_is_not_done_once_more(
     assert {"one: yes", "two: also"} <= set(result_of(run)["said"])
 
 
+def test_an_answer_to_other_words_than_the_agent_asks_by_now_is_not_given(use: Use, world: FakeWorld) -> None:
+    rounds: list[int] = []
+
+    def again(state: Said) -> Said:
+        rounds.append(len(rounds) + 1)
+        return {"said": [interrupt(f"Round {rounds[-1]}?")]}
+
+    graph: Any = StateGraph(Said)
+    for name, node in (("one", asks_and_acts("one")), ("again", again)):
+        graph.add_node(name, node)
+        graph.add_edge(START, name)
+    run = use(graph.compile(), {})
+    asked = take(start(run), world).waiting_for
+    by_words = {one.summary: one for one in waiting(run)}
+    give(by_words["one?"], "respond", answer="yes")
+    go_on(run, world, 2, *asked)
+    first = by_words["Round 1?"]
+    give(first, "respond", answer="to the first round")
+    anew = go_on(run, world, 3, first.pk)
+    assert anew.outcome == "needs_approval" and anew.waiting_for != [first.pk]
+    assert first.receipt.filter(step="refused").exists()
+    (asked_now,) = waiting(run)
+    assert asked_now.summary == f"Round {rounds[-1]}?"
+    give(asked_now, "respond", answer="to this one")
+    assert go_on(run, world, 4, asked_now.pk).outcome == "finished"
+    assert "to this one" in result_of(run)["said"] and foreign.WORLD == [("one", "yes")]
+
+
 def test_the_call_of_a_task_that_has_ended_is_not_made_again(use: Use, world: FakeWorld) -> None:
     @task
     def pays() -> str:
