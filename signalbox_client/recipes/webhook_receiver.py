@@ -30,8 +30,8 @@ class Resumes(BaseHTTPRequestHandler):
             self.tell(403, "Somebody else has asked for this.")
             return
         if self.headers["webhook-id"] not in seen:
-            seen.add(self.headers["webhook-id"])
             print(json.dumps({"verdict": answer.verdict, "arguments": answer.arguments}), flush=True)
+            seen.add(self.headers["webhook-id"])  # now that it is dealt with: one that fails comes again
         self.tell(200, "taken")
 
     def tell(self, status: int, words: str) -> None:

@@ -7,10 +7,11 @@ import base64
 import hashlib
 import hmac
 import json
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx
@@ -26,8 +27,10 @@ from signalbox_client import (
     Answer,
     AsyncSignalbox,
     BadSignature,
+    FailedBefore,
     NotApproved,
     NothingHappened,
+    NotReported,
     OutcomeUnknown,
     Refused,
     Rejected,
@@ -246,8 +249,84 @@ def test_what_it_raises_is_reported_and_told_the_next_time(error: Exception, sta
     with pytest.raises(type(error), match=str(error)):
         fails()
     assert fake.outcomes["k"]["status"] == status and str(error) in fake.outcomes["k"]["error"]
-    with pytest.raises(NothingHappened if status == "failed" else OutcomeUnknown):
+    with pytest.raises(FailedBefore if status == "failed" else OutcomeUnknown):
         fails()
+
+
+def test_a_guard_inside_that_changed_nothing_says_nothing_of_the_one_around_it() -> None:
+    fake = FakeSignalbox()
+    box, did = fake.client(), []
+
+    @require_approval(key="inner", box=box)
+    def inner() -> None:
+        raise NothingHappened("locked")
+
+    @require_approval(key="{name}", box=box)
+    def outer(name: str) -> None:
+        did.append(name)
+        inner()
+
+    for name in ("first", "second"):  # the second time the inner one was tried before
+        fake.will("approve")
+        with pytest.raises((NothingHappened, FailedBefore)):
+            outer(name)
+    assert did == ["first", "second"]
+    assert {key: one["status"] for key, one in fake.outcomes.items()} == {
+        "inner": "failed",
+        "first": "unknown",
+        "second": "unknown",
+    }
+
+
+def test_a_change_that_the_function_does_not_take_is_reported_as_not_done() -> None:
+    fake = FakeSignalbox()
+    fake.will("edit", arguments={"other": "a"})
+
+    @require_approval(key="k", box=fake.client(), schema={"type": "object"})
+    def deletes(name: str) -> None:
+        raise AssertionError("it must not run")
+
+    with pytest.raises(TypeError):
+        deletes("a")
+    assert fake.outcomes["k"]["status"] == "failed"
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_function_that_ran_and_could_not_be_reported_says_so_with_what_it_returned(
+    is_async: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake, did = FakeSignalbox(), []
+    fake.will("approve")
+    usual = calls.report
+
+    def lost(*given: Any) -> Any:
+        return replace(usual(*given), path="approvals/apr_nobody/outcome")
+
+    monkeypatch.setattr(calls, "report", lost)
+    if is_async:
+
+        async def scene() -> None:
+            async with fake.async_client() as box:
+
+                @require_approval(key="k", box=box)
+                async def pays() -> str:
+                    did.append(1)
+                    return "paid"
+
+                await pays()
+
+        with pytest.raises(NotReported) as told:
+            asyncio.run(scene())
+    else:
+
+        @require_approval(key="k", box=fake.client())
+        def pays() -> str:
+            did.append(1)
+            return "paid"
+
+        with pytest.raises(NotReported) as told:
+            pays()
+    assert told.value.result == "paid" and told.value.approval_id and did == [1]
 
 
 def test_an_asynchronous_function_is_guarded_with_await() -> None:
@@ -342,7 +421,42 @@ def test_what_gets_no_answer_is_sent_again() -> None:
     assert len(seen) == 5
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 422])
+@pytest.mark.parametrize("status", [500, 502, 503, 504, 507, 520, 522, 524, 529, 530, 599])
+def test_whatever_a_server_or_what_stands_before_it_cannot_do_now_is_sent_again(status: int) -> None:
+    ok = httpx.Response(200, json={"id": "apr_1", "status": "pending", "url": ""})
+    box, seen = client(httpx.Response(status), ok)
+    assert box.get("apr_1").id == "apr_1" and len(seen) == 2
+
+
+@pytest.mark.parametrize("body", ["<html>welcome</html>", "[1]", ""])
+def test_an_answer_of_something_else_is_told_as_that(body: str) -> None:
+    box, _ = client(httpx.Response(200, text=body))
+    with pytest.raises(Unreachable, match="Something else than Signalbox"):
+        box.get("apr_1")
+
+
+def test_a_token_out_of_a_file_may_end_with_a_line_and_no_token_is_quoted() -> None:
+    assert calls.Place.of("http://signalbox.example/", "sb_secret\n").headers == {"Authorization": "Bearer sb_secret"}
+    for token in ("sb_se\ncret", "sb_secret ä", "sb secret"):
+        with pytest.raises(ValueError, match="no token of Signalbox") as told:
+            Signalbox("http://signalbox.example", token)
+        assert "sb" not in str(told.value)
+    assert "sb_secret" not in repr(calls.Place.of("http://signalbox.example", "sb_secret"))
+    with pytest.raises(ValueError, match="http"):
+        Signalbox("signalbox.example", "sb_secret")
+    box, seen = client(httpx.LocalProtocolError("Illegal header value b'Bearer sb_secret'"))
+    with pytest.raises(Unreachable) as refused:
+        box.get("apr_1")
+    assert "sb_secret" not in str(refused.value) and refused.value.__cause__ is None and len(seen) == 1
+
+
+def test_as_many_threads_may_wait_as_there_are() -> None:
+    with Signalbox("http://signalbox.example", "sb_secret") as box:
+        transport: Any = box._http._transport
+        assert transport._pool._max_connections == sys.maxsize
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 422, 501])
 def test_what_is_refused_is_not_sent_again(status: int) -> None:
     problem = {"title": "No", "detail": "Not like this.", "errors": [{"path": "tool", "message": "too long"}]}
     box, seen = client(httpx.Response(status, json=problem))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Annotated, Any
 
 import httpx
@@ -16,7 +17,7 @@ from langgraph.types import Command
 from signalbox_client.langchain import STATE_CHANGED, SignalboxApproval
 from signalbox_client.testing import FakeSignalbox
 
-from signalbox_client import AsyncSignalbox, Refused, Signalbox
+from signalbox_client import AsyncSignalbox, Refused, Signalbox, calls
 
 
 class Model(GenericFakeChatModel):
@@ -92,7 +93,7 @@ def test_each_verdict_and_what_the_model_is_told(is_async: bool) -> None:
 def test_a_change_a_rejection_and_silence(is_async: bool) -> None:
     fake = FakeSignalbox()
     fake.will("edit", arguments={"name": "orders-2018"})
-    assert told(fake, is_async=is_async).content == "deleted orders-2018"
+    assert str(told(fake, is_async=is_async).content).endswith("deleted orders-2018")
     for verdict, more, words, status in (
         ("reject", {"note": "keep it"}, "keep it", "error"),
         ("respond", {"answer": "use the archive"}, "use the archive", "success"),
@@ -104,6 +105,34 @@ def test_a_change_a_rejection_and_silence(is_async: bool) -> None:
         message = told(fake, is_async=is_async)
         assert words in str(message.content) and message.status == status
     assert deleted == ["orders-2018"]
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_the_model_is_told_with_which_arguments_it_was_done(is_async: bool) -> None:
+    fake = FakeSignalbox()
+    fake.will("edit", arguments={"name": "orders-2018"})
+    message = told(fake, is_async=is_async)
+    assert deleted == ["orders-2018"]
+    assert message.content == 'It was done with other arguments: {"name": "orders-2018"}\ndeleted orders-2018'
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize(("status", "words"), [("unknown", "not known"), ("failed", "failed")])
+def test_the_model_is_told_of_a_call_that_was_tried_before(status: str, words: str, is_async: bool) -> None:
+    fake = FakeSignalbox()
+    fake.will("approve")
+    assert told(fake, is_async=is_async).status == "success"
+    fake._approvals["apr_1"]["executed"]["status"] = status  # as it would stand, had the tool raised
+    message = told(fake, is_async=is_async)
+    assert message.status == "error" and words in message.content and deleted == ["orders-2019"]
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_an_agent_goes_on_where_what_came_of_it_cannot_be_told(is_async: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake, usual = FakeSignalbox(), calls.report
+    fake.will("approve")
+    monkeypatch.setattr(calls, "report", lambda *given: replace(usual(*given), path="approvals/apr_nobody/outcome"))
+    assert told(fake, is_async=is_async).content == "deleted orders-2019" and deleted == ["orders-2019"]
 
 
 def test_a_tool_that_is_not_named_runs_as_ever() -> None:

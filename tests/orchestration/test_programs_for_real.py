@@ -403,8 +403,27 @@ def test_a_refusal_ends_the_copied_example_at_once(web: Web, temporal: Temporal,
     go(scene())
 
 
-@pytest.mark.parametrize("status", ["expired", "withdrawn"])
-def test_the_copied_example_reads_what_nobody_decided(copied: Any, status: str) -> None:
-    approval = {"id": "apr_1", "status": status, "decisions": [], "arguments": {"name": "x"}}
-    answer = copied.answer_in(approval)
-    assert (answer["status"], answer["verdict"], answer["arguments"]) == (status, None, None)
+@pytest.mark.parametrize("ends", ["withdrawn", "refused"])
+def test_the_copied_example_that_is_run_again_does_nothing_that_may_not_be_done(
+    web: Web, temporal: Temporal, copied: Any, ends: str
+) -> None:
+    """It was withdrawn, or whoever approved it may decide no longer."""
+    workflow_id = f"cleanup-{str(ULID()).lower()}"
+
+    async def scene() -> None:
+        async with running(copied, temporal, workflow_id) as client:
+            first = await client.start_workflow("Cleanup", "orders-2019", id=workflow_id, task_queue=workflow_id)
+            await until(Approval.objects.exists)
+            await first.terminate("a test")  # nothing watches the approval here, so nobody delivers its answer
+            (found,) = await in_database(lambda: list(Approval.objects.all()))
+            if ends == "withdrawn":
+                await web.call(web.program, f"approvals/{found.pk}/withdraw", {"reason": "a test"})
+            else:
+                await web.decide(await web.call(web.program, f"approvals/{found.pk}"))
+                await in_database(lambda: User.objects.filter(username="alice").update(is_active=False))
+            async with asyncio.timeout(PATIENCE):
+                again = await client.start_workflow("Cleanup", "orders-2019", id=workflow_id, task_queue=workflow_id)
+                assert await again.result() == ("withdrawn" if ends == "withdrawn" else "decided")
+
+    go(scene())
+    assert copied.deleted == []

@@ -13,8 +13,10 @@ from signalbox_client.answers import Answer, Approval
 from signalbox_client.client import AsyncSignalbox, Signalbox
 from signalbox_client.errors import (
     BadSignature,
+    FailedBefore,
     NotApproved,
     NothingHappened,
+    NotReported,
     OutcomeUnknown,
     Refused,
     Rejected,
@@ -30,7 +32,9 @@ __all__ = [
     "Approval",
     "AsyncSignalbox",
     "BadSignature",
+    "FailedBefore",
     "NotApproved",
+    "NotReported",
     "NothingHappened",
     "OutcomeUnknown",
     "Refused",

@@ -7,14 +7,14 @@ import json
 import os
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
 
 import httpx
 
 from signalbox_client.answers import Answer, Approval
-from signalbox_client.errors import Refused
+from signalbox_client.errors import Refused, Unreachable
 
 Risk = Literal["low", "medium", "high"]
 Outcome = Literal["done", "failed", "unknown"]
@@ -22,7 +22,9 @@ Outcome = Literal["done", "failed", "unknown"]
 LONGEST_KEY = 200  # characters
 POLL_SECONDS = 50.0  # of one held request: proxies like to cut at 60
 POLL_SLACK = 15.0  # that its answer may take beyond it
-_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
+_AGAIN = frozenset({408, 425, 429})  # of the 4xx
+_NEVER = frozenset({501, 505, 510, 511})  # of the 5xx: what answers so will not take it later either
+NEVER_SENT = (httpx.LocalProtocolError, httpx.UnsupportedProtocol)
 
 
 @dataclass(frozen=True)
@@ -41,14 +43,18 @@ class Place:
     """Where Signalbox is and who asks."""
 
     url: str
-    token: str
+    token: str = field(repr=False)
 
     @classmethod
     def of(cls, url: str | None, token: str | None) -> Place:
         url = url or os.environ.get("SIGNALBOX_URL", "")
-        token = token or os.environ.get("SIGNALBOX_TOKEN", "")
+        url, token = url.strip(), (token or os.environ.get("SIGNALBOX_TOKEN", "")).strip()
         if not url or not token:
             raise ValueError("Name Signalbox's address and a token, or set SIGNALBOX_URL and SIGNALBOX_TOKEN.")
+        if not url.startswith(("http://", "https://")):
+            raise ValueError("Signalbox's address begins with http:// or https://.")
+        if not (token.isascii() and token.isprintable()) or " " in token:
+            raise ValueError("The token holds characters that no token of Signalbox has.")  # and is not quoted
         return cls(url.rstrip("/").removesuffix("/api/v1") + "/api/v1/", token)
 
     @property
@@ -155,7 +161,8 @@ def read_answer(told: httpx.Response) -> Answer | None:
 
 
 def is_to_be_sent_again(told: httpx.Response) -> bool:
-    return told.status_code in _AGAIN
+    """Return whether it may be taken later: nobody of Signalbox said no."""
+    return told.status_code in _AGAIN or (told.status_code >= 500 and told.status_code not in _NEVER)
 
 
 def pause(attempt: int, told: httpx.Response | None) -> float:
@@ -172,7 +179,12 @@ def rest(held: float, took: float) -> float:
 
 def _body(told: httpx.Response) -> dict[str, Any]:
     if told.is_success:
-        body: dict[str, Any] = told.json()
+        try:
+            body = told.json()
+        except ValueError:
+            body = None
+        if not isinstance(body, dict):
+            raise Unreachable("Something else than Signalbox answered: it is no JSON. Is the address right?")
         return body
     raise Refused(told.status_code, problem_in(told) or {"title": told.reason_phrase})
 

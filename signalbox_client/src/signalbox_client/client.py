@@ -17,6 +17,8 @@ from signalbox_client.calls import POLL_SECONDS, Call, Outcome, Place, Risk
 from signalbox_client.errors import Unreachable
 
 PATIENCE = 60.0  # seconds
+#: each call that waits has a connection of its own
+_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=20)
 
 
 class Signalbox:
@@ -36,7 +38,7 @@ class Signalbox:
     ) -> None:
         place = Place.of(url, token)
         self._patience = patience
-        self._http = httpx.Client(base_url=place.url, headers=place.headers, transport=transport)
+        self._http = httpx.Client(base_url=place.url, headers=place.headers, transport=transport, limits=_LIMITS)
 
     def ask(
         self,
@@ -129,6 +131,8 @@ class Signalbox:
                 told = self._http.request(
                     call.method, call.path, json=call.body, params=call.query, timeout=call.timeout
                 )
+            except calls.NEVER_SENT as exc:  # its words may quote what was to be sent
+                raise Unreachable(f"It cannot be sent: {type(exc).__name__}.") from None
             except httpx.TransportError as exc:
                 why = f"{type(exc).__name__}: {exc}"
             if told is not None and not calls.is_to_be_sent_again(told):
@@ -152,8 +156,7 @@ class AsyncSignalbox:
     ) -> None:
         place = Place.of(url, token)
         self._patience = patience
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)  # each waiting call has one
-        self._http = httpx.AsyncClient(base_url=place.url, headers=place.headers, transport=transport, limits=limits)
+        self._http = httpx.AsyncClient(base_url=place.url, headers=place.headers, transport=transport, limits=_LIMITS)
 
     async def ask(
         self,
@@ -235,6 +238,8 @@ class AsyncSignalbox:
                 told = await self._http.request(
                     call.method, call.path, json=call.body, params=call.query, timeout=call.timeout
                 )
+            except calls.NEVER_SENT as exc:  # its words may quote what was to be sent
+                raise Unreachable(f"It cannot be sent: {type(exc).__name__}.") from None
             except httpx.TransportError as exc:
                 why = f"{type(exc).__name__}: {exc}"
             if told is not None and not calls.is_to_be_sent_again(told):

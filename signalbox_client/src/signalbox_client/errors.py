@@ -8,6 +8,8 @@ SignalboxError
   NotApproved       the request is closed and nothing may be done: it expired or was withdrawn
     Rejected        somebody has rejected it; the message is their reason
   OutcomeUnknown    it was begun under this key before, and how that ended nobody knows
+  FailedBefore      it was tried under this key before, and failed; nothing happened
+  NotReported       the guarded function has run, and that could not be told; `result` is what it returned
   NothingHappened   raise it in a guarded function when it failed and certainly changed nothing
 """
 
@@ -63,6 +65,21 @@ class Rejected(NotApproved):
 
 class OutcomeUnknown(SignalboxError):
     """The same was begun before, and whether it happened is not known. Find out, then use another key."""
+
+
+class FailedBefore(SignalboxError):
+    """It was approved and tried under this key before, and failed. Ask under another key to try it again."""
+
+
+class NotReported(SignalboxError):
+    """The guarded function has run, and Signalbox could not be told: do not call it again.
+
+    `result`: what it returned. `approval_id`: to report it later, with `Signalbox.report`.
+    """
+
+    def __init__(self, approval_id: str, result: Any, why: SignalboxError) -> None:
+        self.approval_id, self.result = approval_id, result
+        super().__init__(f"It was done, and that could not be reported for {approval_id}: {why}")
 
 
 class NothingHappened(SignalboxError):

@@ -8,14 +8,24 @@ import inspect
 import math
 import typing
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from signalbox_client.answers import Answer, Approval
 from signalbox_client.calls import Outcome, Risk, as_json
 from signalbox_client.client import AsyncSignalbox, Signalbox
-from signalbox_client.errors import NotApproved, NothingHappened, OutcomeUnknown, Rejected, SignalboxError, StillPending
+from signalbox_client.errors import (
+    FailedBefore,
+    NotApproved,
+    NothingHappened,
+    NotReported,
+    OutcomeUnknown,
+    Rejected,
+    SignalboxError,
+    StillPending,
+)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -48,7 +58,8 @@ def require_approval(
 
     `title`: one sentence, in which the arguments may stand in braces. The arguments must be JSON; their annotations
     become the schema with which reviewers may change them, where `schema` is not given. What the function returns is
-    reported; when it raises, the outcome is reported as unknown, or as failed for NothingHappened.
+    reported; when it raises, the outcome is reported as unknown, or as failed for NothingHappened. Where it has run and
+    that cannot be reported, NotReported is raised, with what it returned.
 
     A result that JSON gives back changed, as a tuple or an object, or that is too long, is not kept: the call that ran
     returns it, the next one under its key returns None. A generator is refused with TypeError, and so is what a
@@ -82,12 +93,22 @@ def _guarded(asked: _Asked[P, R], function: Callable[..., R], box: Any) -> Calla
                 return typing.cast(R, told.value)
             assert answer is not None
             try:
-                result = _finished(function(**asked.call_with(answer)))
-            except BaseException as exc:
-                with contextlib.suppress(SignalboxError):  # what the function raised says more
-                    at.report(approval, outcome_of(exc), error=f"{type(exc).__name__}: {exc}")
+                arguments = asked.call_with(answer)
+            except TypeError as exc:  # the function was not begun
+                with contextlib.suppress(SignalboxError):
+                    at.report(approval, "failed", error=f"{exc}")
                 raise
-            at.report(approval, "done", result=as_json(result))
+            with _running() as outcome:
+                try:
+                    result = _finished(function(**arguments))
+                except BaseException as exc:
+                    with contextlib.suppress(SignalboxError):  # what the function raised says more
+                        at.report(approval, outcome(exc), error=f"{type(exc).__name__}: {exc}")
+                    raise
+            try:
+                at.report(approval, "done", result=as_json(result))
+            except SignalboxError as exc:
+                raise NotReported(approval.id, result, exc) from exc
             return result
         finally:
             if box is None:
@@ -109,12 +130,22 @@ def _guarded_async(asked: _Asked[P, R], function: Callable[..., Any], box: Any) 
                 return typing.cast(R, told.value)
             assert answer is not None
             try:
-                result: R = _finished(await function(**asked.call_with(answer)))
-            except BaseException as exc:
+                arguments = asked.call_with(answer)
+            except TypeError as exc:
                 with contextlib.suppress(SignalboxError):
-                    await at.report(approval, outcome_of(exc), error=f"{type(exc).__name__}: {exc}")
+                    await at.report(approval, "failed", error=f"{exc}")
                 raise
-            await at.report(approval, "done", result=as_json(result))
+            with _running() as outcome:
+                try:
+                    result: R = _finished(await function(**arguments))
+                except BaseException as exc:
+                    with contextlib.suppress(SignalboxError):
+                        await at.report(approval, outcome(exc), error=f"{type(exc).__name__}: {exc}")
+                    raise
+            try:
+                await at.report(approval, "done", result=as_json(result))
+            except SignalboxError as exc:
+                raise NotReported(approval.id, result, exc) from exc
             return result
         finally:
             if box is None:
@@ -177,7 +208,7 @@ class Value:
 
 
 def earlier(approval: Approval) -> Value | None:
-    """Return what came of it under this key before. Raises OutcomeUnknown, NotApproved where it failed."""
+    """Return what came of it under this key before. Raises OutcomeUnknown, FailedBefore."""
     executed = approval.executed
     if executed is None:
         return None
@@ -185,7 +216,7 @@ def earlier(approval: Approval) -> Value | None:
         return Value(executed["result"])
     if executed["status"] == "failed":
         error = executed["error"] or "it failed"
-        raise NothingHappened(f"It was approved and tried before under this key, and failed: {error}")
+        raise FailedBefore(f"It was approved and tried before under this key, and failed: {error}")
     raise OutcomeUnknown(f"{approval.id} was begun before, and whether it happened is not known.")
 
 
@@ -214,6 +245,27 @@ def _finished(result: R) -> R:
 
 def outcome_of(exc: BaseException) -> Outcome:
     return "failed" if isinstance(exc, NothingHappened) else "unknown"
+
+
+#: what guards inside the one that runs have reported as theirs: by then it may have done something itself
+_REPORTED: ContextVar[list[BaseException] | None] = ContextVar("reported", default=None)
+
+
+@contextlib.contextmanager
+def _running() -> Iterator[Callable[[BaseException], Outcome]]:
+    """Give what says the outcome of the guarded function that runs in this block, when it raises."""
+    outside, inside = _REPORTED.get(), list[BaseException]()
+    token = _REPORTED.set(inside)
+
+    def outcome(exc: BaseException) -> Outcome:
+        if outside is not None:
+            outside.append(exc)
+        return "unknown" if any(one is exc for one in inside) else outcome_of(exc)
+
+    try:
+        yield outcome
+    finally:
+        _REPORTED.reset(token)
 
 
 def _first_line(function: Callable[..., Any]) -> str:

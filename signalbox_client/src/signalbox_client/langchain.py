@@ -10,9 +10,11 @@ that does not fit the tool is not asked about; the model is told why.
 from __future__ import annotations
 
 import contextlib
+import json
+import logging
 import math
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
 from langchain.agents.middleware import AgentMiddleware
@@ -24,9 +26,10 @@ from langgraph.types import Command
 from signalbox_client.answers import Answer, Approval
 from signalbox_client.calls import Risk, as_json
 from signalbox_client.client import AsyncSignalbox, Signalbox
-from signalbox_client.errors import Refused, SignalboxError
+from signalbox_client.errors import FailedBefore, OutcomeUnknown, Refused, SignalboxError
 from signalbox_client.guarding import earlier, outcome_of
 
+logger = logging.getLogger(__name__)
 Told = ToolMessage | Command[Any]
 #: what the model is told where a tool that was done before had changed the graph's state, which nobody has kept
 STATE_CHANGED = "This was done before. It changed the agent's state as well, and that change is not known any more."
@@ -59,8 +62,8 @@ class SignalboxApproval(AgentMiddleware):  # type: ignore[misc]  # mypy does not
             approval = self._box.ask(**self._question(request))
         except Refused as exc:
             return _message(request, _slip(exc), is_error=True)
-        if (known := earlier(approval)) is not None:
-            return _message(request, known.value)
+        if (before := _before(request, approval)) is not None:
+            return before
         answer = self._box.answer(approval, wait=self._wait)
         if (told := _instead(request, approval, answer)) is not None:
             return told
@@ -73,8 +76,9 @@ class SignalboxApproval(AgentMiddleware):  # type: ignore[misc]  # mypy does not
             with contextlib.suppress(SignalboxError):  # what the tool raised says more
                 self._box.report(approval, outcome_of(exc), error=f"{type(exc).__name__}: {exc}")
             raise
-        self._box.report(approval, *_outcome(result), result=_content(result))
-        return result
+        with _told_later(approval):
+            self._box.report(approval, *_outcome(result), result=_content(result))
+        return _saying_what_changed(result, request, answer)
 
     async def awrap_tool_call(
         self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Awaitable[Told]]
@@ -86,8 +90,8 @@ class SignalboxApproval(AgentMiddleware):  # type: ignore[misc]  # mypy does not
             approval = await self._async_box.ask(**self._question(request))
         except Refused as exc:
             return _message(request, _slip(exc), is_error=True)
-        if (known := earlier(approval)) is not None:
-            return _message(request, known.value)
+        if (before := _before(request, approval)) is not None:
+            return before
         answer = await self._async_box.answer(approval, wait=self._wait)
         if (told := _instead(request, approval, answer)) is not None:
             return told
@@ -100,8 +104,9 @@ class SignalboxApproval(AgentMiddleware):  # type: ignore[misc]  # mypy does not
             with contextlib.suppress(SignalboxError):
                 await self._async_box.report(approval, outcome_of(exc), error=f"{type(exc).__name__}: {exc}")
             raise
-        await self._async_box.report(approval, *_outcome(result), result=_content(result))
-        return result
+        with _told_later(approval):
+            await self._async_box.report(approval, *_outcome(result), result=_content(result))
+        return _saying_what_changed(result, request, answer)
 
     def _question(self, request: ToolCallRequest) -> dict[str, Any]:
         call = request.tool_call
@@ -135,6 +140,34 @@ def _slip(exc: Refused) -> str:
         raise exc
     faults = "; ".join(": ".join(filter(None, (one["path"], one["message"]))) for one in exc.errors)
     return f"Nobody was asked, and it was not done: {faults or exc}"
+
+
+def _before(request: ToolCallRequest, approval: Approval) -> ToolMessage | None:
+    """Return what the model is told of a call that was tried before, None where it was not."""
+    try:
+        known = earlier(approval)
+    except (OutcomeUnknown, FailedBefore) as exc:
+        return _message(request, f"It is not done again: {exc}", is_error=True)
+    return None if known is None else _message(request, known.value)
+
+
+@contextlib.contextmanager
+def _told_later(approval: Approval) -> Iterator[None]:
+    """Let the agent go on with what the tool returned, also where Signalbox cannot be told: the tool has run."""
+    try:
+        yield
+    except SignalboxError as exc:
+        logger.error("what came of %s could not be reported: %s", approval.id, exc)
+
+
+def _saying_what_changed(result: Told, request: ToolCallRequest, answer: Answer) -> Told:
+    """Return the tool's message, with the arguments before it where people have changed them."""
+    if answer.arguments == request.tool_call["args"] or not isinstance(result, ToolMessage):
+        return result
+    if not isinstance(result.content, str):
+        return result
+    used = json.dumps(answer.arguments, ensure_ascii=False)
+    return result.model_copy(update={"content": f"It was done with other arguments: {used}\n{result.content}"})
 
 
 def _with_arguments(request: ToolCallRequest, answer: Answer) -> ToolCallRequest:

@@ -20,9 +20,8 @@ def read_webhook(headers: Mapping[str, str], body: bytes | str, *secrets: str) -
     """Return the answer in a webhook that Signalbox has signed with one of the secrets. Raises BadSignature.
 
     `secrets`: as `manage.py webhook_secret NAME --new` prints them; give both while one is replaced. An empty one is
-    passed over. An answer may
-    come twice: what is done for it should be done once for each `decision_id`, and only for an `approval_id` that you
-    asked for.
+    passed over. An answer may come twice: what is done for it should be done once for each `approval_id`, which
+    has to be one that you asked for. Keep that it was done once it is done: an answer that you refuse comes again.
     """
     found = {name.lower(): value for name, value in headers.items()}
     raw = body.encode() if isinstance(body, str) else body
