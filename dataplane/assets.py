@@ -173,7 +173,10 @@ def take_newest(entry: Registered) -> None:
         return
     names = {entry.asset, without_credentials(entry.asset)}
     newest = AssetEvent.objects.filter(is_made=True, asset__in=names).order_by("-at").first()
-    if newest is not None and (refused := take(newest)):
+    current = Dataset.objects.filter(pk=entry.name).values_list("current_version__published_at", flat=True).first()
+    if newest is None or (current is not None and current > newest.at):  # what a program has told since stays
+        return
+    if refused := take(newest):
         logger.warning("the asset event %s is not taken: %s", newest.pk, refused)
 
 

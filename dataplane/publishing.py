@@ -73,7 +73,8 @@ def publish(dataset: str, told: ToldVersion, *, by: User | None) -> tuple[Datase
         if refresh.version is not None:
             if refresh.version.digest == told.digest:
                 return refresh.version, False
-            if by is not None or refresh.version.location != told.location:
+            is_a_programs = by is not None or bool(refresh.version.published_by)
+            if is_a_programs or refresh.version.location != told.location:
                 raise VersionTaken(entry.name, refresh.key, refresh.version.version)
         elif refresh.status == Refresh.Status.CANCELLED:
             raise FlowRunActionRefused(f"The refresh {refresh.key} was cancelled, so it publishes nothing.")

@@ -70,7 +70,7 @@ def begin(approval_id: str) -> Parcel | None:
         open_ones = AnswerDelivery.objects.filter(pk=approval_id).exclude(state=State.DELIVERED)
         if not open_ones.update(attempts=F("attempts") + 1, state=State.TRYING):
             return None
-    return _parcel(approval, _given_out(approval))
+    return _parcel(approval, _given_out(approval, sent_before=_attempts(approval_id) - 1))
 
 
 def _held_back(approval_id: str) -> str:
@@ -103,7 +103,7 @@ def fetched(approval: Approval, by: str) -> dict[str, Any]:
     with transaction.atomic():
         _hold(approval.pk)
         delivery, _ = AnswerDelivery.objects.get_or_create(pk=approval.pk)
-        body = _given_out(approval)
+        body = _given_out(approval, sent_before=delivery.attempts)
         AnswerDelivery.objects.filter(pk=approval.pk, fetched_at=None).update(fetched_at=DatabaseNow())
         if delivery.state == State.UNDELIVERED or (approval.is_fetched and delivery.state != State.DELIVERED):
             delivered(approval.pk, f"fetched by {by}", actor=by)
@@ -156,16 +156,23 @@ def _hold(approval_id: str) -> None:
 
 
 @transaction.atomic
-def _given_out(approval: Approval) -> dict[str, Any]:
-    """Return the body of an answer that is given out now; see the module. Raises NotAsDecided."""
+def _given_out(approval: Approval, *, sent_before: int) -> dict[str, Any]:
+    """Return the body of an answer that is given out now; see the module. Raises NotAsDecided.
+
+    `sent_before`: attempts to send it that nobody heard the end of.
+    """
     _hold(approval.pk)
     body = body_of(approval)
     delivery = AnswerDelivery.objects.get(pk=approval.pk)
     if delivery.state == State.DELIVERED or delivery.fetched_at is not None:
         return body
-    note = "An attempt before that to send the answer may have arrived." if delivery.attempts > 1 else ""
+    note = "An attempt before that to send the answer may have arrived." if sent_before else ""
     refused = approvals.refuse_what_may_not_run([approval.pk], note=note)
     return body_of(approval) if refused else body
+
+
+def _attempts(approval_id: str) -> int:
+    return AnswerDelivery.objects.values_list("attempts", flat=True).get(pk=approval_id)
 
 
 def body_of(approval: Approval) -> dict[str, Any]:

@@ -289,6 +289,13 @@ def note_asked_again(turn: Turn, fence: int, approval_ids: Sequence[str], why: s
             approval_services.note_not_taken(approval_id=approval_id, detail=why)
 
 
+def acted_since_asked(run: Run) -> list[str]:
+    """Return the interrupts of the step that the run waits in whose approved effect was begun and has not failed."""
+    begun = Effect.objects.filter(run_id=run.pk).exclude(status=Effect.Status.FAILED).values("pk")
+    asked = Approval.objects.filter(run_id=run.pk, checkpoint_id=run.checkpoint_id, pk__in=begun)
+    return list(asked.exclude(checkpoint_id="").values_list("interrupt_id", flat=True))
+
+
 def refuse_what_may_not_run(turn: Turn, fence: int, approval_ids: Sequence[str]) -> dict[str, str]:
     """Ask once more what the ledger does not ask, before the agent is given its answers; return why of each refused.
 

@@ -105,7 +105,7 @@ def _check_action(approval: Approval, votes: list[Decision], terms: Terms) -> No
     if agreed < terms.needed:
         _check_standing(votes, terms)
     _check_person(approval, decision)
-    if not _verdicts_given(approval, votes) <= set(terms.verdicts):
+    if not _verdicts_given(approval, votes) <= set(asking.verdicts_under(terms, approval.asked.get("verdicts", ()))):
         raise NotAuthorised(f"The policy changed: the rule “{terms.rule}” does not allow this verdict.")
     if agreed < terms.needed:
         raise NotAuthorised(

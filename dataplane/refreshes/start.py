@@ -100,6 +100,7 @@ def _were_plain(entry: Registered, fixed: Mapping[str, Any]) -> bool:
     if not fixed:
         return True
     rows = Refresh.objects.filter(dataset_id=entry.name, flow=entry.flow, deployment=entry.deployment)
+    rows = rows.filter(parameters__has_keys=list(fixed))  # not of a version that was only told
     kept = rows.order_by("-created_at").values_list("parameters", flat=True).first() or {}
     return masking.kept_of(dict(fixed), schema={}, secret=entry.secret) == fixed and fixed.items() <= kept.items()
 

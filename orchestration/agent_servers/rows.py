@@ -150,9 +150,12 @@ def let_go(held: HeldQuestion) -> None:
 def refuse_what_may_not_run(held: HeldQuestion) -> bool:
     """Ask once more, before the server is given the answer, what the ledger asks before an effect of our own.
 
-    Return whether some of it may not be done any more: then nothing is given, and all is asked about again.
+    Return whether nothing is to be given: some of it may not be done any more, so all is asked about again, or another
+    relay has taken the question over.
     """
     with transaction.atomic():
+        if not _mine(held).select_for_update().exists():
+            return True
         refused = approvals.refuse_what_may_not_run([one.approval_id for one in held.settled])
         if refused:
             note_different(held, BESIDE)
@@ -216,7 +219,7 @@ def note_different(held: HeldQuestion, why: str = ASKED_AGAIN) -> None:
     """Note that the thread is not told what was decided: it is asked about again, under another id here."""
     with transaction.atomic():
         asked_as = _next_name(held.question.asked_as)
-        if not _mine(held).update(asked_as=asked_as, held_until=None, given_at=None):
+        if not _mine(held).update(state=State.ASKED, asked_as=asked_as, held_until=None, given_at=None):
             return
         approvals.hold_all([one.approval_id for one in held.settled])
         for one in held.settled:

@@ -181,7 +181,8 @@ class Activities:
                 undone = [one for approval_ids in answers.asked_again.values() for one in approval_ids]
                 await in_database(services.note_asked_again, turn, run.fence, undone)
                 faults.reach("turn.before_ask_again", turn.run_id)
-                await ask_again(graph, before, set(answers.asked_again))
+                acted = await in_database(services.acted_since_asked, run)
+                await ask_again(graph, before, set(answers.asked_again), acted)
                 faults.reach("turn.after_ask_again", turn.run_id)
             if answers.may_go_on:
                 with lent(GuardedTurn(ledger, start.approved_calls)):
@@ -215,7 +216,8 @@ async def _have_asked_again(
     undone = [place.approval_id for places in given.values() for place in places]
     await in_database(services.note_asked_again, turn, run.fence, undone, why)
     faults.reach("turn.before_ask_again", turn.run_id)
-    await ask_again(graph, stand, set(given))
+    acted = await in_database(services.acted_since_asked, run)
+    await ask_again(graph, stand, set(given), acted)
     raise AnswerNotTaken(f"{why} It is asked again.") from exc
 
 

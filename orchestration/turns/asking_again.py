@@ -10,7 +10,7 @@ node it was, the step is made anew as it was. Internal to langgraph 1.2.22, and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from langgraph.errors import InvalidUpdateError
@@ -21,14 +21,20 @@ from orchestration.errors import CannotAskAgain
 from orchestration.pausing import NO_END, SENDS, Stand
 
 _KEPT_BY_CHANGES: Final = "DeltaChannel"  # whose value is made of the writes at all checkpoints before
+_HANDLED: Final = "__error_source_node__"  # written by a task that failed where its node has an error handler
+_ANY: Final = {"checkpoint_id": None}  # the newest
+_TWICE: Final = "Something of the step that asks would be done once more if the agent were made to ask again."
 _Ended = Mapping[str, list[tuple[str, Any]]]  # a task's id -> what it wrote
 
 
-async def ask_again(root: Any, stand: Stand, interrupt_ids: set[str] | None = None) -> None:
+async def ask_again(
+    root: Any, stand: Stand, interrupt_ids: set[str] | None = None, acted: Collection[str] = ()
+) -> None:
     """Drop the pending interrupts, and answers to them that were saved; the graph asks again at its next call.
 
     `root`: the outermost graph, whose saver those inside it take. `stand`: from `stand_of` with the saver that the
-    graph holds. `interrupt_ids`: None is all of them. Whatever else waits in the same step is asked again too; a node
+    graph holds. `interrupt_ids`: None is all of them. `acted`: interrupts of the step whose approved effect was begun.
+    Whatever else waits in the same step is asked again too; a node
     of that step that has ended does not run once more. Raises CannotAskAgain where that cannot be: then nothing is
     changed.
     """
@@ -38,13 +44,16 @@ async def ask_again(root: Any, stand: Stand, interrupt_ids: set[str] | None = No
             asking[str(snapshot.config["configurable"].get("checkpoint_ns", ""))] = (graph, snapshot)
     if not asking:
         raise CannotAskAgain("The agent waits for no answer, so there is nothing that it could ask again.")
-    found = [
-        (graph, snapshot, await root.checkpointer.aget_tuple(_newest(snapshot))) for graph, snapshot in asking.values()
-    ]
-    for graph, snapshot, head in found:
-        _check(graph, snapshot, head)
-    for graph, snapshot, head in found:
-        if not (await _step_back(root, snapshot) and await _keep_what_has_ended(root, snapshot, head)):
+    if set(acted) - stand.written:  # of a node that asks once more since: it would do the first again
+        raise CannotAskAgain(_TWICE)
+    saver = root.checkpointer
+    found = [(graph, snapshot, await saver.aget_tuple(_newest(snapshot))) for graph, snapshot in asking.values()]
+    # All of it or nothing: an attempt that dies in between would do again what has ended.
+    async with saver.conn.transaction():
+        for graph, snapshot, head in found:
+            await _check(saver, graph, snapshot, head)
+            if await _step_back(root, snapshot) and await _keep_what_has_ended(root, snapshot, head):
+                continue
             if _is_kept_by_changes(graph):
                 names = " and ".join(f"“{node}”" for node in snapshot.next)
                 raise CannotAskAgain(f"Which step led to {names} is not clear from what is kept.")
@@ -66,18 +75,26 @@ def _is_kept_by_changes(graph: Any) -> bool:
 def _ended(head: Any) -> _Ended:
     found: dict[str, list[tuple[str, Any]]] = {}
     for task, channel, value in head.pending_writes or []:
-        if channel not in NO_END:
+        if channel not in (*NO_END, _HANDLED):
             found.setdefault(task, []).append((channel, value))
     return found
 
 
-def _check(graph: Any, snapshot: Any, head: Any) -> None:
-    """Refuse where what has ended would run once more: the call of an `@task`, or beside state kept by its changes."""
+async def _check(saver: Any, graph: Any, snapshot: Any, head: Any) -> None:
+    """Refuse where something would be done once more.
+
+    What has ended in the call of an `@task`, or beside state that is kept by its changes; and what a graph has done
+    that a waiting node has called, or that stands in its place: it would begin anew, for it is found by its task's id.
+    """
     ended = set(_ended(head))
     if ended - {task.id for task in snapshot.tasks} or (ended and _is_kept_by_changes(graph)):
-        raise CannotAskAgain(
-            "Something has ended in the step that asks, and would be done once more if the agent asked again."
-        )
+        raise CannotAskAgain(_TWICE)
+    where = snapshot.config["configurable"]
+    outer = str(where.get("checkpoint_ns", ""))
+    for task in snapshot.tasks:
+        inner = f"{outer}|{task.name}:{task.id}" if outer else f"{task.name}:{task.id}"
+        if task.id not in ended and await saver.aget_tuple({"configurable": {**where, "checkpoint_ns": inner} | _ANY}):
+            raise CannotAskAgain(_TWICE)
 
 
 async def _step_back(root: Any, snapshot: Any) -> bool:

@@ -22,7 +22,7 @@ from orchestration.contracts import Turn
 from orchestration.errors import CannotAskAgain
 from orchestration.models import Run
 from orchestration.pausing import stand_of
-from orchestration.turns import drive
+from orchestration.turns import asking_again, drive
 from orchestration.turns.asking_again import ask_again
 from tests.fakes import FakeWorld
 from tests.orchestration import foreign_graphs as foreign
@@ -333,6 +333,96 @@ def test_an_answer_to_other_words_than_the_agent_asks_by_now_is_not_given(use: U
     give(asked_now, "respond", answer="to this one")
     assert go_on(run, world, 4, asked_now.pk).outcome == "finished"
     assert "to this one" in result_of(run)["said"] and foreign.WORLD == [("one", "yes")]
+
+
+def beside_a_graph() -> Any:
+    """A node that asks, beside a graph that has acted and then asks."""
+    inner: Any = StateGraph(Said)
+    inner.add_node("three", acts("three"))
+    inner.add_node("two", asks_and_acts("two"))
+    inner.add_edge(START, "three")
+    inner.add_edge("three", "two")
+    graph: Any = StateGraph(Said)
+    graph.add_node("one", asks_and_acts("one"))
+    graph.add_node("inner", inner.compile())
+    graph.add_edge(START, "one")
+    graph.add_edge(START, "inner")
+    return graph.compile()
+
+
+def calls_a_graph() -> Any:
+    """A node that calls a graph which nobody can see from outside: it has acted, and asks."""
+    inner: Any = StateGraph(Said)
+    inner.add_node("three", acts("three"))
+    inner.add_node("one", asks_and_acts("one"))
+    inner.add_edge(START, "three")
+    inner.add_edge("three", "one")
+    held = {"graph": inner.compile()}
+    graph: Any = StateGraph(Said)
+    graph.add_node("outer", lambda state: held["graph"].invoke({}))
+    graph.add_edge(START, "outer")
+    return graph.compile()
+
+
+@pytest.mark.parametrize("shape", [beside_a_graph, calls_a_graph])
+def test_what_a_graph_has_done_inside_a_node_that_waits_is_not_done_again(
+    shape: Any, use: Use, world: FakeWorld
+) -> None:
+    graph = shape()
+    run = use(graph, {})
+    take(start(run), world)
+    before = list(foreign.WORLD)
+    assert before == [("three", None)]
+
+    async def again(held: Any, stand: Any) -> None:
+        with pytest.raises(CannotAskAgain, match="done once more"):
+            await ask_again(held, stand)
+
+    by_hand(run, graph, again)
+    for approval in waiting(run):
+        give(approval, "respond", answer="yes")
+    run.refresh_from_db()
+    assert go_on(run, world, 2, *[one.pk for one in Approval.objects.filter(run_id=run.pk)]).outcome == "finished"
+    assert sorted(foreign.WORLD, key=str).count(("three", None)) == 1
+
+
+def test_an_attempt_that_dies_while_it_has_a_graph_ask_again_has_changed_nothing(
+    use: Use, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = side_by_side()
+    run = use(graph, {})
+    asked = take(start(run), world).waiting_for
+    first = next(one for one in waiting(run) if one.summary == "one?")
+    give(first, "respond", answer="yes")
+    (left,) = go_on(run, world, 2, *asked).waiting_for
+    before = list(foreign.WORLD)
+
+    async def dies(*_: Any) -> bool:
+        raise ConnectionError("the process is gone")
+
+    async def again(held: Any, stand: Any) -> None:
+        with pytest.raises(ConnectionError):
+            await ask_again(held, stand)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(asking_again, "_keep_what_has_ended", dies)
+        by_hand(run, graph, again)
+    give(Approval.objects.get(pk=left), "respond", answer="also")
+    assert go_on(run, world, 3, left).outcome == "finished"
+    assert [*before, ("two", "also")] == foreign.WORLD
+
+
+def test_a_node_that_has_acted_and_asks_once_more_is_not_made_to_begin_anew(use: Use, world: FakeWorld) -> None:
+    graph = side_by_side()
+    run = use(graph, {})
+    take(start(run), world)
+
+    async def again(held: Any, stand: Any) -> None:
+        with pytest.raises(CannotAskAgain, match="done once more"):
+            await ask_again(held, stand, None, ["of the question before"])
+        await ask_again(held, stand, None, list(stand.written))
+
+    by_hand(run, graph, again)
 
 
 def test_the_call_of_a_task_that_has_ended_is_not_made_again(use: Use, world: FakeWorld) -> None:

@@ -298,6 +298,23 @@ def test_an_agent_server_is_not_told(
         assert len(thread.told) == 1
 
 
+def test_a_server_that_is_told_again_and_may_not_be_is_asked_about_again(
+    configured: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thread = one_call()
+    thread.is_stubborn = True  # it took the answer, and its run ended without going on
+    with decided(configured, thread) as (_, approval):
+        answered(approval)
+        assert len(thread.told) == 1
+        with monkeypatch.context() as patched:
+            _disabled(patched)
+            answered(approval, again=True)
+        assert len(thread.told) == 1
+        look()
+        again = [one for one in opened() if one.pk != approval.pk]
+        assert len(again) == 1 and again[0].status == "pending"
+
+
 def test_of_two_parts_of_a_question_neither_is_told(configured: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     thread = ServedThread([batched(DELETE, SEND)], said(DELETE, SEND))
     with AgentServerDouble(thread) as server:
