@@ -29,6 +29,7 @@ LONGEST_SECONDS: Final = 60
 MOST_HELD: Final = 4000  # in one process
 MOST_OF_ONE: Final = 1500  # of one account
 LOOKS_AT_ONCE: Final = 8  # half of the pool of connections: pages go on meanwhile
+HELD_PATH: Final = "/answer"  # how the addresses end whose views call `wait_for`
 _KEY: Final = "signalbox.wait"
 
 
@@ -44,7 +45,8 @@ class Wait:
 def wait_for(request: HttpRequest, wait: Wait) -> None:
     """Have the request answered anew when one of the topics moves, if this answer is a 202, until the time is over.
 
-    Without a server that holds requests (in tests, say) the 202 is what the program gets.
+    Its address ends with HELD_PATH. Without a server that holds requests (in tests, say) the 202 is what the program
+    gets.
     """
     scope = getattr(request, "scope", None)
     if scope is not None:
@@ -64,7 +66,8 @@ class Held:
         return self._held.total()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["method"] != "GET" or b"wait=" not in scope.get("query_string", b""):
+        waits = scope["method"] == "GET" and str(scope.get("path", "")).endswith(HELD_PATH)
+        if not (waits and b"wait=" in scope.get("query_string", b"")):  # nothing else is looked at in turn, or kept
             await self._inner(scope, receive, send)
             return
         client = _Client(receive)

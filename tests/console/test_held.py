@@ -247,6 +247,25 @@ def app(seen: list[int], *, whose: str = "robot") -> Held:
     return Held(pending)
 
 
+async def test_what_waits_for_nothing_is_sent_as_it_comes_whatever_its_address_says() -> None:
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        raise AssertionError("nobody asks")
+
+    async def streams(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"a part", "more_body": True})
+        assert len(sent) == 2, "it is kept until the end"
+
+    scope: Any = {"type": "http", "method": "GET", "path": "/audit/export", "query_string": b"wait=60"}
+    await Held(streams)(scope, receive, send)
+    assert len(sent) == 2
+
+
 async def test_ten_thousand_that_wait_are_as_many_as_may_and_the_others_are_told() -> None:
     application = app([])
     calls = [Call(application, "/answer", "wait=60") for _ in range(10_000)]
