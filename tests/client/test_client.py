@@ -216,6 +216,16 @@ def test_without_a_key_each_call_is_a_question_of_its_own() -> None:
     assert len({asked["external_id"] for asked in fake.requests}) == 2
 
 
+def test_what_nobody_waits_for_any_more_is_taken_back_unless_somebody_was_faster(world: World) -> None:
+    with pytest.raises(StillPending) as told:
+        require_approval(box=world.box, wait=0)(_delete)("a")
+    assert world.box.get(told.value.approval_id).status == "withdrawn"
+    asked = world.box.ask("Delete it", tool="delete_index", arguments=INDEX, key="k")
+    world.decide("k", "approve")
+    answer = world.box.give_up(asked, "gone")
+    assert answer is not None and answer.approved
+
+
 def _delete(name: str) -> str:
     return name
 

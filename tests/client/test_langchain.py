@@ -103,6 +103,7 @@ def test_a_change_a_rejection_and_silence(is_async: bool) -> None:
         fake = FakeSignalbox()
         fake.will(verdict, **more)  # type: ignore[arg-type]  # each pair fits
         message = told(fake, is_async=is_async)
+        assert verdict is not None or fake._approvals["apr_1"]["status"] == "withdrawn", "nobody would do it any more"
         assert words in str(message.content) and message.status == status
     assert deleted == ["orders-2018"]
 

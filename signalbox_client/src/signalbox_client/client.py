@@ -14,7 +14,7 @@ import httpx
 from signalbox_client import calls
 from signalbox_client.answers import Answer, Approval
 from signalbox_client.calls import POLL_SECONDS, Call, Outcome, Place, Risk
-from signalbox_client.errors import Unreachable
+from signalbox_client.errors import Refused, Unreachable
 
 PATIENCE = 60.0  # seconds
 #: each call that waits has a connection of its own
@@ -108,6 +108,17 @@ class Signalbox:
     def withdraw(self, approval: Approval | str, reason: str) -> Approval:
         """Take a request back that is no longer needed. Raises Refused when it was decided or expired before."""
         return calls.read_approval(self._send(calls.withdraw(approval, reason)))
+
+    def give_up(self, approval: Approval | str, reason: str) -> Answer | None:
+        """Take a request back that nobody waits for any more; return the answer where somebody was faster.
+
+        None where it was taken back: then nobody decides what nobody would do.
+        """
+        try:
+            self.withdraw(approval, reason)
+        except Refused:
+            return self.answer(approval)
+        return None
 
     def get(self, approval: Approval | str) -> Approval:
         """Return the request as it stands now."""
@@ -214,6 +225,13 @@ class AsyncSignalbox:
 
     async def withdraw(self, approval: Approval | str, reason: str) -> Approval:
         return calls.read_approval(await self._send(calls.withdraw(approval, reason)))
+
+    async def give_up(self, approval: Approval | str, reason: str) -> Answer | None:
+        try:
+            await self.withdraw(approval, reason)
+        except Refused:
+            return await self.answer(approval)
+        return None
 
     async def get(self, approval: Approval | str) -> Approval:
         return calls.read_approval(await self._send(calls.get(approval)))

@@ -47,7 +47,7 @@ def require_approval(
 
     approve: it runs. edit: it runs with the arguments as they were changed. reject: Rejected, with the reason.
     respond: what was answered is returned, and it does not run. Nobody in time: NotApproved. `wait`: seconds until
-    StillPending; the next call under the same key goes on waiting.
+    StillPending; the next call under the same key goes on waiting, and without a `key` the request is taken back.
 
     `key` names one call, so that a program that is started again asks nobody twice: a text with the arguments' names in
     braces, "cleanup/{name}", or a function of the arguments. Without it each call is a question of its own. Under a
@@ -89,6 +89,8 @@ def _guarded(asked: _Asked[P, R], function: Callable[..., R], box: Any) -> Calla
             if (known := earlier(approval)) is not None:
                 return typing.cast(R, known.value)
             answer = at.answer(approval, wait=asked.wait)
+            if answer is None and not asked.can_be_found:
+                answer = at.give_up(approval, "The program has stopped waiting.")
             if (told := _instead(approval, answer)) is not None:
                 return typing.cast(R, told.value)
             assert answer is not None
@@ -126,6 +128,8 @@ def _guarded_async(asked: _Asked[P, R], function: Callable[..., Any], box: Any) 
             if (known := earlier(approval)) is not None:
                 return typing.cast(R, known.value)
             answer = await at.answer(approval, wait=asked.wait)
+            if answer is None and not asked.can_be_found:
+                answer = await at.give_up(approval, "The program has stopped waiting.")
             if (told := _instead(approval, answer)) is not None:
                 return typing.cast(R, told.value)
             assert answer is not None
@@ -188,6 +192,11 @@ class _Asked(Generic[P, R]):
             "schema": self._schema,
             "reports": True,
         }
+
+    @property
+    def can_be_found(self) -> bool:
+        """Return whether another call can go on waiting for the same question."""
+        return self._key is not None
 
     def _key_for(self, arguments: dict[str, Any]) -> str:
         if self._key is None:

@@ -31,6 +31,7 @@ from signalbox_client.guarding import earlier, outcome_of
 
 logger = logging.getLogger(__name__)
 Told = ToolMessage | Command[Any]
+GIVEN_UP = "The agent has gone on without it."
 #: what the model is told where a tool that was done before had changed the graph's state, which nobody has kept
 STATE_CHANGED = "This was done before. It changed the agent's state as well, and that change is not known any more."
 
@@ -39,7 +40,7 @@ class SignalboxApproval(AgentMiddleware):  # type: ignore[misc]  # mypy does not
     """See the module. `tools`: which ones are asked about, each with its risk; the others run as ever.
 
     Give a `Signalbox` to an agent that is invoked, an `AsyncSignalbox` to one that is awaited, or both. `wait`:
-    seconds until the agent is told that nobody has decided, and may go on without the tool.
+    seconds until the agent is told that nobody has decided, and goes on without the tool; the request is taken back.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class SignalboxApproval(AgentMiddleware):  # type: ignore[misc]  # mypy does not
             return _message(request, _slip(exc), is_error=True)
         if (before := _before(request, approval)) is not None:
             return before
-        answer = self._box.answer(approval, wait=self._wait)
+        answer = self._box.answer(approval, wait=self._wait) or self._box.give_up(approval, GIVEN_UP)
         if (told := _instead(request, approval, answer)) is not None:
             return told
         assert answer is not None
@@ -93,6 +94,7 @@ class SignalboxApproval(AgentMiddleware):  # type: ignore[misc]  # mypy does not
         if (before := _before(request, approval)) is not None:
             return before
         answer = await self._async_box.answer(approval, wait=self._wait)
+        answer = answer or await self._async_box.give_up(approval, GIVEN_UP)
         if (told := _instead(request, approval, answer)) is not None:
             return told
         assert answer is not None
@@ -177,7 +179,7 @@ def _with_arguments(request: ToolCallRequest, answer: Answer) -> ToolCallRequest
 def _instead(request: ToolCallRequest, approval: Approval, answer: Answer | None) -> ToolMessage | None:
     """Return what the model is told in the tool's place, None when the tool is to run."""
     if answer is None:
-        return _message(request, f"Nobody has decided yet whether this may be done: {approval.url}", is_error=True)
+        return _message(request, "Nobody has decided in time whether this may be done, so it was not.", is_error=True)
     if answer.verdict == "respond":
         return _message(request, answer.answer)
     if not answer.approved:

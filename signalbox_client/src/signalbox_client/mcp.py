@@ -84,6 +84,8 @@ def make_server(box: AsyncSignalbox, *, prompt_wait: float = 3600.0) -> MCPServe
                 reports=False,
             )
             answer = await box.answer(approval, wait=prompt_wait)
+            if answer is None:
+                answer = await box.give_up(approval, "The agent has stopped waiting.")
         except SignalboxError as exc:  # who cannot ask may not do it
             return json.dumps({"behavior": "deny", "message": f"Nobody could be asked: {exc}"})
         if answer is not None and answer.approved:
