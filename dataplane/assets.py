@@ -73,7 +73,8 @@ def keep(event: Event, prefect: PrefectDeployments) -> bool:
         return False
     known = AssetEvent.objects.filter(pk=event.id).first()
     kept, is_new = (known, False) if known else _kept(event, prefect)
-    if kept.is_made and (refused := take(kept)) and is_new:
+    began_at = _began_at(kept.prefect_flow_run_id, prefect) if is_new and kept.is_made else None
+    if kept.is_made and (refused := take(kept, began_at)) and is_new:
         logger.warning("the asset event %s is not taken: %s", kept.pk, refused)
     return is_new
 
@@ -149,16 +150,25 @@ def _without_secrets(told: dict[str, Any], secrets: _Secrets | None) -> dict[str
     return without | counted
 
 
-def take(event: AssetEvent) -> str:
+def _began_at(flow_run_id: str, prefect: PrefectDeployments) -> datetime | None:
+    """Return since when the run has read what it tells of; None where nobody can say."""
+    try:
+        return prefect.began_at(flow_run_id) if flow_run_id else None
+    except FlowRunNotFound:
+        return None
+
+
+def take(event: AssetEvent, began_at: datetime | None = None) -> str:
     """Take the version that the event tells of, if it is one of a dataset here; return why it is refused, else "".
 
-    The refresh of the flow run has not done what it was for then: it has failed, also where it has ended before.
+    `began_at`: of its flow run, where nobody here has seen that. The refresh of the flow run has not done what it was
+    for where it is refused: it has failed, also where it has ended before.
     """
     entry = _dataset_of(event)
     if entry is None or _is_overtaken(event):
         return ""
     try:
-        publishing.publish(entry.name, publishing.told_by(event), by=None)
+        publishing.publish(entry.name, publishing.told_by(event), by=None, began_at=began_at)
     except DataplaneError as exc:  # other events go on
         refused = f"The version of {entry.name} that its flow told of is refused: {exc}"
         if event.prefect_flow_run_id:

@@ -273,6 +273,13 @@ class PrefectDeployments:
         """
         return self._door.secrets_of(flow_run_id, are_known=are_known)
 
+    def began_at(self, flow_run_id: str) -> datetime | None:
+        """Return when the run's newest attempt began, None where Prefect does not tell. Raises FlowRunNotFound."""
+        run = self._door.flow_run(flow_run_id)
+        if run.state_type == "RUNNING":
+            return run.state_at
+        return run.started_at if run.run_count <= 1 else None  # of the first attempt
+
     def artifacts(self, flow_run_id: str, *, limit: int = MOST_ROWS, cursor: str = "") -> ArtifactPage:
         """Return what the flow run left, newest first; on each page, of a key that was written again the newest.
 

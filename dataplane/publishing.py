@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -49,7 +50,9 @@ class ToldVersion:
     code_version: str = ""
 
 
-def publish(dataset: str, told: ToldVersion, *, by: User | None) -> tuple[DatasetVersion, bool]:
+def publish(
+    dataset: str, told: ToldVersion, *, by: User | None, began_at: datetime | None = None
+) -> tuple[DatasetVersion, bool]:
     """Keep the version, and let it be the dataset's current one; return it and whether it is new.
 
     1. Check that the account may tell of this dataset; None stands for Prefect's events.
@@ -60,6 +63,7 @@ def publish(dataset: str, told: ToldVersion, *, by: User | None) -> tuple[Datase
        Neither becomes current when a run that began later has told of its version already, as far as is known.
     4. End the refresh, record, announce.
 
+    `began_at`: since when its flow run has read what it tells of, for a run whose begin nobody here has seen.
     Raises PermissionDenied, DatasetNotFound, MadeHere, InvalidParameters, VersionTaken, FlowRunActionRefused.
     """
     entry = _entry(dataset, by)
@@ -70,6 +74,9 @@ def publish(dataset: str, told: ToldVersion, *, by: User | None) -> tuple[Datase
             name=entry.name, defaults={"title": entry.title, "fresh_for": entry.fresh_for}
         )
         refresh = _refresh(entry, told)
+        if refresh.started_at is None and began_at is not None:
+            Refresh.objects.filter(pk=refresh.pk).update(started_at=began_at)
+            refresh.started_at = began_at
         if refresh.version is not None:
             if refresh.version.digest == told.digest:
                 return refresh.version, False

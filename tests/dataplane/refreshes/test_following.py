@@ -55,6 +55,11 @@ class Deployments(FakeDeployments):
             raise FlowRunNotFound(flow_run_id)
         return self.secrets if are_known else [*self.secrets, *self.perhaps]
 
+    def began_at(self, flow_run_id: str) -> datetime | None:
+        if flow_run_id not in self.prefect.runs:
+            raise FlowRunNotFound(flow_run_id)
+        return self.prefect.runs[flow_run_id].started_at
+
 
 @dataclass
 class Followed:
@@ -253,6 +258,21 @@ def test_what_was_told_while_its_registration_was_faulty_is_taken_once_it_is_men
         follower.look()
     current = Dataset.objects.get(name="orders").current_version
     assert current is not None and current.digest == "first" and row("a").version == current
+
+
+def test_of_two_runs_whose_begin_nobody_has_seen_the_one_that_began_later_tells_what_is_current(
+    followed: Followed,
+) -> None:
+    now = datetime.now(UTC)
+    for key, began in (("later", now - timedelta(minutes=5)), ("earlier", now - timedelta(minutes=50))):
+        run = followed.run(key)
+        followed.prefect.runs[run.id] = replace(followed.prefect.runs[run.id], started_at=began)
+        followed.tell(run.id, digest=key, rows=1)
+        followed.look()
+    current = Dataset.objects.get(name="orders").current_version
+    assert current is not None and current.digest == "later"
+    kept = DatasetVersion.objects.get(digest="earlier")
+    assert "a run that began later" in Refresh.objects.get(version=kept).note
 
 
 def test_another_asset_of_the_run_is_not_taken_for_the_newest_one(followed: Followed) -> None:
