@@ -114,7 +114,7 @@ def test_what_becomes_of_runs_under_one_worker(temporal: Temporal, monkeypatch: 
                 offers=["retry_now", "fail_activity", "cancel", "end"],
                 state="waiting",  # it is tried again by itself for a while
             )
-            assert found.since is not None and f"since {found.since:%-d %b %H:%M} UTC" in found.sentence
+            assert found.since is not None and f"since {found.since:%-d %b %Y %H:%M} UTC" in found.sentence
 
             # the graph raised: at which node, of what
             found = await at.caused(
@@ -134,7 +134,7 @@ def test_what_becomes_of_runs_under_one_worker(temporal: Temporal, monkeypatch: 
                 waiting,
                 "waiting_for_people",
                 "alice or bob",
-                f"until {asked.due_at:%-d %b %H:%M} UTC, then it expires",
+                f"until {asked.due_at:%-d %b %Y %H:%M} UTC, then it expires",
                 state="waiting",
                 who=["alice", "bob"],
                 offers=["hand_over", "cancel"],
